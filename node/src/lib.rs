@@ -1,0 +1,8 @@
+//! A node of the mesh: the users' signalling and media, joined to the other nodes by placement and pipes.
+//!
+//! # Layout
+//! - [`data_plane`]: media. Workers, one thread each; no lock, no async, no knowledge of rooms.
+//! - `control_plane`: rooms, peers and signalling, as async tasks; reaches media only through a worker's handle.
+
+#[doc(hidden)]
+pub mod data_plane;

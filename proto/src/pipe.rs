@@ -1,0 +1,120 @@
+//! The messages of a pipe's control stream, encoded with rkyv.
+//!
+//! Each message is preceded by its length as a little-endian `u32`, at most [`MAX_MESSAGE_LEN`]. The types are frozen per
+//! protocol version: a change makes a new version, and a node speaks its own and the one before.
+//!
+//! A *route* is one producer's way into one node. The receiving node allocates its id, names it in [`PipeMessage::Subscribe`] and
+//! every later message about it, in either direction, carries the same `route` and `epoch`.
+
+use rkyv::{Archive, Deserialize, Serialize};
+
+/// The protocol version of these messages; the ALPN is `sluice/<version>`.
+pub const VERSION: u16 = 1;
+
+/// Largest encoded message. A `Nack` of a whole cache (2 bytes a packet, 1,024 packets) is 2 KiB, the longest names make a
+/// `Subscribe` of under 1 KiB: 16 KiB leaves room, and bounds what a broken peer can make a node hold.
+pub const MAX_MESSAGE_LEN: usize = 16 * 1024;
+
+/// The first message in either direction of a new pipe.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Hello {
+    /// The sender's node id; it must be the one in its certificate.
+    pub node: String,
+    /// The sender's incarnation.
+    pub incarnation: u64,
+    /// Where the sender can be dialled, `address:port` of its mesh socket.
+    pub advertised: String,
+}
+
+/// Which layers of a producer somebody behind a pipe wants or gets. `u8::MAX` in both means everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Layers {
+    /// Highest spatial layer.
+    pub spatial: u8,
+    /// Highest temporal layer.
+    pub temporal: u8,
+}
+
+impl Layers {
+    /// Every layer.
+    pub const ALL: Self = Self { spatial: u8::MAX, temporal: u8::MAX };
+}
+
+/// Why a route ended or never began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum RouteCloseReason {
+    /// The producer does not exist on this node, or no longer.
+    ProducerGone,
+    /// The producer is not part of the room that was named.
+    WrongRoom,
+    /// The namespace's policy forbids it.
+    Forbidden,
+    /// The node has as many routes as it is configured to have.
+    Limit,
+}
+
+/// What one end of a route measured, for the console and for metrics of the other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct RouteStats {
+    /// Packets that arrived, repaired ones included.
+    pub received: u64,
+    /// Packets that never arrived in time.
+    pub lost: u64,
+    /// Packets that arrived only after a `Nack`.
+    pub repaired: u64,
+}
+
+/// A message about one route.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct PipeMessage {
+    /// The route, as allocated by the receiving end of its media.
+    pub route: u32,
+    /// The use of the route id that is meant.
+    pub epoch: u8,
+    /// What is said.
+    pub body: PipeBody,
+}
+
+/// What is said about a route.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "rkyv derives a struct for the fields of a variant without their docs")]
+pub enum PipeBody {
+    /// Receiver to sender: send this producer's packets on this route. Said again after a reconnect; the second time
+    /// changes nothing.
+    Subscribe {
+        /// The producer, living on the node that this is sent to.
+        producer: [u8; 16],
+        /// The namespace that the subscriber believes the producer to be in.
+        namespace: String,
+        /// The room that the subscriber believes the producer to be in.
+        room: String,
+        /// The layers that somebody wants.
+        wanted: Layers,
+        /// W3C trace context of the join that caused this, if it is traced.
+        traceparent: Option<String>,
+    },
+    /// Receiver to sender: nobody wants this any more.
+    Unsubscribe,
+    /// Receiver to sender: the wanted layers changed.
+    LayersWanted(Layers),
+    /// Sender to receiver: the layers that the pipe carries now; fewer than wanted when its rate does not suffice.
+    /// `None`: nothing at all for now.
+    LayersCarried(Option<Layers>),
+    /// Receiver to sender: somebody needs a key frame.
+    KeyFrameRequest,
+    /// Receiver to sender: these pipe sequence numbers are missing. At most 1,024.
+    Nack(Vec<u16>),
+    /// Sender to receiver: the publisher's clock mapping, RFC 3550 section 6.4.1.
+    SenderReport {
+        /// SSRC of the stream as it travels on the pipe.
+        ssrc: u32,
+        /// NTP time of the publisher's clock, 32.32 fixed point.
+        ntp: u64,
+        /// The RTP timestamp of the same instant.
+        rtp_timestamp: u32,
+    },
+    /// Sender to receiver: the route ended, or the subscription was refused.
+    RouteClosed(RouteCloseReason),
+    /// Receiver to sender, once a second.
+    Stats(RouteStats),
+}
