@@ -1,0 +1,58 @@
+//! What a pipe carries: frames, one RTP packet each, and what shedding needs to know of them.
+
+use bytes::Bytes;
+use sluice_proto::ids::{RouteEpoch, RouteId};
+
+/// Highest spatial layer that a frame header can name.
+pub const MAX_SPATIAL: u8 = 3;
+
+/// Highest temporal layer that a frame header can name. A higher one is clamped: it is shed together with this one.
+pub const MAX_TEMPORAL: u8 = 5;
+
+/// One RTP packet on its way over a pipe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The route, as allocated by the destination.
+    pub route: RouteId,
+    /// The use of the route id that is meant.
+    pub epoch: RouteEpoch,
+    /// Pipe sequence number: counts the packets of this route, without gaps at the sender.
+    pub seq: u16,
+    /// How the frame comes to be here.
+    pub flags: FrameFlags,
+    /// What shedding goes by.
+    pub class: FrameClass,
+    /// The RTP packet in the mesh's canonical form. **Empty when the sender shed it**: the sequence number is accounted for, it is
+    /// neither lost nor worth a `Nack`, and nothing will come.
+    pub packet: Bytes,
+}
+
+impl Frame {
+    /// Whether the pipe shed the packet and only says so.
+    pub fn is_shed(&self) -> bool {
+        self.packet.is_empty()
+    }
+}
+
+/// Properties of a frame other than its class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FrameFlags {
+    /// The answer to a `Nack`.
+    pub retransmission: bool,
+}
+
+/// What shedding goes by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FrameClass {
+    /// Never shed.
+    Audio,
+    /// Shed from the highest temporal layer down, then from the highest spatial layer down.
+    Video {
+        /// Temporal layer, at most [`MAX_TEMPORAL`]; 0 when the packet belongs to a key frame.
+        temporal: u8,
+        /// Spatial layer, at most [`MAX_SPATIAL`].
+        spatial: u8,
+        /// The packet belongs to a key frame.
+        key: bool,
+    },
+}
