@@ -4,5 +4,7 @@
 //! - [`data_plane`]: media. Workers, one thread each; no lock, no async, no knowledge of rooms.
 //! - `control_plane`: rooms, peers and signalling, as async tasks; reaches media only through a worker's handle.
 
+#[cfg(feature = "io")]
+pub mod control_plane;
 #[doc(hidden)]
 pub mod data_plane;

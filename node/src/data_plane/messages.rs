@@ -205,21 +205,54 @@ pub struct RtpMapping {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields are the ids and parameters that their types name")]
 pub enum Request {
-    CreateRouter { router: RouterId },
+    CreateRouter {
+        router: RouterId,
+    },
     /// Closes everything in it.
-    CloseRouter { router: RouterId },
-    CreateWebRtcTransport { router: RouterId, transport: TransportId, ice: IceCredentials },
+    CloseRouter {
+        router: RouterId,
+    },
+    CreateWebRtcTransport {
+        router: RouterId,
+        transport: TransportId,
+        ice: IceCredentials,
+    },
     /// The client's DTLS role and fingerprints.
-    ConnectWebRtcTransport { transport: TransportId, dtls: DtlsParameters },
+    ConnectWebRtcTransport {
+        transport: TransportId,
+        dtls: DtlsParameters,
+    },
     /// In place of ICE and DTLS.
-    ConnectWithSrtpKeys { transport: TransportId, keys: SrtpKeys },
-    RestartIce { transport: TransportId, ice: IceCredentials },
+    ConnectWithSrtpKeys {
+        transport: TransportId,
+        keys: SrtpKeys,
+    },
+    RestartIce {
+        transport: TransportId,
+        ice: IceCredentials,
+    },
     /// Closes its producers and consumers.
-    CloseTransport { transport: TransportId },
+    CloseTransport {
+        transport: TransportId,
+    },
     /// `rtp` as the client sent it, checked by ORTC negotiation.
-    Produce { transport: TransportId, producer: ProducerId, kind: MediaKind, rtp: RtpParameters, mapping: RtpMapping, paused: bool },
+    Produce {
+        transport: TransportId,
+        producer: ProducerId,
+        kind: MediaKind,
+        rtp: RtpParameters,
+        mapping: RtpMapping,
+        paused: bool,
+    },
     /// `rtp` as the client was told. The consumer lives on the producer's router.
-    Consume { transport: TransportId, consumer: ConsumerId, producer: ProducerId, kind: MediaKind, rtp: RtpParameters, paused: bool },
+    Consume {
+        transport: TransportId,
+        consumer: ConsumerId,
+        producer: ProducerId,
+        kind: MediaKind,
+        rtp: RtpParameters,
+        paused: bool,
+    },
     /// A producer that lives at `from` enters this router by a route. `rtp` are its consumable RTP parameters.
     CreatePipeProducer {
         router: RouterId,
@@ -232,20 +265,50 @@ pub enum Request {
         paused: bool,
     },
     /// A producer of this worker leaves by a route allocated at `to`.
-    CreatePipeConsumer { producer: ProducerId, to: PipeEnd, route: RouteId, epoch: RouteEpoch, wanted: Layers },
-    ClosePipeConsumer { to: PipeEnd, route: RouteId, epoch: RouteEpoch },
+    CreatePipeConsumer {
+        producer: ProducerId,
+        to: PipeEnd,
+        route: RouteId,
+        epoch: RouteEpoch,
+        wanted: Layers,
+    },
+    ClosePipeConsumer {
+        to: PipeEnd,
+        route: RouteId,
+        epoch: RouteEpoch,
+    },
     /// Pipe producers too. Its consumers end with it, and its routes are told [`sluice_proto::pipe::RouteCloseReason::ProducerGone`].
-    CloseProducer { producer: ProducerId },
-    PauseProducer { producer: ProducerId },
-    ResumeProducer { producer: ProducerId },
-    CloseConsumer { consumer: ConsumerId },
-    PauseConsumer { consumer: ConsumerId },
+    CloseProducer {
+        producer: ProducerId,
+    },
+    PauseProducer {
+        producer: ProducerId,
+    },
+    ResumeProducer {
+        producer: ProducerId,
+    },
+    CloseConsumer {
+        consumer: ConsumerId,
+    },
+    PauseConsumer {
+        consumer: ConsumerId,
+    },
     /// Video asks for a key frame.
-    ResumeConsumer { consumer: ConsumerId },
-    RequestKeyFrame { consumer: ConsumerId },
-    TransportStats { transport: TransportId },
-    ProducerStats { producer: ProducerId },
-    ConsumerStats { consumer: ConsumerId },
+    ResumeConsumer {
+        consumer: ConsumerId,
+    },
+    RequestKeyFrame {
+        consumer: ConsumerId,
+    },
+    TransportStats {
+        transport: TransportId,
+    },
+    ProducerStats {
+        producer: ProducerId,
+    },
+    ConsumerStats {
+        consumer: ConsumerId,
+    },
     /// Counters and gauges of the whole worker.
     Snapshot,
 }

@@ -1,0 +1,120 @@
+//! What rooms need of the three parts that they bring together: media workers, the mesh and placement.
+//!
+//! Each is a narrow trait. The node's assembly gives the real ones; tests give scripted ones, because what crosses these
+//! borders is messages.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
+use sluice_proto::pipe::PipeMessage;
+use sluice_proto::placement::RosterPart;
+use tokio::sync::mpsc;
+
+use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Response, WorkerEvent, WorkerIndex};
+
+/// The answer to a request, to be awaited.
+pub type Answer = Pin<Box<dyn Future<Output = Result<Response, RequestError>> + Send>>;
+
+/// A media worker of this node.
+pub trait MediaWorker: Send + Sync {
+    /// Its index within the node.
+    fn index(&self) -> WorkerIndex;
+    /// Queues a request at once, in order with everything else that is sent; the answer comes through the future.
+    fn request(&self, request: Request) -> Answer;
+    /// Queues a request whose answer only the log needs.
+    fn send(&self, request: Request);
+    /// Hands over what the other end of a route said.
+    fn pipe(&self, from: PipeEnd, message: PipeMessage);
+}
+
+/// The pipes to other nodes. The assembly keeps a pipe to every member, so that the first subscription finds it warm.
+pub trait MeshPort: Send + Sync {
+    /// A route into this node whose packets go to `worker`; `None` when the table is full.
+    fn allocate_route(&self, worker: WorkerIndex) -> Option<(RouteId, RouteEpoch)>;
+    /// Frees a route.
+    fn release_route(&self, route: RouteId);
+    /// Sends reliably and in order; never blocks.
+    fn send_message(&self, link: LinkKey, message: PipeMessage);
+}
+
+/// What the mesh tells.
+#[derive(Debug)]
+pub enum MeshSignal {
+    /// A pipe is up, or up again: then routes have to be subscribed again.
+    LinkUp {
+        /// Stable for one incarnation of the node.
+        link: LinkKey,
+        /// The node at the other end.
+        instance: NodeInstance,
+    },
+    /// A pipe broke; the mesh is dialling.
+    LinkDown {
+        /// The pipe.
+        link: LinkKey,
+        /// The node at the other end.
+        instance: NodeInstance,
+    },
+    /// A message about a route.
+    Message {
+        /// The pipe.
+        link: LinkKey,
+        /// The node at the other end.
+        instance: NodeInstance,
+        /// What it said.
+        message: PipeMessage,
+    },
+}
+
+/// The directory and the rosters.
+pub trait PlacementPort: Send + Sync {
+    /// Takes the lease of a room and follows every other holder's part.
+    fn enter(&self, room: RoomKey, traceparent: Option<String>) -> EnteredRoom;
+    /// The region that a node says it is in, when it is a member.
+    fn region(&self, node: &NodeInstance) -> Option<Region>;
+}
+
+/// This node's presence in a room; given up at once when dropped.
+pub struct EnteredRoom {
+    /// Publishes this node's part.
+    pub publisher: Box<dyn RosterPublisher>,
+    /// The parts of the others.
+    pub events: mpsc::Receiver<RosterEvent>,
+}
+
+/// Publishes this node's part of a room.
+pub trait RosterPublisher: Send + Sync {
+    /// Replaces the part; what changed is told to every node that shares the room.
+    fn publish(&self, part: RosterPart);
+}
+
+/// What happens in a room elsewhere.
+#[derive(Debug, Clone)]
+pub enum RosterEvent {
+    /// A node's part of the room is now this.
+    PartChanged {
+        /// The node.
+        instance: NodeInstance,
+        /// Its part, whole.
+        part: Arc<RosterPart>,
+    },
+    /// A node has nobody in the room any more, or is dead.
+    PartGone {
+        /// The node.
+        instance: NodeInstance,
+    },
+}
+
+/// Everything that rooms are built upon.
+pub struct Ports {
+    /// The media workers, by index.
+    pub workers: Vec<Arc<dyn MediaWorker>>,
+    /// What the workers tell.
+    pub worker_events: mpsc::Receiver<(WorkerIndex, WorkerEvent)>,
+    /// The mesh.
+    pub mesh: Arc<dyn MeshPort>,
+    /// What the mesh tells.
+    pub mesh_signals: mpsc::Receiver<MeshSignal>,
+    /// Directory and rosters.
+    pub placement: Arc<dyn PlacementPort>,
+}

@@ -1,0 +1,85 @@
+//! What a node's rooms look like from outside: `/v1/rooms` and metrics.
+
+use serde::Serialize;
+use sluice_proto::ids::{NodeId, PeerId, ProducerId, Region, RoomKey};
+use sluice_proto::ortc::MediaKind;
+
+/// Everything that `/v1/rooms` shows.
+#[derive(Debug, Clone, Serialize)]
+pub struct RoomsOverview {
+    /// This node.
+    pub node: NodeId,
+    /// Its region.
+    pub region: Region,
+    /// The rooms that have a peer on this node.
+    pub rooms: Vec<RoomOverview>,
+}
+
+/// A room as this node knows it.
+#[derive(Debug, Clone, Serialize)]
+pub struct RoomOverview {
+    /// Namespace and name.
+    #[serde(flatten)]
+    pub key: RoomKey,
+    /// Everybody in it, wherever they are.
+    pub peers: Vec<PeerOverview>,
+}
+
+/// A peer and where it lives.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerOverview {
+    /// Its id.
+    pub id: PeerId,
+    /// Its name.
+    pub display_name: String,
+    /// The node that holds its transports.
+    pub node: NodeId,
+    /// That node's region, when known.
+    pub region: Option<Region>,
+    /// Whether it has joined, or only opened its WebSocket.
+    pub joined: bool,
+    /// What it sends.
+    pub producers: Vec<ProducerOverview>,
+    /// How many consumers it has; only of peers of this node.
+    pub consumers: Option<usize>,
+}
+
+/// A producer.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProducerOverview {
+    /// Its id, the same on every node.
+    pub id: ProducerId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Paused by its peer.
+    pub paused: bool,
+    /// The worker that it lives on; only of producers of this node.
+    pub worker: Option<u16>,
+}
+
+/// Counters since the start and gauges.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RoomsSnapshot {
+    /// Open rooms.
+    pub rooms: u64,
+    /// Open WebSockets.
+    pub sessions: u64,
+    /// Peers that have joined.
+    pub peers: u64,
+    /// Routes into this node.
+    pub routes_in: u64,
+    /// Routes out of this node.
+    pub routes_out: u64,
+    /// Requests answered with success.
+    pub requests_ok: u64,
+    /// Requests answered with an error.
+    pub requests_failed: u64,
+    /// Messages that were not protoo.
+    pub malformed_messages: u64,
+    /// Sessions that were closed because the client did not read, answer or behave.
+    pub sessions_dropped: u64,
+    /// Subscriptions that another node refused.
+    pub subscriptions_refused: u64,
+}
