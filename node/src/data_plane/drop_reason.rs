@@ -1,0 +1,119 @@
+//! Why a packet went no further. On the hot path that is a count and never an `Error`: what arrives by the thousand per
+//! second must not allocate, and what an operator wants to know is how many and why.
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident => $label:literal,)*) => {
+        /// Why a packet was dropped.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl DropReason {
+            /// Every reason, in the order of their counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The reason as metrics name it, in snake case.
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $label,)*
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// The first byte belongs to no protocol of RFC 7983.
+    UnknownProtocol => "unknown_protocol",
+    /// No STUN request from this address was ever authenticated.
+    UnknownAddress => "unknown_address",
+    /// A STUN request names a transport that does not exist.
+    UnknownUfrag => "unknown_ufrag",
+    /// Not a STUN message, or none that an ICE-lite agent has a use for.
+    StunMalformed => "stun_malformed",
+    /// A STUN request without valid credentials; it was answered with 400 or 401.
+    StunUnauthenticated => "stun_unauthenticated",
+    /// DTLS records that are cut short.
+    DtlsMalformed => "dtls_malformed",
+    /// More DTLS datagrams than any handshake needs.
+    DtlsFlood => "dtls_flood",
+    /// Media before keys are in place, or after they are gone.
+    DtlsNotConnected => "dtls_not_connected",
+    /// Nowhere to send to: ICE found no path yet, or consent ran out.
+    IceNotConnected => "ice_not_connected",
+    /// Too short for the headers that it claims to have.
+    RtpMalformed => "rtp_malformed",
+    /// Too short for the headers that it claims to have.
+    RtcpMalformed => "rtcp_malformed",
+    /// The authentication tag is wrong.
+    SrtpUnauthenticated => "srtp_unauthenticated",
+    /// Came before, or is too old to tell.
+    SrtpReplayed => "srtp_replayed",
+    /// As many streams as a transport may have are known already.
+    SrtpTooManyStreams => "srtp_too_many_streams",
+    /// Sending it would use a key and nonce twice.
+    SrtpNonceReused => "srtp_nonce_reused",
+    /// Larger than any datagram that is sent.
+    TooLarge => "too_large",
+    /// The send buffer of the socket is full.
+    SocketFull => "socket_full",
+    /// The system refused to send it.
+    SocketError => "socket_error",
+    /// The queue to another worker is full.
+    WorkerQueueFull => "worker_queue_full",
+}
+
+/// How many packets were dropped for each reason.
+#[derive(Debug, Clone)]
+pub struct DropCounters([u64; DropReason::ALL.len()]);
+
+impl Default for DropCounters {
+    fn default() -> Self {
+        Self([0; DropReason::ALL.len()])
+    }
+}
+
+impl DropCounters {
+    /// Counts one packet.
+    pub fn count(&mut self, reason: DropReason) {
+        self.count_many(reason, 1);
+    }
+
+    /// Counts several packets.
+    pub fn count_many(&mut self, reason: DropReason, packets: u64) {
+        if let Some(counter) = self.0.get_mut(reason as usize) {
+            *counter += packets;
+        }
+    }
+
+    /// Packets dropped for `reason`.
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.0.get(reason as usize).copied().unwrap_or(0)
+    }
+
+    /// Labels and counts of all reasons that occurred.
+    pub fn nonzero(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        DropReason::ALL.iter().zip(&self.0).filter(|(_, count)| **count > 0).map(|(reason, count)| (reason.label(), *count))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_distinct_and_counts_are_kept_apart() {
+        let mut labels: Vec<_> = DropReason::ALL.iter().map(|reason| reason.label()).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        assert_eq!(labels.len(), DropReason::ALL.len());
+
+        let mut counters = DropCounters::default();
+        counters.count(DropReason::SrtpReplayed);
+        counters.count_many(DropReason::TooLarge, 3);
+        assert_eq!(counters.nonzero().collect::<Vec<_>>(), [("srtp_replayed", 1), ("too_large", 3)]);
+        assert_eq!(counters.get(DropReason::TooLarge), 3);
+    }
+}

@@ -1,0 +1,79 @@
+//! What goes into the media core and what comes out of it. The core does no I/O: a driver owns the sockets and the clock,
+//! and drains the outputs after each input.
+
+use std::net::SocketAddr;
+
+use sluice_mesh::Frame;
+
+use super::demux::Datagram;
+use super::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
+
+/// Into the media core of a worker.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// From the control plane.
+    Command(WorkerCommand),
+    /// A batch from users, by this worker's socket or passed on by another worker.
+    Datagrams(&'a mut [Datagram<'a>]),
+    /// A batch of a pipe or of another worker. The core takes what it wants; the rest is cleared.
+    Frames {
+        /// Whose they are.
+        from: PipeEnd,
+        /// The frames.
+        frames: &'a mut Vec<Frame>,
+    },
+    /// Another worker has authenticated an address, or has no use for it any more.
+    AddressOwned {
+        /// The client's address.
+        address: SocketAddr,
+        /// The other worker.
+        worker: WorkerIndex,
+        /// Whether it is that worker's from now on.
+        owned: bool,
+    },
+    /// The time that `poll_timeout` named has come.
+    Timeout,
+}
+
+/// Out of the media core of a worker.
+#[derive(Debug)]
+pub enum Output {
+    /// To a user.
+    Transmit(Transmit),
+    /// To a pipe or another worker.
+    Frames {
+        /// The route's other end.
+        to: PipeEnd,
+        /// The frames.
+        frames: Vec<Frame>,
+    },
+    /// To the control plane.
+    Event(WorkerEvent),
+    /// A datagram of a transport that lives on another worker.
+    Forward {
+        /// That worker.
+        to: WorkerIndex,
+        /// Where the datagram came from.
+        source: SocketAddr,
+        /// Its payload.
+        data: Vec<u8>,
+    },
+    /// For all other workers: this one authenticated an address, or has no use for it any more.
+    AddressOwned {
+        /// The client's address.
+        address: SocketAddr,
+        /// Whether it is this worker's from now on.
+        owned: bool,
+    },
+}
+
+/// Datagrams to one destination: one system call with segmentation offload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transmit {
+    /// Where to.
+    pub destination: SocketAddr,
+    /// Length of each datagram in `contents` if there are several; only the last may be shorter.
+    pub segment_size: Option<usize>,
+    /// The payloads, one after the other.
+    pub contents: Vec<u8>,
+}
