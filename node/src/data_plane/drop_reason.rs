@@ -95,7 +95,11 @@ impl DropCounters {
 
     /// Labels and counts of all reasons that occurred.
     pub fn nonzero(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
-        DropReason::ALL.iter().zip(&self.0).filter(|(_, count)| **count > 0).map(|(reason, count)| (reason.label(), *count))
+        DropReason::ALL
+            .iter()
+            .zip(&self.0)
+            .filter(|(_, count)| **count > 0)
+            .map(|(reason, count)| (reason.label(), *count))
     }
 }
 

@@ -82,7 +82,12 @@ impl WebRtcTransport {
     ///
     /// # Errors
     /// Why it was dropped.
-    pub fn receive<'d>(&mut self, now: Instant, source: SocketAddr, data: &'d mut [u8]) -> Result<Received<'d>, DropReason> {
+    pub fn receive<'d>(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        data: &'d mut [u8],
+    ) -> Result<Received<'d>, DropReason> {
         todo!()
     }
 
