@@ -1,10 +1,19 @@
 //! A node of the mesh: the users' signalling and media, joined to the other nodes by placement and pipes.
 //!
 //! # Layout
-//! - [`data_plane`]: media. Workers, one thread each; no lock, no async, no knowledge of rooms.
+//! - `data_plane`: media. Workers, one thread each; no lock, no async, no knowledge of rooms.
 //! - `control_plane`: rooms, peers and signalling, as async tasks; reaches media only through a worker's handle.
+//! - [`config`]: what an operator can set.
+//! - [`Node`]: the assembly of all.
 
+#[cfg(feature = "io")]
+pub mod config;
 #[cfg(feature = "io")]
 pub mod control_plane;
 #[doc(hidden)]
 pub mod data_plane;
+#[cfg(feature = "io")]
+mod node;
+
+#[cfg(feature = "io")]
+pub use node::{Node, StartError};

@@ -5,8 +5,10 @@
 //! - [`signalling`]: the dialects that clients speak, thin translations onto rooms.
 //! - [`ports`]: what rooms need of workers, mesh and placement.
 //! - [`limits`]: how much of everything there may be.
+//! - `telemetry`: logs, traces and the trace context that travels between nodes.
 
 pub mod limits;
 pub mod ports;
 pub mod rooms;
 pub mod signalling;
+pub(crate) mod telemetry;

@@ -1,0 +1,103 @@
+//! What no single value can be blamed for: settings that contradict each other.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Announced, ConfigError, NodeConfig};
+
+impl NodeConfig {
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// The first contradiction.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.check_open()?;
+        self.check_certificates()?;
+        self.check_announced()?;
+        self.check_ports()
+    }
+
+    fn check_open(&self) -> Result<(), ConfigError> {
+        if self.users.listen.ip().is_loopback() || self.insecure_open {
+            return Ok(());
+        }
+        refuse(
+            "users.listen",
+            &self.users.listen,
+            "a loopback address, or any together with --insecure-open, since whoever reaches it can enter any room",
+        )
+    }
+
+    fn check_certificates(&self) -> Result<(), ConfigError> {
+        match (&self.users.tls_cert, &self.users.tls_key) {
+            (Some(cert), None) => return refuse("users.tls_cert", cert, "set only together with users.tls_key"),
+            (None, Some(key)) => return refuse("users.tls_key", key, "set only together with users.tls_cert"),
+            _ => {}
+        }
+        let mesh = [("mesh.ca", &self.mesh.ca), ("mesh.cert", &self.mesh.cert), ("mesh.key", &self.mesh.key)];
+        let set = mesh.iter().find_map(|(key, pem)| pem.as_ref().map(|pem| (*key, pem)));
+        let unset = mesh.iter().find(|(_, pem)| pem.is_none()).map(|(key, _)| *key);
+        if let (Some((key, pem)), Some(unset)) = (set, unset) {
+            return refuse(key, pem, &format!("set only together with {unset}"));
+        }
+        if let (None, Some(seed)) = (set, self.cluster.seeds.first()) {
+            return refuse("cluster.seeds", seed, "set only together with mesh.ca, mesh.cert and mesh.key");
+        }
+        if self.cluster.name.as_str().is_empty() {
+            return refuse("cluster.name", &"", "at least one character");
+        }
+        Ok(())
+    }
+
+    fn check_announced(&self) -> Result<(), ConfigError> {
+        let one_of = |announced: &Option<Announced>| announced.iter().copied().collect::<Vec<_>>();
+        check_announced("media", self.media.listen, &self.media.announced)?;
+        check_announced("mesh", self.mesh.listen, &one_of(&self.mesh.announced))?;
+        check_announced("grpc", self.grpc.listen, &one_of(&self.grpc.announced))
+    }
+
+    fn check_ports(&self) -> Result<(), ConfigError> {
+        let media = ("media.listen", self.media.listen);
+        let tcp = [
+            ("users.listen", self.users.listen),
+            ("admin.listen", self.admin.listen),
+            ("grpc.listen", self.grpc.listen),
+            media,
+        ];
+        let udp = [media, ("mesh.listen", self.mesh.listen)];
+        check_clashes(&tcp)?;
+        check_clashes(&udp)
+    }
+}
+
+fn check_announced(section: &str, listen: SocketAddr, announced: &[Announced]) -> Result<(), ConfigError> {
+    let key = format!("{section}.announced");
+    if announced.is_empty() && listen.ip().is_unspecified() {
+        return refuse(
+            &format!("{section}.listen"),
+            &listen,
+            &format!("an address that others can reach, or any together with {key}"),
+        );
+    }
+    match announced.iter().find(|announced| announced.ip.is_unspecified() || announced.port == Some(0)) {
+        Some(nowhere) => refuse(&key, nowhere, "an address that others can reach"),
+        None => Ok(()),
+    }
+}
+
+fn check_clashes(listens: &[(&str, SocketAddr)]) -> Result<(), ConfigError> {
+    for (i, (key, addr)) in listens.iter().enumerate() {
+        if let Some((other, _)) = listens[..i].iter().find(|(_, other)| clash(*addr, *other)) {
+            return refuse(key, addr, &format!("a port of its own, which {other} has already"));
+        }
+    }
+    Ok(())
+}
+
+fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let same_ip = |a: IpAddr, b: IpAddr| a == b || a.is_unspecified() || b.is_unspecified();
+    a.port() != 0 && a.port() == b.port() && same_ip(a.ip(), b.ip())
+}
+
+fn refuse(key: &str, value: &impl std::fmt::Display, allowed: &str) -> Result<(), ConfigError> {
+    Err(ConfigError(format!("{key} = \"{value}\": allowed is {allowed}")))
+}

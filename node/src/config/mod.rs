@@ -1,0 +1,169 @@
+//! What an operator can set. Plain structs with defaults; [`NodeConfig::load`] is the only parse: a TOML file, then
+//! `SLUICE_*` environment variables, then flags, each overriding the one before, checked once as a whole.
+//!
+//! # Layout
+//! - `settings`: the table that fields, keys, variables, flags and sample come from.
+//! - `value`: the types of values.
+//! - `load`: the three sources and their merging.
+//! - `check`: what no single value can be blamed for.
+//! - `sample`: the commented sample file.
+
+mod check;
+mod load;
+mod sample;
+mod settings;
+mod value;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use sluice_proto::ids::{NodeId, Region};
+
+use settings::{Settings, section};
+
+pub use load::Sources;
+pub use sample::sample;
+pub use settings::{Section, Setting, sections};
+pub use value::{Announced, HostPort, HttpUrl, Label, LogFilter, LogFormat, Pem};
+
+/// Why a configuration is refused; one line that names the setting, the value and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+section! {
+    /// Settings of a Sluice node. Each can also be given as an environment variable (`SLUICE_`, then section and name in
+    /// capitals) and as a flag of `sluice node` (section and name joined by dashes); a flag overrides a variable, a
+    /// variable this file.
+    pub struct NodeConfig in "" {
+        /// The node's name: unique in the mesh, and the one in its certificate.
+        id: NodeId = NodeId::new("node-1").expect("a valid name"),
+        /// The region it stands in; nodes of one region are near each other.
+        region: Region = Region::new("local").expect("a valid name"),
+        /// The zone within the region.
+        zone: Label = "".parse().expect("a valid label"),
+        /// The carrier (internet provider) whose users it serves best.
+        carrier: Label = "".parse().expect("a valid label"),
+        /// Preference among nodes that serve a user equally well; the higher is chosen.
+        priority: u32 [0 ..= 1000] = 100,
+        /// Directory for the little that outlives a restart. Unset: nothing does.
+        data_dir: Option<PathBuf> = None,
+        /// Media workers, a thread each. 0: one for each processor.
+        workers: u16 [0 ..= 256] = 0,
+        /// Serve users beyond this machine although anybody who reaches the port can enter any room.
+        insecure_open: bool = false,
+    }
+    tables {
+        /// The mesh that the node belongs to.
+        cluster: ClusterConfig,
+        /// Users' signalling and the room page.
+        users: UsersConfig,
+        /// Users' media.
+        media: MediaConfig,
+        /// Pipes and gossip.
+        mesh: MeshConfig,
+        /// Directory and rosters.
+        grpc: GrpcConfig,
+        /// Health, metrics and state.
+        admin: AdminConfig,
+        /// Logs and traces.
+        telemetry: TelemetryConfig,
+    }
+}
+
+section! {
+    /// The mesh that the node belongs to.
+    pub struct ClusterConfig in "cluster." {
+        /// The cluster's name: the same on all nodes and in their certificates.
+        name: Label = "sluice".parse().expect("a valid label"),
+        /// Mesh addresses of some nodes to find the others by. A node whose seeds are all down serves alone.
+        seeds: Vec<HostPort> = Vec::new(),
+    }
+}
+
+section! {
+    /// Users: the room page and signalling over HTTP and WebSocket (TCP).
+    pub struct UsersConfig in "users." {
+        /// Address and port to listen on. Beyond loopback insecure_open must be set.
+        listen: SocketAddr = ([127, 0, 0, 1], 4443).into(),
+        /// URL that users reach this node by, for the console and for other nodes. Unset: made of the address.
+        url: Option<HttpUrl> = None,
+        /// Certificate chain for HTTPS. Unset: plain HTTP, which browsers give a camera only on localhost.
+        tls_cert: Option<Pem> = None,
+        /// Private key of tls_cert.
+        tls_key: Option<Pem> = None,
+        /// Connections at a time; further ones wait. Each user has one, and a page's load a few for a moment.
+        max_connections: u32 [1 ..= 1000000] = 20_000,
+        /// Time for a request's header to arrive whole, in milliseconds.
+        header_timeout_ms: u64 [100 ..= 600000] = 10_000,
+    }
+}
+
+section! {
+    /// Media of users: ICE, DTLS and SRTP on one UDP port for all workers.
+    pub struct MediaConfig in "media." {
+        /// Address and port to listen on.
+        listen: SocketAddr = ([127, 0, 0, 1], 4444).into(),
+        /// Addresses that users are told, in order of preference; needed behind a NAT or when listening on 0.0.0.0.
+        /// Empty: the address listened on.
+        announced: Vec<Announced> = Vec::new(),
+    }
+}
+
+section! {
+    /// Other nodes: pipes and gossip over QUIC (UDP) with mutual TLS.
+    pub struct MeshConfig in "mesh." {
+        /// Address and port to listen on.
+        listen: SocketAddr = ([127, 0, 0, 1], 4445).into(),
+        /// Address that other nodes are told; needed behind a NAT or when listening on 0.0.0.0.
+        announced: Option<Announced> = None,
+        /// Certificate of the cluster's CA (`sluice ca init`). Unset, with cert and key: the node stays alone.
+        ca: Option<Pem> = None,
+        /// The node's certificate (`sluice ca issue`), for grpc too.
+        cert: Option<Pem> = None,
+        /// Private key of cert.
+        key: Option<Pem> = None,
+    }
+}
+
+section! {
+    /// Other nodes: directory and rosters over gRPC (TCP) with the mesh's certificates.
+    pub struct GrpcConfig in "grpc." {
+        /// Address and port to listen on.
+        listen: SocketAddr = ([127, 0, 0, 1], 4446).into(),
+        /// Address that other nodes are told; needed behind a NAT or when listening on 0.0.0.0.
+        announced: Option<Announced> = None,
+    }
+}
+
+section! {
+    /// Operators: health, metrics and the state of cluster and rooms over HTTP (TCP). Whoever reaches it learns of rooms.
+    pub struct AdminConfig in "admin." {
+        /// Address and port to listen on.
+        listen: SocketAddr = ([127, 0, 0, 1], 4440).into(),
+    }
+}
+
+section! {
+    /// Logs and traces.
+    pub struct TelemetryConfig in "telemetry." {
+        /// What is logged, to standard error.
+        level: LogFilter = "info".parse().expect("a valid filter"),
+        /// How log lines look.
+        format: LogFormat = LogFormat::Text,
+        /// OTLP/gRPC endpoint that traces are exported to. Unset: none are.
+        otlp_endpoint: Option<HttpUrl> = None,
+    }
+}
+
+impl NodeConfig {
+    /// Merges the sources, reads each setting and checks the whole.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let config = Self::read(&sources.merge()?)?;
+        config.check()?;
+        Ok(config)
+    }
+}
