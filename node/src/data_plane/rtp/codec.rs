@@ -1,0 +1,61 @@
+//! What forwarding wants to know of a payload, whatever the codec.
+
+use sluice_proto::ortc::{MimeType, MimeTypeVideo};
+
+use super::{Vp8Descriptor, h264};
+
+/// Codecs that are told apart; of all others the payload is opaque.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Codec {
+    /// RFC 7741.
+    Vp8,
+    /// RFC 6184.
+    H264,
+    /// Audio, and video that cannot be looked into: a receiver may begin with any packet.
+    Opaque,
+}
+
+/// What a payload says about its frame.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PayloadInfo {
+    /// A receiver can begin with this packet.
+    pub key_frame_start: bool,
+    /// First packet of a frame, where the codec tells.
+    pub frame_start: bool,
+    /// Temporal layer.
+    pub temporal_layer: u8,
+    /// A receiver of the layers below may take this layer up from here on.
+    pub layer_sync: bool,
+}
+
+impl Codec {
+    /// The codec that RTP parameters name.
+    pub fn new(mime: MimeType) -> Self {
+        match mime {
+            MimeType::Video(MimeTypeVideo::Vp8) => Self::Vp8,
+            MimeType::Video(MimeTypeVideo::H264) => Self::H264,
+            _ => Self::Opaque,
+        }
+    }
+
+    /// Whether a receiver has to begin with a key frame, and can be told when there is one.
+    pub fn has_key_frames(self) -> bool {
+        self != Self::Opaque
+    }
+
+    /// Looks into a payload. What cannot be read is forwarded as an ordinary packet of the base layer.
+    pub fn inspect(self, payload: &[u8]) -> PayloadInfo {
+        match self {
+            Self::Vp8 => Vp8Descriptor::parse(payload).map_or_else(PayloadInfo::default, |descriptor| PayloadInfo {
+                key_frame_start: descriptor.key_frame_start,
+                frame_start: descriptor.frame_start,
+                temporal_layer: descriptor.temporal_layer,
+                layer_sync: descriptor.layer_sync,
+            }),
+            Self::H264 => {
+                PayloadInfo { key_frame_start: h264::is_key_frame_start(payload), ..PayloadInfo::default() }
+            }
+            Self::Opaque => PayloadInfo::default(),
+        }
+    }
+}

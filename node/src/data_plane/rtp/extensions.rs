@@ -1,0 +1,198 @@
+//! Header extensions, RFC 8285: the one-byte and the two-byte form, and the few extensions that Sluice reads and writes.
+
+use sluice_proto::ortc::{RtpHeaderExtensionParameters, RtpHeaderExtensionUri};
+
+/// How the extensions of a packet are encoded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum ExtensionProfile {
+    /// Ids 1 to 14, 1 to 16 bytes each.
+    OneByte,
+    /// Ids 1 to 255, 0 to 255 bytes each.
+    TwoByte,
+    /// Something that RFC 8285 knows nothing of.
+    #[default]
+    Unknown,
+}
+
+impl ExtensionProfile {
+    pub(super) fn from_wire(profile: u16) -> Self {
+        match profile {
+            0xbede => Self::OneByte,
+            0x1000..=0x100f => Self::TwoByte,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The header extensions of a packet, still encoded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extensions<'a> {
+    profile: ExtensionProfile,
+    data: &'a [u8],
+}
+
+impl<'a> Extensions<'a> {
+    pub(super) fn new(profile: ExtensionProfile, data: &'a [u8]) -> Self {
+        Self { profile, data }
+    }
+
+    /// Ids and values, as far as they are well formed.
+    pub fn iter(self) -> impl Iterator<Item = (u8, &'a [u8])> {
+        let mut rest = self.data;
+        std::iter::from_fn(move || {
+            // Zero bytes between elements are padding, RFC 8285 section 4.1.2.
+            while let Some((0, after)) = rest.split_first() {
+                rest = after;
+            }
+            let (id, len, after) = match self.profile {
+                ExtensionProfile::OneByte => {
+                    let (&head, after) = rest.split_first()?;
+                    // Id 15 ends the elements, RFC 8285 section 4.2.
+                    (head >> 4 != 15).then_some((head >> 4, usize::from(head & 0x0f) + 1, after))?
+                }
+                ExtensionProfile::TwoByte => {
+                    let (&[id, len], after) = rest.split_first_chunk::<2>()?;
+                    (id, usize::from(len), after)
+                }
+                ExtensionProfile::Unknown => return None,
+            };
+            let (value, after) = after.split_at_checked(len)?;
+            rest = after;
+            Some((id, value))
+        })
+    }
+}
+
+/// Volume of an audio packet, RFC 6464.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioLevel {
+    /// The encoder believes that it is speech.
+    pub voice: bool,
+    /// 0 (loudest) to 127 (silent), in -dBov.
+    pub level: u8,
+}
+
+impl AudioLevel {
+    /// From the extension's value.
+    pub fn from_byte(byte: u8) -> Self {
+        Self { voice: byte & 0x80 != 0, level: byte & 0x7f }
+    }
+
+    /// As the extension's value.
+    pub fn to_byte(self) -> u8 {
+        u8::from(self.voice) << 7 | self.level & 0x7f
+    }
+}
+
+/// The ids that one side gave to the extensions that Sluice knows; 0 is none.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExtensionIds {
+    /// `urn:ietf:params:rtp-hdrext:sdes:mid`.
+    pub mid: u8,
+    /// `urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id`.
+    pub rid: u8,
+    /// `urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id`.
+    pub repaired_rid: u8,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time`.
+    pub abs_send_time: u8,
+    /// `draft-holmer-rmcat-transport-wide-cc-extensions-01`.
+    pub transport_wide_cc: u8,
+    /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
+    pub audio_level: u8,
+}
+
+impl ExtensionIds {
+    /// The ids in a side's RTP parameters. Those that the one-byte form cannot carry are left out.
+    pub fn new(parameters: &[RtpHeaderExtensionParameters]) -> Self {
+        let mut ids = Self::default();
+        for extension in parameters {
+            let Some(id) = u8::try_from(extension.id).ok().filter(|id| (1..15).contains(id)) else { continue };
+            match extension.uri {
+                RtpHeaderExtensionUri::Mid => ids.mid = id,
+                RtpHeaderExtensionUri::RtpStreamId => ids.rid = id,
+                RtpHeaderExtensionUri::RepairRtpStreamId => ids.repaired_rid = id,
+                RtpHeaderExtensionUri::AbsSendTime => ids.abs_send_time = id,
+                RtpHeaderExtensionUri::TransportWideCcDraft01 => ids.transport_wide_cc = id,
+                RtpHeaderExtensionUri::SsrcAudioLevel => ids.audio_level = id,
+                _ => {}
+            }
+        }
+        ids
+    }
+
+    /// Takes over what another part of the same transport's parameters says: all of a transport's ids are one space.
+    pub fn merge(&mut self, other: Self) {
+        let pairs = [
+            (&mut self.mid, other.mid),
+            (&mut self.rid, other.rid),
+            (&mut self.repaired_rid, other.repaired_rid),
+            (&mut self.abs_send_time, other.abs_send_time),
+            (&mut self.transport_wide_cc, other.transport_wide_cc),
+            (&mut self.audio_level, other.audio_level),
+        ];
+        for (id, new) in pairs {
+            if new != 0 {
+                *id = new;
+            }
+        }
+    }
+
+    /// Reads the extensions that receiving a packet needs, in one pass.
+    pub fn read<'a>(&self, extensions: Extensions<'a>) -> ReceivedExtensions<'a> {
+        let mut received = ReceivedExtensions::default();
+        for (id, value) in extensions.iter() {
+            if id == self.transport_wide_cc {
+                received.transport_wide_cc = value.first_chunk().map(|&seq| u16::from_be_bytes(seq));
+            } else if id == self.mid {
+                received.mid = Some(value);
+            } else if id == self.audio_level {
+                received.audio_level = value.first().map(|&byte| AudioLevel::from_byte(byte));
+            } else if id == self.rid {
+                received.rid = Some(value);
+            } else if id == self.repaired_rid {
+                received.repaired_rid = Some(value);
+            }
+        }
+        received
+    }
+}
+
+/// What a packet's header extensions say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReceivedExtensions<'a> {
+    /// Which media section the packet belongs to.
+    pub mid: Option<&'a [u8]>,
+    /// Which encoding it belongs to.
+    pub rid: Option<&'a [u8]>,
+    /// Which encoding it repairs.
+    pub repaired_rid: Option<&'a [u8]>,
+    /// Transport-wide sequence number.
+    pub transport_wide_cc: Option<u16>,
+    /// Volume.
+    pub audio_level: Option<AudioLevel>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(profile: u16, data: &[u8]) -> Vec<(u8, &[u8])> {
+        Extensions::new(ExtensionProfile::from_wire(profile), data).iter().collect()
+    }
+
+    #[test]
+    fn reads_both_forms() {
+        assert_eq!(parse(0xbede, &[0x11, 1, 2, 0, 0x30, 7]), [(1, &[1, 2][..]), (3, &[7])]);
+        assert_eq!(parse(0x1000, &[200, 2, 1, 2, 0, 3, 0]), [(200, &[1, 2][..]), (3, &[])]);
+        assert_eq!(parse(0xbede, &[0x11, 1, 2, 0xf0, 0x30, 7]), [(1, &[1, 2][..])], "15 ends the elements");
+        assert_eq!(parse(0xbede, &[0x1f, 1, 2]), [], "longer than the packet");
+        assert_eq!(parse(0x1234, &[0x11, 1, 2]), []);
+    }
+
+    #[test]
+    fn absent_ids_match_nothing() {
+        let ids = ExtensionIds { mid: 1, ..ExtensionIds::default() };
+        let received = ids.read(Extensions::new(ExtensionProfile::OneByte, &[0x10, b'0', 0, 0]));
+        assert_eq!(received, ReceivedExtensions { mid: Some(b"0"), ..ReceivedExtensions::default() });
+    }
+}

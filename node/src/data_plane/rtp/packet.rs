@@ -1,0 +1,157 @@
+//! The fixed header, RFC 3550 section 5.1, and the form that packets have inside the mesh.
+
+use super::extensions::{AudioLevel, ExtensionProfile, Extensions};
+
+/// Length of an RTP header without CSRCs and extensions.
+pub const FIXED_HEADER_LEN: usize = 12;
+
+/// Length of the longest header that a packet has inside the mesh: the fixed one and one word of audio level extension.
+pub const MAX_CANONICAL_HEADER_LEN: usize = FIXED_HEADER_LEN + 8;
+
+/// The id of the audio level extension inside the mesh: the router's.
+pub const CANONICAL_AUDIO_LEVEL_ID: u8 = 10;
+
+/// The fields of the fixed header that survive forwarding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RtpHeader {
+    /// Marker bit: the last packet of a video frame, the first one after silence.
+    pub marker: bool,
+    /// Payload type, 7 bits.
+    pub payload_type: u8,
+    /// Sequence number.
+    pub sequence_number: u16,
+    /// Timestamp in units of the codec's clock rate.
+    pub timestamp: u32,
+    /// Synchronisation source.
+    pub ssrc: u32,
+}
+
+/// A view of a packet. CSRCs are skipped, padding is cut off.
+#[derive(Debug, Clone, Copy)]
+pub struct RtpPacket<'a> {
+    /// The fixed header.
+    pub header: RtpHeader,
+    /// The header extensions.
+    pub extensions: Extensions<'a>,
+    /// The payload without padding; empty when the packet is only padding.
+    pub payload: &'a [u8],
+}
+
+impl<'a> RtpPacket<'a> {
+    /// Reads a packet; `None` if it is no RTP or is shorter than its headers and padding claim.
+    pub fn parse(data: &'a [u8]) -> Option<Self> {
+        let (fixed, mut rest) = data.split_first_chunk::<FIXED_HEADER_LEN>()?;
+        let [first, second, seq @ .., t0, t1, t2, t3, s0, s1, s2, s3] = *fixed;
+        if first >> 6 != 2 {
+            return None;
+        }
+        rest = rest.get(usize::from(first & 0x0f) * 4..)?;
+        let mut extensions = Extensions::default();
+        if first & 0x10 != 0 {
+            let (&[p0, p1, l0, l1], after) = rest.split_first_chunk::<4>()?;
+            let (data, after) = after.split_at_checked(usize::from(u16::from_be_bytes([l0, l1])) * 4)?;
+            extensions = Extensions::new(ExtensionProfile::from_wire(u16::from_be_bytes([p0, p1])), data);
+            rest = after;
+        }
+        if first & 0x20 != 0 {
+            let padding = usize::from(*rest.last()?);
+            if padding == 0 {
+                return None;
+            }
+            rest = rest.get(..rest.len().checked_sub(padding)?)?;
+        }
+        Some(Self {
+            header: RtpHeader {
+                marker: second & 0x80 != 0,
+                payload_type: second & 0x7f,
+                sequence_number: u16::from_be_bytes(seq),
+                timestamp: u32::from_be_bytes([t0, t1, t2, t3]),
+                ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
+            },
+            extensions,
+            payload: rest,
+        })
+    }
+}
+
+impl RtpHeader {
+    /// The fixed header of a packet without padding and CSRCs.
+    pub fn to_bytes(self, extension: bool) -> [u8; FIXED_HEADER_LEN] {
+        let [q0, q1] = self.sequence_number.to_be_bytes();
+        let [t0, t1, t2, t3] = self.timestamp.to_be_bytes();
+        let [s0, s1, s2, s3] = self.ssrc.to_be_bytes();
+        let first = 0x80 | u8::from(extension) << 4;
+        let second = u8::from(self.marker) << 7 | self.payload_type & 0x7f;
+        [first, second, q0, q1, t0, t1, t2, t3, s0, s1, s2, s3]
+    }
+}
+
+/// Appends the header that a packet has inside the mesh: no CSRC, no padding, at most the audio level as extension.
+pub fn write_canonical_header(header: RtpHeader, audio_level: Option<AudioLevel>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&header.to_bytes(audio_level.is_some()));
+    if let Some(level) = audio_level {
+        out.extend_from_slice(&[0xbe, 0xde, 0, 1, CANONICAL_AUDIO_LEVEL_ID << 4, level.to_byte(), 0, 0]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::ExtensionIds;
+    use super::*;
+
+    #[test]
+    fn reads_csrcs_extensions_and_padding() {
+        let packet = [
+            0xb1, 0xe0, 0x12, 0x34, 0, 0, 0, 7, 0, 0, 0, 9, // fixed, one CSRC, extension, padding
+            1, 2, 3, 4, // the CSRC
+            0xbe, 0xde, 0, 1, 0x10, 0x61, 0, 0, // mid "a" with id 1
+            0xaa, 0xbb, 0, 2, // payload and padding
+        ];
+        let view = RtpPacket::parse(&packet).unwrap();
+        assert_eq!(
+            view.header,
+            RtpHeader { marker: true, payload_type: 96, sequence_number: 0x1234, timestamp: 7, ssrc: 9 }
+        );
+        assert_eq!(view.payload, [0xaa, 0xbb]);
+        assert_eq!(view.extensions.iter().collect::<Vec<_>>(), [(1, &b"a"[..])]);
+    }
+
+    #[test]
+    fn refuses_what_is_cut_short() {
+        let packet = [0x90, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xbe, 0xde, 0, 2, 0, 0, 0, 0];
+        assert!(RtpPacket::parse(&packet).is_none());
+        assert!(RtpPacket::parse(&packet[..11]).is_none());
+        assert!(RtpPacket::parse(&[0x40; 20]).is_none());
+        let padding_longer_than_payload = [0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
+        assert!(RtpPacket::parse(&padding_longer_than_payload).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_answered(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Some(packet) = RtpPacket::parse(&data) {
+                prop_assert!(packet.payload.len() <= data.len());
+                packet.extensions.iter().count();
+            }
+        }
+
+        #[test]
+        fn canonical_headers_round_trip(
+            marker: bool, payload_type in 0..128_u8, sequence_number: u16, timestamp: u32, ssrc: u32,
+            level in proptest::option::of((any::<bool>(), 0..128_u8)), payload in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            let header = RtpHeader { marker, payload_type, sequence_number, timestamp, ssrc };
+            let level = level.map(|(voice, level)| AudioLevel { voice, level });
+            let mut bytes = Vec::new();
+            write_canonical_header(header, level, &mut bytes);
+            bytes.extend_from_slice(&payload);
+            let packet = RtpPacket::parse(&bytes).unwrap();
+            let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
+            prop_assert_eq!(packet.header, header);
+            prop_assert_eq!(packet.payload, &payload[..]);
+            prop_assert_eq!(ids.read(packet.extensions).audio_level, level);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! The VP8 payload descriptor, RFC 7741 section 4.2.
+
+/// What the descriptor and the first byte behind it say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vp8Descriptor {
+    /// First packet of the frame's first partition.
+    pub frame_start: bool,
+    /// First packet of a key frame.
+    pub key_frame_start: bool,
+    /// Frame number and where it is in the payload.
+    pub picture_id: Option<PictureId>,
+    /// Temporal layer, 0 when the stream has none.
+    pub temporal_layer: u8,
+    /// The frame refers to the base layer only, so a receiver may begin with this layer here.
+    pub layer_sync: bool,
+    /// Length of the descriptor in bytes.
+    pub len: usize,
+}
+
+/// A frame's number within its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PictureId {
+    /// 7 or 15 bits.
+    pub value: u16,
+    /// Whether it has 15 bits.
+    pub long: bool,
+    /// Where in the payload its first byte is.
+    pub offset: usize,
+}
+
+impl Vp8Descriptor {
+    /// Reads the descriptor at the head of a payload; `None` if it is cut short or nothing follows.
+    pub fn parse(payload: &[u8]) -> Option<Self> {
+        let mut cursor = payload.iter().copied().enumerate();
+        let mut next = || cursor.next();
+        let (_, first) = next()?;
+        let frame_start = first & 0x10 != 0 && first & 0x07 == 0;
+        let mut picture_id = None;
+        let (mut temporal_layer, mut layer_sync) = (0, false);
+        if first & 0x80 != 0 {
+            let (_, flags) = next()?;
+            if flags & 0x80 != 0 {
+                let (offset, high) = next()?;
+                let long = high & 0x80 != 0;
+                let value =
+                    if long { u16::from(high & 0x7f) << 8 | u16::from(next()?.1) } else { u16::from(high & 0x7f) };
+                picture_id = Some(PictureId { value, long, offset });
+            }
+            if flags & 0x40 != 0 {
+                next()?;
+            }
+            if flags & 0x30 != 0 {
+                let (_, layer) = next()?;
+                if flags & 0x20 != 0 {
+                    temporal_layer = layer >> 6;
+                    layer_sync = layer & 0x20 != 0;
+                }
+            }
+        }
+        let (len, frame_header) = next()?;
+        // Bit 0 of the frame header is the inverse key frame flag, RFC 6386 section 9.1.
+        let key_frame_start = frame_start && frame_header & 1 == 0;
+        Some(Self { frame_start, key_frame_start, picture_id, temporal_layer, layer_sync, len })
+    }
+}
+
+/// Takes `by` from the picture id in a payload, so that frames left out leave no gap.
+pub fn shift_picture_id(payload: &mut [u8], by: u16) {
+    let Some(id) = Vp8Descriptor::parse(payload).and_then(|descriptor| descriptor.picture_id) else { return };
+    let value = id.value.wrapping_sub(by);
+    if id.long {
+        if let Some([high, low]) = payload.get_mut(id.offset..id.offset + 2) {
+            [*high, *low] = (value & 0x7fff | 0x8000).to_be_bytes();
+        }
+    } else if let Some(byte) = payload.get_mut(id.offset) {
+        *byte = (value & 0x7f) as u8;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_what_chromium_sends() {
+        // X, S; I, L, T, K; 15-bit picture id 0x1234; TL0PICIDX 9; TID 2, Y; key frame header.
+        let payload = [0x90, 0xf0, 0x92, 0x34, 9, 0xa0, 0x50, 0x11];
+        let descriptor = Vp8Descriptor::parse(&payload).unwrap();
+        assert_eq!(descriptor.picture_id, Some(PictureId { value: 0x1234, long: true, offset: 2 }));
+        assert!(descriptor.frame_start && descriptor.key_frame_start && descriptor.layer_sync);
+        assert_eq!((descriptor.temporal_layer, descriptor.len), (2, 6));
+    }
+
+    #[test]
+    fn only_the_first_packet_of_a_key_frame_starts_it() {
+        assert!(Vp8Descriptor::parse(&[0x10, 0x50]).unwrap().key_frame_start);
+        assert!(!Vp8Descriptor::parse(&[0x10, 0x51]).unwrap().key_frame_start, "an inter frame");
+        assert!(!Vp8Descriptor::parse(&[0x00, 0x50]).unwrap().key_frame_start, "a later packet");
+        assert!(!Vp8Descriptor::parse(&[0x11, 0x50]).unwrap().key_frame_start, "a later partition");
+        assert!(Vp8Descriptor::parse(&[0x90, 0x80, 0x80]).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn shifting_changes_the_picture_id_only(mut payload in proptest::collection::vec(any::<u8>(), 0..20), by: u16) {
+            let before = Vp8Descriptor::parse(&payload);
+            shift_picture_id(&mut payload, by);
+            let after = Vp8Descriptor::parse(&payload);
+            if let (Some(mut before), Some(after)) = (before, after) {
+                if let Some(id) = before.picture_id.as_mut() {
+                    id.value = id.value.wrapping_sub(by) & if id.long { 0x7fff } else { 0x7f };
+                }
+                prop_assert_eq!(before, after);
+            } else {
+                prop_assert!(before.is_none() && after.is_none());
+            }
+        }
+    }
+}
