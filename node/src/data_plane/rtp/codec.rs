@@ -52,9 +52,7 @@ impl Codec {
                 temporal_layer: descriptor.temporal_layer,
                 layer_sync: descriptor.layer_sync,
             }),
-            Self::H264 => {
-                PayloadInfo { key_frame_start: h264::is_key_frame_start(payload), ..PayloadInfo::default() }
-            }
+            Self::H264 => PayloadInfo { key_frame_start: h264::is_key_frame_start(payload), ..PayloadInfo::default() },
             Self::Opaque => PayloadInfo::default(),
         }
     }
