@@ -82,12 +82,12 @@ impl WorkerHandle {
         todo!()
     }
 
-    /// Asks and waits for the answer.
+    /// Asks. The request is queued at once, in order with everything else that is said; the future waits for the answer.
     ///
     /// # Errors
     /// The worker's, or [`RequestError::Unavailable`] if it is gone or its queue is full.
-    pub async fn request(&self, request: Request) -> Result<Response, RequestError> {
-        todo!()
+    pub fn request(&self, request: Request) -> impl Future<Output = Result<Response, RequestError>> + Send + use<> {
+        async { todo!() }
     }
 
     /// Asks in order with other requests; an error is only logged.
