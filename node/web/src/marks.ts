@@ -1,0 +1,23 @@
+/**
+ * When things happened: User Timing marks, for the developer tools, the end-to-end tests and the join benchmark.
+ *
+ * Each join starts anew; a mark is set once per join.
+ */
+const NAMES = ['ws-open', 'joined', 'recv-connected', 'first-frame'] as const;
+export type Mark = (typeof NAMES)[number];
+
+const times = new Map<Mark, number>();
+
+export function startJoin(): void {
+  times.clear();
+  for (const name of NAMES) performance.clearMarks(`sluice:${name}`);
+}
+
+export function mark(name: Mark): void {
+  if (!times.has(name)) times.set(name, performance.mark(`sluice:${name}`).startTime);
+}
+
+/** Milliseconds since the page's start, by mark. */
+export function marks(): Partial<Record<Mark, number>> {
+  return Object.fromEntries(times);
+}

@@ -1,0 +1,101 @@
+/** Figures for the stats overlay, out of the browser's WebRTC statistics. */
+import type { Kind } from './devices';
+
+/** What is told of one source. Rates are over the time since the previous reading. */
+export interface Figures {
+  kind: Kind;
+  bitrateBps: number;
+  /** Share of packets lost, 0 to 1, after repair. */
+  loss: number;
+  width?: number;
+  height?: number;
+  framesPerSecond?: number;
+  codec?: string;
+}
+
+/** One reading of a transport. */
+export interface Reading {
+  /** Round trip between this browser and its node, in ms. */
+  rttMs?: number;
+  /** By consumer id (receiving) or kind (sending). */
+  sources: Map<string, Figures>;
+}
+
+interface Counters {
+  at: number;
+  bytes: number;
+  packets: number;
+  lost: number;
+}
+
+type Entry = Record<string, unknown> & { id: string; type: string; timestamp: number; kind?: Kind };
+
+/** Turns the cumulative counters of one transport's reports into rates. */
+export class StatsReader {
+  private previous = new Map<string, Counters>();
+
+  constructor(private readonly direction: 'recv' | 'send') {}
+
+  read(report: RTCStatsReport): Reading {
+    const entries = new Map<string, Entry>();
+    report.forEach((entry: Entry) => entries.set(entry.id, entry));
+    const reading: Reading = { sources: new Map() };
+    const seen = new Map<string, Counters>();
+    for (const entry of entries.values()) {
+      if (entry.type === (this.direction === 'recv' ? 'inbound-rtp' : 'outbound-rtp')) this.source(entry, entries, reading, seen);
+      const rtt = entry.type === 'candidate-pair' && entry['nominated'] ? entry['currentRoundTripTime'] : undefined;
+      if (typeof rtt === 'number') reading.rttMs = rtt * 1_000;
+    }
+    this.previous = seen;
+    return reading;
+  }
+
+  private source(entry: Entry, entries: Map<string, Entry>, reading: Reading, seen: Map<string, Counters>): void {
+    // mediasoup-client also receives a stream that only probes for bandwidth.
+    if (!entry.kind || entry['mid'] === 'probator') return;
+    const recv = this.direction === 'recv';
+    const name = recv ? String(entry['trackIdentifier']) : entry.kind;
+    const remote = recv ? undefined : entries.get(String(entry['remoteId']));
+    const now: Counters = {
+      at: entry.timestamp,
+      bytes: number(entry[recv ? 'bytesReceived' : 'bytesSent']),
+      packets: number(entry[recv ? 'packetsReceived' : 'packetsSent']),
+      lost: number((remote ?? entry)['packetsLost']),
+    };
+    const before = this.previous.get(entry.id) ?? now;
+    seen.set(entry.id, now);
+    const codec = entries.get(String(entry['codecId']))?.['mimeType'];
+    const width = entry['frameWidth'];
+    const height = entry['frameHeight'];
+    const framesPerSecond = entry['framesPerSecond'];
+    reading.sources.set(name, {
+      kind: entry.kind,
+      bitrateBps: now.at > before.at ? ((now.bytes - before.bytes) * 8_000) / (now.at - before.at) : 0,
+      loss: lossBetween(before, now, recv),
+      ...(typeof width === 'number' && typeof height === 'number' && { width, height }),
+      ...(entry.kind === 'video' && typeof framesPerSecond === 'number' && { framesPerSecond }),
+      ...(typeof codec === 'string' && { codec: codec.replace(/^(audio|video)\//, '') }),
+    });
+  }
+}
+
+function number(value: unknown): number {
+  return typeof value === 'number' ? value : 0;
+}
+
+function lossBetween(before: Counters, now: Counters, recv: boolean): number {
+  const lost = Math.max(0, now.lost - before.lost);
+  const packets = Math.max(0, now.packets - before.packets);
+  const expected = recv ? packets + lost : packets;
+  return expected > 0 ? Math.min(1, lost / expected) : 0;
+}
+
+export function formatBitrate(bps: number): string {
+  if (bps >= 1_000_000) return `${(bps / 1_000_000).toFixed(1)} Mbit/s`;
+  return `${Math.round(bps / 1_000)} kbit/s`;
+}
+
+export function formatLoss(loss: number): string {
+  const percent = loss * 100;
+  return `${percent > 0 && percent < 10 ? percent.toFixed(1) : percent.toFixed(0)} %`;
+}

@@ -1,0 +1,57 @@
+/** The page's icons: 24 x 24 line drawings in the current colour, hidden from screen readers. */
+
+const PATHS = {
+  microphone: 'M12 3a3 3 0 0 0-3 3v5a3 3 0 0 0 6 0V6a3 3 0 0 0-3-3Z M5.5 11a6.5 6.5 0 0 0 13 0 M12 17.5V21 M8.5 21h7',
+  'microphone-off':
+    'M9 9v2a3 3 0 0 0 4.6 2.5 M15 10.5V6a3 3 0 0 0-5.7-1.3 M5.5 11a6.5 6.5 0 0 0 10.3 5.3 M18.5 11a6.5 6.5 0 0 1-.7 2.9 M12 17.5V21 M8.5 21h7 M3.5 3.5l17 17',
+  camera: 'M4.5 6.5h9a2 2 0 0 1 2 2v7a2 2 0 0 1-2 2h-9a2 2 0 0 1-2-2v-7a2 2 0 0 1 2-2Z M15.5 10.8l6-3.3v9l-6-3.3',
+  'camera-off':
+    'M9.5 6.5h4a2 2 0 0 1 2 2v4 M15.5 10.8l6-3.3v9l-2.5-1.4 M15 16.8a2 2 0 0 1-1.5.7h-9a2 2 0 0 1-2-2v-7a2 2 0 0 1 2-2h.2 M3.5 3.5l17 17',
+  leave: 'M14 4.5H7a2 2 0 0 0-2 2v11a2 2 0 0 0 2 2h7 M10.5 12H21 M17 8l4 4-4 4',
+  link: 'M10 14a4.2 4.2 0 0 0 6.2.3l3-3a4.2 4.2 0 0 0-6-6l-1.6 1.6 M14 10a4.2 4.2 0 0 0-6.2-.3l-3 3a4.2 4.2 0 0 0 6 6l1.5-1.6',
+  stats: 'M4 20V11 M9.3 20V5 M14.7 20v-6 M20 20V8',
+  sound: 'M4 9.5v5h3.5l4.5 4v-13l-4.5 4H4Z M15.5 9a4.2 4.2 0 0 1 0 6 M18 6.5a7.8 7.8 0 0 1 0 11',
+  warning: 'M12 4 2.8 19.5h18.4L12 4Z M12 10v4.5 M12 17.2v.1',
+  close: 'M6 6l12 12 M18 6 6 18',
+  check: 'M5 12.5l4.5 4.5L19 7.5',
+  refresh: 'M20 12a8 8 0 1 1-2.3-5.6 M20 3.5v4.2h-4.2',
+} as const;
+
+export type IconName = keyof typeof PATHS;
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+export function icon(name: IconName): SVGSVGElement {
+  const svg = document.createElementNS(SVG, 'svg');
+  for (const [attribute, value] of [
+    ['viewBox', '0 0 24 24'],
+    ['class', 'icon'],
+    ['aria-hidden', 'true'],
+  ] as const) {
+    svg.setAttribute(attribute, value);
+  }
+  const path = document.createElementNS(SVG, 'path');
+  path.setAttribute('d', PATHS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/** The mark of the project: a gate that lets three streams through. */
+export function logo(): SVGSVGElement {
+  const svg = document.createElementNS(SVG, 'svg');
+  svg.setAttribute('viewBox', '0 0 32 32');
+  svg.setAttribute('class', 'logo');
+  svg.setAttribute('aria-hidden', 'true');
+  for (const [cls, d] of [
+    ['logo-stream', 'M3 10c4-3 6-3 10 0s6 3 10 0 4-2.4 6-2.6'],
+    ['logo-stream', 'M3 17c4-3 6-3 10 0s6 3 10 0 4-2.4 6-2.6'],
+    ['logo-stream', 'M3 24c4-3 6-3 10 0s6 3 10 0 4-2.4 6-2.6'],
+    ['logo-gate', 'M16 3v26'],
+  ] as const) {
+    const path = document.createElementNS(SVG, 'path');
+    path.setAttribute('class', cls);
+    path.setAttribute('d', d);
+    svg.append(path);
+  }
+  return svg;
+}

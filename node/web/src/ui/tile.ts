@@ -1,0 +1,138 @@
+/** One person's picture with name, place, state and, on demand, figures. */
+import type { Peer } from '../peers';
+import { mark } from '../marks';
+import { avatar, hueOf } from './avatar';
+import { h, setText } from './dom';
+import { icon } from './icons';
+
+/** Lines of the stats overlay: label and value. */
+export type Lines = [label: string, value: string][];
+
+export class Tile {
+  readonly element: HTMLLIElement;
+  protected readonly video = h('video', { attrs: { playsinline: '', autoplay: '' } });
+  private readonly name = h('span', { class: 'name' });
+  private readonly place = h('span', { class: 'place' });
+  private readonly muted = h('span', { class: 'muted' }, icon('microphone-off'));
+  private readonly figures = h('dl', { class: 'figures' });
+  private portrait = avatar('');
+  private shownName: string | undefined;
+  private speaking = false;
+
+  constructor(id: string) {
+    const plate = h('div', { class: 'plate' }, this.muted, h('span', { class: 'who' }, this.name, this.place));
+    this.element = h('li', { class: 'tile', attrs: { 'data-peer': id } }, this.video, this.portrait, plate, this.figures);
+    this.figures.hidden = true;
+  }
+
+  setPerson(name: string, region: string | undefined, node: string | undefined): void {
+    setText(this.name, name);
+    setText(this.place, [region, node].filter(Boolean).join(' · '));
+    this.place.hidden = !region && !node;
+    this.place.style.setProperty('--hue', String(hueOf(region ?? node ?? '')));
+    if (name === this.shownName) return;
+    this.shownName = name;
+    const portrait = avatar(name);
+    this.portrait.replaceWith(portrait);
+    this.portrait = portrait;
+  }
+
+  setSpeaking(speaking: boolean): void {
+    this.speaking = speaking;
+    this.element.classList.toggle('speaking', speaking);
+    this.describe();
+  }
+
+  /** Shows figures, or with `undefined` none. */
+  setFigures(lines: Lines | undefined): void {
+    this.figures.hidden = lines === undefined;
+    if (!lines) return;
+    this.figures.replaceChildren(...lines.flatMap(([label, value]) => [h('dt', {}, label), h('dd', {}, value)]));
+  }
+
+  protected setSending(audio: boolean, video: boolean): void {
+    this.muted.hidden = audio;
+    this.element.classList.toggle('no-audio', !audio);
+    this.element.classList.toggle('no-video', !video);
+    this.describe();
+  }
+
+  private describe(): void {
+    const states = [
+      this.speaking && 'speaking',
+      !this.muted.hidden && 'microphone muted',
+      this.element.classList.contains('no-video') && 'camera off',
+    ].filter(Boolean);
+    this.element.setAttribute('aria-label', [this.name.textContent, ...states].join(', '));
+  }
+}
+
+/** The user's own picture, mirrored as in a mirror. */
+export class SelfTile extends Tile {
+  constructor(private readonly ownName: string) {
+    super('self');
+    this.element.classList.add('self');
+    this.video.muted = true;
+  }
+
+  update(
+    media: { tracks: { video?: MediaStreamTrack }; enabled: { audio: boolean; video: boolean } },
+    home: { region?: string; node?: string },
+  ): void {
+    this.setPerson(`${this.ownName} (you)`, home.region, home.node);
+    const track = media.tracks.video;
+    const shown = this.video.srcObject instanceof MediaStream ? this.video.srcObject.getVideoTracks()[0] : undefined;
+    if (track !== shown) this.video.srcObject = track ? new MediaStream([track]) : null;
+    this.setSending(media.enabled.audio, media.enabled.video && track !== undefined);
+  }
+}
+
+/** Another person's picture and sound. */
+export class PeerTile extends Tile {
+  private peer: Peer | undefined;
+  private tracks = 0;
+
+  constructor(
+    id: string,
+    private readonly soundBlocked: () => void,
+  ) {
+    super(id);
+    this.video.requestVideoFrameCallback?.(() => mark('first-frame'));
+  }
+
+  update(peer: Peer): void {
+    if (peer !== this.peer) {
+      this.peer = peer;
+      this.tracks = 0;
+      this.video.srcObject = peer.stream;
+    }
+    this.setPerson(peer.displayName || 'Somebody', peer.region, peer.node);
+    this.setSending(peer.isSending('audio'), peer.isSending('video'));
+    const tracks = peer.stream.getTracks().length;
+    if (tracks > this.tracks) void this.play();
+    this.tracks = tracks;
+  }
+
+  /** Turns the sound on; to be called while handling a click or a key. */
+  unmute(): void {
+    this.video.muted = false;
+    void this.play();
+  }
+
+  close(): void {
+    this.video.srcObject = null;
+    this.element.remove();
+  }
+
+  /** Browsers may refuse to play sound before the user has touched the page: then play the picture alone, and ask. */
+  private async play(): Promise<void> {
+    try {
+      await this.video.play();
+    } catch (error) {
+      if (!(error instanceof DOMException && error.name === 'NotAllowedError') || this.video.muted) return;
+      this.video.muted = true;
+      this.soundBlocked();
+      await this.play();
+    }
+  }
+}
