@@ -1,0 +1,319 @@
+//! A transport with the media on it: what one user sends to or receives from one server over one path. Sans-IO.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use rtc_rtcp::packet::Packet as RtcpPacket;
+use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
+use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc_rtcp::receiver_report::ReceiverReport;
+use rtc_rtcp::sender_report::SenderReport;
+use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use rtc_rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
+
+use crate::clock::Clock;
+use crate::media::{
+    Outgoing, Publisher, PublisherStats, ReceiveParameters, RtpHeader, SendParameters, Source, StreamReceiver,
+    StreamStats, TwccReceiver,
+};
+use crate::transport::{
+    ClientTransport, Input, Output, RemoteParameters, TransportConfig, TransportCounters, TransportError,
+    TransportState,
+};
+
+/// Between receiver reports: libwebrtc's for video.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+/// Chromium reports under SSRC 1 where it sends nothing itself.
+const REPORTER_SSRC: u32 = 1;
+/// Report blocks that one RR has room for, RFC 3550 section 6.4.2.
+const MAX_REPORTS: usize = 31;
+
+/// What a session as a whole saw.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionStats {
+    /// Datagrams.
+    pub transport: TransportCounters,
+    /// RTP packets with an SSRC that was not announced.
+    pub unknown_ssrc: u64,
+    /// Transport-wide feedback messages received about what was sent.
+    pub feedback_received: u64,
+    /// Packets that those call received.
+    pub feedback_packets: u64,
+    /// Transport-wide feedback messages sent.
+    pub feedback_sent: u64,
+    /// RTP packets received, whatever their stream.
+    pub rtp_received: u64,
+}
+
+/// One transport of one user, with its streams.
+pub struct Session {
+    transport: ClientTransport,
+    clock: Clock,
+    publishers: Vec<Publisher>,
+    streams: Vec<StreamReceiver>,
+    /// SSRC to index in `streams`, and whether it is the one of retransmissions.
+    ssrcs: HashMap<u32, (usize, bool)>,
+    transport_sequence_number: u16,
+    transport_cc_id: Option<u8>,
+    twcc: TwccReceiver,
+    next_report: Instant,
+    states: Vec<TransportState>,
+    stats: SessionStats,
+}
+
+impl Session {
+    /// A session whose transport begins its checks at `now`.
+    ///
+    /// # Errors
+    /// Those of [`ClientTransport::new`].
+    pub fn new(
+        now: Instant,
+        clock: Clock,
+        config: &TransportConfig,
+        remote: RemoteParameters,
+        seed: u64,
+    ) -> Result<Self, TransportError> {
+        Ok(Self {
+            transport: ClientTransport::new(now, config, remote, seed)?,
+            clock,
+            publishers: Vec::new(),
+            streams: Vec::new(),
+            ssrcs: HashMap::new(),
+            transport_sequence_number: seed as u16,
+            transport_cc_id: None,
+            twcc: TwccReceiver::new(now),
+            next_report: now + REPORT_INTERVAL,
+            states: Vec::new(),
+            stats: SessionStats::default(),
+        })
+    }
+
+    /// The transport below.
+    pub fn transport(&self) -> &ClientTransport {
+        &self.transport
+    }
+
+    /// The transport below, for what a session has no words for (tests of bad input, ICE restarts).
+    pub fn transport_mut(&mut self) -> &mut ClientTransport {
+        &mut self.transport
+    }
+
+    /// Begins to publish; packets flow once the transport is connected.
+    pub fn publish(&mut self, now: Instant, parameters: SendParameters, source: Source, seed: u64) {
+        self.publishers.push(Publisher::new(now, parameters, source, seed));
+    }
+
+    /// The publisher that sends under this SSRC.
+    pub fn publisher_mut(&mut self, ssrc: u32) -> Option<&mut Publisher> {
+        self.publishers.iter_mut().find(|publisher| publisher.ssrc() == ssrc)
+    }
+
+    /// Ends a publication.
+    pub fn unpublish(&mut self, ssrc: u32) {
+        self.publishers.retain(|publisher| publisher.ssrc() != ssrc);
+    }
+
+    /// Listens for a stream.
+    pub fn receive(&mut self, now: Instant, parameters: ReceiveParameters) {
+        self.streams.push(StreamReceiver::new(now, parameters));
+        self.index_streams();
+    }
+
+    /// Ends listening; what the stream saw is the last word about it.
+    pub fn stop_receiving(&mut self, ssrc: u32) -> Option<StreamStats> {
+        let index = self.streams.iter().position(|stream| stream.parameters().ssrc == ssrc)?;
+        let stream = self.streams.remove(index);
+        self.index_streams();
+        Some(stream.stats())
+    }
+
+    /// The stream received under this SSRC.
+    pub fn stream_mut(&mut self, ssrc: u32) -> Option<&mut StreamReceiver> {
+        self.streams.iter_mut().find(|stream| stream.parameters().ssrc == ssrc)
+    }
+
+    /// The id under which received packets carry their transport-wide sequence number; they are reported from then on.
+    pub fn set_transport_cc(&mut self, id: Option<u8>) {
+        self.transport_cc_id = id;
+    }
+
+    /// What the session saw as a whole.
+    pub fn stats(&self) -> SessionStats {
+        SessionStats { transport: self.transport.counters(), ..self.stats }
+    }
+
+    /// What each publisher sent.
+    pub fn publisher_stats(&self) -> Vec<(u32, PublisherStats)> {
+        self.publishers.iter().map(|publisher| (publisher.ssrc(), publisher.stats())).collect()
+    }
+
+    /// What arrived of each stream.
+    pub fn stream_stats(&self) -> Vec<(u32, StreamStats)> {
+        self.streams.iter().map(|stream| (stream.parameters().ssrc, stream.stats())).collect()
+    }
+
+    /// Takes what came in, or that time passed. Drain [`Self::poll_transmit`] and [`Self::poll_state`] afterwards.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        let is_timeout = matches!(input, Input::Timeout);
+        self.transport.handle_input(now, input);
+        if is_timeout {
+            self.handle_timeout(now);
+        }
+    }
+
+    /// The next datagram for the server. What came in is looked at here, since it may cause another.
+    pub fn poll_transmit(&mut self, now: Instant) -> Option<BytesMut> {
+        loop {
+            match self.transport.poll_output()? {
+                Output::Transmit(datagram) => return Some(datagram),
+                Output::Rtp(packet) => self.on_rtp(now, &packet, true),
+                Output::SealedRtp(head, _) => self.on_rtp(now, &head, false),
+                Output::Rtcp(packet) => self.on_rtcp(now, packet),
+                Output::State(state) => self.states.push(state),
+            }
+        }
+    }
+
+    /// The changes of the transport's state since the last call.
+    pub fn poll_states(&mut self) -> Vec<TransportState> {
+        std::mem::take(&mut self.states)
+    }
+
+    /// When [`Input::Timeout`] is due; `None` once the transport is over.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let transport = self.transport.poll_timeout()?;
+        if !self.is_connected() {
+            return Some(transport);
+        }
+        let publishers = self.publishers.iter().filter_map(Publisher::poll_timeout);
+        let streams = self.streams.iter().filter_map(StreamReceiver::poll_timeout);
+        let report = (!self.streams.is_empty()).then_some(self.next_report);
+        publishers.chain(streams).chain(self.twcc.poll_timeout()).chain(report).chain([transport]).min()
+    }
+
+    fn is_connected(&self) -> bool {
+        matches!(self.transport.state(), TransportState::Connected(_))
+    }
+
+    fn index_streams(&mut self) {
+        self.ssrcs.clear();
+        for (index, stream) in self.streams.iter().enumerate() {
+            self.ssrcs.insert(stream.parameters().ssrc, (index, false));
+            if let Some((rtx, _)) = stream.parameters().rtx {
+                self.ssrcs.insert(rtx, (index, true));
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if !self.is_connected() {
+            return;
+        }
+        let Self { transport, clock, publishers, transport_sequence_number, .. } = self;
+        for publisher in publishers {
+            let mut send = |packet: &[u8]| transport.send_rtp(packet);
+            publisher.poll(now, &mut Outgoing { clock, transport_sequence_number, send: &mut send });
+            if let Some(report) = publisher.poll_report(now, clock) {
+                send_rtcp(transport, &report);
+            }
+        }
+        for stream in &mut self.streams {
+            let requests = stream.poll_requests(now);
+            let media_ssrc = stream.parameters().ssrc;
+            if !requests.nack.is_empty() {
+                let nacks = nack_pairs_from_sequence_numbers(&requests.nack);
+                let nack = TransportLayerNack { sender_ssrc: REPORTER_SSRC, media_ssrc, nacks };
+                send_rtcp(&mut self.transport, &[Box::new(nack)]);
+            }
+            if requests.key_frame {
+                let pli = PictureLossIndication { sender_ssrc: REPORTER_SSRC, media_ssrc };
+                send_rtcp(&mut self.transport, &[Box::new(pli)]);
+            }
+        }
+        if let Some(feedback) = self.twcc.poll_feedback(now, REPORTER_SSRC) {
+            self.stats.feedback_sent += 1;
+            send_rtcp(&mut self.transport, &[Box::new(feedback)]);
+        }
+        if now >= self.next_report && !self.streams.is_empty() {
+            self.next_report = now + REPORT_INTERVAL;
+            self.send_reports(now);
+        }
+    }
+
+    fn send_reports(&mut self, now: Instant) {
+        let reports: Vec<_> = self.streams.iter_mut().filter_map(|stream| stream.report(now)).collect();
+        for reports in reports.chunks(MAX_REPORTS) {
+            let report = ReceiverReport { ssrc: REPORTER_SSRC, reports: reports.to_vec(), ..ReceiverReport::default() };
+            send_rtcp(&mut self.transport, &[Box::new(report)]);
+        }
+    }
+
+    fn on_rtp(&mut self, now: Instant, packet: &[u8], opened: bool) {
+        let Some(header) = RtpHeader::parse(packet) else { return };
+        self.stats.rtp_received += 1;
+        let transport_wide = self.transport_cc_id.and_then(|id| header.extension(packet, id));
+        if let Some(&[high, low]) = transport_wide {
+            self.twcc.on_packet(now, u16::from_be_bytes([high, low]), header.ssrc);
+        }
+        let Some(&(index, is_retransmission)) = self.ssrcs.get(&header.ssrc) else {
+            self.stats.unknown_ssrc += 1;
+            return;
+        };
+        let Some(stream) = self.streams.get_mut(index) else { return };
+        let payload = opened.then(|| header.payload(packet));
+        match (is_retransmission, payload) {
+            (false, payload) => stream.on_packet(now, &self.clock, &header, payload),
+            (true, Some(payload)) => stream.on_retransmission(now, &self.clock, &header, payload),
+            (true, None) => {}
+        }
+    }
+
+    fn on_rtcp(&mut self, now: Instant, packet: BytesMut) {
+        let Ok(packets) = rtc_rtcp::packet::unmarshal(&mut packet.freeze()) else { return };
+        for packet in packets {
+            self.on_rtcp_packet(now, packet.as_ref());
+        }
+    }
+
+    fn on_rtcp_packet(&mut self, now: Instant, packet: &dyn RtcpPacket) {
+        let any = packet.as_any();
+        if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
+            let Self { transport, clock, publishers, transport_sequence_number, .. } = self;
+            if let Some(publisher) = publishers.iter_mut().find(|publisher| publisher.ssrc() == nack.media_ssrc) {
+                let mut send = |packet: &[u8]| transport.send_rtp(packet);
+                let mut out = Outgoing { clock, transport_sequence_number, send: &mut send };
+                publisher.on_nack(now, nack.nacks.iter().flat_map(|&pair| pair), &mut out);
+            }
+        } else if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
+            if let Some(publisher) = self.publisher_mut(pli.media_ssrc) {
+                publisher.on_key_frame_request();
+            }
+        } else if let Some(fir) = any.downcast_ref::<FullIntraRequest>() {
+            for entry in &fir.fir {
+                if let Some(publisher) = self.publisher_mut(entry.ssrc) {
+                    publisher.on_key_frame_request();
+                }
+            }
+        } else if let Some(report) = any.downcast_ref::<SenderReport>() {
+            if let Some(stream) = self.stream_mut(report.ssrc) {
+                stream.on_sender_report(now, report.ntp_time);
+            }
+        } else if let Some(report) = any.downcast_ref::<ReceiverReport>() {
+            for block in &report.reports {
+                if let Some(publisher) = self.publisher_mut(block.ssrc) {
+                    publisher.on_receiver_report(block.fraction_lost);
+                }
+            }
+        } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
+            self.stats.feedback_received += 1;
+            self.stats.feedback_packets += feedback.recv_deltas.len() as u64;
+        }
+    }
+}
+
+fn send_rtcp(transport: &mut ClientTransport, packets: &[Box<dyn RtcpPacket>]) {
+    if let Ok(compound) = rtc_rtcp::packet::marshal(packets) {
+        transport.send_rtcp(&compound);
+    }
+}

@@ -1,0 +1,397 @@
+//! One WebRTC transport seen from the client, sans-IO: ICE controlling, then DTLS, then SRTP.
+//!
+//! The owner feeds datagrams and time into [`ClientTransport::handle_input`] and afterwards drains
+//! [`ClientTransport::poll_output`] until it is empty; no socket and no clock is touched here.
+
+mod certificate;
+mod dtls;
+mod ice;
+mod srtp;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+
+use self::dtls::{DtlsEvent, DtlsSession};
+use self::ice::{IceAgent, IceEvent};
+use self::srtp::SrtpSession;
+
+pub use self::certificate::Certificate;
+pub use self::ice::IceCredentials;
+pub use self::srtp::SrtpProfile;
+
+/// Which end of DTLS this client is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DtlsRole {
+    /// Sends the ClientHello: what browsers do towards an SFU that says `auto`.
+    Client,
+    /// Waits for it.
+    Server,
+}
+
+/// What this end brings along.
+#[derive(Clone)]
+pub struct TransportConfig {
+    /// Shown in DTLS.
+    pub certificate: Arc<Certificate>,
+    /// This end's role in DTLS.
+    pub dtls_role: DtlsRole,
+    /// Offered, in order of preference.
+    pub srtp_profiles: Vec<SrtpProfile>,
+    /// Opens only every nth RTP packet; of the others only the header is looked at. 1 opens every packet. For measuring a
+    /// server on a machine that has no processor time left for its clients.
+    pub open_every: u32,
+}
+
+impl TransportConfig {
+    /// A browser's choices: DTLS client, Chromium's profiles, every packet opened.
+    pub fn new(certificate: Arc<Certificate>) -> Self {
+        Self { certificate, dtls_role: DtlsRole::Client, srtp_profiles: SrtpProfile::CHROMIUM.to_vec(), open_every: 1 }
+    }
+}
+
+/// What signalling said about the server's end.
+#[derive(Debug, Clone)]
+pub struct RemoteParameters {
+    /// The server's ICE credentials.
+    pub ice: IceCredentials,
+    /// Its one candidate.
+    pub candidate: SocketAddr,
+    /// SHA-256 fingerprints of its certificate, as SDP writes them.
+    pub fingerprints: Vec<String>,
+}
+
+/// Into a transport.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A datagram from the server's candidate.
+    Datagram(&'a [u8]),
+    /// The instant that [`ClientTransport::poll_timeout`] named has come.
+    Timeout,
+}
+
+/// Out of a transport.
+#[derive(Debug)]
+pub enum Output {
+    /// To be sent to [`ClientTransport::remote_address`].
+    Transmit(BytesMut),
+    /// An RTP packet, authenticated and decrypted.
+    Rtp(BytesMut),
+    /// The head of an RTP packet that was left sealed, see [`TransportConfig::open_every`], and the length of the whole.
+    SealedRtp(BytesMut, usize),
+    /// A compound RTCP packet, authenticated and decrypted.
+    Rtcp(BytesMut),
+    /// Something changed.
+    State(TransportState),
+}
+
+/// How far a transport is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransportState {
+    /// ICE is checking or DTLS is shaking hands.
+    Connecting,
+    /// Media can flow, under this profile.
+    Connected(SrtpProfile),
+    /// The server stopped answering (RFC 7675).
+    Disconnected,
+    /// DTLS failed, with the reason.
+    Failed(String),
+    /// The server said goodbye, or [`ClientTransport::close`] was called.
+    Closed,
+}
+
+/// What a transport did and refused, in datagrams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransportCounters {
+    /// Came in.
+    pub received: u64,
+    /// Bytes of those.
+    pub received_bytes: u64,
+    /// Went out.
+    pub sent: u64,
+    /// Bytes of those.
+    pub sent_bytes: u64,
+    /// STUN that was no answer to a check of ours.
+    pub dropped_stun: u64,
+    /// SRTP or SRTCP that failed authentication or was a replay.
+    pub dropped_srtp: u64,
+    /// Neither STUN, DTLS nor SRTP.
+    pub dropped_unknown: u64,
+    /// Media offered before there were keys.
+    pub dropped_unsent: u64,
+}
+
+/// Why a transport could not be made or driven.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TransportError {
+    /// The crypto library refused.
+    #[error("crypto: {0}")]
+    Crypto(String),
+    /// A connectivity check could not be made or its answer not be used.
+    #[error("ICE: {0}")]
+    Ice(String),
+    /// The handshake failed.
+    #[error("DTLS: {0}")]
+    Dtls(String),
+}
+
+/// Bytes of a sealed packet that are kept: the fixed header and more extensions than WebRTC uses.
+const SEALED_HEAD: usize = 64;
+
+/// One transport of one user.
+pub struct ClientTransport {
+    ice: IceAgent,
+    dtls: DtlsSession,
+    dtls_started: bool,
+    srtp: Option<SrtpSession>,
+    state: TransportState,
+    output: VecDeque<Output>,
+    counters: TransportCounters,
+    open_every: u32,
+    until_open: u32,
+    rng: ChaCha8Rng,
+}
+
+impl ClientTransport {
+    /// A transport that begins its checks at `now`. Of the randomness, ICE's comes from `seed`; DTLS draws its own.
+    ///
+    /// # Errors
+    /// [`TransportError`] when the DTLS library refuses the certificate or the profiles.
+    pub fn new(
+        now: Instant,
+        config: &TransportConfig,
+        remote: RemoteParameters,
+        seed: u64,
+    ) -> Result<Self, TransportError> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let dtls = DtlsSession::new(config.dtls_role, &config.certificate, &config.srtp_profiles, remote.fingerprints)?;
+        let local = IceCredentials::random(&mut rng);
+        let ice = IceAgent::new(now, local, remote.ice, remote.candidate, &mut rng);
+        Ok(Self {
+            ice,
+            dtls,
+            dtls_started: false,
+            srtp: None,
+            state: TransportState::Connecting,
+            output: VecDeque::new(),
+            counters: TransportCounters::default(),
+            open_every: config.open_every.max(1),
+            until_open: 0,
+            rng,
+        })
+    }
+
+    /// Takes what came in, or that time passed. Drain [`Self::poll_output`] afterwards.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        if self.is_over() {
+            return;
+        }
+        match input {
+            Input::Datagram(datagram) => self.handle_datagram(now, datagram),
+            Input::Timeout => self.handle_timeout(now),
+        }
+        self.collect_dtls();
+    }
+
+    /// The next thing to do for the owner.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.output.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is due; `None` once the transport is over.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_over() {
+            return None;
+        }
+        let ice = self.ice.poll_timeout();
+        Some(self.dtls.poll_timeout().map_or(ice, |dtls| dtls.min(ice)))
+    }
+
+    /// Seals an RTP packet and queues it; dropped and counted before there are keys.
+    pub fn send_rtp(&mut self, packet: &[u8]) {
+        let sealed = self.srtp.as_mut().and_then(|srtp| srtp.seal_rtp(packet).ok());
+        self.transmit_media(sealed);
+    }
+
+    /// Seals a compound RTCP packet and queues it; dropped and counted before there are keys.
+    pub fn send_rtcp(&mut self, packet: &[u8]) {
+        let sealed = self.srtp.as_mut().and_then(|srtp| srtp.seal_rtcp(packet).ok());
+        self.transmit_media(sealed);
+    }
+
+    /// Begins ICE anew with the server's new credentials.
+    pub fn restart_ice(&mut self, now: Instant, remote: IceCredentials) {
+        let local = IceCredentials::random(&mut self.rng);
+        self.ice.restart(now, local, remote);
+    }
+
+    /// Says goodbye. Only the farewell is left in the output.
+    pub fn close(&mut self, now: Instant) {
+        if self.is_over() {
+            return;
+        }
+        self.dtls.close(now);
+        self.collect_dtls();
+        self.set_state(TransportState::Closed);
+    }
+
+    /// How far the transport is.
+    pub fn state(&self) -> &TransportState {
+        &self.state
+    }
+
+    /// Where everything goes.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.ice.remote_address()
+    }
+
+    /// This end's ICE credentials.
+    pub fn local_ice(&self) -> &IceCredentials {
+        self.ice.local()
+    }
+
+    /// The profile of SRTP, once there are keys.
+    pub fn srtp_profile(&self) -> Option<SrtpProfile> {
+        self.srtp.as_ref().map(|srtp| srtp.profile)
+    }
+
+    /// What the transport did and refused so far.
+    pub fn counters(&self) -> TransportCounters {
+        self.counters
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(self.state, TransportState::Failed(_) | TransportState::Closed | TransportState::Disconnected)
+    }
+
+    fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
+        self.counters.received += 1;
+        self.counters.received_bytes += datagram.len() as u64;
+        // RFC 7983 section 7.
+        match datagram.first() {
+            Some(0..=3) => match self.ice.receive(now, datagram) {
+                Ok(event) => self.on_ice(now, event),
+                Err(_) => self.counters.dropped_stun += 1,
+            },
+            Some(20..=63) => {
+                let result = self.dtls.receive(now, datagram);
+                self.on_dtls(result);
+            }
+            Some(128..=191) => self.handle_media(datagram),
+            _ => self.counters.dropped_unknown += 1,
+        }
+    }
+
+    fn handle_media(&mut self, datagram: &[u8]) {
+        let Some(srtp) = &mut self.srtp else {
+            self.counters.dropped_srtp += 1;
+            return;
+        };
+        // RFC 5761 section 4: the RTCP packet types, as the second byte shows them.
+        let is_rtcp = datagram.get(1).is_some_and(|byte| (192..=223).contains(byte));
+        if !is_rtcp && self.until_open > 0 {
+            self.until_open -= 1;
+            let head = BytesMut::from(&datagram[..datagram.len().min(SEALED_HEAD)]);
+            self.output.push_back(Output::SealedRtp(head, datagram.len()));
+            return;
+        }
+        let opened = if is_rtcp {
+            srtp.open_rtcp(datagram).map(Output::Rtcp)
+        } else {
+            self.until_open = self.open_every - 1;
+            srtp.open_rtp(datagram).map(Output::Rtp)
+        };
+        match opened {
+            Ok(output) => self.output.push_back(output),
+            Err(_) => self.counters.dropped_srtp += 1,
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.dtls.poll_timeout().is_some_and(|at| now >= at)
+            && let Err(error) = self.dtls.handle_timeout(now)
+        {
+            self.set_state(TransportState::Failed(error.to_string()));
+            return;
+        }
+        match self.ice.handle_timeout(now, &mut self.rng) {
+            Ok((check, event)) => {
+                if let Some(check) = check {
+                    self.transmit(BytesMut::from(check.as_slice()));
+                }
+                self.on_ice(now, event);
+            }
+            Err(error) => self.set_state(TransportState::Failed(error.to_string())),
+        }
+    }
+
+    fn on_ice(&mut self, now: Instant, event: Option<IceEvent>) {
+        match event {
+            Some(IceEvent::Connected) if !self.dtls_started => {
+                self.dtls_started = true;
+                if let Err(error) = self.dtls.start(now) {
+                    self.set_state(TransportState::Failed(error.to_string()));
+                }
+            }
+            Some(IceEvent::Expired) => self.set_state(TransportState::Disconnected),
+            Some(IceEvent::Connected) | None => {}
+        }
+    }
+
+    fn on_dtls(&mut self, result: Result<Vec<DtlsEvent>, TransportError>) {
+        match result {
+            Ok(events) => {
+                for event in events {
+                    match event {
+                        DtlsEvent::Connected(material) => match SrtpSession::new(&material) {
+                            Ok(session) => {
+                                self.srtp = Some(session);
+                                self.set_state(TransportState::Connected(material.profile));
+                            }
+                            Err(error) => self.set_state(TransportState::Failed(error.to_string())),
+                        },
+                        DtlsEvent::Closed => self.set_state(TransportState::Closed),
+                    }
+                }
+            }
+            // With keys in place a strange DTLS record is a stranger's: media goes on.
+            Err(_) if self.srtp.is_some() => self.counters.dropped_unknown += 1,
+            Err(error) => {
+                self.collect_dtls();
+                self.set_state(TransportState::Failed(error.to_string()));
+            }
+        }
+    }
+
+    fn collect_dtls(&mut self) {
+        while let Some(flight) = self.dtls.poll_transmit() {
+            self.transmit(flight);
+        }
+    }
+
+    fn transmit_media(&mut self, sealed: Option<BytesMut>) {
+        match sealed {
+            Some(sealed) if !self.is_over() => self.transmit(sealed),
+            _ => self.counters.dropped_unsent += 1,
+        }
+    }
+
+    fn transmit(&mut self, datagram: BytesMut) {
+        self.counters.sent += 1;
+        self.counters.sent_bytes += datagram.len() as u64;
+        self.output.push_back(Output::Transmit(datagram));
+    }
+
+    fn set_state(&mut self, state: TransportState) {
+        self.state = state.clone();
+        self.output.push_back(Output::State(state));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,235 @@
+//! The whole of a client's transport against a small ICE-lite server, on virtual time.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use rtc_stun::attributes::ATTR_USERNAME;
+use rtc_stun::integrity::MessageIntegrity;
+use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter};
+use rtc_stun::xoraddr::XorMappedAddress;
+
+use super::*;
+
+/// The other end: answers checks, is the other role in DTLS, has the other direction's keys.
+struct LiteServer {
+    ice: IceCredentials,
+    dtls: DtlsSession,
+    srtp: Option<SrtpSession>,
+    checks: u32,
+}
+
+impl LiteServer {
+    fn handle(&mut self, now: Instant, datagram: &[u8], client: &IceCredentials) -> Vec<Vec<u8>> {
+        let mut out = Vec::new();
+        match datagram[0] {
+            0..=3 => out.push(self.answer_check(datagram, client)),
+            20..=63 => {
+                for event in self.dtls.receive(now, datagram).unwrap_or_default() {
+                    if let DtlsEvent::Connected(material) = event {
+                        self.srtp = Some(SrtpSession::new(&material).unwrap());
+                    }
+                }
+            }
+            _ => panic!("media come by way of the test"),
+        }
+        while let Some(flight) = self.dtls.poll_transmit() {
+            out.push(flight.to_vec());
+        }
+        out
+    }
+
+    fn answer_check(&mut self, datagram: &[u8], client: &IceCredentials) -> Vec<u8> {
+        self.checks += 1;
+        let provider = certificate::provider().unwrap();
+        let mut request = Message::new();
+        request.unmarshal_binary(datagram).unwrap();
+        assert_eq!(request.typ, BINDING_REQUEST);
+        rtc_stun::fingerprint::FINGERPRINT.check(&request).unwrap();
+        MessageIntegrity::check(&mut request, self.ice.pwd.as_bytes(), provider.crypto()).unwrap();
+        assert_eq!(request.get(ATTR_USERNAME).unwrap(), format!("{}:{}", self.ice.ufrag, client.ufrag).as_bytes());
+        let setters: [Box<dyn Setter + '_>; 4] = [
+            Box::new(BINDING_SUCCESS),
+            Box::new(request.transaction_id),
+            Box::new(XorMappedAddress { ip: Ipv4Addr::LOCALHOST.into(), port: 5000 }),
+            Box::new(MessageIntegrity::new_raw_integrity_with_provider(self.ice.pwd.as_bytes(), provider.crypto())),
+        ];
+        let mut response = Message::new();
+        response.build(&setters).unwrap();
+        response.raw
+    }
+}
+
+struct Pair {
+    now: Instant,
+    client: ClientTransport,
+    server: LiteServer,
+    states: Vec<TransportState>,
+    received: Vec<BytesMut>,
+}
+
+impl Pair {
+    fn new(client_role: DtlsRole, server_profiles: &[SrtpProfile], announced: Option<&str>) -> Self {
+        let now = crate::clock::tests::instant();
+        let (client_cert, server_cert) = (Certificate::generate().unwrap(), Certificate::generate().unwrap());
+        let ice = IceCredentials { ufrag: "server".into(), pwd: "the server's password".into() };
+        let server_role = if client_role == DtlsRole::Client { DtlsRole::Server } else { DtlsRole::Client };
+        let mut dtls =
+            DtlsSession::new(server_role, &server_cert, server_profiles, vec![client_cert.fingerprint().to_owned()])
+                .unwrap();
+        dtls.start(now).unwrap();
+        let remote = RemoteParameters {
+            ice: ice.clone(),
+            candidate: SocketAddr::from((Ipv4Addr::LOCALHOST, 4444)),
+            fingerprints: vec![announced.unwrap_or(server_cert.fingerprint()).to_owned()],
+        };
+        let config = TransportConfig { dtls_role: client_role, ..TransportConfig::new(client_cert) };
+        let client = ClientTransport::new(now, &config, remote, 1).unwrap();
+        let server = LiteServer { ice, dtls, srtp: None, checks: 0 };
+        Self { now, client, server, states: Vec::new(), received: Vec::new() }
+    }
+
+    fn to_client(&mut self, datagram: &[u8]) {
+        self.client.handle_input(self.now, Input::Datagram(datagram));
+    }
+
+    /// Lets both talk until the given time is over. The server is deaf where `deaf` says so.
+    fn run(&mut self, time: Duration, deaf: bool) {
+        let end = self.now + time;
+        loop {
+            while let Some(output) = self.client.poll_output() {
+                match output {
+                    Output::Transmit(datagram) if !deaf => {
+                        let local = self.client.local_ice().clone();
+                        for answer in self.server.handle(self.now, &datagram, &local) {
+                            self.to_client(&answer);
+                        }
+                    }
+                    Output::Transmit(_) => {}
+                    Output::State(state) => self.states.push(state),
+                    Output::Rtp(packet) | Output::Rtcp(packet) | Output::SealedRtp(packet, _) => {
+                        self.received.push(packet);
+                    }
+                }
+            }
+            match self.client.poll_timeout() {
+                Some(at) if at <= end => self.now = at.max(self.now),
+                _ => break,
+            }
+            self.client.handle_input(self.now, Input::Timeout);
+        }
+        self.now = end;
+    }
+}
+
+const RTP: [u8; 20] = [0x80, 96, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3, 1, 2, 3, 4, 5, 6, 7, 8];
+
+#[test]
+fn connects_and_carries_media_under_every_profile() {
+    for profile in SrtpProfile::CHROMIUM {
+        let mut pair = Pair::new(DtlsRole::Client, &[profile], None);
+        pair.run(Duration::from_secs(1), false);
+        assert_eq!(pair.states, [TransportState::Connected(profile)]);
+
+        pair.client.send_rtp(&RTP);
+        let Some(Output::Transmit(sealed)) = pair.client.poll_output() else { panic!("nothing sent") };
+        let server = pair.server.srtp.as_mut().unwrap();
+        assert_eq!(server.open_rtp(&sealed).unwrap(), RTP[..]);
+
+        let sealed = server.seal_rtp(&RTP).unwrap();
+        pair.to_client(&sealed);
+        pair.to_client(&sealed);
+        pair.run(Duration::ZERO, false);
+        assert_eq!(pair.received, [BytesMut::from(&RTP[..])]);
+        assert_eq!(pair.client.counters().dropped_srtp, 1, "the replay");
+    }
+}
+
+#[test]
+fn can_be_the_dtls_server() {
+    let mut pair = Pair::new(DtlsRole::Server, &[SrtpProfile::AeadAes128Gcm], None);
+    // The first flight was made before the client listened: it travels when ICE has its path.
+    pair.run(Duration::from_millis(100), false);
+    while let Some(flight) = pair.server.dtls.poll_transmit() {
+        pair.to_client(&flight);
+    }
+    pair.run(Duration::from_secs(1), false);
+    assert_eq!(pair.states, [TransportState::Connected(SrtpProfile::AeadAes128Gcm)]);
+}
+
+#[test]
+fn a_server_with_another_certificate_is_refused() {
+    let mut pair = Pair::new(DtlsRole::Client, &SrtpProfile::CHROMIUM, Some("00:11"));
+    pair.run(Duration::from_secs(1), false);
+    assert!(matches!(&pair.states[..], [TransportState::Failed(reason)] if reason.contains("fingerprint")));
+    assert_eq!(pair.client.poll_timeout(), None);
+}
+
+#[test]
+fn consent_is_asked_for_and_runs_out() {
+    let mut pair = Pair::new(DtlsRole::Client, &[SrtpProfile::AeadAes128Gcm], None);
+    pair.run(Duration::from_secs(60), false);
+    assert!((22..=32).contains(&pair.server.checks), "{} checks in a minute", pair.server.checks);
+    pair.run(Duration::from_secs(26), true);
+    assert_eq!(pair.client.state(), &TransportState::Connected(SrtpProfile::AeadAes128Gcm));
+    pair.run(Duration::from_secs(6), true);
+    assert_eq!(pair.client.state(), &TransportState::Disconnected);
+}
+
+#[test]
+fn an_ice_restart_keeps_the_keys() {
+    let mut pair = Pair::new(DtlsRole::Client, &[SrtpProfile::AeadAes128Gcm], None);
+    pair.run(Duration::from_secs(1), false);
+    let (old, checks) = (pair.client.local_ice().clone(), pair.server.checks);
+    pair.server.ice = IceCredentials { ufrag: "again".into(), pwd: "another password".into() };
+    let remote = pair.server.ice.clone();
+    pair.client.restart_ice(pair.now, remote);
+    assert_ne!(pair.client.local_ice(), &old);
+    pair.run(Duration::from_secs(1), false);
+    assert_eq!(pair.server.checks, checks + 1);
+    let sealed = pair.server.srtp.as_mut().unwrap().seal_rtp(&RTP).unwrap();
+    pair.to_client(&sealed);
+    pair.run(Duration::ZERO, false);
+    assert_eq!(pair.received.len(), 1);
+}
+
+#[test]
+fn only_every_nth_packet_is_opened_when_asked_to() {
+    let mut pair = Pair::new(DtlsRole::Client, &[SrtpProfile::AeadAes128Gcm], None);
+    pair.client.open_every = 4;
+    pair.run(Duration::from_secs(1), false);
+    let mut opened = 0;
+    for number in 0..40 {
+        let mut packet = RTP;
+        packet[3] = number;
+        let sealed = pair.server.srtp.as_mut().unwrap().seal_rtp(&packet).unwrap();
+        pair.to_client(&sealed);
+        match pair.client.poll_output() {
+            Some(Output::Rtp(plain)) => opened += usize::from(plain == packet[..]),
+            Some(Output::SealedRtp(head, len)) => assert_eq!((&head[..12], len), (&packet[..12], sealed.len())),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(opened, 10);
+}
+
+mod any_bytes {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn are_counted_and_dropped(datagrams in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..100), 0..20)) {
+            let mut pair = Pair::new(DtlsRole::Client, &[SrtpProfile::AeadAes128Gcm], None);
+            pair.run(Duration::from_secs(1), false);
+            let sent = datagrams.len() as u64;
+            for datagram in datagrams {
+                pair.to_client(&datagram);
+            }
+            pair.run(Duration::ZERO, false);
+            prop_assert!(pair.received.is_empty());
+            prop_assert!(pair.client.counters().received >= sent);
+        }
+    }
+}
