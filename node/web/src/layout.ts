@@ -7,9 +7,11 @@ export interface Grid {
   height: number;
 }
 
-/** A tile's shape stays within these; the picture is cropped to it. */
+/** A tile is no wider than a camera's picture. */
 const WIDEST = 16 / 9;
-const TALLEST = 4 / 5;
+
+/** The picture is cropped to a tile that is less wide: a little on a screen that is wide, more on a phone held upright. */
+const TALLEST = { wide: 4 / 3, upright: 0.7 };
 
 /** Below this width a name cannot be read: the grid scrolls instead. */
 const MIN_WIDTH = 150;
@@ -28,7 +30,8 @@ export function grid(count: number, width: number, height: number, gap: number):
 function largestTile(columns: number, rows: number, width: number, height: number, gap: number) {
   const cellWidth = Math.max(0, (width - gap * (columns - 1)) / columns);
   const cellHeight = Math.max(0, (height - gap * (rows - 1)) / rows);
-  const shape = Math.min(WIDEST, Math.max(TALLEST, cellHeight > 0 ? cellWidth / cellHeight : WIDEST));
+  const tallest = height > width ? TALLEST.upright : TALLEST.wide;
+  const shape = Math.min(WIDEST, Math.max(tallest, cellHeight > 0 ? cellWidth / cellHeight : WIDEST));
   const tileWidth = Math.min(cellWidth, cellHeight * shape);
   return { width: Math.floor(tileWidth), height: Math.floor(tileWidth / shape) };
 }

@@ -10,6 +10,7 @@ import { h, setText } from './dom';
 import { icon, logo } from './icons';
 import { Notices } from './notices';
 import { StatsOverlay } from './overlay';
+import { BlockedSound } from './sound';
 import { Status } from './status';
 import { PeerTile, SelfTile } from './tile';
 
@@ -33,7 +34,7 @@ export class RoomView {
   private readonly resized = new ResizeObserver(() => this.arrange());
   private readonly cleanup: (() => void)[] = [];
   private mediaState: MediaState = 'connecting';
-  private soundNotice: (() => void) | undefined;
+  private readonly sound = new BlockedSound(this.notices, () => this.tiles.peers.values());
 
   constructor(
     private readonly meeting: Meeting,
@@ -56,6 +57,7 @@ export class RoomView {
       h('p', {}, 'Nobody else is here yet.'),
       h('button', { class: 'button small', attrs: { type: 'button' }, on: { click: () => void this.invite() } }, icon('link'), 'Copy an invitation'),
     );
+    this.invitation.hidden = true;
     this.list.append(this.tiles.self.element);
     this.stage.append(this.list, this.invitation);
     this.element = h(
@@ -75,6 +77,7 @@ export class RoomView {
     for (const end of this.cleanup) end();
     this.resized.disconnect();
     this.overlay.close();
+    this.sound.close();
     this.status.close();
     for (const tile of this.tiles.peers.values()) tile.close();
     this.element.remove();
@@ -91,6 +94,8 @@ export class RoomView {
       this.meeting.on('session', (session) => this.followSession(session)),
       this.meeting.on('state', () => this.render()),
       this.media.on('change', (kind) => {
+        // Browsers that play no sound unasked do so for a page that captures.
+        if (this.media.tracks[kind]) this.sound.retry();
         const problem = this.media.problems[kind];
         if (problem && !this.media.enabled[kind]) this.notices.show({ text: problem });
         this.render();
@@ -144,7 +149,7 @@ export class RoomView {
   private tile(peer: Peer): PeerTile {
     let tile = this.tiles.peers.get(peer.id);
     if (!tile) {
-      tile = new PeerTile(peer.id, () => this.soundBlocked());
+      tile = new PeerTile(peer.id, () => this.sound.blocked());
       this.tiles.peers.set(peer.id, tile);
       this.list.append(tile.element);
       if (peer.displayName) setText(this.news, `${peer.displayName} joined`);
@@ -154,19 +159,6 @@ export class RoomView {
 
   private showSpeaker(speaker: string | null): void {
     for (const [id, tile] of this.tiles.peers) tile.setSpeaking(id === speaker);
-  }
-
-  private soundBlocked(): void {
-    this.soundNotice ??= this.notices.show({
-      text: 'The browser plays no sound before you touch the page.',
-      action: {
-        label: 'Turn sound on',
-        run: () => {
-          this.soundNotice = undefined;
-          for (const tile of this.tiles.peers.values()) tile.unmute();
-        },
-      },
-    });
   }
 
   private arrange(): void {

@@ -12,7 +12,9 @@ export class Tile {
   readonly element: HTMLLIElement;
   protected readonly video = h('video', { attrs: { playsinline: '', autoplay: '' } });
   private readonly name = h('span', { class: 'name' });
-  private readonly place = h('span', { class: 'place' });
+  private readonly region = h('span');
+  private readonly node = h('span', { class: 'node' });
+  private readonly place = h('span', { class: 'place' }, this.region, this.node);
   private readonly muted = h('span', { class: 'muted' }, icon('microphone-off'));
   private readonly figures = h('dl', { class: 'figures' });
   private portrait = avatar('');
@@ -25,9 +27,10 @@ export class Tile {
     this.figures.hidden = true;
   }
 
-  setPerson(name: string, region: string | undefined, node: string | undefined): void {
-    setText(this.name, name);
-    setText(this.place, [region, node].filter(Boolean).join(' · '));
+  setPerson(name: string, region: string | undefined, node: string | undefined, note = ''): void {
+    setText(this.name, name + note);
+    setText(this.region, region ?? '');
+    setText(this.node, [region && ' · ', node].filter(Boolean).join(''));
     this.place.hidden = !region && !node;
     this.place.style.setProperty('--hue', String(hueOf(region ?? node ?? '')));
     if (name === this.shownName) return;
@@ -79,7 +82,7 @@ export class SelfTile extends Tile {
     media: { tracks: { video?: MediaStreamTrack }; enabled: { audio: boolean; video: boolean } },
     home: { region?: string; node?: string },
   ): void {
-    this.setPerson(`${this.ownName} (you)`, home.region, home.node);
+    this.setPerson(this.ownName, home.region, home.node, ' (you)');
     const track = media.tracks.video;
     const shown = this.video.srcObject instanceof MediaStream ? this.video.srcObject.getVideoTracks()[0] : undefined;
     if (track !== shown) this.video.srcObject = track ? new MediaStream([track]) : null;
@@ -113,8 +116,9 @@ export class PeerTile extends Tile {
     this.tracks = tracks;
   }
 
-  /** Turns the sound on; to be called while handling a click or a key. */
+  /** Tries again to play with sound. */
   unmute(): void {
+    if (!this.video.muted) return;
     this.video.muted = false;
     void this.play();
   }

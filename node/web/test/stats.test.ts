@@ -1,0 +1,64 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { StatsReader, formatBitrate, formatLoss } from '../src/stats';
+
+function report(...entries: { id: string }[]): RTCStatsReport {
+  return new Map(entries.map((entry) => [entry.id, entry])) as unknown as RTCStatsReport;
+}
+
+const CODEC = { id: 'C', type: 'codec', mimeType: 'video/VP8' };
+
+function inbound(timestamp: number, bytesReceived: number, packetsReceived: number, packetsLost: number) {
+  return {
+    id: 'I', type: 'inbound-rtp', kind: 'video', trackIdentifier: 'consumer', codecId: 'C', timestamp, bytesReceived,
+    packetsReceived, packetsLost, frameWidth: 640, frameHeight: 480, framesPerSecond: 30,
+  };
+}
+
+test('rates are over the time between two readings', () => {
+  const reader = new StatsReader('recv');
+  assert.equal(reader.read(report(CODEC, inbound(1_000, 5_000, 10, 0))).sources.get('consumer')?.bitrateBps, 0);
+  const figures = reader.read(report(CODEC, inbound(3_000, 255_000, 100, 10))).sources.get('consumer');
+  assert.equal(figures?.bitrateBps, 1_000_000);
+  assert.equal(figures?.loss, 0.1);
+  assert.equal(figures?.codec, 'VP8');
+  assert.deepEqual([figures?.width, figures?.height, figures?.framesPerSecond], [640, 480, 30]);
+});
+
+test('packets that repair brings back are no negative loss', () => {
+  const reader = new StatsReader('recv');
+  reader.read(report(inbound(1_000, 0, 0, 5)));
+  assert.equal(reader.read(report(inbound(2_000, 0, 5, 2))).sources.get('consumer')?.loss, 0);
+});
+
+test('the probation stream is nobody\'s', () => {
+  const probator = { ...inbound(1_000, 0, 0, 0), mid: 'probator' };
+  assert.equal(new StatsReader('recv').read(report(probator)).sources.size, 0);
+});
+
+test('loss of what is sent is what the other side reports', () => {
+  const reader = new StatsReader('send');
+  const at = (timestamp: number, packetsSent: number, packetsLost: number) =>
+    reader.read(
+      report(
+        { id: 'O', type: 'outbound-rtp', kind: 'audio', remoteId: 'R', timestamp, bytesSent: 0, packetsSent } as never,
+        { id: 'R', type: 'remote-inbound-rtp', packetsLost } as never,
+      ),
+    );
+  at(1_000, 0, 0);
+  assert.equal(at(2_000, 50, 5).sources.get('audio')?.loss, 0.1);
+});
+
+test('the round trip is that of the pair in use', () => {
+  const pair = (id: string, nominated: boolean, currentRoundTripTime: number) =>
+    ({ id, type: 'candidate-pair', nominated, currentRoundTripTime }) as never;
+  assert.equal(new StatsReader('recv').read(report(pair('a', false, 9), pair('b', true, 0.02))).rttMs, 20);
+});
+
+test('figures are worded for people', () => {
+  assert.equal(formatBitrate(64_400), '64 kbit/s');
+  assert.equal(formatBitrate(1_250_000), '1.3 Mbit/s');
+  assert.equal(formatLoss(0), '0 %');
+  assert.equal(formatLoss(0.0123), '1.2 %');
+  assert.equal(formatLoss(0.5), '50 %');
+});
