@@ -3,6 +3,7 @@
 pub mod demux;
 pub mod drop_reason;
 pub mod dtls;
+pub mod ice;
 pub mod io;
 pub mod media;
 pub mod messages;

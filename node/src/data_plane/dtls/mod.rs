@@ -1,19 +1,12 @@
-//! DTLS.
-use std::sync::Arc;
+//! DTLS 1.2 around one client (rtc-dtls), whose only purpose is the SRTP keys that come out of it (RFC 5764).
 
-use sluice_proto::ortc::DtlsFingerprint;
+mod association;
+mod certificate;
+mod client_hello;
 
-/// The certificate of a node, made once per process.
-pub struct DtlsCertificate {}
+pub use association::{Association, Outcome};
+pub use certificate::DtlsCertificate;
+pub use client_hello::{ClientHello, HelloCollector};
 
-impl DtlsCertificate {
-    /// Makes a self-signed ECDSA P-256 certificate.
-    pub fn generate() -> Arc<Self> {
-        todo!()
-    }
-
-    /// Its fingerprints, as signalling announces them.
-    pub fn fingerprints(&self) -> Vec<DtlsFingerprint> {
-        todo!()
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -3,18 +3,35 @@
 //! It does no I/O. Datagrams go in by [`WebRtcTransport::receive`], come out by [`WebRtcTransport::flush`], and what others must
 //! learn comes out by [`WebRtcTransport::poll_event`]: all three are to be drained after each input.
 
+mod rate;
+mod send_buffer;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sluice_proto::ids::TransportId;
 use sluice_proto::ortc::DtlsParameters;
 
+use self::rate::RateMeter;
+use self::send_buffer::SendBuffer;
+use super::demux::{Protocol, classify, is_rtcp};
 use super::drop_reason::DropReason;
-use super::dtls::DtlsCertificate;
+use super::dtls::{Association, DtlsCertificate, Outcome};
+use super::ice::IceAgent;
 use super::io::Transmit;
-use super::messages::{DtlsState, IceCredentials, IceState, RequestError, SrtpKeys, TransportStats};
+use super::messages::{DtlsState, IceCredentials, IceState, RequestError, SrtpKeys, SrtpProfile, TransportStats};
+use super::srtp::{InvalidKeyLength, SrtpReceiver, SrtpSender};
+
+/// How long a client may be silent before its path counts as lost, unless configured otherwise. Browsers check every 2.5 s.
+pub const DEFAULT_CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Largest datagram that is sent: an Ethernet frame less the IPv4 and UDP headers. Fragmentation is forbidden on the sockets.
+const MAX_DATAGRAM_LEN: usize = 1472;
 
 /// What a datagram turned out to be.
 #[derive(Debug)]
@@ -48,13 +65,79 @@ pub enum TransportEvent {
 }
 
 /// A user's transport. Its ufrag is to be entered in the demultiplexer by whoever creates it or restarts its ICE.
-pub struct WebRtcTransport {}
+pub struct WebRtcTransport {
+    id: TransportId,
+    ice: IceAgent,
+    dtls: Association,
+    dtls_state: Option<DtlsState>,
+    connect_was_said: bool,
+    srtp: Option<Srtp>,
+    out: SendBuffer,
+    events: VecDeque<TransportEvent>,
+    counters: Counters,
+}
 
-#[allow(unused_variables)]
+/// Both directions of SRTP.
+struct Srtp {
+    sender: SrtpSender,
+    receiver: SrtpReceiver,
+}
+
+impl Srtp {
+    fn new(profile: SrtpProfile, local: &[u8], remote: &[u8]) -> Result<Self, InvalidKeyLength> {
+        Ok(Self { sender: SrtpSender::new(profile, local)?, receiver: SrtpReceiver::new(profile, remote)? })
+    }
+}
+
+struct Counters {
+    bytes_received: u64,
+    bytes_sent: u64,
+    rtp_packets_received: u64,
+    rtp_packets_sent: u64,
+    recv_rate: RateMeter,
+    send_rate: RateMeter,
+}
+
+impl Counters {
+    fn received(&mut self, now: Instant, bytes: usize) {
+        self.bytes_received += bytes as u64;
+        self.recv_rate.add(now, bytes);
+    }
+
+    fn sent(&mut self, now: Instant, bytes: usize) {
+        self.bytes_sent += bytes as u64;
+        self.send_rate.add(now, bytes);
+    }
+}
+
 impl WebRtcTransport {
     /// A transport that waits for its client's connectivity checks.
     pub fn new(id: TransportId, ice: IceCredentials, certificate: Arc<DtlsCertificate>, now: Instant) -> Self {
-        todo!()
+        Self {
+            id,
+            ice: IceAgent::new(ice, DEFAULT_CONSENT_TIMEOUT),
+            dtls: Association::new(certificate),
+            dtls_state: None,
+            connect_was_said: false,
+            srtp: None,
+            out: SendBuffer::default(),
+            events: VecDeque::new(),
+            counters: Counters {
+                bytes_received: 0,
+                bytes_sent: 0,
+                rtp_packets_received: 0,
+                rtp_packets_sent: 0,
+                recv_rate: RateMeter::new(now),
+                send_rate: RateMeter::new(now),
+            },
+        }
+    }
+
+    /// How long the client may be silent, in place of [`DEFAULT_CONSENT_TIMEOUT`].
+    #[must_use]
+    pub fn with_consent_timeout(mut self, timeout: Duration) -> Self {
+        self.ice.set_consent_timeout(timeout);
+        self
     }
 
     /// Names the client's DTLS role and fingerprints; the handshake begins as soon as ICE has an address.
@@ -62,7 +145,13 @@ impl WebRtcTransport {
     /// # Errors
     /// [`RequestError::AlreadyConnected`] the second time, [`RequestError::Invalid`] without a fingerprint.
     pub fn connect(&mut self, now: Instant, parameters: &DtlsParameters) -> Result<(), RequestError> {
-        todo!()
+        if parameters.fingerprints.is_empty() {
+            return Err(RequestError::Invalid("dtlsParameters have no fingerprint".to_owned()));
+        }
+        self.say_connect()?;
+        let outcome = self.dtls.connect(now, parameters, self.ice.remote().is_some());
+        self.after_dtls(now, outcome);
+        Ok(())
     }
 
     /// In place of ICE and DTLS: the client is at the given address and has these keys.
@@ -70,15 +159,29 @@ impl WebRtcTransport {
     /// # Errors
     /// [`RequestError::AlreadyConnected`] the second time, [`RequestError::Invalid`] if a key has not the profile's length.
     pub fn connect_with_srtp_keys(&mut self, now: Instant, keys: SrtpKeys) -> Result<(), RequestError> {
-        todo!()
+        let srtp = Srtp::new(keys.profile, &keys.local, &keys.remote)
+            .map_err(|error| RequestError::Invalid(error.to_string()))?;
+        self.say_connect()?;
+        self.srtp = Some(srtp);
+        self.ice.fix(keys.remote_address, &mut self.events);
+        self.set_dtls_state(DtlsState::Connected(keys.profile));
+        self.drain_dtls(now);
+        Ok(())
+    }
+
+    fn say_connect(&mut self) -> Result<(), RequestError> {
+        if std::mem::replace(&mut self.connect_was_said, true) {
+            return Err(RequestError::AlreadyConnected(self.id));
+        }
+        Ok(())
     }
 
     /// New credentials. The old ones and the path keep working until a request with the new ones was authenticated.
     pub fn restart_ice(&mut self, ice: IceCredentials) {
-        todo!()
+        self.ice.restart(ice, &mut self.events);
     }
 
-    /// Handles a datagram; SRTP is decrypted in place.
+    /// Handles a datagram; SRTP is decrypted in place. There may be an answer to flush in any case.
     ///
     /// # Errors
     /// Why it was dropped.
@@ -88,15 +191,74 @@ impl WebRtcTransport {
         source: SocketAddr,
         data: &'d mut [u8],
     ) -> Result<Received<'d>, DropReason> {
-        todo!()
+        let len = data.len();
+        let received = match classify(data) {
+            Protocol::Stun => self.receive_stun(now, source, data).map(|()| Received::Handled),
+            Protocol::Dtls => self.receive_dtls(now, source, data).map(|()| Received::Handled),
+            Protocol::RtpOrRtcp => self.receive_srtp(source, data),
+            Protocol::Unknown => Err(DropReason::UnknownProtocol),
+        }?;
+        self.counters.received(now, len);
+        Ok(received)
+    }
+
+    fn receive_stun(&mut self, now: Instant, source: SocketAddr, data: &[u8]) -> Result<(), DropReason> {
+        let (answer, result) = self.ice.handle(now, source, data, &mut self.events);
+        if let Some(answer) = answer {
+            self.counters.sent(now, answer.len());
+            self.out.push_single(source, answer);
+        }
+        if result.is_ok() {
+            // Checks come every few seconds: the clock for what need not be done more often.
+            self.out.tick();
+            let outcome = self.dtls.client_has_address(now);
+            self.after_dtls(now, outcome);
+        }
+        result
+    }
+
+    fn receive_dtls(&mut self, now: Instant, source: SocketAddr, data: &[u8]) -> Result<(), DropReason> {
+        if !self.ice.knows(source) {
+            return Err(DropReason::UnknownAddress);
+        }
+        let outcome = self.dtls.handle(now, data)?;
+        self.after_dtls(now, outcome);
+        Ok(())
+    }
+
+    fn receive_srtp<'d>(&mut self, source: SocketAddr, data: &'d mut [u8]) -> Result<Received<'d>, DropReason> {
+        if !self.ice.knows(source) {
+            return Err(DropReason::UnknownAddress);
+        }
+        let srtp = self.srtp.as_mut().ok_or(DropReason::DtlsNotConnected)?;
+        if is_rtcp(data) {
+            return Ok(Received::Rtcp(srtp.receiver.open_rtcp(data)?));
+        }
+        let packet = srtp.receiver.open_rtp(data)?;
+        self.counters.rtp_packets_received += 1;
+        Ok(Received::Rtp(packet))
     }
 
     /// Sends an RTP packet of `len` bytes, which `write` fills in (all of them) where it will be encrypted.
     ///
     /// # Errors
-    /// Why it was dropped; `write` was not called then.
+    /// Why it was dropped. A packet that GCM has sealed before, or whose sequence number is 1,024 behind its stream's newest, is
+    /// [`DropReason::SrtpNonceReused`].
     pub fn send_rtp(&mut self, now: Instant, len: usize, write: impl FnOnce(&mut [u8])) -> Result<(), DropReason> {
-        todo!()
+        let srtp = self.srtp.as_mut().ok_or(DropReason::DtlsNotConnected)?;
+        let remote = self.ice.remote().ok_or(DropReason::IceNotConnected)?;
+        let sealed_len = len + srtp.sender.lengths().rtp_overhead;
+        if sealed_len > MAX_DATAGRAM_LEN {
+            return Err(DropReason::TooLarge);
+        }
+        self.out.push(remote, sealed_len, |room| {
+            let (packet, _) = room.split_at_mut_checked(len).ok_or(DropReason::TooLarge)?;
+            write(packet);
+            srtp.sender.seal_rtp(room)
+        })?;
+        self.counters.rtp_packets_sent += 1;
+        self.counters.sent(now, sealed_len);
+        Ok(())
     }
 
     /// Sends a compound RTCP packet.
@@ -104,46 +266,112 @@ impl WebRtcTransport {
     /// # Errors
     /// Why it was dropped.
     pub fn send_rtcp(&mut self, now: Instant, compound: &[u8]) -> Result<(), DropReason> {
-        todo!()
+        let srtp = self.srtp.as_mut().ok_or(DropReason::DtlsNotConnected)?;
+        let remote = self.ice.remote().ok_or(DropReason::IceNotConnected)?;
+        let sealed_len = compound.len() + srtp.sender.lengths().rtcp_overhead;
+        if sealed_len > MAX_DATAGRAM_LEN {
+            return Err(DropReason::TooLarge);
+        }
+        self.out.push(remote, sealed_len, |room| {
+            let (packet, _) = room.split_at_mut_checked(compound.len()).ok_or(DropReason::TooLarge)?;
+            packet.copy_from_slice(compound);
+            srtp.sender.seal_rtcp(room)
+        })?;
+        self.counters.sent(now, sealed_len);
+        Ok(())
     }
 
-    /// Moves what is to be sent to `out`. `pool` has emptied buffers, of which the transport takes as many as it gave.
+    /// Moves what is to be sent to `out`. `pool` has emptied buffers, of which the transport takes as many as it gave. They are best
+    /// handed back as they came, without being cleared.
     pub fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut Vec<Vec<u8>>) {
-        todo!()
+        self.out.flush(out, pool);
     }
 
     /// The next thing to tell.
     pub fn poll_event(&mut self) -> Option<TransportEvent> {
-        todo!()
+        self.events.pop_front()
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        [self.ice.poll_timeout(), self.dtls.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Does what is due: consent, DTLS retransmission.
     pub fn handle_timeout(&mut self, now: Instant) {
-        todo!()
+        self.ice.handle_timeout(now, &mut self.events);
+        let outcome = self.dtls.handle_timeout(now);
+        self.after_dtls(now, outcome);
     }
 
     /// Whether media can be sent: keys are in place and the client has consented.
     pub fn is_writable(&self) -> bool {
-        todo!()
+        self.srtp.is_some() && self.ice.remote().is_some()
     }
 
-    /// The stream of this SSRC, received or sent, is over: its SRTP state goes.
+    /// The stream sent with this SSRC is over: its SRTP state goes. The SSRC must not be sent with again on this transport.
     pub fn release_ssrc(&mut self, ssrc: u32) {
-        todo!()
+        if let Some(srtp) = &mut self.srtp {
+            srtp.sender.release(ssrc);
+        }
     }
 
     /// Says goodbye. Outputs and events, its addresses and ufrags among them, are to be drained once more.
     pub fn close(&mut self, now: Instant) {
-        todo!()
+        self.dtls.close(now);
+        self.drain_dtls(now);
+        self.ice.close(&mut self.events);
+        self.srtp = None;
     }
 
     /// Counters since the start and rates of the last second.
     pub fn stats(&self, now: Instant) -> TransportStats {
-        todo!()
+        TransportStats {
+            bytes_received: self.counters.bytes_received,
+            bytes_sent: self.counters.bytes_sent,
+            rtp_packets_received: self.counters.rtp_packets_received,
+            rtp_packets_sent: self.counters.rtp_packets_sent,
+            recv_bitrate: self.counters.recv_rate.bits_per_second(now),
+            send_bitrate: self.counters.send_rate.bits_per_second(now),
+            remote_address: self.ice.selected(),
+            ice_state: self.ice.state(),
+            dtls_state: self.dtls_state,
+        }
+    }
+
+    fn after_dtls(&mut self, now: Instant, outcome: Option<Outcome>) {
+        self.drain_dtls(now);
+        match outcome {
+            Some(Outcome::Connected(keys)) => match Srtp::new(keys.profile, &keys.local, &keys.remote) {
+                Ok(srtp) => {
+                    self.srtp = Some(srtp);
+                    self.set_dtls_state(DtlsState::Connected(keys.profile));
+                }
+                Err(error) => {
+                    tracing::error!(transport = %self.id, %error, "exported keys do not fit their profile");
+                    self.set_dtls_state(DtlsState::Failed);
+                }
+            },
+            Some(Outcome::Failed) => self.set_dtls_state(DtlsState::Failed),
+            Some(Outcome::Closed) => {
+                self.srtp = None;
+                self.set_dtls_state(DtlsState::Closed);
+            }
+            None => {}
+        }
+    }
+
+    fn drain_dtls(&mut self, now: Instant) {
+        while let Some(datagram) = self.dtls.poll_transmit() {
+            if let Some(remote) = self.ice.remote() {
+                self.counters.sent(now, datagram.len());
+                self.out.push_single(remote, datagram.into());
+            }
+        }
+    }
+
+    fn set_dtls_state(&mut self, state: DtlsState) {
+        self.dtls_state = Some(state);
+        self.events.push_back(TransportEvent::DtlsStateChanged(state));
     }
 }

@@ -1,0 +1,215 @@
+//! Where packets of one client wait for the end of the batch, laid out as they will be sent: those of one size, one behind the other,
+//! leave in one system call.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use crate::data_plane::io::Transmit;
+
+/// Datagrams that Linux takes in one call (UDP_MAX_SEGMENTS before 6.9).
+const MAX_SEGMENTS: usize = 64;
+
+/// Bytes that Linux takes in one call: 65,535 less the IPv6 and UDP headers.
+const MAX_CONTENTS_LEN: usize = 65_535 - 40 - 8;
+
+/// Emptied buffers that an active transport keeps for its next batch: a burst of video, and audio in between.
+const MAX_SPARE: usize = 4;
+
+/// The send buffer of one transport.
+#[derive(Debug, Default)]
+pub(super) struct SendBuffer {
+    run: Option<Run>,
+    finished: VecDeque<Transmit>,
+    spare: Vec<Vec<u8>>,
+    was_used: bool,
+}
+
+#[derive(Debug)]
+struct Run {
+    destination: SocketAddr,
+    segment_size: usize,
+    segments: usize,
+    /// A shorter datagram ends a run.
+    ended: bool,
+    /// Bytes of `contents` that are used. What is behind is left from earlier, so that it need not be zeroed each time.
+    used: usize,
+    contents: Vec<u8>,
+}
+
+impl Run {
+    fn takes(&self, destination: SocketAddr, len: usize) -> bool {
+        !self.ended
+            && self.destination == destination
+            && len <= self.segment_size
+            && self.segments < MAX_SEGMENTS
+            && self.used + len <= MAX_CONTENTS_LEN
+    }
+
+    fn append(&mut self, len: usize) -> &mut [u8] {
+        let start = self.used;
+        self.used += len;
+        self.segments += 1;
+        self.ended = len < self.segment_size;
+        if self.contents.len() < self.used {
+            self.contents.resize(self.used, 0);
+        }
+        &mut self.contents[start..self.used]
+    }
+
+    /// Takes the last datagram back.
+    fn retract(&mut self, len: usize) {
+        self.used -= len;
+        self.segments -= 1;
+        self.ended = false;
+    }
+
+    fn finish(mut self) -> Transmit {
+        self.contents.truncate(self.used);
+        let segment_size = (self.segments > 1).then_some(self.segment_size);
+        Transmit { destination: self.destination, segment_size, contents: self.contents }
+    }
+}
+
+impl SendBuffer {
+    /// Room for a datagram of `len` bytes, which has any contents. If `fill` fails it is not sent.
+    pub(super) fn push<E>(
+        &mut self,
+        destination: SocketAddr,
+        len: usize,
+        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if !self.run.as_ref().is_some_and(|run| run.takes(destination, len)) {
+            self.finish_run();
+        }
+        let run = self.run.get_or_insert_with(|| Run {
+            destination,
+            segment_size: len,
+            segments: 0,
+            ended: false,
+            used: 0,
+            contents: self.spare.pop().unwrap_or_default(),
+        });
+        let filled = fill(run.append(len));
+        if filled.is_err() {
+            run.retract(len);
+        }
+        filled
+    }
+
+    /// Queues a datagram that comes in its own buffer.
+    pub(super) fn push_single(&mut self, destination: SocketAddr, contents: Vec<u8>) {
+        self.finished.push_back(Transmit { destination, segment_size: None, contents });
+    }
+
+    fn finish_run(&mut self) {
+        match self.run.take() {
+            Some(run) if run.used > 0 => self.finished.push_back(run.finish()),
+            Some(run) => self.spare.push(run.contents),
+            None => {}
+        }
+    }
+
+    /// Moves everything to `out` and takes as many buffers from `pool` as were given.
+    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut Vec<Vec<u8>>) {
+        self.finish_run();
+        self.was_used |= !self.finished.is_empty();
+        let wanted = self.finished.len().min(MAX_SPARE);
+        out.extend(self.finished.drain(..));
+        while self.spare.len() < wanted {
+            let Some(buffer) = pool.pop() else { break };
+            self.spare.push(buffer);
+        }
+    }
+
+    /// Called every few seconds: a transport that had nothing to send since gives its buffers up.
+    pub(super) fn tick(&mut self) {
+        if !std::mem::take(&mut self.was_used) {
+            self.spare = Vec::new();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn address(port: u16) -> SocketAddr {
+        ([127, 0, 0, 1], port).into()
+    }
+
+    fn push(buffer: &mut SendBuffer, port: u16, len: usize, fill: u8) {
+        buffer
+            .push(address(port), len, |room| {
+                room.fill(fill);
+                Ok::<_, ()>(())
+            })
+            .unwrap();
+    }
+
+    fn flush(buffer: &mut SendBuffer) -> Vec<Transmit> {
+        let mut out = VecDeque::new();
+        buffer.flush(&mut out, &mut Vec::new());
+        out.into()
+    }
+
+    #[test]
+    fn equal_sizes_leave_together_and_a_shorter_one_ends_the_run() {
+        let mut buffer = SendBuffer::default();
+        for (len, fill) in [(100, 1), (100, 2), (60, 3), (60, 4), (100, 5)] {
+            push(&mut buffer, 1, len, fill);
+        }
+        push(&mut buffer, 2, 100, 6);
+        let sent = flush(&mut buffer);
+        let shapes: Vec<_> = sent.iter().map(|t| (t.destination.port(), t.segment_size, t.contents.len())).collect();
+        assert_eq!(shapes, [(1, Some(100), 260), (1, None, 60), (1, None, 100), (2, None, 100)]);
+        assert_eq!(sent[0].contents, [vec![1; 100], vec![2; 100], vec![3; 60]].concat());
+    }
+
+    #[test]
+    fn a_failed_datagram_leaves_no_trace() {
+        let mut buffer = SendBuffer::default();
+        push(&mut buffer, 1, 100, 1);
+        assert_eq!(buffer.push(address(1), 50, |_| Err(7)), Err(7));
+        push(&mut buffer, 1, 100, 2);
+        assert_eq!(flush(&mut buffer)[0].contents, [vec![1; 100], vec![2; 100]].concat());
+        assert_eq!(buffer.push(address(1), 50, |_| Err(7)), Err(7));
+        assert!(flush(&mut buffer).is_empty());
+    }
+
+    #[test]
+    fn buffers_come_from_the_pool_and_go_back_when_idle() {
+        let mut buffer = SendBuffer::default();
+        push(&mut buffer, 1, 100, 1);
+        let (mut out, mut pool) = (VecDeque::new(), vec![vec![9; 500], vec![9; 500]]);
+        buffer.flush(&mut out, &mut pool);
+        assert_eq!((out.len(), pool.len()), (1, 1));
+        push(&mut buffer, 1, 100, 2);
+        let sent = flush(&mut buffer);
+        assert_eq!(sent[0].contents, [2; 100]);
+        assert!(sent[0].contents.capacity() >= 500);
+        buffer.flush(&mut out, &mut pool);
+        buffer.tick();
+        buffer.tick();
+        assert!(buffer.spare.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn everything_comes_out_once_and_in_order(packets in prop::collection::vec((1_u16..3, 1_usize..1400), 0..300)) {
+            let mut buffer = SendBuffer::default();
+            for (index, (port, len)) in packets.iter().enumerate() {
+                push(&mut buffer, *port, *len, index as u8);
+            }
+            let mut received = Vec::new();
+            for transmit in flush(&mut buffer) {
+                let size = transmit.segment_size.unwrap_or(transmit.contents.len());
+                prop_assert!(transmit.contents.len() <= MAX_CONTENTS_LEN && transmit.contents.len().div_ceil(size) <= MAX_SEGMENTS);
+                received.extend(transmit.contents.chunks(size).map(|c| (transmit.destination.port(), c.to_vec())));
+            }
+            let expected: Vec<_> = packets.iter().enumerate().map(|(i, (port, len))| (*port, vec![i as u8; *len])).collect();
+            prop_assert_eq!(received, expected);
+        }
+    }
+}
