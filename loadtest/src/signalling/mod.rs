@@ -1,0 +1,9 @@
+//! How a user and a server agree on media: protoo and ORTC, in the dialect of mediasoup-demo's v3 server ("D1").
+
+pub mod d1;
+pub mod ortc;
+mod protoo;
+mod tls;
+
+pub use protoo::{Incoming, ProtooClient, ProtooError, Responder};
+pub use tls::trust_anyone;

@@ -1,0 +1,367 @@
+//! A protoo client: requests, responses and notifications as JSON over a WebSocket with the subprotocol `protoo`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
+
+/// protoo's own clients wait 1,500 ms x (15 + 0.1 x requests under way).
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(22_500);
+/// Messages that wait for the application. A room of 1,000 sends a newcomer two for each peer; an application that is
+/// further behind makes the connection wait, and the server drops it.
+const INCOMING: usize = 4096;
+/// Messages that wait for the socket.
+const OUTGOING: usize = 256;
+
+/// Why a request or a connection failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ProtooError {
+    /// The address makes no sense.
+    #[error("{0} is no WebSocket address")]
+    Address(String),
+    /// No connection, or TLS failed.
+    #[error("connecting to {0}: {1}")]
+    Connect(String, String),
+    /// The server answered the request with an error.
+    #[error("{method}: {reason} ({code})")]
+    Refused {
+        /// The request's method.
+        method: String,
+        /// HTTP-like code.
+        code: i64,
+        /// In words.
+        reason: String,
+    },
+    /// No answer in time.
+    #[error("{0}: no answer in 22.5 s")]
+    Timeout(String),
+    /// The connection ended.
+    #[error("{0}: the connection is closed")]
+    Closed(String),
+    /// The answer is not of the expected form.
+    #[error("{method}: unexpected answer: {error}")]
+    Answer {
+        /// The request's method.
+        method: String,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+}
+
+/// Something that the server says of its own accord.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Wants no answer.
+    Notification {
+        /// What it is about.
+        method: String,
+        /// Its contents.
+        data: Value,
+    },
+    /// Wants one.
+    Request {
+        /// What it is about.
+        method: String,
+        /// Its contents.
+        data: Value,
+        /// To answer with.
+        responder: Responder,
+    },
+    /// The connection ended, with the WebSocket close code if there was one.
+    Closed(Option<u16>),
+}
+
+/// Answers one request of the server.
+#[derive(Debug)]
+pub struct Responder {
+    id: u64,
+    outgoing: mpsc::Sender<Message>,
+}
+
+impl Responder {
+    /// Says yes.
+    pub async fn accept(self, data: Value) {
+        self.send(json!({ "response": true, "id": self.id, "ok": true, "data": data })).await;
+    }
+
+    /// Says no.
+    pub async fn reject(self, code: u16, reason: &str) {
+        self.send(json!({ "response": true, "id": self.id, "errorCode": code, "errorReason": reason })).await;
+    }
+
+    async fn send(&self, message: Value) {
+        let _ = self.outgoing.send(Message::text(message.to_string())).await;
+    }
+}
+
+type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, (i64, String)>>>>>;
+
+/// A connection. Clones share it; it closes with the last one.
+#[derive(Clone)]
+pub struct ProtooClient {
+    outgoing: mpsc::Sender<Message>,
+    pending: Pending,
+    next_id: Arc<AtomicU32>,
+}
+
+impl ProtooClient {
+    /// Connects to a `ws:` or `wss:` address. `tls` says whom `wss:` trusts.
+    ///
+    /// # Errors
+    /// [`ProtooError::Address`] or [`ProtooError::Connect`].
+    pub async fn connect(
+        url: &str,
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> Result<(Self, mpsc::Receiver<Incoming>), ProtooError> {
+        let uri: Uri = url.parse().map_err(|_| ProtooError::Address(url.to_owned()))?;
+        let host = uri.host().ok_or_else(|| ProtooError::Address(url.to_owned()))?.to_owned();
+        let secure = uri.scheme_str() == Some("wss");
+        let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
+        let failed = |error: String| ProtooError::Connect(format!("{host}:{port}"), error);
+
+        let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(|e| failed(e.to_string()))?;
+        // Signalling is small messages that somebody waits for.
+        let _ = tcp.set_nodelay(true);
+        if !secure {
+            return Self::upgrade(url, tcp).await.map_err(failed);
+        }
+        let tls = tls.ok_or_else(|| failed("wss needs a TLS configuration".to_owned()))?;
+        let name = rustls::pki_types::ServerName::try_from(host.clone()).map_err(|e| failed(e.to_string()))?;
+        let stream =
+            tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await.map_err(|e| failed(e.to_string()))?;
+        Self::upgrade(url, stream).await.map_err(failed)
+    }
+
+    async fn upgrade<S>(url: &str, stream: S) -> Result<(Self, mpsc::Receiver<Incoming>), String>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let mut request = url.into_client_request().map_err(|error| error.to_string())?;
+        request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("protoo"));
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.map_err(|error| error.to_string())?;
+        let (outgoing, to_send) = mpsc::channel(OUTGOING);
+        let (deliver, incoming) = mpsc::channel(INCOMING);
+        let pending = Pending::default();
+        tokio::spawn(run(socket, to_send, outgoing.downgrade(), deliver, pending.clone()));
+        Ok((Self { outgoing, pending, next_id: Arc::default() }, incoming))
+    }
+
+    /// Makes a request and waits for the data of its answer.
+    ///
+    /// # Errors
+    /// [`ProtooError`] as the server or the connection has it.
+    pub async fn request(&self, method: &str, data: Value) -> Result<Value, ProtooError> {
+        let id = u64::from(self.next_id.fetch_add(1, Ordering::Relaxed) % 10_000_000);
+        let (reply, answer) = oneshot::channel();
+        lock(&self.pending).insert(id, reply);
+        let message = json!({ "request": true, "id": id, "method": method, "data": data });
+        if self.outgoing.send(Message::text(message.to_string())).await.is_err() {
+            lock(&self.pending).remove(&id);
+            return Err(ProtooError::Closed(method.to_owned()));
+        }
+        match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
+            Ok(Ok(Ok(data))) => Ok(data),
+            Ok(Ok(Err((code, reason)))) => Err(ProtooError::Refused { method: method.to_owned(), code, reason }),
+            Ok(Err(_)) => Err(ProtooError::Closed(method.to_owned())),
+            Err(_) => {
+                lock(&self.pending).remove(&id);
+                Err(ProtooError::Timeout(method.to_owned()))
+            }
+        }
+    }
+
+    /// Makes a request and reads its answer.
+    ///
+    /// # Errors
+    /// Those of [`Self::request`], and [`ProtooError::Answer`].
+    pub async fn call<T: for<'de> Deserialize<'de>>(&self, method: &str, data: Value) -> Result<T, ProtooError> {
+        let answer = self.request(method, data).await?;
+        serde_json::from_value(answer).map_err(|error| ProtooError::Answer { method: method.to_owned(), error })
+    }
+
+    /// Sends a text as it is: for tests of what a server makes of nonsense.
+    pub async fn send_text(&self, text: String) {
+        let _ = self.outgoing.send(Message::text(text)).await;
+    }
+
+    /// Closes the connection in order.
+    pub async fn close(&self) {
+        let _ = self.outgoing.send(Message::Close(None)).await;
+    }
+}
+
+async fn run<S: AsyncRead + AsyncWrite + Unpin>(
+    socket: WebSocketStream<S>,
+    mut to_send: mpsc::Receiver<Message>,
+    outgoing: mpsc::WeakSender<Message>,
+    deliver: mpsc::Sender<Incoming>,
+    pending: Pending,
+) {
+    let (mut sink, mut stream) = socket.split();
+    let mut close_code = None;
+    loop {
+        tokio::select! {
+            message = to_send.recv() => {
+                let message = message.unwrap_or(Message::Close(None));
+                let closing = message.is_close();
+                if sink.send(message).await.is_err() || closing {
+                    break;
+                }
+            }
+            message = stream.next() => match message {
+                Some(Ok(Message::Text(text))) => {
+                    let Some(outgoing) = outgoing.upgrade() else { break };
+                    if let Some(incoming) = dispatch(&text, &pending, outgoing)
+                        && deliver.send(incoming).await.is_err()
+                    {
+                        break;
+                    }
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    close_code = frame.map(|frame| frame.code.into());
+                    break;
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => break,
+            },
+        }
+    }
+    // Whoever waits for an answer learns that none comes.
+    lock(&pending).clear();
+    let _ = deliver.send(Incoming::Closed(close_code)).await;
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct Envelope {
+    request: bool,
+    response: bool,
+    notification: bool,
+    ok: bool,
+    id: u64,
+    method: String,
+    data: Value,
+    error_code: i64,
+    error_reason: String,
+}
+
+fn dispatch(text: &str, pending: &Pending, outgoing: mpsc::Sender<Message>) -> Option<Incoming> {
+    let envelope: Envelope = match serde_json::from_str(text) {
+        Ok(envelope) => envelope,
+        Err(error) => {
+            tracing::warn!(%error, "the server sent something that is not protoo");
+            return None;
+        }
+    };
+    let Envelope { request, response, notification, ok, id, method, data, error_code, error_reason } = envelope;
+    if response {
+        if let Some(reply) = lock(pending).remove(&id) {
+            let _ = reply.send(if ok { Ok(data) } else { Err((error_code, error_reason)) });
+        }
+        None
+    } else if request {
+        Some(Incoming::Request { method, data, responder: Responder { id, outgoing } })
+    } else if notification {
+        Some(Incoming::Notification { method, data })
+    } else {
+        None
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+    use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
+
+    use super::*;
+
+    type Server = WebSocketStream<TcpStream>;
+
+    async fn connect() -> (ProtooClient, mpsc::Receiver<Incoming>, Server) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("ws://{}/?roomId=r&peerId=p", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            #[allow(clippy::result_large_err, reason = "the library's signature")]
+            let check = |request: &Request, mut response: Response| {
+                assert_eq!(request.uri().query(), Some("roomId=r&peerId=p"));
+                let protocol = request.headers()["Sec-WebSocket-Protocol"].clone();
+                assert_eq!(protocol, "protoo");
+                response.headers_mut().insert("Sec-WebSocket-Protocol", protocol);
+                Ok(response)
+            };
+            tokio_tungstenite::accept_hdr_async(stream, check).await.unwrap()
+        });
+        let (client, incoming) = ProtooClient::connect(&url, None).await.unwrap();
+        (client, incoming, server.await.unwrap())
+    }
+
+    async fn receive(server: &mut Server) -> Value {
+        serde_json::from_str(server.next().await.unwrap().unwrap().to_text().unwrap()).unwrap()
+    }
+
+    async fn send(server: &mut Server, message: Value) {
+        server.send(Message::text(message.to_string())).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn requests_are_answered_in_any_order() {
+        let (client, _incoming, mut server) = connect().await;
+        let serve = async {
+            let (first, second) = (receive(&mut server).await, receive(&mut server).await);
+            assert_eq!(first["request"], true);
+            assert_eq!(second["data"], json!({ "a": 1 }));
+            let refusal =
+                json!({ "response": true, "id": second["id"], "errorCode": 404, "errorReason": "no such thing" });
+            send(&mut server, refusal).await;
+            send(&mut server, json!({ "response": true, "id": first["id"], "ok": true, "data": 7 })).await;
+        };
+        let (first, second, ()) =
+            tokio::join!(client.call::<u8>("one", json!({})), client.request("two", json!({ "a": 1 })), serve);
+        assert_eq!(first.unwrap(), 7);
+        assert_eq!(second.unwrap_err().to_string(), "two: no such thing (404)");
+    }
+
+    #[tokio::test]
+    async fn the_server_asks_and_tells() {
+        let (_client, mut incoming, mut server) = connect().await;
+        send(&mut server, json!("nonsense")).await;
+        send(&mut server, json!({ "notification": true, "method": "hint", "data": 1 })).await;
+        send(&mut server, json!({ "request": true, "id": 5, "method": "question", "data": {} })).await;
+        let Some(Incoming::Notification { method, data }) = incoming.recv().await else { panic!("no notification") };
+        assert_eq!((method.as_str(), data), ("hint", json!(1)));
+        let Some(Incoming::Request { method, responder, .. }) = incoming.recv().await else { panic!("no request") };
+        assert_eq!(method, "question");
+        responder.accept(json!({ "x": 1 })).await;
+        assert_eq!(receive(&mut server).await, json!({ "response": true, "id": 5, "ok": true, "data": { "x": 1 } }));
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_to_everybody() {
+        let (client, mut incoming, mut server) = connect().await;
+        let serve = async {
+            receive(&mut server).await;
+            let frame = tokio_tungstenite::tungstenite::protocol::CloseFrame { code: 4000.into(), reason: "".into() };
+            server.close(Some(frame)).await.unwrap();
+        };
+        let (answer, ()) = tokio::join!(client.request("one", json!({})), serve);
+        assert!(matches!(answer, Err(ProtooError::Closed(_))));
+        assert!(matches!(incoming.recv().await, Some(Incoming::Closed(Some(4000)))));
+    }
+}

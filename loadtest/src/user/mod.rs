@@ -1,0 +1,331 @@
+//! A participant of a meeting: does what mediasoup-demo's web application does, in the same order.
+
+mod room;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+use crate::driver::{Driver, DriverError, Lane};
+use crate::media::{Source, StreamStats};
+use crate::signalling::d1::{IceParameters, Joined, TransportOptions, dtls_parameters};
+use crate::signalling::ortc::{Kind, OrtcError, RtpCapabilities, RtpParameters, device_capabilities, send_parameters};
+use crate::signalling::{ProtooClient, ProtooError};
+use crate::transport::{TransportConfig, TransportError};
+
+pub use self::room::{Consumer, RoomState};
+
+/// Until a transport must be up: what is not by then will not be.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who joins where.
+#[derive(Clone)]
+pub struct UserConfig {
+    /// The server, `ws://host:port` or `wss://host:port`, perhaps with a path; the query is added.
+    pub url: String,
+    /// Added to the query, `&key=value`, for servers that want more than room and peer.
+    pub query: String,
+    /// Whom `wss:` trusts, see [`trust_anyone`](crate::signalling::trust_anyone).
+    pub tls: Option<Arc<rustls::ClientConfig>>,
+    /// Room.
+    pub room: String,
+    /// Peer, unique in the room.
+    pub peer: String,
+    /// Has a transport to send by.
+    pub produce: bool,
+    /// Wants to receive what others produce.
+    pub consume: bool,
+    /// Certificate and manners of the transports.
+    pub transport: TransportConfig,
+    /// Everything random about this user.
+    pub seed: u64,
+}
+
+impl UserConfig {
+    /// A user who can do both.
+    pub fn new(url: &str, room: &str, peer: &str, transport: TransportConfig, seed: u64) -> Self {
+        Self {
+            url: url.to_owned(),
+            query: String::new(),
+            tls: None,
+            room: room.to_owned(),
+            peer: peer.to_owned(),
+            produce: true,
+            consume: true,
+            transport,
+            seed,
+        }
+    }
+}
+
+/// Why a user could not do something.
+#[derive(Debug, thiserror::Error)]
+pub enum UserError {
+    /// Signalling refused or failed.
+    #[error(transparent)]
+    Signalling(#[from] ProtooError),
+    /// Negotiation failed.
+    #[error(transparent)]
+    Ortc(#[from] OrtcError),
+    /// A socket or transport failed.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+    /// The user joined without the transport that this needs.
+    #[error("the user joined without a transport for this direction")]
+    NoTransport,
+    /// The server has no candidate that this client can reach.
+    #[error("the server offers no UDP candidate with an IP address")]
+    NoCandidate,
+    /// The room was not as expected in time.
+    #[error("waited {0:?} for {1}; the room is {2:?}")]
+    Waited(Duration, String, Box<RoomState>),
+}
+
+impl From<TransportError> for UserError {
+    fn from(error: TransportError) -> Self {
+        Self::Driver(error.into())
+    }
+}
+
+/// What came of producing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Production {
+    /// The server's id of the producer.
+    pub id: String,
+    /// The stream's SSRC.
+    pub ssrc: u32,
+}
+
+/// A participant. Dropping it leaves the room by closing the connection.
+pub struct User {
+    protoo: ProtooClient,
+    shared: Arc<Shared>,
+    router: RtpCapabilities,
+    room: watch::Receiver<RoomState>,
+    reader: JoinHandle<()>,
+}
+
+/// What the user's own calls and the server's requests both need.
+pub(crate) struct Shared {
+    driver: Driver,
+    config: UserConfig,
+    send: Mutex<Option<Path>>,
+    receive: Mutex<Option<Path>>,
+    rng: std::sync::Mutex<ChaCha8Rng>,
+}
+
+/// A transport of the server's, and the session to it once it is used.
+struct Path {
+    options: TransportOptions,
+    lane: Option<Arc<Lane>>,
+}
+
+impl User {
+    /// Connects and joins: `getRouterRtpCapabilities`, both transports, `join`. Consumers come from then on.
+    ///
+    /// # Errors
+    /// [`UserError`] with the step that failed.
+    pub async fn join(driver: &Driver, config: UserConfig) -> Result<Self, UserError> {
+        let separator = if config.url.contains("://") && config.url.matches('/').count() > 2 { "" } else { "/" };
+        let UserConfig { url, query, room, peer, .. } = &config;
+        let url = format!("{url}{separator}?roomId={}&peerId={}{query}", escape(room), escape(peer));
+        let (protoo, incoming) = ProtooClient::connect(&url, config.tls.clone()).await?;
+        let router: RtpCapabilities = protoo.call("getRouterRtpCapabilities", json!({})).await?;
+
+        let send = if config.produce { Some(create_transport(&protoo, true).await?) } else { None };
+        let receive = if config.consume { Some(create_transport(&protoo, false).await?) } else { None };
+        let rng = std::sync::Mutex::new(ChaCha8Rng::seed_from_u64(config.seed));
+        let mut join = json!({
+            "displayName": config.peer,
+            "device": { "flag": "sluice", "name": "sluice-loadtest", "version": env!("CARGO_PKG_VERSION") },
+        });
+        if config.consume {
+            join["rtpCapabilities"] = serde_json::to_value(device_capabilities(&router)).unwrap_or_default();
+        }
+        let shared = Arc::new(Shared {
+            driver: driver.clone(),
+            config,
+            send: Mutex::new(send),
+            receive: Mutex::new(receive),
+            rng,
+        });
+        let (state, room) = watch::channel(RoomState::default());
+        // Consumers may be announced before the answer to `join` is read.
+        let reader = tokio::spawn(room::run(incoming, protoo.clone(), shared.clone(), state.clone()));
+        let joined: Joined = match protoo.call("join", join).await {
+            Ok(joined) => joined,
+            Err(error) => {
+                reader.abort();
+                return Err(error.into());
+            }
+        };
+        state.send_modify(|room| room.peers.extend(joined.peers.into_iter().map(|peer| (peer.id.clone(), peer))));
+        Ok(Self { protoo, shared, router, room, reader })
+    }
+
+    /// Begins to send a stream; connects the transport at the first.
+    ///
+    /// # Errors
+    /// [`UserError`] with the step that failed.
+    pub async fn produce(&self, source: Source) -> Result<Production, UserError> {
+        #[derive(Deserialize)]
+        struct Produced {
+            id: String,
+        }
+        let lane = self.shared.connect(&self.protoo, true).await?;
+        lane.connected(CONNECT_TIMEOUT).await?;
+        let (kind, mid) = match source {
+            Source::Audio(_) => (Kind::Audio, "0"),
+            Source::Video(_) => (Kind::Video, "1"),
+        };
+        let (rtp, seed) = self.shared.with_rng(|rng| {
+            Ok::<_, OrtcError>((send_parameters(&self.router, kind, mid, &self.shared.config.peer, rng)?, rng.random()))
+        })?;
+        let produced: Produced = self.protoo.call("produce", self.produce_request(kind, &rtp).await).await?;
+        let parameters = rtp.to_send()?;
+        let ssrc = parameters.ssrc;
+        lane.with(move |session, now| session.publish(now, parameters, source, seed)).await?;
+        Ok(Production { id: produced.id, ssrc })
+    }
+
+    /// The data of a `produce` request with these parameters.
+    pub async fn produce_request(&self, kind: Kind, rtp: &RtpParameters) -> Value {
+        let transport = self.transport_id(true).await;
+        json!({ "transportId": transport, "kind": kind, "rtpParameters": rtp, "appData": {} })
+    }
+
+    /// The router's capabilities.
+    pub fn router(&self) -> &RtpCapabilities {
+        &self.router
+    }
+
+    /// The connection, for requests that a user has no words for.
+    pub fn protoo(&self) -> &ProtooClient {
+        &self.protoo
+    }
+
+    /// The server's id of the sending or the receiving transport.
+    pub async fn transport_id(&self, sending: bool) -> Option<String> {
+        self.shared.path(sending).lock().await.as_ref().map(|path| path.options.id.clone())
+    }
+
+    /// The session that sends or receives, connecting it if it is not yet.
+    ///
+    /// # Errors
+    /// [`UserError`] with the step that failed.
+    pub async fn lane(&self, sending: bool) -> Result<Arc<Lane>, UserError> {
+        self.shared.connect(&self.protoo, sending).await
+    }
+
+    /// Asks for new ICE credentials and begins checks with them.
+    ///
+    /// # Errors
+    /// [`UserError`] with the step that failed.
+    pub async fn restart_ice(&self, sending: bool) -> Result<(), UserError> {
+        let lane = self.lane(sending).await?;
+        let id = self.transport_id(sending).await;
+        let ice: IceParameters = self.protoo.call("restartIce", json!({ "transportId": id })).await?;
+        let credentials = ice.credentials();
+        lane.with(move |session, now| session.transport_mut().restart_ice(now, credentials)).await?;
+        Ok(())
+    }
+
+    /// Who and what is in the room, and changes of that.
+    pub fn room(&self) -> watch::Receiver<RoomState> {
+        self.room.clone()
+    }
+
+    /// Waits until the room is as described.
+    ///
+    /// # Errors
+    /// [`UserError::Waited`] with the room as it was at the end.
+    pub async fn wait(
+        &self,
+        within: Duration,
+        what: &str,
+        is: impl FnMut(&RoomState) -> bool,
+    ) -> Result<RoomState, UserError> {
+        let mut room = self.room.clone();
+        let waited = || UserError::Waited(within, what.to_owned(), Box::new(self.room.borrow().clone()));
+        match tokio::time::timeout(within, room.wait_for(is)).await {
+            Ok(Ok(room)) => Ok(room.clone()),
+            _ => Err(waited()),
+        }
+    }
+
+    /// What arrived of a consumer's stream; `None` when there is no such consumer.
+    ///
+    /// # Errors
+    /// [`UserError::Driver`] when the socket is gone.
+    pub async fn consumer_stats(&self, consumer: &str) -> Result<Option<StreamStats>, UserError> {
+        let Some(ssrc) = self.room.borrow().consumers.get(consumer).map(|consumer| consumer.ssrc) else {
+            return Ok(None);
+        };
+        let lane = self.shared.connect(&self.protoo, false).await?;
+        Ok(lane.with(move |session, _| session.stream_mut(ssrc).map(|stream| stream.stats())).await?)
+    }
+
+    /// Leaves in order.
+    pub async fn leave(self) {
+        self.protoo.close().await;
+    }
+}
+
+impl Drop for User {
+    fn drop(&mut self) {
+        self.reader.abort();
+    }
+}
+
+impl Shared {
+    fn path(&self, sending: bool) -> &Mutex<Option<Path>> {
+        if sending { &self.send } else { &self.receive }
+    }
+
+    fn with_rng<R>(&self, draw: impl FnOnce(&mut ChaCha8Rng) -> R) -> R {
+        draw(&mut self.rng.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+
+    /// Opens the session and tells the server this end's DTLS parameters, at first use.
+    async fn connect(&self, protoo: &ProtooClient, sending: bool) -> Result<Arc<Lane>, UserError> {
+        let mut path = self.path(sending).lock().await;
+        let path = path.as_mut().ok_or(UserError::NoTransport)?;
+        if let Some(lane) = &path.lane {
+            return Ok(lane.clone());
+        }
+        let remote = path.options.remote().ok_or(UserError::NoCandidate)?;
+        let seed = self.with_rng(|rng| rng.random());
+        let transport = &self.config.transport;
+        let lane = Arc::new(self.driver.open(transport, remote, seed).await?);
+        let dtls = dtls_parameters(transport.dtls_role, transport.certificate.fingerprint());
+        let connect = json!({ "transportId": path.options.id, "dtlsParameters": dtls });
+        protoo.request("connectWebRtcTransport", connect).await?;
+        path.lane = Some(lane.clone());
+        Ok(lane)
+    }
+}
+
+async fn create_transport(protoo: &ProtooClient, sending: bool) -> Result<Path, ProtooError> {
+    let request = json!({ "forceTcp": false, "producing": sending, "consuming": !sending });
+    Ok(Path { options: protoo.call("createWebRtcTransport", request).await?, lane: None })
+}
+
+/// Percent-encodes what may not stand in a query.
+fn escape(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}
