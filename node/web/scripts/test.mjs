@@ -1,38 +1,18 @@
-/**
- * Bundles the tests of a folder (`test` unless named) into `target/` and runs them with Node's own test runner.
- *
- * Bundling saves a TypeScript loader; the helper packages that drive browsers stay outside.
- */
-import { build } from 'esbuild';
+/** Runs the tests of a folder with Node's own test runner: `test.mjs FOLDER [PART_OF_A_FILE_NAME]...` */
 import { spawnSync } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bundle } from './bundle.mjs';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
-const folder = process.argv[2] ?? 'test';
-const only = process.argv.slice(3);
-const sources = (await readdir(join(root, folder))).filter(
-  (name) => name.endsWith('.test.ts') && (only.length === 0 || only.some((part) => name.includes(part))),
-);
-// Inside the package, so that imports of packages left outside the bundle resolve.
-const outdir = join(root, 'node_modules', '.tests', folder);
-await build({
-  absWorkingDir: root,
-  entryPoints: sources.map((name) => join(folder, name)),
-  outdir,
-  bundle: true,
-  platform: 'node',
-  format: 'esm',
-  target: 'node18',
-  packages: 'external',
-  outExtension: { '.js': '.mjs' },
-  sourcemap: 'inline',
-  logLevel: 'warning',
-});
-const files = sources.map((name) => join(outdir, name.replace(/\.ts$/, '.mjs')));
-// One file at a time: the end-to-end tests share two cores with several browsers and nodes.
-for (const file of files) {
-  const { status } = spawnSync(process.execPath, ['--enable-source-maps', '--test', '--test-reporter=spec', file], { stdio: 'inherit' });
+const [folder, ...parts] = process.argv.slice(2);
+const names = await readdir(fileURLToPath(new URL(`../${folder}`, import.meta.url)));
+const sources = names
+  .filter((name) => name.endsWith('.test.ts') && (parts.length === 0 || parts.some((part) => name.includes(part))))
+  .map((name) => `${folder}/${name}`);
+// One file at a time: the end-to-end tests share a few cores with several browsers and nodes.
+for (const file of await bundle(sources)) {
+  const { status } = spawnSync(process.execPath, ['--enable-source-maps', '--test-reporter=spec', '--test', file], {
+    stdio: 'inherit',
+  });
   if (status !== 0) process.exit(status ?? 1);
 }

@@ -13,8 +13,11 @@ export function startJoin(): void {
   for (const name of NAMES) performance.clearMarks(`sluice:${name}`);
 }
 
-export function mark(name: Mark): void {
-  if (!times.has(name)) times.set(name, performance.mark(`sluice:${name}`).startTime);
+/** Marks that something happened: now, or at `time`. */
+export function mark(name: Mark, time = performance.now()): void {
+  if (times.has(name)) return;
+  times.set(name, time);
+  performance.mark(`sluice:${name}`, { startTime: time });
 }
 
 /** Milliseconds since the page's start, by mark. */

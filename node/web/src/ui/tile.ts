@@ -100,7 +100,7 @@ export class PeerTile extends Tile {
     private readonly soundBlocked: () => void,
   ) {
     super(id);
-    this.video.requestVideoFrameCallback?.(() => mark('first-frame'));
+    this.video.requestVideoFrameCallback?.((_now, { presentationTime }) => mark('first-frame', presentationTime));
   }
 
   update(peer: Peer): void {

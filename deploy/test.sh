@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium) it installs
+# first. Ends with cargo's own summaries.
+#
+# Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not the room page's.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+step() { printf '\n==> %s\n' "$*"; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+missing=()
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+command -v chromium >/dev/null || missing+=(chromium)
+if [ ${#missing[@]} -gt 0 ]; then
+  step "installing ${missing[*]}"
+  as_root apt-get update -qq
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+fi
+
+step "the binary"
+cargo build --release --locked -p sluice-node
+
+step "the room page: types, unit tests, bundle"
+npm --prefix node/web ci --ignore-scripts --no-audit --no-fund
+npm --prefix node/web run --silent check
+npm --prefix node/web run --silent test
+npm --prefix node/web run --silent check-dist
+
+step "the room page in browsers (screenshots and logs: target/e2e)"
+SLUICE_BIN="$PWD/target/release/sluice" SLUICE_CHROMIUM="$(command -v chromium)" npm --prefix node/web run --silent e2e
+
+step "cargo test"
+cargo test --workspace --locked

@@ -1,0 +1,129 @@
+/** Browsers with fake cameras and microphones, and people who use the room page in them. */
+import { join } from 'node:path';
+import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
+import type { Hooks } from '../src/hooks';
+import { ARTIFACTS, CHROMIUM } from './environment';
+import { eventually } from './eventually';
+
+const ARGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+  // Several pages are looked at "at once".
+  '--disable-background-timer-throttling',
+  '--disable-backgrounding-occluded-windows',
+  '--disable-renderer-backgrounding',
+];
+
+export interface BrowserOptions {
+  /** Without devices, the browser has no camera and no microphone at all. */
+  devices?: boolean;
+  framesPerSecond?: number;
+}
+
+export function launch({ devices = true, framesPerSecond = 20 }: BrowserOptions = {}): Promise<Browser> {
+  const fake = [`--use-fake-device-for-media-stream=fps=${framesPerSecond}`, '--use-fake-ui-for-media-stream'];
+  return chromium.launch({ executablePath: CHROMIUM, args: devices ? [...ARGS, ...fake] : ARGS });
+}
+
+type Entry = Record<string, unknown>;
+
+/** What one source of another person has brought so far. */
+export interface Progress {
+  frames: number;
+  energy: number;
+}
+
+/** Somebody with the room page open. */
+export class Person {
+  /** What the page's console said that it should not have. */
+  readonly errors: string[] = [];
+
+  private constructor(
+    readonly name: string,
+    readonly page: Page,
+    private readonly context: BrowserContext,
+  ) {}
+
+  static async open(browser: Browser, name: string, url: string): Promise<Person> {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 760 } });
+    const page = await context.newPage();
+    const person = new Person(name, page, context);
+    page.on('console', (message) => {
+      if (message.type() === 'error') person.errors.push(message.text());
+    });
+    page.on('pageerror', (error) => person.errors.push(error.message));
+    await page.goto(url);
+    return person;
+  }
+
+  /** Opens a room by its address. */
+  static join(browser: Browser, name: string, node: string, room: string, more: Record<string, string> = {}): Promise<Person> {
+    const query = new URLSearchParams({ roomId: room, displayName: name, ...more });
+    return Person.open(browser, name, `${node}/?${query}`);
+  }
+
+  close(): Promise<void> {
+    return this.context.close();
+  }
+
+  state(): Promise<string> {
+    return this.page.evaluate(() => window.sluice.state());
+  }
+
+  inRoom(): Promise<unknown> {
+    return eventually(`${this.name} is in the room`, async () => (await this.state()) === 'joined');
+  }
+
+  /** The tile of another person, by the name on it. */
+  tile(name: string) {
+    return this.page.locator('.tile', { has: this.page.locator('.name', { hasText: new RegExp(`^${name}`) }) });
+  }
+
+  async screenshot(name: string): Promise<void> {
+    await this.page.screenshot({ path: join(ARTIFACTS, `${name}.png`) });
+  }
+
+  consumers(): Promise<ReturnType<Hooks['consumers']>> {
+    return this.page.evaluate(() => window.sluice.consumers());
+  }
+
+  async stats(): Promise<{ recv: Entry[]; send: Entry[] }> {
+    return (await this.page.evaluate(() => window.sluice.stats())) as { recv: Entry[]; send: Entry[] };
+  }
+
+  /** What has arrived of another person. */
+  async progressOf(other: string): Promise<Progress> {
+    const [consumers, { recv }] = await Promise.all([this.consumers(), this.stats()]);
+    const figure = (kind: string, name: string) => {
+      const id = consumers.find((consumer) => consumer.name === other && consumer.kind === kind)?.id;
+      const entry = recv.find((entry) => entry['type'] === 'inbound-rtp' && entry['trackIdentifier'] === id);
+      return Number(entry?.[name] ?? 0);
+    };
+    return { frames: figure('video', 'framesDecoded'), energy: figure('audio', 'totalAudioEnergy') };
+  }
+
+  /** Waits until more frames and more sound of another person have arrived than now. */
+  async seesAndHears(other: string, frames = 20): Promise<void> {
+    let before: Progress | undefined;
+    await eventually(
+      `${this.name} sees and hears ${other}`,
+      async () => {
+        const now = await this.progressOf(other);
+        before ??= now;
+        return now.frames >= before.frames + frames && now.energy > before.energy;
+      },
+      30_000,
+    );
+  }
+
+  /** The SRTP ciphers of the transports in use. */
+  async ciphers(): Promise<unknown[]> {
+    const { recv, send } = await this.stats();
+    return [...recv, ...send].filter((entry) => entry['type'] === 'transport').map((entry) => entry['srtpCipher']);
+  }
+}

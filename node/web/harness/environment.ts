@@ -1,0 +1,15 @@
+/** What the tests and benchmarks get from outside, by environment variables. */
+import { mkdirSync } from 'node:fs';
+import { join, resolve } from 'node:path';
+
+// The scripts run in node/web.
+const REPOSITORY = resolve(process.cwd(), '../..');
+
+/** The `sluice` binary under test. */
+export const BINARY = resolve(process.env['SLUICE_BIN'] ?? join(REPOSITORY, 'target/release/sluice'));
+
+export const CHROMIUM = process.env['SLUICE_CHROMIUM'] ?? '/usr/bin/chromium';
+
+/** Where screenshots and logs go. */
+export const ARTIFACTS = resolve(process.env['SLUICE_ARTIFACTS'] ?? join(REPOSITORY, 'target/e2e'));
+mkdirSync(ARTIFACTS, { recursive: true });

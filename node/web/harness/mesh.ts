@@ -1,0 +1,159 @@
+/** Meshes to test against: one `sluice dev` process, or several `sluice node` processes with a CA of their own. */
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, mkdtempSync, openSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ARTIFACTS, BINARY } from './environment';
+import { eventually } from './eventually';
+
+/** A node's ports are `base + 100 * index` and a few above: admin 0, users 3, media 4, mesh 5, gRPC 6. */
+const PORT_STEP = 100;
+
+/** How long a process may take to end when it is asked to. */
+const STOP_WITHIN_MS = 10_000;
+
+export interface NodeAddress {
+  users: string;
+  admin: string;
+}
+
+/** One running process of the binary. */
+class Process {
+  private constructor(
+    private readonly child: ChildProcess,
+    private readonly exited: Promise<unknown[]>,
+  ) {}
+
+  static start(name: string, args: string[]): Process {
+    const log = openSync(join(ARTIFACTS, `${name}.log`), 'a');
+    const child = spawn(BINARY, args, { stdio: ['ignore', log, log] });
+    closeSync(log);
+    return new Process(child, once(child, 'exit'));
+  }
+
+  get running(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  /** Ends it as Ctrl-C does; fails if that is not a clean end. */
+  async stop(): Promise<void> {
+    if (!this.running) return;
+    this.child.kill('SIGINT');
+    const overdue = setTimeout(() => this.child.kill('SIGKILL'), STOP_WITHIN_MS);
+    const [code, signal] = await this.exited;
+    clearTimeout(overdue);
+    if (code !== 0) throw new Error(`the process ended with ${String(code ?? signal)} instead of 0`);
+  }
+
+  /** Ends it without a chance to say goodbye. */
+  async kill(): Promise<void> {
+    this.child.kill('SIGKILL');
+    await this.exited;
+  }
+}
+
+export class Mesh {
+  private readonly processes: (Process | undefined)[] = [];
+  private readonly folder = mkdtempSync(join(tmpdir(), 'sluice-e2e-'));
+
+  private constructor(
+    private readonly name: string,
+    private readonly base: number,
+    readonly nodes: NodeAddress[],
+  ) {}
+
+  /** A mesh of `count` nodes in one process. */
+  static async dev(name: string, count: number): Promise<Mesh> {
+    const mesh = await Mesh.addressed(name, count);
+    mesh.processes.push(Process.start(name, ['dev', '--nodes', String(count), '--base-port', String(mesh.base)]));
+    await mesh.ready();
+    return mesh;
+  }
+
+  /** A mesh of `count` processes. */
+  static async processes(name: string, count: number): Promise<Mesh> {
+    const mesh = await Mesh.addressed(name, count);
+    mesh.sluice('ca', 'init', '--dir', mesh.folder);
+    for (let index = 0; index < count; index++) mesh.startNode(index);
+    await mesh.ready();
+    return mesh;
+  }
+
+  /** Starts the process of a node, again if it was killed. */
+  startNode(index: number): void {
+    const id = `node-${index + 1}`;
+    this.sluice('ca', 'issue', '--dir', this.folder, '--id', id);
+    const at = (offset: number) => `127.0.0.1:${this.port(index, offset)}`;
+    const seeds = this.nodes.map((_, other) => `127.0.0.1:${this.port(other, 5)}`);
+    this.processes[index] = Process.start(`${this.name}-${id}`, [
+      'node',
+      ...['--id', id, '--region', `region-${index + 1}`, '--workers', '1'],
+      ...['--users-listen', at(3), '--media-listen', at(4), '--mesh-listen', at(5), '--grpc-listen', at(6)],
+      ...['--admin-listen', at(0), '--cluster-seeds', seeds.join(',')],
+      ...['--mesh-ca', join(this.folder, 'ca.pem')],
+      ...['--mesh-cert', join(this.folder, `${id}.pem`), '--mesh-key', join(this.folder, `${id}.key`)],
+    ]);
+  }
+
+  /** Kills the process of a node. */
+  async killNode(index: number): Promise<void> {
+    await this.processes[index]?.kill();
+  }
+
+  /** Waits until every node serves users and knows all others. */
+  async ready(): Promise<void> {
+    for (const node of this.nodes) {
+      await eventually(`${node.users} is ready`, async () => (await fetch(`${node.users}/readyz`)).ok);
+      await eventually(`${node.users} knows all nodes`, async () => {
+        const cluster = (await (await fetch(`${node.admin}/v1/cluster`)).json()) as { members: unknown[] };
+        return cluster.members.length === this.nodes.length;
+      });
+    }
+  }
+
+  async stop(): Promise<void> {
+    try {
+      for (const process of this.processes) await process?.stop();
+    } finally {
+      for (const process of this.processes) if (process?.running) await process.kill();
+      rmSync(this.folder, { recursive: true });
+    }
+  }
+
+  private static async addressed(name: string, count: number): Promise<Mesh> {
+    const base = await freeBase(count);
+    const nodes = Array.from({ length: count }, (_, index) => ({
+      users: `http://127.0.0.1:${base + index * PORT_STEP + 3}`,
+      admin: `http://127.0.0.1:${base + index * PORT_STEP}`,
+    }));
+    return new Mesh(name, base, nodes);
+  }
+
+  private port(index: number, offset: number): number {
+    return this.base + index * PORT_STEP + offset;
+  }
+
+  private sluice(...args: string[]): void {
+    execFileSync(BINARY, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+  }
+}
+
+/** A base port whose TCP ports are free at the moment, away from those that the system gives to connections. */
+async function freeBase(count: number): Promise<number> {
+  for (let attempt = 0; attempt < 50; attempt++) {
+    const base = 10_000 + Math.floor(Math.random() * 180) * 100;
+    const ports = Array.from({ length: count }, (_, index) => [0, 3, 6].map((offset) => base + index * PORT_STEP + offset));
+    if ((await Promise.all(ports.flat().map(isFree))).every(Boolean)) return base;
+  }
+  throw new Error('no free ports were found');
+}
+
+function isFree(port: number): Promise<boolean> {
+  return new Promise((resolve) => {
+    const server = createServer();
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
+}
