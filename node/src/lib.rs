@@ -4,8 +4,13 @@
 //! - `data_plane`: media. Workers, one thread each; no lock, no async, no knowledge of rooms.
 //! - `control_plane`: rooms, peers and signalling, as async tasks; reaches media only through a worker's handle.
 //! - [`config`]: what an operator can set.
-//! - [`Node`]: the assembly of all.
+//! - [`Node`]: the assembly of all; [`dev`]: several of them as a mesh in one process.
+//! - [`cli`]: the `sluice` command; [`ca`]: its certificate files.
 
+#[cfg(feature = "io")]
+pub mod ca;
+#[cfg(feature = "io")]
+pub mod cli;
 #[cfg(feature = "io")]
 pub mod config;
 #[cfg(feature = "io")]
@@ -13,7 +18,9 @@ pub mod control_plane;
 #[doc(hidden)]
 pub mod data_plane;
 #[cfg(feature = "io")]
+pub mod dev;
+#[cfg(feature = "io")]
 mod node;
 
 #[cfg(feature = "io")]
-pub use node::{Node, StartError};
+pub use node::{Node, StartError, install_logging};

@@ -166,4 +166,17 @@ impl NodeConfig {
         config.check()?;
         Ok(config)
     }
+
+    /// Where users reach the node: what is configured, or else made of the address that it listens on.
+    pub fn users_url(&self) -> String {
+        if let Some(url) = &self.users.url {
+            return url.to_string();
+        }
+        let scheme = if self.users.tls_cert.is_some() { "https" } else { "http" };
+        let mut addr = self.users.listen;
+        if let (true, Some(announced)) = (addr.ip().is_unspecified(), self.media.announced.first()) {
+            addr.set_ip(announced.ip);
+        }
+        format!("{scheme}://{addr}")
+    }
 }

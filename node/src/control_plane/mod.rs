@@ -5,10 +5,20 @@
 //! - [`signalling`]: the dialects that clients speak, thin translations onto rooms.
 //! - [`ports`]: what rooms need of workers, mesh and placement.
 //! - [`limits`]: how much of everything there may be.
+//! - `http`: the users' port: room page, WebSocket, health; `admin`: the operators' port; `metrics`: what it tells Prometheus.
+//! - `wiring`: the real workers, mesh and placement behind [`ports`]; `gossip`: chitchat's transport over the mesh.
+//! - `facts`: what the node tells the others of itself; `links`: the pipes that it keeps up.
 //! - `telemetry`: logs, traces and the trace context that travels between nodes.
 
+pub(crate) mod admin;
+pub(crate) mod facts;
+pub(crate) mod gossip;
+pub(crate) mod http;
 pub mod limits;
+pub(crate) mod links;
+pub(crate) mod metrics;
 pub mod ports;
 pub mod rooms;
 pub mod signalling;
 pub(crate) mod telemetry;
+pub(crate) mod wiring;

@@ -6,6 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+pub use sluice_placement::RosterEvent;
 use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
 use sluice_proto::pipe::PipeMessage;
 use sluice_proto::placement::RosterPart;
@@ -86,23 +87,6 @@ pub struct EnteredRoom {
 pub trait RosterPublisher: Send + Sync {
     /// Replaces the part; what changed is told to every node that shares the room.
     fn publish(&self, part: RosterPart);
-}
-
-/// What happens in a room elsewhere.
-#[derive(Debug, Clone)]
-pub enum RosterEvent {
-    /// A node's part of the room is now this.
-    PartChanged {
-        /// The node.
-        instance: NodeInstance,
-        /// Its part, whole.
-        part: Arc<RosterPart>,
-    },
-    /// A node has nobody in the room any more, or is dead.
-    PartGone {
-        /// The node.
-        instance: NodeInstance,
-    },
 }
 
 /// Everything that rooms are built upon.

@@ -1,0 +1,117 @@
+//! What users find: the room page, and at the same place the WebSocket of signalling.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{Query, State, WebSocketUpgrade};
+use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, UPGRADE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use sluice_proto::ids::{InvalidName, NamespaceId, PeerId, RoomId};
+
+use super::assets;
+use super::server::Connection;
+use crate::control_plane::http::{Health, health_router};
+use crate::control_plane::rooms::Rooms;
+use crate::control_plane::signalling::{Opening, SUBPROTOCOL, WEBSOCKET_MAX_LEN};
+
+/// The namespace of those who name none.
+const DEFAULT_NAMESPACE: &str = "default";
+
+/// The page runs its own script and talks to its own server, nothing else; blob: is what media elements and workers made by
+/// the page are.
+const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; \
+                   worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
+                   form-action 'none'; frame-ancestors 'none'";
+
+/// Headers of every answer.
+static SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
+    (CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP)),
+    (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (
+        HeaderName::from_static("permissions-policy"),
+        HeaderValue::from_static("camera=(self), microphone=(self), display-capture=(self), geolocation=()"),
+    ),
+];
+
+/// Everything on the users' port.
+pub(crate) fn users_router(rooms: Rooms, health: Health) -> Router {
+    Router::new()
+        .route("/", get(root))
+        .fallback_service(get(asset))
+        .with_state(rooms)
+        .merge(health_router(health))
+        .layer(axum::middleware::map_response(with_security_headers))
+}
+
+async fn with_security_headers(mut response: Response) -> Response {
+    for (name, value) in &SECURITY_HEADERS {
+        response.headers_mut().insert(name, value.clone());
+    }
+    response
+}
+
+async fn asset(uri: Uri, headers: HeaderMap) -> Response {
+    assets::serve(uri.path().trim_start_matches('/'), &headers)
+}
+
+/// The page, or signalling for those who ask for an upgrade.
+async fn root(
+    State(rooms): State<Rooms>,
+    Extension(connection): Extension<Connection>,
+    uri: Uri,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    match upgrade {
+        Ok(upgrade) => signalling(rooms, connection, &uri, upgrade).unwrap_or_else(IntoResponse::into_response),
+        Err(rejection) if headers.contains_key(UPGRADE) => rejection.into_response(),
+        Err(_) => assets::serve(assets::INDEX, &headers),
+    }
+}
+
+/// An upgrade that is refused, with the reason in words.
+type Refusal = (StatusCode, String);
+
+fn signalling(rooms: Rooms, connection: Connection, uri: &Uri, upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
+    let upgrade =
+        upgrade.protocols([SUBPROTOCOL]).max_message_size(WEBSOCKET_MAX_LEN).max_frame_size(WEBSOCKET_MAX_LEN);
+    if upgrade.selected_protocol().is_none() {
+        return Err((StatusCode::FORBIDDEN, format!("the WebSocket subprotocol must be {SUBPROTOCOL}\n")));
+    }
+    let opening = opening(uri, &connection)?;
+    Ok(upgrade.on_upgrade(async move |socket| {
+        rooms.signalling(socket, opening).await;
+        drop(connection);
+    }))
+}
+
+/// Who comes, out of the URL's query.
+fn opening(uri: &Uri, connection: &Connection) -> Result<Opening, Refusal> {
+    let Query(query) = Query::<HashMap<Cow<'_, str>, Cow<'_, str>>>::try_from_uri(uri)
+        .map_err(|rejection| (StatusCode::BAD_REQUEST, format!("{}\n", rejection.body_text())))?;
+    let namespace = query.get("namespace").map_or(DEFAULT_NAMESPACE, Cow::as_ref);
+    Ok(Opening {
+        namespace: NamespaceId::new(namespace).map_err(|error| refuse_name("namespace", &error))?,
+        room: query_name(&query, "roomId", |name| RoomId::new(name))?,
+        peer: query_name(&query, "peerId", |name| PeerId::new(name))?,
+        remote: connection.remote,
+    })
+}
+
+fn query_name<T>(
+    query: &HashMap<Cow<'_, str>, Cow<'_, str>>,
+    key: &str,
+    new: impl FnOnce(&str) -> Result<T, InvalidName>,
+) -> Result<T, Refusal> {
+    let name = query.get(key).ok_or_else(|| (StatusCode::BAD_REQUEST, format!("the URL's query lacks {key}\n")))?;
+    new(name).map_err(|error| refuse_name(key, &error))
+}
+
+fn refuse_name(key: &str, error: &InvalidName) -> Refusal {
+    (StatusCode::BAD_REQUEST, format!("{key} {error}\n"))
+}

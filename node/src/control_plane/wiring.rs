@@ -1,0 +1,149 @@
+//! The real workers, mesh and placement behind the narrow borders that rooms are built upon.
+
+use std::sync::Arc;
+
+use sluice_mesh::{Frame, FrameSink, Mesh, MeshEvent};
+use sluice_placement::{Members, Placement, RoomHandle};
+use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
+use sluice_proto::pipe::PipeMessage;
+use sluice_proto::placement::RosterPart;
+use tokio::sync::{mpsc, watch};
+
+use super::ports::{Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher};
+use super::telemetry::set_parent;
+use crate::data_plane::messages::{LinkKey, PipeEnd, Request, WorkerIndex};
+use crate::data_plane::worker::{FrameOut, WorkerHandle};
+
+/// Mesh signals that wait for the rooms' pipe task. It does a table look-up for each, so this is the burst of every room's
+/// resubscription after a link came back.
+const SIGNAL_QUEUE: usize = 1_024;
+
+impl MediaWorker for WorkerHandle {
+    fn index(&self) -> WorkerIndex {
+        Self::index(self)
+    }
+
+    fn request(&self, request: Request) -> Answer {
+        Box::pin(Self::request(self, request))
+    }
+
+    fn send(&self, request: Request) {
+        Self::send(self, request);
+    }
+
+    fn pipe(&self, from: PipeEnd, message: PipeMessage) {
+        Self::pipe(self, from, message);
+    }
+}
+
+/// Takes what workers send to other nodes.
+pub(crate) struct MeshOut(pub(crate) Mesh);
+
+impl FrameOut for MeshOut {
+    fn send_frames(&self, to: LinkKey, frames: &mut Vec<Frame>) {
+        self.0.send_frames(to.0, frames);
+    }
+}
+
+/// The mesh, and where each worker takes frames.
+pub(crate) struct MeshWiring {
+    mesh: Mesh,
+    sinks: Vec<Arc<dyn FrameSink>>,
+}
+
+impl MeshWiring {
+    /// Joins the mesh to the workers.
+    pub(crate) fn new(mesh: Mesh, workers: &[WorkerHandle]) -> Self {
+        Self { mesh, sinks: workers.iter().map(WorkerHandle::frame_sink).collect() }
+    }
+}
+
+impl MeshPort for MeshWiring {
+    fn allocate_route(&self, worker: WorkerIndex) -> Option<(RouteId, RouteEpoch)> {
+        self.mesh.allocate_route(self.sinks.get(usize::from(worker.0))?.clone())
+    }
+
+    fn release_route(&self, route: RouteId) {
+        self.mesh.release_route(route);
+    }
+
+    fn send_message(&self, link: LinkKey, message: PipeMessage) {
+        self.mesh.send_message(link.0, message);
+    }
+}
+
+/// Hands the mesh's events over in the words of rooms, until either side ends.
+pub(crate) fn mesh_signals(mut events: mpsc::Receiver<MeshEvent>) -> mpsc::Receiver<MeshSignal> {
+    let (sender, receiver) = mpsc::channel(SIGNAL_QUEUE);
+    tokio::spawn(async move {
+        while let Some(event) = events.recv().await {
+            if sender.send(signal(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+fn signal(event: MeshEvent) -> MeshSignal {
+    match event {
+        MeshEvent::LinkUp { key, instance, reconnected } => {
+            tracing::info!(peer = %instance, reconnected, "pipe up");
+            MeshSignal::LinkUp { link: LinkKey(key), instance }
+        }
+        MeshEvent::LinkDown { key, instance, reason } => {
+            tracing::info!(peer = %instance, ?reason, "pipe down");
+            MeshSignal::LinkDown { link: LinkKey(key), instance }
+        }
+        MeshEvent::Message { key, instance, message } => MeshSignal::Message { link: LinkKey(key), instance, message },
+    }
+}
+
+/// Placement, with what membership says of nodes.
+pub(crate) struct PlacementWiring {
+    placement: Placement,
+    members: watch::Receiver<Arc<Members>>,
+}
+
+impl PlacementWiring {
+    /// Joins placement and membership.
+    pub(crate) fn new(placement: Placement, members: watch::Receiver<Arc<Members>>) -> Self {
+        Self { placement, members }
+    }
+}
+
+impl PlacementPort for PlacementWiring {
+    fn enter(&self, room: RoomKey, traceparent: Option<String>) -> EnteredRoom {
+        let span = tracing::info_span!("enter room", %room);
+        if let Some(traceparent) = traceparent {
+            set_parent(&span, &traceparent);
+        }
+        match span.in_scope(|| self.placement.enter(room.clone())) {
+            Ok((handle, events)) => EnteredRoom { publisher: Box::new(handle), events },
+            // The room serves this node's users all the same.
+            Err(error) => {
+                tracing::error!(%room, %error, "the room stays alone");
+                EnteredRoom { publisher: Box::new(Alone), events: mpsc::channel(1).1 }
+            }
+        }
+    }
+
+    fn region(&self, node: &NodeInstance) -> Option<Region> {
+        let members = self.members.borrow();
+        let member = members.get(&node.node).filter(|member| member.instance == *node)?;
+        Some(member.facts.region.clone())
+    }
+}
+
+impl RosterPublisher for RoomHandle {
+    fn publish(&self, part: RosterPart) {
+        Self::publish(self, part);
+    }
+}
+
+/// Presence in a room that no other node knows of.
+struct Alone;
+
+impl RosterPublisher for Alone {
+    fn publish(&self, _part: RosterPart) {}
+}

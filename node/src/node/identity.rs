@@ -1,0 +1,117 @@
+//! Who a node is: its certificates, and which of its lives this is.
+
+use std::io::ErrorKind;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sluice_mesh::MeshTls;
+use sluice_mesh::ca::ClusterCa;
+use sluice_proto::ids::NodeInstance;
+use tokio_rustls::TlsAcceptor;
+
+use super::StartError;
+use crate::config::{NodeConfig, Pem};
+
+/// The file of the data directory that holds the last incarnation.
+const INCARNATION_FILE: &str = "incarnation";
+
+/// A node without certificates makes a CA of its own, which nobody else trusts: it stays alone, for as long as it runs.
+const ALONE_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+/// This life of the node: its start in milliseconds, and at least the last one + 1 where a data directory remembers it.
+pub(super) fn instance(config: &NodeConfig) -> Result<NodeInstance, StartError> {
+    #[allow(clippy::disallowed_methods, reason = "an incarnation is a wall-clock time")]
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
+    let incarnation = match &config.data_dir {
+        None => now,
+        Some(dir) => remembered(dir, now)
+            .map_err(|error| StartError::system("data_dir", format!("{}: {error}", dir.display())))?,
+    };
+    Ok(NodeInstance { node: config.id.clone(), incarnation })
+}
+
+fn remembered(dir: &Path, now: u64) -> std::io::Result<u64> {
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join(INCARNATION_FILE);
+    let last = match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().parse().unwrap_or(0),
+        Err(error) if error.kind() == ErrorKind::NotFound => 0_u64,
+        Err(error) => return Err(error),
+    };
+    let incarnation = now.max(last.saturating_add(1));
+    // A crash between the two leaves the old file whole.
+    let next = dir.join("incarnation.next");
+    std::fs::write(&next, format!("{incarnation}\n"))?;
+    std::fs::rename(next, path)?;
+    Ok(incarnation)
+}
+
+/// The certificates for mesh and gRPC.
+pub(super) fn mesh_tls(config: &NodeConfig) -> Result<MeshTls, StartError> {
+    let cluster = config.cluster.name.to_string();
+    let mesh = &config.mesh;
+    if let (Some(ca), Some(cert), Some(key)) = (&mesh.ca, &mesh.cert, &mesh.key) {
+        return Ok(MeshTls {
+            cluster,
+            ca_pem: load("mesh.ca", ca)?,
+            cert_pem: load("mesh.cert", cert)?,
+            key_pem: load("mesh.key", key)?,
+        });
+    }
+    let alone = |error| StartError::system("a certificate for the node alone", error);
+    let ca = ClusterCa::create(&cluster, ALONE_VALIDITY).map_err(alone)?;
+    let node = ca.issue(&config.id, &[], ALONE_VALIDITY).map_err(alone)?;
+    Ok(MeshTls { cluster, ca_pem: ca.cert_pem().to_owned(), cert_pem: node.cert_pem, key_pem: node.key_pem })
+}
+
+/// HTTPS for users, if configured.
+pub(super) fn users_tls(config: &NodeConfig) -> Result<Option<TlsAcceptor>, StartError> {
+    let (Some(cert), Some(key)) = (&config.users.tls_cert, &config.users.tls_key) else { return Ok(None) };
+    let chain = CertificateDer::pem_slice_iter(load("users.tls_cert", cert)?.as_bytes())
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unusable("users.tls_cert", cert, error))?;
+    let private = PrivateKeyDer::from_pem_slice(load("users.tls_key", key)?.as_bytes())
+        .map_err(|error| unusable("users.tls_key", key, error))?;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut tls = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| StartError::system("TLS", error))?
+        .with_no_client_auth()
+        .with_single_cert(chain, private)
+        .map_err(|error| unusable("users.tls_cert", cert, error))?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Some(TlsAcceptor::from(Arc::new(tls))))
+}
+
+fn load(setting: &'static str, pem: &Pem) -> Result<String, StartError> {
+    pem.load().map_err(|error| unusable(setting, pem, error))
+}
+
+fn unusable(setting: &'static str, pem: &Pem, reason: impl std::fmt::Display) -> StartError {
+    StartError::Certificate { setting, value: pem.to_string(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_incarnation_is_never_repeated() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(remembered(dir.path(), 1_000).unwrap(), 1_000);
+        assert_eq!(remembered(dir.path(), 1_000).unwrap(), 1_001, "a restart within the millisecond");
+        assert_eq!(remembered(dir.path(), 500).unwrap(), 1_002, "a clock that was set back");
+        assert_eq!(remembered(dir.path(), 9_000).unwrap(), 9_000);
+    }
+
+    #[test]
+    fn a_damaged_file_is_no_reason_not_to_start() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(INCARNATION_FILE), "?").unwrap();
+        assert_eq!(remembered(dir.path(), 7).unwrap(), 7);
+    }
+}
