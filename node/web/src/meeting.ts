@@ -2,7 +2,7 @@
 import { StaleCapabilities, Session, type SessionOptions } from './session';
 import { Emitter } from './emitter';
 import { startJoin } from './marks';
-import { CLOSED_FOR_GOOD, RequestError } from './protoo';
+import { CLOSED_FOR_GOOD, RequestError, type Closed } from './protoo';
 
 /** Pauses between attempts, in ms; the last one repeats. Short first: most interruptions are a node's restart. */
 const BACKOFF_MS = [1_000, 2_000, 4_000, 8_000];
@@ -52,26 +52,28 @@ export class Meeting extends Emitter<Events> {
   private async connect(): Promise<void> {
     this.enter({ name: 'connecting' });
     startJoin();
-    let closedEarly = false;
+    let closed: Closed | undefined;
     try {
       const session = await Session.join(this.options, (session) => {
         this.session = session;
-        session.on('closed', ({ code, reason }) => {
-          closedEarly = true;
-          if (this.session === session && this.state.name === 'joined') this.lost(code, reason);
-          else if (code === CLOSED_FOR_GOOD && !this.ended) this.over(reason);
+        session.on('closed', (how) => {
+          closed = how;
+          if (this.state.name === 'joined' && this.session === session) this.lost(how);
         });
         this.emit('session', session);
       });
       if (this.ended) session.close();
-      else if (closedEarly) this.lost(0, '');
+      else if (closed) this.lost(closed);
       else {
         this.attempts = 0;
         this.wasJoined = true;
         this.enter({ name: 'joined' });
       }
     } catch (error) {
-      if (!this.ended && this.state.name === 'connecting') this.failed(error as Error);
+      if (this.ended) return;
+      // What the server said when it closed tells more than that it did.
+      if (closed?.reason) this.lost(closed);
+      else this.failed(error as Error);
     }
   }
 
@@ -82,18 +84,13 @@ export class Meeting extends Emitter<Events> {
     } else this.wait(error.message);
   }
 
-  private lost(code: number, reason: string): void {
-    if (code === CLOSED_FOR_GOOD) this.over(reason);
-    else this.wait(reason || 'the connection to the server was lost');
-  }
-
-  private over(reason: string): void {
-    const replaced = !reason || /replac|another|same peer/i.test(reason);
-    this.enter(
-      replaced
-        ? { name: 'over', title: 'You joined from another tab', reason: 'This tab left the room because you are in it elsewhere.' }
-        : { name: 'over', title: 'The server ended your visit', reason },
-    );
+  private lost({ code, reason }: Closed): void {
+    if (code !== CLOSED_FOR_GOOD) this.wait(reason || 'the connection to the server was lost');
+    else if (!reason || reason.includes('same peer')) {
+      this.enter({ name: 'over', title: 'You joined from another tab', reason: 'This tab left the room because you are in it elsewhere.' });
+    } else {
+      this.enter({ name: 'over', title: 'The server ended your visit', reason });
+    }
   }
 
   private wait(reason: string): void {
