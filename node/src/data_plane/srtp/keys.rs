@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(kdf.derive::<14>(2).unwrap()[..], hex("30CBBC08863D8C85D49DB34A9AE1"));
         let auth = kdf.derive::<94>(1).unwrap();
         assert_eq!(auth[..16], hex("CEBE321F6FF7716B6FD4AB49AF256A15"));
-        assert_eq!(auth[80..], hex("8DF8DE1E46CC9EB9E2E1BF2AAE9E")[..14]);
+        assert_eq!(auth[80..], hex("6B68642C59BBFC2F34DB60DBDFB2"));
     }
 
     #[test]

@@ -1,13 +1,39 @@
-//! The driver of the media core: one thread a worker, its socket, its clock, its queues.
+//! The driver of the media core: one thread a worker, with its socket, its clock and its queues.
+//!
+//! # Layout
+//! - [`WorkerHandle`]: the control plane's way in.
+//! - `mailbox`: what reaches a worker from other threads. No locks: bounded lock-free queues and one waker.
+//! - `socket`: the shared media port, batched in both directions.
+//! - `driver`: the thread's loop.
+
+mod driver;
+mod handle;
+mod mailbox;
+mod socket;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
 
-use sluice_mesh::{Frame, FrameSink};
-use sluice_proto::pipe::PipeMessage;
+use rand::RngExt as _;
+use sluice_mesh::Frame;
+use tokio::sync::mpsc;
 
+pub use self::handle::WorkerHandle;
+
+use self::driver::{Driver, DriverConfig};
+use self::mailbox::Mailbox;
 use super::dtls::DtlsCertificate;
-use super::messages::{LinkKey, PipeEnd, Request, RequestError, Response, WorkerEvent, WorkerIndex};
+use super::media::MediaConfig;
+use super::messages::{LinkKey, WorkerEvent, WorkerIndex};
+
+/// Events of all workers that wait for the control plane: a join makes a handful, so this is hundreds of joins at once. What does
+/// not fit waits in the worker.
+const EVENT_QUEUE_LEN: usize = 4096;
 
 /// The way of frames to other nodes. Never blocks; what has no room is dropped and counted there.
 pub trait FrameOut: Send + Sync {
@@ -50,8 +76,52 @@ pub enum SpawnError {
 ///
 /// # Errors
 /// [`SpawnError`] if the port is taken or the system refuses a thread.
-pub fn spawn_workers(_config: WorkersConfig) -> Result<Workers, SpawnError> {
-    todo!()
+pub fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError> {
+    let sockets = socket::bind_all(config.media_addr, config.count.max(1), config.socket_buffer_bytes)
+        .map_err(|source| SpawnError::Bind { addr: config.media_addr, source })?;
+    let local_addr = match sockets.first() {
+        Some(socket) => socket.local_addr().map_err(SpawnError::Thread)?,
+        None => config.media_addr,
+    };
+    let mut polls = Vec::with_capacity(sockets.len());
+    let mut mailboxes = Vec::with_capacity(sockets.len());
+    for _ in &sockets {
+        let poll = mio::Poll::new().map_err(SpawnError::Thread)?;
+        mailboxes.push(Arc::new(Mailbox::new(poll.registry()).map_err(SpawnError::Thread)?));
+        polls.push(poll);
+    }
+    let mailboxes: Arc<[Arc<Mailbox>]> = mailboxes.into();
+    let (event_sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
+    let mut threads = Threads { mailboxes: mailboxes.clone(), threads: Vec::with_capacity(sockets.len()) };
+    for (index, (socket, poll)) in sockets.into_iter().zip(polls).enumerate() {
+        let worker = WorkerIndex(index as u16);
+        let driver = DriverConfig {
+            worker,
+            socket,
+            poll,
+            mailboxes: mailboxes.clone(),
+            events: event_sender.clone(),
+            frame_out: config.frame_out.clone(),
+        };
+        let certificate = config.certificate.clone();
+        // The core is made on its thread, which it never leaves.
+        let thread = std::thread::Builder::new()
+            .name(format!("media-{index}"))
+            .spawn(move || Driver::new(driver, media_config(worker, certificate)).and_then(Driver::run))
+            .map_err(SpawnError::Thread)?;
+        threads.threads.push(thread);
+    }
+    let handles = mailboxes
+        .iter()
+        .enumerate()
+        .map(|(index, mailbox)| WorkerHandle::new(WorkerIndex(index as u16), mailbox.clone()));
+    Ok(Workers { handles: handles.collect(), events, local_addr, threads })
+}
+
+#[allow(clippy::disallowed_methods, reason = "the driver gives the core its clocks")]
+fn media_config(worker: WorkerIndex, certificate: Arc<DtlsCertificate>) -> MediaConfig {
+    let since_unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    MediaConfig { worker, certificate, epoch: (std::time::Instant::now(), since_unix), seed: rand::rng().random() }
 }
 
 /// The running workers.
@@ -59,49 +129,34 @@ pub struct Workers {
     /// A handle each, by index.
     pub handles: Vec<WorkerHandle>,
     /// What the workers report; answers to requests are taken out.
-    pub events: tokio::sync::mpsc::Receiver<(WorkerIndex, WorkerEvent)>,
+    pub events: mpsc::Receiver<(WorkerIndex, WorkerEvent)>,
     /// Where the media port was bound.
     pub local_addr: SocketAddr,
+    threads: Threads,
 }
 
 impl Workers {
-    /// Ends the threads and waits for them. Blocks for a few milliseconds.
+    /// Lets the workers finish what was asked of them, ends the threads and waits for them. Blocks for a few milliseconds.
+    /// Dropping does the same.
     pub fn shutdown(self) {
-        todo!()
+        drop(self.threads);
     }
 }
 
-/// A way into a worker.
-#[derive(Clone)]
-pub struct WorkerHandle {}
+struct Threads {
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    threads: Vec<JoinHandle<std::io::Result<()>>>,
+}
 
-#[allow(unused_variables)]
-impl WorkerHandle {
-    /// Which worker.
-    pub fn index(&self) -> WorkerIndex {
-        todo!()
-    }
-
-    /// Asks. The request is queued at once, in order with everything else that is said; the future waits for the answer.
-    ///
-    /// # Errors
-    /// The worker's, or [`RequestError::Unavailable`] if it is gone or its queue is full.
-    pub fn request(&self, request: Request) -> impl Future<Output = Result<Response, RequestError>> + Send + use<> {
-        async { todo!() }
-    }
-
-    /// Asks in order with other requests; an error is only logged.
-    pub fn send(&self, request: Request) {
-        todo!()
-    }
-
-    /// Hands over a message of a route's other end.
-    pub fn pipe(&self, from: PipeEnd, message: PipeMessage) {
-        todo!()
-    }
-
-    /// Where the mesh puts frames of routes that end at this worker. Never blocks; drops are counted.
-    pub fn frame_sink(&self) -> Arc<dyn FrameSink> {
-        todo!()
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.stop());
+        for (index, thread) in self.threads.drain(..).enumerate() {
+            match thread.join() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::error!(worker = index, %error, "media worker ended"),
+                Err(_) => tracing::error!(worker = index, "media worker panicked"),
+            }
+        }
     }
 }

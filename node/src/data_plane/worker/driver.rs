@@ -1,0 +1,351 @@
+//! The loop of a worker's thread: wait, take what came, let the core work, send what it gives.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mio::{Events, Poll, Token};
+use rustc_hash::FxHashMap;
+use tokio::sync::{mpsc, oneshot};
+
+use super::FrameOut;
+use super::mailbox::{AddressOwned, DatagramBatch, Letter, Mailbox, WAKER};
+use super::socket::MediaSocket;
+use crate::data_plane::demux::Datagram;
+use crate::data_plane::drop_reason::DropReason;
+use crate::data_plane::io::{Input, Output};
+use crate::data_plane::media::{Media, MediaConfig};
+use crate::data_plane::messages::{
+    PipeEnd, RequestError, RequestId, Response, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
+};
+
+const SOCKET: Token = Token(1);
+
+/// Commands, batches of frames and of datagrams each in one turn, so that none of them starves the others.
+const MAX_PER_TURN: usize = 256;
+
+/// Events that wait for room in the control plane's queue: minutes of a worker's ordinary life. One that lets them pile up higher
+/// will not come back.
+const MAX_EVENT_BACKLOG: usize = 65_536;
+
+/// How soon room for waiting events is looked for again.
+const EVENT_RETRY: Duration = Duration::from_millis(5);
+
+/// What a driver is made of.
+pub(super) struct DriverConfig {
+    pub(super) worker: WorkerIndex,
+    pub(super) socket: MediaSocket,
+    pub(super) poll: Poll,
+    pub(super) mailboxes: Arc<[Arc<Mailbox>]>,
+    pub(super) events: mpsc::Sender<(WorkerIndex, WorkerEvent)>,
+    pub(super) frame_out: Arc<dyn FrameOut>,
+}
+
+type Answer = oneshot::Sender<Result<Response, RequestError>>;
+
+/// The driver of one worker; it never leaves its thread.
+pub(super) struct Driver {
+    media: Media,
+    socket: MediaSocket,
+    /// The socket may have more than was taken.
+    readable: bool,
+    poll: Poll,
+    mailbox: Arc<Mailbox>,
+    out: Outbound,
+}
+
+/// Everything but the socket that outputs go to.
+struct Outbound {
+    worker: WorkerIndex,
+    mailboxes: Arc<[Arc<Mailbox>]>,
+    /// By worker: what is forwarded at the end of the turn.
+    forwards: Vec<DatagramBatch>,
+    frame_out: Arc<dyn FrameOut>,
+    events: mpsc::Sender<(WorkerIndex, WorkerEvent)>,
+    backlog: VecDeque<WorkerEvent>,
+    next_request: u64,
+    /// Who waits for which answer; `None` for those whose errors are only logged.
+    answers: FxHashMap<RequestId, Option<Answer>>,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.mailbox.abandon();
+    }
+}
+
+impl Driver {
+    pub(super) fn new(config: DriverConfig, media: MediaConfig) -> io::Result<Self> {
+        let mut socket = config.socket;
+        socket.register(config.poll.registry(), SOCKET)?;
+        let mailbox = config.mailboxes.get(usize::from(config.worker.0)).cloned().ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self {
+            media: Media::new(media),
+            socket,
+            readable: false,
+            poll: config.poll,
+            mailbox,
+            out: Outbound {
+                worker: config.worker,
+                forwards: config.mailboxes.iter().map(|_| DatagramBatch::default()).collect(),
+                mailboxes: config.mailboxes,
+                frame_out: config.frame_out,
+                events: config.events,
+                backlog: VecDeque::new(),
+                next_request: 0,
+                answers: FxHashMap::default(),
+            },
+        })
+    }
+
+    /// Runs until the worker is told to stop.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut events = Events::with_capacity(4);
+        loop {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            for event in &events {
+                match event.token() {
+                    WAKER => {}
+                    _ => {
+                        self.readable |= event.is_readable();
+                        if event.is_writable() {
+                            self.send_waiting();
+                        }
+                    }
+                }
+            }
+            if !self.turn() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.readable {
+            return Some(Duration::ZERO);
+        }
+        let media = self.media.poll_timeout().map(|at| at.saturating_duration_since(now()));
+        let retry = (!self.out.backlog.is_empty()).then_some(EVENT_RETRY);
+        [media, retry].into_iter().flatten().min()
+    }
+
+    /// Takes what came and lets the core work. False if this was the last turn.
+    fn turn(&mut self) -> bool {
+        self.mailbox.begin_reading();
+        let last = self.mailbox.is_stopped();
+        let now = now();
+        let mut full = false;
+        full |= self.read_letters(now, last);
+        full |= self.read_addresses(now);
+        full |= self.read_datagrams(now);
+        full |= self.read_frames(now);
+        if full && !last {
+            // Something was left: look again without waiting for somebody to post more.
+            self.mailbox.wake();
+        }
+        if self.readable {
+            self.receive(now);
+        }
+        if self.media.poll_timeout().is_some_and(|at| at <= now) {
+            self.handle(now, Input::Timeout);
+        }
+        self.out.end_turn();
+        !last
+    }
+
+    fn read_letters(&mut self, now: Instant, all: bool) -> bool {
+        let mailbox = self.mailbox.clone();
+        let limit = if all { usize::MAX } else { MAX_PER_TURN };
+        for _ in 0..limit {
+            let Some(letter) = mailbox.next_letter() else { return false };
+            let command = match letter {
+                Letter::Request { request, answer } => {
+                    let id = self.out.expect_answer(answer);
+                    WorkerCommand::Request { id, request }
+                }
+                Letter::Pipe { from, message } => WorkerCommand::Pipe { from, message },
+            };
+            self.handle(now, Input::Command(command));
+        }
+        true
+    }
+
+    fn read_addresses(&mut self, now: Instant) -> bool {
+        let mailbox = self.mailbox.clone();
+        for _ in 0..MAX_PER_TURN {
+            let Some(AddressOwned { address, worker, owned }) = mailbox.next_address() else { return false };
+            self.handle(now, Input::AddressOwned { address, worker, owned });
+        }
+        true
+    }
+
+    fn read_datagrams(&mut self, now: Instant) -> bool {
+        let mailbox = self.mailbox.clone();
+        for _ in 0..MAX_PER_TURN {
+            let Some(mut batch) = mailbox.next_datagrams() else { return false };
+            let mut datagrams: Vec<Datagram<'_>> =
+                batch.iter_mut().map(|(source, data)| Datagram { source, data }).collect();
+            self.media.handle_input(now, Input::Datagrams(&mut datagrams));
+            self.drain();
+            mailbox.give_back_datagrams(batch);
+        }
+        true
+    }
+
+    fn read_frames(&mut self, now: Instant) -> bool {
+        let mailbox = self.mailbox.clone();
+        for _ in 0..MAX_PER_TURN {
+            let Some((from, mut frames)) = mailbox.next_frames() else { return false };
+            self.handle(now, Input::Frames { from, frames: &mut frames });
+            mailbox.give_back_frames(frames);
+        }
+        true
+    }
+
+    fn receive(&mut self, now: Instant) {
+        let (batch, more) = self.socket.receive();
+        self.readable = more;
+        let mut datagrams: Vec<Datagram<'_>> =
+            batch.into_datagrams().map(|(source, data)| Datagram { source, data }).collect();
+        if datagrams.is_empty() {
+            return;
+        }
+        self.media.handle_input(now, Input::Datagrams(&mut datagrams));
+        self.drain();
+    }
+
+    fn handle(&mut self, now: Instant, input: Input<'_>) {
+        self.media.handle_input(now, input);
+        self.drain();
+    }
+
+    fn drain(&mut self) {
+        while let Some(output) = self.media.poll_output() {
+            match output {
+                Output::Transmit(transmit) => {
+                    if let Some(buffer) = self.socket.send(transmit) {
+                        self.media.recycle(buffer);
+                    }
+                }
+                Output::Frames { to, mut frames } => {
+                    self.out.send_frames(to, &mut frames);
+                    self.media.recycle_frames(frames);
+                }
+                Output::Forward { to, source, data } => {
+                    if let Some(batch) = self.out.forwards.get_mut(usize::from(to.0)) {
+                        batch.push(source, &data);
+                    }
+                    self.media.recycle(data);
+                }
+                Output::AddressOwned { address, owned } => self.out.announce(address, owned),
+                Output::Event(WorkerEvent::Response { id, result: Ok(Response::Snapshot(mut snapshot)) }) => {
+                    self.complete(&mut snapshot);
+                    self.out.answer(id, Ok(Response::Snapshot(snapshot)));
+                }
+                Output::Event(WorkerEvent::Response { id, result }) => self.out.answer(id, result),
+                Output::Event(event) => self.out.report(event),
+            }
+        }
+    }
+
+    fn send_waiting(&mut self) {
+        while let Some(buffer) = self.socket.send_waiting() {
+            self.media.recycle(buffer);
+        }
+    }
+
+    /// Adds what only the driver knows.
+    fn complete(&self, snapshot: &mut WorkerSnapshot) {
+        snapshot.cpu_ns = thread_cpu_ns();
+        snapshot.drops.extend(self.socket.drops().nonzero());
+        if self.mailbox.dropped() > 0 {
+            snapshot.drops.push((DropReason::WorkerQueueFull.label(), self.mailbox.dropped()));
+        }
+    }
+}
+
+impl Outbound {
+    fn expect_answer(&mut self, answer: Option<Answer>) -> RequestId {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.answers.insert(id, answer);
+        id
+    }
+
+    fn answer(&mut self, id: RequestId, result: Result<Response, RequestError>) {
+        match (self.answers.remove(&id), result) {
+            // Whoever asked may have gone away since.
+            (Some(Some(answer)), result) => drop(answer.send(result)),
+            (_, Err(error)) => tracing::warn!(worker = self.worker.0, %error, "request to media worker failed"),
+            (_, Ok(_)) => {}
+        }
+    }
+
+    fn report(&mut self, event: WorkerEvent) {
+        if self.backlog.len() >= MAX_EVENT_BACKLOG {
+            tracing::error!(worker = self.worker.0, ?event, "event lost: the control plane does not read");
+            return;
+        }
+        self.backlog.push_back(event);
+    }
+
+    fn send_frames(&mut self, to: PipeEnd, frames: &mut Vec<sluice_mesh::Frame>) {
+        match to {
+            PipeEnd::Node(link) => self.frame_out.send_frames(link, frames),
+            PipeEnd::Worker(worker) => {
+                if let Some(mailbox) = self.mailboxes.get(usize::from(worker.0)) {
+                    mailbox.post_frames(PipeEnd::Worker(self.worker), frames);
+                }
+            }
+        }
+        frames.clear();
+    }
+
+    fn announce(&mut self, address: std::net::SocketAddr, owned: bool) {
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            if index != usize::from(self.worker.0) {
+                mailbox.post_address(AddressOwned { address, worker: self.worker, owned });
+            }
+        }
+    }
+
+    /// Hands over what was gathered.
+    fn end_turn(&mut self) {
+        for (batch, mailbox) in self.forwards.iter_mut().zip(self.mailboxes.iter()) {
+            if batch.len() > 0 {
+                mailbox.post_datagrams(batch);
+            }
+        }
+        while let Some(event) = self.backlog.pop_front() {
+            match self.events.try_send((self.worker, event)) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full((_, event))) => {
+                    self.backlog.push_front(event);
+                    break;
+                }
+                // Nobody is left to be told.
+                Err(mpsc::error::TrySendError::Closed(_)) => {}
+            }
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "the driver owns the clock")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn thread_cpu_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec to write to.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    if result != 0 {
+        return 0;
+    }
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}

@@ -1,0 +1,62 @@
+//! The control plane's way into a worker.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use sluice_mesh::FrameSink;
+use sluice_proto::pipe::PipeMessage;
+use tokio::sync::oneshot;
+
+use super::mailbox::{Letter, Mailbox};
+use crate::data_plane::messages::{PipeEnd, Request, RequestError, Response, WorkerIndex};
+
+/// A way into a worker.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    index: WorkerIndex,
+    mailbox: Arc<Mailbox>,
+}
+
+impl WorkerHandle {
+    pub(super) fn new(index: WorkerIndex, mailbox: Arc<Mailbox>) -> Self {
+        Self { index, mailbox }
+    }
+
+    /// Which worker.
+    pub fn index(&self) -> WorkerIndex {
+        self.index
+    }
+
+    /// Asks. The request is queued at once, in order with everything else that is said; the future waits for the answer.
+    ///
+    /// # Errors
+    /// The worker's, or [`RequestError::Unavailable`] if it is gone or its queue is full.
+    pub fn request(&self, request: Request) -> impl Future<Output = Result<Response, RequestError>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        // What is not taken drops the sender, and so is answered.
+        let taken = self.mailbox.post(Letter::Request { request, answer: Some(answer) });
+        if !taken {
+            tracing::warn!(worker = self.index.0, "media worker takes no request");
+        }
+        async move { answered.await.unwrap_or(Err(RequestError::Unavailable)) }
+    }
+
+    /// Asks in order with other requests; an error is only logged.
+    pub fn send(&self, request: Request) {
+        if !self.mailbox.post(Letter::Request { request, answer: None }) {
+            tracing::warn!(worker = self.index.0, "media worker takes no request");
+        }
+    }
+
+    /// Hands over a message of a route's other end.
+    pub fn pipe(&self, from: PipeEnd, message: PipeMessage) {
+        if !self.mailbox.post(Letter::Pipe { from, message }) {
+            tracing::warn!(worker = self.index.0, "media worker takes no pipe message");
+        }
+    }
+
+    /// Where the mesh puts frames of routes that end at this worker. Never blocks; drops are counted.
+    pub fn frame_sink(&self) -> Arc<dyn FrameSink> {
+        self.mailbox.clone()
+    }
+}

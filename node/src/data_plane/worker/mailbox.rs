@@ -1,0 +1,248 @@
+//! What reaches a worker from other threads. Each kind has a bounded queue of its own, so that media can never push a command
+//! out; the worker takes no lock to read them.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use mio::{Registry, Token, Waker};
+use sluice_mesh::{Frame, FrameSink};
+use sluice_proto::pipe::PipeMessage;
+use tokio::sync::oneshot;
+
+use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Response, WorkerIndex};
+
+/// The waker's token in the worker's poll.
+pub(super) const WAKER: Token = Token(0);
+
+/// Requests and pipe messages: hundreds of joins at once, a dozen requests each. Beyond that a worker is past helping and says so.
+const MAX_LETTERS: usize = 8192;
+
+/// Batches of frames; a batch is what one wake-up of a link brought.
+const MAX_FRAME_BATCHES: usize = 512;
+
+/// Frames in all batches: 80 ms of 100,000 packets/s, 10 MB. What waits longer than that is better dropped.
+const MAX_FRAMES: usize = 8192;
+
+/// Batches of forwarded datagrams; a batch is what one wake-up of another worker brought for this one.
+const MAX_DATAGRAM_BATCHES: usize = 256;
+
+/// Addresses that changed hands: every client of a full worker roaming at once.
+const MAX_ADDRESSES: usize = 16_384;
+
+/// A command on its way to the worker.
+pub(super) enum Letter {
+    Request { request: Request, answer: Option<oneshot::Sender<Result<Response, RequestError>>> },
+    Pipe { from: PipeEnd, message: PipeMessage },
+}
+
+/// Datagrams one behind the other.
+#[derive(Debug, Default)]
+pub(super) struct DatagramBatch {
+    bytes: Vec<u8>,
+    items: Vec<(SocketAddr, usize)>,
+}
+
+impl DatagramBatch {
+    pub(super) fn push(&mut self, source: SocketAddr, data: &[u8]) {
+        self.bytes.extend_from_slice(data);
+        self.items.push((source, data.len()));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.items.clear();
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SocketAddr, &mut [u8])> {
+        let mut rest = self.bytes.as_mut_slice();
+        self.items.iter().map_while(move |(source, len)| {
+            let (data, behind) = std::mem::take(&mut rest).split_at_mut_checked(*len)?;
+            rest = behind;
+            Some((*source, data))
+        })
+    }
+}
+
+/// An address that a worker owns, or no longer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct AddressOwned {
+    pub(super) address: SocketAddr,
+    pub(super) worker: WorkerIndex,
+    pub(super) owned: bool,
+}
+
+/// A worker's inbound queues.
+pub(super) struct Mailbox {
+    waker: Waker,
+    /// Whether the worker was woken since it last looked.
+    woken: AtomicBool,
+    stopped: AtomicBool,
+    /// The worker has read its last letter.
+    abandoned: AtomicBool,
+    letters: ArrayQueue<Letter>,
+    frames: ArrayQueue<(PipeEnd, Vec<Frame>)>,
+    queued_frames: AtomicUsize,
+    /// Emptied vectors: who posts a batch takes one of these in exchange.
+    spare_frames: ArrayQueue<Vec<Frame>>,
+    datagrams: ArrayQueue<DatagramBatch>,
+    spare_datagrams: ArrayQueue<DatagramBatch>,
+    addresses: ArrayQueue<AddressOwned>,
+    dropped: AtomicU64,
+}
+
+impl Mailbox {
+    pub(super) fn new(registry: &Registry) -> std::io::Result<Self> {
+        Ok(Self {
+            waker: Waker::new(registry, WAKER)?,
+            woken: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            abandoned: AtomicBool::new(false),
+            letters: ArrayQueue::new(MAX_LETTERS),
+            frames: ArrayQueue::new(MAX_FRAME_BATCHES),
+            queued_frames: AtomicUsize::new(0),
+            spare_frames: ArrayQueue::new(MAX_FRAME_BATCHES),
+            datagrams: ArrayQueue::new(MAX_DATAGRAM_BATCHES),
+            spare_datagrams: ArrayQueue::new(MAX_DATAGRAM_BATCHES),
+            addresses: ArrayQueue::new(MAX_ADDRESSES),
+            dropped: AtomicU64::new(0),
+        })
+    }
+
+    pub(super) fn wake(&self) {
+        if !self.woken.swap(true, Ordering::AcqRel)
+            && let Err(error) = self.waker.wake()
+        {
+            tracing::error!(%error, "cannot wake media worker");
+        }
+    }
+
+    /// Hands over a command. False if the queue is full or nobody reads it any more.
+    #[must_use]
+    pub(super) fn post(&self, letter: Letter) -> bool {
+        let taken = !self.is_stopped() && self.letters.push(letter).is_ok();
+        if taken {
+            self.wake();
+            // If the worker ended in between, nobody will answer: dropping the letters says so.
+            if self.abandoned.load(Ordering::SeqCst) {
+                self.drop_letters();
+            }
+        }
+        taken
+    }
+
+    /// Hands over frames and leaves an empty vector.
+    pub(super) fn post_frames(&self, from: PipeEnd, frames: &mut Vec<Frame>) {
+        let count = frames.len();
+        if count == 0 {
+            return;
+        }
+        if self.queued_frames.fetch_add(count, Ordering::AcqRel) + count > MAX_FRAMES {
+            self.queued_frames.fetch_sub(count, Ordering::AcqRel);
+            self.count_dropped(count);
+            frames.clear();
+            return;
+        }
+        let batch = std::mem::replace(frames, self.spare_frames.pop().unwrap_or_default());
+        if self.frames.push((from, batch)).is_err() {
+            self.queued_frames.fetch_sub(count, Ordering::AcqRel);
+            self.count_dropped(count);
+        }
+        self.wake();
+    }
+
+    /// Hands over datagrams and leaves an empty batch.
+    pub(super) fn post_datagrams(&self, batch: &mut DatagramBatch) {
+        let count = batch.len();
+        let batch = std::mem::replace(batch, self.spare_datagrams.pop().unwrap_or_default());
+        if self.datagrams.push(batch).is_err() {
+            self.count_dropped(count);
+        }
+        self.wake();
+    }
+
+    /// Tells of an address that changed hands.
+    pub(super) fn post_address(&self, address: AddressOwned) {
+        if self.addresses.push(address).is_err() {
+            self.count_dropped(1);
+        }
+        self.wake();
+    }
+
+    /// Ends the worker after what was posted before.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.wake();
+    }
+}
+
+/// The worker's side.
+impl Mailbox {
+    /// To be called before the queues are looked at: what is posted from now on wakes the worker again.
+    pub(super) fn begin_reading(&self) {
+        self.woken.swap(false, Ordering::AcqRel);
+    }
+
+    /// The worker reads no more.
+    pub(super) fn abandon(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.abandoned.store(true, Ordering::SeqCst);
+        self.drop_letters();
+    }
+
+    fn drop_letters(&self) {
+        while self.letters.pop().is_some() {}
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    pub(super) fn next_letter(&self) -> Option<Letter> {
+        self.letters.pop()
+    }
+
+    pub(super) fn next_frames(&self) -> Option<(PipeEnd, Vec<Frame>)> {
+        let (from, frames) = self.frames.pop()?;
+        self.queued_frames.fetch_sub(frames.len(), Ordering::AcqRel);
+        Some((from, frames))
+    }
+
+    pub(super) fn give_back_frames(&self, mut frames: Vec<Frame>) {
+        frames.clear();
+        // One too many is simply freed.
+        let _ = self.spare_frames.push(frames);
+    }
+
+    pub(super) fn next_datagrams(&self) -> Option<DatagramBatch> {
+        self.datagrams.pop()
+    }
+
+    pub(super) fn give_back_datagrams(&self, mut batch: DatagramBatch) {
+        batch.clear();
+        let _ = self.spare_datagrams.push(batch);
+    }
+
+    pub(super) fn next_address(&self) -> Option<AddressOwned> {
+        self.addresses.pop()
+    }
+
+    /// Packets that found no room in this mailbox.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
+    fn count_dropped(&self, packets: usize) {
+        self.dropped.fetch_add(packets as u64, Ordering::Relaxed);
+    }
+}
+
+impl FrameSink for Mailbox {
+    fn deliver(&self, link: u32, frames: &mut Vec<Frame>) {
+        self.post_frames(PipeEnd::Node(LinkKey(link)), frames);
+    }
+}
