@@ -67,7 +67,7 @@ export class Mesh {
   /** A mesh of `count` nodes in one process. */
   static async dev(name: string, count: number): Promise<Mesh> {
     const mesh = await Mesh.addressed(name, count);
-    mesh.processes.push(Process.start(name, ['dev', '--nodes', String(count), '--base-port', String(mesh.base)]));
+    mesh.processes.push(Process.start(name, ['dev', '--nodes', String(count), '--base-port', String(mesh.port(0, 3))]));
     await mesh.ready();
     return mesh;
   }
@@ -76,17 +76,19 @@ export class Mesh {
   static async processes(name: string, count: number): Promise<Mesh> {
     const mesh = await Mesh.addressed(name, count);
     mesh.sluice('ca', 'init', '--dir', mesh.folder);
-    for (let index = 0; index < count; index++) mesh.startNode(index);
+    for (let index = 0; index < count; index++) {
+      mesh.sluice('ca', 'issue', '--dir', mesh.folder, '--node', nodeId(index));
+      mesh.startNode(index);
+    }
     await mesh.ready();
     return mesh;
   }
 
   /** Starts the process of a node, again if it was killed. */
   startNode(index: number): void {
-    const id = `node-${index + 1}`;
-    this.sluice('ca', 'issue', '--dir', this.folder, '--id', id);
+    const id = nodeId(index);
     const at = (offset: number) => `127.0.0.1:${this.port(index, offset)}`;
-    const seeds = this.nodes.map((_, other) => `127.0.0.1:${this.port(other, 5)}`);
+    const seeds = [...this.nodes.keys()].filter((other) => other !== index).map((other) => `127.0.0.1:${this.port(other, 5)}`);
     this.processes[index] = Process.start(`${this.name}-${id}`, [
       'node',
       ...['--id', id, '--region', `region-${index + 1}`, '--workers', '1'],
@@ -138,6 +140,10 @@ export class Mesh {
   private sluice(...args: string[]): void {
     execFileSync(BINARY, args, { stdio: ['ignore', 'ignore', 'inherit'] });
   }
+}
+
+function nodeId(index: number): string {
+  return `node-${index + 1}`;
 }
 
 /** A base port whose TCP ports are free at the moment, away from those that the system gives to connections. */

@@ -17,7 +17,7 @@ export function problemInWords(kind: Kind, error: unknown): string {
   switch (error instanceof Error ? error.name : '') {
     case 'NotAllowedError':
     case 'SecurityError':
-      return `The browser does not allow this page to use the ${name}. Allow it in the site settings beside the address.`;
+      return `The ${name} is blocked. Allow it in the browser's settings for this site.`;
     case 'NotFoundError':
     case 'OverconstrainedError':
       return `No ${name} was found.`;

@@ -134,7 +134,7 @@ export class Lobby {
       return option;
     });
     select.disabled = options.length === 0;
-    select.replaceChildren(...(options.length > 0 ? options : [h('option', { attrs: { value: '' } }, 'None found')]));
+    select.replaceChildren(...(options.length > 0 ? options : [h('option', { attrs: { value: '' } }, 'Not available')]));
   }
 }
 
