@@ -6,6 +6,8 @@
 //! A *route* is one producer's way into one node. The receiving node allocates its id, names it in [`PipeMessage::Subscribe`] and
 //! every later message about it, in either direction, carries the same `route` and `epoch`.
 
+#![allow(missing_docs, reason = "rkyv derives a struct for the fields of a variant without their docs")]
+
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The protocol version of these messages; the ALPN is `sluice/<version>`.
@@ -77,7 +79,6 @@ pub struct PipeMessage {
 
 /// What is said about a route.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "rkyv derives a struct for the fields of a variant without their docs")]
 pub enum PipeBody {
     /// Receiver to sender: send this producer's packets on this route. Said again after a reconnect; the second time
     /// changes nothing.

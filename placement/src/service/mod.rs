@@ -1,97 +1,49 @@
 //! Placement with its gRPC services and clients: what the control plane holds.
+
+mod accept;
+mod config;
+mod driver;
+mod link;
+mod room;
+mod server;
+mod tls;
+
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use prometheus_client::registry::Registry;
 use sluice_proto::ids::{NodeInstance, RoomKey};
 use sluice_proto::placement::RosterPart;
-use tokio::sync::{mpsc, watch};
+use sluice_proto::placement::directory_server::DirectoryServer;
+use sluice_proto::placement::rosters_server::RostersServer;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::time::timeout;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{ClientTlsConfig, Server};
 
+pub use config::{PlacementConfig, PlacementTls, SpawnError, TraceHooks};
+pub(crate) use driver::Shared;
+use driver::State;
+use link::Link;
+pub use room::RoomHandle;
+use server::{MAX_REQUEST_LEN, Services};
+
+use crate::core::Core;
 use crate::members::Members;
+use crate::metrics::{self, Metrics};
 use crate::rosters::RosterEvent;
 
-/// How a node takes part in directory and rosters.
-#[derive(Debug, Clone)]
-pub struct PlacementConfig {
-    /// Which life of which node this is.
-    pub instance: NodeInstance,
-    /// Where to listen for other nodes (TCP).
-    pub grpc_listen: SocketAddr,
-    /// Certificates.
-    pub tls: PlacementTls,
-    /// How long a directory entry lives without being renewed.
-    pub lease: Duration,
-    /// How often it is renewed.
-    pub renew: Duration,
-    /// How trace contexts get in and out.
-    pub trace: TraceHooks,
-}
+/// Rooms that a node may be in: as many as an owner keeps leases for it.
+const MAX_ROOMS: usize = 20_000;
 
-impl PlacementConfig {
-    /// The settings of production.
-    pub fn new(instance: NodeInstance, grpc_listen: SocketAddr, tls: PlacementTls) -> Self {
-        Self {
-            instance,
-            grpc_listen,
-            tls,
-            lease: Duration::from_secs(6),
-            renew: Duration::from_secs(2),
-            trace: TraceHooks::default(),
-        }
-    }
-}
+/// How long the others may take to hear that this node leaves; a round trip to the other end of the world is 0.3 s.
+const GOODBYE: Duration = Duration::from_millis(600);
 
-/// The node's certificate and the CA that every node of the cluster has its own from.
-#[derive(Clone)]
-pub struct PlacementTls {
-    /// The cluster's CA certificate, PEM.
-    pub ca_pem: String,
-    /// The node's certificate, PEM: `DNS:mesh.<cluster>` and `URI:sluice:node/<id>`.
-    pub cert_pem: String,
-    /// Its private key, PEM.
-    pub key_pem: String,
-    /// The cluster's name.
-    pub cluster: String,
-}
-
-impl std::fmt::Debug for PlacementTls {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PlacementTls").field("cluster", &self.cluster).finish_non_exhaustive()
-    }
-}
-
-/// How W3C trace contexts get out of and into tracing spans; the node fills them in, so that this crate need not know
-/// OpenTelemetry.
-#[derive(Debug, Clone, Copy)]
-pub struct TraceHooks {
-    /// The `traceparent` of the current span, if it is traced.
-    pub inject: fn() -> Option<String>,
-    /// Makes the span a child of the `traceparent`, which comes from the network and may be garbage.
-    pub set_parent: fn(&tracing::Span, &str),
-}
-
-impl Default for TraceHooks {
-    /// Nothing is traced across nodes.
-    fn default() -> Self {
-        Self { inject: || None, set_parent: |_, _| {} }
-    }
-}
-
-/// Why placement could not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum SpawnError {
-    /// The gRPC port cannot be listened on.
-    #[error("cannot listen for other nodes on {addr}: {source}")]
-    Listen {
-        /// The address.
-        addr: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The certificates are unusable.
-    #[error("the node's certificate or the CA's is unusable: {0}")]
-    Tls(String),
-}
+/// Unary calls of one node at a time: its renewals of all rooms, and one stream.
+const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 
 /// Why a room could not be entered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -100,16 +52,12 @@ pub enum EnterError {
     #[error("this node is in the room already")]
     AlreadyEntered,
     /// The node is in as many rooms as it may be.
-    #[error("this node is in as many rooms as it may be")]
+    #[error("this node is in {MAX_ROOMS} rooms, the most that it may be in")]
     TooManyRooms,
     /// Placement has ended.
     #[error("placement has ended")]
     ShutDown,
 }
-
-/// Directory and rosters of one node. Clones are the same one.
-#[derive(Debug, Clone)]
-pub struct Placement {}
 
 /// A room as this node knows it, for the console.
 #[derive(Debug, Clone)]
@@ -122,18 +70,41 @@ pub struct RoomOverview {
     pub parts: Vec<(NodeInstance, Arc<RosterPart>)>,
 }
 
+/// Directory and rosters of one node. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    shared: Arc<Shared>,
+    local_addr: SocketAddr,
+}
+
 impl Placement {
     /// Listens for other nodes and begins to connect to the members.
     ///
     /// # Errors
     /// [`SpawnError`] when the port or the certificates are unusable.
-    pub async fn spawn(_config: PlacementConfig, _members: watch::Receiver<Arc<Members>>) -> Result<Self, SpawnError> {
-        todo!()
+    pub async fn spawn(config: PlacementConfig, members: watch::Receiver<Arc<Members>>) -> Result<Self, SpawnError> {
+        let PlacementConfig { instance, grpc_listen, tls, lease, renew, trace } = config;
+        let listen_error = |source| SpawnError::Listen { addr: grpc_listen, source };
+        let server_tls = tls::server_config(&tls)?;
+        let client_tls = tls::client_config(&tls);
+        let listener = TcpListener::bind(grpc_listen).await.map_err(listen_error)?;
+        let local_addr = listener.local_addr().map_err(listen_error)?;
+        let metrics = Arc::new(Metrics::default());
+        let core = Core::new(instance.clone(), lease, renew);
+        let shared = Shared::new(instance, core, trace, Arc::clone(&metrics));
+
+        let incoming = accept::accept_loop(listener, server_tls, metrics, shared.cancel.clone());
+        tokio::spawn(serve(Arc::clone(&shared), ReceiverStream::new(incoming)));
+        tokio::spawn(Arc::clone(&shared).keep_time());
+        let present = members.borrow().clone();
+        shared.step(|state, now| set_members(&shared, state, now, &present, &client_tls));
+        tokio::spawn(watch_members(Arc::clone(&shared), members, client_tls));
+        Ok(Self { shared, local_addr })
     }
 
     /// Where it listens for other nodes.
     pub fn local_addr(&self) -> SocketAddr {
-        todo!()
+        self.local_addr
     }
 
     /// Enters a room: takes the lease and follows the part of every other node that is in it. Returns at once; the parts
@@ -141,42 +112,134 @@ impl Placement {
     /// travels along.
     ///
     /// The queue of events is short, because what does not fit stays behind as one difference per node: a slow reader
-    /// misses intermediate states of a part, never the last one.
+    /// misses intermediate states of a part, never the last one. It ends when the handle is dropped.
     ///
     /// # Errors
     /// [`EnterError`] when the node is in the room already or may not enter another.
-    pub fn enter(&self, _room: RoomKey) -> Result<(RoomHandle, mpsc::Receiver<RosterEvent>), EnterError> {
-        todo!()
+    pub fn enter(&self, room: RoomKey) -> Result<(RoomHandle, mpsc::Receiver<RosterEvent>), EnterError> {
+        let trace = (self.shared.trace.inject)();
+        let reader = Arc::new(Notify::new());
+        self.shared.step(|state, now| {
+            if state.closing {
+                return Err(EnterError::ShutDown);
+            }
+            if state.readers.len() >= MAX_ROOMS {
+                return Err(EnterError::TooManyRooms);
+            }
+            if !state.core.enter(now, &room, trace) {
+                return Err(EnterError::AlreadyEntered);
+            }
+            state.readers.insert(room.clone(), Arc::clone(&reader));
+            Ok(())
+        })?;
+        let events = room::spawn_reader(&self.shared, room.clone(), reader);
+        Ok((RoomHandle::new(Arc::clone(&self.shared), room), events))
     }
 
     /// The nodes that keep a room's directory entry, best first.
-    pub fn owners(&self, _room: &RoomKey) -> Vec<NodeInstance> {
-        todo!()
+    pub fn owners(&self, room: &RoomKey) -> Vec<NodeInstance> {
+        self.shared.look(|core| core.owners(room))
     }
 
-    /// The rooms that this node is in.
+    /// The rooms that this node is in, in order.
     pub fn rooms(&self) -> Vec<RoomOverview> {
-        todo!()
+        self.shared.look(|core| {
+            let mut rooms: Vec<RoomKey> = core.rosters.rooms().cloned().collect();
+            rooms.sort();
+            rooms
+                .into_iter()
+                .map(|room| RoomOverview { owners: core.owners(&room), parts: core.rosters.parts(&room), room })
+                .collect()
+        })
     }
 
-    /// Leaves every room, tells the others, and stops listening.
+    /// Registers the metrics of directory and rosters.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        metrics::register_placement(registry, &self.shared);
+    }
+
+    /// Leaves every room, tells the others, and stops listening. Takes about a second at most.
     pub async fn shutdown(&self) {
-        todo!()
+        self.shared.step(|state, now| {
+            state.closing = true;
+            let rooms: Vec<RoomKey> = state.core.rosters.rooms().cloned().collect();
+            for room in rooms {
+                state.core.leave(now, &room);
+            }
+            state.readers.drain().for_each(|(_, reader)| reader.notify_one());
+            // Each tells what there is to tell, then ends.
+            state.followers.values().for_each(|follower| follower.notify_one());
+        });
+        self.shared.calls.close();
+        // Whoever has not heard by then learns it from membership.
+        let _ = timeout(GOODBYE, self.shared.calls.wait()).await;
+        self.shared.step(|state, _| state.links.clear());
+        self.shared.streams.close();
+        let _ = timeout(GOODBYE, self.shared.streams.wait()).await;
+        self.shared.cancel.cancel();
     }
 }
 
-/// This node's presence in a room; dropping it leaves the room and tells the others at once.
-#[derive(Debug)]
-pub struct RoomHandle {}
-
-impl RoomHandle {
-    /// The room.
-    pub fn room(&self) -> &RoomKey {
-        todo!()
+async fn serve(
+    shared: Arc<Shared>,
+    incoming: ReceiverStream<std::io::Result<tokio_rustls::server::TlsStream<tokio::net::TcpStream>>>,
+) {
+    let services = Services(Arc::clone(&shared));
+    let directory = DirectoryServer::new(services.clone()).max_decoding_message_size(MAX_REQUEST_LEN);
+    let rosters = RostersServer::new(services).max_decoding_message_size(MAX_REQUEST_LEN);
+    let served = Server::builder()
+        .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+        .http2_keepalive_interval(Some(Duration::from_secs(5)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(5)))
+        .add_service(directory)
+        .add_service(rosters)
+        .serve_with_incoming_shutdown(incoming, shared.cancel.clone().cancelled_owned());
+    // Connections that do not end by themselves end with the node.
+    tokio::select! {
+        result = served => {
+            if let Err(error) = result {
+                tracing::error!(%error, "the gRPC server has ended: other nodes cannot reach this one any more");
+            }
+        }
+        () = async { shared.cancel.cancelled().await; tokio::time::sleep(GOODBYE).await } => {}
     }
+}
 
-    /// Replaces this node's part. The others are told the difference; nothing is said if there is none.
-    pub fn publish(&self, _part: RosterPart) {
-        todo!()
+async fn watch_members(shared: Arc<Shared>, mut members: watch::Receiver<Arc<Members>>, tls: ClientTlsConfig) {
+    loop {
+        let present = members.borrow_and_update().clone();
+        shared.step(|state, now| set_members(&shared, state, now, &present, &tls));
+        tokio::select! {
+            () = shared.cancel.cancelled() => return,
+            changed = members.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+fn set_members(shared: &Arc<Shared>, state: &mut State, now: Instant, members: &Members, tls: &ClientTlsConfig) {
+    if state.closing {
+        return;
+    }
+    state.links.retain(|node, link| {
+        members.is_present(&link.instance)
+            && members.get(node).is_some_and(|member| member.facts.grpc_addr == link.addr)
+    });
+    let others = || members.present().filter(|member| member.instance.node != shared.me.node);
+    // Before the links: their first step asks the core who is there.
+    let present: BTreeSet<NodeInstance> = others().map(|member| member.instance.clone()).collect();
+    state.core.set_present(now, present);
+    for member in others() {
+        let node = &member.instance.node;
+        if state.links.contains_key(node) {
+            continue;
+        }
+        match Link::spawn(shared, member.instance.clone(), member.facts.grpc_addr, tls) {
+            Ok(link) => drop(state.links.insert(node.clone(), link)),
+            Err(error) => tracing::error!(node = %member.instance, %error, "cannot connect to the node"),
+        }
     }
 }

@@ -1,0 +1,112 @@
+//! A node that follows this one's parts: what it asked for and what it has been told.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+use sluice_proto::ids::{NodeInstance, RoomKey};
+use sluice_proto::placement::roster_update::Change;
+use sluice_proto::placement::{PartGone, RosterUpdate};
+
+use super::own::OwnPart;
+use crate::wire;
+
+/// Rooms that one node may follow. As many as one may hold leases on, see the directory's table.
+const MAX_ROOMS: usize = 20_000;
+
+/// The stream of one follower. What it has still to be told is not queued but found by comparing versions, so that a slow
+/// one costs nothing and catches up with a snapshot.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    instance: NodeInstance,
+    rooms: FxHashMap<RoomKey, Told>,
+    /// Rooms to look at, each at most once.
+    dirty: VecDeque<RoomKey>,
+}
+
+#[derive(Debug)]
+struct Told {
+    what: What,
+    dirty: bool,
+}
+
+/// What a follower knows of this node's part.
+#[derive(Debug, PartialEq, Eq)]
+enum What {
+    Nothing,
+    Gone,
+    Version(u64),
+}
+
+impl Follower {
+    pub(crate) fn new(instance: NodeInstance) -> Self {
+        Self { instance, rooms: FxHashMap::default(), dirty: VecDeque::new() }
+    }
+
+    pub(crate) fn instance(&self) -> &NodeInstance {
+        &self.instance
+    }
+
+    pub(crate) fn follows(&self, room: &RoomKey) -> bool {
+        self.rooms.contains_key(room)
+    }
+
+    pub(crate) fn rooms(&self) -> impl Iterator<Item = &RoomKey> {
+        self.rooms.keys()
+    }
+
+    /// Follows a room from now on, beginning with a snapshot. Returns whether it may.
+    pub(crate) fn follow(&mut self, room: &RoomKey) -> bool {
+        if self.rooms.len() >= MAX_ROOMS && !self.follows(room) {
+            return false;
+        }
+        self.rooms.entry(room.clone()).or_insert(Told { what: What::Nothing, dirty: false }).what = What::Nothing;
+        self.mark(room);
+        true
+    }
+
+    pub(crate) fn unfollow(&mut self, room: &RoomKey) {
+        // An entry left in `dirty` finds nothing, or a later follow's need.
+        self.rooms.remove(room);
+    }
+
+    /// This node's part of a room changed. Returns whether the follower cares.
+    pub(crate) fn mark(&mut self, room: &RoomKey) -> bool {
+        let Some(told) = self.rooms.get_mut(room) else { return false };
+        if !std::mem::replace(&mut told.dirty, true) {
+            self.dirty.push_back(room.clone());
+        }
+        true
+    }
+
+    /// What to tell it next. `own` finds this node's part of a room; `gone_version` is that of having none.
+    pub(crate) fn next_update<'a>(
+        &mut self,
+        me: &NodeInstance,
+        gone_version: u64,
+        own: impl Fn(&RoomKey) -> Option<&'a OwnPart>,
+    ) -> Option<RosterUpdate> {
+        loop {
+            let room = self.dirty.pop_front()?;
+            let Some(told) = self.rooms.get_mut(&room).filter(|told| told.dirty) else { continue };
+            told.dirty = false;
+            let (version, change) = match own(&room) {
+                Some(part) => {
+                    let known = if let What::Version(version) = told.what { Some(version) } else { None };
+                    let Some((version, change)) = part.next_after(known) else { continue };
+                    told.what = What::Version(version);
+                    if version != part.version() {
+                        self.mark(&room);
+                    }
+                    (version, change)
+                }
+                None if told.what == What::Gone => continue,
+                None => {
+                    told.what = What::Gone;
+                    (gone_version, Change::Gone(PartGone {}))
+                }
+            };
+            let (owner, room) = (Some(wire::to_instance(me)), Some(wire::to_room(&room)));
+            return Some(RosterUpdate { owner, room, version, change: Some(change) });
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! A room that this node is in: its own part, and what it knows of the others'.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use sluice_proto::ids::{NodeId, NodeInstance};
+use sluice_proto::placement::RosterPart;
+
+use super::RosterEvent;
+use super::own::OwnPart;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) own: OwnPart,
+    /// Trace context of the join that entered it.
+    pub(crate) trace: Option<String>,
+    pub(crate) remotes: BTreeMap<NodeId, Remote>,
+    /// Nodes whose part may differ from what has been announced.
+    changed: BTreeSet<NodeId>,
+}
+
+/// Another node in the room, as far as is known.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) instance: NodeInstance,
+    /// An owner of the room names it as a holder.
+    pub(crate) listed: bool,
+    /// It follows this node's part, so it is in the room.
+    pub(crate) follows_us: bool,
+    /// This node follows its part.
+    pub(crate) following: bool,
+    /// A snapshot is on its way; deltas before it mean nothing.
+    pub(crate) awaiting_snapshot: bool,
+    /// Of the newest update that was taken.
+    pub(crate) version: u64,
+    /// Its part, unless it is gone or has not come yet.
+    pub(crate) part: Option<Arc<RosterPart>>,
+    /// What the room's reader was told last.
+    announced: Option<(NodeInstance, Arc<RosterPart>)>,
+}
+
+impl Remote {
+    fn new(instance: NodeInstance) -> Self {
+        Self {
+            instance,
+            listed: false,
+            follows_us: false,
+            following: false,
+            awaiting_snapshot: false,
+            version: 0,
+            part: None,
+            announced: None,
+        }
+    }
+
+    /// Why this node follows it: it is named, or asks, or gave its part and did not take it back. The last one lets a
+    /// room outlive its directory owners.
+    pub(crate) fn is_in_room(&self) -> bool {
+        self.listed || self.follows_us || self.part.is_some()
+    }
+}
+
+impl Room {
+    pub(crate) fn new(own: OwnPart, trace: Option<String>) -> Self {
+        Self { own, trace, remotes: BTreeMap::new(), changed: BTreeSet::new() }
+    }
+
+    /// The other node, of exactly this incarnation. One of an older incarnation ends here; `None` if a newer one is known.
+    pub(crate) fn remote(&mut self, instance: &NodeInstance) -> Option<&mut Remote> {
+        self.supersede(instance);
+        let remote = self.remotes.entry(instance.node.clone()).or_insert_with(|| Remote::new(instance.clone()));
+        (remote.instance == *instance).then_some(remote)
+    }
+
+    /// Whatever an older incarnation said is void.
+    pub(crate) fn supersede(&mut self, newer: &NodeInstance) {
+        if let Some(remote) = self.remotes.get_mut(&newer.node)
+            && remote.instance.incarnation < newer.incarnation
+        {
+            let announced = remote.announced.take();
+            *remote = Remote { announced, ..Remote::new(newer.clone()) };
+            self.changed.insert(newer.node.clone());
+        }
+    }
+
+    /// The node's part may have changed.
+    pub(crate) fn mark(&mut self, node: &NodeId) {
+        self.changed.insert(node.clone());
+    }
+
+    /// Whether [`Self::next_event`] may have something.
+    pub(crate) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
+    /// The next difference between what is and what has been announced.
+    pub(crate) fn next_event(&mut self) -> Option<RosterEvent> {
+        loop {
+            let node = self.changed.first()?.clone();
+            let event = self.remotes.get_mut(&node).and_then(Remote::announce);
+            if event.is_some() {
+                return event;
+            }
+            self.changed.remove(&node);
+            self.forget_if_blank(&node);
+        }
+    }
+
+    /// Forgets a node of which nothing is known and nothing has still to be said.
+    pub(crate) fn forget_if_blank(&mut self, node: &NodeId) {
+        let blank = |remote: &Remote| !remote.is_in_room() && !remote.following && remote.announced.is_none();
+        if !self.changed.contains(node) && self.remotes.get(node).is_some_and(blank) {
+            self.remotes.remove(node);
+        }
+    }
+}
+
+impl Remote {
+    fn announce(&mut self) -> Option<RosterEvent> {
+        match (&self.announced, &self.part) {
+            (Some((instance, _)), part) if part.is_none() || *instance != self.instance => {
+                let instance = instance.clone();
+                self.announced = None;
+                Some(RosterEvent::PartGone { instance })
+            }
+            (Some((_, announced)), Some(part)) if announced == part => None,
+            (_, Some(part)) => {
+                self.announced = Some((self.instance.clone(), Arc::clone(part)));
+                Some(RosterEvent::PartChanged { instance: self.instance.clone(), part: Arc::clone(part) })
+            }
+            (_, None) => None,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The gRPC port: what connects is a node of the cluster, or is counted and dropped.
+//!
+//! tonic could do the handshakes itself, but neither bounds nor counts them.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::{Metrics, Refused};
+
+/// Handshakes at a time. More than a cluster's nodes dial a fresh node at once; what strangers can make it hold is this
+/// many times some 40 KiB, for [`HANDSHAKE_TIMEOUT`].
+const MAX_HANDSHAKES: usize = 256;
+
+/// Longer than any round trip between nodes takes, with a retransmission.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections that the server has not taken over yet; it does so at once.
+const ACCEPTED: usize = 16;
+
+/// After a failed accept (file descriptors have run out), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Accepts connections until cancelled. Those with a certificate of the cluster come out of the receiver.
+pub(super) fn accept_loop(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    metrics: Arc<Metrics>,
+    cancel: CancellationToken,
+) -> mpsc::Receiver<io::Result<TlsStream<TcpStream>>> {
+    let (accepted, receiver) = mpsc::channel(ACCEPTED);
+    let acceptor = TlsAcceptor::from(tls);
+    let slots = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+    tokio::spawn(async move {
+        loop {
+            let connection = tokio::select! {
+                () = cancel.cancelled() => return,
+                connection = listener.accept() => connection,
+            };
+            let (stream, from) = match connection {
+                Ok(connection) => connection,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
+                metrics.refuse(Refused::TooManyHandshakes);
+                continue;
+            };
+            // Updates are small and a user waits for them.
+            let _ = stream.set_nodelay(true);
+            let (acceptor, accepted, metrics) = (acceptor.clone(), accepted.clone(), Arc::clone(&metrics));
+            tokio::spawn(async move {
+                match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                    // Fails only when the server has ended.
+                    Ok(Ok(stream)) => drop(accepted.send(Ok(stream)).await),
+                    Ok(Err(error)) => {
+                        metrics.refuse(Refused::Handshake);
+                        tracing::info!(%from, %error, "refused a connection to the gRPC port");
+                    }
+                    Err(_) => metrics.refuse(Refused::HandshakeTimeout),
+                }
+                drop(slot);
+            });
+        }
+    });
+    receiver
+}

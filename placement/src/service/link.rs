@@ -1,0 +1,134 @@
+//! The way to another node: a connection that is kept up as long as the node is a member, and on it the stream by which
+//! this node follows its parts. A join finds both open.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use sluice_proto::ids::NodeInstance;
+use sluice_proto::placement::rosters_client::RostersClient;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
+
+use super::driver::Shared;
+use super::server::MAX_UPDATE_LEN;
+
+/// A node that does not answer within this is tried again.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A connection on which nothing comes for as long as these two together is given up. Membership notices a death sooner;
+/// this is for a path that broke between two living nodes.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
+
+/// Wait before a broken stream is opened again, doubled each time it breaks at once.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// A stream that lived this long was a good one: the next wait is the shortest again.
+const GOOD_STREAM: Duration = Duration::from_secs(2);
+
+/// Requests between the core and the stream; more wait in the core, as a difference.
+const REQUESTS: usize = 4;
+
+/// See the module. Dropping it ends the task.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) instance: NodeInstance,
+    pub(super) addr: SocketAddr,
+    pub(super) channel: Channel,
+    /// There are requests to send.
+    pub(super) notify: Arc<Notify>,
+    _cancel: DropGuard,
+}
+
+impl Link {
+    /// Connects to a node and keeps following it.
+    pub(super) fn spawn(
+        shared: &Arc<Shared>,
+        instance: NodeInstance,
+        addr: SocketAddr,
+        tls: &ClientTlsConfig,
+    ) -> Result<Self, tonic::transport::Error> {
+        let channel = Endpoint::from_shared(format!("https://{addr}"))?
+            .tls_config(tls.clone())?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEP_ALIVE.0)
+            .keep_alive_timeout(KEEP_ALIVE.1)
+            .keep_alive_while_idle(true)
+            .connect_lazy();
+        let (notify, cancel) = (Arc::new(Notify::new()), shared.cancel.child_token());
+        let task = run(Arc::clone(shared), instance.clone(), channel.clone(), Arc::clone(&notify), cancel.clone());
+        shared.streams.spawn(task);
+        Ok(Self { instance, addr, channel, notify, _cancel: cancel.drop_guard() })
+    }
+}
+
+async fn run(
+    shared: Arc<Shared>,
+    instance: NodeInstance,
+    channel: Channel,
+    notify: Arc<Notify>,
+    cancel: CancellationToken,
+) {
+    let mut wait = BACKOFF.0;
+    loop {
+        let began = Instant::now();
+        if shared.step(|state, _| state.core.rosters.follow_opened(&instance)) {
+            let result = tokio::select! {
+                () = cancel.cancelled() => return,
+                result = follow(&shared, &instance, &channel, &notify) => result,
+            };
+            shared.step(|state, _| state.core.rosters.follow_closed(&instance));
+            shared.metrics.stream_broke();
+            let error = result.err().unwrap_or_else(|| Status::new(Code::Ok, "the other end closed it"));
+            tracing::debug!(node = %instance, %error, "the roster stream ended");
+        }
+        if began.elapsed() >= GOOD_STREAM {
+            wait = BACKOFF.0;
+        }
+        // Jitter, so that a node that comes back is not met by all others in the same instant.
+        let jittered = wait.mul_f64(rand::rng().random_range(0.75..1.25));
+        wait = (wait * 2).min(BACKOFF.1);
+        tokio::select! {
+            () = cancel.cancelled() => return,
+            () = tokio::time::sleep(jittered) => {}
+        }
+    }
+}
+
+/// One stream, until it ends.
+async fn follow(
+    shared: &Arc<Shared>,
+    instance: &NodeInstance,
+    channel: &Channel,
+    notify: &Notify,
+) -> Result<(), Status> {
+    let (requests_tx, requests) = mpsc::channel(REQUESTS);
+    let ask = async {
+        loop {
+            while let Some(request) = shared.step(|state, _| state.core.rosters.poll_request(instance)) {
+                if requests_tx.send(request).await.is_err() {
+                    return Ok(());
+                }
+            }
+            notify.notified().await;
+        }
+    };
+    let listen = async {
+        let mut client = RostersClient::new(channel.clone()).max_decoding_message_size(MAX_UPDATE_LEN);
+        let mut updates = client.follow(ReceiverStream::new(requests)).await?.into_inner();
+        while let Some(update) = updates.message().await? {
+            shared.step(|state, _| state.core.rosters.handle_update(instance, update));
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = ask => result,
+        result = listen => result,
+    }
+}

@@ -1,0 +1,81 @@
+//! A room as the control plane holds it: the handle that publishes, and the pump of events.
+
+use std::sync::Arc;
+
+use prost::Message;
+use sluice_proto::ids::RoomKey;
+use sluice_proto::placement::RosterPart;
+use tokio::sync::{Notify, mpsc};
+
+use super::driver::Shared;
+use super::server::MAX_PART_LEN;
+use crate::rosters::RosterEvent;
+
+/// Events on their way to the reader. Few, because more wait as one difference per node.
+const EVENTS: usize = 16;
+
+/// This node's presence in a room; dropping it leaves the room and tells the others at once.
+#[derive(Debug)]
+pub struct RoomHandle {
+    room: RoomKey,
+    shared: Arc<Shared>,
+}
+
+impl RoomHandle {
+    pub(super) fn new(shared: Arc<Shared>, room: RoomKey) -> Self {
+        Self { room, shared }
+    }
+
+    /// The room.
+    pub fn room(&self) -> &RoomKey {
+        &self.room
+    }
+
+    /// Replaces this node's part. The others are told the difference; nothing is said if there is none. A part of more than
+    /// 8 MiB (some 2,000 users of one node in one room) is not published, counted and logged.
+    pub fn publish(&self, part: RosterPart) {
+        let len = part.encoded_len();
+        if len > MAX_PART_LEN {
+            self.shared.metrics.part_too_large();
+            tracing::error!(room = %self.room, len, max = MAX_PART_LEN, "this node's part of the room is too large to be told");
+            return;
+        }
+        self.shared.step(|state, _| state.core.rosters.publish(&self.room, part));
+    }
+}
+
+impl Drop for RoomHandle {
+    fn drop(&mut self) {
+        self.shared.step(|state, now| {
+            state.core.leave(now, &self.room);
+            // The reader finds that it is not its turn any more.
+            if let Some(reader) = state.readers.remove(&self.room) {
+                reader.notify_one();
+            }
+        });
+    }
+}
+
+/// Begins to read a room's events. `reader` is registered for this stay in the room.
+pub(super) fn spawn_reader(shared: &Arc<Shared>, room: RoomKey, reader: Arc<Notify>) -> mpsc::Receiver<RosterEvent> {
+    let (events_tx, events) = mpsc::channel(EVENTS);
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        loop {
+            let turn = shared.step(|state, _| {
+                let ours = state.readers.get(&room).is_some_and(|current| Arc::ptr_eq(current, &reader));
+                ours.then(|| state.core.rosters.poll_event(&room))
+            });
+            match turn {
+                None => return,
+                Some(Some(event)) => {
+                    if events_tx.send(event).await.is_err() {
+                        return;
+                    }
+                }
+                Some(None) => reader.notified().await,
+            }
+        }
+    });
+    events
+}
