@@ -4,6 +4,7 @@
 //! - [`rooms`]: who is in which room; one task per room, all of a room's decisions are made there.
 //! - [`signalling`]: the dialects that clients speak, thin translations onto rooms.
 //! - [`ports`]: what rooms need of workers, mesh and placement.
+//! - [`ortc`]: negotiation of RTP parameters; pure.
 //! - [`limits`]: how much of everything there may be.
 //! - `http`: the users' port: room page, WebSocket, health; `admin`: the operators' port; `metrics`: what it tells Prometheus.
 //! - `wiring`: the real workers, mesh and placement behind [`ports`]; `gossip`: chitchat's transport over the mesh.
@@ -17,6 +18,7 @@ pub(crate) mod http;
 pub mod limits;
 pub(crate) mod links;
 pub(crate) mod metrics;
+pub mod ortc;
 pub mod ports;
 pub mod rooms;
 pub mod signalling;

@@ -1,0 +1,89 @@
+//! From what the mesh carries to what one client receives.
+
+use sluice_proto::ortc::{
+    RtcpFeedback, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters, RtpEncodingParametersRtx, RtpHeaderExtensionParameters,
+    RtpHeaderExtensionUri, RtpParameters,
+};
+
+use super::OrtcError;
+use super::codec::Codec;
+
+/// Whether a client with these capabilities can receive the producer.
+pub fn can_consume(consumable: &RtpParameters, capabilities: &RtpCapabilities) -> bool {
+    let media = consumable.codecs.iter().find(|codec| matching(codec, capabilities).is_some());
+    media.is_some_and(|codec| !codec.is_rtx())
+}
+
+/// What the client is told of its reception of the producer. `ssrc` names the stream, the next number its RTX.
+///
+/// # Errors
+/// [`OrtcError::Unsupported`] when the client has no codec for it, see [`can_consume`].
+pub fn consumer_rtp_parameters(
+    consumable: &RtpParameters,
+    capabilities: &RtpCapabilities,
+    mid: String,
+    ssrc: u32,
+) -> Result<RtpParameters, OrtcError> {
+    if !can_consume(consumable, capabilities) {
+        return Err(OrtcError::Unsupported("the client has no codec for this producer".to_owned()));
+    }
+    let mut codecs = codecs(consumable, capabilities);
+    let rtx = codecs.iter().any(RtpCodecParameters::is_rtx);
+    let header_extensions = header_extensions(consumable, capabilities);
+    drop_unused_feedback(&mut codecs, &header_extensions);
+    let source = consumable.encodings.first().cloned().unwrap_or_default();
+    let encoding = RtpEncodingParameters {
+        ssrc: Some(ssrc),
+        rtx: rtx.then_some(RtpEncodingParametersRtx { ssrc: ssrc.wrapping_add(1) }),
+        ..source
+    };
+    Ok(RtpParameters {
+        mid: Some(mid),
+        codecs,
+        header_extensions,
+        encodings: vec![encoding],
+        rtcp: consumable.rtcp.clone(),
+        msid: consumable.msid.clone(),
+    })
+}
+
+/// The codecs that both ends know, RTX only with what it repairs.
+fn codecs(consumable: &RtpParameters, capabilities: &RtpCapabilities) -> Vec<RtpCodecParameters> {
+    let mut codecs = Vec::with_capacity(consumable.codecs.len());
+    for codec in &consumable.codecs {
+        let Some(theirs) = matching(codec, capabilities) else { continue };
+        let mut codec = codec.clone();
+        codec.rtcp_feedback_mut().retain(|feedback| theirs.rtcp_feedback.contains(feedback));
+        codecs.push(codec);
+    }
+    let media: Vec<u8> = codecs.iter().filter(|codec| !codec.is_rtx()).map(RtpCodecParameters::payload_type).collect();
+    codecs.retain(|codec| !codec.is_rtx() || Codec::from(codec).apt().is_some_and(|apt| media.contains(&apt)));
+    codecs
+}
+
+fn matching<'a>(codec: &RtpCodecParameters, capabilities: &'a RtpCapabilities) -> Option<Codec<'a>> {
+    capabilities.codecs.iter().map(Codec::from).find(|theirs| theirs.matches(&Codec::from(codec)))
+}
+
+/// Extensions under the router's ids: a client took these over when it loaded the router's capabilities.
+fn header_extensions(consumable: &RtpParameters, capabilities: &RtpCapabilities) -> Vec<RtpHeaderExtensionParameters> {
+    let known = |ours: &&RtpHeaderExtensionParameters| {
+        capabilities.header_extensions.iter().any(|theirs| theirs.preferred_id == ours.id && theirs.uri == ours.uri)
+    };
+    consumable.header_extensions.iter().filter(known).cloned().collect()
+}
+
+/// One way of congestion feedback is enough: transport-wide where packets carry its sequence numbers, else REMB where they carry
+/// the send time.
+fn drop_unused_feedback(codecs: &mut [RtpCodecParameters], extensions: &[RtpHeaderExtensionParameters]) {
+    let has = |uri| extensions.iter().any(|extension| extension.uri == uri);
+    let transport_wide = has(RtpHeaderExtensionUri::TransportWideCcDraft01);
+    let send_time = has(RtpHeaderExtensionUri::AbsSendTime);
+    for codec in codecs {
+        codec.rtcp_feedback_mut().retain(|feedback| match feedback {
+            RtcpFeedback::TransportCc => transport_wide,
+            RtcpFeedback::GoogRemb => !transport_wide && send_time,
+            _ => true,
+        });
+    }
+}

@@ -1,0 +1,46 @@
+//! ORTC negotiation as mediasoup does it: what a client may send, how its streams are named inside the mesh, and what a
+//! consumer is told.
+//!
+//! Pure functions over mediasoup's parameter types; everything that comes from a client is checked here, and whatever
+//! these functions accept, the data plane can work with.
+//!
+//! # Layout
+//! - [`capabilities`]: the router's, the same on every node of the mesh.
+//! - [`parse`]: JSON of clients into the types, leniently where clients differ.
+//! - [`codec`]: when two codecs are the same.
+//! - [`producer`], [`consumer`]: the two directions.
+
+mod capabilities;
+mod codec;
+mod consumer;
+mod parse;
+mod producer;
+#[cfg(test)]
+mod tests;
+
+pub use capabilities::router_rtp_capabilities;
+pub use consumer::{can_consume, consumer_rtp_parameters};
+pub use parse::{parse_consumable_rtp_parameters, parse_dtls_parameters, parse_rtp_capabilities, parse_rtp_parameters};
+pub use producer::{Negotiated, consumable_rtp_parameters, negotiate_producer};
+
+/// Why parameters were refused; the text is for the client's developer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OrtcError {
+    /// The JSON is not what it should be.
+    #[error("invalid {what}: {reason}")]
+    Invalid {
+        /// The parameter.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Well-formed, but nothing that this router does.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+impl OrtcError {
+    fn invalid(what: &'static str, reason: impl Into<String>) -> Self {
+        Self::Invalid { what, reason: reason.into() }
+    }
+}
