@@ -3,6 +3,7 @@
 //! # Layout
 //! - [`rooms`]: who is in which room; one task per room, all of a room's decisions are made there.
 //! - [`signalling`]: the dialects that clients speak, thin translations onto rooms.
+//! - `pipes`: brings producers to the workers and nodes where they are wanted.
 //! - [`ports`]: what rooms need of workers, mesh and placement.
 //! - [`ortc`]: negotiation of RTP parameters; pure.
 //! - [`limits`]: how much of everything there may be.
@@ -19,6 +20,7 @@ pub mod limits;
 pub(crate) mod links;
 pub(crate) mod metrics;
 pub mod ortc;
+mod pipes;
 pub mod ports;
 pub mod rooms;
 pub mod signalling;

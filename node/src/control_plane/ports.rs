@@ -6,7 +6,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
-pub use sluice_placement::RosterEvent;
+use sluice_placement::RosterEvent;
 use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
 use sluice_proto::pipe::PipeMessage;
 use sluice_proto::placement::RosterPart;
@@ -49,28 +49,29 @@ pub enum MeshSignal {
         /// The node at the other end.
         instance: NodeInstance,
     },
-    /// A pipe broke; the mesh is dialling.
+    /// A pipe broke; the mesh is dialling, unless the node was started again.
     LinkDown {
         /// The pipe.
         link: LinkKey,
-        /// The node at the other end.
-        instance: NodeInstance,
+        /// The link's key is void: this incarnation of the node is no more.
+        forever: bool,
     },
     /// A message about a route.
     Message {
         /// The pipe.
         link: LinkKey,
-        /// The node at the other end.
-        instance: NodeInstance,
-        /// What it said.
+        /// What the other end said.
         message: PipeMessage,
     },
 }
 
 /// The directory and the rosters.
 pub trait PlacementPort: Send + Sync {
-    /// Takes the lease of a room and follows every other holder's part.
-    fn enter(&self, room: RoomKey, traceparent: Option<String>) -> EnteredRoom;
+    /// Takes the lease of a room and follows every other holder's part; the current span's trace travels along.
+    ///
+    /// # Errors
+    /// In words for the user, when the room cannot be entered.
+    fn enter(&self, room: RoomKey) -> Result<EnteredRoom, String>;
     /// The region that a node says it is in, when it is a member.
     fn region(&self, node: &NodeInstance) -> Option<Region>;
 }

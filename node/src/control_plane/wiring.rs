@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_mesh::{Frame, FrameSink, Mesh, MeshEvent};
+use sluice_mesh::{Frame, FrameSink, LinkDownReason, Mesh, MeshEvent};
 use sluice_placement::{Members, Placement, RoomHandle};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
 use sluice_proto::pipe::PipeMessage;
@@ -10,7 +10,6 @@ use sluice_proto::placement::RosterPart;
 use tokio::sync::{mpsc, watch};
 
 use super::ports::{Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher};
-use super::telemetry::set_parent;
 use crate::data_plane::messages::{LinkKey, PipeEnd, Request, WorkerIndex};
 use crate::data_plane::worker::{FrameOut, WorkerHandle};
 
@@ -93,9 +92,9 @@ fn signal(event: MeshEvent) -> MeshSignal {
         }
         MeshEvent::LinkDown { key, instance, reason } => {
             tracing::info!(peer = %instance, ?reason, "pipe down");
-            MeshSignal::LinkDown { link: LinkKey(key), instance }
+            MeshSignal::LinkDown { link: LinkKey(key), forever: reason == LinkDownReason::NewIncarnation }
         }
-        MeshEvent::Message { key, instance, message } => MeshSignal::Message { link: LinkKey(key), instance, message },
+        MeshEvent::Message { key, message, .. } => MeshSignal::Message { link: LinkKey(key), message },
     }
 }
 
@@ -113,19 +112,10 @@ impl PlacementWiring {
 }
 
 impl PlacementPort for PlacementWiring {
-    fn enter(&self, room: RoomKey, traceparent: Option<String>) -> EnteredRoom {
+    fn enter(&self, room: RoomKey) -> Result<EnteredRoom, String> {
         let span = tracing::info_span!("enter room", %room);
-        if let Some(traceparent) = traceparent {
-            set_parent(&span, &traceparent);
-        }
-        match span.in_scope(|| self.placement.enter(room.clone())) {
-            Ok((handle, events)) => EnteredRoom { publisher: Box::new(handle), events },
-            // The room serves this node's users all the same.
-            Err(error) => {
-                tracing::error!(%room, %error, "the room stays alone");
-                EnteredRoom { publisher: Box::new(Alone), events: mpsc::channel(1).1 }
-            }
-        }
+        let (handle, events) = span.in_scope(|| self.placement.enter(room)).map_err(|error| error.to_string())?;
+        Ok(EnteredRoom { publisher: Box::new(handle), events })
     }
 
     fn region(&self, node: &NodeInstance) -> Option<Region> {
@@ -139,11 +129,4 @@ impl RosterPublisher for RoomHandle {
     fn publish(&self, part: RosterPart) {
         Self::publish(self, part);
     }
-}
-
-/// Presence in a room that no other node knows of.
-struct Alone;
-
-impl RosterPublisher for Alone {
-    fn publish(&self, _part: RosterPart) {}
 }

@@ -145,8 +145,8 @@ struct WorkerThreads(Option<Workers>);
 
 impl WorkerThreads {
     fn start(config: &mut NodeConfig, mesh: &Mesh) -> Result<(Self, Arc<DtlsCertificate>), StartError> {
-        let certificate = DtlsCertificate::generate()
-            .map_err(|error| StartError::system("the node's DTLS certificate", error))?;
+        let certificate =
+            DtlsCertificate::generate().map_err(|error| StartError::system("the node's DTLS certificate", error))?;
         let workers = spawn_workers(WorkersConfig {
             media_addr: config.media.listen,
             count: worker_count(config.workers),

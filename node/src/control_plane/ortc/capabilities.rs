@@ -51,7 +51,11 @@ fn codecs() -> Vec<RtpCodecCapabilityFinalized> {
     ]
 }
 
-fn video(mime_type: MimeTypeVideo, payload_type: u8, parameters: RtpCodecParametersParameters) -> RtpCodecCapabilityFinalized {
+fn video(
+    mime_type: MimeTypeVideo,
+    payload_type: u8,
+    parameters: RtpCodecParametersParameters,
+) -> RtpCodecCapabilityFinalized {
     RtpCodecCapabilityFinalized::Video {
         mime_type,
         preferred_payload_type: payload_type,
@@ -82,7 +86,9 @@ fn rtx(payload_type: u8, associated: u8) -> RtpCodecCapabilityFinalized {
 fn header_extensions() -> Vec<RtpHeaderExtension> {
     use MediaKind::{Audio, Video};
     use RtpHeaderExtensionDirection::{RecvOnly, SendRecv};
-    use RtpHeaderExtensionUri::{AbsSendTime, Mid, RepairRtpStreamId, RtpStreamId, SsrcAudioLevel, TransportWideCcDraft01};
+    use RtpHeaderExtensionUri::{
+        AbsSendTime, Mid, RepairRtpStreamId, RtpStreamId, SsrcAudioLevel, TransportWideCcDraft01,
+    };
     [
         (Audio, Mid, 1, SendRecv),
         (Video, Mid, 1, SendRecv),

@@ -3,8 +3,8 @@
 use std::num::{NonZeroU8, NonZeroU32};
 
 use sluice_proto::ortc::{
-    MimeType, MimeTypeAudio, MimeTypeVideo, RtcpFeedback, RtpCodecCapability, RtpCodecCapabilityFinalized, RtpCodecParameters,
-    RtpCodecParametersParameters, RtpCodecParametersParametersValue,
+    MimeType, MimeTypeAudio, MimeTypeVideo, RtcpFeedback, RtpCodecCapability, RtpCodecCapabilityFinalized,
+    RtpCodecParameters, RtpCodecParametersParameters, RtpCodecParametersParametersValue,
 };
 
 /// What the three codec types of mediasoup have in common.
@@ -30,7 +30,8 @@ impl Codec<'_> {
 
     /// Whether packets of the one can be decoded by whoever announced the other.
     pub(super) fn matches(&self, other: &Codec<'_>) -> bool {
-        let same = self.mime_type == other.mime_type && self.clock_rate == other.clock_rate && self.channels == other.channels;
+        let same =
+            self.mime_type == other.mime_type && self.clock_rate == other.clock_rate && self.channels == other.channels;
         same && match self.mime_type {
             MimeType::Video(MimeTypeVideo::H264) => h264_matches(self.parameters, other.parameters),
             _ => true,
@@ -92,8 +93,12 @@ impl H264Profile {
         let id = match parameters.get("profile-level-id") {
             None => return Some(Self::ConstrainedBaseline),
             // A client whose SDP parser turns digits into numbers says 640032 without quotes.
-            Some(RtpCodecParametersParametersValue::Number(digits)) => u32::from_str_radix(&digits.to_string(), 16).ok()?,
-            Some(RtpCodecParametersParametersValue::String(text)) if text.len() == 6 => u32::from_str_radix(text, 16).ok()?,
+            Some(RtpCodecParametersParametersValue::Number(digits)) => {
+                u32::from_str_radix(&digits.to_string(), 16).ok()?
+            }
+            Some(RtpCodecParametersParametersValue::String(text)) if text.len() == 6 => {
+                u32::from_str_radix(text, 16).ok()?
+            }
             Some(RtpCodecParametersParametersValue::String(_)) => return None,
         };
         let [_, profile_idc, profile_iop, _level_idc] = id.to_be_bytes();
@@ -130,7 +135,10 @@ mod tests {
     use super::*;
 
     fn h264(profile_level_id: impl Into<RtpCodecParametersParametersValue>, mode: u32) -> RtpCodecParametersParameters {
-        RtpCodecParametersParameters::from([("profile-level-id", profile_level_id.into()), ("packetization-mode", mode.into())])
+        RtpCodecParametersParameters::from([
+            ("profile-level-id", profile_level_id.into()),
+            ("packetization-mode", mode.into()),
+        ])
     }
 
     #[test]

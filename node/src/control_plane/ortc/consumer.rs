@@ -1,8 +1,8 @@
 //! From what the mesh carries to what one client receives.
 
 use sluice_proto::ortc::{
-    RtcpFeedback, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters, RtpEncodingParametersRtx, RtpHeaderExtensionParameters,
-    RtpHeaderExtensionUri, RtpParameters,
+    RtcpFeedback, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters, RtpEncodingParametersRtx,
+    RtpHeaderExtensionParameters, RtpHeaderExtensionUri, RtpParameters,
 };
 
 use super::OrtcError;

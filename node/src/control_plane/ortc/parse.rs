@@ -8,7 +8,8 @@ use std::collections::HashSet;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 use sluice_proto::ortc::{
-    DtlsFingerprint, DtlsParameters, DtlsRole, MimeType, RtpCapabilities, RtpEncodingParameters, RtpHeaderExtensionUri, RtpParameters,
+    DtlsFingerprint, DtlsParameters, DtlsRole, MimeType, RtpCapabilities, RtpEncodingParameters, RtpHeaderExtensionUri,
+    RtpParameters,
 };
 
 use super::OrtcError;
@@ -96,7 +97,8 @@ pub fn parse_consumable_rtp_parameters(json: &str) -> Result<RtpParameters, Ortc
     if json.len() > 2 * MAX_RTP_PARAMETERS_LEN {
         return Err(OrtcError::invalid(WHAT, format!("they have {} bytes", json.len())));
     }
-    let parameters: RtpParameters = serde_json::from_str(json).map_err(|error| OrtcError::invalid(WHAT, error.to_string()))?;
+    let parameters: RtpParameters =
+        serde_json::from_str(json).map_err(|error| OrtcError::invalid(WHAT, error.to_string()))?;
     if parameters.encodings.iter().any(|encoding| encoding.ssrc.is_none()) || parameters.encodings.is_empty() {
         return Err(OrtcError::invalid(WHAT, "an encoding has no SSRC"));
     }
@@ -197,7 +199,9 @@ fn check_encodings(parameters: &RtpParameters) -> Result<(), OrtcError> {
             }
         }
         let payload_type = encoding.codec_payload_type;
-        if let Some(unknown) = payload_type.filter(|wanted| !parameters.codecs.iter().any(|codec| codec.payload_type() == *wanted)) {
+        if let Some(unknown) =
+            payload_type.filter(|wanted| !parameters.codecs.iter().any(|codec| codec.payload_type() == *wanted))
+        {
             return Err(OrtcError::invalid(WHAT, format!("codecPayloadType {unknown} is not among the codecs")));
         }
         if encoding.rid.as_ref().is_some_and(|rid| rid.is_empty() || rid.len() > MAX_MID_LEN) {
@@ -271,11 +275,18 @@ fn object<'a>(value: &'a mut Value, what: &'static str) -> Result<&'a mut Map<St
 }
 
 /// The named array, an empty one when it is missing.
-fn array<'a>(fields: &'a mut Map<String, Value>, name: &'static str, what: &'static str) -> Result<&'a mut Vec<Value>, OrtcError> {
+fn array<'a>(
+    fields: &'a mut Map<String, Value>,
+    name: &'static str,
+    what: &'static str,
+) -> Result<&'a mut Vec<Value>, OrtcError> {
     let array = fields.entry(name).or_insert_with(|| json!([])).as_array_mut();
     let array = array.ok_or_else(|| OrtcError::invalid(what, format!("{name} must be an array")))?;
     if array.len() > MAX_ENTRIES {
-        return Err(OrtcError::invalid(what, format!("{name} has {} entries, at most {MAX_ENTRIES} are allowed", array.len())));
+        return Err(OrtcError::invalid(
+            what,
+            format!("{name} has {} entries, at most {MAX_ENTRIES} are allowed", array.len()),
+        ));
     }
     Ok(array)
 }

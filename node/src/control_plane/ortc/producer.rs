@@ -24,7 +24,12 @@ pub struct Negotiated {
 /// # Errors
 /// [`OrtcError::Unsupported`] for codecs that the router lacks and for several encodings, [`OrtcError::Invalid`] for parameters that
 /// contradict each other.
-pub fn negotiate_producer(kind: MediaKind, rtp: &RtpParameters, first_ssrc: u32, cname: &str) -> Result<Negotiated, OrtcError> {
+pub fn negotiate_producer(
+    kind: MediaKind,
+    rtp: &RtpParameters,
+    first_ssrc: u32,
+    cname: &str,
+) -> Result<Negotiated, OrtcError> {
     if rtp.encodings.len() > 1 {
         return Err(OrtcError::Unsupported(format!(
             "simulcast is not supported: rtpParameters has {} encodings, send one",
@@ -44,7 +49,11 @@ pub fn negotiate_producer(kind: MediaKind, rtp: &RtpParameters, first_ssrc: u32,
 }
 
 /// Pairs of the client's payload types with the router's.
-fn map_codecs(kind: MediaKind, rtp: &RtpParameters, router: &RtpCapabilitiesFinalized) -> Result<Vec<(u8, u8)>, OrtcError> {
+fn map_codecs(
+    kind: MediaKind,
+    rtp: &RtpParameters,
+    router: &RtpCapabilitiesFinalized,
+) -> Result<Vec<(u8, u8)>, OrtcError> {
     let mut mapped = Vec::with_capacity(rtp.codecs.len());
     for codec in rtp.codecs.iter().filter(|codec| !codec.is_rtx()) {
         let found = router.codecs.iter().find(|ours| Codec::from(*ours).matches(&Codec::from(codec)));
@@ -54,7 +63,10 @@ fn map_codecs(kind: MediaKind, rtp: &RtpParameters, router: &RtpCapabilitiesFina
         );
         let found = found.filter(|_| of_kind).ok_or_else(|| {
             let (name, payload_type) = (codec.mime_type(), codec.payload_type());
-            OrtcError::Unsupported(format!("unsupported {kind:?} codec {} (payload type {payload_type})", name.as_str()))
+            OrtcError::Unsupported(format!(
+                "unsupported {kind:?} codec {} (payload type {payload_type})",
+                name.as_str()
+            ))
         })?;
         mapped.push((codec.payload_type(), found.preferred_payload_type()));
     }
@@ -63,17 +75,26 @@ fn map_codecs(kind: MediaKind, rtp: &RtpParameters, router: &RtpCapabilitiesFina
         let apt = Codec::from(codec).apt();
         let repaired = mapped.iter().find(|(theirs, _)| Some(*theirs) == apt).map(|(_, ours)| *ours);
         let repaired = repaired.ok_or_else(|| {
-            OrtcError::invalid("rtpParameters", format!("RTX payload type {payload_type} repairs no codec of these parameters"))
+            OrtcError::invalid(
+                "rtpParameters",
+                format!("RTX payload type {payload_type} repairs no codec of these parameters"),
+            )
         })?;
         let rtx = rtx_of(router, repaired);
-        let rtx = rtx.ok_or_else(|| OrtcError::Unsupported(format!("no RTX for payload type {repaired} of the router")))?;
+        let rtx =
+            rtx.ok_or_else(|| OrtcError::Unsupported(format!("no RTX for payload type {repaired} of the router")))?;
         mapped.push((payload_type, rtx.preferred_payload_type()));
     }
     Ok(mapped)
 }
 
 /// What any consumer's parameters are derived from: the router's payload types and extensions, the client's codec parameters.
-pub fn consumable_rtp_parameters(kind: MediaKind, rtp: &RtpParameters, mapping: &RtpMapping, cname: &str) -> RtpParameters {
+pub fn consumable_rtp_parameters(
+    kind: MediaKind,
+    rtp: &RtpParameters,
+    mapping: &RtpMapping,
+    cname: &str,
+) -> RtpParameters {
     let router = router_rtp_capabilities();
     let mut codecs = Vec::new();
     for codec in rtp.codecs.iter().filter(|codec| !codec.is_rtx()) {
@@ -103,7 +124,10 @@ pub fn consumable_rtp_parameters(kind: MediaKind, rtp: &RtpParameters, mapping: 
 /// The extensions of this kind that the router sends.
 fn header_extensions(router: &RtpCapabilitiesFinalized, kind: MediaKind) -> Vec<RtpHeaderExtensionParameters> {
     use RtpHeaderExtensionDirection::{SendOnly, SendRecv};
-    let sent = router.header_extensions.iter().filter(|ours| ours.kind == kind && matches!(ours.direction, SendRecv | SendOnly));
+    let sent = router
+        .header_extensions
+        .iter()
+        .filter(|ours| ours.kind == kind && matches!(ours.direction, SendRecv | SendOnly));
     sent.map(|ours| RtpHeaderExtensionParameters { uri: ours.uri, id: ours.preferred_id, encrypt: false }).collect()
 }
 
@@ -111,7 +135,14 @@ fn header_extensions(router: &RtpCapabilitiesFinalized, kind: MediaKind) -> Vec<
 fn codec_parameters(ours: &RtpCodecCapabilityFinalized, theirs: Option<&RtpCodecParameters>) -> RtpCodecParameters {
     let parameters = theirs.map_or_else(|| ours.parameters(), RtpCodecParameters::parameters).clone();
     match ours.clone() {
-        RtpCodecCapabilityFinalized::Audio { mime_type, preferred_payload_type, clock_rate, channels, rtcp_feedback, .. } => {
+        RtpCodecCapabilityFinalized::Audio {
+            mime_type,
+            preferred_payload_type,
+            clock_rate,
+            channels,
+            rtcp_feedback,
+            ..
+        } => {
             let payload_type = preferred_payload_type;
             RtpCodecParameters::Audio { mime_type, payload_type, clock_rate, channels, parameters, rtcp_feedback }
         }

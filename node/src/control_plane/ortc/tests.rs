@@ -117,9 +117,14 @@ fn opus_keeps_the_clients_parameters_and_gets_a_cname() {
     let json = serde_json::to_value(&consumable).unwrap();
     assert_eq!(json["codecs"][0]["payloadType"], 100);
     assert_eq!(json["codecs"][0]["parameters"]["usedtx"], 1);
-    let consumer = serde_json::to_value(consumer_rtp_parameters(&consumable, &chromium(), "0".to_owned(), 9).unwrap()).unwrap();
+    let consumer =
+        serde_json::to_value(consumer_rtp_parameters(&consumable, &chromium(), "0".to_owned(), 9).unwrap()).unwrap();
     assert_eq!(consumer["encodings"], json!([{"ssrc": 9, "dtx": true}]), "Opus has no RTX");
-    assert_eq!(consumer["codecs"][0]["rtcpFeedback"], json!([{"type": "nack", "parameter": ""}]), "no transport-wide numbers on audio");
+    assert_eq!(
+        consumer["codecs"][0]["rtcpFeedback"],
+        json!([{"type": "nack", "parameter": ""}]),
+        "no transport-wide numbers on audio"
+    );
 }
 
 #[test]
@@ -130,7 +135,10 @@ fn h264_needs_the_same_profile_and_packetization_mode() {
         let refused = negotiate(MediaKind::Video, h264(profile.into(), mode)).unwrap_err();
         assert_eq!(refused, OrtcError::Unsupported("unsupported Video codec video/H264 (payload type 107)".to_owned()));
     }
-    assert!(negotiate(MediaKind::Video, h264(json!(640_032), 1)).is_err(), "a number is understood, and is high profile");
+    assert!(
+        negotiate(MediaKind::Video, h264(json!(640_032), 1)).is_err(),
+        "a number is understood, and is high profile"
+    );
 }
 
 #[test]
@@ -223,7 +231,10 @@ fn dtls_parameters_are_checked() {
     let hash = ["AB"; 32].join(":");
     let good = json!({"role": "client", "fingerprints": [{"algorithm": "SHA-256", "value": hash}]});
     assert_eq!(parse_dtls_parameters(&good).unwrap().fingerprints[0].value_string(), hash);
-    assert!(parse_dtls_parameters(&json!({"fingerprints": [{"algorithm": "sha-256", "value": hash}]})).is_ok(), "role defaults");
+    assert!(
+        parse_dtls_parameters(&json!({"fingerprints": [{"algorithm": "sha-256", "value": hash}]})).is_ok(),
+        "role defaults"
+    );
     // 95 bytes, but not 95 characters.
     let cut = format!("{}é{}", "A", "A".repeat(92));
     for broken in [

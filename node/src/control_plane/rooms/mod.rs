@@ -1,20 +1,59 @@
 //! Who is in which room.
+//!
+//! # Layout
+//! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
+//! - [`room`]: one room, the task that decides everything in it; [`peer`], [`requests`], [`media`], [`roster`], [`events`],
+//!   [`speakers`] are its parts by subject.
+//! - [`elsewhere`]: the peers of other nodes; pure.
+//! - [`api`]: what peers can ask for and are told; the interface of signalling dialects.
+//! - [`context`]: what all rooms share.
+//! - [`overview`]: what rooms look like from outside.
 
+pub(crate) mod api;
+pub(crate) mod context;
+mod elsewhere;
+mod events;
+mod media;
 mod overview;
+mod peer;
+mod requests;
+pub(crate) mod room;
+mod roster;
+mod speakers;
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::extract::ws::Message;
+use futures_util::future::join_all;
 use futures_util::{Sink, Stream};
-use sluice_proto::ids::{NodeInstance, Region};
+use sluice_proto::ids::{NodeInstance, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
+use self::api::{Outbox, Outgoing};
+use self::context::{Addresses, Context, Counters, RoomSender, count, lock, uncount};
+use self::room::{Opened, Room, RoomMessage, SessionId};
 use super::limits::Limits;
-use super::ports::Ports;
+use super::pipes::Pipes;
+use super::ports::{EnteredRoom, Ports};
 use super::signalling::Opening;
+use super::signalling::protoo::session::{self, Session};
 
 pub use overview::{PeerOverview, ProducerOverview, RoomOverview, RoomsOverview, RoomsSnapshot};
+
+/// How long a room may take to describe itself; one that does not is left out.
+const OVERVIEW_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long sessions and rooms may take to end when the node stops.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
 
 /// What rooms have to know of their node.
 #[derive(Debug, Clone)]
@@ -38,14 +77,53 @@ pub struct Rooms {
 }
 
 struct Inner {
-    config: RoomsConfig,
+    context: Arc<Context>,
+    rooms: Mutex<HashMap<RoomKey, RoomSender>>,
+    next_session: AtomicU64,
+    stopping: AtomicBool,
+    tasks: TaskTracker,
+    /// Ends the tasks that follow workers and mesh.
+    stop: CancellationToken,
+}
+
+/// A session that has a place in a room.
+struct Entered {
+    id: SessionId,
+    room: RoomSender,
+    outgoing: mpsc::Receiver<Outgoing>,
+    abort: CancellationToken,
 }
 
 impl Rooms {
     /// Starts the tasks that bring workers, mesh and placement together. Must be called on a tokio runtime.
     pub fn spawn(config: RoomsConfig, ports: Ports) -> Self {
-        drop(ports);
-        Self { inner: Arc::new(Inner { config }) }
+        let Ports { workers, worker_events, mesh, mesh_signals, placement } = ports;
+        let pipes = Pipes::new(workers.clone(), mesh, config.limits.routes_out);
+        let context = Arc::new(Context {
+            instance: config.instance,
+            region: config.region,
+            media_addresses: config.media_addresses.into(),
+            fingerprints: config.fingerprints.into(),
+            limits: config.limits,
+            loads: workers.iter().map(|_| AtomicUsize::new(0)).collect(),
+            workers,
+            placement,
+            pipes: pipes.clone(),
+            counters: Counters::default(),
+            addresses: Addresses::default(),
+        });
+        let inner = Inner {
+            context: Arc::clone(&context),
+            rooms: Mutex::default(),
+            next_session: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let stop = inner.stop.clone();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(pipes.run(mesh_signals)));
+        tokio::spawn(stop.run_until_cancelled_owned(events::dispatch(context, worker_events)));
+        Self { inner: Arc::new(inner) }
     }
 
     /// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own message limit is
@@ -55,23 +133,120 @@ impl Rooms {
         S: Stream<Item = Result<Message, E>> + Sink<Message> + Send + 'static,
         E: std::fmt::Display + Send,
     {
-        drop((socket, opening));
+        let span =
+            tracing::info_span!("join", namespace = %opening.namespace, room = %opening.room, peer = %opening.peer);
+        let served = async {
+            match self.enter(opening, span) {
+                Ok(Entered { id, room, outgoing, abort }) => {
+                    let context = &*self.inner.context;
+                    count(&context.counters.sessions);
+                    session::serve(socket, Session { id, room, outgoing, abort, context }).await;
+                    uncount(&context.counters.sessions);
+                }
+                Err(reason) => {
+                    tracing::info!(reason, "a WebSocket was refused");
+                    session::refuse(socket, reason).await;
+                }
+            }
+        };
+        self.inner.tasks.track_future(served).await;
     }
 
     /// Every room with its peers and producers, here and elsewhere.
     pub async fn overview(&self) -> RoomsOverview {
-        RoomsOverview {
-            node: self.inner.config.instance.node.clone(),
-            region: self.inner.config.region.clone(),
-            rooms: Vec::new(),
-        }
+        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().cloned().collect();
+        let asked = rooms.into_iter().map(|room| async move {
+            let (answer, overview) = oneshot::channel();
+            room.send(RoomMessage::Overview(answer)).await.ok()?;
+            overview.await.ok()
+        });
+        let answers = join_all(asked.map(|asked| timeout(OVERVIEW_WITHIN, asked))).await;
+        let mut rooms: Vec<RoomOverview> = answers.into_iter().filter_map(|answer| answer.ok().flatten()).collect();
+        rooms.sort_by(|a, b| a.key.cmp(&b.key));
+        let context = &self.inner.context;
+        RoomsOverview { node: context.node().clone(), region: context.region.clone(), rooms }
     }
 
     /// Counters and gauges for the metrics endpoint.
     pub fn snapshot(&self) -> RoomsSnapshot {
-        RoomsSnapshot::default()
+        let context = &self.inner.context;
+        let counters = &context.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let (routes_in, routes_out, subscriptions_refused) = context.pipes.counts();
+        RoomsSnapshot {
+            rooms: lock(&self.inner.rooms).len() as u64,
+            sessions: read(&counters.sessions),
+            peers: read(&counters.peers),
+            routes_in,
+            routes_out,
+            requests_ok: read(&counters.requests_ok),
+            requests_failed: read(&counters.requests_failed),
+            malformed_messages: read(&counters.malformed_messages),
+            sessions_dropped: read(&counters.sessions_dropped),
+            subscriptions_refused,
+        }
     }
 
     /// Closes every session (clients retry elsewhere or later) and waits until the rooms are left.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().cloned().collect();
+        for room in rooms {
+            // A room that has ended meanwhile needs no telling.
+            let _ = room.send(RoomMessage::Shutdown).await;
+        }
+        self.inner.tasks.close();
+        if timeout(SHUTDOWN_WITHIN, self.inner.tasks.wait()).await.is_err() {
+            tracing::warn!(left = self.inner.tasks.len(), "sessions or rooms did not end in time");
+        }
+        self.inner.stop.cancel();
+    }
+
+    /// Puts a session into its room, which is made if need be.
+    fn enter(&self, opening: Opening, span: tracing::Span) -> Result<Entered, String> {
+        let _entered = span.clone().entered();
+        let limits = &self.inner.context.limits;
+        let id = SessionId(self.inner.next_session.fetch_add(1, Ordering::Relaxed));
+        let (outbox, outgoing, abort) = Outbox::new(limits.outgoing_queue);
+        let key = RoomKey { namespace: opening.namespace, room: opening.room };
+        let mut rooms = lock(&self.inner.rooms);
+        // Looked at under the lock under which `shutdown` reads the rooms.
+        if self.inner.stopping.load(Ordering::SeqCst) {
+            return Err("the node stops".to_owned());
+        }
+        let room = match rooms.get(&key) {
+            Some(room) => room.clone(),
+            None if rooms.len() >= limits.rooms => return Err(format!("the node has {} rooms already", limits.rooms)),
+            None => {
+                let room = self.open_room(key.clone())?;
+                rooms.insert(key, room.clone());
+                room
+            }
+        };
+        let opened = Opened { session: id, peer: opening.peer, outbox, span };
+        // Sent under the lock: a room ends only under it, and not while something waits in its mailbox.
+        room.try_send(RoomMessage::Open(opened)).map_err(|_| "the room is too busy".to_owned())?;
+        Ok(Entered { id, room, outgoing, abort })
+    }
+
+    fn open_room(&self, key: RoomKey) -> Result<RoomSender, String> {
+        let context = Arc::clone(&self.inner.context);
+        let EnteredRoom { publisher, events } = context.placement.enter(key.clone())?;
+        let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
+        let room = Room::new(key.clone(), context, sender.clone(), publisher);
+        let inner = Arc::clone(&self.inner);
+        let span = tracing::info_span!(parent: None, "room", %key);
+        let retire = move |mailbox: &mpsc::Receiver<RoomMessage>, room: &mut Room| {
+            let mut rooms = lock(&inner.rooms);
+            let empty = mailbox.is_empty();
+            if empty {
+                // Placement is left before anybody can enter the room anew.
+                room.leave();
+                rooms.remove(&key);
+            }
+            empty
+        };
+        self.inner.tasks.spawn(room.run(mailbox, events, retire).instrument(span));
+        Ok(sender)
+    }
 }

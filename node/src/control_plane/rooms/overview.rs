@@ -1,8 +1,16 @@
 //! What a node's rooms look like from outside: `/v1/rooms` and metrics.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use sluice_proto::ids::{NodeId, PeerId, ProducerId, Region, RoomKey};
 use sluice_proto::ortc::MediaKind;
+
+use super::elsewhere::RemotePeer;
+use super::media::Producer;
+use super::peer::Peer;
+use super::room::Room;
+use crate::control_plane::pipes::Origin;
 
 /// Everything that `/v1/rooms` shows.
 #[derive(Debug, Clone, Serialize)]
@@ -82,4 +90,58 @@ pub struct RoomsSnapshot {
     pub sessions_dropped: u64,
     /// Subscriptions that another node refused.
     pub subscriptions_refused: u64,
+}
+
+impl Room {
+    pub(super) fn overview(&self) -> RoomOverview {
+        let mut by_owner: HashMap<&PeerId, Vec<ProducerOverview>> = HashMap::new();
+        for producer in self.producers.values() {
+            by_owner.entry(&producer.owner).or_default().push(producer_overview(producer));
+        }
+        let mut peers: Vec<PeerOverview> = Vec::new();
+        for (id, peer) in &self.peers {
+            peers.push(self.local_overview(id, peer, by_owner.remove(id).unwrap_or_default()));
+        }
+        for (id, remote) in self.elsewhere.peers() {
+            peers.push(self.remote_overview(id, remote, by_owner.remove(id).unwrap_or_default()));
+        }
+        peers.sort_by(|a, b| a.id.cmp(&b.id));
+        RoomOverview { key: self.key.clone(), peers }
+    }
+
+    fn local_overview(&self, id: &PeerId, peer: &Peer, producers: Vec<ProducerOverview>) -> PeerOverview {
+        PeerOverview {
+            id: id.clone(),
+            display_name: peer.joined.as_ref().map(|joined| joined.display_name.clone()).unwrap_or_default(),
+            node: self.context.node().clone(),
+            region: Some(self.context.region.clone()),
+            joined: peer.joined.is_some(),
+            producers,
+            consumers: Some(peer.consumers.len()),
+        }
+    }
+
+    fn remote_overview(&self, id: &PeerId, remote: &RemotePeer, producers: Vec<ProducerOverview>) -> PeerOverview {
+        PeerOverview {
+            id: id.clone(),
+            display_name: remote.display_name.clone(),
+            node: remote.instance.node.clone(),
+            region: self.context.region_of(&remote.instance),
+            joined: true,
+            producers,
+            consumers: None,
+        }
+    }
+}
+
+fn producer_overview(producer: &Producer) -> ProducerOverview {
+    ProducerOverview {
+        id: producer.source.producer,
+        kind: producer.source.kind,
+        paused: producer.source.paused,
+        worker: match producer.source.origin {
+            Origin::Worker(worker) => Some(worker.0),
+            Origin::Node(_) => None,
+        },
+    }
 }

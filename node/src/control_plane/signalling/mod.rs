@@ -1,4 +1,11 @@
 //! The dialects that clients speak.
+//!
+//! # Layout
+//! - [`protoo`]: framing and sessions.
+//! - [`d1`]: the methods of mediasoup-demo's version 3.
+
+mod d1;
+pub(crate) mod protoo;
 
 use std::net::SocketAddr;
 

@@ -1,0 +1,332 @@
+//! Producers and consumers of a room, wherever the producers live.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use sluice_proto::ortc::{MediaKind, RtpParameters};
+use tracing::{Instrument, info_span};
+
+use super::api::{NewConsumer, Notice, Outgoing, Refusal};
+use super::context::Subject;
+use super::room::{Room, SessionId};
+use crate::control_plane::ortc::{can_consume, consumer_rtp_parameters};
+use crate::control_plane::pipes::{Origin, Source};
+use crate::data_plane::messages::{Request, WorkerIndex};
+
+/// The score of a stream that nothing is known of yet.
+pub(super) const PERFECT: u8 = 10;
+
+pub(super) struct Producer {
+    pub(super) source: Source,
+    pub(super) owner: PeerId,
+    /// JSON object as the client gave it.
+    pub(super) app_data: Value,
+    /// Of this node's producers: where it comes in.
+    pub(super) transport: Option<TransportId>,
+    /// Of this node's producers: the client's SSRC.
+    pub(super) ssrc: Option<u32>,
+    pub(super) score: u8,
+    pub(super) consumers: HashMap<PeerId, ConsumerId>,
+    consumers_on: HashMap<WorkerIndex, usize>,
+}
+
+pub(super) struct Consumer {
+    pub(super) peer: PeerId,
+    pub(super) producer: ProducerId,
+    pub(super) kind: MediaKind,
+    worker: WorkerIndex,
+    pub(super) transport: TransportId,
+    rtp: Arc<RtpParameters>,
+    /// The worker and the client were told of it; before that, its producer is on its way.
+    set_up: bool,
+}
+
+/// A producer that a worker has made for a peer of this node.
+pub(super) struct NewProducer {
+    pub(super) producer: ProducerId,
+    pub(super) transport: TransportId,
+    pub(super) kind: MediaKind,
+    pub(super) rtp: RtpParameters,
+    pub(super) app_data: Value,
+    pub(super) ssrc: Option<u32>,
+}
+
+impl Producer {
+    pub(super) fn new(source: Source, owner: PeerId, app_data: Value) -> Self {
+        Self {
+            source,
+            owner,
+            app_data,
+            transport: None,
+            ssrc: None,
+            score: PERFECT,
+            consumers: HashMap::new(),
+            consumers_on: HashMap::new(),
+        }
+    }
+
+    /// What consumers are told of it: the client's own data, and over how many pipes it comes.
+    fn app_data(&self) -> Value {
+        let mut app_data = self.app_data.clone();
+        if let Value::Object(fields) = &mut app_data {
+            let hops = match self.source.origin {
+                Origin::Worker(_) => 0,
+                Origin::Node(_) => 1,
+            };
+            fields.insert("hops".to_owned(), hops.into());
+        }
+        app_data
+    }
+}
+
+impl Room {
+    /// Makes a producer of this node known to the room.
+    pub(super) fn add_local_producer(
+        &mut self,
+        id: &PeerId,
+        session: SessionId,
+        new: NewProducer,
+    ) -> Result<(), Refusal> {
+        let NewProducer { producer, transport, kind, rtp, app_data, ssrc } = new;
+        let peer = self.peers.get_mut(id).filter(|peer| peer.session == session);
+        let peer = peer.ok_or_else(|| Refusal::new(410, "the peer has left"))?;
+        peer.producers.insert(producer);
+        let worker = peer.worker;
+        let (room, rtp) = (self.key.clone(), Arc::new(rtp));
+        let source = Source { producer, room, kind, rtp, paused: false, origin: Origin::Worker(worker) };
+        let entry = Producer { transport: Some(transport), ssrc, ..Producer::new(source, id.clone(), app_data) };
+        self.producers.insert(producer, entry);
+        self.context.addresses.insert(Subject::Producer(producer), self.me.clone());
+        self.context.pipes.publish(producer, self.key.clone(), worker);
+        Ok(())
+    }
+
+    /// Shows a producer to everybody who can receive it.
+    pub(super) fn offer_to_everybody(&mut self, producer: ProducerId) {
+        for worker in self.workers() {
+            self.reconcile(producer, worker);
+        }
+        let everybody: Vec<PeerId> = self.peers.keys().cloned().collect();
+        for peer in everybody {
+            self.offer(&peer, producer);
+        }
+    }
+
+    /// Shows a peer every producer that it can receive.
+    pub(super) fn offer_everything(&mut self, peer: &PeerId) {
+        let everything: Vec<ProducerId> = self.producers.keys().copied().collect();
+        for producer in everything {
+            self.offer(peer, producer);
+        }
+    }
+
+    fn offer(&mut self, peer_id: &PeerId, producer_id: ProducerId) {
+        let (Some(producer), Some(peer)) = (self.producers.get_mut(&producer_id), self.peers.get_mut(peer_id)) else {
+            return;
+        };
+        if producer.owner == *peer_id || producer.consumers.contains_key(peer_id) {
+            return;
+        }
+        let capabilities = peer.joined.as_ref().and_then(|joined| joined.rtp_capabilities.clone());
+        let (Some(capabilities), Some(transport)) = (capabilities, peer.consuming_transport()) else { return };
+        if !can_consume(&producer.source.rtp, &capabilities) {
+            return;
+        }
+        if peer.consumers.len() >= self.context.limits.consumers_per_peer {
+            tracing::debug!(peer = %peer_id, producer = %producer_id, "the peer has as many consumers as it may have");
+            return;
+        }
+        let (mid, ssrc) = peer.next_stream();
+        let Ok(rtp) = consumer_rtp_parameters(&producer.source.rtp, &capabilities, mid, ssrc) else { return };
+        let id = ConsumerId::from_random_bytes(rand::random());
+        let (worker, kind) = (peer.worker, producer.source.kind);
+        peer.consumers.insert(id);
+        producer.consumers.insert(peer_id.clone(), id);
+        *producer.consumers_on.entry(worker).or_default() += 1;
+        let rtp = Arc::new(rtp);
+        let peer = peer_id.clone();
+        self.consumers
+            .insert(id, Consumer { peer, producer: producer_id, kind, worker, transport, rtp, set_up: false });
+        self.context.addresses.insert(Subject::Consumer(id), self.me.clone());
+        self.reconcile(producer_id, worker);
+        if self.is_at(producer_id, worker) {
+            self.set_up(id);
+        }
+    }
+
+    /// Makes a consumer, paused, and asks its client to do the same; neither waits for the other.
+    fn set_up(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(&consumer.peer))
+        else {
+            return;
+        };
+        consumer.set_up = true;
+        let (kind, rtp, transport) = (consumer.kind, Arc::clone(&consumer.rtp), consumer.transport);
+        let span = info_span!("consume", room = %self.key, peer = %consumer.peer, producer = %consumer.producer, ?kind);
+        let request = Request::Consume {
+            transport,
+            consumer: id,
+            producer: consumer.producer,
+            kind,
+            rtp: (*rtp).clone(),
+            paused: true,
+        };
+        let answer = self.context.worker(consumer.worker).request(request);
+        peer.outbox.send(Outgoing::NewConsumer(Box::new(NewConsumer {
+            id,
+            peer: producer.owner.clone(),
+            producer: consumer.producer,
+            kind,
+            rtp,
+            app_data: producer.app_data(),
+            producer_paused: producer.source.paused,
+        })));
+        self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
+            if let Err(error) = result {
+                span.in_scope(|| tracing::warn!(%error, "a consumer could not be made"));
+                room.close_consumer(id);
+            }
+        });
+    }
+
+    pub(super) fn on_consumer_answered(&mut self, session: SessionId, id: ConsumerId, accepted: bool) {
+        let Some((_, peer)) = self.peer_of(session) else { return };
+        if !peer.consumers.contains(&id) {
+            return;
+        }
+        let Some(consumer) = self.consumers.get(&id) else { return };
+        let worker = consumer.worker;
+        if !accepted {
+            self.context.worker(worker).send(Request::CloseConsumer { consumer: id });
+            self.forget_consumer(id);
+            return;
+        }
+        self.context.worker(worker).send(Request::ResumeConsumer { consumer: id });
+        let producer_score = self.producers.get(&consumer.producer).map_or(PERFECT, |producer| producer.score);
+        if let Some(peer) = self.peers.get(&consumer.peer) {
+            peer.outbox.notify(Notice::ConsumerScore { consumer: id, score: PERFECT, producer_score });
+        }
+    }
+
+    /// Ends a consumer whose producer ended, or which its worker does not have: the worker needs no word.
+    fn close_consumer(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get(&id) else { return };
+        if let Some(peer) = self.peers.get(&consumer.peer)
+            && consumer.set_up
+        {
+            peer.outbox.notify(Notice::ConsumerClosed { consumer: id });
+        }
+        self.forget_consumer(id);
+    }
+
+    /// Takes a consumer out of every table.
+    pub(super) fn forget_consumer(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.remove(&id) else { return };
+        self.context.addresses.remove(Subject::Consumer(id));
+        if let Some(peer) = self.peers.get_mut(&consumer.peer) {
+            peer.consumers.remove(&id);
+        }
+        if let Some(producer) = self.producers.get_mut(&consumer.producer) {
+            producer.consumers.remove(&consumer.peer);
+            if let Some(count) = producer.consumers_on.get_mut(&consumer.worker) {
+                *count = count.saturating_sub(1);
+            }
+            self.reconcile(consumer.producer, consumer.worker);
+        }
+    }
+
+    /// Ends a producer for the whole room. Its own worker has been told, or it lives elsewhere.
+    pub(super) fn remove_producer(&mut self, id: ProducerId) {
+        let Some(producer) = self.producers.remove(&id) else { return };
+        for consumer in producer.consumers.values() {
+            self.close_consumer(*consumer);
+        }
+        self.brought.retain(|(brought, _), _| *brought != id);
+        self.speakers.forget_producer(id);
+        self.context.pipes.gone(id);
+        if matches!(producer.source.origin, Origin::Worker(_)) {
+            self.context.pipes.unpublish(id);
+            self.context.addresses.remove(Subject::Producer(id));
+        }
+    }
+
+    /// Notes that a producer was paused or resumed and tells whoever receives it; false if it was so already.
+    pub(super) fn set_producer_paused(&mut self, id: ProducerId, paused: bool) -> bool {
+        let Some(producer) = self.producers.get_mut(&id) else { return false };
+        if producer.source.paused == paused {
+            return false;
+        }
+        producer.source.paused = paused;
+        self.context.pipes.set_paused(id, paused);
+        for (peer, consumer) in &producer.consumers {
+            let set_up = self.consumers.get(consumer).is_some_and(|consumer| consumer.set_up);
+            let Some(peer) = self.peers.get(peer).filter(|_| set_up) else { continue };
+            let consumer = *consumer;
+            peer.outbox.notify(if paused {
+                Notice::ConsumerPaused { consumer }
+            } else {
+                Notice::ConsumerResumed { consumer }
+            });
+        }
+        true
+    }
+
+    pub(super) fn on_producer_ready(&mut self, producer: ProducerId) {
+        for ((brought, _), ready) in &mut self.brought {
+            *ready |= *brought == producer;
+        }
+        for id in self.consumers_of(producer, |consumer| !consumer.set_up) {
+            self.set_up(id);
+        }
+    }
+
+    /// A producer of another node does not come: its node refuses, or has been started again.
+    pub(super) fn on_producer_lost(&mut self, producer: ProducerId) {
+        self.brought.retain(|(brought, _), _| *brought != producer);
+        for id in self.consumers_of(producer, |_| true) {
+            self.close_consumer(id);
+        }
+    }
+
+    fn consumers_of(&self, producer: ProducerId, filter: impl Fn(&Consumer) -> bool) -> Vec<ConsumerId> {
+        let consumers = self.producers.get(&producer).into_iter().flat_map(|producer| producer.consumers.values());
+        consumers.filter(|id| self.consumers.get(id).is_some_and(&filter)).copied().collect()
+    }
+
+    /// Brings to a worker what is wanted there and gives back what is not.
+    pub(super) fn reconcile_worker(&mut self, worker: WorkerIndex) {
+        let everything: Vec<ProducerId> = self.producers.keys().copied().collect();
+        for producer in everything {
+            self.reconcile(producer, worker);
+        }
+    }
+
+    /// A producer is wanted at a worker while a consumer there receives it, or a peer there has not joined yet: most peers
+    /// want everything, and what is on its way by the time they join is there sooner.
+    fn reconcile(&mut self, id: ProducerId, worker: WorkerIndex) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        if producer.source.origin == Origin::Worker(worker) {
+            return;
+        }
+        let consumed = producer.consumers_on.get(&worker).is_some_and(|count| *count > 0);
+        let anticipated = || self.peers.values().any(|peer| peer.worker == worker && peer.joined.is_none());
+        let wanted = consumed || anticipated();
+        let brought = self.brought.contains_key(&(id, worker));
+        if wanted && !brought {
+            let Some(router) = self.routers.get(&worker) else { return };
+            let ready = self.context.pipes.want(&producer.source, worker, *router, &self.me);
+            self.brought.insert((id, worker), ready);
+        } else if brought && !wanted {
+            self.brought.remove(&(id, worker));
+            self.context.pipes.release(id, worker);
+        }
+    }
+
+    fn is_at(&self, producer: ProducerId, worker: WorkerIndex) -> bool {
+        let home = self.producers.get(&producer).is_some_and(|found| found.source.origin == Origin::Worker(worker));
+        home || self.brought.get(&(producer, worker)).copied().unwrap_or(false)
+    }
+}

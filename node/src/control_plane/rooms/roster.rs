@@ -1,0 +1,143 @@
+//! A room's exchange with placement: this node's part goes out, the other nodes' parts come in.
+
+use std::sync::Arc;
+
+use sluice_placement::RosterEvent;
+use sluice_proto::ids::{PeerId, ProducerId};
+use sluice_proto::ortc::MediaKind;
+use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry, ProducerType, RosterPart};
+
+use super::api::{CloseReason, Notice, PeerInfo};
+use super::elsewhere::{Change, RemotePeer};
+use super::media::Producer;
+use super::room::Room;
+use crate::control_plane::pipes::{Origin, Source};
+
+impl Room {
+    /// Tells the other nodes what this node's part is now.
+    pub(super) fn publish(&self) {
+        let Some(publisher) = &self.publisher else { return };
+        let mut peers: Vec<PeerEntry> = self.peers.keys().filter_map(|id| self.peer_entry(id)).collect();
+        peers.sort_by(|a, b| a.id.cmp(&b.id));
+        publisher.publish(RosterPart { peers });
+    }
+
+    fn peer_entry(&self, id: &PeerId) -> Option<PeerEntry> {
+        let peer = self.peers.get(id)?;
+        let joined = peer.joined.as_ref()?;
+        let mut producers: Vec<ProducerEntry> =
+            peer.producers.iter().filter_map(|producer| self.producers.get(producer)).map(producer_entry).collect();
+        producers.sort_by(|a, b| a.id.cmp(&b.id));
+        Some(PeerEntry {
+            id: id.to_string(),
+            display_name: joined.display_name.clone(),
+            device: joined.device.to_string(),
+            producers,
+            joined_at_ms: joined.at_ms,
+        })
+    }
+
+    pub(super) fn on_roster_event(&mut self, event: RosterEvent) {
+        match event {
+            RosterEvent::PartChanged { instance, part } => self.elsewhere.put(&instance, &part),
+            RosterEvent::PartGone { instance } => {
+                self.elsewhere.remove(&instance);
+                self.context.pipes.forget(&self.key, &instance);
+            }
+        }
+        self.refresh_elsewhere();
+    }
+
+    /// Draws the consequences of what other nodes, or this one's joins, say of who is where.
+    pub(super) fn refresh_elsewhere(&mut self) {
+        let peers = &self.peers;
+        let local = |id: &PeerId| peers.get(id).and_then(|peer| peer.joined.as_ref()).map(|joined| joined.at_ms);
+        for change in self.elsewhere.refresh(local) {
+            self.on_change(change);
+        }
+    }
+
+    fn on_change(&mut self, change: Change) {
+        match change {
+            Change::Outdone(peer) => self.dismiss(&peer, CloseReason::Replaced, "the same peer joined on another node"),
+            Change::PeerGone(peer) => self.tell_others(Some(&peer), &Notice::PeerClosed { peer: peer.clone() }),
+            Change::PeerCame(peer) => {
+                if let Some(remote) = self.elsewhere.peer(&peer) {
+                    let notice = Notice::NewPeer(self.remote_info(&peer, remote));
+                    self.tell_others(Some(&peer), &notice);
+                }
+            }
+            Change::Renamed { peer, old } => {
+                if let Some(remote) = self.elsewhere.peer(&peer) {
+                    let display_name = remote.display_name.clone();
+                    self.tell_others(
+                        Some(&peer),
+                        &Notice::DisplayNameChanged { peer: peer.clone(), display_name, old },
+                    );
+                }
+            }
+            Change::ProducerGone(producer) => {
+                if self.is_remote(producer) {
+                    self.remove_producer(producer);
+                }
+            }
+            Change::ProducerCame(peer, producer) => self.add_remote_producer(&peer, producer),
+            Change::ProducerPaused(producer, paused) => {
+                if self.is_remote(producer) {
+                    self.set_producer_paused(producer, paused);
+                }
+            }
+        }
+    }
+
+    fn add_remote_producer(&mut self, peer: &PeerId, producer: ProducerId) {
+        if self.producers.contains_key(&producer) {
+            tracing::warn!(room = %self.key, %peer, %producer, "another node claims a producer id that is taken");
+            return;
+        }
+        let Some(remote) = self.elsewhere.peer(peer) else { return };
+        let Some(found) = remote.producers.get(&producer) else { return };
+        let source = Source {
+            producer,
+            room: self.key.clone(),
+            kind: found.kind,
+            rtp: Arc::clone(&found.rtp),
+            paused: found.paused,
+            origin: Origin::Node(remote.instance.clone()),
+        };
+        self.producers.insert(producer, Producer::new(source, peer.clone(), found.app_data.clone()));
+        self.offer_to_everybody(producer);
+    }
+
+    fn is_remote(&self, producer: ProducerId) -> bool {
+        self.producers.get(&producer).is_some_and(|found| matches!(found.source.origin, Origin::Node(_)))
+    }
+
+    /// What others are told of a peer of another node.
+    pub(super) fn remote_info(&self, id: &PeerId, remote: &RemotePeer) -> PeerInfo {
+        PeerInfo {
+            id: id.clone(),
+            display_name: remote.display_name.clone(),
+            device: remote.device.clone(),
+            node: remote.instance.node.clone(),
+            region: self.context.region_of(&remote.instance),
+        }
+    }
+}
+
+fn producer_entry(producer: &Producer) -> ProducerEntry {
+    let source = &producer.source;
+    let kind = match source.kind {
+        MediaKind::Audio => RosterKind::Audio,
+        MediaKind::Video => RosterKind::Video,
+    };
+    ProducerEntry {
+        id: source.producer.to_bytes().to_vec(),
+        kind: kind.into(),
+        // Serialising our own parameters cannot fail: their keys are strings.
+        consumable_rtp_parameters: serde_json::to_string(&*source.rtp).unwrap_or_default(),
+        r#type: ProducerType::Simple.into(),
+        paused: source.paused,
+        app_data: producer.app_data.to_string(),
+    }
+}

@@ -1,0 +1,351 @@
+//! One WebSocket of a client: text in, requests to the room; what the room says, text out.
+//!
+//! Reading and writing are two futures of one task. The reader is slowed down by the room's mailbox and by the rate limit, the
+//! writer by the client's connection; neither holds the other up.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::pin::pin;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message as Frame};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use sluice_proto::ids::ConsumerId;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::message::{self, Malformed, Message};
+use crate::control_plane::limits::Limits;
+use crate::control_plane::rooms::api::{CloseReason, Outgoing, PeerReply};
+use crate::control_plane::rooms::context::{Context, RoomSender, count, lock};
+use crate::control_plane::rooms::room::{RoomMessage, SessionId};
+use crate::control_plane::signalling::{MAX_MESSAGE_LEN, d1};
+
+/// How long a client that is sent a close frame may take to answer it.
+const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Requests of the server wait for 2 s x (15 + 0.1 x requests that wait), as protoo's server does it.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+const REQUEST_TIMEOUT_PER_PENDING: Duration = Duration::from_millis(200);
+
+/// Ids of the server's requests, as protoo's clients make them.
+const REQUEST_IDS: u32 = 10_000_000;
+
+/// A session that a room has been told of.
+pub(crate) struct Session<'a> {
+    pub(crate) id: SessionId,
+    pub(crate) room: RoomSender,
+    pub(crate) outgoing: mpsc::Receiver<Outgoing>,
+    pub(crate) abort: CancellationToken,
+    pub(crate) context: &'a Context,
+}
+
+/// A close frame: code and reason.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Closing(u16, String);
+
+/// Questions that the client has not answered yet.
+#[derive(Default)]
+struct Questions {
+    next: u32,
+    waiting: HashMap<u32, (ConsumerId, Instant)>,
+}
+
+/// What reader and writer share.
+struct Shared {
+    questions: Mutex<Questions>,
+    /// Something came from the client since the last ping.
+    heard: AtomicBool,
+    /// Answers of the reader's own, to messages that no room has to see.
+    answers: mpsc::Sender<String>,
+}
+
+/// Serves a WebSocket until it closes.
+pub(crate) async fn serve<S, E>(socket: S, session: Session<'_>)
+where
+    S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
+    E: Display + Send,
+{
+    let (mut sink, mut stream) = socket.split();
+    let (answers, answers_out) = mpsc::channel(session.context.limits.request_burst as usize);
+    let shared = Shared { questions: Mutex::default(), heard: AtomicBool::new(true), answers };
+    let Session { id, room, outgoing, abort, context } = session;
+    let closing = {
+        let reader = pin!(read(&mut stream, &shared, id, &room, context));
+        let mut writer = Writer { sink: &mut sink, shared: &shared, id, room: &room, limits: &context.limits };
+        let writer = pin!(writer.run(outgoing, answers_out));
+        tokio::select! {
+            closing = reader => closing,
+            closing = writer => closing,
+            () = abort.cancelled() => {
+                count(&context.counters.sessions_dropped);
+                Some(Closing(1008, "too many messages wait for this client".to_owned()))
+            }
+        }
+    };
+    // Fails only when the room has ended.
+    let _ = room.send(RoomMessage::Left { session: id }).await;
+    if let Some(closing) = closing {
+        close(&mut sink, &mut stream, closing).await;
+    }
+}
+
+/// Refuses a WebSocket that no room takes.
+pub(crate) async fn refuse<S, E>(socket: S, reason: String)
+where
+    S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
+{
+    let (mut sink, mut stream) = socket.split();
+    close(&mut sink, &mut stream, Closing(1013, reason)).await;
+}
+
+/// Sends a close frame and waits a moment for the client's own, so that the frame is not lost in a reset.
+async fn close<S, R>(sink: &mut S, stream: &mut R, Closing(code, reason): Closing)
+where
+    S: Sink<Frame> + Unpin,
+    R: Stream + Unpin,
+{
+    // A close frame's reason has at most 123 bytes.
+    let reason: String = reason.chars().take(40).collect();
+    let _ = timeout(CLOSE_WITHIN, async {
+        if sink.send(Frame::Close(Some(CloseFrame { code, reason: reason.into() }))).await.is_ok() {
+            while stream.next().await.is_some() {}
+        }
+    })
+    .await;
+}
+
+async fn read<R, E>(
+    stream: &mut R,
+    shared: &Shared,
+    id: SessionId,
+    room: &RoomSender,
+    context: &Context,
+) -> Option<Closing>
+where
+    R: Stream<Item = Result<Frame, E>> + Unpin,
+    E: Display,
+{
+    let mut bucket = Bucket::new(&context.limits);
+    while let Some(frame) = stream.next().await {
+        shared.heard.store(true, Ordering::Relaxed);
+        let text = match frame {
+            Ok(Frame::Text(text)) => text,
+            Ok(Frame::Binary(_)) => return Some(Closing(1003, "protoo is text".to_owned())),
+            Ok(Frame::Ping(_) | Frame::Pong(_)) => continue,
+            Ok(Frame::Close(_)) => return None,
+            Err(error) => {
+                tracing::debug!(%error, "a WebSocket broke");
+                return Some(Closing(1009, "the message is broken or too large".to_owned()));
+            }
+        };
+        if text.len() > MAX_MESSAGE_LEN {
+            count(&context.counters.malformed_messages);
+            return Some(Closing(1009, format!("{} bytes are too many", text.len())));
+        }
+        bucket.take().await;
+        if !on_text(&text, shared, id, room, context).await {
+            return None;
+        }
+    }
+    None
+}
+
+/// False when the room has ended.
+async fn on_text(text: &str, shared: &Shared, session: SessionId, room: &RoomSender, context: &Context) -> bool {
+    let (id, refusal) = match message::parse(text) {
+        Ok(Message::Request { id, method, data }) => match d1::request(&method, data) {
+            Ok(request) => return room.send(RoomMessage::Request { session, id, request }).await.is_ok(),
+            Err(refusal) => {
+                count(&context.counters.requests_failed);
+                (Some(id), refusal)
+            }
+        },
+        Ok(Message::Response { id, result }) => {
+            let Some((consumer, _)) = lock(&shared.questions).waiting.remove(&id) else { return true };
+            if let Err(refusal) = &result {
+                tracing::debug!(%consumer, code = refusal.code, reason = refusal.reason, "the client refused a consumer");
+            }
+            let answer = RoomMessage::ConsumerAnswered { session, consumer, accepted: result.is_ok() };
+            return room.send(answer).await.is_ok();
+        }
+        Ok(Message::Notification { method }) => {
+            tracing::debug!(method, "a notification that means nothing to this server");
+            return true;
+        }
+        Err(Malformed { id, refusal }) => {
+            count(&context.counters.malformed_messages);
+            (id, refusal)
+        }
+    };
+    shared.answers.send(message::response(id, Err(refusal))).await.is_ok()
+}
+
+struct Writer<'a, S> {
+    sink: &'a mut S,
+    shared: &'a Shared,
+    id: SessionId,
+    room: &'a RoomSender,
+    limits: &'a Limits,
+}
+
+impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
+    async fn run(
+        &mut self,
+        mut outgoing: mpsc::Receiver<Outgoing>,
+        mut answers: mpsc::Receiver<String>,
+    ) -> Option<Closing> {
+        let join_until = Instant::now() + self.limits.join_within;
+        let mut joined = false;
+        let mut ping = interval(self.limits.ping_interval);
+        ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ping.reset();
+        let (method, data) = d1::greeting();
+        self.write([message::notification(method, &data)]).await?;
+        loop {
+            let mut texts = Vec::new();
+            let mut closing = None;
+            tokio::select! {
+                first = outgoing.recv() => {
+                    // Whatever else is waiting leaves in the same write.
+                    let mut next = first;
+                    while let Some(message) = next {
+                        joined |= matches!(message, Outgoing::Reply { result: Ok(PeerReply::Joined { .. }), .. });
+                        match self.text(message) {
+                            Ok(text) => texts.push(text),
+                            Err(reason) => {
+                                closing = Some(reason);
+                                break;
+                            }
+                        }
+                        next = outgoing.try_recv().ok();
+                    }
+                    if texts.is_empty() && closing.is_none() {
+                        return None;
+                    }
+                }
+                Some(text) = answers.recv() => texts.push(text),
+                _ = ping.tick() => {
+                    if !self.shared.heard.swap(false, Ordering::Relaxed) {
+                        return Some(Closing(4003, "nothing was heard of the client".to_owned()));
+                    }
+                    self.send(Frame::Ping(Default::default())).await?;
+                }
+                () = sleep_until(join_until), if !joined => {
+                    return Some(Closing(4002, format!("no join within {} s", self.limits.join_within.as_secs())));
+                }
+                expired = self.shared.expiry() => self.expire(expired).await,
+            }
+            self.write(texts).await?;
+            if closing.is_some() {
+                return closing;
+            }
+        }
+    }
+
+    fn text(&self, message: Outgoing) -> Result<String, Closing> {
+        Ok(match message {
+            Outgoing::Reply { id, result } => message::response(Some(id), result.map(d1::reply)),
+            Outgoing::Notice(notice) => {
+                let (method, data) = d1::notice(&notice);
+                message::notification(method, &data)
+            }
+            Outgoing::NewConsumer(consumer) => {
+                let (method, data) = d1::new_consumer(&consumer);
+                let id = lock(&self.shared.questions).ask(consumer.id);
+                message::request(id, method, &data)
+            }
+            Outgoing::Close(reason, words) => return Err(Closing(close_code(reason), words)),
+        })
+    }
+
+    /// A question that is not answered in time counts as refused.
+    async fn expire(&self, question: u32) {
+        let waiting = lock(&self.shared.questions).waiting.remove(&question);
+        if let Some((consumer, _)) = waiting {
+            tracing::debug!(%consumer, "the client did not answer newConsumer");
+            let _ = self.room.send(RoomMessage::ConsumerAnswered { session: self.id, consumer, accepted: false }).await;
+        }
+    }
+
+    /// `None` when the client does not take it.
+    async fn write(&mut self, texts: impl IntoIterator<Item = String>) -> Option<()> {
+        let mut any = false;
+        for text in texts {
+            timeout(self.limits.write_within, self.sink.feed(Frame::Text(text.into()))).await.ok()?.ok()?;
+            any = true;
+        }
+        if any {
+            timeout(self.limits.write_within, self.sink.flush()).await.ok()?.ok()?;
+        }
+        Some(())
+    }
+
+    async fn send(&mut self, frame: Frame) -> Option<()> {
+        timeout(self.limits.write_within, self.sink.send(frame)).await.ok()?.ok()
+    }
+}
+
+impl Questions {
+    fn ask(&mut self, consumer: ConsumerId) -> u32 {
+        let id = self.next;
+        self.next = (self.next + 1) % REQUEST_IDS;
+        let pending = u32::try_from(self.waiting.len()).unwrap_or(u32::MAX);
+        let until = Instant::now() + REQUEST_TIMEOUT + REQUEST_TIMEOUT_PER_PENDING * pending;
+        self.waiting.insert(id, (consumer, until));
+        id
+    }
+}
+
+impl Shared {
+    /// Waits for the first question that is not answered in time.
+    async fn expiry(&self) -> u32 {
+        let first = lock(&self.questions).waiting.iter().map(|(id, (_, until))| (*until, *id)).min();
+        match first {
+            Some((until, id)) => {
+                sleep_until(until).await;
+                id
+            }
+            // The writer asks again after whatever it does next, and only the writer asks questions.
+            None => std::future::pending().await,
+        }
+    }
+}
+
+/// A token bucket: a client that asks faster than it may is read slower.
+struct Bucket {
+    tokens: f64,
+    burst: f64,
+    per_second: f64,
+    filled: Instant,
+}
+
+impl Bucket {
+    fn new(limits: &Limits) -> Self {
+        let burst = f64::from(limits.request_burst);
+        Self { tokens: burst, burst, per_second: f64::from(limits.requests_per_second), filled: Instant::now() }
+    }
+
+    async fn take(&mut self) {
+        let now = Instant::now();
+        let gained = now.duration_since(self.filled).as_secs_f64() * self.per_second;
+        self.tokens = (self.tokens + gained).min(self.burst) - 1.0;
+        self.filled = now;
+        if self.tokens < 0.0 {
+            tokio::time::sleep(Duration::from_secs_f64(-self.tokens / self.per_second)).await;
+        }
+    }
+}
+
+fn close_code(reason: CloseReason) -> u16 {
+    match reason {
+        // The one code after which clients do not come back.
+        CloseReason::Replaced => 4000,
+        CloseReason::MediaLost => 4001,
+        CloseReason::Shutdown => 1012,
+        CloseReason::Full => 1013,
+    }
+}
