@@ -73,7 +73,7 @@ export class Session extends Emitter<Events> {
   static async join(options: SessionOptions, observe: (session: Session) => void): Promise<Session> {
     const session = new Session(options);
     observe(session);
-    const known = await rememberedDevice();
+    const device = rememberedDevice();
     const protoo = await Protoo.open(options.url, (method, data) => session.serve(method, data));
     mark('ws-open');
     session.protoo = protoo;
@@ -81,7 +81,7 @@ export class Session extends Emitter<Events> {
     protoo.on('close', (closed) => session.end(closed));
     try {
       if (session.ended) throw new Error('left');
-      await session.enter(protoo, known);
+      await session.enter(protoo, await device);
     } catch (error) {
       session.close();
       throw error;
