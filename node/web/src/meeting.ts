@@ -81,6 +81,8 @@ export class Meeting extends Emitter<Events> {
     if (error instanceof StaleCapabilities) void this.connect();
     else if (error instanceof RequestError && error.code >= 400 && error.code < 500) {
       this.enter({ name: 'over', title: 'The server did not let you in', reason: error.message });
+    } else if (error.name === 'UnsupportedError') {
+      this.enter({ name: 'over', title: 'This browser cannot take part', reason: 'It lacks the WebRTC functions that the page needs. A current Chromium, Firefox or Safari has them.' });
     } else this.wait(error.message);
   }
 

@@ -202,7 +202,12 @@ export class Session extends Emitter<Events> {
   }
 
   private async serve(method: string, data: never): Promise<unknown> {
-    if (method === 'newConsumer') return this.consume(data);
+    if (method === 'newConsumer') {
+      return this.consume(data).catch((error: Error) => {
+        if (!this.ended) this.emit('notice', `Somebody's ${(data as NewConsumer).kind} cannot be received: ${error.message}`);
+        throw error;
+      });
+    }
     throw new RequestError(method, 501, `this page does not know the request "${method}"`);
   }
 

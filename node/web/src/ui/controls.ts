@@ -32,7 +32,7 @@ export class Controls {
     leave.classList.add('leave');
     this.element = h(
       'div',
-      { class: 'controls', attrs: { role: 'toolbar', 'aria-label': 'Meeting controls' } },
+      { class: 'controls', attrs: { role: 'group', 'aria-label': 'Meeting controls' } },
       this.audio.element,
       this.video.element,
       this.stats,

@@ -125,6 +125,7 @@ export class RoomView {
     this.status.render(state, this.mediaState, home);
     this.controls.render();
     this.tiles.self.update(this.media, home);
+    this.stage.inert = this.controls.element.inert = !this.status.panel.hidden;
     // Without a connection the tiles show the past.
     this.element.classList.toggle('stale', state.name !== 'joined');
     if (state.name === 'joined' && session) this.showPeers(session.peers);
