@@ -47,7 +47,12 @@ pub(crate) enum PeerReply {
     Done,
     RouterRtpCapabilities(&'static RtpCapabilitiesFinalized),
     Transport(Box<NewTransport>),
-    Joined { peers: Vec<PeerInfo> },
+    Joined {
+        peers: Vec<PeerInfo>,
+        /// Where the peer itself is connected.
+        node: NodeId,
+        region: Region,
+    },
     Ice(IceParameters),
     Produced(ProducerId),
     TransportStats(TransportId, Box<TransportStats>),

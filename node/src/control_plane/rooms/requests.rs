@@ -146,7 +146,8 @@ impl Room {
         let mut peers: Vec<_> =
             self.peers.keys().filter(|id| **id != asker.peer).filter_map(|id| self.local_info(id)).collect();
         peers.extend(self.elsewhere.peers().map(|(id, remote)| self.remote_info(id, remote)));
-        self.reply(asker.session, asker.id, Ok(PeerReply::Joined { peers }));
+        let (node, region) = (self.context.node().clone(), self.context.region.clone());
+        self.reply(asker.session, asker.id, Ok(PeerReply::Joined { peers, node, region }));
         self.offer_everything(&asker.peer);
         // What was brought here on the chance that this peer wants it is given back if it does not.
         self.reconcile_worker(asker.worker);
