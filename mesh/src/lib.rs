@@ -6,6 +6,9 @@
 //! Pure, always built; time and randomness are arguments:
 //! - `frame`: what a pipe carries.
 //! - `route`: the two ends of a route: sequence numbers and repair.
+//! - `shed`: what is left out when a path cannot carry all that is wanted.
+//! - `message`: the framing of a control stream.
+//! - [`wan`]: what a wide-area path does to packets; its relay over real sockets needs `io`.
 //!
 //! With the feature `io`:
 //! - `io`: the endpoint over quinn, links, route table.
@@ -16,12 +19,20 @@ pub mod ca;
 mod frame;
 #[cfg(feature = "io")]
 mod io;
+mod message;
 mod route;
+mod shed;
+pub mod wan;
 
-pub use frame::{Frame, FrameClass, FrameFlags, MAX_SPATIAL, MAX_TEMPORAL};
+pub use frame::{
+    DecodeError, Encoded, Frame, FrameClass, FrameEncoder, FrameFlags, Half, MAX_SPATIAL, MAX_TEMPORAL, Reassembler,
+    decode_datagram,
+};
 #[cfg(feature = "io")]
 pub use io::{
     BindError, FrameSink, Gossip, Inbox, LinkDownReason, LinkState, LinkStatus, Mesh, MeshConfig, MeshEvent,
     MeshLimits, MeshTls, PeerAddress,
 };
+pub use message::{MessageDecoder, MessageError, encode_message};
 pub use route::{Accept, REPAIR_WINDOW, RouteReceiver, RouteSender};
+pub use shed::{CapacityEstimator, PathSample, ShedEvent, Shedder, Verdict};

@@ -1,254 +1,328 @@
 //! The mesh endpoint of a node.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
-use sluice_proto::pipe::PipeMessage;
+use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use rustc_hash::FxHashMap;
+use sluice_proto::ids::{NodeId, RouteEpoch, RouteId};
+use sluice_proto::pipe::{Hello, PipeMessage};
+use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
 
+use super::accept::Acceptor;
+use super::close::CloseCode;
+use super::counters::EndpointCounters;
+use super::dial::{Dialler, GOSSIP_WAITING};
+use super::gossip;
+use super::link::Link;
+use super::metrics::MeshCollector;
+use super::pipe::PipeContext;
+use super::registry::Registry;
+use super::routes::RouteTable;
 use super::sink::FrameSink;
-use crate::Frame;
+use super::tls::Tls;
+use super::types::{BindError, Inbox, LinkState, LinkStatus, MeshConfig, PeerAddress};
+use crate::{Frame, ca};
 
-/// What a mesh endpoint is made with.
-#[derive(Debug, Clone)]
-pub struct MeshConfig {
-    /// This life of this node.
-    pub instance: NodeInstance,
-    /// Where to listen (UDP).
-    pub listen: SocketAddr,
-    /// Where other nodes can dial this one; it names this node in gossip. Port 0 stands for the port that was bound.
-    pub advertised: SocketAddr,
-    /// Who this node is and whom it trusts.
-    pub tls: MeshTls,
-    /// Bounds.
-    pub limits: MeshLimits,
-}
+/// Link events that may wait for the control plane: a burst of messages of a few peers. While it is full their control
+/// streams wait, which QUIC tells them.
+const EVENT_QUEUE: usize = 4096;
 
-/// The certificates of a node.
-#[derive(Debug, Clone)]
-pub struct MeshTls {
-    /// Name of the cluster; its certificates are good for `mesh.<cluster>`.
-    pub cluster: String,
-    /// The cluster's CA certificate.
-    pub ca_pem: String,
-    /// This node's certificate chain.
-    pub cert_pem: String,
-    /// Its private key (PKCS#8).
-    pub key_pem: String,
-}
+/// Addresses that are dialled for gossip at one time: the seeds, and the members of a region that were just met.
+const MAX_GOSSIP_DIALS: usize = 256;
 
-/// Bounds of a mesh endpoint.
-#[derive(Debug, Clone)]
-pub struct MeshLimits {
-    /// Routes that can be allocated at one time.
-    pub routes: u32,
-}
+/// What the kernel may hold of arrived datagrams while the endpoint's task does something else: 20 ms at 1 Gbit/s.
+const SOCKET_BUFFER: usize = 4 * 1024 * 1024;
 
-impl Default for MeshLimits {
-    fn default() -> Self {
-        Self { routes: 16_384 }
-    }
-}
+/// How long peers are given to hear that this node stops.
+const FAREWELL: Duration = Duration::from_secs(1);
 
-/// Whom to dial.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerAddress {
-    /// The node that must answer there.
-    pub node: NodeId,
-    /// Its advertised mesh address.
-    pub addr: SocketAddr,
-}
-
-/// What happens on links.
-#[derive(Debug)]
-pub enum MeshEvent {
-    /// A link carries messages and frames.
-    LinkUp {
-        /// Names the link in every call; the same for every connection with the same incarnation.
-        key: u32,
-        /// The other end.
-        instance: NodeInstance,
-        /// Messages said before may be lost: say every subscription again.
-        reconnected: bool,
-    },
-    /// A link carries nothing any more; it may come up again.
-    LinkDown {
-        /// The link.
-        key: u32,
-        /// The other end.
-        instance: NodeInstance,
-        /// Why.
-        reason: LinkDownReason,
-    },
-    /// The other end said something.
-    Message {
-        /// The link.
-        key: u32,
-        /// The other end.
-        instance: NodeInstance,
-        /// What it said.
-        message: PipeMessage,
-    },
-}
-
-/// Why a link went down.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LinkDownReason {
-    /// Nothing was heard for too long.
-    TimedOut,
-    /// The other end closed it, or asked for it to be reset.
-    ClosedByPeer(String),
-    /// This end closed it.
-    ClosedHere(String),
-    /// The node was started again: this incarnation is no more and the link's key is void.
-    NewIncarnation,
-}
-
-/// State of a link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkState {
-    /// Being dialled, or waiting to be dialled again.
-    Dialling,
-    /// Up.
-    Up,
-    /// Down, and nobody asked for it to be dialled.
-    Down,
-}
-
-/// A link as `/v1/cluster` shows it.
-#[derive(Debug, Clone)]
-pub struct LinkStatus {
-    /// The node at the other end; unknown while a bare address is dialled for gossip.
-    pub node: Option<NodeId>,
-    /// Its incarnation, once it said so.
-    pub incarnation: Option<u64>,
-    /// The link's key, once it was up.
-    pub key: Option<u32>,
-    /// Its mesh address.
-    pub addr: SocketAddr,
-    /// State.
-    pub state: LinkState,
-    /// Smoothed round-trip time.
-    pub rtt: Option<Duration>,
-    /// Congestion window in bytes.
-    pub congestion_window: u64,
-    /// Bits per second sent over the last second, frames only.
-    pub send_bitrate: u64,
-    /// Bits per second received over the last second, frames only.
-    pub recv_bitrate: u64,
-    /// QUIC packets sent.
-    pub packets_sent: u64,
-    /// QUIC packets lost on the way to the peer.
-    pub packets_lost: u64,
-    /// Frames dropped or shed here, by reason.
-    pub drops: Vec<(&'static str, u64)>,
-}
-
-/// A gossip message that arrived.
-#[derive(Debug)]
-pub struct Gossip {
-    /// Advertised address of the sender.
-    pub from: SocketAddr,
-    /// The message.
-    pub payload: Bytes,
-}
-
-/// What comes out of a mesh endpoint.
-#[derive(Debug)]
-pub struct Inbox {
-    /// Link events and pipe messages, reliable and in order of each link. While nobody reads, the peers' control streams wait.
-    pub events: mpsc::Receiver<MeshEvent>,
-    /// Gossip; what does not fit is dropped and counted.
-    pub gossip: mpsc::Receiver<Gossip>,
-}
-
-/// Why an endpoint could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    /// The socket.
-    #[error("cannot listen on {0}: {1}")]
-    Socket(SocketAddr, std::io::Error),
-    /// The certificates.
-    #[error("{0}")]
-    Tls(String),
-}
-
-/// The mesh endpoint of a node. Cheap to clone.
+/// The mesh endpoint of a node. Cheap to clone. It runs until [`shutdown`](Self::shutdown).
 #[derive(Clone)]
 pub struct Mesh {
-    _shared: Arc<()>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    local_addr: SocketAddr,
+    advertised: SocketAddr,
+    registry: Arc<Registry>,
+    routes: Arc<RouteTable>,
+    counters: Arc<EndpointCounters>,
+    /// Taken by `shutdown`, so that the socket is closed.
+    dialler: Mutex<Option<Dialler>>,
+    wanted: Mutex<FxHashMap<NodeId, Wanted>>,
+    gossip_dials: Mutex<FxHashMap<SocketAddr, mpsc::Sender<Bytes>>>,
+    stop: CancellationToken,
+}
+
+struct Wanted {
+    addr: SocketAddr,
+    given_up: CancellationToken,
 }
 
 impl Mesh {
     /// Listens. Must be called within a tokio runtime.
     ///
     /// # Errors
-    /// [`BindError`].
-    pub fn bind(_config: MeshConfig) -> Result<(Self, Inbox), BindError> {
-        todo!()
+    /// [`BindError`] when the address is taken or the certificates cannot be used.
+    pub fn bind(config: MeshConfig) -> Result<(Self, Inbox), BindError> {
+        let MeshConfig { instance, listen, mut advertised, tls, limits } = config;
+        let Tls { server, client } = Tls::new(&instance.node, &tls, &limits)?;
+        let refuse = |error| BindError::Socket(listen, error);
+        let socket = bind_socket(listen).map_err(refuse)?;
+        let local_addr = socket.local_addr().map_err(refuse)?;
+        if advertised.port() == 0 {
+            advertised.set_port(local_addr.port());
+        }
+        let endpoint =
+            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime)).map_err(refuse)?;
+
+        let (events, events_out) = mpsc::channel(EVENT_QUEUE);
+        let (gossip, gossip_out) = mpsc::channel(gossip::INBOX);
+        let stop = CancellationToken::new();
+        let routes = Arc::new(RouteTable::new(limits.routes));
+        let counters = Arc::new(EndpointCounters::default());
+        let context = PipeContext { events, gossip, routes: routes.clone(), stop: stop.clone() };
+        let registry = Arc::new(Registry::new(instance.clone(), limits.peers, context));
+        let hello = Arc::new(Hello {
+            node: instance.node.as_str().to_owned(),
+            incarnation: instance.incarnation,
+            advertised: advertised.to_string(),
+        });
+        let dialler = Dialler {
+            endpoint: endpoint.clone(),
+            client,
+            server_name: ca::server_name(&tls.cluster).into(),
+            hello: hello.clone(),
+            registry: registry.clone(),
+            counters: counters.clone(),
+        };
+        let acceptor = Acceptor {
+            endpoint,
+            hello,
+            registry: registry.clone(),
+            counters: counters.clone(),
+            handshakes: limits.handshakes,
+        };
+        tokio::spawn(acceptor.run());
+        info!(%instance, %local_addr, %advertised, "the mesh endpoint listens");
+        let shared = Shared {
+            local_addr,
+            advertised,
+            registry,
+            routes,
+            counters,
+            dialler: Mutex::new(Some(dialler)),
+            wanted: Mutex::default(),
+            gossip_dials: Mutex::default(),
+            stop,
+        };
+        Ok((Self { shared: Arc::new(shared) }, Inbox { events: events_out, gossip: gossip_out }))
     }
 
     /// The address that is listened on.
     pub fn local_addr(&self) -> SocketAddr {
-        todo!()
+        self.shared.local_addr
     }
 
     /// The address that other nodes know this one by.
     pub fn advertised(&self) -> SocketAddr {
-        todo!()
+        self.shared.advertised
     }
 
     /// Keeps a link to a node: dials until it is up and again when it went down, until [`disconnect`](Self::disconnect).
-    pub fn connect(&self, _peer: PeerAddress) {
-        todo!()
+    pub fn connect(&self, peer: PeerAddress) {
+        let Some(dialler) = self.dialler() else { return };
+        let given_up = self.shared.stop.child_token();
+        let wanted = Wanted { addr: peer.addr, given_up: given_up.clone() };
+        let mut all = lock(&self.shared.wanted);
+        if all.get(&peer.node).is_some_and(|before| before.addr == peer.addr) {
+            return;
+        }
+        if let Some(before) = all.insert(peer.node.clone(), wanted) {
+            before.given_up.cancel();
+        }
+        tokio::spawn(async move { given_up.run_until_cancelled(dialler.keep(peer)).await });
     }
 
     /// Gives up a link: closes it and dials no more. The other end may still dial this one.
-    pub fn disconnect(&self, _node: &NodeId) {
-        todo!()
+    pub fn disconnect(&self, node: &NodeId) {
+        if let Some(wanted) = lock(&self.shared.wanted).remove(node) {
+            wanted.given_up.cancel();
+        }
+        if let Some(link) = self.shared.registry.link(node) {
+            link.close(CloseCode::Disconnected);
+        }
     }
 
-    /// Every link there is or that is wanted.
+    /// Every link there is or that is wanted, by node.
     pub fn links(&self) -> Vec<LinkStatus> {
-        todo!()
+        let wanted: FxHashMap<NodeId, SocketAddr> =
+            lock(&self.shared.wanted).iter().map(|(node, wanted)| (node.clone(), wanted.addr)).collect();
+        let known = self.shared.registry.all();
+        let unmet = wanted.iter().filter(|(node, _)| known.iter().all(|link| link.instance.node != **node));
+        let mut links: Vec<LinkStatus> = unmet.map(|(node, addr)| unmet_status(node, *addr)).collect();
+        links.extend(known.iter().map(|link| status(link, wanted.contains_key(&link.instance.node))));
+        links.sort_by(|a, b| a.node.cmp(&b.node));
+        links
     }
 
     /// Allocates a route whose frames go to `sink`. `None` when the limit is reached.
-    pub fn allocate_route(&self, _sink: Arc<dyn FrameSink>) -> Option<(RouteId, RouteEpoch)> {
-        todo!()
+    pub fn allocate_route(&self, sink: Arc<dyn FrameSink>) -> Option<(RouteId, RouteEpoch)> {
+        let route = self.shared.routes.allocate(sink);
+        if route.is_none() {
+            warn!("no route is free");
+        }
+        route
     }
 
     /// Frees a route; frames still on their way are counted and dropped.
-    pub fn release_route(&self, _route: RouteId) {
-        todo!()
+    pub fn release_route(&self, route: RouteId) {
+        self.shared.routes.release(route);
     }
 
     /// Sends frames. Never blocks; what the link cannot take is dropped and counted. `frames` is empty afterwards.
-    pub fn send_frames(&self, _link: u32, _frames: &mut Vec<Frame>) {
-        todo!()
+    pub fn send_frames(&self, link: u32, frames: &mut Vec<Frame>) {
+        match self.shared.registry.by_key().get(&link) {
+            Some(link) => link.send_frames(frames),
+            None => {
+                self.shared.counters.unknown_link.add(frames.len() as u64);
+                frames.clear();
+            }
+        }
     }
 
     /// Sends a message, reliably and in order while the link is up. When more are waiting than the link's bound the connection is reset,
-    /// which shows as [`MeshEvent::LinkUp`] with `reconnected`. On a link that is down it is dropped.
-    pub fn send_message(&self, _link: u32, _message: PipeMessage) {
-        todo!()
+    /// which shows as [`MeshEvent::LinkUp`](super::MeshEvent::LinkUp) with `reconnected`. On a link that is down it is dropped.
+    pub fn send_message(&self, link: u32, message: PipeMessage) {
+        match self.shared.registry.by_key().get(&link) {
+            Some(link) => link.send_message(message),
+            None => self.shared.counters.unknown_link.add(1),
+        }
     }
 
-    /// Sends a gossip message to the node that advertises `to`; dials it if there is no link. Enqueues and returns.
-    pub fn send_gossip(&self, _to: SocketAddr, _payload: Bytes) {
-        todo!()
+    /// Sends a gossip message of at most 65,507 bytes to the node that advertises `to`; dials it if there is no link. Enqueues and returns.
+    pub fn send_gossip(&self, to: SocketAddr, payload: Bytes) {
+        let registry = &self.shared.registry;
+        if payload.len() > gossip::MAX_MESSAGE_LEN {
+            warn!(%to, len = payload.len(), "gossip is too long");
+            self.shared.counters.gossip_undeliverable.add(1);
+            return;
+        }
+        match registry.node_at(to) {
+            // An address of this node itself, perhaps found among the seeds.
+            Some(node) if node == registry.own().node => {}
+            Some(node) if registry.link(&node).is_some_and(|link| link.send_gossip(payload.clone())) => {}
+            _ if to == self.shared.advertised => {}
+            _ => self.dial_for_gossip(to, payload),
+        }
     }
 
-    /// Closes every link, telling the peers, and stops listening.
+    /// Closes every link, telling the peers, and stops listening. Nothing comes out of the [`Inbox`] any more.
     pub async fn shutdown(&self) {
-        todo!()
+        let Some(dialler) = lock(&self.shared.dialler).take() else { return };
+        CloseCode::Shutdown.close_endpoint(&dialler.endpoint);
+        self.shared.stop.cancel();
+        lock(&self.shared.wanted).clear();
+        lock(&self.shared.gossip_dials).clear();
+        self.shared.registry.shutdown().await;
+        if tokio::time::timeout(FAREWELL, dialler.endpoint.wait_idle()).await.is_err() {
+            info!("some peers did not hear that this node stops");
+        }
     }
 
     /// Registers the metrics of this endpoint.
-    pub fn register_metrics(&self, _registry: &mut prometheus_client::registry::Registry) {
-        todo!()
+    pub fn register_metrics(&self, registry: &mut prometheus_client::registry::Registry) {
+        let shared = &self.shared;
+        let collector = MeshCollector::new(shared.registry.clone(), shared.routes.clone(), shared.counters.clone());
+        registry.register_collector(Box::new(collector));
+    }
+
+    fn dial_for_gossip(&self, to: SocketAddr, payload: Bytes) {
+        let Some(dialler) = self.dialler() else { return };
+        let mut dials = lock(&self.shared.gossip_dials);
+        dials.retain(|_, waiting| !waiting.is_closed());
+        if let Some(waiting) = dials.get(&to) {
+            if waiting.try_send(payload).is_err() {
+                self.shared.counters.gossip_undeliverable.add(1);
+            }
+            return;
+        }
+        if dials.len() >= MAX_GOSSIP_DIALS {
+            self.shared.counters.gossip_undeliverable.add(1);
+            return;
+        }
+        let (waiting, messages) = mpsc::channel(GOSSIP_WAITING);
+        // Has room: it is new.
+        let _ = waiting.try_send(payload);
+        dials.insert(to, waiting);
+        let stop = self.shared.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(dialler.deliver(to, messages)).await });
+    }
+
+    fn dialler(&self) -> Option<Dialler> {
+        lock(&self.shared.dialler).clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn bind_socket(listen: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(listen), Type::DGRAM, Some(Protocol::UDP))?;
+    // The kernel may grant less; it is no reason not to start.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.bind(&listen.into())?;
+    Ok(socket.into())
+}
+
+fn unmet_status(node: &NodeId, addr: SocketAddr) -> LinkStatus {
+    LinkStatus {
+        node: node.clone(),
+        incarnation: None,
+        key: None,
+        addr,
+        state: LinkState::Dialling,
+        rtt: None,
+        congestion_window: 0,
+        max_datagram_size: None,
+        capacity: None,
+        send_bitrate: 0,
+        recv_bitrate: 0,
+        packets_sent: 0,
+        packets_lost: 0,
+        drops: Vec::new(),
+    }
+}
+
+fn status(link: &Link, wanted: bool) -> LinkStatus {
+    let base = LinkStatus {
+        incarnation: Some(link.instance.incarnation),
+        key: Some(link.key),
+        state: if wanted { LinkState::Dialling } else { LinkState::Down },
+        drops: link.counters.drops(),
+        ..unmet_status(&link.instance.node, link.advertised)
+    };
+    let Some(current) = link.live() else { return base };
+    let stats = current.connection.stats();
+    LinkStatus {
+        state: LinkState::Up,
+        rtt: Some(stats.path.rtt),
+        congestion_window: stats.path.cwnd,
+        max_datagram_size: current.connection.max_datagram_size(),
+        capacity: Some(link.counters.capacity.get()).filter(|&capacity| capacity > 0),
+        send_bitrate: link.counters.send_bitrate.get(),
+        recv_bitrate: link.counters.recv_bitrate.get(),
+        packets_sent: stats.path.sent_packets,
+        packets_lost: stats.path.lost_packets,
+        ..base
     }
 }

@@ -1,10 +1,34 @@
-//! The driver: quinn endpoint, link tasks, route table.
+//! The driver: endpoint, links, connections, route table.
+//!
+//! - `mesh`: the endpoint as its users see it; `types`: what they deal with.
+//! - `tls`, `hello`, `accept`, `dial`: how a connection comes to be; `registry`: which one is kept; `close`: why one ends.
+//! - `link`: one incarnation of a peer; `pipe`: one of its connections, whose jobs are `control`, `sender`, `receiver`, `gossip`.
+//! - `routes`, `sink`: where arriving frames go; `queue`: where leaving ones wait.
+//! - `counters`, `metrics`: what is counted, and how Prometheus sees it.
 
+mod accept;
+mod close;
+mod control;
+mod counters;
+mod dial;
+mod gossip;
+mod hello;
+mod link;
 mod mesh;
+mod metrics;
+mod pipe;
+mod queue;
+mod receiver;
+mod registry;
+mod routes;
+mod sender;
 mod sink;
+mod tls;
+mod types;
 
-pub use mesh::{
-    BindError, Gossip, Inbox, LinkDownReason, LinkState, LinkStatus, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls,
+pub use mesh::Mesh;
+pub use sink::FrameSink;
+pub use types::{
+    BindError, Gossip, Inbox, LinkDownReason, LinkState, LinkStatus, MeshConfig, MeshEvent, MeshLimits, MeshTls,
     PeerAddress,
 };
-pub use sink::FrameSink;

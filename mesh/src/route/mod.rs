@@ -1,5 +1,6 @@
 //! The two ends of a route: sequence numbers, repair, and the account of what was lost.
 
+mod arrivals;
 mod receiver;
 mod sender;
 

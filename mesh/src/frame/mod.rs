@@ -1,7 +1,22 @@
 //! What a pipe carries: frames, one RTP packet each, and what shedding needs to know of them.
 
+mod decode;
+mod encode;
+mod header;
+mod reassembly;
+
 use bytes::Bytes;
 use sluice_proto::ids::{RouteEpoch, RouteId};
+
+pub use decode::{DecodeError, Half, decode_datagram};
+pub use encode::{Encoded, FrameEncoder};
+pub use reassembly::Reassembler;
+
+/// Bytes of the length before each packet of a packed datagram.
+const LENGTH_LEN: usize = 2;
+
+/// Bytes of the cut in a datagram that carries half a packet.
+const CUT_LEN: usize = 2;
 
 /// Highest spatial layer that a frame header can name.
 pub const MAX_SPATIAL: u8 = 3;

@@ -1,0 +1,57 @@
+//! A pipe: one connection of a link while it lives. Each of its jobs is a task; all end with it.
+
+use std::sync::Arc;
+
+use quinn::ConnectionError;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::counters::DropReason;
+use super::link::{Established, Link};
+use super::routes::RouteTable;
+use super::sender::Sender;
+use super::types::{Gossip, MeshEvent};
+use super::{control, gossip, receiver};
+use crate::shed::Shedder;
+
+/// What pipes work with, besides their link.
+#[derive(Clone)]
+pub(super) struct PipeContext {
+    pub(super) events: mpsc::Sender<MeshEvent>,
+    pub(super) gossip: mpsc::Sender<Gossip>,
+    pub(super) routes: Arc<RouteTable>,
+    pub(super) stop: CancellationToken,
+}
+
+pub(super) struct Pipe {
+    pub(super) link: Arc<Link>,
+    pub(super) context: PipeContext,
+}
+
+impl Pipe {
+    /// Runs until the connection is closed, by whomever.
+    pub(super) async fn run(self, established: Established, shedder: &mut Shedder) -> ConnectionError {
+        let Established { connection, control, messages, gossip } = established;
+        let Self { link, context } = self;
+        // What waited for the connection before is too old to be of use.
+        let mut stale = Vec::new();
+        link.queue.take(&mut stale);
+        link.counters.drop(DropReason::LinkDown, stale.len() as u64);
+
+        let mut jobs = JoinSet::new();
+        let (send, reader) = control::split(control);
+        jobs.spawn(control::write(link.clone(), connection.clone(), send, messages));
+        jobs.spawn(reader.run(link.clone(), connection.clone(), context.events.clone()));
+        jobs.spawn(receiver::run(link.clone(), connection.clone(), context.routes));
+        jobs.spawn(gossip::write(link.clone(), connection.clone(), gossip));
+        jobs.spawn(gossip::read(link.clone(), connection.clone(), context.gossip));
+        let sender = Sender::new(&link, &connection, shedder, &context.events);
+        let ended = tokio::select! {
+            ended = connection.closed() => ended,
+            never = sender.run() => match never {},
+        };
+        jobs.shutdown().await;
+        ended
+    }
+}

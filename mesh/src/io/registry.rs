@@ -1,0 +1,206 @@
+//! Which peers there are, and which of several connections with one is kept.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use quinn::Connection;
+use rustc_hash::FxHashMap;
+use sluice_proto::ids::{NodeId, NodeInstance};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tracing::{debug, info};
+
+use super::close::CloseCode;
+use super::hello::{Control, Peer};
+use super::link::{Established, Link, LinkTask};
+use super::pipe::PipeContext;
+
+/// Connections of one incarnation that may wait for its link's task: it takes them at once unless the control plane is stuck.
+const WAITING_CONNECTIONS: usize = 4;
+
+/// Addresses that are known to lead to a node: its advertised one and those it was dialled at.
+const MAX_ADDRESSES: usize = 4096;
+
+pub(super) type Links = FxHashMap<u32, Arc<Link>>;
+
+/// All links of an endpoint.
+pub(super) struct Registry {
+    own: NodeInstance,
+    max_peers: usize,
+    context: PipeContext,
+    state: Mutex<State>,
+    /// By key, for the hot path.
+    links: ArcSwap<Links>,
+    /// Ticks when a link's connection may have come or gone.
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct State {
+    peers: FxHashMap<NodeId, Entry>,
+    by_addr: FxHashMap<SocketAddr, NodeId>,
+    next_key: u32,
+}
+
+struct Entry {
+    link: Arc<Link>,
+    connections: mpsc::Sender<Established>,
+    task: JoinHandle<()>,
+}
+
+impl Registry {
+    pub(super) fn new(own: NodeInstance, max_peers: usize, context: PipeContext) -> Self {
+        Self {
+            own,
+            max_peers,
+            context,
+            state: Mutex::default(),
+            links: ArcSwap::default(),
+            changed: watch::Sender::new(()),
+        }
+    }
+
+    /// Takes a connection into use, or says why not.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        peer: Peer,
+        connection: Connection,
+        dialled_here: bool,
+        control: Control,
+    ) -> Result<Arc<Link>, CloseCode> {
+        let mut state = self.state();
+        self.check(&state, &peer, dialled_here)?;
+        let known = state.peers.get(&peer.instance.node).map(|entry| entry.link.instance.incarnation);
+        if known != Some(peer.instance.incarnation) {
+            self.add_link(&mut state, &peer);
+        }
+        let entry = state.peers.get(&peer.instance.node).ok_or(CloseCode::Limit)?;
+        let waiting = entry.connections.try_reserve().map_err(|_| CloseCode::Overflow)?;
+        waiting.send(entry.link.install(connection.clone(), dialled_here, control));
+        let link = entry.link.clone();
+        drop(state);
+        self.changed.send_replace(());
+        self.watch_end(connection);
+        Ok(link)
+    }
+
+    /// Why a connection that a peer dialled would not be taken now.
+    pub(super) fn refuses(&self, peer: &Peer) -> Option<CloseCode> {
+        self.check(&self.state(), peer, false).err()
+    }
+
+    /// The link to a node, in its newest incarnation.
+    pub(super) fn link(&self, node: &NodeId) -> Option<Arc<Link>> {
+        self.state().peers.get(node).map(|entry| entry.link.clone())
+    }
+
+    /// Every link, in its newest incarnation.
+    pub(super) fn all(&self) -> Vec<Arc<Link>> {
+        self.state().peers.values().map(|entry| entry.link.clone()).collect()
+    }
+
+    /// By key, without a lock.
+    pub(super) fn by_key(&self) -> arc_swap::Guard<Arc<Links>> {
+        self.links.load()
+    }
+
+    /// The node at an address, if one was met there.
+    pub(super) fn node_at(&self, addr: SocketAddr) -> Option<NodeId> {
+        self.state().by_addr.get(&addr).cloned()
+    }
+
+    /// A dial to `addr` met `node`.
+    pub(super) fn note_address(&self, addr: SocketAddr, node: &NodeId) {
+        let mut state = self.state();
+        if state.by_addr.len() < MAX_ADDRESSES || state.by_addr.contains_key(&addr) {
+            state.by_addr.insert(addr, node.clone());
+        }
+    }
+
+    pub(super) fn own(&self) -> &NodeInstance {
+        &self.own
+    }
+
+    pub(super) fn changed(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
+    }
+
+    /// Ends every link's task.
+    pub(super) async fn shutdown(&self) {
+        let entries: Vec<Entry> = self.state().peers.drain().map(|(_, entry)| entry).collect();
+        for entry in entries {
+            entry.link.close(CloseCode::Shutdown);
+            // A task that panicked has ended too.
+            let _ = entry.task.await;
+        }
+    }
+
+    fn check(&self, state: &State, peer: &Peer, dialled_here: bool) -> Result<(), CloseCode> {
+        let node = &peer.instance.node;
+        if *node == self.own.node {
+            return Err(CloseCode::Identity);
+        }
+        let Some(entry) = state.peers.get(node) else {
+            return if state.peers.len() < self.max_peers { Ok(()) } else { Err(CloseCode::Limit) };
+        };
+        let known = entry.link.instance.incarnation;
+        if peer.instance.incarnation < known {
+            return Err(CloseCode::StaleIncarnation);
+        }
+        if peer.instance.incarnation > known {
+            return Ok(());
+        }
+        match entry.link.live() {
+            Some(current) if !self.prefers(node, dialled_here, current.dialled_here) => {
+                debug!(peer = %peer.instance, dialled_here, "a second connection is not needed");
+                Err(CloseCode::Duplicate)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Of two connections with a node, both of its present incarnation, the one that the lower node id dialled is kept; both ends come to
+    /// the same answer. Of two that the same end dialled the newer one: it dials again only if it lost the other.
+    fn prefers(&self, node: &NodeId, new_dialled_here: bool, old_dialled_here: bool) -> bool {
+        new_dialled_here == old_dialled_here || new_dialled_here == (self.own.node < *node)
+    }
+
+    fn add_link(&self, state: &mut State, peer: &Peer) {
+        let key = state.next_key;
+        state.next_key = state.next_key.wrapping_add(1);
+        let link = Arc::new(Link::new(key, peer.instance.clone(), peer.advertised, &self.context.stop));
+        let former = state.peers.remove(&peer.instance.node);
+        if let Some(former) = &former {
+            info!(peer = %peer.instance, "a new incarnation voids the one before");
+            former.link.void();
+        }
+        self.links.rcu(|links| {
+            let mut links = Links::clone(links);
+            links.retain(|_, other| other.instance.node != peer.instance.node);
+            links.insert(key, link.clone());
+            links
+        });
+        let (connections, incoming) = mpsc::channel(WAITING_CONNECTIONS);
+        let predecessor = former.map(|former| former.task);
+        let task = LinkTask { link: link.clone(), connections: incoming, context: self.context.clone(), predecessor };
+        let task = tokio::spawn(task.run());
+        state.by_addr.insert(peer.advertised, peer.instance.node.clone());
+        state.peers.insert(peer.instance.node.clone(), Entry { link, connections, task });
+    }
+
+    /// Diallers wait for connections to end.
+    fn watch_end(self: &Arc<Self>, connection: Connection) {
+        let registry = Arc::downgrade(self);
+        tokio::spawn(async move {
+            connection.closed().await;
+            if let Some(registry) = registry.upgrade() {
+                registry.changed.send_replace(());
+            }
+        });
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,194 @@
+//! What the users of a mesh endpoint deal with.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sluice_proto::ids::{NodeId, NodeInstance};
+use sluice_proto::pipe::PipeMessage;
+use tokio::sync::mpsc;
+
+/// What a mesh endpoint is made with.
+#[derive(Debug, Clone)]
+pub struct MeshConfig {
+    /// This life of this node.
+    pub instance: NodeInstance,
+    /// Where to listen (UDP).
+    pub listen: SocketAddr,
+    /// Where other nodes can dial this one; it names this node in gossip. Port 0 stands for the port that was bound.
+    pub advertised: SocketAddr,
+    /// Who this node is and whom it trusts.
+    pub tls: MeshTls,
+    /// Bounds.
+    pub limits: MeshLimits,
+}
+
+/// The certificates of a node.
+#[derive(Clone)]
+pub struct MeshTls {
+    /// Name of the cluster; its certificates are good for `mesh.<cluster>`.
+    pub cluster: String,
+    /// The cluster's CA certificate.
+    pub ca_pem: String,
+    /// This node's certificate chain.
+    pub cert_pem: String,
+    /// Its private key (PKCS#8).
+    pub key_pem: String,
+}
+
+impl std::fmt::Debug for MeshTls {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MeshTls").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+/// Bounds of a mesh endpoint.
+#[derive(Debug, Clone)]
+pub struct MeshLimits {
+    /// Routes that can be allocated at one time. Each costs 16 bytes even while it is not used.
+    pub routes: u32,
+    /// Nodes that are known at one time, linked or not: a mesh has hundreds of nodes, the CA bounds them already.
+    pub peers: usize,
+    /// Incoming handshakes under way at one time. More are turned away, and from a quarter of it on a peer must first prove its
+    /// address. One takes a round trip and some 10 KB.
+    pub handshakes: usize,
+    /// Nothing heard for this long ends a connection.
+    pub idle_timeout: Duration,
+}
+
+impl Default for MeshLimits {
+    fn default() -> Self {
+        Self { routes: 16_384, peers: 1024, handshakes: 256, idle_timeout: Duration::from_secs(3) }
+    }
+}
+
+/// Whom to dial.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PeerAddress {
+    /// The node that must answer there.
+    pub node: NodeId,
+    /// Its advertised mesh address.
+    pub addr: SocketAddr,
+}
+
+/// What happens on links.
+#[derive(Debug)]
+pub enum MeshEvent {
+    /// A link carries messages and frames.
+    LinkUp {
+        /// Names the link in every call; the same for every connection with the same incarnation.
+        key: u32,
+        /// The other end.
+        instance: NodeInstance,
+        /// Messages said before may be lost: say every subscription again.
+        reconnected: bool,
+    },
+    /// A link carries nothing any more; it may come up again, unless the reason is [`LinkDownReason::NewIncarnation`].
+    LinkDown {
+        /// The link.
+        key: u32,
+        /// The other end.
+        instance: NodeInstance,
+        /// Why.
+        reason: LinkDownReason,
+    },
+    /// The other end said something. Also a `KeyFrameRequest` of this end's own: a pipe that can carry a route again must begin with a key
+    /// frame.
+    Message {
+        /// The link.
+        key: u32,
+        /// The other end.
+        instance: NodeInstance,
+        /// What it said.
+        message: PipeMessage,
+    },
+}
+
+/// Why a link went down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkDownReason {
+    /// Nothing was heard for too long.
+    TimedOut,
+    /// The other end closed it; with its words.
+    ClosedByPeer(String),
+    /// This end closed it.
+    ClosedHere,
+    /// The connection failed otherwise.
+    Failed(String),
+    /// The node was started again: this incarnation is no more and the link's key is void. Said even if the link was down.
+    NewIncarnation,
+}
+
+/// State of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// Being dialled, or waiting to be dialled again.
+    Dialling,
+    /// Up.
+    Up,
+    /// Down, and nobody asked for it to be dialled.
+    Down,
+}
+
+/// A link as `/v1/cluster` shows it.
+#[derive(Debug, Clone)]
+pub struct LinkStatus {
+    /// The node at the other end.
+    pub node: NodeId,
+    /// Its incarnation, once it said so.
+    pub incarnation: Option<u64>,
+    /// The link's key, once it was up.
+    pub key: Option<u32>,
+    /// Its mesh address.
+    pub addr: SocketAddr,
+    /// State.
+    pub state: LinkState,
+    /// Smoothed round-trip time.
+    pub rtt: Option<Duration>,
+    /// Congestion window in bytes.
+    pub congestion_window: u64,
+    /// Largest datagram in bytes that the path carries in one piece.
+    pub max_datagram_size: Option<usize>,
+    /// Bits per second that the path carries, once it showed a limit.
+    pub capacity: Option<u64>,
+    /// Bits per second sent over the last second, frames only.
+    pub send_bitrate: u64,
+    /// Bits per second received over the last second, frames only.
+    pub recv_bitrate: u64,
+    /// QUIC packets sent on this connection.
+    pub packets_sent: u64,
+    /// QUIC packets of this connection lost on the way to the peer.
+    pub packets_lost: u64,
+    /// What was dropped or shed here, by reason.
+    pub drops: Vec<(&'static str, u64)>,
+}
+
+/// A gossip message that arrived.
+#[derive(Debug)]
+pub struct Gossip {
+    /// Advertised address of the sender.
+    pub from: SocketAddr,
+    /// The message.
+    pub payload: Bytes,
+}
+
+/// What comes out of a mesh endpoint.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Link events and pipe messages, reliable and in order of each link. While nobody reads, the peers' control streams wait.
+    pub events: mpsc::Receiver<MeshEvent>,
+    /// Gossip; what does not fit is dropped and counted.
+    pub gossip: mpsc::Receiver<Gossip>,
+}
+
+/// Why an endpoint could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The socket.
+    #[error("cannot listen on {0}: {1}")]
+    Socket(SocketAddr, #[source] std::io::Error),
+    /// The certificates.
+    #[error("{0}")]
+    Tls(String),
+}

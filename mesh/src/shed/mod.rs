@@ -1,0 +1,11 @@
+//! Shedding: what a pipe leaves out when its path cannot carry all that is wanted.
+//!
+//! [`CapacityEstimator`] says how much the path carries, [`Shedder`] which layers of which route that is.
+
+mod capacity;
+mod ladder;
+mod rates;
+mod shedder;
+
+pub use capacity::{CapacityEstimator, PathSample};
+pub use shedder::{ShedEvent, Shedder, Verdict};
