@@ -12,6 +12,8 @@ mod check;
 mod load;
 mod sample;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod value;
 
 use std::net::SocketAddr;
