@@ -1,0 +1,100 @@
+//! The admin port: health, metrics, cluster, rooms.
+
+use std::collections::HashSet;
+
+use crate::support::{Dev, eventually, get};
+
+#[test]
+fn the_cluster_shows_members_and_pipes() {
+    let dev = Dev::start(3);
+    let cluster = eventually("all members and pipes are there", || {
+        let cluster = get(dev.admin(0), "/v1/cluster").json();
+        let members = cluster["members"].as_array()?.iter().filter(|member| member["state"] == "live").count();
+        let up = cluster["pipes"].as_array()?.iter().filter(|pipe| pipe["state"] == "up" && pipe["node"].is_string());
+        (members == 3 && up.count() == 2).then_some(cluster)
+    });
+    assert_eq!(cluster["node"], "eu-1");
+    let regions: Vec<_> = cluster["members"].as_array().unwrap().iter().map(|member| &member["region"]).collect();
+    assert_eq!(regions, ["ap", "eu", "us"]);
+    for member in cluster["members"].as_array().unwrap() {
+        for fact in ["incarnation", "priority", "usersUrl", "meshAddr", "grpcAddr", "draining", "version"] {
+            assert!(!member[fact].is_null(), "{fact} in {member}");
+        }
+        for load in ["cpu", "memory", "disk", "networkBps", "workers", "rooms", "users", "streams"] {
+            assert!(member["load"][load].is_number(), "{load} in {member}");
+        }
+    }
+    for pipe in cluster["pipes"].as_array().unwrap() {
+        for number in ["rttMs", "sendBitrate", "recvBitrate", "packetsSent", "packetsLost", "congestionWindow"] {
+            assert!(pipe[number].is_number(), "{number} in {pipe}");
+        }
+    }
+    let url = format!("http://127.0.0.1:{}", dev.users(1));
+    assert!(
+        cluster["members"].as_array().unwrap().iter().any(|member| member["usersUrl"] == url.as_str()),
+        "{cluster}"
+    );
+    eventually("load is published", || {
+        let cluster = get(dev.admin(2), "/v1/cluster").json();
+        let members = cluster["members"].as_array()?;
+        members
+            .iter()
+            .all(|member| member["load"]["workers"] == 1 && member["load"]["memory"].as_f64() > Some(0.0))
+            .then_some(())
+    });
+}
+
+#[test]
+fn rooms_are_listed() {
+    let dev = Dev::start(1);
+    let rooms = get(dev.admin(0), "/v1/rooms").json();
+    assert_eq!(rooms["node"], "eu-1");
+    assert_eq!(rooms["region"], "eu");
+    assert_eq!(rooms["rooms"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn metrics_have_help_type_and_unit() {
+    let dev = Dev::start(2);
+    let answer = get(dev.admin(0), "/metrics");
+    assert_eq!(answer.status, 200);
+    assert!(answer.header("content-type").unwrap().starts_with("application/openmetrics-text"));
+    let metrics = answer.text();
+    assert!(metrics.ends_with("# EOF\n"), "{metrics}");
+    let described = |kind: &str| -> HashSet<String> {
+        let lines = metrics.lines().filter_map(|line| line.strip_prefix(kind)?.split(' ').next());
+        lines.map(str::to_owned).collect()
+    };
+    let (help, types) = (described("# HELP "), described("# TYPE "));
+    assert_eq!(help, types);
+    for name in [
+        "sluice_node",
+        "sluice_process_cpu_seconds",
+        "sluice_process_resident_bytes",
+        "sluice_worker_transports",
+        "sluice_worker_received_bytes",
+        "sluice_worker_dropped_packets",
+        "sluice_rooms",
+        "sluice_members",
+        "sluice_users_connections",
+    ] {
+        assert!(help.contains(name), "{name} is missing in {metrics}");
+    }
+    assert!(metrics.contains("# UNIT sluice_process_resident_bytes bytes"), "{metrics}");
+    let resident = metrics.lines().find_map(|line| line.strip_prefix("sluice_process_resident_bytes ")).unwrap();
+    assert!(resident.parse::<u64>().unwrap() > 1_000_000, "{resident}");
+    for line in metrics.lines().filter(|line| !line.starts_with('#')) {
+        let name = line.split(['{', ' ']).next().unwrap();
+        let bases = ["", "_total", "_info", "_bucket", "_sum", "_count", "_created"];
+        assert!(bases.iter().any(|suffix| name.strip_suffix(suffix).is_some_and(|base| help.contains(base))), "{line}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let dev = Dev::start(1);
+    assert_eq!(get(dev.admin(0), "/v2/cluster").status, 404);
+    assert_eq!(get(dev.admin(0), "/healthz").status, 200);
+    assert_eq!(get(dev.users(0), "/v1/rooms").status, 404, "strangers must not learn of rooms");
+    assert_eq!(get(dev.users(0), "/metrics").status, 404);
+}

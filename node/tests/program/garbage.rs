@@ -1,0 +1,113 @@
+//! Any bytes on any port: an answer that says no, or a closed connection; never the end of the node.
+
+use std::io::{Read, Write};
+use std::net::{TcpStream, UdpSocket};
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::support::{Answer, Dev, Process, eventually, exchange, free_base_port, get, is_ready, local, within};
+
+const SEED: u64 = 7;
+
+fn junk(rng: &mut ChaCha8Rng, max: usize) -> Vec<u8> {
+    let len = rng.random_range(1..max);
+    (0..len).map(|_| rng.random()).collect()
+}
+
+#[test]
+fn junk_on_every_port_changes_nothing() {
+    let mut dev = Dev::start(1);
+    println!("seed {SEED}");
+    let mut rng = ChaCha8Rng::seed_from_u64(SEED);
+    let udp = UdpSocket::bind(local(0)).unwrap();
+    for _ in 0..100 {
+        for port in [dev.users(0), dev.admin(0), dev.grpc(0)] {
+            let mut stream = TcpStream::connect(local(port)).unwrap();
+            // It may be closed in the middle.
+            let _ = stream.write_all(&junk(&mut rng, 4_000));
+        }
+        for port in [dev.users(0) + 1, dev.mesh(0)] {
+            udp.send_to(&junk(&mut rng, 1_400), local(port)).unwrap();
+        }
+    }
+    for request in [
+        &b"GET / HTTP/9.9\r\n\r\n"[..],
+        b"GET\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ] {
+        for port in [dev.users(0), dev.admin(0)] {
+            let answer = exchange_to_end(port, request);
+            if let Some(answer) = Answer::parse(&answer) {
+                assert!(
+                    (400..500).contains(&answer.status) || answer.status == 505 || answer.status == 200,
+                    "{answer:?}"
+                );
+            }
+        }
+    }
+    assert!(is_ready(dev.users(0)));
+    let metrics = get(dev.admin(0), "/metrics").text();
+    let failed = metrics.lines().find_map(|line| line.strip_prefix("sluice_users_connections_failed_total ")).unwrap();
+    assert!(failed.parse::<u64>().unwrap() > 0, "{failed}");
+    dev.process.signal("INT");
+    assert_eq!(dev.process.wait().code(), Some(0));
+    assert!(!dev.process.log().contains("panicked"), "{}", dev.process.log());
+}
+
+fn exchange_to_end(port: u16, request: &[u8]) -> Vec<u8> {
+    let mut stream = TcpStream::connect(local(port)).unwrap();
+    let _ = stream.write_all(request);
+    // Nothing more will come, so a server that waits for the rest ends, too.
+    let _ = stream.shutdown(std::net::Shutdown::Write);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+fn node(base_port: u16, more: &[&str]) -> Process {
+    let listens = [("users", 0), ("admin", 1), ("media", 2), ("mesh", 3), ("grpc", 4)];
+    let listens = listens.map(|(section, offset)| format!("--{section}-listen={}", local(base_port + offset)));
+    let mut args = vec!["node", "--workers", "1"];
+    args.extend(listens.iter().map(String::as_str));
+    args.extend(more);
+    let node = Process::spawn(&args);
+    eventually("the node is ready", || is_ready(base_port).then_some(()));
+    node
+}
+
+#[test]
+fn who_says_nothing_is_dropped() {
+    let port = free_base_port(1);
+    let _node = node(port, &["--users-header-timeout-ms", "200"]);
+    for half_a_request in [&b""[..], b"GET / HTTP/1.1\r\nX-Slow: "] {
+        within(Duration::from_secs(5), "it is dropped", || exchange(port, half_a_request).ok());
+    }
+    // And after a first request, too.
+    let answer = exchange(port, b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(Answer::parse(&answer).unwrap().status, 200);
+    assert!(is_ready(port));
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_a_place() {
+    let port = free_base_port(1);
+    let _node = node(port, &["--users-max-connections", "2"]);
+    let held: Vec<_> = (0..2).map(|_| TcpStream::connect(local(port)).unwrap()).collect();
+    eventually("both are counted", || {
+        let metrics = get(port + 1, "/metrics").text();
+        metrics.contains("\nsluice_users_connections 2\n").then_some(())
+    });
+    let mut waiting = TcpStream::connect(local(port)).unwrap();
+    waiting.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
+    waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut answer = [0; 64];
+    assert!(waiting.read(&mut answer).is_err(), "there is no place for it");
+    drop(held);
+    waiting.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    assert!(waiting.read(&mut answer).unwrap() > 0, "now there is");
+}

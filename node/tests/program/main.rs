@@ -1,0 +1,10 @@
+//! The `sluice` program from outside: its command line, a development mesh, its ports, and nodes as processes that join,
+//! die and come back.
+
+mod admin;
+mod cli;
+mod dev;
+mod garbage;
+mod processes;
+mod support;
+mod users;

@@ -1,0 +1,234 @@
+//! `sluice node` processes: they find each other by a seed address, and those that are killed are missed soon and welcome
+//! back.
+
+use std::net::TcpStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Message, WebSocket};
+
+use crate::support::{Process, eventually, free_base_port, get, is_ready, local, run, within};
+
+/// A cluster's certificates, and processes made with them.
+struct Cluster {
+    dir: tempfile::TempDir,
+    base_port: u16,
+}
+
+impl Cluster {
+    fn new(nodes: u16) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Self { base_port: free_base_port(nodes), dir };
+        assert!(run(&["ca", "init", "--dir", cluster.path()]).status.success());
+        for index in 0..nodes {
+            assert!(run(&["ca", "issue", "--dir", cluster.path(), "--node", &id(index)]).status.success());
+        }
+        cluster
+    }
+
+    fn path(&self) -> &str {
+        self.dir.path().to_str().unwrap()
+    }
+
+    fn users(&self, index: u16) -> u16 {
+        self.base_port + 100 * index
+    }
+
+    fn admin(&self, index: u16) -> u16 {
+        self.users(index) - 3
+    }
+
+    /// Writes a node's file and starts it; node 0 is everybody's seed.
+    fn start(&self, index: u16) -> Process {
+        let users = self.users(index);
+        let (dir, id) = (self.path(), id(index));
+        let listens =
+            [("users", users), ("admin", users - 3), ("media", users + 1), ("mesh", users + 2), ("grpc", users + 3)];
+        let mut toml = format!("id = \"{id}\"\nregion = \"{id}\"\nworkers = 1\ndata_dir = \"{dir}/{id}\"\n");
+        for (section, port) in listens {
+            toml.push_str(&format!("{section}.listen = \"{}\"\n", local(port)));
+        }
+        toml.push_str(&format!(
+            "mesh.ca = \"{dir}/ca.pem\"\nmesh.cert = \"{dir}/{id}.pem\"\nmesh.key = \"{dir}/{id}.key\"\n"
+        ));
+        toml.push_str(&format!("cluster.seeds = [\"{}\"]\n", local(self.users(0) + 2)));
+        let file = Path::new(dir).join(format!("{id}.toml"));
+        std::fs::write(&file, toml).unwrap();
+        let node = Process::spawn(&["node", "--config", file.to_str().unwrap()]);
+        eventually("the node is ready", || is_ready(users).then_some(()));
+        node
+    }
+
+    fn members(&self, index: u16) -> Vec<Value> {
+        get(self.admin(index), "/v1/cluster").json()["members"].as_array().unwrap().clone()
+    }
+
+    fn sees_alive(&self, index: u16, count: usize) {
+        eventually("everybody is a member", || {
+            (self.members(index).iter().filter(|member| member["state"] == "live").count() == count).then_some(())
+        });
+    }
+
+    fn incarnation(&self, seen_from: u16, of: u16) -> Option<u64> {
+        let members = self.members(seen_from);
+        let member = members.iter().find(|member| member["node"] == id(of).as_str() && member["state"] == "live")?;
+        member["incarnation"].as_u64()
+    }
+}
+
+fn id(index: u16) -> String {
+    format!("node-{index}")
+}
+
+/// A client that joins and sends no media.
+struct Peer {
+    socket: WebSocket<TcpStream>,
+    seen: Vec<Value>,
+}
+
+impl Peer {
+    fn join(users_port: u16, room: &str, id: &str) -> Self {
+        let mut request =
+            format!("ws://localhost:{users_port}/?roomId={room}&peerId={id}").into_client_request().unwrap();
+        request.headers_mut().insert("Sec-WebSocket-Protocol", "protoo".parse().unwrap());
+        let stream = TcpStream::connect(local(users_port)).unwrap();
+        let (socket, _) = tokio_tungstenite::tungstenite::client(request, stream).unwrap();
+        // What is asked for later is asked again and again.
+        socket.get_ref().set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let mut peer = Self { socket, seen: Vec::new() };
+        let device = json!({"flag": "chrome", "name": "Chrome", "version": "1"});
+        let data = json!({"displayName": id, "device": device});
+        let join = json!({"request": true, "id": 1, "method": "join", "data": data});
+        peer.socket.send(Message::text(join.to_string())).unwrap();
+        let answer = peer.eventually_sees(|message| message["response"] == true && message["id"] == 1);
+        assert_eq!(answer["ok"], true, "{answer}");
+        // Those that are there already are told in the answer.
+        for other in answer["data"]["peers"].as_array().unwrap() {
+            peer.seen.push(json!({"method": "newPeer", "data": other}));
+        }
+        peer
+    }
+
+    fn sees(&mut self, wanted: impl Fn(&Value) -> bool) -> Option<Value> {
+        while let Ok(message) = self.socket.read() {
+            if let Message::Text(text) = message {
+                self.seen.push(serde_json::from_str(&text).unwrap());
+            }
+        }
+        let index = self.seen.iter().position(wanted)?;
+        Some(self.seen.remove(index))
+    }
+
+    #[track_caller]
+    fn eventually_sees(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        eventually("a message", || self.sees(&wanted))
+    }
+
+    #[track_caller]
+    fn meets(&mut self, other: &str) {
+        self.eventually_sees(|message| message["method"] == "newPeer" && message["data"]["id"] == other);
+    }
+}
+
+#[test]
+fn nodes_find_each_other_by_a_seed() {
+    let cluster = Cluster::new(3);
+    // The seed comes last: nobody waits for it.
+    let _nodes = [2, 1, 0].map(|index| cluster.start(index));
+    for index in 0..3 {
+        cluster.sees_alive(index, 3);
+    }
+    let mut a = Peer::join(cluster.users(0), "r", "a");
+    let mut b = Peer::join(cluster.users(2), "r", "b");
+    a.meets("b");
+    b.meets("a");
+    eventually("both are in the room's list", || {
+        let rooms = get(cluster.admin(0), "/v1/rooms").json();
+        let peers = rooms["rooms"][0]["peers"].as_array()?.clone();
+        let of = |id: &str| peers.iter().find(|peer| peer["id"] == id).map(|peer| peer["node"].clone());
+        (of("a") == Some(json!("node-0")) && of("b") == Some(json!("node-2"))).then_some(())
+    });
+}
+
+#[test]
+fn peers_of_a_killed_node_are_gone_within_5_seconds() {
+    let cluster = Cluster::new(3);
+    let [_first, _second, third] = [0, 1, 2].map(|index| cluster.start(index));
+    for index in 0..3 {
+        cluster.sees_alive(index, 3);
+    }
+    let mut a = Peer::join(cluster.users(0), "r", "a");
+    let mut b = Peer::join(cluster.users(1), "r", "b");
+    let _c = Peer::join(cluster.users(2), "r", "c");
+    for peer in [&mut a, &mut b] {
+        peer.meets("c");
+    }
+    third.kill();
+    for peer in [&mut a, &mut b] {
+        within(Duration::from_secs(5), "c is told to be gone", || {
+            peer.sees(|message| message["method"] == "peerClosed" && message["data"]["peerId"] == "c")
+        });
+    }
+    // The others go on undisturbed.
+    let _d = Peer::join(cluster.users(1), "r", "d");
+    a.meets("d");
+    assert!(a.sees(|message| message["method"] == "peerClosed").is_none());
+    let _third = cluster.start(2);
+    cluster.sees_alive(0, 3);
+    let mut e = Peer::join(cluster.users(2), "r", "e");
+    e.meets("a");
+    a.meets("e");
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the second that it names")]
+fn a_node_killed_and_back_within_a_second_leaves_nothing_of_its_former_self() {
+    let cluster = Cluster::new(2);
+    let [_first, second] = [0, 1].map(|index| cluster.start(index));
+    cluster.sees_alive(0, 2);
+    let mut a = Peer::join(cluster.users(0), "r", "a");
+    let _b = Peer::join(cluster.users(1), "r", "b");
+    a.meets("b");
+    let before = cluster.incarnation(0, 1).unwrap();
+
+    let killed = Instant::now();
+    second.kill();
+    let _second = cluster.start(1);
+    println!("killed and back in {} ms", killed.elapsed().as_millis());
+    let after = eventually("it is a member again", || cluster.incarnation(0, 1).filter(|now| *now != before));
+    assert!(after > before);
+    within(Duration::from_secs(5), "b is told to be gone", || {
+        a.sees(|message| message["method"] == "peerClosed" && message["data"]["peerId"] == "b")
+    });
+    let mut c = Peer::join(cluster.users(1), "r", "c");
+    c.meets("a");
+    a.meets("c");
+    let rooms = get(cluster.admin(0), "/v1/rooms").json();
+    let ids: Vec<_> = rooms["rooms"][0]["peers"].as_array().unwrap().iter().map(|peer| peer["id"].clone()).collect();
+    assert!(!ids.contains(&json!("b")), "{rooms}");
+    let other = get(cluster.admin(1), "/v1/rooms").json();
+    assert!(!other.to_string().contains("\"b\""), "{other}");
+}
+
+#[test]
+fn a_foreign_certificate_is_no_way_in() {
+    let (cluster, foreign) = (Cluster::new(2), Cluster::new(1));
+    let _node = cluster.start(0);
+    // The second node has a certificate of another cluster's CA.
+    for file in ["ca.pem", "node-0.pem", "node-0.key"] {
+        let to = file.replace("node-0", "node-1");
+        std::fs::copy(foreign.dir.path().join(file), cluster.dir.path().join(to)).unwrap();
+    }
+    assert!(run(&["ca", "issue", "--dir", foreign.path(), "--node", "node-1"]).status.success());
+    for file in ["node-1.pem", "node-1.key"] {
+        std::fs::copy(foreign.dir.path().join(file), cluster.dir.path().join(file)).unwrap();
+    }
+    let stranger = cluster.start(1);
+    eventually("it is refused, and says so", || {
+        let log = stranger.log();
+        (log.contains("WARN") && log.contains("certificate")).then_some(())
+    });
+    assert_eq!(cluster.members(0).len(), 1);
+}
