@@ -1,5 +1,6 @@
 //! One DTLS association, from the first ClientHello or our own to the SRTP keys.
 
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,8 +26,13 @@ const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(19
 /// The first retransmission of a flight; browsers begin with 50 ms.
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Retransmissions come twice as late each time up to this; rtc-dtls gives up after the seventh, 12 s after the first sending.
+/// Repetitions come twice as late each time, up to this.
 const MAX_FLIGHT_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Repetitions of a flight, the last 9 s after the first sending. It is rtc-dtls's own bound.
+const MAX_REPEATS: u32 = 7;
+
+const HANDSHAKE_HELLO_VERIFY_REQUEST: u8 = 3;
 
 /// A handshake that has not come to its end by then has failed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -71,7 +77,9 @@ pub struct Association {
     certificate: Arc<DtlsCertificate>,
     phase: Phase,
     hello: HelloCollector,
+    /// Datagrams that counted against the bounds of this phase.
     datagrams: u32,
+    outgoing: VecDeque<BytesMut>,
 }
 
 enum Phase {
@@ -83,41 +91,52 @@ enum Phase {
     AwaitAddress(Vec<DtlsFingerprint>),
     Handshake {
         endpoint: Box<Endpoint>,
-        timer: FlightTimer,
+        flight: Flight,
         give_up_at: Instant,
     },
     Connected(Box<Endpoint>),
-    /// Failed or closed; the endpoint may have a last alert to send.
-    Over(Option<Box<Endpoint>>),
+    /// Failed or closed.
+    Over,
 }
 
-/// rtc-dtls repeats a flight seven times at one interval, which would be over before a slow client has answered: it is asked later
-/// each time.
-#[derive(Debug, Clone, Copy, Default)]
-struct FlightTimer {
-    library: Option<Instant>,
-    due: Option<Instant>,
+/// Our last flight, and when it is to be repeated.
+///
+/// rtc-dtls does that too, but it gives up after seven times at one interval, before a slow client has answered; and it forgets its timer
+/// when the client repeats its own flight, which is what a client does whose answer was lost. So it is asked later each time,
+/// and what it sent is sent again when it no longer would.
+#[derive(Debug, Default)]
+struct Flight {
+    datagrams: Vec<BytesMut>,
+    repeat_at: Option<Instant>,
     interval: Duration,
+    repeats: u32,
 }
 
-impl FlightTimer {
-    fn flight_sent(&mut self, library: Option<Instant>) {
-        if library != self.library {
-            *self = Self { library, due: library, interval: FLIGHT_INTERVAL };
-        }
+impl Flight {
+    fn new(now: Instant, datagrams: Vec<BytesMut>) -> Self {
+        // A HelloVerifyRequest is not repeated: a client that misses it asks again (RFC 6347 section 3.2.1).
+        let repeats =
+            datagrams.first().is_none_or(|datagram| datagram.get(13) != Some(&HANDSHAKE_HELLO_VERIFY_REQUEST));
+        Self { datagrams, repeat_at: repeats.then_some(now + FLIGHT_INTERVAL), interval: FLIGHT_INTERVAL, repeats: 0 }
     }
 
-    fn repeated(&mut self, now: Instant, library: Option<Instant>) {
+    fn repeated(&mut self, now: Instant) {
+        self.repeats += 1;
         self.interval = (self.interval * 2).min(MAX_FLIGHT_INTERVAL);
-        self.library = library;
-        self.due = library.map(|_| now + self.interval);
+        self.repeat_at = Some(now + self.interval);
     }
 }
 
 impl Association {
     /// An association that waits for the client's parameters.
     pub fn new(certificate: Arc<DtlsCertificate>) -> Self {
-        Self { certificate, phase: Phase::New, hello: HelloCollector::default(), datagrams: 0 }
+        Self {
+            certificate,
+            phase: Phase::New,
+            hello: HelloCollector::default(),
+            datagrams: 0,
+            outgoing: VecDeque::new(),
+        }
     }
 
     /// The client's parameters are known, whose role and fingerprints count from now on. `has_address`: the client may be sent to.
@@ -147,7 +166,7 @@ impl Association {
                 self.enter_handshake(now, endpoint);
                 None
             }
-            Err(error) => self.fail(&error, None),
+            Err(error) => Some(self.fail(&error)),
         }
     }
 
@@ -159,38 +178,29 @@ impl Association {
         if !is_well_framed(datagram) {
             return Err(DropReason::DtlsMalformed);
         }
-        match &mut self.phase {
+        match &self.phase {
             Phase::New => self.hello.push(datagram).then_some(None).ok_or(DropReason::DtlsNotConnected),
             Phase::AwaitHello(_) => {
-                if !self.hello.push(datagram) {
-                    return Err(DropReason::DtlsNotConnected);
-                }
+                self.hello.push(datagram).then_some(()).ok_or(DropReason::DtlsNotConnected)?;
                 Ok(self.accept(now))
             }
             Phase::Handshake { .. } => {
-                self.datagrams += 1;
-                if self.datagrams > MAX_HANDSHAKE_DATAGRAMS {
-                    return Err(DropReason::DtlsFlood);
-                }
+                self.count_datagram(MAX_HANDSHAKE_DATAGRAMS)?;
                 Ok(self.handshake(now, datagram))
             }
-            Phase::Connected(endpoint) => {
+            Phase::Connected(_) => {
                 if has_plain_handshake(datagram) {
-                    self.datagrams += 1;
-                    if self.datagrams > MAX_LATE_HANDSHAKE_DATAGRAMS {
-                        return Err(DropReason::DtlsFlood);
-                    }
+                    self.count_datagram(MAX_LATE_HANDSHAKE_DATAGRAMS)?;
                 }
-                let closed = match endpoint.read(now, CLIENT, None::<EcnCodepoint>, BytesMut::from(datagram)) {
-                    Ok(events) => events.iter().any(|event| matches!(event, EndpointEvent::PeerClosed)),
-                    // Only what was decrypted is believed once connected: the alert is the client's.
-                    Err(Error::ErrAlertFatalOrClose) => true,
-                    Err(_) => return Err(DropReason::DtlsMalformed),
-                };
-                Ok(closed.then(|| self.end(Outcome::Closed)))
+                self.connected(now, datagram)
             }
-            Phase::AwaitAddress(_) | Phase::Over(_) => Err(DropReason::DtlsNotConnected),
+            Phase::AwaitAddress(_) | Phase::Over => Err(DropReason::DtlsNotConnected),
         }
+    }
+
+    fn count_datagram(&mut self, max: u32) -> Result<(), DropReason> {
+        self.datagrams += 1;
+        if self.datagrams > max { Err(DropReason::DtlsFlood) } else { Ok(()) }
     }
 
     /// Begins as server if a whole ClientHello is there.
@@ -200,74 +210,81 @@ impl Association {
         let fingerprints = std::mem::take(fingerprints);
         match self.config(fingerprints, false, hello.profile) {
             Ok(config) => {
-                let endpoint = Box::new(Endpoint::new(CLIENT, TransportProtocol::UDP, Some(config)));
-                self.enter_handshake(now, endpoint);
+                self.enter_handshake(now, Box::new(Endpoint::new(CLIENT, TransportProtocol::UDP, Some(config))))
             }
-            Err(error) => return self.fail(&error, None),
+            Err(error) => return Some(self.fail(&error)),
         }
         self.hello.take().iter().find_map(|datagram| self.handshake(now, datagram))
     }
 
     fn enter_handshake(&mut self, now: Instant, endpoint: Box<Endpoint>) {
-        let mut timer = FlightTimer::default();
-        timer.flight_sent(endpoint.poll_timeout(&CLIENT));
         self.datagrams = 0;
-        self.phase = Phase::Handshake { endpoint, timer, give_up_at: now + HANDSHAKE_TIMEOUT };
+        self.phase = Phase::Handshake { endpoint, flight: Flight::default(), give_up_at: now + HANDSHAKE_TIMEOUT };
+        self.collect(now);
     }
 
     fn handshake(&mut self, now: Instant, datagram: &[u8]) -> Option<Outcome> {
-        let Phase::Handshake { endpoint, timer, .. } = &mut self.phase else { return None };
-        match endpoint.read(now, CLIENT, None::<EcnCodepoint>, BytesMut::from(datagram)) {
-            Ok(events) => {
-                timer.flight_sent(endpoint.poll_timeout(&CLIENT));
-                if events.iter().any(|event| matches!(event, EndpointEvent::PeerClosed)) {
-                    return Some(self.end(Outcome::Closed));
-                }
-                if events.iter().any(|event| matches!(event, EndpointEvent::HandshakeComplete)) {
-                    return Some(self.complete());
-                }
-                None
+        let Phase::Handshake { endpoint, .. } = &mut self.phase else { return None };
+        let result = endpoint.read(now, CLIENT, None::<EcnCodepoint>, BytesMut::from(datagram));
+        self.collect(now);
+        match result {
+            Ok(events) if events.iter().any(|event| matches!(event, EndpointEvent::PeerClosed)) => {
+                self.phase = Phase::Over;
+                Some(Outcome::Closed)
             }
-            Err(error) => {
-                let phase = std::mem::replace(&mut self.phase, Phase::Over(None));
-                let Phase::Handshake { endpoint, .. } = phase else { return None };
-                self.fail(&error, Some(endpoint))
+            Ok(events) if events.iter().any(|event| matches!(event, EndpointEvent::HandshakeComplete)) => {
+                Some(self.complete())
             }
+            Ok(_) => None,
+            Err(error) => Some(self.fail(&error)),
         }
     }
 
     fn complete(&mut self) -> Outcome {
-        let Phase::Handshake { endpoint, .. } = std::mem::replace(&mut self.phase, Phase::Over(None)) else {
+        let Phase::Handshake { endpoint, .. } = std::mem::replace(&mut self.phase, Phase::Over) else {
             return Outcome::Failed;
         };
-        let keys = export_keys(&endpoint);
+        let Some(keys) = export_keys(&endpoint) else {
+            tracing::debug!("DTLS handshake agreed on no SRTP profile");
+            return Outcome::Failed;
+        };
         self.datagrams = 0;
-        match keys {
-            Some(keys) => {
-                self.phase = Phase::Connected(endpoint);
-                Outcome::Connected(keys)
+        self.phase = Phase::Connected(endpoint);
+        Outcome::Connected(keys)
+    }
+
+    fn connected(&mut self, now: Instant, datagram: &[u8]) -> Result<Option<Outcome>, DropReason> {
+        let Phase::Connected(endpoint) = &mut self.phase else { return Ok(None) };
+        let result = endpoint.read(now, CLIENT, None::<EcnCodepoint>, BytesMut::from(datagram));
+        self.collect(now);
+        match result {
+            Ok(events) if !events.iter().any(|event| matches!(event, EndpointEvent::PeerClosed)) => Ok(None),
+            // Only what was decrypted is believed once connected: the alert is the client's.
+            Ok(_) | Err(Error::ErrAlertFatalOrClose) => {
+                self.phase = Phase::Over;
+                Ok(Some(Outcome::Closed))
             }
-            None => {
-                tracing::debug!("DTLS handshake agreed on no SRTP profile");
-                self.phase = Phase::Over(Some(endpoint));
-                Outcome::Failed
-            }
+            Err(_) => Err(DropReason::DtlsMalformed),
         }
     }
 
-    fn fail(&mut self, error: &Error, endpoint: Option<Box<Endpoint>>) -> Option<Outcome> {
+    fn fail(&mut self, error: &Error) -> Outcome {
         tracing::debug!(%error, "DTLS handshake failed");
-        self.phase = Phase::Over(endpoint);
-        Some(Outcome::Failed)
+        self.phase = Phase::Over;
+        Outcome::Failed
     }
 
-    fn end(&mut self, outcome: Outcome) -> Outcome {
-        let endpoint = match std::mem::replace(&mut self.phase, Phase::Over(None)) {
-            Phase::Handshake { endpoint, .. } | Phase::Connected(endpoint) => Some(endpoint),
-            _ => None,
-        };
-        self.phase = Phase::Over(endpoint);
-        outcome
+    /// Takes what the endpoint wants to be sent; in a handshake that is a flight.
+    fn collect(&mut self, now: Instant) {
+        let (Phase::Handshake { endpoint, .. } | Phase::Connected(endpoint)) = &mut self.phase else { return };
+        let datagrams: Vec<_> =
+            std::iter::from_fn(|| endpoint.poll_transmit()).map(|transmit| transmit.message).collect();
+        self.outgoing.extend(datagrams.iter().cloned());
+        if let Phase::Handshake { flight, .. } = &mut self.phase
+            && !datagrams.is_empty()
+        {
+            *flight = Flight::new(now, datagrams);
+        }
     }
 
     fn config(
@@ -301,37 +318,35 @@ impl Association {
 
     /// The next datagram to send to the client.
     pub fn poll_transmit(&mut self) -> Option<BytesMut> {
-        match &mut self.phase {
-            Phase::Handshake { endpoint, .. } | Phase::Connected(endpoint) | Phase::Over(Some(endpoint)) => {
-                endpoint.poll_transmit().map(|transmit| transmit.message)
-            }
-            _ => None,
-        }
+        self.outgoing.pop_front()
     }
 
     /// When a flight is to be repeated or the handshake to be given up.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        match &self.phase {
-            Phase::Handshake { timer, give_up_at, .. } => Some(timer.due.unwrap_or(*give_up_at).min(*give_up_at)),
-            _ => None,
-        }
+        let Phase::Handshake { flight, give_up_at, .. } = &self.phase else { return None };
+        Some(flight.repeat_at.map_or(*give_up_at, |at| at.min(*give_up_at)))
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) -> Option<Outcome> {
-        let Phase::Handshake { endpoint, timer, give_up_at } = &mut self.phase else { return None };
-        if *give_up_at <= now {
-            return Some(self.end(Outcome::Failed));
+        let Phase::Handshake { endpoint, flight, give_up_at } = &mut self.phase else { return None };
+        if *give_up_at <= now || flight.repeats >= MAX_REPEATS && flight.repeat_at.is_some_and(|at| at <= now) {
+            return Some(self.fail(&Error::Other("the client does not answer".to_owned())));
         }
-        if timer.due.is_some_and(|due| due <= now) {
-            if let Err(error) = endpoint.handle_timeout(CLIENT, now) {
-                self.end(Outcome::Failed);
-                tracing::debug!(%error, "DTLS handshake timed out");
-                return Some(Outcome::Failed);
-            }
-            timer.repeated(now, endpoint.poll_timeout(&CLIENT));
+        if flight.repeat_at.is_none_or(|at| at > now) {
+            return None;
         }
-        None
+        // Its repetition has fresh record numbers, ours looks like a datagram that the network doubled: a client that missed the
+        // first takes either.
+        let result = endpoint.handle_timeout(CLIENT, now);
+        let mut datagrams: Vec<_> =
+            std::iter::from_fn(|| endpoint.poll_transmit()).map(|transmit| transmit.message).collect();
+        if datagrams.is_empty() {
+            datagrams.clone_from(&flight.datagrams);
+        }
+        self.outgoing.extend(datagrams);
+        flight.repeated(now);
+        result.err().map(|error| self.fail(&error))
     }
 
     /// Says goodbye, if there is somebody to say it to.
@@ -340,7 +355,8 @@ impl Association {
             // It only queues the alert.
             let _ = endpoint.close(now);
         }
-        self.end(Outcome::Closed);
+        self.collect(now);
+        self.phase = Phase::Over;
     }
 }
 

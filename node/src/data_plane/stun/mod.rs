@@ -84,4 +84,4 @@ const CRC_TABLE: [u32; 256] = {
 };
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

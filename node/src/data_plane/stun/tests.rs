@@ -15,19 +15,19 @@ use rtc_stun::xoraddr::XorMappedAddress;
 
 use super::*;
 
-const PASSWORD: &str = "a password of thirty-two letters";
+pub(crate) const PASSWORD: &str = "a password of thirty-two letters";
 
 fn integrity<'a>(provider: &'a AwsLcRsProvider, password: &str) -> MessageIntegrity<'a> {
     MessageIntegrity::new_short_term_integrity_with_provider(password.to_owned(), provider.crypto())
 }
 
-fn check_integrity(message: &mut Message) {
+pub(crate) fn check_integrity(message: &mut Message) {
     let provider = AwsLcRsProvider::new();
     MessageIntegrity::check(message, PASSWORD.as_bytes(), provider.crypto()).unwrap();
 }
 
 /// A request as webrtc-rs writes it.
-fn request(username: &str, password: &str, extra: &[(rtc_stun::attributes::AttrType, Vec<u8>)]) -> Vec<u8> {
+pub(crate) fn request(username: &str, password: &str, extra: &[(rtc_stun::attributes::AttrType, Vec<u8>)]) -> Vec<u8> {
     let provider = AwsLcRsProvider::new();
     let mut setters: Vec<Box<dyn Setter + '_>> = vec![
         Box::new(BINDING_REQUEST),
@@ -44,7 +44,7 @@ fn request(username: &str, password: &str, extra: &[(rtc_stun::attributes::AttrT
     message.raw
 }
 
-fn decode(bytes: &[u8]) -> Message {
+pub(crate) fn decode(bytes: &[u8]) -> Message {
     let mut message = Message::new();
     message.raw = bytes.to_vec();
     message.decode().unwrap();
