@@ -1,0 +1,113 @@
+//! When to ask a publisher for a key frame. Any number of consumers may want one: while a request is on its way they share
+//! it, and one that comes to nothing is repeated.
+
+use std::time::{Duration, Instant};
+
+/// A browser's encoder ignores a request within this time of the one before it (libwebrtc: 300 ms), so asking earlier would only
+/// cost the wait for the repetition.
+pub const MIN_INTERVAL: Duration = Duration::from_millis(300);
+
+/// First repetition: longer than the encoder's interval and than most round trips.
+const FIRST_RETRY: Duration = Duration::from_millis(400);
+
+/// Later repetitions.
+const RETRY: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, Default)]
+enum State {
+    /// Nobody waits.
+    #[default]
+    Idle,
+    /// Somebody waits; asked at the last request, to be asked again at `retry_at`.
+    Requested { retry_at: Instant },
+    /// Somebody waits, but it is too early for another request.
+    Deferred { until: Instant },
+}
+
+/// The key-frame requests of one producer.
+#[derive(Debug, Default)]
+pub struct KeyFrameRequestManager {
+    state: State,
+    last_request: Option<Instant>,
+}
+
+impl KeyFrameRequestManager {
+    /// Somebody needs a key frame. Returns whether to ask for it now.
+    pub fn need(&mut self, now: Instant) -> bool {
+        match self.state {
+            State::Requested { .. } | State::Deferred { .. } => false,
+            State::Idle => match self.last_request.map(|last| last + MIN_INTERVAL) {
+                Some(until) if until > now => {
+                    self.state = State::Deferred { until };
+                    false
+                }
+                _ => self.request(now, FIRST_RETRY),
+            },
+        }
+    }
+
+    fn request(&mut self, now: Instant, retry: Duration) -> bool {
+        self.state = State::Requested { retry_at: now + retry };
+        self.last_request = Some(now);
+        true
+    }
+
+    /// A key frame began: whoever waits has it.
+    pub fn received(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// Nobody wants one any more, or none can come.
+    pub fn cancel(&mut self) {
+        self.state = State::Idle;
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) has something to do next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match self.state {
+            State::Idle => None,
+            State::Requested { retry_at: at } | State::Deferred { until: at } => Some(at),
+        }
+    }
+
+    /// Returns whether to ask now.
+    pub fn handle_timeout(&mut self, now: Instant) -> bool {
+        match self.state {
+            State::Requested { retry_at } if retry_at <= now => self.request(now, RETRY),
+            State::Deferred { until } if until <= now => self.request(now, FIRST_RETRY),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    use super::*;
+
+    #[test]
+    fn one_request_serves_all_and_is_repeated() {
+        let start = Instant::now();
+        let mut manager = KeyFrameRequestManager::default();
+        assert!(manager.need(start));
+        assert!((0..50).all(|_| !manager.need(start)));
+        assert!(!manager.handle_timeout(start + Duration::from_millis(399)));
+        assert!(manager.handle_timeout(start + FIRST_RETRY));
+        assert_eq!(manager.poll_timeout(), Some(start + FIRST_RETRY + RETRY));
+        manager.received();
+        assert_eq!(manager.poll_timeout(), None);
+    }
+
+    #[test]
+    fn the_next_request_waits_until_the_encoder_would_hear_it() {
+        let start = Instant::now();
+        let mut manager = KeyFrameRequestManager::default();
+        assert!(manager.need(start));
+        manager.received();
+        assert!(!manager.need(start + Duration::from_millis(100)));
+        assert_eq!(manager.poll_timeout(), Some(start + MIN_INTERVAL));
+        assert!(manager.handle_timeout(start + MIN_INTERVAL));
+        manager.received();
+        assert!(manager.need(start + Duration::from_secs(1)));
+    }
+}

@@ -1,0 +1,164 @@
+//! Output sequence numbers of a consumer: the publisher's, moved so that what was left out on purpose leaves no gap, while
+//! what was lost still shows as one.
+
+use std::collections::VecDeque;
+
+use super::seq::{FIRST_CYCLE, unwrap};
+
+/// Left-out packets that are remembered one by one. Older ones are only a number to subtract, so a packet reordered behind that
+/// many of them is dropped: 512 padding packets are more than any publisher sends within a reordering.
+const MAX_DROPPED: usize = 512;
+
+/// Maps input to output sequence numbers.
+#[derive(Debug)]
+pub struct SeqManager {
+    /// Output number minus input number, behind all of `dropped`.
+    offset: u64,
+    /// Nothing before this input number is sent.
+    floor: u64,
+    highest_input: u64,
+    highest_output: u64,
+    /// Input numbers left out since, ascending.
+    dropped: VecDeque<u64>,
+}
+
+impl SeqManager {
+    /// The first output will be the number behind `before_first`.
+    pub fn new(before_first: u16) -> Self {
+        Self {
+            offset: 0,
+            floor: u64::MAX,
+            highest_input: 0,
+            highest_output: FIRST_CYCLE + u64::from(before_first),
+            dropped: VecDeque::new(),
+        }
+    }
+
+    /// Whether [`sync`](Self::sync) was never called.
+    pub fn is_fresh(&self) -> bool {
+        self.floor == u64::MAX
+    }
+
+    /// Output goes on without a gap at this input. What comes before it is not sent any more.
+    pub fn sync(&mut self, input: u16) {
+        let input = FIRST_CYCLE + u64::from(input);
+        self.floor = input;
+        self.highest_input = input;
+        self.offset = (self.highest_output + 1).wrapping_sub(input);
+        self.dropped.clear();
+    }
+
+    /// The input is left out: those behind it move up.
+    pub fn drop_input(&mut self, input: u16) {
+        let input = unwrap(self.highest_input, input);
+        // One that came late has had its gap told already.
+        if input < self.highest_input || self.is_fresh() || self.dropped.back() == Some(&input) {
+            return;
+        }
+        self.highest_input = input;
+        if self.dropped.len() == MAX_DROPPED {
+            self.forget_oldest_dropped();
+        }
+        self.dropped.push_back(input);
+    }
+
+    /// The output number, or `None` if the input is too old or was left out.
+    pub fn input(&mut self, input: u16) -> Option<u16> {
+        let input = unwrap(self.highest_input, input);
+        if input < self.floor {
+            return None;
+        }
+        let left_out = if self.dropped.is_empty() {
+            0
+        } else {
+            let older = self.dropped.partition_point(|&dropped| dropped < input);
+            if self.dropped.get(older) == Some(&input) {
+                return None;
+            }
+            older as u64
+        };
+        let output = input.wrapping_add(self.offset) - left_out;
+        self.highest_input = self.highest_input.max(input);
+        self.highest_output = self.highest_output.max(output);
+        Some(output as u16)
+    }
+
+    /// How many inputs were left out before this one since the last [`sync`](Self::sync), as far as they are remembered.
+    pub fn highest_output(&self) -> u16 {
+        self.highest_output as u16
+    }
+
+    fn forget_oldest_dropped(&mut self) {
+        if let Some(oldest) = self.dropped.pop_front() {
+            self.offset = self.offset.wrapping_sub(1);
+            self.floor = oldest + 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn gaps_stay_and_left_out_ones_close() {
+        let mut seq = SeqManager::new(99);
+        seq.sync(65_534);
+        assert_eq!(seq.input(65_534), Some(100));
+        assert_eq!(seq.input(0), Some(102), "65535 was lost");
+        seq.drop_input(1);
+        assert_eq!(seq.input(2), Some(103));
+        assert_eq!(seq.input(65_535), Some(101), "and comes late");
+        assert_eq!(seq.input(1), None);
+        assert_eq!(seq.input(65_533), None, "before the beginning");
+        seq.sync(5_000);
+        assert_eq!(seq.input(5_000), Some(104));
+        assert_eq!(seq.input(3), None);
+    }
+
+    #[test]
+    fn many_left_out_ones_are_bounded() {
+        let mut seq = SeqManager::new(0);
+        seq.sync(0);
+        seq.input(0);
+        for input in 1..=3_000 {
+            seq.drop_input(input);
+        }
+        assert_eq!(seq.dropped.len(), MAX_DROPPED);
+        assert_eq!(seq.input(3_001), Some(2));
+    }
+
+    proptest! {
+        #[test]
+        fn outputs_are_unique_and_keep_the_order(
+            start: u16, actions in proptest::collection::vec((0..3_u16, prop::bool::weighted(0.2), -20..20_i16), 1..300),
+        ) {
+            let mut seq = SeqManager::new(7);
+            seq.sync(start);
+            let mut next = u64::from(start) + FIRST_CYCLE;
+            let mut outputs = BTreeMap::new();
+            for (skip, drop, late) in actions {
+                next += u64::from(skip);
+                if drop {
+                    seq.drop_input(next as u16);
+                } else {
+                    let input = next.saturating_add_signed(i64::from(late.min(0)));
+                    if let Some(output) = seq.input(input as u16) {
+                        if let Some(before) = outputs.insert(input, output) {
+                            prop_assert_eq!(before, output);
+                        }
+                    }
+                }
+                next += 1;
+            }
+            let outputs: Vec<u16> = outputs.into_values().collect();
+            for pair in outputs.windows(2) {
+                prop_assert!(super::super::seq::is_newer(pair[1], pair[0]), "{:?}", pair);
+            }
+        }
+    }
+}
