@@ -63,6 +63,36 @@ drop_reasons! {
     SocketError => "socket_error",
     /// The queue to another worker is full.
     WorkerQueueFull => "worker_queue_full",
+    /// No producer of the transport has this SSRC, or this MID and RID.
+    UnknownSsrc => "unknown_ssrc",
+    /// A payload type that was not negotiated.
+    UnknownPayloadType => "unknown_payload_type",
+    /// A sequence number far from all others of its stream.
+    RtpSequenceJump => "rtp_sequence_jump",
+    /// A retransmission of what is here already, or nobody would want any more.
+    RtxUnwanted => "rtx_unwanted",
+    /// A retransmission stream's padding: a probe of the publisher's congestion control.
+    RtxPadding => "rtx_padding",
+    /// Came when its producer was paused.
+    ProducerPaused => "producer_paused",
+    /// Not sent to a consumer that has to begin with a key frame.
+    WaitingForKeyFrame => "waiting_for_key_frame",
+    /// Not sent to a consumer that has moved on.
+    TooLate => "too_late",
+    /// A frame of a route that does not exist.
+    UnknownRoute => "unknown_route",
+    /// A frame of a former use of its route.
+    StaleRoute => "stale_route",
+    /// A frame that came before.
+    PipeDuplicate => "pipe_duplicate",
+    /// A frame that is not waited for any more.
+    PipeTooOld => "pipe_too_old",
+    /// A frame that the other end left out because the pipe cannot carry it.
+    PipeShed => "pipe_shed",
+    /// A frame that never came, in spite of NACKs.
+    PipeLost => "pipe_lost",
+    /// A packet of a temporal layer that the other end of a route does not want.
+    UnwantedLayer => "unwanted_layer",
 }
 
 /// How many packets were dropped for each reason.

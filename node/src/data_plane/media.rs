@@ -1,14 +1,47 @@
 //! The media core of one worker: it owns the transports, routers, producers and consumers, and hands inputs to them. No I/O:
 //! inputs and time go in by [`Media::handle_input`], outputs are drained by [`Media::poll_output`] after each.
+//!
+//! A batch of packets goes through in one straight line: `receive` leaves each in its producer's cache, `finish_batch` then calls
+//! the router once for every producer that got something, and flushes every transport that was sent to.
 
+mod close;
+mod feedback;
+mod lifecycle;
+mod pipes;
+mod receive;
+mod requests;
+mod snapshot;
+mod timeouts;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rustc_hash::FxHashMap;
+use slotmap::SlotMap;
 use sluice_mesh::Frame;
+use sluice_proto::ids::{ConsumerId, ProducerId, RouteId, RouterId, TransportId};
 
+use super::clock::Clock;
+use super::consumer::Consumer;
+use super::counters::Counters;
+use super::demux::{Demux, TransportKey};
 use super::dtls::DtlsCertificate;
-use super::io::{Input, Output};
-use super::messages::WorkerIndex;
+use super::frames::FrameBatches;
+use super::io::{Input, Output, Transmit};
+use super::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
+use super::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
+use super::pipe_consumer::PipeConsumer;
+use super::producer::Producer;
+use super::router::{Destinations, Router, mark_dirty, route_rtp};
+use super::rtcp::ReportBlock;
+use super::timers::{TimerKey, Timers};
+use super::user_transport::UserTransport;
+
+/// Emptied buffers that are kept: one for each of as many destinations as a batch may reach.
+const MAX_SPARE_BUFFERS: usize = 4_096;
 
 /// What a media core is told once.
 #[derive(Clone)]
@@ -24,37 +57,178 @@ pub struct MediaConfig {
 }
 
 /// The media core of one worker.
-pub struct Media {}
+pub struct Media {
+    config: MediaConfig,
+    rng: ChaCha8Rng,
+    demux: Demux,
+    timers: Timers,
+    counters: Counters,
 
-#[allow(unused_variables)]
+    // What there is, and by which names.
+    routers: SlotMap<RouterKey, Router>,
+    transports: SlotMap<TransportKey, UserTransport>,
+    producers: SlotMap<ProducerKey, Producer>,
+    consumers: SlotMap<ConsumerKey, Consumer>,
+    pipe_consumers: SlotMap<PipeConsumerKey, PipeConsumer>,
+    routers_by_id: FxHashMap<RouterId, RouterKey>,
+    transports_by_id: FxHashMap<TransportId, TransportKey>,
+    producers_by_id: FxHashMap<ProducerId, ProducerKey>,
+    consumers_by_id: FxHashMap<ConsumerId, ConsumerKey>,
+    routes_in: FxHashMap<RouteId, ProducerKey>,
+    routes_out: FxHashMap<(PipeEnd, RouteId), PipeConsumerKey>,
+
+    // What the batch touched, and what came of it.
+    touched_producers: Vec<ProducerKey>,
+    dirty_transports: Vec<TransportKey>,
+    frames: FrameBatches,
+    outputs: VecDeque<Output>,
+    transmits: VecDeque<Transmit>,
+
+    // Buffers that are used again.
+    spare_buffers: Vec<Vec<u8>>,
+    compound: Vec<u8>,
+    missing: Vec<u16>,
+    blocks: Vec<ReportBlock>,
+}
+
 impl Media {
     /// A core without anything in it.
     pub fn new(config: MediaConfig) -> Self {
-        todo!()
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            demux: Demux::new(config.worker),
+            config,
+            timers: Timers::default(),
+            counters: Counters::default(),
+            routers: SlotMap::with_key(),
+            transports: SlotMap::with_key(),
+            producers: SlotMap::with_key(),
+            consumers: SlotMap::with_key(),
+            pipe_consumers: SlotMap::with_key(),
+            routers_by_id: FxHashMap::default(),
+            transports_by_id: FxHashMap::default(),
+            producers_by_id: FxHashMap::default(),
+            consumers_by_id: FxHashMap::default(),
+            routes_in: FxHashMap::default(),
+            routes_out: FxHashMap::default(),
+            touched_producers: Vec::new(),
+            dirty_transports: Vec::new(),
+            frames: FrameBatches::default(),
+            outputs: VecDeque::new(),
+            transmits: VecDeque::new(),
+            spare_buffers: Vec::new(),
+            compound: Vec::new(),
+            missing: Vec::new(),
+            blocks: Vec::new(),
+        }
     }
 
     /// Does what the input asks for. Outputs are to be drained before the next one.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
-        todo!()
+        let clock = Clock::new(now, self.config.epoch);
+        match input {
+            Input::Command(WorkerCommand::Request { id, request }) => {
+                let result = self.handle_request(&clock, request);
+                self.event(WorkerEvent::Response { id, result });
+            }
+            Input::Command(WorkerCommand::Pipe { from, message }) => self.receive_pipe_message(&clock, from, message),
+            Input::Datagrams(datagrams) => self.receive_datagrams(&clock, datagrams),
+            Input::Frames { from, frames } => self.receive_frames(&clock, from, frames),
+            Input::AddressOwned { address, worker, owned } => self.demux.set_foreign_address(address, worker, owned),
+            Input::Timeout => {}
+        }
+        self.finish_batch(&clock);
     }
 
     /// The next output.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        if let Some(transmit) = self.transmits.pop_front() {
+            let len = transmit.contents.len();
+            self.counters.bytes_sent += len as u64;
+            self.counters.datagrams_sent += transmit.segment_size.map_or(1, |size| len.div_ceil(size.max(1))) as u64;
+            return Some(Output::Transmit(transmit));
+        }
+        self.outputs.pop_front()
     }
 
     /// When [`Input::Timeout`] is to be given next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        todo!()
+        self.timers.next_at()
     }
 
-    /// Takes a buffer of a [`Transmit`](super::io::Transmit) or [`Output::Forward`] back, so that the next one needs no allocation.
+    /// Takes a buffer of a [`Transmit`] or [`Output::Forward`] back, so that the next one needs no allocation.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
-        todo!()
+        if self.spare_buffers.len() < MAX_SPARE_BUFFERS {
+            self.spare_buffers.push(buffer);
+        }
     }
 
     /// Takes the vector of an [`Output::Frames`] back.
     pub fn recycle_frames(&mut self, frames: Vec<Frame>) {
-        todo!()
+        self.frames.recycle(frames);
+    }
+
+    fn finish_batch(&mut self, clock: &Clock) {
+        let mut touched = std::mem::take(&mut self.touched_producers);
+        for key in touched.drain(..) {
+            self.route(clock, key);
+            self.serve_producer(clock, key);
+        }
+        self.touched_producers = touched;
+        self.handle_timeouts(clock);
+        self.outputs.extend(self.frames.drain().map(|(to, frames)| Output::Frames { to, frames }));
+        for key in self.dirty_transports.drain(..) {
+            if let Some(transport) = self.transports.get_mut(key) {
+                transport.dirty = false;
+                transport.webrtc.flush(&mut self.transmits, &mut self.spare_buffers);
+            }
+        }
+    }
+
+    /// Calls the router for what a producer has pending.
+    fn route(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        producer.touched = false;
+        if std::mem::take(&mut producer.restarted) {
+            for consumer in &producer.consumers {
+                self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::require_sync);
+            }
+            for consumer in &producer.pipe_consumers {
+                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::require_sync);
+            }
+        }
+        let mut destinations = Destinations {
+            consumers: &mut self.consumers,
+            pipe_consumers: &mut self.pipe_consumers,
+            transports: &mut self.transports,
+            dirty: &mut self.dirty_transports,
+            frames: &mut self.frames,
+            counters: &mut self.counters,
+        };
+        route_rtp(producer, clock, &mut destinations);
+    }
+
+    fn event(&mut self, event: WorkerEvent) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn mark_dirty(&mut self, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            mark_dirty(transport, key, &mut self.dirty_transports);
+        }
+    }
+
+    fn arm_transport(&mut self, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            let at = transport.poll_timeout();
+            self.timers.arm(&mut transport.timer, TimerKey::Transport(key), at);
+        }
+    }
+
+    fn arm_producer(&mut self, now: Instant, key: ProducerKey) {
+        if let Some(producer) = self.producers.get_mut(key) {
+            let at = producer.poll_timeout(now);
+            self.timers.arm(&mut producer.timer, TimerKey::Producer(key), at);
+        }
     }
 }

@@ -343,6 +343,8 @@ pub struct TransportStats {
     pub recv_bitrate: u64,
     /// Bits per second out, over the last second.
     pub send_bitrate: u64,
+    /// Share of the sent packets that the client missed in the last second, by its transport-wide feedback.
+    pub send_loss: Option<f32>,
     /// The client's address.
     pub remote_address: Option<SocketAddr>,
     /// ICE.

@@ -44,18 +44,20 @@ pub struct NackGenerator {
     missing: VecDeque<Missing>,
     /// Some were never asked for.
     has_new: bool,
-    rtt: Duration,
+    rtt: Option<Duration>,
 }
 
 impl Default for NackGenerator {
     fn default() -> Self {
-        Self { highest: None, missing: VecDeque::new(), has_new: false, rtt: DEFAULT_RTT }
+        Self { highest: None, missing: VecDeque::new(), has_new: false, rtt: None }
     }
 }
 
 impl NackGenerator {
     /// A packet of the stream arrived, by itself or as retransmission.
-    pub fn receive(&mut self, now: Instant, seq: u16, key_frame_start: bool) -> NackOutcome {
+    ///
+    /// `key_frame_start` is asked only when it matters.
+    pub fn receive(&mut self, now: Instant, seq: u16, key_frame_start: impl FnOnce() -> bool) -> NackOutcome {
         let Some(highest) = self.highest else {
             self.highest = Some(seq);
             return NackOutcome::Nothing;
@@ -69,7 +71,7 @@ impl NackGenerator {
             self.missing.clear();
             self.has_new = false;
             // A key frame at the far end of the hole is what would be asked for.
-            return if key_frame_start { NackOutcome::Nothing } else { NackOutcome::GivenUp };
+            return if key_frame_start() { NackOutcome::Nothing } else { NackOutcome::GivenUp };
         }
         for offset in 1..=gap {
             let seq = highest.wrapping_add(offset as u16);
@@ -88,13 +90,13 @@ impl NackGenerator {
         // Only the answer to the first request tells how long an answer takes.
         if missing.asked == 1 {
             let sample = now.saturating_duration_since(asked_at);
-            self.rtt = (self.rtt * 7 + sample) / 8;
+            self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         }
         NackOutcome::Repaired
     }
 
-    /// Time from a request to its answer.
-    pub fn rtt(&self) -> Duration {
+    /// Time from a request to its answer, once one was seen.
+    pub fn rtt(&self) -> Option<Duration> {
         self.rtt
     }
 
@@ -106,9 +108,10 @@ impl NackGenerator {
     /// Puts the packets to ask for now into `due`, ascending. Returns whether one was given up, so that video needs a key frame.
     pub fn take_due(&mut self, now: Instant, due: &mut Vec<u16>) -> bool {
         let before = self.missing.len();
-        self.missing.retain(|missing| missing.asked < MAX_RETRIES || now < next_request(missing, self.rtt, now));
+        let interval = self.interval();
+        self.missing.retain(|missing| missing.asked < MAX_RETRIES || now < next_request(missing, interval, now));
         for missing in &mut self.missing {
-            if next_request(missing, self.rtt, now) <= now {
+            if next_request(missing, interval, now) <= now {
                 missing.asked_at = Some(now);
                 missing.asked += 1;
                 due.push(missing.seq);
@@ -120,7 +123,13 @@ impl NackGenerator {
 
     /// When [`take_due`](Self::take_due) has something to do next.
     pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        self.missing.iter().map(|missing| next_request(missing, self.rtt, now)).min()
+        let interval = self.interval();
+        self.missing.iter().map(|missing| next_request(missing, interval, now)).min()
+    }
+
+    /// Time between two requests for one packet. A little above the round trip: its answer may be on its way.
+    fn interval(&self) -> Duration {
+        self.rtt.map_or(DEFAULT_RTT, |rtt| (rtt * 5 / 4).max(MIN_INTERVAL))
     }
 
     /// Nothing is waited for any more; the next packet begins anew.
@@ -131,8 +140,8 @@ impl NackGenerator {
     }
 }
 
-fn next_request(missing: &Missing, rtt: Duration, now: Instant) -> Instant {
-    missing.asked_at.map_or(now, |asked_at| asked_at + rtt.max(MIN_INTERVAL))
+fn next_request(missing: &Missing, interval: Duration, now: Instant) -> Instant {
+    missing.asked_at.map_or(now, |asked_at| asked_at + interval)
 }
 
 #[cfg(test)]
@@ -150,23 +159,23 @@ mod tests {
     fn asks_at_once_and_again_after_a_round_trip() {
         let start = Instant::now();
         let mut nack = NackGenerator::default();
-        nack.receive(start, 65_534, false);
-        nack.receive(start, 2, false);
+        nack.receive(start, 65_534, || false);
+        nack.receive(start, 2, || false);
         assert!(nack.has_new());
         assert_eq!(due(&mut nack, start), [65_535, 0, 1]);
         assert!(due(&mut nack, start).is_empty());
-        assert_eq!(nack.receive(start + Duration::from_millis(20), 0, false), NackOutcome::Repaired);
-        assert_eq!(nack.rtt(), Duration::from_millis(90));
-        assert_eq!(nack.poll_timeout(start), Some(start + Duration::from_millis(90)));
-        assert_eq!(due(&mut nack, start + Duration::from_millis(90)), [65_535, 1]);
+        assert_eq!(nack.receive(start + Duration::from_millis(20), 0, || false), NackOutcome::Repaired);
+        assert_eq!(nack.rtt(), Some(Duration::from_millis(20)));
+        assert_eq!(nack.poll_timeout(start), Some(start + Duration::from_millis(25)));
+        assert_eq!(due(&mut nack, start + Duration::from_millis(25)), [65_535, 1]);
     }
 
     #[test]
     fn gives_up_after_ten_requests() {
         let mut now = Instant::now();
         let mut nack = NackGenerator::default();
-        nack.receive(now, 1, false);
-        nack.receive(now, 3, false);
+        nack.receive(now, 1, || false);
+        nack.receive(now, 3, || false);
         let mut asked = 0;
         loop {
             let mut missing = Vec::new();
@@ -185,9 +194,9 @@ mod tests {
     fn a_hole_too_long_needs_a_key_frame() {
         let now = Instant::now();
         let mut nack = NackGenerator::default();
-        nack.receive(now, 0, false);
-        assert_eq!(nack.receive(now, 1_002, false), NackOutcome::GivenUp);
-        assert_eq!(nack.receive(now, 3_000, true), NackOutcome::Nothing, "this is one");
+        nack.receive(now, 0, || false);
+        assert_eq!(nack.receive(now, 1_002, || false), NackOutcome::GivenUp);
+        assert_eq!(nack.receive(now, 3_000, || true), NackOutcome::Nothing, "this is one");
         assert!(due(&mut nack, now).is_empty());
     }
 
@@ -195,9 +204,9 @@ mod tests {
     fn a_packet_late_by_itself_is_no_repair() {
         let now = Instant::now();
         let mut nack = NackGenerator::default();
-        nack.receive(now, 0, false);
-        nack.receive(now, 2, false);
-        assert_eq!(nack.receive(now, 1, false), NackOutcome::Nothing);
+        nack.receive(now, 0, || false);
+        nack.receive(now, 2, || false);
+        assert_eq!(nack.receive(now, 1, || false), NackOutcome::Nothing);
         assert!(due(&mut nack, now).is_empty());
     }
 }

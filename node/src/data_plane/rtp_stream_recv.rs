@@ -11,8 +11,8 @@ use super::seq::{FIRST_CYCLE, unwrap};
 /// A jump further ahead than this is no loss but a new beginning, RFC 3550 appendix A.1.
 const MAX_DROPOUT: u64 = 3_000;
 
-/// The same backwards.
-const MAX_MISORDER: u64 = 100;
+/// The same backwards: as far as a packet can be repaired.
+const MAX_MISORDER: u64 = 1_000;
 
 /// A publisher's mapping between its clock and its timestamps, by its last sender report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,6 +116,11 @@ impl RtpStreamRecv {
         }
         self.suspect = Some(seq.wrapping_add(1));
         Sequence::Suspect
+    }
+
+    /// The publisher counts anew from `seq` on, as is known from elsewhere.
+    pub fn accept_jump(&mut self, seq: u16) {
+        self.restart(seq);
     }
 
     fn restart(&mut self, seq: u16) {

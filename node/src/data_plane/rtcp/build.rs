@@ -26,7 +26,7 @@ pub struct ReportBlock {
 }
 
 /// Report blocks that one receiver report can hold.
-pub(super) const MAX_REPORT_BLOCKS: usize = 31;
+pub const MAX_REPORT_BLOCKS: usize = 31;
 
 /// Appends a sender report without report blocks.
 pub fn sender_report(out: &mut Vec<u8>, info: &SenderInfo) {

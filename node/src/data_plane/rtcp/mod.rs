@@ -5,9 +5,7 @@ mod build;
 mod parse;
 mod transport_feedback;
 
-pub use build::{
-    ReportBlock, bye, fir, nack, pli, receiver_report, sdes_cname, sender_report,
-};
+pub use build::{MAX_REPORT_BLOCKS, ReportBlock, bye, fir, nack, pli, receiver_report, sdes_cname, sender_report};
 pub use parse::{Compound, FirEntries, Malformed, NackItems, Packet, ReportBlocks, SenderInfo};
 pub use transport_feedback::{TransportFeedback, TransportFeedbackBuilder};
 

@@ -236,7 +236,15 @@ mod tests {
     #[test]
     fn a_whole_compound_round_trips() {
         let info = SenderInfo { ssrc: 1, ntp: 0x0123_4567_89ab_cdef, rtp_timestamp: 5, packets: 6, octets: 7 };
-        let block = ReportBlock { ssrc: 2, fraction_lost: 3, cumulative_lost: -4, highest_sequence: 5, jitter: 6, last_sr: 7, delay_since_last_sr: 8 };
+        let block = ReportBlock {
+            ssrc: 2,
+            fraction_lost: 3,
+            cumulative_lost: -4,
+            highest_sequence: 5,
+            jitter: 6,
+            last_sr: 7,
+            delay_since_last_sr: 8,
+        };
         let mut out = Vec::new();
         sender_report(&mut out, &info);
         sdes_cname(&mut out, 1, "name");
@@ -250,7 +258,9 @@ mod tests {
         };
         assert!(matches!(sr, Packet::SenderReport { info: i, .. } if *i == info));
         assert!(matches!(rr, Packet::ReceiverReport { reports } if reports.clone().eq([block, block])));
-        assert!(matches!(missing, Packet::Nack { media_ssrc: 1, items } if items.clone().sequence_numbers().eq([10, 11, 27, 28])));
+        assert!(
+            matches!(missing, Packet::Nack { media_ssrc: 1, items } if items.clone().sequence_numbers().eq([10, 11, 27, 28]))
+        );
         assert!(matches!(full, Packet::Fir { entries } if entries.clone().eq([(1, 42)])));
     }
 

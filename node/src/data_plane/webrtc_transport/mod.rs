@@ -327,6 +327,7 @@ impl WebRtcTransport {
     /// Counters since the start and rates of the last second.
     pub fn stats(&self, now: Instant) -> TransportStats {
         TransportStats {
+            send_loss: None,
             bytes_received: self.counters.bytes_received,
             bytes_sent: self.counters.bytes_sent,
             rtp_packets_received: self.counters.rtp_packets_received,

@@ -1,0 +1,338 @@
+//! One user's reception of one producer (mediasoup's SimpleConsumer): the producer's packets under the consumer's own SSRC,
+//! sequence numbers, payload type and header extensions.
+
+use std::time::{Duration, Instant};
+
+use sluice_proto::ids::ConsumerId;
+use sluice_proto::ortc::MediaKind;
+
+use super::clock::Clock;
+use super::demux::TransportKey;
+use super::drop_reason::DropReason;
+use super::header_template::{HeaderFields, HeaderTemplate};
+use super::keys::ProducerKey;
+use super::messages::StreamStats;
+use super::rate::RateMeter;
+use super::rtcp::{ReportBlock, SenderInfo, compact_ntp};
+use super::rtp::{Codec, RtpHeader};
+use super::rtp_cache::{CachedPacket, RtpCache};
+use super::rtp_stream_recv::ClockMapping;
+use super::score::Score;
+use super::sent_packets::SentPackets;
+use super::seq_manager::SeqManager;
+use super::user_transport::UserTransport;
+
+/// Sent packets that a video consumer can find again: a second of 500 each.
+const VIDEO_SENT_SLOTS: usize = 512;
+/// The same for audio; it is retransmitted nowhere yet, so this is for the count of what was asked for.
+const AUDIO_SENT_SLOTS: usize = 64;
+
+/// How a consumer's packets look to its client.
+#[derive(Debug, Clone)]
+pub struct ConsumerParameters {
+    /// Of the packets.
+    pub ssrc: u32,
+    /// Of the packets.
+    pub payload_type: u8,
+    /// SSRC and payload type of retransmissions.
+    pub rtx: Option<(u32, u8)>,
+    /// Units of the timestamps per second.
+    pub clock_rate: u32,
+    /// What the payloads are.
+    pub codec: Codec,
+    /// For the source descriptions.
+    pub cname: String,
+    /// Everything else of the header.
+    pub template: HeaderTemplate,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sent {
+    /// It went out.
+    Yes,
+    /// It was the publisher's padding.
+    Padding,
+}
+
+/// A consumer.
+#[derive(Debug)]
+pub struct Consumer {
+    /// Its id.
+    pub id: ConsumerId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Whose packets it sends.
+    pub producer: ProducerKey,
+    /// Where it sends them.
+    pub transport: TransportKey,
+    /// The client, or the control plane in its stead, wants nothing for now.
+    pub paused: bool,
+    /// Nothing stands in the way of sending: not paused, the producer neither, and the transport is connected.
+    pub active: bool,
+    /// The score that the control plane was told last.
+    pub reported_score: Option<(u8, u8)>,
+    parameters: ConsumerParameters,
+    /// The next packet begins anew; of video only a key frame can.
+    sync_required: bool,
+    seq: SeqManager,
+    rtx_seq: u16,
+    sent: SentPackets,
+    packets: u64,
+    bytes: u64,
+    retransmitted: u64,
+    packets_at_report: u64,
+    retransmitted_at_report: u64,
+    lost: i32,
+    fraction_lost: u8,
+    jitter: u32,
+    nacks: u64,
+    nack_packets: u64,
+    plis: u64,
+    firs: u64,
+    key_frames: u64,
+    last_fir: Option<u8>,
+    /// The last sender report as the client will name it, and when it went out.
+    last_sr: Option<(u32, Instant)>,
+    rtt: Option<Duration>,
+    bitrate: RateMeter,
+    score: Score,
+}
+
+impl Consumer {
+    /// `random` gives sequence numbers their beginning.
+    pub fn new(
+        id: ConsumerId,
+        kind: MediaKind,
+        producer: ProducerKey,
+        transport: TransportKey,
+        parameters: ConsumerParameters,
+        random: u32,
+    ) -> Self {
+        // Half of the number space stays free, so that a first packet lost or late does not look like a cycle (RFC 3711 section 3.3.1).
+        let (first, rtx_first) = (random as u16 & 0x3fff, (random >> 16) as u16 & 0x3fff);
+        let slots = if kind == MediaKind::Video { VIDEO_SENT_SLOTS } else { AUDIO_SENT_SLOTS };
+        Self {
+            id,
+            kind,
+            producer,
+            transport,
+            paused: true,
+            active: false,
+            reported_score: None,
+            parameters,
+            sync_required: true,
+            seq: SeqManager::new(first),
+            rtx_seq: rtx_first,
+            sent: SentPackets::new(slots),
+            packets: 0,
+            bytes: 0,
+            retransmitted: 0,
+            packets_at_report: 0,
+            retransmitted_at_report: 0,
+            lost: 0,
+            fraction_lost: 0,
+            jitter: 0,
+            nacks: 0,
+            nack_packets: 0,
+            plis: 0,
+            firs: 0,
+            key_frames: 0,
+            last_fir: None,
+            last_sr: None,
+            rtt: None,
+            bitrate: RateMeter::default(),
+            score: Score::default(),
+        }
+    }
+
+    /// How its packets look.
+    pub fn parameters(&self) -> &ConsumerParameters {
+        &self.parameters
+    }
+
+    /// What was sent last has nothing to do with what comes next.
+    pub fn require_sync(&mut self) {
+        self.sync_required = true;
+    }
+
+    /// Whether it waits for a key frame.
+    pub fn waits_for_key_frame(&self) -> bool {
+        self.active && self.sync_required && self.parameters.codec.has_key_frames()
+    }
+
+    /// Sends a packet of the producer, if it is this consumer's turn.
+    ///
+    /// # Errors
+    /// Why it did not go out.
+    #[inline]
+    pub fn send_rtp(
+        &mut self,
+        packet: &CachedPacket,
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> Result<Sent, DropReason> {
+        let input = packet.header.sequence_number;
+        let payload = packet.payload();
+        if self.sync_required {
+            if payload.is_empty() || (self.parameters.codec.has_key_frames() && !packet.info.key_frame_start) {
+                return Err(DropReason::WaitingForKeyFrame);
+            }
+            self.sync_required = false;
+            self.seq.sync(input);
+        }
+        if payload.is_empty() {
+            self.seq.drop_input(input);
+            return Ok(Sent::Padding);
+        }
+        let output = self.seq.input(input).ok_or(DropReason::TooLate)?;
+        let header = RtpHeader {
+            marker: packet.header.marker,
+            payload_type: self.parameters.payload_type,
+            sequence_number: output,
+            timestamp: packet.header.timestamp,
+            ssrc: self.parameters.ssrc,
+        };
+        let template = &self.parameters.template;
+        transport.send_rtp(clock.now, template.len() + payload.len(), |room, transport_wide_seq| {
+            let fields = HeaderFields {
+                header,
+                abs_send_time: clock.abs_send_time,
+                transport_wide_seq,
+                audio_level: packet.audio_level,
+            };
+            template.write(room, &fields).copy_from_slice(payload);
+        })?;
+        self.sent.insert(output, input);
+        self.packets += 1;
+        self.bytes += payload.len() as u64;
+        self.key_frames += u64::from(packet.info.key_frame_start);
+        Ok(Sent::Yes)
+    }
+
+    /// The client misses these packets: those that the producer's cache still has go out again, RFC 4588. Returns how many did.
+    pub fn receive_nack(
+        &mut self,
+        missing: impl Iterator<Item = u16>,
+        cache: &RtpCache,
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> u64 {
+        self.nacks += 1;
+        let before = self.retransmitted;
+        for output in missing {
+            self.nack_packets += 1;
+            if self.active {
+                self.retransmit(output, cache, transport, clock);
+            }
+        }
+        self.retransmitted - before
+    }
+
+    fn retransmit(&mut self, output: u16, cache: &RtpCache, transport: &mut UserTransport, clock: &Clock) {
+        // Without RTX a packet would go out twice under one SRTP nonce with different header extensions.
+        let Some((ssrc, payload_type)) = self.parameters.rtx else { return };
+        let Some(packet) = self.sent.get(output).and_then(|input| cache.get_recent(input, clock.now)) else { return };
+        if !self.sent.may_resend(clock.now, output, self.rtt) {
+            return;
+        }
+        let header = RtpHeader {
+            marker: packet.header.marker,
+            payload_type,
+            sequence_number: self.rtx_seq.wrapping_add(1),
+            timestamp: packet.header.timestamp,
+            ssrc,
+        };
+        let (template, payload) = (&self.parameters.template, packet.payload());
+        let sent = transport.send_rtp(clock.now, template.len() + 2 + payload.len(), |room, transport_wide_seq| {
+            let abs_send_time = clock.abs_send_time;
+            let fields = HeaderFields { header, abs_send_time, transport_wide_seq, audio_level: packet.audio_level };
+            if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
+                *original = output.to_be_bytes();
+                room.copy_from_slice(payload);
+            }
+        });
+        if sent.is_ok() {
+            self.rtx_seq = header.sequence_number;
+            self.retransmitted += 1;
+        }
+    }
+
+    /// The client wants a key frame (PLI, or FIR with its number). Returns whether that is news: a FIR is repeated until a key frame comes.
+    pub fn receive_key_frame_request(&mut self, fir: Option<u8>) -> bool {
+        match fir {
+            None => self.plis += 1,
+            Some(number) => {
+                self.firs += 1;
+                if self.last_fir.replace(number) == Some(number) {
+                    return false;
+                }
+            }
+        }
+        self.active
+    }
+
+    /// The client's reception of this stream.
+    pub fn receive_report(&mut self, now: Instant, report: &ReportBlock) {
+        if let Some((_, sent_at)) = self.last_sr.filter(|&(ntp, _)| ntp == report.last_sr) {
+            let held = Duration::from_micros(u64::from(report.delay_since_last_sr) * 1_000_000 / 65_536);
+            self.rtt = Some(now.saturating_duration_since(sent_at).saturating_sub(held));
+        }
+        let lost = report.cumulative_lost.saturating_sub(self.lost).max(0);
+        let repaired = self.retransmitted - self.retransmitted_at_report;
+        self.score.update(self.packets - self.packets_at_report, u64::from(lost.unsigned_abs()), repaired);
+        self.packets_at_report = self.packets;
+        self.retransmitted_at_report = self.retransmitted;
+        self.lost = report.cumulative_lost;
+        self.fraction_lost = report.fraction_lost;
+        self.jitter = report.jitter;
+    }
+
+    /// What a sender report says now: the publisher's own clock carried on, so that audio and video of one publisher stay in sync
+    /// whatever way they came. `None` before the publisher told its clock or anything was sent.
+    pub fn sender_report(&mut self, now: Instant, clock: Option<ClockMapping>) -> Option<SenderInfo> {
+        self.bitrate.sample(now, self.bytes);
+        let clock = clock.filter(|_| self.packets > 0 && self.active)?;
+        let (ntp, rtp_timestamp) = clock.at(now, self.parameters.clock_rate);
+        self.last_sr = Some((compact_ntp(ntp), now));
+        Some(SenderInfo {
+            ssrc: self.parameters.ssrc,
+            ntp,
+            rtp_timestamp,
+            packets: self.packets as u32,
+            octets: self.bytes as u32,
+        })
+    }
+
+    /// Whether a sender report is overdue: none was ever sent, and something was.
+    pub fn lacks_sender_report(&self) -> bool {
+        self.last_sr.is_none() && self.packets > 0
+    }
+
+    /// Quality, 0 to 10.
+    pub fn score(&self) -> u8 {
+        self.score.get()
+    }
+
+    /// Everything that is known of it.
+    pub fn stats(&self) -> StreamStats {
+        StreamStats {
+            ssrc: self.parameters.ssrc,
+            packets: self.packets,
+            bytes: self.bytes,
+            packets_lost: u64::from(self.lost.max(0).unsigned_abs()),
+            fraction_lost: self.fraction_lost,
+            jitter: self.jitter,
+            packets_retransmitted: self.retransmitted,
+            packets_repaired: 0,
+            nack_count: self.nacks,
+            nack_packet_count: self.nack_packets,
+            pli_count: self.plis,
+            fir_count: self.firs,
+            key_frames: self.key_frames,
+            bitrate: self.bitrate.bits_per_second(),
+            round_trip_time_ms: self.rtt.map(|rtt| rtt.as_secs_f32() * 1_000.0),
+            score: self.score.get(),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Frames on their way out, gathered per destination for the length of one batch.
+
+use bytes::{Bytes, BytesMut};
+use sluice_mesh::Frame;
+
+use super::messages::PipeEnd;
+
+/// Packets are copied into chunks of this size, so that the memory comes by the chunk and not by the packet: some 50 of video.
+const CHUNK_LEN: usize = 64 * 1024;
+
+/// Emptied vectors that are kept for the next batch.
+const MAX_SPARE: usize = 64;
+
+/// What leaves by pipes.
+#[derive(Debug, Default)]
+pub struct FrameBatches {
+    open: Vec<(PipeEnd, Vec<Frame>)>,
+    spare: Vec<Vec<Frame>>,
+    chunk: BytesMut,
+}
+
+impl FrameBatches {
+    /// A copy of a packet, changed by `patch`, that can be handed on without another one.
+    pub fn copy(&mut self, packet: &[u8], patch: impl FnOnce(&mut [u8])) -> Bytes {
+        if self.chunk.capacity() < packet.len() {
+            // Takes the former chunk again if all of its packets are gone.
+            self.chunk.reserve(CHUNK_LEN.max(packet.len()));
+        }
+        self.chunk.extend_from_slice(packet);
+        patch(&mut self.chunk);
+        self.chunk.split().freeze()
+    }
+
+    /// Adds a frame to its destination's batch.
+    pub fn push(&mut self, to: PipeEnd, frame: Frame) {
+        match self.open.iter_mut().find(|(end, _)| *end == to) {
+            Some((_, frames)) => frames.push(frame),
+            None => {
+                let mut frames = self.spare.pop().unwrap_or_default();
+                frames.push(frame);
+                self.open.push((to, frames));
+            }
+        }
+    }
+
+    /// The batches, in the order in which they began.
+    pub fn drain(&mut self) -> impl Iterator<Item = (PipeEnd, Vec<Frame>)> {
+        self.open.drain(..)
+    }
+
+    /// Takes a batch's vector back.
+    pub fn recycle(&mut self, mut frames: Vec<Frame>) {
+        frames.clear();
+        if self.spare.len() < MAX_SPARE {
+            self.spare.push(frames);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_mesh::{FrameClass, FrameFlags};
+    use sluice_proto::ids::{RouteEpoch, RouteId};
+
+    use super::super::messages::{LinkKey, WorkerIndex};
+    use super::*;
+
+    #[test]
+    fn batches_are_kept_apart_and_packets_whole() {
+        let mut batches = FrameBatches::default();
+        let ends = [PipeEnd::Node(LinkKey(1)), PipeEnd::Worker(WorkerIndex(1))];
+        for seq in 0..300_u16 {
+            let packet = batches.copy(&[seq as u8; 1_000], |packet| packet[0] = 0xff);
+            let (route, epoch, class) = (RouteId(0), RouteEpoch(0), FrameClass::Audio);
+            let frame = Frame { route, epoch, seq, flags: FrameFlags::default(), class, packet };
+            batches.push(ends[usize::from(seq % 2)], frame);
+        }
+        let drained: Vec<_> = batches.drain().collect();
+        assert_eq!(
+            drained.iter().map(|(to, frames)| (*to, frames.len())).collect::<Vec<_>>(),
+            ends.map(|to| (to, 150))
+        );
+        for frame in drained.iter().flat_map(|(_, frames)| frames) {
+            assert_eq!((frame.packet.len(), frame.packet[0], frame.packet[999]), (1_000, 0xff, frame.seq as u8));
+        }
+    }
+}

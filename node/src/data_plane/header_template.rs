@@ -1,0 +1,153 @@
+//! The header of a consumer's packets, made once: each packet is a copy of it with a few fields entered.
+
+use super::rtp::{AudioLevel, ExtensionIds, FIXED_HEADER_LEN, RtpHeader};
+
+/// Room for the fixed header, the extension header and every extension with the longest mid.
+const MAX_LEN: usize = 48;
+
+/// Longest mid that a one-byte extension can hold.
+pub const MAX_MID_LEN: usize = 16;
+
+/// What differs from packet to packet.
+#[derive(Debug, Clone, Copy)]
+pub struct HeaderFields {
+    /// The fixed header.
+    pub header: RtpHeader,
+    /// 24 bits.
+    pub abs_send_time: u32,
+    /// Transport-wide sequence number.
+    pub transport_wide_seq: u16,
+    /// Volume; audio that does not tell is said to be silent.
+    pub audio_level: Option<AudioLevel>,
+}
+
+/// A header with room for the extensions that the consumer's client wants.
+#[derive(Debug, Clone)]
+pub struct HeaderTemplate {
+    bytes: [u8; MAX_LEN],
+    len: usize,
+    /// Where the values are; 0 is nowhere.
+    abs_send_time: usize,
+    transport_wide_cc: usize,
+    audio_level: usize,
+}
+
+impl HeaderTemplate {
+    /// A header with these extensions. A mid longer than [`MAX_MID_LEN`] is left out.
+    pub fn new(ids: &ExtensionIds, mid: Option<&str>) -> Self {
+        let mut template =
+            Self { bytes: [0; MAX_LEN], len: FIXED_HEADER_LEN, abs_send_time: 0, transport_wide_cc: 0, audio_level: 0 };
+        let mid = mid.map(str::as_bytes).filter(|mid| (1..=MAX_MID_LEN).contains(&mid.len()));
+        let has_extensions = (ids.mid != 0 && mid.is_some())
+            || ids.abs_send_time != 0
+            || ids.transport_wide_cc != 0
+            || ids.audio_level != 0;
+        if !has_extensions {
+            return template;
+        }
+        template.append(&[0xbe, 0xde, 0, 0]);
+        if let (Some(mid), 1..) = (mid, ids.mid) {
+            template.element(ids.mid, mid);
+        }
+        template.abs_send_time = template.optional_element(ids.abs_send_time, &[0; 3]);
+        template.transport_wide_cc = template.optional_element(ids.transport_wide_cc, &[0; 2]);
+        template.audio_level = template.optional_element(ids.audio_level, &[127]);
+        let padded = template.len.next_multiple_of(4);
+        let words = (padded - FIXED_HEADER_LEN - 4) / 4;
+        if let Some(count) = template.bytes.get_mut(FIXED_HEADER_LEN + 3) {
+            *count = words as u8;
+        }
+        template.len = padded;
+        template
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
+        if let Some(room) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+            room.copy_from_slice(bytes);
+            self.len += bytes.len();
+        }
+    }
+
+    fn element(&mut self, id: u8, value: &[u8]) -> usize {
+        self.append(&[id << 4 | (value.len() - 1) as u8]);
+        let at = self.len;
+        self.append(value);
+        at
+    }
+
+    fn optional_element(&mut self, id: u8, value: &[u8]) -> usize {
+        if id == 0 { 0 } else { self.element(id, value) }
+    }
+
+    /// Length of the header in bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Writes the header, and returns the rest of `packet` for the payload.
+    pub fn write<'p>(&self, packet: &'p mut [u8], fields: &HeaderFields) -> &'p mut [u8] {
+        let Some((head, rest)) = packet.split_at_mut_checked(self.len) else { return &mut [] };
+        head.copy_from_slice(self.bytes.get(..self.len).unwrap_or_default());
+        if let Some(fixed) = head.first_chunk_mut() {
+            *fixed = fields.header.to_bytes(self.len > FIXED_HEADER_LEN);
+        }
+        if self.abs_send_time != 0 {
+            let [_, time @ ..] = fields.abs_send_time.to_be_bytes();
+            put(head, self.abs_send_time, time);
+        }
+        if self.transport_wide_cc != 0 {
+            put(head, self.transport_wide_cc, fields.transport_wide_seq.to_be_bytes());
+        }
+        if let (1.., Some(level)) = (self.audio_level, fields.audio_level) {
+            put(head, self.audio_level, [level.to_byte()]);
+        }
+        rest
+    }
+}
+
+fn put<const N: usize>(head: &mut [u8], at: usize, value: [u8; N]) {
+    if let Some(place) = head.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+        *place = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rtp::RtpPacket;
+    use super::*;
+
+    fn fields() -> HeaderFields {
+        HeaderFields {
+            header: RtpHeader { marker: true, payload_type: 100, sequence_number: 1, timestamp: 2, ssrc: 3 },
+            abs_send_time: 0x12_3456,
+            transport_wide_seq: 0x789a,
+            audio_level: Some(AudioLevel { voice: true, level: 30 }),
+        }
+    }
+
+    #[test]
+    fn every_extension_is_where_a_parser_looks_for_it() {
+        let ids =
+            ExtensionIds { mid: 1, abs_send_time: 4, transport_wide_cc: 5, audio_level: 10, ..Default::default() };
+        let mid = "0123456789abcdef";
+        let template = HeaderTemplate::new(&ids, Some(mid));
+        let mut packet = vec![0xff; template.len() + 3];
+        template.write(&mut packet, &fields()).copy_from_slice(b"abc");
+        let packet = RtpPacket::parse(&packet).unwrap();
+        assert_eq!((packet.header, packet.payload), (fields().header, &b"abc"[..]));
+        let received = ids.read(packet.extensions);
+        assert_eq!(received.mid, Some(mid.as_bytes()));
+        assert_eq!(received.transport_wide_cc, Some(0x789a));
+        assert_eq!(received.audio_level, fields().audio_level);
+        assert!(packet.extensions.iter().any(|element| element == (4, &[0x12, 0x34, 0x56][..])));
+    }
+
+    #[test]
+    fn no_extension_no_extension_header() {
+        let template = HeaderTemplate::new(&ExtensionIds { mid: 1, ..Default::default() }, None);
+        assert_eq!(template.len(), FIXED_HEADER_LEN);
+        let mut packet = [0; FIXED_HEADER_LEN];
+        template.write(&mut packet, &fields());
+        assert_eq!(packet[0], 0x80);
+    }
+}

@@ -1,0 +1,206 @@
+//! What goes back to publishers: NACKs, key-frame requests, clocks told onwards.
+
+use super::super::clock::Clock;
+use super::super::demux::TransportKey;
+use super::super::drop_reason::DropReason;
+use super::super::keys::PipeConsumerKey;
+use super::super::keys::{ConsumerKey, ProducerKey};
+use super::super::messages::WorkerEvent;
+use super::super::producer::{KeyFrameMessage, Origin};
+use super::super::router::{send, send_by_pipe};
+use super::super::rtcp::{self, SenderInfo};
+use super::super::timers::TimerKey;
+use super::Media;
+use sluice_proto::pipe::{PipeBody, PipeMessage};
+
+/// Time from a consumer's start to its first sender report: by then its first packets went out.
+const FIRST_REPORT_DELAY: std::time::Duration = std::time::Duration::from_millis(150);
+
+impl Media {
+    /// Asks for what a producer misses, as far as it is time.
+    pub(super) fn serve_producer(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        let mut needs_key_frame = std::mem::take(&mut producer.needs_key_frame);
+        match &mut producer.origin {
+            Origin::User(origin) => {
+                if let Some(nack) = &mut origin.nack
+                    && (nack.has_new() || nack.poll_timeout(clock.now).is_some_and(|at| at <= clock.now))
+                {
+                    self.missing.clear();
+                    needs_key_frame |= nack.take_due(clock.now, &mut self.missing);
+                    self.send_nack(clock, key);
+                }
+            }
+            Origin::Pipe(origin) => {
+                while let Some(message) = origin.poll_message(clock.now) {
+                    self.outputs.push_back(super::Output::Event(WorkerEvent::Pipe { to: origin.from, message }));
+                }
+                let lost = origin.take_lost();
+                needs_key_frame |= lost > 0;
+                self.counters.drops.count_many(DropReason::PipeLost, lost);
+            }
+        }
+        if needs_key_frame {
+            self.request_key_frame(clock, key);
+        }
+        self.arm_producer(clock.now, key);
+    }
+
+    fn send_nack(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        let Origin::User(origin) = &producer.origin else { return };
+        let Some((transport, ssrc)) = self.transports.get_mut(origin.transport).zip(origin.ssrc) else { return };
+        if self.missing.is_empty() {
+            return;
+        }
+        producer.nacks.0 += 1;
+        producer.nacks.1 += self.missing.len() as u64;
+        self.compound.clear();
+        rtcp::nack(&mut self.compound, transport.rtcp_ssrc, ssrc, self.missing.iter().copied());
+        let transport = origin.transport;
+        self.send_rtcp(clock, transport);
+    }
+
+    /// Sends the compound to a user.
+    pub(super) fn send_rtcp(&mut self, clock: &Clock, key: TransportKey) {
+        let Some(transport) = self.transports.get_mut(key).filter(|_| !self.compound.is_empty()) else { return };
+        if let Err(reason) = transport.webrtc.send_rtcp(clock.now, &self.compound) {
+            self.counters.drops.count(reason);
+        }
+        self.mark_dirty(key);
+    }
+
+    /// Somebody needs a key frame of this producer.
+    pub(super) fn request_key_frame(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        if !producer.codec.has_key_frames() || producer.paused {
+            return;
+        }
+        if producer.key_frames.need(clock.now) {
+            self.send_key_frame_request(clock, key);
+        }
+        self.arm_producer(clock.now, key);
+    }
+
+    /// Asks the publisher, or the next node on the way to it.
+    pub(super) fn send_key_frame_request(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        match &mut producer.origin {
+            Origin::Pipe(origin) if origin.closed => return,
+            Origin::Pipe(origin) => {
+                let (to, message) = (origin.from, origin.message(PipeBody::KeyFrameRequest));
+                self.outputs.push_back(super::Output::Event(WorkerEvent::Pipe { to, message }));
+            }
+            Origin::User(origin) => {
+                let (Some(message), Some(ssrc)) = (&mut origin.key_frame_message, origin.ssrc) else { return };
+                let Some(transport) = self.transports.get(origin.transport) else { return };
+                self.compound.clear();
+                match message {
+                    KeyFrameMessage::Pli => rtcp::pli(&mut self.compound, transport.rtcp_ssrc, ssrc),
+                    KeyFrameMessage::Fir { number } => {
+                        *number = number.wrapping_add(1);
+                        rtcp::fir(&mut self.compound, transport.rtcp_ssrc, ssrc, *number);
+                    }
+                }
+                let transport = origin.transport;
+                producer.key_frame_requests += 1;
+                self.send_rtcp(clock, transport);
+            }
+        }
+        self.counters.key_frame_requests += 1;
+    }
+
+    /// A publisher told its clock: it is kept for the producer's consumers and told on to other nodes.
+    pub(super) fn set_producer_clock(&mut self, clock: &Clock, key: ProducerKey, info: &SenderInfo) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        let is_first = producer.stream.clock().is_none();
+        producer.stream.set_clock(clock.now, info);
+        for consumer in producer.consumers.iter().filter(|_| is_first) {
+            let Some(consumer) = self.consumers.get(*consumer).filter(|c| c.lacks_sender_report()) else { continue };
+            let Some(transport) = self.transports.get_mut(consumer.transport) else { continue };
+            transport.reports_at = Some(clock.now);
+            self.timers.arm(&mut transport.timer, TimerKey::Transport(consumer.transport), Some(clock.now));
+        }
+        for index in 0.. {
+            let Some(pipe) = self.producers.get(key).and_then(|p| p.pipe_consumers.get(index)).copied() else { break };
+            self.tell_clock(key, pipe);
+        }
+    }
+
+    /// Tells a new pipe the publisher's clock, if it is known.
+    pub(super) fn tell_clock(&mut self, producer: ProducerKey, pipe_consumer: PipeConsumerKey) {
+        let (Some(producer), Some(consumer)) = (self.producers.get(producer), self.pipe_consumers.get(pipe_consumer))
+        else {
+            return;
+        };
+        let Some(clock) = producer.stream.clock() else { return };
+        let body = PipeBody::SenderReport { ssrc: producer.ssrc(), ntp: clock.ntp, rtp_timestamp: clock.rtp_timestamp };
+        let message = PipeMessage { route: consumer.route().0, epoch: consumer.epoch().0, body };
+        let to = consumer.to;
+        self.event(WorkerEvent::Pipe { to, message });
+    }
+
+    /// Looks whether a consumer can send now, and begins or ends that.
+    pub(super) fn refresh_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        let Some(transport) = self.transports.get_mut(consumer.transport) else { return };
+        let active = !consumer.paused && !producer.paused && transport.writable;
+        if std::mem::replace(&mut consumer.active, active) == active || !active {
+            return;
+        }
+        consumer.require_sync();
+        let soon = clock.now + FIRST_REPORT_DELAY;
+        transport.reports_at = Some(transport.reports_at.map_or(soon, |at| at.min(soon)));
+        let (producer, transport) = (consumer.producer, consumer.transport);
+        self.arm_transport(transport);
+        self.start_consumer(clock, key, producer);
+    }
+
+    fn start_consumer(&mut self, clock: &Clock, key: ConsumerKey, producer_key: ProducerKey) {
+        // What is pending goes to those who were there before.
+        if let Some(consumer) = self.consumers.get_mut(key) {
+            consumer.active = false;
+        }
+        self.route_pending(clock, producer_key);
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        consumer.active = true;
+        let Some(producer) = self.producers.get(producer_key) else { return };
+        if !producer.codec.has_key_frames() {
+            return;
+        }
+        let transport_key = consumer.transport;
+        let Some(transport) = self.transports.get_mut(transport_key) else { return };
+        send(consumer, transport, producer, producer.catch_up(clock.now), clock, &mut self.counters);
+        let waits = consumer.waits_for_key_frame();
+        self.mark_dirty(transport_key);
+        if waits {
+            self.request_key_frame(clock, producer_key);
+        }
+    }
+
+    /// Lets a pipe begin (again), as soon as a key frame allows it.
+    pub(super) fn start_pipe_consumer(&mut self, clock: &Clock, key: PipeConsumerKey) {
+        let Some(producer_key) = self.pipe_consumers.get(key).map(|consumer| consumer.producer) else { return };
+        self.route_pending(clock, producer_key);
+        let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
+        consumer.require_sync();
+        let Some(producer) = self.producers.get(producer_key) else { return };
+        if !producer.codec.has_key_frames() {
+            return;
+        }
+        send_by_pipe(consumer, producer, producer.catch_up(clock.now), &mut self.frames, &mut self.counters);
+        if consumer.waits_for_key_frame() {
+            self.request_key_frame(clock, producer_key);
+        }
+    }
+
+    fn route_pending(&mut self, clock: &Clock, key: ProducerKey) {
+        if let Some(touched) = self.producers.get(key).map(|producer| producer.touched) {
+            self.route(clock, key);
+            if let Some(producer) = self.producers.get_mut(key) {
+                producer.touched = touched;
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Creating, pausing and resuming.
+
+use rand::RngExt;
+use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
+use sluice_proto::ortc::{MediaKind, RtpParameters};
+use sluice_proto::pipe::Layers;
+
+use super::super::clock::Clock;
+use super::super::consumer::Consumer;
+use super::super::keys::{ConsumerKey, ProducerKey};
+use super::super::messages::{IceCredentials, PipeEnd, RequestError, RtpMapping};
+use super::super::nack_generator::NackGenerator;
+use super::super::parameters;
+use super::super::pipe_consumer::PipeConsumer;
+use super::super::pipe_producer::PipeProducer;
+use super::super::producer::{Origin, Producer, UserOrigin};
+use super::super::router::Router;
+use super::super::transport_feedback_generator::TransportFeedbackGenerator;
+use super::super::user_transport::{REPORT_INTERVAL, UserTransport};
+use super::super::webrtc_transport::WebRtcTransport;
+use super::Media;
+
+impl Media {
+    pub(super) fn create_router(&mut self, id: RouterId) -> Result<(), RequestError> {
+        if self.routers_by_id.contains_key(&id) {
+            return Err(RequestError::AlreadyExists(format!("router {id}")));
+        }
+        let key = self.routers.insert(Router::new(id));
+        self.routers_by_id.insert(id, key);
+        Ok(())
+    }
+
+    pub(super) fn create_transport(
+        &mut self,
+        clock: &Clock,
+        router: RouterId,
+        id: TransportId,
+        ice: IceCredentials,
+    ) -> Result<(), RequestError> {
+        let router_key = self.router_key(router)?;
+        if self.transports_by_id.contains_key(&id) {
+            return Err(RequestError::AlreadyExists(format!("transport {id}")));
+        }
+        let ufrag = ice.ufrag.clone();
+        let webrtc = WebRtcTransport::new(id, ice, self.config.certificate.clone(), clock.now);
+        let rtcp_ssrc = self.rng.random();
+        let key = self.transports.insert(UserTransport::new(id, router_key, webrtc, rtcp_ssrc));
+        self.transports_by_id.insert(id, key);
+        self.demux.add_ufrag(&ufrag, key);
+        if let Some(router) = self.routers.get_mut(router_key) {
+            router.transports.push(key);
+        }
+        self.after_transport(clock, key);
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are the fields of the request")]
+    pub(super) fn produce(
+        &mut self,
+        clock: &Clock,
+        transport: TransportId,
+        id: ProducerId,
+        kind: MediaKind,
+        rtp: &RtpParameters,
+        mapping: &RtpMapping,
+        paused: bool,
+    ) -> Result<(), RequestError> {
+        let transport_key = self.transport_key(transport)?;
+        self.check_new_producer(id)?;
+        let parameters = parameters::user_producer(kind, rtp, mapping)?;
+        let Some(transport) = self.transports.get_mut(transport_key) else { return Ok(()) };
+        let origin = Origin::User(UserOrigin {
+            transport: transport_key,
+            payloads: parameters.payloads,
+            mapped_ssrc: parameters.mapped_ssrc,
+            ssrc: parameters.identity.ssrc,
+            nack: parameters.nack.then(NackGenerator::default),
+            key_frame_message: parameters.key_frame_message,
+        });
+        let mut producer = Producer::new(id, kind, transport.router, origin, parameters.codec, parameters.clock_rate);
+        producer.paused = paused;
+        let router = transport.router;
+        let key = self.producers.insert(producer);
+        if let Err(taken) = transport.listener.add(key, parameters.identity) {
+            self.producers.remove(key);
+            return Err(RequestError::StreamInUse(taken));
+        }
+        transport.extension_ids.merge(parameters.extension_ids);
+        if transport.extension_ids.transport_wide_cc != 0 {
+            transport.feedback.get_or_insert_with(|| Box::new(TransportFeedbackGenerator::new(clock.now)));
+        }
+        transport.producers.push(key);
+        transport.reports_at.get_or_insert(clock.now + REPORT_INTERVAL);
+        self.producers_by_id.insert(id, key);
+        if let Some(router) = self.routers.get_mut(router) {
+            router.producers.push(key);
+        }
+        self.arm_transport(transport_key);
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are the fields of the request")]
+    pub(super) fn create_pipe_producer(
+        &mut self,
+        clock: &Clock,
+        router: RouterId,
+        id: ProducerId,
+        kind: MediaKind,
+        rtp: &RtpParameters,
+        from: PipeEnd,
+        (route, epoch): (RouteId, RouteEpoch),
+        paused: bool,
+    ) -> Result<(), RequestError> {
+        let router_key = self.router_key(router)?;
+        self.check_new_producer(id)?;
+        if self.routes_in.contains_key(&route) {
+            return Err(RequestError::AlreadyExists(format!("route {}", route.0)));
+        }
+        let (codec, clock_rate, ssrc) = parameters::pipe_producer(rtp)?;
+        let origin = Origin::Pipe(PipeProducer::new(clock.now, from, route, epoch, ssrc));
+        let mut producer = Producer::new(id, kind, router_key, origin, codec, clock_rate);
+        producer.paused = paused;
+        let key = self.producers.insert(producer);
+        self.producers_by_id.insert(id, key);
+        self.routes_in.insert(route, key);
+        if let Some(router) = self.routers.get_mut(router_key) {
+            router.producers.push(key);
+        }
+        Ok(())
+    }
+
+    fn check_new_producer(&self, id: ProducerId) -> Result<(), RequestError> {
+        if self.producers_by_id.contains_key(&id) {
+            return Err(RequestError::AlreadyExists(format!("producer {id}")));
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "they are the fields of the request")]
+    pub(super) fn consume(
+        &mut self,
+        clock: &Clock,
+        transport: TransportId,
+        id: ConsumerId,
+        producer: ProducerId,
+        kind: MediaKind,
+        rtp: &RtpParameters,
+        paused: bool,
+    ) -> Result<(), RequestError> {
+        let transport_key = self.transport_key(transport)?;
+        let producer_key = self.producer_key(producer)?;
+        if self.consumers_by_id.contains_key(&id) {
+            return Err(RequestError::AlreadyExists(format!("consumer {id}")));
+        }
+        let parameters = parameters::consumer(rtp)?;
+        let random = self.rng.random();
+        let (Some(transport), Some(producer)) =
+            (self.transports.get_mut(transport_key), self.producers.get_mut(producer_key))
+        else {
+            return Ok(());
+        };
+        if producer.kind != kind || producer.router != transport.router {
+            return Err(RequestError::Invalid(format!("producer {} is of another kind or router", producer.id)));
+        }
+        let ssrcs: Vec<u32> = std::iter::once(parameters.ssrc).chain(parameters.rtx.map(|(ssrc, _)| ssrc)).collect();
+        if let Some(taken) = ssrcs.iter().find(|ssrc| transport.consumers_by_ssrc.contains_key(ssrc)) {
+            return Err(RequestError::StreamInUse(format!("SSRC {taken}")));
+        }
+        let mut consumer = Consumer::new(id, kind, producer_key, transport_key, parameters, random);
+        consumer.paused = paused;
+        let key = self.consumers.insert(consumer);
+        transport.consumers_by_ssrc.extend(ssrcs.into_iter().map(|ssrc| (ssrc, key)));
+        transport.consumers.push(key);
+        transport.reports_at.get_or_insert(clock.now + REPORT_INTERVAL);
+        producer.consumers.push(key);
+        self.consumers_by_id.insert(id, key);
+        self.arm_transport(transport_key);
+        self.refresh_consumer(clock, key);
+        Ok(())
+    }
+
+    pub(super) fn create_pipe_consumer(
+        &mut self,
+        clock: &Clock,
+        producer: ProducerId,
+        to: PipeEnd,
+        (route, epoch): (RouteId, RouteEpoch),
+        wanted: Layers,
+    ) -> Result<(), RequestError> {
+        let producer_key = self.producer_key(producer)?;
+        if let Some(key) = self.routes_out.get(&(to, route)).copied() {
+            let same = |consumer: &&mut PipeConsumer| consumer.epoch() == epoch && consumer.producer == producer_key;
+            if let Some(consumer) = self.pipe_consumers.get_mut(key).filter(same) {
+                // Said again after a reconnect: what was sent meanwhile is lost, so video begins anew.
+                consumer.set_wanted(wanted);
+                self.request_key_frame(clock, producer_key);
+                return Ok(());
+            }
+            self.close_pipe_consumer(key);
+        }
+        let Some(producer) = self.producers.get_mut(producer_key) else { return Ok(()) };
+        let mut consumer = PipeConsumer::new(producer_key, to, route, epoch, producer.kind, producer.codec);
+        consumer.set_wanted(wanted);
+        let key = self.pipe_consumers.insert(consumer);
+        producer.pipe_consumers.push(key);
+        self.routes_out.insert((to, route), key);
+        self.tell_clock(producer_key, key);
+        self.start_pipe_consumer(clock, key);
+        Ok(())
+    }
+
+    pub(super) fn pause_producer(&mut self, clock: &Clock, key: ProducerKey) {
+        if let Some(producer) = self.producers.get_mut(key) {
+            producer.pause();
+        }
+        self.refresh_consumers(clock, key);
+    }
+
+    pub(super) fn resume_producer(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key).filter(|producer| producer.paused) else { return };
+        producer.resume();
+        self.refresh_consumers(clock, key);
+        for index in 0.. {
+            let Some(consumer) = self.producers.get(key).and_then(|p| p.pipe_consumers.get(index)).copied() else {
+                break;
+            };
+            self.start_pipe_consumer(clock, consumer);
+        }
+    }
+
+    fn refresh_consumers(&mut self, clock: &Clock, key: ProducerKey) {
+        for index in 0.. {
+            let Some(consumer) = self.producers.get(key).and_then(|p| p.consumers.get(index)).copied() else { break };
+            self.refresh_consumer(clock, consumer);
+        }
+    }
+
+    pub(super) fn set_consumer_paused(&mut self, clock: &Clock, key: ConsumerKey, paused: bool) {
+        if let Some(consumer) = self.consumers.get_mut(key) {
+            consumer.paused = paused;
+        }
+        self.refresh_consumer(clock, key);
+    }
+}

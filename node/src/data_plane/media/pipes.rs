@@ -1,0 +1,97 @@
+//! What the other ends of routes send: frames, and messages about routes.
+
+use sluice_mesh::Frame;
+use sluice_proto::ids::RouteId;
+use sluice_proto::pipe::{PipeBody, PipeMessage};
+
+use super::super::clock::Clock;
+use super::super::drop_reason::DropReason;
+use super::super::keys::{PipeConsumerKey, ProducerKey};
+use super::super::messages::PipeEnd;
+use super::super::producer::Origin;
+use super::super::rtcp::SenderInfo;
+use super::Media;
+
+impl Media {
+    pub(super) fn receive_frames(&mut self, clock: &Clock, from: PipeEnd, frames: &mut Vec<Frame>) {
+        for frame in frames.drain(..) {
+            match self.receive_frame(clock, from, &frame) {
+                Ok(()) => self.counters.pipe_packets_received += 1,
+                Err(reason) => self.counters.drops.count(reason),
+            }
+        }
+    }
+
+    fn receive_frame(&mut self, clock: &Clock, from: PipeEnd, frame: &Frame) -> Result<(), DropReason> {
+        let key = *self.routes_in.get(&frame.route).ok_or(DropReason::UnknownRoute)?;
+        let producer = self.producers.get_mut(key).ok_or(DropReason::UnknownRoute)?;
+        if !matches!(&producer.origin, Origin::Pipe(origin) if origin.from == from) {
+            return Err(DropReason::UnknownRoute);
+        }
+        let result = producer.receive_frame(clock, frame);
+        self.touch_producer(clock, key);
+        result
+    }
+
+    /// A message about a route that begins or ends here. One about any other is old news.
+    pub(super) fn receive_pipe_message(&mut self, clock: &Clock, from: PipeEnd, message: PipeMessage) {
+        match message.body {
+            PipeBody::SenderReport { ssrc, ntp, rtp_timestamp } => {
+                let Some(producer) = self.route_in(from, &message) else { return };
+                let info = SenderInfo { ssrc, ntp, rtp_timestamp, packets: 0, octets: 0 };
+                self.set_producer_clock(clock, producer, &info);
+            }
+            PipeBody::RouteClosed(_) => {
+                let Some(producer) = self.route_in(from, &message) else { return };
+                if let Some(Origin::Pipe(origin)) = self.producers.get_mut(producer).map(|p| &mut p.origin) {
+                    origin.closed = true;
+                }
+            }
+            PipeBody::Unsubscribe => {
+                if let Some(consumer) = self.route_out(from, &message) {
+                    self.close_pipe_consumer(consumer);
+                }
+            }
+            PipeBody::LayersWanted(wanted) => {
+                if let Some(consumer) = self.route_out(from, &message).and_then(|key| self.pipe_consumers.get_mut(key))
+                {
+                    consumer.set_wanted(wanted);
+                }
+            }
+            PipeBody::KeyFrameRequest => {
+                let Some(consumer) = self.route_out(from, &message).and_then(|key| self.pipe_consumers.get(key)) else {
+                    return;
+                };
+                let producer = consumer.producer;
+                self.request_key_frame(clock, producer);
+            }
+            PipeBody::Nack(ref missing) => {
+                let Some(key) = self.route_out(from, &message) else { return };
+                let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
+                let Some(producer) = self.producers.get(consumer.producer) else { return };
+                self.counters.pipe_packets_sent += consumer.receive_nack(missing, &producer.cache, &mut self.frames);
+            }
+            PipeBody::Stats(stats) => {
+                if let Some(consumer) = self.route_out(from, &message).and_then(|key| self.pipe_consumers.get_mut(key))
+                {
+                    consumer.remote = stats;
+                }
+            }
+            // Subscriptions are the control plane's; which layers the pipe carries shows in the frames themselves.
+            PipeBody::Subscribe { .. } | PipeBody::LayersCarried(_) => {}
+        }
+    }
+
+    fn route_in(&self, from: PipeEnd, message: &PipeMessage) -> Option<ProducerKey> {
+        let key = *self.routes_in.get(&RouteId(message.route))?;
+        match &self.producers.get(key)?.origin {
+            Origin::Pipe(origin) if origin.from == from && origin.epoch.0 == message.epoch => Some(key),
+            _ => None,
+        }
+    }
+
+    fn route_out(&self, to: PipeEnd, message: &PipeMessage) -> Option<PipeConsumerKey> {
+        let key = *self.routes_out.get(&(to, RouteId(message.route)))?;
+        (self.pipe_consumers.get(key)?.epoch().0 == message.epoch).then_some(key)
+    }
+}

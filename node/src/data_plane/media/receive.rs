@@ -1,0 +1,214 @@
+//! What users send: datagrams, and in them RTP and RTCP.
+
+use std::net::SocketAddr;
+
+use super::super::audio_levels;
+use super::super::clock::Clock;
+use super::super::demux::{Datagram, Destination, TransportKey};
+use super::super::drop_reason::DropReason;
+use super::super::io::Output;
+use super::super::keys::ProducerKey;
+use super::super::messages::WorkerEvent;
+use super::super::rtcp::{Compound, NackItems, Packet, ReportBlock, SenderInfo};
+use super::super::rtp::RtpPacket;
+use super::super::timers::TimerKey;
+use super::super::webrtc_transport::{Received, TransportEvent};
+use super::Media;
+
+impl Media {
+    pub(super) fn receive_datagrams(&mut self, clock: &Clock, datagrams: &mut [Datagram<'_>]) {
+        for datagram in datagrams {
+            self.counters.datagrams_received += 1;
+            self.counters.bytes_received += datagram.data.len() as u64;
+            match self.demux.route(datagram.source, datagram.data) {
+                Destination::Transport(key) => self.receive_datagram(clock, key, datagram.source, datagram.data),
+                Destination::Worker(to) => {
+                    let mut data = self.spare_buffers.pop().unwrap_or_default();
+                    data.clear();
+                    data.extend_from_slice(datagram.data);
+                    self.outputs.push_back(Output::Forward { to, source: datagram.source, data });
+                }
+                Destination::Drop(reason) => self.counters.drops.count(reason),
+            }
+        }
+    }
+
+    fn receive_datagram(&mut self, clock: &Clock, key: TransportKey, source: SocketAddr, data: &mut [u8]) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return self.counters.drops.count(DropReason::UnknownAddress);
+        };
+        match transport.webrtc.receive(clock.now, source, data) {
+            Ok(Received::Rtp(packet)) => self.receive_rtp(clock, key, packet),
+            Ok(Received::Rtcp(compound)) => self.receive_rtcp(clock, key, compound),
+            Ok(Received::Handled) => self.after_transport(clock, key),
+            Err(reason) => {
+                self.counters.drops.count(reason);
+                // Even what is refused may have an answer: STUN errors, DTLS alerts.
+                self.after_transport(clock, key);
+            }
+        }
+    }
+
+    fn receive_rtp(&mut self, clock: &Clock, key: TransportKey, data: &[u8]) {
+        let Some(packet) = RtpPacket::parse(data) else {
+            return self.counters.drops.count(DropReason::RtpMalformed);
+        };
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let extensions = transport.extension_ids.read(packet.extensions);
+        let (ssrc, payload_type) = (packet.header.ssrc, packet.header.payload_type);
+        let found = transport.listener.find(ssrc, payload_type, &extensions);
+        if let (Some(feedback), Some(seq)) = (&mut transport.feedback, extensions.transport_wide_cc) {
+            feedback.receive(clock.now, seq);
+            let at = feedback.poll_timeout();
+            self.timers.arm(&mut transport.timer, TimerKey::Transport(key), at);
+        }
+        let Some((producer_key, kind)) = found else {
+            return self.counters.drops.count(DropReason::UnknownSsrc);
+        };
+        transport.feedback_ssrc = ssrc;
+        let Some(producer) = self.producers.get_mut(producer_key) else { return };
+        match producer.receive_rtp(clock, kind, &packet, extensions.audio_level) {
+            Ok(()) => self.counters.rtp_packets_received += 1,
+            Err(reason) => self.counters.drops.count(reason),
+        }
+        self.touch_producer(clock, producer_key);
+    }
+
+    /// A producer got something: the router is to be called, at once if it can take no more.
+    pub(super) fn touch_producer(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        if !producer.touched {
+            producer.touched = true;
+            self.touched_producers.push(key);
+        }
+        if !producer.audio_levels.is_empty()
+            && let Some(router) = self.routers.get_mut(producer.router)
+            && !router.observing
+        {
+            router.observing = true;
+            let at = clock.now + audio_levels::INTERVAL;
+            self.timers.arm(&mut router.timer, TimerKey::Router(producer.router), Some(at));
+        }
+        if producer.is_full() {
+            self.route(clock, key);
+            // It stays in the list, for its NACKs.
+            if let Some(producer) = self.producers.get_mut(key) {
+                producer.touched = true;
+            }
+        }
+    }
+
+    fn receive_rtcp(&mut self, clock: &Clock, key: TransportKey, data: &[u8]) {
+        for packet in Compound::new(data) {
+            match packet {
+                Ok(Packet::SenderReport { info, reports }) => {
+                    self.receive_sender_report(clock, key, &info);
+                    reports.for_each(|report| self.receive_report(clock, key, &report));
+                }
+                Ok(Packet::ReceiverReport { reports }) => {
+                    reports.for_each(|report| self.receive_report(clock, key, &report));
+                }
+                Ok(Packet::Nack { media_ssrc, items }) => self.receive_nack(clock, key, media_ssrc, items),
+                Ok(Packet::Pli { media_ssrc }) => self.receive_key_frame_request(clock, key, media_ssrc, None),
+                Ok(Packet::Fir { entries }) => {
+                    for (media_ssrc, number) in entries {
+                        self.receive_key_frame_request(clock, key, media_ssrc, Some(number));
+                    }
+                }
+                Ok(Packet::TransportFeedback(feedback)) => {
+                    if let Some(transport) = self.transports.get_mut(key) {
+                        transport.receive_feedback(&feedback);
+                    }
+                }
+                // A stream that ended is closed by signalling, which knows why.
+                Ok(Packet::Bye { .. } | Packet::Other) => {}
+                Err(_) => self.counters.drops.count(DropReason::RtcpMalformed),
+            }
+        }
+    }
+
+    fn receive_sender_report(&mut self, clock: &Clock, key: TransportKey, info: &SenderInfo) {
+        let Some(producer) = self.transports.get(key).and_then(|transport| transport.listener.producer_of(info.ssrc))
+        else {
+            return;
+        };
+        self.set_producer_clock(clock, producer, info);
+    }
+
+    fn receive_report(&mut self, clock: &Clock, key: TransportKey, report: &ReportBlock) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let Some(consumer_key) = transport.consumers_by_ssrc.get(&report.ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(*consumer_key) else { return };
+        // Retransmissions are reported on too, but their loss is none of the stream's.
+        if consumer.parameters().ssrc != report.ssrc {
+            return;
+        }
+        consumer.receive_report(clock.now, report);
+        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        let (score, producer_score) = (consumer.score(), producer.stream.score());
+        if consumer.reported_score.replace((score, producer_score)) != Some((score, producer_score)) {
+            let consumer = consumer.id;
+            self.event(WorkerEvent::ConsumerScore { consumer, score, producer_score });
+        }
+    }
+
+    fn receive_nack(&mut self, clock: &Clock, key: TransportKey, media_ssrc: u32, items: NackItems<'_>) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Some(consumer) = transport.consumers_by_ssrc.get(&media_ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(*consumer) else { return };
+        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        let sent = consumer.receive_nack(items.sequence_numbers(), &producer.cache, transport, clock);
+        self.counters.retransmissions_sent += sent;
+        self.counters.rtp_packets_sent += sent;
+        self.mark_dirty(key);
+    }
+
+    fn receive_key_frame_request(&mut self, clock: &Clock, key: TransportKey, media_ssrc: u32, fir: Option<u8>) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let Some(consumer) = transport.consumers_by_ssrc.get(&media_ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(*consumer) else { return };
+        if consumer.receive_key_frame_request(fir) {
+            let producer = consumer.producer;
+            self.request_key_frame(clock, producer);
+        }
+    }
+
+    /// Passes on what a transport has to tell and to send.
+    pub(super) fn after_transport(&mut self, clock: &Clock, key: TransportKey) {
+        while let Some(transport) = self.transports.get_mut(key)
+            && let Some(event) = transport.webrtc.poll_event()
+        {
+            let id = transport.id;
+            match event {
+                TransportEvent::IceStateChanged { state, remote } => {
+                    self.event(WorkerEvent::IceStateChanged { transport: id, state, remote });
+                }
+                TransportEvent::DtlsStateChanged(state) => {
+                    self.event(WorkerEvent::DtlsStateChanged { transport: id, state });
+                }
+                TransportEvent::AddressLearned(address) => {
+                    self.demux.add_address(address, key);
+                    self.outputs.push_back(Output::AddressOwned { address, owned: true });
+                }
+                TransportEvent::AddressForgotten(address) => {
+                    if self.demux.remove_address(address, key) {
+                        self.outputs.push_back(Output::AddressOwned { address, owned: false });
+                    }
+                }
+                TransportEvent::UfragRetired(ufrag) => self.demux.remove_ufrag(&ufrag),
+            }
+        }
+        self.mark_dirty(key);
+        self.arm_transport(key);
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let writable = transport.webrtc.is_writable();
+        if std::mem::replace(&mut transport.writable, writable) != writable {
+            for index in 0.. {
+                let Some(consumer) = self.transports.get(key).and_then(|t| t.consumers.get(index)).copied() else {
+                    break;
+                };
+                self.refresh_consumer(clock, consumer);
+            }
+        }
+    }
+}

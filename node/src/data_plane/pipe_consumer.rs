@@ -1,0 +1,257 @@
+//! The beginning of a route: sends a producer's packets, one copy of each, to another node or worker, however many want them
+//! there.
+
+use sluice_mesh::{Frame, FrameClass, FrameFlags, RouteSender};
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::ortc::MediaKind;
+use sluice_proto::pipe::{Layers, RouteStats};
+
+use super::drop_reason::DropReason;
+use super::frames::FrameBatches;
+use super::keys::ProducerKey;
+use super::messages::PipeEnd;
+use super::rtp::{Codec, shift_picture_id};
+use super::rtp_cache::{CachedPacket, RtpCache};
+use super::seq::is_newer;
+use super::seq_manager::SeqManager;
+
+/// What [`RouteSender`] remembers of a packet: how to make the same frame again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Cookie {
+    /// The publisher's sequence number: where the packet is in the producer's cache.
+    input: u16,
+    /// The sequence number that it travels with.
+    output: u16,
+    /// Frames left out before it, by which its picture id is less.
+    pictures: u16,
+}
+
+impl Cookie {
+    fn to_u64(self) -> u64 {
+        u64::from(self.input) << 32 | u64::from(self.output) << 16 | u64::from(self.pictures)
+    }
+
+    fn from_u64(cookie: u64) -> Self {
+        Self { input: (cookie >> 32) as u16, output: (cookie >> 16) as u16, pictures: cookie as u16 }
+    }
+}
+
+/// The beginning of a route.
+#[derive(Debug)]
+pub struct PipeConsumer {
+    /// Whose packets it sends.
+    pub producer: ProducerKey,
+    /// Where it sends them.
+    pub to: PipeEnd,
+    /// What the other end measured.
+    pub remote: RouteStats,
+    kind: MediaKind,
+    codec: Codec,
+    sender: RouteSender,
+    /// Highest temporal layer that somebody behind the pipe wants, and that is sent now.
+    wanted_temporal: u8,
+    current_temporal: u8,
+    sync_required: bool,
+    seq: SeqManager,
+    /// Frames left out so far; before input `pictures_since` it was `pictures_before`.
+    pictures: u16,
+    pictures_since: u16,
+    pictures_before: u16,
+}
+
+impl PipeConsumer {
+    /// The beginning of a route that carried nothing yet.
+    pub fn new(
+        producer: ProducerKey,
+        to: PipeEnd,
+        route: RouteId,
+        epoch: RouteEpoch,
+        kind: MediaKind,
+        codec: Codec,
+    ) -> Self {
+        Self {
+            producer,
+            to,
+            remote: RouteStats::default(),
+            kind,
+            codec,
+            sender: RouteSender::new(route, epoch),
+            wanted_temporal: u8::MAX,
+            current_temporal: u8::MAX,
+            sync_required: true,
+            seq: SeqManager::new(0),
+            pictures: 0,
+            pictures_since: 0,
+            pictures_before: 0,
+        }
+    }
+
+    /// The route.
+    pub fn route(&self) -> RouteId {
+        self.sender.route()
+    }
+
+    /// Which use of it.
+    pub fn epoch(&self) -> RouteEpoch {
+        self.sender.epoch()
+    }
+
+    /// The other end wants other layers. Fewer take effect with the next frame, more with the next frame that allows it.
+    pub fn set_wanted(&mut self, layers: Layers) {
+        self.wanted_temporal = layers.temporal;
+    }
+
+    /// What was sent last has nothing to do with what comes next.
+    pub fn require_sync(&mut self) {
+        self.sync_required = true;
+    }
+
+    /// Whether it waits for a key frame.
+    pub fn waits_for_key_frame(&self) -> bool {
+        self.sync_required && self.codec.has_key_frames()
+    }
+
+    /// Sends a packet of the producer, if the other end wants its layer.
+    ///
+    /// # Errors
+    /// Why it did not go out.
+    pub fn send_rtp(&mut self, packet: &CachedPacket, out: &mut FrameBatches) -> Result<(), DropReason> {
+        let input = packet.header.sequence_number;
+        if self.sync_required {
+            if self.codec.has_key_frames() && !packet.info.key_frame_start {
+                return Err(DropReason::WaitingForKeyFrame);
+            }
+            self.sync_required = false;
+            self.seq.sync(input);
+            self.current_temporal = self.wanted_temporal;
+        }
+        self.choose_layer(packet);
+        if packet.info.temporal_layer > self.current_temporal {
+            self.leave_out(packet);
+            return Err(DropReason::UnwantedLayer);
+        }
+        let output = self.seq.input(input).ok_or(DropReason::TooLate)?;
+        let pictures = if is_newer(self.pictures_since, input) { self.pictures_before } else { self.pictures };
+        let cookie = Cookie { input, output, pictures };
+        let seq = self.sender.next(cookie.to_u64());
+        self.push(packet, cookie, seq, FrameFlags::default(), out);
+        Ok(())
+    }
+
+    fn choose_layer(&mut self, packet: &CachedPacket) {
+        let info = packet.info;
+        if info.key_frame_start || (info.frame_start && self.wanted_temporal < self.current_temporal) {
+            self.current_temporal = self.wanted_temporal;
+        } else if info.layer_sync
+            && info.frame_start
+            && info.temporal_layer > self.current_temporal
+            && info.temporal_layer <= self.wanted_temporal
+        {
+            self.current_temporal = info.temporal_layer;
+        }
+    }
+
+    fn leave_out(&mut self, packet: &CachedPacket) {
+        let input = packet.header.sequence_number;
+        self.seq.drop_input(input);
+        if packet.info.frame_start {
+            self.pictures_before = self.pictures;
+            self.pictures = self.pictures.wrapping_add(1);
+            self.pictures_since = input;
+        }
+    }
+
+    /// The other end misses these frames: those that the producer's cache still has go out again. Returns how many did.
+    pub fn receive_nack(&mut self, missing: &[u16], cache: &RtpCache, out: &mut FrameBatches) -> u64 {
+        let mut sent = 0;
+        for (seq, cookie) in self.sender.on_nack(missing) {
+            let cookie = Cookie::from_u64(cookie);
+            if let Some(packet) = cache.get(cookie.input) {
+                self.push(packet, cookie, seq, FrameFlags { retransmission: true }, out);
+                sent += 1;
+            }
+        }
+        sent
+    }
+
+    fn push(&self, packet: &CachedPacket, cookie: Cookie, seq: u16, flags: FrameFlags, out: &mut FrameBatches) {
+        let class = match self.kind {
+            MediaKind::Audio => FrameClass::Audio,
+            MediaKind::Video => {
+                FrameClass::Video { temporal: packet.info.temporal_layer, spatial: 0, key: packet.key_frame }
+            }
+        };
+        let bytes = out.copy(packet.bytes(), |bytes| {
+            if let Some(number) = bytes.get_mut(2..4) {
+                number.copy_from_slice(&cookie.output.to_be_bytes());
+            }
+            if let (1.., Codec::Vp8, Some(payload)) =
+                (cookie.pictures, self.codec, bytes.get_mut(packet.header_len()..))
+            {
+                shift_picture_id(payload, cookie.pictures);
+            }
+        });
+        let (route, epoch) = (self.sender.route(), self.sender.epoch());
+        out.push(self.to, Frame { route, epoch, seq, flags, class, packet: bytes });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    use std::time::Instant;
+
+    use super::super::messages::LinkKey;
+    use super::super::rtp::{RtpHeader, RtpPacket, Vp8Descriptor};
+    use super::super::rtp_cache::{NewPacket, VIDEO_SLOTS};
+    use super::*;
+
+    /// One packet a frame: a key frame, then the layers 0 2 1 2 in turn, of which the layer 2 behind a 1 builds on it.
+    fn frame(number: u16) -> (Vec<u8>, u8) {
+        let (layer, sync) = [(0, false), (2, true), (1, true), (2, false)][usize::from(number % 4)];
+        let [high, low] = (number | 0x8000).to_be_bytes();
+        let key = if number == 0 { 0x50 } else { 0x51 };
+        (vec![0x90, 0xe0, high, low, 0, layer << 6 | u8::from(sync) << 5, key], layer)
+    }
+
+    #[test]
+    fn unwanted_layers_leave_no_trace() {
+        let (mut cache, mut out) = (RtpCache::new(VIDEO_SLOTS), FrameBatches::default());
+        let to = PipeEnd::Node(LinkKey(1));
+        let mut consumer =
+            PipeConsumer::new(ProducerKey::default(), to, RouteId(1), RouteEpoch(2), MediaKind::Video, Codec::Vp8);
+        let mut layers = Vec::new();
+        for number in 0..40 {
+            consumer.set_wanted(Layers { spatial: 0, temporal: if number < 20 { 1 } else { 2 } });
+            let (payload, layer) = frame(number);
+            let header = RtpHeader {
+                marker: true,
+                payload_type: 101,
+                sequence_number: 65_530_u16.wrapping_add(number),
+                timestamp: 0,
+                ssrc: 1,
+            };
+            let packet = NewPacket { header, audio_level: None, payload: &payload };
+            let packet = cache.insert(Instant::now(), Codec::Vp8, packet).unwrap();
+            if consumer.send_rtp(packet, &mut out).is_ok() {
+                layers.push(layer);
+            }
+        }
+        assert_eq!(layers[..10], [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
+        assert_eq!(layers[10..], [0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2]);
+
+        consumer.receive_nack(&[3, 12], &cache, &mut out);
+        let (_, frames) = out.drain().next().unwrap();
+        let (sent, again) = frames.split_at(layers.len());
+        for (index, frame) in sent.iter().enumerate() {
+            let packet = RtpPacket::parse(&frame.packet).unwrap();
+            assert_eq!((usize::from(frame.seq), usize::from(packet.header.sequence_number)), (index, index + 1));
+            let picture = Vp8Descriptor::parse(packet.payload).unwrap().picture_id.unwrap();
+            assert_eq!(usize::from(picture.value), index);
+        }
+        for frame in again {
+            assert!(frame.flags.retransmission);
+            assert_eq!(frame.packet, sent[usize::from(frame.seq)].packet);
+        }
+    }
+}

@@ -1,0 +1,395 @@
+//! A source of audio or video on this worker: a user's, or the end of a route. What comes in is brought into the mesh's canonical
+//! form, put into the cache, and left in `pending` for the router.
+
+use std::time::{Duration, Instant};
+
+use sluice_mesh::Frame;
+use sluice_proto::ids::ProducerId;
+use sluice_proto::ortc::MediaKind;
+
+use super::audio_levels::AudioLevelMeter;
+use super::clock::Clock;
+use super::demux::TransportKey;
+use super::drop_reason::DropReason;
+use super::key_frame_request_manager::{KeyFrameRequestManager, MIN_INTERVAL};
+use super::keys::{ConsumerKey, PipeConsumerKey, RouterKey};
+use super::messages::StreamStats;
+use super::nack_generator::{NackGenerator, NackOutcome};
+use super::pipe_producer::{Arrival, PipeProducer};
+use super::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, Codec, ExtensionIds, RtpPacket};
+use super::rtp_cache::{AUDIO_SLOTS, MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
+use super::rtp_listener::StreamKind;
+use super::rtp_stream_recv::{RtpStreamRecv, Sequence};
+use super::timers::Timer;
+
+/// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's conscience.
+const MAX_CATCH_UP: u16 = 256;
+
+/// Pending packets after which the router is called before the batch is over, so that no slot is used again before its packet left.
+const MAX_PENDING: usize = 64;
+
+/// What a payload type of the client means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PayloadMapping {
+    /// As the client sends it.
+    pub payload_type: u8,
+    /// What it carries.
+    pub role: PayloadRole,
+}
+
+/// What a payload type carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PayloadRole {
+    /// Media.
+    Media {
+        /// The router's payload type.
+        mapped: u8,
+        /// What the payloads are.
+        codec: Codec,
+    },
+    /// Retransmissions of another payload type.
+    Rtx {
+        /// That one, as the client sends it.
+        of: u8,
+    },
+}
+
+/// How a client is asked for a key frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyFrameMessage {
+    /// Picture loss indication.
+    Pli,
+    /// Full intra request, with the number of the last one.
+    Fir {
+        /// Modulo 256.
+        number: u8,
+    },
+}
+
+/// A user's side of a producer.
+#[derive(Debug)]
+pub struct UserOrigin {
+    /// Where its packets come from.
+    pub transport: TransportKey,
+    /// What each payload type means.
+    pub payloads: Vec<PayloadMapping>,
+    /// SSRC inside the mesh.
+    pub mapped_ssrc: u32,
+    /// The client's SSRC, once known.
+    pub ssrc: Option<u32>,
+    /// If the client retransmits.
+    pub nack: Option<NackGenerator>,
+    /// If the client can be asked.
+    pub key_frame_message: Option<KeyFrameMessage>,
+}
+
+/// Where a producer's packets come from.
+#[derive(Debug)]
+pub enum Origin {
+    /// A user of this worker.
+    User(UserOrigin),
+    /// Another node or worker.
+    Pipe(PipeProducer),
+}
+
+/// A source of audio or video.
+#[derive(Debug)]
+pub struct Producer {
+    /// Its id, the same everywhere.
+    pub id: ProducerId,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// The room's media on this worker.
+    pub router: RouterKey,
+    /// Where its packets come from.
+    pub origin: Origin,
+    /// What its payloads are.
+    pub codec: Codec,
+    /// What comes in is not passed on.
+    pub paused: bool,
+    /// Who gets its packets.
+    pub consumers: Vec<ConsumerKey>,
+    /// Which other nodes and workers get its packets.
+    pub pipe_consumers: Vec<PipeConsumerKey>,
+    /// Its packets.
+    pub cache: RtpCache,
+    /// Reception.
+    pub stream: RtpStreamRecv,
+    /// When to ask for a key frame.
+    pub key_frames: KeyFrameRequestManager,
+    /// How loud it is.
+    pub audio_levels: AudioLevelMeter,
+    /// Packets for the router, by sequence number.
+    pub pending: Vec<u16>,
+    /// Is in the list of producers that the batch touched.
+    pub touched: bool,
+    /// Counts anew since the router was called last: consumers have to begin anew as well.
+    pub restarted: bool,
+    /// Reception found that a key frame is needed.
+    pub needs_key_frame: bool,
+    /// The score that the control plane was told last.
+    pub reported_score: Option<u8>,
+    /// Wakes it up.
+    pub timer: Timer,
+    /// Requests sent, for statistics.
+    pub key_frame_requests: u64,
+    /// NACK messages sent, and packets that they asked for.
+    pub nacks: (u64, u64),
+    last_key_frame: Option<(u16, Instant)>,
+    newest: Option<u16>,
+    key_frame_count: u64,
+}
+
+impl Producer {
+    /// A producer of which nothing came yet.
+    pub fn new(
+        id: ProducerId,
+        kind: MediaKind,
+        router: RouterKey,
+        origin: Origin,
+        codec: Codec,
+        clock_rate: u32,
+    ) -> Self {
+        Self {
+            id,
+            kind,
+            router,
+            origin,
+            codec,
+            paused: false,
+            consumers: Vec::new(),
+            pipe_consumers: Vec::new(),
+            cache: RtpCache::new(if kind == MediaKind::Video { VIDEO_SLOTS } else { AUDIO_SLOTS }),
+            stream: RtpStreamRecv::new(clock_rate),
+            key_frames: KeyFrameRequestManager::default(),
+            audio_levels: AudioLevelMeter::default(),
+            pending: Vec::with_capacity(MAX_PENDING),
+            touched: false,
+            restarted: false,
+            needs_key_frame: false,
+            reported_score: None,
+            timer: Timer::default(),
+            key_frame_requests: 0,
+            nacks: (0, 0),
+            last_key_frame: None,
+            newest: None,
+            key_frame_count: 0,
+        }
+    }
+
+    /// SSRC inside the mesh.
+    pub fn ssrc(&self) -> u32 {
+        match &self.origin {
+            Origin::User(origin) => origin.mapped_ssrc,
+            Origin::Pipe(origin) => origin.ssrc,
+        }
+    }
+
+    /// Whether the router should be called before more comes in.
+    pub fn is_full(&self) -> bool {
+        self.pending.len() >= MAX_PENDING || self.restarted
+    }
+
+    /// A user's packet came.
+    ///
+    /// # Errors
+    /// Why it is not passed on.
+    #[inline]
+    pub fn receive_rtp(
+        &mut self,
+        clock: &Clock,
+        kind: StreamKind,
+        packet: &RtpPacket<'_>,
+        audio_level: Option<AudioLevel>,
+    ) -> Result<(), DropReason> {
+        let Origin::User(origin) = &mut self.origin else { return Err(DropReason::UnknownSsrc) };
+        let mut header = packet.header;
+        let mut payload = packet.payload;
+        let mut role = role_of(&origin.payloads, header.payload_type)?;
+        if let PayloadRole::Rtx { of } = role {
+            let (&original, rest) = payload.split_first_chunk().ok_or(DropReason::RtxPadding)?;
+            header.sequence_number = u16::from_be_bytes(original);
+            payload = rest;
+            role = role_of(&origin.payloads, of)?;
+        }
+        let PayloadRole::Media { mapped, codec } = role else { return Err(DropReason::UnknownPayloadType) };
+        if kind == StreamKind::Media {
+            origin.ssrc = Some(header.ssrc);
+        }
+        header.ssrc = origin.mapped_ssrc;
+        header.payload_type = mapped;
+        let packet = NewPacket { header, audio_level, payload };
+        match kind {
+            StreamKind::Media => self.receive_media(clock, codec, packet),
+            StreamKind::Rtx => self.receive_retransmission(clock, codec, packet),
+        }
+    }
+
+    fn receive_media(&mut self, clock: &Clock, codec: Codec, packet: NewPacket<'_>) -> Result<(), DropReason> {
+        let seq = packet.header.sequence_number;
+        match self.stream.check_sequence(seq) {
+            Sequence::Valid if self.cache.get(seq).is_some() => return Err(DropReason::RtxUnwanted),
+            Sequence::Valid => {}
+            Sequence::Suspect => return Err(DropReason::RtpSequenceJump),
+            Sequence::Restarted => self.restart(),
+        }
+        let ticks = self.stream.ticks(clock.since_epoch);
+        self.stream.count(ticks, packet.header.timestamp, packet.payload.len());
+        self.update_nack(clock.now, codec, &packet);
+        self.store(clock.now, codec, packet)
+    }
+
+    fn receive_retransmission(&mut self, clock: &Clock, codec: Codec, packet: NewPacket<'_>) -> Result<(), DropReason> {
+        let seq = packet.header.sequence_number;
+        if !self.stream.is_recent(seq, VIDEO_SLOTS as u64) || self.cache.get(seq).is_some() {
+            self.stream.count_retransmission(packet.payload.len(), false);
+            return Err(DropReason::RtxUnwanted);
+        }
+        let repaired = self.update_nack(clock.now, codec, &packet) == NackOutcome::Repaired;
+        self.stream.count_retransmission(packet.payload.len(), repaired);
+        self.store(clock.now, codec, packet)
+    }
+
+    fn update_nack(&mut self, now: Instant, codec: Codec, packet: &NewPacket<'_>) -> NackOutcome {
+        let Origin::User(UserOrigin { nack: Some(nack), .. }) = &mut self.origin else { return NackOutcome::Nothing };
+        if self.paused {
+            nack.reset();
+            return NackOutcome::Nothing;
+        }
+        let outcome =
+            nack.receive(now, packet.header.sequence_number, || codec.inspect(packet.payload).key_frame_start);
+        self.needs_key_frame |= outcome == NackOutcome::GivenUp;
+        outcome
+    }
+
+    /// A frame of the producer's route came.
+    ///
+    /// # Errors
+    /// Why it is not passed on.
+    pub fn receive_frame(&mut self, clock: &Clock, frame: &Frame) -> Result<(), DropReason> {
+        let Origin::Pipe(origin) = &mut self.origin else { return Err(DropReason::UnknownRoute) };
+        if origin.epoch != frame.epoch {
+            return Err(DropReason::StaleRoute);
+        }
+        let arrival = origin.receive(clock.now, frame)?;
+        self.needs_key_frame |= origin.take_broken();
+        let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
+        let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
+        let seq = packet.header.sequence_number;
+        let packet = NewPacket {
+            header: packet.header,
+            audio_level: ids.read(packet.extensions).audio_level,
+            payload: packet.payload,
+        };
+        if arrival == Arrival::Repaired {
+            if !self.stream.is_recent(seq, VIDEO_SLOTS as u64) {
+                return Err(DropReason::PipeTooOld);
+            }
+            self.stream.count_retransmission(packet.payload.len(), true);
+        } else {
+            // The other end of a route is a node of ours: a jump is what it seems to be.
+            let first = self.stream.check_sequence(seq);
+            if first == Sequence::Suspect {
+                self.stream.accept_jump(seq);
+                self.restart();
+            }
+            let ticks = self.stream.ticks(clock.since_epoch);
+            self.stream.count(ticks, packet.header.timestamp, packet.payload.len());
+        }
+        self.store(clock.now, self.codec, packet)
+    }
+
+    fn store(&mut self, now: Instant, codec: Codec, packet: NewPacket<'_>) -> Result<(), DropReason> {
+        if let Some(level) = packet.audio_level.filter(|_| !self.paused) {
+            self.audio_levels.add(level);
+        }
+        if self.paused {
+            return Err(DropReason::ProducerPaused);
+        }
+        if packet.payload.len() > MAX_PAYLOAD_LEN {
+            return Err(DropReason::TooLarge);
+        }
+        let seq = packet.header.sequence_number;
+        let stored = self.cache.insert(now, codec, packet).ok_or(DropReason::TooLarge)?;
+        if stored.info.key_frame_start {
+            self.key_frames.received();
+            self.key_frame_count += 1;
+            self.last_key_frame = Some((seq, now));
+        }
+        if self.newest.is_none_or(|newest| super::seq::is_newer(seq, newest)) {
+            self.newest = Some(seq);
+        }
+        self.pending.push(seq);
+        Ok(())
+    }
+
+    fn restart(&mut self) {
+        self.cache.clear();
+        self.pending.clear();
+        self.last_key_frame = None;
+        self.newest = None;
+        self.restarted = true;
+        self.needs_key_frame = self.codec.has_key_frames();
+        if let Origin::User(UserOrigin { nack: Some(nack), .. }) = &mut self.origin {
+            nack.reset();
+        }
+    }
+
+    /// Nothing is passed on from now on.
+    pub fn pause(&mut self) {
+        self.paused = true;
+        self.last_key_frame = None;
+        self.key_frames.cancel();
+    }
+
+    /// What comes in is passed on again. Consumers have to begin anew.
+    pub fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    /// The packets that let a newcomer begin at once: from the last key frame on, if that is so recent that the encoder would not
+    /// make another one yet. Otherwise a new one is worth its wait.
+    pub fn catch_up(&self, now: Instant) -> impl Iterator<Item = u16> + use<> {
+        let recent = self.last_key_frame.zip(self.newest).filter(|((seq, at), newest)| {
+            now.saturating_duration_since(*at) < MIN_INTERVAL && newest.wrapping_sub(*seq) < MAX_CATCH_UP
+        });
+        recent
+            .into_iter()
+            .flat_map(|((first, _), newest)| (0..=newest.wrapping_sub(first)).map(move |n| first.wrapping_add(n)))
+    }
+
+    /// When it wants to be woken.
+    pub fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let repair = match &self.origin {
+            Origin::User(origin) => origin.nack.as_ref().and_then(|nack| nack.poll_timeout(now)),
+            Origin::Pipe(origin) => origin.poll_timeout(),
+        };
+        [repair, self.key_frames.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Everything that is known of it.
+    pub fn stats(&self) -> StreamStats {
+        let mut stats = StreamStats {
+            nack_count: self.nacks.0,
+            nack_packet_count: self.nacks.1,
+            key_frames: self.key_frame_count,
+            ..StreamStats::default()
+        };
+        self.stream.fill_stats(&mut stats);
+        let rtt = |rtt: Duration| rtt.as_secs_f32() * 1_000.0;
+        if let Origin::User(origin) = &self.origin {
+            stats.ssrc = origin.ssrc.unwrap_or_default();
+            stats.round_trip_time_ms = origin.nack.as_ref().and_then(NackGenerator::rtt).map(rtt);
+            match origin.key_frame_message {
+                Some(KeyFrameMessage::Fir { .. }) => stats.fir_count = self.key_frame_requests,
+                _ => stats.pli_count = self.key_frame_requests,
+            }
+        }
+        stats
+    }
+}
+
+fn role_of(payloads: &[PayloadMapping], payload_type: u8) -> Result<PayloadRole, DropReason> {
+    let found = payloads.iter().find(|mapping| mapping.payload_type == payload_type);
+    found.map(|mapping| mapping.role).ok_or(DropReason::UnknownPayloadType)
+}

@@ -1,0 +1,120 @@
+//! A room's media on one worker: from each producer to everybody who wants it.
+
+use slotmap::SlotMap;
+use sluice_proto::ids::RouterId;
+
+use super::clock::Clock;
+use super::consumer::{Consumer, Sent};
+use super::counters::Counters;
+use super::demux::TransportKey;
+use super::frames::FrameBatches;
+use super::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
+use super::pipe_consumer::PipeConsumer;
+use super::producer::Producer;
+use super::timers::Timer;
+use super::user_transport::UserTransport;
+
+/// A room's media on one worker.
+#[derive(Debug)]
+pub struct Router {
+    /// Its id.
+    pub id: RouterId,
+    /// The users of the room on this worker.
+    pub transports: Vec<TransportKey>,
+    /// Their producers, and those that live elsewhere.
+    pub producers: Vec<ProducerKey>,
+    /// Wakes it up for the next audio levels.
+    pub timer: Timer,
+    /// Whether the next audio levels are on their way.
+    pub observing: bool,
+    /// Whether somebody was audible in the last report.
+    pub audible: bool,
+}
+
+impl Router {
+    /// An empty one.
+    pub fn new(id: RouterId) -> Self {
+        Self {
+            id,
+            transports: Vec::new(),
+            producers: Vec::new(),
+            timer: Timer::default(),
+            observing: false,
+            audible: false,
+        }
+    }
+}
+
+/// Where packets go.
+pub struct Destinations<'a> {
+    /// All of the worker's.
+    pub consumers: &'a mut SlotMap<ConsumerKey, Consumer>,
+    /// All of the worker's.
+    pub pipe_consumers: &'a mut SlotMap<PipeConsumerKey, PipeConsumer>,
+    /// All of the worker's.
+    pub transports: &'a mut SlotMap<TransportKey, UserTransport>,
+    /// Those with something to flush.
+    pub dirty: &'a mut Vec<TransportKey>,
+    /// What leaves by pipes.
+    pub frames: &'a mut FrameBatches,
+    /// The account.
+    pub counters: &'a mut Counters,
+}
+
+/// Sends what a producer has pending to all its consumers: consumer by consumer, so that each one's state and keys are touched once
+/// a batch and its packets leave in one system call.
+pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'_>) {
+    for key in &producer.consumers {
+        let Some(consumer) = to.consumers.get_mut(*key).filter(|consumer| consumer.active) else { continue };
+        let Some(transport) = to.transports.get_mut(consumer.transport) else { continue };
+        send(consumer, transport, producer, producer.pending.iter().copied(), clock, to.counters);
+        mark_dirty(transport, consumer.transport, to.dirty);
+    }
+    for key in &producer.pipe_consumers {
+        let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
+        send_by_pipe(pipe_consumer, producer, producer.pending.iter().copied(), to.frames, to.counters);
+    }
+    producer.pending.clear();
+}
+
+/// Sends some of a producer's packets to one of its consumers.
+pub fn send(
+    consumer: &mut Consumer,
+    transport: &mut UserTransport,
+    producer: &Producer,
+    packets: impl Iterator<Item = u16>,
+    clock: &Clock,
+    counters: &mut Counters,
+) {
+    for packet in packets.filter_map(|seq| producer.cache.get(seq)) {
+        match consumer.send_rtp(packet, transport, clock) {
+            Ok(Sent::Yes) => counters.rtp_packets_sent += 1,
+            Ok(Sent::Padding) => {}
+            Err(reason) => counters.drops.count(reason),
+        }
+    }
+}
+
+/// Sends some of a producer's packets by one of its pipes.
+pub fn send_by_pipe(
+    pipe_consumer: &mut PipeConsumer,
+    producer: &Producer,
+    packets: impl Iterator<Item = u16>,
+    frames: &mut FrameBatches,
+    counters: &mut Counters,
+) {
+    for packet in packets.filter_map(|seq| producer.cache.get(seq)) {
+        match pipe_consumer.send_rtp(packet, frames) {
+            Ok(()) => counters.pipe_packets_sent += 1,
+            Err(reason) => counters.drops.count(reason),
+        }
+    }
+}
+
+/// Enters a transport in the list of those to be flushed.
+pub fn mark_dirty(transport: &mut UserTransport, key: TransportKey, dirty: &mut Vec<TransportKey>) {
+    if !transport.dirty {
+        transport.dirty = true;
+        dirty.push(key);
+    }
+}

@@ -1,0 +1,128 @@
+//! A user's transport with the media that run over it: producers of what it receives, consumers of what it sends, and the state
+//! that belongs to all of them together.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+use sluice_proto::ids::TransportId;
+
+use super::drop_reason::DropReason;
+use super::keys::{ConsumerKey, ProducerKey, RouterKey};
+use super::rtcp::TransportFeedback;
+use super::rtp::ExtensionIds;
+use super::rtp_listener::RtpListener;
+use super::timers::Timer;
+use super::transport_feedback_generator::TransportFeedbackGenerator;
+use super::webrtc_transport::WebRtcTransport;
+
+/// Time between two rounds of reports. Shorter than mediasoup's for audio (5 s), so that lip sync is right soon.
+pub const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A user's transport.
+pub struct UserTransport {
+    /// Its id.
+    pub id: TransportId,
+    /// The room's media on this worker.
+    pub router: RouterKey,
+    /// ICE, DTLS and SRTP.
+    pub webrtc: WebRtcTransport,
+    /// Whether media could be sent when that was looked at last.
+    pub writable: bool,
+    /// Has something to flush.
+    pub dirty: bool,
+    /// What the client sends.
+    pub producers: Vec<ProducerKey>,
+    /// What the client receives.
+    pub consumers: Vec<ConsumerKey>,
+    /// By SSRC, retransmissions' too.
+    pub consumers_by_ssrc: FxHashMap<u32, ConsumerKey>,
+    /// Finds the producer of a packet.
+    pub listener: RtpListener,
+    /// The client's ids.
+    pub extension_ids: ExtensionIds,
+    /// From the first producer with transport-wide numbers on.
+    pub feedback: Option<Box<TransportFeedbackGenerator>>,
+    /// SSRC of the last packet, which feedback has to name.
+    pub feedback_ssrc: u32,
+    /// What this end calls itself in reports and feedback.
+    pub rtcp_ssrc: u32,
+    /// Next round of reports; `None` while there is nothing to report.
+    pub reports_at: Option<Instant>,
+    /// Wakes it up.
+    pub timer: Timer,
+    transport_wide_seq: u16,
+    downlink: Downlink,
+}
+
+/// What the client's transport-wide feedback says about the way to it.
+#[derive(Debug, Default)]
+struct Downlink {
+    received: u64,
+    lost: u64,
+    /// Of the last whole report interval.
+    loss: Option<f32>,
+}
+
+impl UserTransport {
+    /// A transport without media.
+    pub fn new(id: TransportId, router: RouterKey, webrtc: WebRtcTransport, rtcp_ssrc: u32) -> Self {
+        Self {
+            id,
+            router,
+            webrtc,
+            writable: false,
+            dirty: false,
+            producers: Vec::new(),
+            consumers: Vec::new(),
+            consumers_by_ssrc: FxHashMap::default(),
+            listener: RtpListener::default(),
+            extension_ids: ExtensionIds::default(),
+            feedback: None,
+            feedback_ssrc: 0,
+            rtcp_ssrc,
+            reports_at: None,
+            timer: Timer::default(),
+            transport_wide_seq: 0,
+            downlink: Downlink::default(),
+        }
+    }
+
+    /// Sends a packet of `len` bytes, which `write` fills in; it is told the packet's transport-wide sequence number.
+    ///
+    /// # Errors
+    /// Why it did not go out; no number was used then.
+    #[inline]
+    pub fn send_rtp(&mut self, now: Instant, len: usize, write: impl FnOnce(&mut [u8], u16)) -> Result<(), DropReason> {
+        let seq = &mut self.transport_wide_seq;
+        self.webrtc.send_rtp(now, len, |room| {
+            write(room, *seq);
+            *seq = seq.wrapping_add(1);
+        })
+    }
+
+    /// The client told which packets it got.
+    pub fn receive_feedback(&mut self, feedback: &TransportFeedback<'_>) {
+        let (received, lost) = feedback.counts();
+        self.downlink.received += u64::from(received);
+        self.downlink.lost += u64::from(lost);
+    }
+
+    /// Ends an interval of the downlink's account.
+    pub fn sample_downlink(&mut self) {
+        let Downlink { received, lost, loss } = &mut self.downlink;
+        let told = std::mem::take(received) + *lost;
+        *loss = (told > 0).then(|| *lost as f32 / told as f32);
+        *lost = 0;
+    }
+
+    /// Share of the packets of the last interval that the client missed.
+    pub fn downlink_loss(&self) -> Option<f32> {
+        self.downlink.loss
+    }
+
+    /// When it wants to be woken.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let feedback = self.feedback.as_ref().and_then(|feedback| feedback.poll_timeout());
+        [self.webrtc.poll_timeout(), self.reports_at, feedback].into_iter().flatten().min()
+    }
+}
