@@ -71,8 +71,8 @@ struct LoadView {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct PipeView {
-    /// The other end; absent while an address is dialled for gossip whose node is not known yet.
-    node: Option<NodeId>,
+    /// The other end.
+    node: NodeId,
     incarnation: Option<u64>,
     addr: SocketAddr,
     /// `dialling`, `up` or `down`.
