@@ -43,8 +43,11 @@ impl CloseCode {
         }
     }
 
+    /// Closes a connection, unless it is closed: why it first was is what counts.
     pub(super) fn close(self, connection: &Connection) {
-        connection.close(self.code(), self.words().as_bytes());
+        if connection.close_reason().is_none() {
+            connection.close(self.code(), self.words().as_bytes());
+        }
     }
 
     pub(super) fn close_endpoint(self, endpoint: &quinn::Endpoint) {

@@ -1,0 +1,47 @@
+//! The route table: frames of another use of a route id, or of none, reach nobody.
+#![cfg(feature = "io")]
+
+mod common;
+
+use common::{Cluster, Collect, audio, linked_pair, until, within};
+use sluice_proto::ids::{RouteEpoch, RouteId};
+
+#[tokio::test]
+async fn late_frames_of_a_former_use_are_dropped() {
+    let (a, key_of_b, b, _) = linked_pair(&Cluster::new()).await;
+    let (sink, mut arrived) = Collect::new();
+    let mut last = b.mesh.allocate_route(sink.clone()).unwrap();
+    let first = last;
+    b.mesh.release_route(first.0);
+    a.mesh.send_frames(key_of_b, &mut vec![audio(first, 0, vec![1; 10])]);
+    until("a freed route", || b.dropped("unknown_route") == 1).await;
+    // Ids are used again only after all others.
+    while last.0 != first.0 || last.1 == first.1 {
+        last = b.mesh.allocate_route(sink.clone()).unwrap();
+        if last.0 != first.0 {
+            b.mesh.release_route(last.0);
+        }
+    }
+    a.mesh.send_frames(key_of_b, &mut vec![audio(first, 0, vec![1; 10])]);
+    until("a former use", || b.dropped("stale_epoch") == 1).await;
+    a.mesh.send_frames(key_of_b, &mut vec![audio((RouteId(u32::MAX), RouteEpoch(0)), 0, vec![1; 10])]);
+    until("a route that never was", || b.dropped("unknown_route") == 2).await;
+    a.mesh.send_frames(key_of_b, &mut vec![audio(last, 7, vec![1; 10])]);
+    let (_, frame) = within("the frame", arrived.recv()).await.unwrap();
+    assert_eq!((frame.route, frame.epoch, frame.seq), (last.0, last.1, 7));
+    assert!(arrived.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn routes_are_limited() {
+    let cluster = Cluster::new();
+    let mut config = cluster.config("a");
+    config.limits.routes = 3;
+    let a = common::Node::start(config);
+    let (sink, _arrived) = Collect::new();
+    let routes: Vec<_> = (0..4).map(|_| a.mesh.allocate_route(sink.clone())).collect();
+    assert_eq!(routes.iter().flatten().count(), 3);
+    a.mesh.release_route(routes[1].unwrap().0);
+    assert_eq!(a.mesh.allocate_route(sink).unwrap(), (routes[1].unwrap().0, RouteEpoch(1)));
+    assert_eq!(a.metric("mesh_routes"), 3.0);
+}
