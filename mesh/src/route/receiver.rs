@@ -145,13 +145,14 @@ impl RouteReceiver {
             return;
         }
         // The sender remembers no more than a window.
-        let oldest = (to + 1).saturating_sub(u64::from(REPAIR_WINDOW)).max(from);
-        let hopeless = self.missing.iter().filter(|missing| missing.seq < oldest).count();
+        let oldest = (to + 1).saturating_sub(u64::from(REPAIR_WINDOW));
+        let hopeless = self.missing.partition_point(|missing| missing.seq < oldest);
         self.missing.drain(..hopeless);
-        self.count_lost(hopeless as u64 + (oldest - from));
+        let first = oldest.max(from);
+        self.count_lost(hopeless as u64 + (first - from));
 
         let due = now + self.tolerance;
-        self.missing.extend((oldest..to).map(|seq| Missing { seq, noticed: now, due, asked: None, tries: 0 }));
+        self.missing.extend((first..to).map(|seq| Missing { seq, noticed: now, due, asked: None, tries: 0 }));
         self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
     }
 

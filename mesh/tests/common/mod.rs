@@ -1,6 +1,8 @@
 //! A cluster for tests: certificates, endpoints on loopback, and what waits for events.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod raw;
+
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,26 +19,26 @@ use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
 use tokio::sync::mpsc;
 
 /// Longer than anything here takes on the slowest machine; a test that waits this long has failed.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-pub const CLUSTER: &str = "test";
+pub(crate) const CLUSTER: &str = "test";
 const DAY: Duration = Duration::from_secs(86_400);
 
-pub fn any_addr() -> SocketAddr {
+pub(crate) fn any_addr() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
 
-pub fn node_id(name: &str) -> NodeId {
+pub(crate) fn node_id(name: &str) -> NodeId {
     NodeId::new(name).unwrap()
 }
 
 /// Waits for a future, not for ever.
-pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("timed out: {what}"))
 }
 
 /// Waits until a condition holds that nothing announces.
-pub async fn until(what: &str, condition: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, condition: impl Fn() -> bool) {
     within(what, async {
         while !condition() {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -45,25 +47,25 @@ pub async fn until(what: &str, condition: impl Fn() -> bool) {
     .await;
 }
 
-pub struct Cluster {
-    pub ca: ClusterCa,
+pub(crate) struct Cluster {
+    pub(crate) ca: ClusterCa,
 }
 
 impl Cluster {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { ca: ClusterCa::create(CLUSTER, DAY).unwrap() }
     }
 
-    pub fn certificate(&self, node: &str) -> NodeCertificate {
+    pub(crate) fn certificate(&self, node: &str) -> NodeCertificate {
         self.ca.issue(&node_id(node), &[], DAY).unwrap()
     }
 
-    pub fn tls(&self, node: &str) -> MeshTls {
+    pub(crate) fn tls(&self, node: &str) -> MeshTls {
         let NodeCertificate { cert_pem, key_pem } = self.certificate(node);
         MeshTls { cluster: CLUSTER.to_owned(), ca_pem: self.ca.cert_pem().to_owned(), cert_pem, key_pem }
     }
 
-    pub fn config(&self, node: &str) -> MeshConfig {
+    pub(crate) fn config(&self, node: &str) -> MeshConfig {
         MeshConfig {
             instance: NodeInstance { node: node_id(node), incarnation: 1 },
             listen: any_addr(),
@@ -73,34 +75,34 @@ impl Cluster {
         }
     }
 
-    pub fn node(&self, node: &str) -> Node {
+    pub(crate) fn node(&self, node: &str) -> Node {
         Node::start(self.config(node))
     }
 }
 
-pub struct Node {
-    pub instance: NodeInstance,
-    pub mesh: Mesh,
-    pub inbox: Inbox,
+pub(crate) struct Node {
+    pub(crate) instance: NodeInstance,
+    pub(crate) mesh: Mesh,
+    pub(crate) inbox: Inbox,
 }
 
 impl Node {
-    pub fn start(config: MeshConfig) -> Self {
+    pub(crate) fn start(config: MeshConfig) -> Self {
         let instance = config.instance.clone();
         let (mesh, inbox) = Mesh::bind(config).unwrap();
         Self { instance, mesh, inbox }
     }
 
-    pub fn address(&self) -> PeerAddress {
+    pub(crate) fn address(&self) -> PeerAddress {
         PeerAddress { node: self.instance.node.clone(), addr: self.mesh.advertised() }
     }
 
-    pub async fn event(&mut self) -> MeshEvent {
+    pub(crate) async fn event(&mut self) -> MeshEvent {
         within("an event", self.inbox.events.recv()).await.expect("events end only with the mesh")
     }
 
     /// Skips everything before the next `LinkUp`; gives its key, instance and whether it is a reconnect.
-    pub async fn link_up(&mut self) -> (u32, NodeInstance, bool) {
+    pub(crate) async fn link_up(&mut self) -> (u32, NodeInstance, bool) {
         loop {
             if let MeshEvent::LinkUp { key, instance, reconnected } = self.event().await {
                 return (key, instance, reconnected);
@@ -108,18 +110,18 @@ impl Node {
         }
     }
 
-    pub fn status(&self, peer: &str) -> Option<LinkStatus> {
+    pub(crate) fn status(&self, peer: &str) -> Option<LinkStatus> {
         self.mesh.links().into_iter().find(|link| link.node.as_str() == peer)
     }
 
     /// How often something was dropped for a reason on any link.
-    pub fn dropped(&self, reason: &str) -> u64 {
+    pub(crate) fn dropped(&self, reason: &str) -> u64 {
         let drops = self.mesh.links().into_iter().flat_map(|link| link.drops);
         drops.filter(|(label, _)| *label == reason).map(|(_, count)| count).sum()
     }
 
     /// A metric as Prometheus would read it, summed over labels.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let mut registry = prometheus_client::registry::Registry::default();
         self.mesh.register_metrics(&mut registry);
         let mut text = String::new();
@@ -130,7 +132,7 @@ impl Node {
 }
 
 /// Two nodes, linked; with the keys that each has for the other.
-pub async fn linked_pair(cluster: &Cluster) -> (Node, u32, Node, u32) {
+pub(crate) async fn linked_pair(cluster: &Cluster) -> (Node, u32, Node, u32) {
     let (mut a, mut b) = (cluster.node("a"), cluster.node("b"));
     a.mesh.connect(b.address());
     let (key_of_b, ..) = a.link_up().await;
@@ -139,13 +141,13 @@ pub async fn linked_pair(cluster: &Cluster) -> (Node, u32, Node, u32) {
 }
 
 /// Hands over what arrives.
-pub struct Collect {
+pub(crate) struct Collect {
     frames: mpsc::UnboundedSender<(u32, Frame)>,
-    pub count: AtomicU64,
+    pub(crate) count: AtomicU64,
 }
 
 impl Collect {
-    pub fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<(u32, Frame)>) {
+    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<(u32, Frame)>) {
         let (frames, out) = mpsc::unbounded_channel();
         (Arc::new(Self { frames, count: AtomicU64::new(0) }), out)
     }
@@ -161,7 +163,7 @@ impl FrameSink for Collect {
     }
 }
 
-pub fn audio(route: (RouteId, RouteEpoch), seq: u16, packet: impl Into<Bytes>) -> Frame {
+pub(crate) fn audio(route: (RouteId, RouteEpoch), seq: u16, packet: impl Into<Bytes>) -> Frame {
     Frame {
         route: route.0,
         epoch: route.1,
