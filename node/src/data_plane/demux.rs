@@ -194,3 +194,100 @@ impl Demux {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use slotmap::SlotMap;
+
+    use super::*;
+    use crate::data_plane::stun::tests::{PASSWORD, request};
+
+    fn address(port: u16) -> SocketAddr {
+        ([192, 0, 2, 33], port).into()
+    }
+
+    fn check(ufrag: &str) -> Vec<u8> {
+        request(&format!("{ufrag}:client"), PASSWORD, &[])
+    }
+
+    #[test]
+    fn a_datagram_finds_its_transport() {
+        let mut keys = SlotMap::<TransportKey, ()>::with_key();
+        let (first, second) = (keys.insert(()), keys.insert(()));
+        let mut demux = Demux::new(WorkerIndex(1));
+        let (ours, theirs) = (make_ufrag(WorkerIndex(1), "abcd"), make_ufrag(WorkerIndex(2), "abcd"));
+        demux.add_ufrag(&ours, first);
+        assert_eq!(demux.route(address(1), &check(&ours)), Destination::Transport(first));
+        assert_eq!(demux.route(address(1), &check(&theirs)), Destination::Worker(WorkerIndex(2)));
+        let unknown = make_ufrag(WorkerIndex(1), "efgh");
+        assert_eq!(demux.route(address(1), &check(&unknown)), Destination::Drop(DropReason::UnknownUfrag));
+        assert_eq!(demux.route(address(1), &check("ab")), Destination::Drop(DropReason::UnknownUfrag));
+        assert_eq!(demux.route(address(1), &[0; 20]), Destination::Drop(DropReason::StunMalformed));
+
+        let media = [0x80; 20];
+        assert_eq!(demux.route(address(1), &media), Destination::Drop(DropReason::UnknownAddress));
+        demux.add_address(address(1), first);
+        assert_eq!(demux.route(address(1), &media), Destination::Transport(first));
+        assert_eq!(demux.route(address(1), &[22; 20]), Destination::Transport(first));
+        assert_eq!(demux.route(address(1), &[100; 20]), Destination::Drop(DropReason::UnknownProtocol));
+        demux.add_address(address(1), second);
+        assert!(!demux.remove_address(address(1), first), "it changed hands");
+        assert_eq!(demux.route(address(1), &media), Destination::Transport(second));
+        assert!(demux.remove_address(address(1), second));
+        demux.remove_ufrag(&ours);
+        assert_eq!(demux.route(address(1), &check(&ours)), Destination::Drop(DropReason::UnknownUfrag));
+    }
+
+    #[test]
+    fn addresses_move_between_workers() {
+        let mut keys = SlotMap::<TransportKey, ()>::with_key();
+        let transport = keys.insert(());
+        let mut demux = Demux::new(WorkerIndex(0));
+        let media = [0x80; 20];
+        demux.set_foreign_address(address(1), WorkerIndex(2), true);
+        assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)));
+        demux.set_foreign_address(address(1), WorkerIndex(3), true);
+        demux.set_foreign_address(address(1), WorkerIndex(2), false);
+        assert_eq!(
+            demux.route(address(1), &media),
+            Destination::Worker(WorkerIndex(3)),
+            "a late farewell of the former owner"
+        );
+        demux.add_address(address(1), transport);
+        assert_eq!(demux.route(address(1), &media), Destination::Transport(transport));
+        demux.set_foreign_address(address(1), WorkerIndex(2), true);
+        assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)));
+        demux.set_foreign_address(address(1), WorkerIndex(2), false);
+        assert_eq!(demux.route(address(1), &media), Destination::Drop(DropReason::UnknownAddress));
+    }
+
+    #[test]
+    fn strangers_and_foreign_addresses_are_bounded() {
+        let mut demux = Demux::new(WorkerIndex(0));
+        for host in 0..300_000_u32 {
+            let source = SocketAddr::from((std::net::Ipv4Addr::from(host), 1));
+            assert_eq!(demux.route(source, &[0x80; 20]), Destination::Drop(DropReason::UnknownAddress));
+            demux.set_foreign_address(source, WorkerIndex(1), true);
+        }
+        assert_eq!(demux.foreign.len(), MAX_FOREIGN_ADDRESSES);
+        assert_eq!(demux.foreign_by_age.len(), MAX_FOREIGN_ADDRESSES);
+        assert!(demux.transports_by_address.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_ufrag_names_its_worker(worker in any::<u16>(), random in "[A-Za-z0-9+/]{4,28}") {
+            let ufrag = make_ufrag(WorkerIndex(worker), &random);
+            prop_assert_eq!(worker_of_ufrag(&ufrag), Some(WorkerIndex(worker)));
+            prop_assert!(ufrag.ends_with(&random));
+        }
+
+        #[test]
+        fn any_ufrag_and_any_bytes_are_survived(ufrag in ".*", bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = worker_of_ufrag(&ufrag);
+            let _ = Demux::new(WorkerIndex(0)).route(address(1), &bytes);
+            let _ = is_rtcp(&bytes);
+        }
+    }
+}
