@@ -246,3 +246,109 @@ impl FrameSink for Mailbox {
         self.post_frames(PipeEnd::Node(LinkKey(link)), frames);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use sluice_proto::ids::{RouteEpoch, RouteId, RouterId};
+
+    use super::*;
+
+    fn mailbox() -> (mio::Poll, Mailbox) {
+        let poll = mio::Poll::new().unwrap();
+        let mailbox = Mailbox::new(poll.registry()).unwrap();
+        (poll, mailbox)
+    }
+
+    fn frames(count: usize) -> Vec<Frame> {
+        let frame = Frame {
+            route: RouteId(1),
+            epoch: RouteEpoch(0),
+            seq: 0,
+            flags: sluice_mesh::FrameFlags::default(),
+            class: sluice_mesh::FrameClass::Audio,
+            packet: Bytes::from_static(b"packet"),
+        };
+        vec![frame; count]
+    }
+
+    fn request() -> (Letter, oneshot::Receiver<Result<Response, RequestError>>) {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::CreateRouter { router: RouterId::from_random_bytes([0; 16]) };
+        (Letter::Request { request, answer: Some(answer) }, answered)
+    }
+
+    #[test]
+    fn a_post_wakes_the_worker_once_until_it_looks() {
+        let (mut poll, mailbox) = mailbox();
+        let mut events = mio::Events::with_capacity(4);
+        let mut woken = |poll: &mut mio::Poll| {
+            poll.poll(&mut events, Some(std::time::Duration::ZERO)).unwrap();
+            !events.is_empty()
+        };
+        mailbox.post_frames(PipeEnd::Node(LinkKey(1)), &mut frames(1));
+        mailbox.post_frames(PipeEnd::Node(LinkKey(1)), &mut frames(1));
+        assert!(woken(&mut poll));
+        mailbox.post_frames(PipeEnd::Node(LinkKey(1)), &mut frames(1));
+        assert!(!woken(&mut poll), "it has not looked since");
+        mailbox.begin_reading();
+        assert_eq!(std::iter::from_fn(|| mailbox.next_frames()).count(), 3);
+        mailbox.post_frames(PipeEnd::Node(LinkKey(1)), &mut frames(1));
+        assert!(woken(&mut poll));
+    }
+
+    #[test]
+    fn frames_are_bounded_and_counted_and_their_vectors_come_back() {
+        let (_poll, mailbox) = mailbox();
+        let mut batch = frames(100);
+        for _ in 0..MAX_FRAMES / 100 + 5 {
+            batch.resize(100, frames(1).remove(0));
+            mailbox.deliver(7, &mut batch);
+            assert!(batch.is_empty());
+        }
+        assert_eq!(mailbox.dropped(), 5 * 100);
+        let (from, taken) = mailbox.next_frames().unwrap();
+        assert_eq!((from, taken.len()), (PipeEnd::Node(LinkKey(7)), 100));
+        mailbox.give_back_frames(taken);
+        let mut batch = frames(1);
+        mailbox.deliver(7, &mut batch);
+        assert!(batch.capacity() >= 100, "the emptied vector is given in exchange");
+        mailbox.deliver(7, &mut Vec::new());
+        assert_eq!(std::iter::from_fn(|| mailbox.next_frames()).map(|(_, frames)| frames.len()).last(), Some(1));
+    }
+
+    #[test]
+    fn datagrams_keep_their_sources_and_borders() {
+        let (_poll, mailbox) = mailbox();
+        let address = |port| SocketAddr::from(([192, 0, 2, 1], port));
+        let mut batch = DatagramBatch::default();
+        for (port, len) in [(1, 3), (2, 0), (3, 5)] {
+            batch.push(address(port), &vec![port as u8; len]);
+        }
+        mailbox.post_datagrams(&mut batch);
+        assert_eq!(batch.len(), 0);
+        let mut received = mailbox.next_datagrams().unwrap();
+        let datagrams: Vec<_> = received.iter_mut().map(|(source, data)| (source.port(), data.to_vec())).collect();
+        assert_eq!(datagrams, [(1, vec![1; 3]), (2, vec![]), (3, vec![3; 5])]);
+        mailbox.give_back_datagrams(received);
+    }
+
+    #[test]
+    fn who_asks_a_worker_that_is_gone_is_told() {
+        let (_poll, mailbox) = mailbox();
+        let (letter, mut answered) = request();
+        assert!(mailbox.post(letter));
+        mailbox.abandon();
+        assert!(matches!(answered.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+        let (letter, mut answered) = request();
+        assert!(!mailbox.post(letter));
+        assert!(matches!(answered.try_recv(), Err(oneshot::error::TryRecvError::Closed)));
+    }
+
+    #[test]
+    fn commands_are_bounded() {
+        let (_poll, mailbox) = mailbox();
+        let posted = (0..MAX_LETTERS + 10).filter(|_| mailbox.post(request().0)).count();
+        assert_eq!(posted, MAX_LETTERS);
+    }
+}

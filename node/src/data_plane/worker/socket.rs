@@ -239,3 +239,108 @@ fn send_one(
 ) -> io::Result<()> {
     state.try_send(socket.into(), &UdpTransmit { destination, ecn: None, contents, segment_size, src_ip: None })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    fn client() -> UdpSocket {
+        let client = UdpSocket::bind(ANY).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        client
+    }
+
+    /// Receives until `count` datagrams are there; the kernel hands them over on its own time.
+    fn receive(socket: &mut MediaSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
+        let mut received = Vec::new();
+        for _ in 0..10_000_000 {
+            let (batch, _) = socket.receive();
+            received.extend(batch.into_datagrams().map(|(source, data)| (source, data.to_vec())));
+            if received.len() >= count {
+                return received;
+            }
+            std::thread::yield_now();
+        }
+        panic!("{} of {count} datagrams", received.len());
+    }
+
+    fn transmit(destination: SocketAddr, segment_size: Option<usize>, len: usize) -> Transmit {
+        Transmit { destination, segment_size, contents: (0..len).map(|at| (at / 100) as u8).collect() }
+    }
+
+    #[test]
+    fn workers_share_the_port_and_strangers_do_not() {
+        let sockets = bind_all(ANY, 3, 1 << 20).unwrap();
+        let addr = sockets[0].local_addr().unwrap();
+        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == addr));
+        drop(sockets);
+
+        // Somebody who bound the port alone keeps it, and one who shares it by the option gets no company unnoticed.
+        let alone = UdpSocket::bind(ANY).unwrap();
+        assert_eq!(bind_all(alone.local_addr().unwrap(), 2, 1 << 20).err().unwrap().kind(), ErrorKind::AddrInUse);
+        let node = bind_all(ANY, 2, 1 << 20).unwrap();
+        assert_eq!(bind_all(node[0].local_addr().unwrap(), 2, 1 << 20).err().unwrap().kind(), ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn runs_leave_as_single_datagrams_and_merged_ones_are_cut() {
+        let client = client();
+        let mut sockets = bind_all(ANY, 1, 1 << 20).unwrap();
+        let socket = &mut sockets[0];
+        let emptied = socket.send(transmit(client.local_addr().unwrap(), Some(100), 950));
+        assert_eq!(emptied.unwrap().len(), 950);
+        let mut buffer = [0; 2000];
+        for index in 0..10 {
+            let (len, source) = client.recv_from(&mut buffer).unwrap();
+            assert_eq!(source, socket.local_addr().unwrap());
+            assert_eq!(buffer[..len], [index; 100][..if index == 9 { 50 } else { 100 }]);
+        }
+
+        // To itself: segmentation offload on the way out, merging on the way in where the kernel does it.
+        let own = socket.local_addr().unwrap();
+        assert!(socket.send(transmit(own, Some(100), 950)).is_some());
+        let received = receive(socket, 10);
+        for (index, (source, data)) in received.iter().enumerate() {
+            assert_eq!(*source, own);
+            assert_eq!(data[..], [index as u8; 100][..if index == 9 { 50 } else { 100 }]);
+        }
+        assert_eq!(socket.drops().nonzero().count(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_segmented_leaves_one_by_one() {
+        let client = client();
+        let sockets = bind_all(ANY, 1, 1 << 20).unwrap();
+        let mut drops = DropCounters::default();
+        let transmit = transmit(client.local_addr().unwrap(), Some(100), 250);
+        assert!(matches!(send_singly(&sockets[0].socket, &sockets[0].state, &mut drops, &transmit), Sent::Done));
+        let lens: Vec<_> = (0..3).map(|_| client.recv(&mut [0; 2000]).unwrap()).collect();
+        assert_eq!(lens, [100, 100, 50]);
+        assert_eq!(drops.nonzero().count(), 0);
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_counted() {
+        let mut sockets = bind_all(ANY, 1, 1 << 20).unwrap();
+        // IPv6 has no way out of an IPv4 socket.
+        assert!(sockets[0].send(transmit("[::1]:9".parse().unwrap(), Some(100), 250)).is_some());
+        assert_eq!(sockets[0].drops().get(DropReason::SocketError), 3);
+    }
+
+    #[test]
+    fn many_datagrams_are_received_in_bounded_turns() {
+        let client = client();
+        let mut sockets = bind_all(ANY, 1, 4 << 20).unwrap();
+        let socket = &mut sockets[0];
+        for index in 0..200_u8 {
+            client.send_to(&[index; 50], socket.local_addr().unwrap()).unwrap();
+        }
+        let received = receive(socket, 200);
+        assert!(received.iter().enumerate().all(|(index, (_, data))| data[..] == [index as u8; 50]));
+    }
+}
