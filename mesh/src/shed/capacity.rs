@@ -12,6 +12,9 @@ const DELIVERY_WINDOW: Duration = Duration::from_millis(300);
 /// A queue this long is congestion; on long paths a quarter of the round trip, which jitter alone may reach.
 const QUEUE_DELAY: Duration = Duration::from_millis(30);
 
+/// A round-trip time that fell by more than this over the delivery window is that of a queue that drains.
+const DRAINING: Duration = Duration::from_millis(2);
+
 /// What may wait at this end before it is congestion.
 const BACKLOG_DELAY: Duration = Duration::from_millis(40);
 
@@ -113,19 +116,21 @@ impl CapacityEstimator {
         self.capacity
     }
 
-    /// Bits per second that left this end over the last moments and were not lost.
-    pub fn delivery_rate(&self) -> u64 {
+    /// Bits per second that the other end got over the last moments: what left this end, was not lost, and does not make a queue
+    /// grow (a queue that grows by 100 ms in a second holds back a tenth of what arrives).
+    fn delivery_rate(&self) -> u64 {
         let (Some((from, first)), Some((to, last))) = (self.samples.front(), self.samples.back()) else { return 0 };
         let lost = last.lost_bytes.saturating_sub(first.lost_bytes);
         let bytes = last.sent_bytes.saturating_sub(first.sent_bytes).saturating_sub(lost);
-        let seconds = to.saturating_duration_since(*from).as_secs_f64();
-        if seconds > 0.0 { (bytes as f64 * 8.0 / seconds) as u64 } else { 0 }
+        let time = to.saturating_duration_since(*from) + last.rtt.saturating_sub(first.rtt);
+        if time.is_zero() { 0 } else { (bytes as f64 * 8.0 / time.as_secs_f64()) as u64 }
     }
 
     fn is_congested(&self, now: Instant) -> bool {
         let (Some((_, first)), Some((_, last))) = (self.samples.front(), self.samples.back()) else { return false };
         let base = self.base_rtt.get();
-        let queue = last.rtt.saturating_sub(base);
+        // A queue that drains needs no more help.
+        let queue = if last.rtt + DRAINING < first.rtt { Duration::ZERO } else { last.rtt.saturating_sub(base) };
         let limit = QUEUE_DELAY.max(base / 4);
         let rate = self.delivery_rate();
         let backlog = rate > 0 && last.backlog_bytes * 8 * 1000 / rate > BACKLOG_DELAY.as_millis() as u64;
