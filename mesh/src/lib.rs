@@ -23,6 +23,7 @@ mod message;
 mod route;
 mod shed;
 pub mod wan;
+mod windowed;
 
 pub use frame::{
     DecodeError, Encoded, Frame, FrameClass, FrameEncoder, FrameFlags, Half, MAX_SPATIAL, MAX_TEMPORAL, Reassembler,

@@ -173,13 +173,14 @@ struct Path {
     queue_limit: f64,
     sent: u64,
     lost: u64,
+    delivered: f64,
     estimator: CapacityEstimator,
 }
 
 impl Path {
     fn new(rate: u64, queue_limit: f64) -> Self {
         let estimator = CapacityEstimator::new();
-        Self { now: origin(), rate, queue_bytes: 0.0, queue_limit, sent: 0, lost: 0, estimator }
+        Self { now: origin(), rate, queue_bytes: 0.0, queue_limit, sent: 0, lost: 0, delivered: 0.0, estimator }
     }
 
     /// Gives the worst queueing delay after the first two seconds.
@@ -190,7 +191,9 @@ impl Path {
             let send = capacity.map_or(offered, |capacity: u64| offered.min(capacity));
             let bytes = send as f64 / 8.0 * TICK.as_secs_f64();
             self.sent += bytes as u64;
-            self.queue_bytes += bytes - self.rate as f64 / 8.0 * TICK.as_secs_f64();
+            let passed = (self.queue_bytes + bytes).min(self.rate as f64 / 8.0 * TICK.as_secs_f64());
+            self.delivered += passed;
+            self.queue_bytes += bytes - passed;
             self.lost += (self.queue_bytes - self.queue_limit).max(0.0) as u64;
             self.queue_bytes = self.queue_bytes.clamp(0.0, self.queue_limit);
             let queue = Duration::from_secs_f64(self.queue_bytes * 8.0 / self.rate as f64);
@@ -201,6 +204,7 @@ impl Path {
                 rtt: base_rtt + queue,
                 sent_bytes: self.sent,
                 lost_bytes: self.lost,
+                delivered_bytes: self.delivered as u64,
                 offered,
                 ..PathSample::default()
             };

@@ -1,13 +1,14 @@
 //! The driver: endpoint, links, connections, route table.
 //!
 //! - `mesh`: the endpoint as its users see it; `types`: what they deal with.
-//! - `tls`, `hello`, `accept`, `dial`: how a connection comes to be; `registry`: which one is kept; `close`: why one ends.
+//! - `congestion`: how much a connection may have under way; `tls`, `hello`, `accept`, `dial`: how a connection comes to be; `registry`: which one is kept; `close`: why one ends.
 //! - `link`: one incarnation of a peer; `pipe`: one of its connections, whose jobs are `control`, `sender`, `receiver`, `gossip`.
 //! - `routes`, `sink`: where arriving frames go; `queue`: where leaving ones wait.
 //! - `counters`, `metrics`: what is counted, and how Prometheus sees it.
 
 mod accept;
 mod close;
+mod congestion;
 mod control;
 mod counters;
 mod dial;

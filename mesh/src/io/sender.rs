@@ -10,6 +10,7 @@ use sluice_proto::pipe::{PipeBody, PipeMessage};
 use tokio::sync::mpsc;
 use tracing::{debug, info};
 
+use super::congestion::PipeController;
 use super::counters::{DropReason, LinkCounters};
 use super::link::Link;
 use super::tls::DATAGRAM_BUFFER;
@@ -175,9 +176,11 @@ impl<'a> Sender<'a> {
     fn tick(&mut self) {
         let now = clock();
         let stats = self.connection.stats();
+        let (standing_rtt, delivered_bytes) = path_view(self.connection);
         let sample = PathSample {
-            rtt: stats.path.rtt,
+            rtt: standing_rtt.unwrap_or(stats.path.rtt),
             sent_bytes: stats.udp_tx.bytes,
+            delivered_bytes,
             lost_bytes: stats.path.lost_bytes,
             backlog_bytes: self.backlog(),
             dropped_bytes: self.dropped_bytes,
@@ -215,6 +218,12 @@ impl<'a> Sender<'a> {
             }
         }
     }
+}
+
+/// What the congestion controller saw: standing round-trip time and acknowledged bytes.
+fn path_view(connection: &Connection) -> (Option<Duration>, u64) {
+    let controller = connection.congestion_state().into_any().downcast::<PipeController>();
+    controller.map_or((None, 0), |controller| (controller.standing_rtt(), controller.delivered_bytes()))
 }
 
 fn cost(datagram: &Bytes) -> u64 {

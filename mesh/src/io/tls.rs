@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use quinn::congestion::{BbrConfig, ControllerFactory};
+use quinn::congestion::ControllerFactory;
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
 use rustls::RootCertStore;
@@ -13,6 +13,7 @@ use rustls::server::WebPkiClientVerifier;
 use sluice_proto::ids::NodeId;
 use sluice_proto::pipe::VERSION;
 
+use super::congestion::PipeControllerFactory;
 use super::gossip::MAX_STREAMS;
 use super::types::{BindError, MeshLimits, MeshTls};
 use crate::ca;
@@ -112,10 +113,8 @@ fn check_own_name(node: &NodeId, chain: &[CertificateDer<'static>]) -> Result<()
     Ok(())
 }
 
-/// Rate-based: at 80 ms and 1% loss quinn's default, Cubic, delivered a third of 9 Mbit/s with over a second of delay, this one
-/// 99%.
 fn congestion_controller() -> Arc<dyn ControllerFactory + Send + Sync> {
-    Arc::new(BbrConfig::default())
+    Arc::new(PipeControllerFactory)
 }
 
 fn transport_config(limits: &MeshLimits) -> Result<TransportConfig, BindError> {

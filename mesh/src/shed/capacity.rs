@@ -6,6 +6,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use crate::windowed::WindowedMin;
+
 /// Delivery is measured over this time.
 const DELIVERY_WINDOW: Duration = Duration::from_millis(300);
 
@@ -20,6 +22,9 @@ const BACKLOG_DELAY: Duration = Duration::from_millis(40);
 
 /// Share of packets lost, in percent, that no longer is bad luck but a bottleneck without a queue.
 const LOSS_PERCENT: u64 = 15;
+
+/// Bytes in a delivery window that must have been sent before delays and losses mean anything: a dozen full packets.
+const MIN_SENT: u64 = 15_000;
 
 /// Congestion must last this long: one late acknowledgement is none.
 const PERSISTENCE: Duration = Duration::from_millis(100);
@@ -48,10 +53,12 @@ const MIN_CAPACITY: u64 = 100_000;
 /// What a link sees of its path at one moment. Byte counts are since the connection's start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct PathSample {
-    /// Smoothed round-trip time.
+    /// Round-trip time, the lowest of the last moments: a queue that stands is in all of them.
     pub rtt: Duration,
     /// Bytes sent.
     pub sent_bytes: u64,
+    /// Bytes that the other end acknowledged.
+    pub delivered_bytes: u64,
     /// Bytes known to be lost.
     pub lost_bytes: u64,
     /// Bytes that wait at this end.
@@ -66,7 +73,7 @@ pub struct PathSample {
 #[derive(Debug)]
 pub struct CapacityEstimator {
     samples: VecDeque<(Instant, PathSample)>,
-    base_rtt: BaseRtt,
+    base_rtt: WindowedMin,
     capacity: Option<u64>,
     congested_since: Option<Instant>,
     last_congestion: Option<Instant>,
@@ -86,7 +93,7 @@ impl CapacityEstimator {
     pub fn new() -> Self {
         Self {
             samples: VecDeque::new(),
-            base_rtt: BaseRtt::default(),
+            base_rtt: WindowedMin::new(BASE_RTT_WINDOW),
             capacity: None,
             congested_since: None,
             last_congestion: None,
@@ -116,19 +123,17 @@ impl CapacityEstimator {
         self.capacity
     }
 
-    /// Bits per second that the other end got over the last moments: what left this end, was not lost, and does not make a queue
-    /// grow (a queue that grows by 100 ms in a second holds back a tenth of what arrives).
+    /// Bits per second that the other end got over the last moments.
     fn delivery_rate(&self) -> u64 {
         let (Some((from, first)), Some((to, last))) = (self.samples.front(), self.samples.back()) else { return 0 };
-        let lost = last.lost_bytes.saturating_sub(first.lost_bytes);
-        let bytes = last.sent_bytes.saturating_sub(first.sent_bytes).saturating_sub(lost);
-        let time = to.saturating_duration_since(*from) + last.rtt.saturating_sub(first.rtt);
-        if time.is_zero() { 0 } else { (bytes as f64 * 8.0 / time.as_secs_f64()) as u64 }
+        let bytes = last.delivered_bytes.saturating_sub(first.delivered_bytes);
+        let time = to.saturating_duration_since(*from).as_secs_f64();
+        if time > 0.0 { (bytes as f64 * 8.0 / time) as u64 } else { 0 }
     }
 
     fn is_congested(&self, now: Instant) -> bool {
         let (Some((_, first)), Some((_, last))) = (self.samples.front(), self.samples.back()) else { return false };
-        let base = self.base_rtt.get();
+        let base = self.base_rtt.get().unwrap_or(last.rtt);
         // A queue that drains needs no more help.
         let queue = if last.rtt + DRAINING < first.rtt { Duration::ZERO } else { last.rtt.saturating_sub(base) };
         let limit = QUEUE_DELAY.max(base / 4);
@@ -136,12 +141,12 @@ impl CapacityEstimator {
         let backlog = rate > 0 && last.backlog_bytes * 8 * 1000 / rate > BACKLOG_DELAY.as_millis() as u64;
         let sent = last.sent_bytes.saturating_sub(first.sent_bytes);
         let lost = last.lost_bytes.saturating_sub(first.lost_bytes);
-        // A few packets say nothing of a share.
-        let lossy = sent > 20_000 && lost * 100 > sent * LOSS_PERCENT;
+        let telling = sent > MIN_SENT;
+        let lossy = lost * 100 > sent * LOSS_PERCENT;
         let dropped = last.dropped_bytes > first.dropped_bytes;
         // What was sent before a back-off is still on its way for a round trip; the old queue is not a new one.
         let settling = self.last_congestion.is_some_and(|at| now < at + last.rtt + PERSISTENCE);
-        !settling && (queue > limit || backlog || lossy || dropped)
+        !settling && (telling && (queue > limit || lossy) || backlog || dropped)
     }
 
     fn back_off(&mut self, now: Instant, rtt: Duration) {
@@ -171,31 +176,5 @@ impl CapacityEstimator {
         self.grown_since_congestion = true;
         // Twice what anybody wants is no limit.
         self.capacity = (grown < offered.saturating_mul(2)).then_some(grown);
-    }
-}
-
-/// The lowest round-trip time of the last window, kept in two halves.
-#[derive(Debug, Default)]
-struct BaseRtt {
-    current: Option<(Instant, Duration)>,
-    previous: Option<Duration>,
-}
-
-impl BaseRtt {
-    fn note(&mut self, now: Instant, rtt: Duration) {
-        match &mut self.current {
-            Some((began, lowest)) if now.saturating_duration_since(*began) < BASE_RTT_WINDOW => {
-                *lowest = rtt.min(*lowest)
-            }
-            current => {
-                self.previous = current.map(|(_, lowest)| lowest);
-                *current = Some((now, rtt));
-            }
-        }
-    }
-
-    fn get(&self) -> Duration {
-        let current = self.current.map_or(Duration::MAX, |(_, lowest)| lowest);
-        self.previous.map_or(current, |previous| previous.min(current))
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod raw;
+pub(crate) mod stream;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_mesh::ca::{ClusterCa, NodeCertificate};
+use sluice_mesh::wan::{ImpairmentConfig, RelayConfig, UdpRelay};
 use sluice_mesh::{
     Frame, FrameClass, FrameFlags, FrameSink, Inbox, LinkStatus, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls,
     PeerAddress,
@@ -172,4 +174,20 @@ pub(crate) fn audio(route: (RouteId, RouteEpoch), seq: u16, packet: impl Into<By
         class: FrameClass::Audio,
         packet: packet.into(),
     }
+}
+
+/// Two nodes, linked through a relay that stands for the address of the second one.
+pub(crate) async fn linked_over(
+    cluster: &Cluster,
+    path: ImpairmentConfig,
+    seed: u64,
+) -> (Node, u32, Node, u32, UdpRelay) {
+    println!("seed {seed}");
+    let (mut a, mut b) = (cluster.node("a"), cluster.node("b"));
+    let config = RelayConfig { listen: any_addr(), target: b.mesh.local_addr(), forward: path, backward: path, seed };
+    let relay = UdpRelay::spawn(config).await.unwrap();
+    a.mesh.connect(PeerAddress { node: b.instance.node.clone(), addr: relay.local_addr() });
+    let (key_of_b, ..) = a.link_up().await;
+    let (key_of_a, ..) = b.link_up().await;
+    (a, key_of_b, b, key_of_a, relay)
 }
