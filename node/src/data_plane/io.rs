@@ -10,6 +10,7 @@ use super::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
 
 /// Into the media core of a worker.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "an input is handed over by value and never kept")]
 pub enum Input<'a> {
     /// From the control plane.
     Command(WorkerCommand),

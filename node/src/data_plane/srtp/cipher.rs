@@ -21,7 +21,8 @@ const E_FLAG: u32 = 1 << 31;
 /// The session key of one direction, for RTP or for RTCP.
 pub(super) enum Cipher {
     Gcm(Gcm),
-    AesCm(AesCm),
+    /// Boxed for its two kilobytes of state, which the common case does without.
+    AesCm(Box<AesCm>),
 }
 
 impl Cipher {
@@ -30,11 +31,11 @@ impl Cipher {
     }
 
     pub(super) fn aes_cm(key: &[u8; 16], auth: &[u8; 20], salt: [u8; 14]) -> Result<Self, Unspecified> {
-        Ok(Self::AesCm(AesCm {
+        Ok(Self::AesCm(Box::new(AesCm {
             key: EncryptingKey::ctr(UnboundCipherKey::new(&AES_128, key)?)?,
             auth: hmac::Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth),
             salt,
-        }))
+        })))
     }
 
     /// Encrypts an RTP packet that is followed by room for the tag.
