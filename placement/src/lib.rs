@@ -26,6 +26,8 @@ mod rosters;
 #[cfg(feature = "io")]
 mod service;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod testing;
 mod wire;
 

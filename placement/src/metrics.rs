@@ -97,11 +97,6 @@ impl Metrics {
     pub(crate) fn part_too_large(&self) {
         self.parts_too_large.inc();
     }
-
-    #[cfg(test)]
-    pub(crate) fn refusals(&self, reason: Refused) -> u64 {
-        self.refused.get_or_create(&RefusedLabels { reason }).get()
-    }
 }
 
 /// Registers the metrics of directory and rosters.

@@ -161,10 +161,10 @@ mod tests {
             .map(|name| NodeInstance { node: NodeId::new(name).unwrap(), incarnation: 7 })
             .to_vec();
         let vectors = [
-            ("lobby", ["", ""], ["", ""]),
-            ("küche 1", ["", ""], ["", ""]),
-            ("a", ["", ""], ["", ""]),
-            ("9b0c8f04-31c5-4b23-9c5c-6f1f1a0f3a52", ["", ""], ["", ""]),
+            ("lobby", ["eu-1", "us-1"], ["node-42", "node-31"]),
+            ("küche 1", ["ap-1", "eu-1"], ["node-44", "node-15"]),
+            ("a", ["eu-1", "ap-1"], ["node-33", "node-30"]),
+            ("9b0c8f04-31c5-4b23-9c5c-6f1f1a0f3a52", ["eu-1", "ap-1"], ["node-32", "node-25"]),
         ];
         for (name, of_three, of_fifty) in vectors {
             assert_eq!(names(&rank(&room(name), &three)), of_three, "{name}");

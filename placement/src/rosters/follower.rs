@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sluice_proto::ids::{NodeInstance, RoomKey};
 use sluice_proto::placement::roster_update::Change;
 use sluice_proto::placement::{PartGone, RosterUpdate};
@@ -19,19 +19,15 @@ const MAX_ROOMS: usize = 20_000;
 pub(crate) struct Follower {
     instance: NodeInstance,
     rooms: FxHashMap<RoomKey, Told>,
-    /// Rooms to look at, each at most once.
-    dirty: VecDeque<RoomKey>,
-}
-
-#[derive(Debug)]
-struct Told {
-    what: What,
-    dirty: bool,
+    /// Rooms to look at, in turn.
+    queue: VecDeque<RoomKey>,
+    /// The same, so that each is in the queue once.
+    queued: FxHashSet<RoomKey>,
 }
 
 /// What a follower knows of this node's part.
 #[derive(Debug, PartialEq, Eq)]
-enum What {
+enum Told {
     Nothing,
     Gone,
     Version(u64),
@@ -39,7 +35,7 @@ enum What {
 
 impl Follower {
     pub(crate) fn new(instance: NodeInstance) -> Self {
-        Self { instance, rooms: FxHashMap::default(), dirty: VecDeque::new() }
+        Self { instance, rooms: FxHashMap::default(), queue: VecDeque::new(), queued: FxHashSet::default() }
     }
 
     pub(crate) fn instance(&self) -> &NodeInstance {
@@ -59,23 +55,23 @@ impl Follower {
         if self.rooms.len() >= MAX_ROOMS && !self.follows(room) {
             return false;
         }
-        self.rooms.entry(room.clone()).or_insert(Told { what: What::Nothing, dirty: false }).what = What::Nothing;
+        self.rooms.insert(room.clone(), Told::Nothing);
         self.mark(room);
         true
     }
 
     pub(crate) fn unfollow(&mut self, room: &RoomKey) {
-        // An entry left in `dirty` finds nothing, or a later follow's need.
+        // What is left in the queue finds nothing, or a later follow's need.
         self.rooms.remove(room);
     }
 
     /// This node's part of a room changed. Returns whether the follower cares.
     pub(crate) fn mark(&mut self, room: &RoomKey) -> bool {
-        let Some(told) = self.rooms.get_mut(room) else { return false };
-        if !std::mem::replace(&mut told.dirty, true) {
-            self.dirty.push_back(room.clone());
+        let follows = self.follows(room);
+        if follows && self.queued.insert(room.clone()) {
+            self.queue.push_back(room.clone());
         }
-        true
+        follows
     }
 
     /// What to tell it next. `own` finds this node's part of a room; `gone_version` is that of having none.
@@ -86,22 +82,22 @@ impl Follower {
         own: impl Fn(&RoomKey) -> Option<&'a OwnPart>,
     ) -> Option<RosterUpdate> {
         loop {
-            let room = self.dirty.pop_front()?;
-            let Some(told) = self.rooms.get_mut(&room).filter(|told| told.dirty) else { continue };
-            told.dirty = false;
+            let room = self.queue.pop_front()?;
+            self.queued.remove(&room);
+            let Some(told) = self.rooms.get_mut(&room) else { continue };
             let (version, change) = match own(&room) {
                 Some(part) => {
-                    let known = if let What::Version(version) = told.what { Some(version) } else { None };
+                    let known = if let Told::Version(version) = told { Some(*version) } else { None };
                     let Some((version, change)) = part.next_after(known) else { continue };
-                    told.what = What::Version(version);
+                    *told = Told::Version(version);
                     if version != part.version() {
                         self.mark(&room);
                     }
                     (version, change)
                 }
-                None if told.what == What::Gone => continue,
+                None if *told == Told::Gone => continue,
                 None => {
-                    told.what = What::Gone;
+                    *told = Told::Gone;
                     (gone_version, Change::Gone(PartGone {}))
                 }
             };

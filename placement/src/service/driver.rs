@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 use sluice_proto::ids::{NodeId, NodeInstance, RoomKey};
 use sluice_proto::placement::directory_client::DirectoryClient;
 use sluice_proto::placement::{ReleaseRequest, RenewRequest};
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,8 @@ pub(crate) struct Shared {
     pub(super) calls: TaskTracker,
     /// Streams under way, in either direction.
     pub(super) streams: TaskTracker,
+    /// Where tasks run: rooms are entered and left from anywhere.
+    pub(super) runtime: Handle,
     state: Mutex<State>,
     /// The next deadline may have changed.
     rescheduled: Notify,
@@ -58,6 +61,7 @@ pub(super) struct State {
 }
 
 impl Shared {
+    /// Within a runtime, on which everything will run.
     pub(super) fn new(me: NodeInstance, core: Core, trace: TraceHooks, metrics: Arc<Metrics>) -> Arc<Self> {
         let state = State {
             core,
@@ -74,6 +78,7 @@ impl Shared {
             cancel: CancellationToken::new(),
             calls: TaskTracker::new(),
             streams: TaskTracker::new(),
+            runtime: Handle::current(),
             state: Mutex::new(state),
             rescheduled: Notify::new(),
         })
@@ -102,7 +107,7 @@ impl Shared {
         for (channel, call) in calls {
             let span =
                 tracing::info_span!("directory.call", owner = %call.owner, kind = ?call.kind, rooms = call.rooms.len());
-            self.calls.spawn(Arc::clone(self).call(channel, call).instrument(span));
+            self.calls.spawn_on(Arc::clone(self).call(channel, call).instrument(span), &self.runtime);
         }
         result
     }

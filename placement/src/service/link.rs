@@ -25,6 +25,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// this is for a path that broke between two living nodes.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
 
+/// What the other node may send without waiting for an acknowledgement, in bytes: a large room's snapshot comes in one
+/// round trip; HTTP/2's own 64 KiB would make it several.
+const WINDOW: u32 = 2 * 1024 * 1024;
+
 /// Wait before a broken stream is opened again, doubled each time it breaks at once.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
@@ -57,6 +61,8 @@ impl Link {
             .tls_config(tls.clone())?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
             .keep_alive_while_idle(true)

@@ -70,7 +70,8 @@ pub struct RoomOverview {
     pub parts: Vec<(NodeInstance, Arc<RosterPart>)>,
 }
 
-/// Directory and rosters of one node. Clones are the same one.
+/// Directory and rosters of one node. Clones are the same one. It runs until [`Self::shutdown`], or until the runtime that it
+/// was spawned on ends.
 #[derive(Debug, Clone)]
 pub struct Placement {
     shared: Arc<Shared>,

@@ -60,7 +60,8 @@ impl Drop for RoomHandle {
 pub(super) fn spawn_reader(shared: &Arc<Shared>, room: RoomKey, reader: Arc<Notify>) -> mpsc::Receiver<RosterEvent> {
     let (events_tx, events) = mpsc::channel(EVENTS);
     let shared = Arc::clone(shared);
-    tokio::spawn(async move {
+    let runtime = shared.runtime.clone();
+    runtime.spawn(async move {
         loop {
             let turn = shared.step(|state, _| {
                 let ours = state.readers.get(&room).is_some_and(|current| Arc::ptr_eq(current, &reader));

@@ -47,13 +47,14 @@ pub(super) struct Services(pub(super) Arc<Shared>);
 #[tonic::async_trait]
 impl Directory for Services {
     async fn renew(&self, request: Request<RenewRequest>) -> Result<Response<RenewResponse>, Status> {
-        let span = tracing::info_span!("directory.renew", node = %self.0.me.node, holder = tracing::field::Empty);
-        self.adopt(&span, &request);
+        let span = match request.metadata().get(TRACEPARENT).and_then(|value| value.to_str().ok()) {
+            Some(parent) => self.adopt(tracing::info_span!("directory.renew", node = %self.0.me.node), parent),
+            None => Span::none(),
+        };
         let _entered = span.enter();
         let certificate = self.authenticate(&request)?;
         let request = request.into_inner();
         let holder = self.claim(&certificate, request.holder.as_ref())?;
-        span.record("holder", tracing::field::display(&holder));
         let rooms = self.rooms(&request.rooms)?;
         let held = self.0.step(|state, now| state.core.renew(now, &holder, &rooms));
         let rooms = held.map_err(|error| self.void(&error))?.iter().map(|holders| to_holders(holders)).collect();
@@ -160,9 +161,7 @@ impl Services {
         let span = if request.traceparent.is_empty() {
             Span::none()
         } else {
-            let span = tracing::info_span!("rosters.follow", node = %self.0.me.node, rooms = follow.len());
-            (self.0.trace.set_parent)(&span, &request.traceparent);
-            span
+            self.adopt(tracing::info_span!("rosters.follow", node = %self.0.me.node), &request.traceparent)
         };
         let _entered = span.enter();
         let trace = (self.0.trace.inject)();
@@ -227,10 +226,9 @@ impl Services {
         wire::rooms(rooms).map_err(|error| malformed(error.to_string()))
     }
 
-    fn adopt<T>(&self, span: &Span, request: &Request<T>) {
-        if let Some(parent) = request.metadata().get(TRACEPARENT).and_then(|value| value.to_str().ok()) {
-            (self.0.trace.set_parent)(span, parent);
-        }
+    fn adopt(&self, span: Span, parent: &str) -> Span {
+        (self.0.trace.set_parent)(&span, parent);
+        span
     }
 }
 

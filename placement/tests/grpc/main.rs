@@ -1,0 +1,197 @@
+//! Directory and rosters over loopback gRPC with real certificates.
+#![cfg(feature = "io")]
+
+mod cluster;
+mod hostile;
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use sluice_placement::{EnterError, TraceHooks};
+use tokio::time::{sleep, timeout};
+
+use cluster::{Cluster, changed, gone, instance, next, part, room, until};
+
+#[tokio::test]
+async fn a_join_a_change_and_a_leave_show_on_the_other_node() {
+    let cluster = Cluster::start(&["a", "b", "c"]).await;
+    let (a, mut at_a) = cluster.placement("a").enter(room("r")).unwrap();
+    a.publish(part(&["ann"]));
+    // Until the streams between all nodes are up, a join may wait for them.
+    let (warm, mut events) = cluster.placement("b").enter(room("r")).unwrap();
+    until(&mut events, &changed(&instance("a", 1), &["ann"])).await;
+    until(&mut at_a, &changed(&instance("b", 1), &[])).await;
+    drop(warm);
+    until(&mut at_a, &gone(&instance("b", 1))).await;
+
+    #[allow(clippy::disallowed_methods, reason = "the test runs in real time")]
+    let began = Instant::now();
+    let (b, mut at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    b.publish(part(&["bob"]));
+    assert_eq!(next(&mut at_b).await, changed(&instance("a", 1), &["ann"]));
+    until(&mut at_a, &changed(&instance("b", 1), &["bob"])).await;
+    assert!(began.elapsed() < Duration::from_millis(1_000), "something waited for a renewal: {:?}", began.elapsed());
+    println!("both know each other after {:?}", began.elapsed());
+
+    a.publish(part(&["ann", "amy"]));
+    assert_eq!(next(&mut at_b).await, changed(&instance("a", 1), &["amy", "ann"]));
+    let rooms = cluster.placement("b").rooms();
+    assert_eq!(rooms.len(), 1);
+    assert_eq!(rooms[0].owners, cluster.placement("a").owners(&room("r")));
+    assert_eq!(rooms[0].parts[0].0, instance("b", 1), "its own part first");
+    assert_eq!(rooms[0].parts[1].1.peers.len(), 2);
+
+    drop(a);
+    assert_eq!(next(&mut at_b).await, gone(&instance("a", 1)));
+    assert_eq!(at_a.recv().await, None, "the room ended for its own reader");
+    assert_eq!(cluster.placement("a").rooms().len(), 0);
+}
+
+#[tokio::test]
+async fn a_node_is_in_a_room_once() {
+    let cluster = Cluster::start(&["a"]).await;
+    let placement = cluster.placement("a");
+    let (first, _events) = placement.enter(room("r")).unwrap();
+    assert_eq!(placement.enter(room("r")).unwrap_err(), EnterError::AlreadyEntered);
+    drop(first);
+    let (_again, _events) = placement.enter(room("r")).unwrap();
+    placement.shutdown().await;
+    assert_eq!(placement.enter(room("s")).unwrap_err(), EnterError::ShutDown);
+}
+
+#[tokio::test]
+async fn a_room_goes_on_when_both_its_owners_are_killed() {
+    let mut cluster = Cluster::start(&["a", "b", "c", "d"]).await;
+    let owned_by_others = |name: &String| {
+        let owners = cluster.placement("a").owners(&room(name));
+        owners.iter().all(|owner| ["c", "d"].contains(&owner.node.as_str()))
+    };
+    let name = (0..).map(|i| format!("r{i}")).find(owned_by_others).unwrap();
+    let (a, mut at_a) = cluster.placement("a").enter(room(&name)).unwrap();
+    let (b, mut at_b) = cluster.placement("b").enter(room(&name)).unwrap();
+    b.publish(part(&["bob"]));
+    until(&mut at_a, &changed(&instance("b", 1), &["bob"])).await;
+    until(&mut at_b, &changed(&instance("a", 1), &[])).await;
+
+    cluster.kill("c");
+    cluster.kill("d");
+    a.publish(part(&["ann"]));
+    assert_eq!(next(&mut at_b).await, changed(&instance("a", 1), &["ann"]), "before anybody knows");
+    cluster.tell();
+    b.publish(part(&["bob", "ben"]));
+    assert_eq!(next(&mut at_a).await, changed(&instance("b", 1), &["ben", "bob"]));
+
+    // Who comes now finds them, by the new owners.
+    let config = cluster.config("e", 1);
+    cluster.add(config).await;
+    cluster.tell();
+    let (_e, mut at_e) = cluster.placement("e").enter(room(&name)).unwrap();
+    let mut found = vec![next(&mut at_e).await, next(&mut at_e).await];
+    found.sort_by_key(|event| format!("{event:?}").contains("bob"));
+    assert_eq!(found, [changed(&instance("a", 1), &["ann"]), changed(&instance("b", 1), &["ben", "bob"])]);
+    until(&mut at_a, &changed(&instance("e", 1), &[])).await;
+}
+
+#[tokio::test]
+async fn a_killed_node_comes_back_as_somebody_new() {
+    let mut cluster = Cluster::start(&["a", "b"]).await;
+    let (_a, mut at_a) = cluster.placement("a").enter(room("r")).unwrap();
+    let (b, _at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    b.publish(part(&["bob"]));
+    until(&mut at_a, &changed(&instance("b", 1), &["bob"])).await;
+
+    let addr = cluster.kill("b");
+    let mut config = cluster.config("b", 2);
+    config.grpc_listen = addr;
+    cluster.add(config).await;
+    cluster.tell();
+    assert_eq!(next(&mut at_a).await, gone(&instance("b", 1)));
+    let (b, mut at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    b.publish(part(&["bea"]));
+    until(&mut at_a, &changed(&instance("b", 2), &["bea"])).await;
+    until(&mut at_b, &changed(&instance("a", 1), &[])).await;
+}
+
+#[tokio::test]
+async fn a_node_that_shuts_down_tells_the_others() {
+    let cluster = Cluster::start(&["a", "b"]).await;
+    let (_a, mut at_a) = cluster.placement("a").enter(room("r")).unwrap();
+    let (b, mut at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    b.publish(part(&["bob"]));
+    until(&mut at_a, &changed(&instance("b", 1), &["bob"])).await;
+    timeout(Duration::from_secs(3), cluster.placement("b").shutdown()).await.expect("it does not take long");
+    until(&mut at_a, &gone(&instance("b", 1))).await;
+    while at_b.recv().await.is_some() {}
+}
+
+#[tokio::test]
+async fn a_slow_reader_misses_states_but_never_the_last() {
+    let cluster = Cluster::start(&["a", "b"]).await;
+    let (a, mut at_a) = cluster.placement("a").enter(room("r")).unwrap();
+    let (_b, mut at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    until(&mut at_a, &changed(&instance("b", 1), &[])).await;
+    for i in 0..2_000 {
+        a.publish(part(&[&format!("p{i}")]));
+    }
+    a.publish(part(&["the last"]));
+    let mut events = 1;
+    while next(&mut at_b).await != changed(&instance("a", 1), &["the last"]) {
+        events += 1;
+    }
+    assert!(events < 2_000, "{events}");
+}
+
+#[tokio::test]
+async fn many_rooms_and_a_late_node() {
+    let mut cluster = Cluster::start(&["a", "b"]).await;
+    let rooms: Vec<_> = (0..300).map(|i| room(&format!("r{i}"))).collect();
+    let at_a: Vec<_> = rooms.iter().map(|room| cluster.placement("a").enter(room.clone()).unwrap()).collect();
+    at_a.iter().for_each(|(handle, _)| handle.publish(part(&[handle.room().room.as_str()])));
+    let config = cluster.config("c", 1);
+    cluster.add(config).await;
+    cluster.tell();
+    let mut at_c: Vec<_> = rooms.iter().map(|room| cluster.placement("c").enter(room.clone()).unwrap()).collect();
+    for (handle, events) in &mut at_c {
+        until(events, &changed(&instance("a", 1), &[handle.room().room.as_str()])).await;
+    }
+    assert_eq!(cluster.node("c").metric("roster_parts_followed"), 300);
+}
+
+const JOIN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+static PARENTS: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+#[tokio::test]
+async fn the_trace_of_a_join_reaches_owners_and_followed_nodes() {
+    let subscriber = tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).finish();
+    // Spans must exist to be named; other tests do not mind.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+    let mut cluster = Cluster::start(&[]).await;
+    let hooks = TraceHooks {
+        inject: || Some(JOIN.to_owned()),
+        set_parent: |span, parent| {
+            let name = span.metadata().map_or("", |metadata| metadata.name());
+            PARENTS.lock().unwrap().push((name.to_owned(), parent.to_owned()));
+        },
+    };
+    for node in ["a", "b"] {
+        let mut config = cluster.config(node, 1);
+        config.trace = hooks;
+        cluster.add(config).await;
+    }
+    cluster.tell();
+    let join = tracing::info_span!("join").entered();
+    let (_a, mut at_a) = cluster.placement("a").enter(room("r")).unwrap();
+    let (_b, mut at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    drop(join);
+    until(&mut at_a, &changed(&instance("b", 1), &[])).await;
+    until(&mut at_b, &changed(&instance("a", 1), &[])).await;
+    let seen = |name: &str| PARENTS.lock().unwrap().contains(&(name.to_owned(), JOIN.to_owned()));
+    for name in ["directory.renew", "rosters.follow"] {
+        let waited = timeout(Duration::from_secs(5), async {
+            while !seen(name) {
+                sleep(Duration::from_millis(5)).await;
+            }
+        });
+        assert!(waited.await.is_ok(), "{name}: {:?}", PARENTS.lock().unwrap());
+    }
+}
