@@ -156,6 +156,17 @@ impl Consumer {
         self.sync_required = true;
     }
 
+    /// The publisher counts anew.
+    pub fn restart(&mut self) {
+        self.sync_required = true;
+        self.seq.restart();
+    }
+
+    /// Whether all of this was never sent, so that it may begin here.
+    pub fn may_begin_at(&self, sequence: u64) -> bool {
+        self.seq.is_ahead(sequence)
+    }
+
     /// Whether it waits for a key frame.
     pub fn waits_for_key_frame(&self) -> bool {
         self.active && self.sync_required && self.parameters.codec.has_key_frames()
@@ -172,20 +183,20 @@ impl Consumer {
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<Sent, DropReason> {
-        let input = packet.header.sequence_number;
         let payload = packet.payload();
         if self.sync_required {
-            if payload.is_empty() || (self.parameters.codec.has_key_frames() && !packet.info.key_frame_start) {
+            let is_beginning = !self.parameters.codec.has_key_frames() || packet.info.key_frame_start;
+            if !is_beginning || payload.is_empty() || !self.seq.is_ahead(packet.sequence) {
                 return Err(DropReason::WaitingForKeyFrame);
             }
             self.sync_required = false;
-            self.seq.sync(input);
+            self.seq.sync(packet.sequence);
         }
         if payload.is_empty() {
-            self.seq.drop_input(input);
+            self.seq.drop_input(packet.sequence);
             return Ok(Sent::Padding);
         }
-        let output = self.seq.input(input).ok_or(DropReason::TooLate)?;
+        let output = self.seq.input(packet.sequence).ok_or(DropReason::TooLate)?;
         let header = RtpHeader {
             marker: packet.header.marker,
             payload_type: self.parameters.payload_type,
@@ -203,7 +214,7 @@ impl Consumer {
             };
             template.write(room, &fields).copy_from_slice(payload);
         })?;
-        self.sent.insert(output, input);
+        self.sent.insert(output, packet.header.sequence_number);
         self.packets += 1;
         self.bytes += payload.len() as u64;
         self.key_frames += u64::from(packet.info.key_frame_start);

@@ -191,10 +191,10 @@ impl Media {
         producer.touched = false;
         if std::mem::take(&mut producer.restarted) {
             for consumer in &producer.consumers {
-                self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::require_sync);
+                self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::restart);
             }
             for consumer in &producer.pipe_consumers {
-                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::require_sync);
+                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::restart);
             }
         }
         let mut destinations = Destinations {

@@ -12,7 +12,6 @@ use super::keys::ProducerKey;
 use super::messages::PipeEnd;
 use super::rtp::{Codec, shift_picture_id};
 use super::rtp_cache::{CachedPacket, RtpCache};
-use super::seq::is_newer;
 use super::seq_manager::SeqManager;
 
 /// What [`RouteSender`] remembers of a packet: how to make the same frame again.
@@ -55,7 +54,7 @@ pub struct PipeConsumer {
     seq: SeqManager,
     /// Frames left out so far; before input `pictures_since` it was `pictures_before`.
     pictures: u16,
-    pictures_since: u16,
+    pictures_since: u64,
     pictures_before: u16,
 }
 
@@ -106,6 +105,17 @@ impl PipeConsumer {
         self.sync_required = true;
     }
 
+    /// The publisher counts anew.
+    pub fn restart(&mut self) {
+        self.sync_required = true;
+        self.seq.restart();
+    }
+
+    /// Whether all of this was never sent, so that it may begin here.
+    pub fn may_begin_at(&self, sequence: u64) -> bool {
+        self.seq.is_ahead(sequence)
+    }
+
     /// Whether it waits for a key frame.
     pub fn waits_for_key_frame(&self) -> bool {
         self.sync_required && self.codec.has_key_frames()
@@ -118,11 +128,12 @@ impl PipeConsumer {
     pub fn send_rtp(&mut self, packet: &CachedPacket, out: &mut FrameBatches) -> Result<(), DropReason> {
         let input = packet.header.sequence_number;
         if self.sync_required {
-            if self.codec.has_key_frames() && !packet.info.key_frame_start {
+            let is_beginning = !self.codec.has_key_frames() || packet.info.key_frame_start;
+            if !is_beginning || !self.seq.is_ahead(packet.sequence) {
                 return Err(DropReason::WaitingForKeyFrame);
             }
             self.sync_required = false;
-            self.seq.sync(input);
+            self.seq.sync(packet.sequence);
             self.current_temporal = self.wanted_temporal;
         }
         self.choose_layer(packet);
@@ -130,8 +141,8 @@ impl PipeConsumer {
             self.leave_out(packet);
             return Err(DropReason::UnwantedLayer);
         }
-        let output = self.seq.input(input).ok_or(DropReason::TooLate)?;
-        let pictures = if is_newer(self.pictures_since, input) { self.pictures_before } else { self.pictures };
+        let output = self.seq.input(packet.sequence).ok_or(DropReason::TooLate)?;
+        let pictures = if packet.sequence < self.pictures_since { self.pictures_before } else { self.pictures };
         let cookie = Cookie { input, output, pictures };
         let seq = self.sender.next(cookie.to_u64());
         self.push(packet, cookie, seq, FrameFlags::default(), out);
@@ -152,12 +163,11 @@ impl PipeConsumer {
     }
 
     fn leave_out(&mut self, packet: &CachedPacket) {
-        let input = packet.header.sequence_number;
-        self.seq.drop_input(input);
+        self.seq.drop_input(packet.sequence);
         if packet.info.frame_start {
             self.pictures_before = self.pictures;
             self.pictures = self.pictures.wrapping_add(1);
-            self.pictures_since = input;
+            self.pictures_since = packet.sequence;
         }
     }
 
@@ -231,7 +241,7 @@ mod tests {
                 timestamp: 0,
                 ssrc: 1,
             };
-            let packet = NewPacket { header, audio_level: None, payload: &payload };
+            let packet = NewPacket { sequence: u64::from(number), header, audio_level: None, payload: &payload };
             let packet = cache.insert(Instant::now(), Codec::Vp8, packet).unwrap();
             if consumer.send_rtp(packet, &mut out).is_ok() {
                 layers.push(layer);

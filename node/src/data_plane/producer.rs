@@ -20,10 +20,11 @@ use super::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, Codec, ExtensionIds, RtpP
 use super::rtp_cache::{AUDIO_SLOTS, MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
 use super::rtp_listener::StreamKind;
 use super::rtp_stream_recv::{RtpStreamRecv, Sequence};
+use super::seq::{FIRST_CYCLE, unwrap};
 use super::timers::Timer;
 
 /// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's conscience.
-const MAX_CATCH_UP: u16 = 256;
+const MAX_CATCH_UP: u64 = 256;
 
 /// Pending packets after which the router is called before the batch is over, so that no slot is used again before its packet left.
 const MAX_PENDING: usize = 64;
@@ -135,8 +136,9 @@ pub struct Producer {
     pub key_frame_requests: u64,
     /// NACK messages sent, and packets that they asked for.
     pub nacks: (u64, u64),
-    last_key_frame: Option<(u16, Instant)>,
-    newest: Option<u16>,
+    last_key_frame: Option<(u64, Instant)>,
+    /// Its sequence number without the wrap.
+    newest: Option<u64>,
     key_frame_count: u64,
 }
 
@@ -218,20 +220,24 @@ impl Producer {
         }
         header.ssrc = origin.mapped_ssrc;
         header.payload_type = mapped;
-        let packet = NewPacket { header, audio_level, payload };
+        let sequence = sequence_of(self.newest, header.sequence_number);
+        let packet = NewPacket { sequence, header, audio_level, payload };
         match kind {
             StreamKind::Media => self.receive_media(clock, codec, packet),
             StreamKind::Rtx => self.receive_retransmission(clock, codec, packet),
         }
     }
 
-    fn receive_media(&mut self, clock: &Clock, codec: Codec, packet: NewPacket<'_>) -> Result<(), DropReason> {
+    fn receive_media(&mut self, clock: &Clock, codec: Codec, mut packet: NewPacket<'_>) -> Result<(), DropReason> {
         let seq = packet.header.sequence_number;
         match self.stream.check_sequence(seq) {
             Sequence::Valid if self.cache.get(seq).is_some() => return Err(DropReason::RtxUnwanted),
             Sequence::Valid => {}
             Sequence::Suspect => return Err(DropReason::RtpSequenceJump),
-            Sequence::Restarted => self.restart(),
+            Sequence::Restarted => {
+                self.restart();
+                packet.sequence = sequence_of(None, seq);
+            }
         }
         let ticks = self.stream.ticks(clock.since_epoch);
         self.stream.count(ticks, packet.header.timestamp, packet.payload.len());
@@ -276,7 +282,8 @@ impl Producer {
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
         let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
         let seq = packet.header.sequence_number;
-        let packet = NewPacket {
+        let mut packet = NewPacket {
+            sequence: sequence_of(self.newest, seq),
             header: packet.header,
             audio_level: ids.read(packet.extensions).audio_level,
             payload: packet.payload,
@@ -292,6 +299,7 @@ impl Producer {
             if first == Sequence::Suspect {
                 self.stream.accept_jump(seq);
                 self.restart();
+                packet.sequence = sequence_of(None, seq);
             }
             let ticks = self.stream.ticks(clock.since_epoch);
             self.stream.count(ticks, packet.header.timestamp, packet.payload.len());
@@ -300,11 +308,13 @@ impl Producer {
     }
 
     fn store(&mut self, now: Instant, codec: Codec, packet: NewPacket<'_>) -> Result<(), DropReason> {
-        if let Some(level) = packet.audio_level.filter(|_| !self.paused) {
-            self.audio_levels.add(level);
-        }
+        // Numbers are followed through a pause, however long it is.
+        self.newest = self.newest.max(Some(packet.sequence));
         if self.paused {
             return Err(DropReason::ProducerPaused);
+        }
+        if let Some(level) = packet.audio_level {
+            self.audio_levels.add(level);
         }
         if packet.payload.len() > MAX_PAYLOAD_LEN {
             return Err(DropReason::TooLarge);
@@ -314,10 +324,7 @@ impl Producer {
         if stored.info.key_frame_start {
             self.key_frames.received();
             self.key_frame_count += 1;
-            self.last_key_frame = Some((seq, now));
-        }
-        if self.newest.is_none_or(|newest| super::seq::is_newer(seq, newest)) {
-            self.newest = Some(seq);
+            self.last_key_frame = Some((packet.sequence, now));
         }
         self.pending.push(seq);
         Ok(())
@@ -349,13 +356,11 @@ impl Producer {
 
     /// The packets that let a newcomer begin at once: from the last key frame on, if that is so recent that the encoder would not
     /// make another one yet. Otherwise a new one is worth its wait.
-    pub fn catch_up(&self, now: Instant) -> impl Iterator<Item = u16> + use<> {
-        let recent = self.last_key_frame.zip(self.newest).filter(|((seq, at), newest)| {
-            now.saturating_duration_since(*at) < MIN_INTERVAL && newest.wrapping_sub(*seq) < MAX_CATCH_UP
+    pub fn catch_up(&self, now: Instant) -> impl Iterator<Item = u64> + use<> {
+        let recent = self.last_key_frame.zip(self.newest).filter(|((sequence, at), newest)| {
+            now.saturating_duration_since(*at) < MIN_INTERVAL && newest.saturating_sub(*sequence) < MAX_CATCH_UP
         });
-        recent
-            .into_iter()
-            .flat_map(|((first, _), newest)| (0..=newest.wrapping_sub(first)).map(move |n| first.wrapping_add(n)))
+        recent.into_iter().flat_map(|((first, _), newest)| first..=newest)
     }
 
     /// When it wants to be woken.
@@ -387,6 +392,11 @@ impl Producer {
         }
         stats
     }
+}
+
+/// A sequence number without its wrap, next to the newest.
+fn sequence_of(newest: Option<u64>, seq: u16) -> u64 {
+    newest.map_or(FIRST_CYCLE + u64::from(seq), |newest| unwrap(newest, seq))
 }
 
 fn role_of(payloads: &[PayloadMapping], payload_type: u8) -> Result<PayloadRole, DropReason> {

@@ -20,6 +20,8 @@ pub const MAX_PAYLOAD_LEN: usize = 1_500;
 /// A packet in the mesh's canonical form, with what was found out about it when it came in.
 #[derive(Debug)]
 pub struct CachedPacket {
+    /// Its sequence number without the wrap.
+    pub sequence: u64,
     /// The header as it is inside the mesh.
     pub header: RtpHeader,
     /// Volume, of audio.
@@ -54,6 +56,8 @@ impl CachedPacket {
 /// What a packet is put into the cache with.
 #[derive(Debug, Clone, Copy)]
 pub struct NewPacket<'a> {
+    /// Its sequence number without the wrap.
+    pub sequence: u64,
     /// The header as it is inside the mesh.
     pub header: RtpHeader,
     /// Volume, of audio.
@@ -106,6 +110,7 @@ impl RtpCache {
         let header_len = bytes.len();
         bytes.extend_from_slice(packet.payload);
         Some(slot.insert(CachedPacket {
+            sequence: packet.sequence,
             header: packet.header,
             audio_level: packet.audio_level,
             info,
@@ -130,7 +135,7 @@ mod tests {
 
     fn packet(sequence_number: u16, timestamp: u32, payload: &[u8]) -> NewPacket<'_> {
         let header = RtpHeader { marker: false, payload_type: 101, sequence_number, timestamp, ssrc: 1 };
-        NewPacket { header, audio_level: None, payload }
+        NewPacket { sequence: u64::from(sequence_number), header, audio_level: None, payload }
     }
 
     #[test]

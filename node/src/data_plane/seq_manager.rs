@@ -1,9 +1,9 @@
 //! Output sequence numbers of a consumer: the publisher's, moved so that what was left out on purpose leaves no gap, while
-//! what was lost still shows as one.
+//! what was lost still shows as one. Inputs are numbers without their wrap, so that no pause is too long to tell old from new.
 
 use std::collections::VecDeque;
 
-use super::seq::{FIRST_CYCLE, unwrap};
+use super::seq::FIRST_CYCLE;
 
 /// Left-out packets that are remembered one by one. Older ones are only a number to subtract, so a packet reordered behind that
 /// many of them is dropped: 512 padding packets are more than any publisher sends within a reordering.
@@ -34,14 +34,22 @@ impl SeqManager {
         }
     }
 
-    /// Whether [`sync`](Self::sync) was never called.
-    pub fn is_fresh(&self) -> bool {
+    /// Whether nothing up to this input was sent or left out yet.
+    pub fn is_ahead(&self, input: u64) -> bool {
+        self.is_fresh() || input > self.highest_input
+    }
+
+    fn is_fresh(&self) -> bool {
         self.floor == u64::MAX
     }
 
+    /// Inputs are counted anew: what comes is neither older nor newer than what came.
+    pub fn restart(&mut self) {
+        self.floor = u64::MAX;
+    }
+
     /// Output goes on without a gap at this input. What comes before it is not sent any more.
-    pub fn sync(&mut self, input: u16) {
-        let input = FIRST_CYCLE + u64::from(input);
+    pub fn sync(&mut self, input: u64) {
         self.floor = input;
         self.highest_input = input;
         self.offset = (self.highest_output + 1).wrapping_sub(input);
@@ -49,8 +57,7 @@ impl SeqManager {
     }
 
     /// The input is left out: those behind it move up.
-    pub fn drop_input(&mut self, input: u16) {
-        let input = unwrap(self.highest_input, input);
+    pub fn drop_input(&mut self, input: u64) {
         // One that came late has had its gap told already.
         if input < self.highest_input || self.is_fresh() || self.dropped.back() == Some(&input) {
             return;
@@ -63,8 +70,7 @@ impl SeqManager {
     }
 
     /// The output number, or `None` if the input is too old or was left out.
-    pub fn input(&mut self, input: u16) -> Option<u16> {
-        let input = unwrap(self.highest_input, input);
+    pub fn input(&mut self, input: u64) -> Option<u16> {
         if input < self.floor {
             return None;
         }
@@ -77,15 +83,10 @@ impl SeqManager {
             }
             older as u64
         };
-        let output = input.wrapping_add(self.offset) - left_out;
+        let output = input.wrapping_add(self.offset).wrapping_sub(left_out);
         self.highest_input = self.highest_input.max(input);
         self.highest_output = self.highest_output.max(output);
         Some(output as u16)
-    }
-
-    /// How many inputs were left out before this one since the last [`sync`](Self::sync), as far as they are remembered.
-    pub fn highest_output(&self) -> u16 {
-        self.highest_output as u16
     }
 
     fn forget_oldest_dropped(&mut self) {
@@ -109,15 +110,20 @@ mod tests {
         let mut seq = SeqManager::new(99);
         seq.sync(65_534);
         assert_eq!(seq.input(65_534), Some(100));
-        assert_eq!(seq.input(0), Some(102), "65535 was lost");
-        seq.drop_input(1);
-        assert_eq!(seq.input(2), Some(103));
+        assert_eq!(seq.input(65_536), Some(102), "65535 was lost");
+        seq.drop_input(65_537);
+        assert_eq!(seq.input(65_538), Some(103));
         assert_eq!(seq.input(65_535), Some(101), "and comes late");
-        assert_eq!(seq.input(1), None);
+        assert_eq!(seq.input(65_537), None);
         assert_eq!(seq.input(65_533), None, "before the beginning");
-        seq.sync(5_000);
-        assert_eq!(seq.input(5_000), Some(104));
-        assert_eq!(seq.input(3), None);
+        assert!(!seq.is_ahead(65_538) && seq.is_ahead(65_539));
+        seq.sync(500_000);
+        assert_eq!(seq.input(500_000), Some(104));
+        assert_eq!(seq.input(65_539), None);
+        seq.restart();
+        assert!(seq.is_ahead(5));
+        seq.sync(5);
+        assert_eq!(seq.input(5), Some(105));
     }
 
     #[test]
@@ -138,16 +144,16 @@ mod tests {
             start: u16, actions in proptest::collection::vec((0..3_u16, prop::bool::weighted(0.2), -20..20_i16), 1..300),
         ) {
             let mut seq = SeqManager::new(7);
-            seq.sync(start);
             let mut next = u64::from(start) + FIRST_CYCLE;
+            seq.sync(next);
             let mut outputs = BTreeMap::new();
             for (skip, drop, late) in actions {
                 next += u64::from(skip);
                 if drop {
-                    seq.drop_input(next as u16);
+                    seq.drop_input(next);
                 } else {
                     let input = next.saturating_add_signed(i64::from(late.min(0)));
-                    if let Some(output) = seq.input(input as u16) {
+                    if let Some(output) = seq.input(input) {
                         if let Some(before) = outputs.insert(input, output) {
                             prop_assert_eq!(before, output);
                         }

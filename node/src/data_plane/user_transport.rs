@@ -93,11 +93,10 @@ impl UserTransport {
     /// Why it did not go out; no number was used then.
     #[inline]
     pub fn send_rtp(&mut self, now: Instant, len: usize, write: impl FnOnce(&mut [u8], u16)) -> Result<(), DropReason> {
-        let seq = &mut self.transport_wide_seq;
-        self.webrtc.send_rtp(now, len, |room| {
-            write(room, *seq);
-            *seq = seq.wrapping_add(1);
-        })
+        let seq = self.transport_wide_seq;
+        self.webrtc.send_rtp(now, len, |room| write(room, seq))?;
+        self.transport_wide_seq = seq.wrapping_add(1);
+        Ok(())
     }
 
     /// The client told which packets it got.

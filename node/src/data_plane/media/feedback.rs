@@ -171,7 +171,10 @@ impl Media {
         }
         let transport_key = consumer.transport;
         let Some(transport) = self.transports.get_mut(transport_key) else { return };
-        send(consumer, transport, producer, producer.catch_up(clock.now), clock, &mut self.counters);
+        if producer.catch_up(clock.now).next().is_some_and(|first| consumer.may_begin_at(first)) {
+            let packets = producer.catch_up(clock.now).map(|sequence| sequence as u16);
+            send(consumer, transport, producer, packets, clock, &mut self.counters);
+        }
         let waits = consumer.waits_for_key_frame();
         self.mark_dirty(transport_key);
         if waits {
@@ -189,7 +192,10 @@ impl Media {
         if !producer.codec.has_key_frames() {
             return;
         }
-        send_by_pipe(consumer, producer, producer.catch_up(clock.now), &mut self.frames, &mut self.counters);
+        if producer.catch_up(clock.now).next().is_some_and(|first| consumer.may_begin_at(first)) {
+            let packets = producer.catch_up(clock.now).map(|sequence| sequence as u16);
+            send_by_pipe(consumer, producer, packets, &mut self.frames, &mut self.counters);
+        }
         if consumer.waits_for_key_frame() {
             self.request_key_frame(clock, producer_key);
         }
