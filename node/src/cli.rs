@@ -18,6 +18,10 @@ use crate::node::{Node, install_logging};
 /// More nodes than this do not fit below port 65536, nor on a machine.
 const MAX_DEV_NODES: i64 = 64;
 
+/// The setting that `sluice dev` has another default for, and its variable.
+const LEVEL: &str = "telemetry.level";
+const LEVEL_ENV: &str = "SLUICE_TELEMETRY_LEVEL";
+
 /// Runs the program as the command line says.
 pub fn main() -> ExitCode {
     let matches = command().get_matches();
@@ -215,7 +219,11 @@ fn run_node(args: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn run_dev(args: &ArgMatches) -> Result<(), Failure> {
-    let config = load(args)?;
+    let mut config = load(args)?;
+    // The table is what a developer wants to see, unless they say otherwise.
+    if args.get_one::<String>(LEVEL).is_none() && std::env::var_os(LEVEL_ENV).is_none() {
+        config.telemetry.level = "warn".parse().expect("a valid filter");
+    }
     install_logging(&config);
     let options = DevOptions {
         nodes: *args.get_one("nodes").expect("has a default"),

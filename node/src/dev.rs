@@ -124,21 +124,24 @@ impl DevMesh {
 
     /// Region, URL and ports of each node, to be read by people.
     pub fn table(&self) -> String {
-        let mut table =
-            String::from("region  node     URL                      admin                    media   mesh    gRPC\n");
-        for node in &self.nodes {
+        let heads = ["region", "node", "URL", "admin", "media", "mesh", "gRPC"].map(str::to_owned);
+        let rows = self.nodes.iter().map(|node| {
             let config = node.config();
-            let _ = writeln!(
-                table,
-                "{:<7} {:<8} {:<24} {:<24} {:<7} {:<7} {}",
-                config.region,
-                config.id,
-                format!("http://localhost:{}/", config.users.listen.port()),
-                format!("http://localhost:{}/", config.admin.listen.port()),
-                config.media.listen.port(),
-                config.mesh.listen.port(),
-                config.grpc.listen.port(),
-            );
+            let url = |addr: SocketAddr| format!("http://localhost:{}/", addr.port());
+            let port = |addr: SocketAddr| addr.port().to_string();
+            [
+                config.region.to_string(),
+                config.id.to_string(),
+                url(config.users.listen),
+                url(config.admin.listen),
+                port(config.media.listen),
+                port(config.mesh.listen),
+                port(config.grpc.listen),
+            ]
+        });
+        let mut table = String::new();
+        for [region, node, url, admin, media, mesh, grpc] in std::iter::once(heads).chain(rows) {
+            let _ = writeln!(table, "{region:<7} {node:<8} {url:<24} {admin:<24} {media:<6} {mesh:<6} {grpc}");
         }
         table
     }

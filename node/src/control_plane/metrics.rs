@@ -1,5 +1,5 @@
-//! What `/metrics` tells: every metric of the node's control plane and workers with its help and unit. The mesh's are
-//! registered by the mesh.
+//! What `/metrics` tells: every metric of the node's control plane and workers with its help and unit. Mesh and placement
+//! register their own.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -13,7 +13,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 use sluice_mesh::Mesh;
-use sluice_placement::{MemberState, Members};
+use sluice_placement::{Members, Membership, Placement};
 use sluice_proto::ids::NodeInstance;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::watch;
@@ -22,6 +22,9 @@ use super::http::HttpCounters;
 use super::rooms::{Rooms, RoomsSnapshot};
 use crate::data_plane::messages::{Request, Response, WorkerSnapshot};
 use crate::data_plane::worker::WorkerHandle;
+
+/// Of every metric's name.
+const PREFIX: &str = "sluice";
 
 /// Where metrics, facts and the admin port have their knowledge from.
 pub(crate) struct Sources {
@@ -53,17 +56,19 @@ impl Sources {
 /// The metrics endpoint of a node.
 pub(crate) struct Metrics {
     sources: Arc<Sources>,
-    /// Metrics that count by themselves: the mesh's.
+    /// Metrics that count by themselves.
     live: Registry,
     /// `None` where the system tells nothing of its processes.
     process: Option<Mutex<System>>,
 }
 
 impl Metrics {
-    /// Registers what there is to register.
-    pub(crate) fn new(sources: Arc<Sources>) -> Self {
-        let mut live = Registry::default();
+    /// Registers what mesh and placement count.
+    pub(crate) fn new(sources: Arc<Sources>, membership: &Membership, placement: &Placement) -> Self {
+        let mut live = Registry::with_prefix(PREFIX);
         sources.mesh.register_metrics(&mut live);
+        membership.register_metrics(&mut live);
+        placement.register_metrics(&mut live);
         Self { sources, live, process: System::new().ok().map(Mutex::new) }
     }
 
@@ -72,12 +77,11 @@ impl Metrics {
         let sample = Sample {
             workers: self.sources.worker_snapshots().await,
             rooms: self.sources.rooms.snapshot(),
-            members: self.sources.members.borrow().clone(),
             users_http: self.sources.users_http.clone(),
             process: self.process_usage(),
             instance: self.sources.instance.clone(),
         };
-        let mut sampled = Registry::with_prefix("sluice");
+        let mut sampled = Registry::with_prefix(PREFIX);
         sampled.register_collector(Box::new(sample));
         let mut text = String::new();
         prometheus_client::encoding::text::encode_registry(&mut text, &self.live)?;
@@ -109,7 +113,6 @@ struct ProcessUsage {
 struct Sample {
     workers: Vec<(u16, WorkerSnapshot)>,
     rooms: RoomsSnapshot,
-    members: Arc<Members>,
     users_http: Arc<HttpCounters>,
     process: ProcessUsage,
     instance: NodeInstance,
@@ -170,7 +173,6 @@ impl Collector for Sample {
         for (name, help, value) in ROOM_COUNTERS {
             counter(&mut encoder, name, help, "", value(&self.rooms))?;
         }
-        self.encode_members(&mut encoder)?;
         self.encode_http(&mut encoder)
     }
 }
@@ -205,15 +207,6 @@ impl Sample {
             worker.drops.iter().map(move |(reason, count)| (labels(reason), *count))
         });
         family(encoder, "worker_dropped", "Packets dropped, by reason", "packets", MetricType::Counter, drops)
-    }
-
-    fn encode_members(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let states = [("live", MemberState::Live), ("suspect", MemberState::Suspect), ("dead", MemberState::Dead)];
-        let samples = states.into_iter().map(|(label, state)| {
-            let count = self.members.iter().filter(|member| member.state == state).count();
-            ([("state", label)], count as u64)
-        });
-        family(encoder, "members", "Nodes known, this one included, by state", "", MetricType::Gauge, samples)
     }
 
     fn encode_http(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {

@@ -23,7 +23,7 @@ use crate::control_plane::gossip::MeshTransport;
 use crate::control_plane::http::{Health, Server, ServerConfig, users_router};
 use crate::control_plane::limits::Limits;
 use crate::control_plane::links::keep_links;
-use crate::control_plane::metrics::Sources;
+use crate::control_plane::metrics::{Metrics, Sources};
 use crate::control_plane::ports::{MediaWorker, Ports};
 use crate::control_plane::rooms::{Rooms, RoomsConfig};
 use crate::control_plane::telemetry::{current_traceparent, set_parent};
@@ -102,7 +102,8 @@ impl Parts {
             members: members.clone(),
             users_http: users.counters.clone(),
         });
-        let admin = serve_admin(&config, admin, admin_router(sources.clone(), health.clone()))?;
+        let metrics = Metrics::new(sources.clone(), &membership, &placement);
+        let admin = serve_admin(&config, admin, admin_router(sources.clone(), metrics, health.clone()))?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &mesh));
         let publishing = publish_facts(membership.clone(), facts, sources, config.data_dir.clone());
         let tasks = [tokio::spawn(publishing), tokio::spawn(keep_links(mesh.clone(), members))];

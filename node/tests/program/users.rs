@@ -3,7 +3,8 @@
 use crate::support::{Answer, Dev, get, get_with, is_ready, try_get};
 
 const UPGRADE: [(&str, &str); 4] = [
-    ("Connection", "Upgrade"),
+    // After a refusal the connection is of no more use.
+    ("Connection", "Upgrade, close"),
     ("Upgrade", "websocket"),
     ("Sec-WebSocket-Version", "13"),
     ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),

@@ -24,8 +24,8 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// - `GET /metrics`: OpenMetrics text
 /// - `GET /v1/cluster`: [`Cluster`]
 /// - `GET /v1/rooms`: [`RoomsOverview`]
-pub(crate) fn admin_router(sources: Arc<Sources>, health: Health) -> Router {
-    let metrics = Arc::new(Metrics::new(sources.clone()));
+pub(crate) fn admin_router(sources: Arc<Sources>, metrics: Metrics, health: Health) -> Router {
+    let metrics = Arc::new(metrics);
     Router::new()
         .route("/v1/cluster", get(cluster))
         .route("/v1/rooms", get(rooms))
