@@ -32,7 +32,7 @@ npm --prefix node/web run --silent test
 npm --prefix node/web run --silent check-dist
 
 step "the room page in browsers (screenshots and logs: target/e2e)"
-SLUICE_BIN="$PWD/target/release/sluice" SLUICE_CHROMIUM="$(command -v chromium)" npm --prefix node/web run --silent e2e
+E2E_BIN="$PWD/target/release/sluice" E2E_CHROMIUM="$(command -v chromium)" npm --prefix node/web run --silent e2e
 
 step "cargo test"
 cargo test --workspace --locked

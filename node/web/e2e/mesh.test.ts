@@ -61,7 +61,10 @@ test('everybody sees and hears everybody else, through the mesh', async () => {
 
 test('media are encrypted with AES-128-GCM in both directions', async () => {
   for (const person of [alice, bob, chen]) {
-    assert.deepEqual(await person.ciphers(), ['AEAD_AES_128_GCM', 'AEAD_AES_128_GCM'], person.name);
+    const ciphers = await person.ciphers();
+    assert.equal(ciphers.length, 2, `${person.name} has a transport each way`);
+    // Some versions of Chromium write IANA's prefix, some do not.
+    for (const cipher of ciphers) assert.match(String(cipher), /^(SRTP_)?AEAD_AES_128_GCM$/, person.name);
   }
 });
 
@@ -76,7 +79,7 @@ test('the stats overlay has the figures', async () => {
   const figures = bob.tile('Alice').locator('.figures');
   await eventually('figures are complete', async () => {
     const text = await figures.innerText();
-    return [/\d+ × \d+ · [1-9]\d* fps/, /bit\/s · VP8/, /bit\/s · opus/i, /Loss\s+\d/, /RTT\s+\d.* ms/, /Node\s+\S/, /Hops\s+1/].every((pattern) =>
+    return [/\d+ × \d+ · [1-9]\d* fps/, /[1-9][\d.]* .bit\/s · VP8/, /[1-9][\d.]* .bit\/s · opus/i, /Loss\s+\d/, /RTT\s+\d.* ms/, /Node\s+\S/, /Hops\s+1/].every((pattern) =>
       pattern.test(text),
     );
   });

@@ -25,7 +25,7 @@ export interface BrowserOptions {
   framesPerSecond?: number;
 }
 
-export function launch({ devices = true, framesPerSecond = 20 }: BrowserOptions = {}): Promise<Browser> {
+export function launch({ devices = true, framesPerSecond = 10 }: BrowserOptions = {}): Promise<Browser> {
   const fake = [`--use-fake-device-for-media-stream=fps=${framesPerSecond}`, '--use-fake-ui-for-media-stream'];
   return chromium.launch({ executablePath: CHROMIUM, args: devices ? [...ARGS, ...fake] : ARGS });
 }
@@ -108,7 +108,7 @@ export class Person {
   }
 
   /** Waits until more frames and more sound of another person have arrived than now. */
-  async seesAndHears(other: string, frames = 20): Promise<void> {
+  async seesAndHears(other: string, frames = 10): Promise<void> {
     let before: Progress | undefined;
     await eventually(
       `${this.name} sees and hears ${other}`,
@@ -117,7 +117,7 @@ export class Person {
         before ??= now;
         return now.frames >= before.frames + frames && now.energy > before.energy;
       },
-      30_000,
+      60_000,
     );
   }
 

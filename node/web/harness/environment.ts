@@ -6,10 +6,10 @@ import { join, resolve } from 'node:path';
 const REPOSITORY = resolve(process.cwd(), '../..');
 
 /** The `sluice` binary under test. */
-export const BINARY = resolve(process.env['SLUICE_BIN'] ?? join(REPOSITORY, 'target/release/sluice'));
+export const BINARY = resolve(process.env['E2E_BIN'] ?? join(REPOSITORY, 'target/release/sluice'));
 
-export const CHROMIUM = process.env['SLUICE_CHROMIUM'] ?? '/usr/bin/chromium';
+export const CHROMIUM = process.env['E2E_CHROMIUM'] ?? '/usr/bin/chromium';
 
 /** Where screenshots and logs go. */
-export const ARTIFACTS = resolve(process.env['SLUICE_ARTIFACTS'] ?? join(REPOSITORY, 'target/e2e'));
+export const ARTIFACTS = resolve(process.env['E2E_ARTIFACTS'] ?? join(REPOSITORY, 'target/e2e'));
 mkdirSync(ARTIFACTS, { recursive: true });

@@ -28,7 +28,7 @@ class Process {
 
   static start(name: string, args: string[]): Process {
     const log = openSync(join(ARTIFACTS, `${name}.log`), 'a');
-    const child = spawn(BINARY, args, { stdio: ['ignore', log, log] });
+    const child = spawn(BINARY, args, { stdio: ['ignore', log, log], env: withoutSettings() });
     closeSync(log);
     return new Process(child, once(child, 'exit'));
   }
@@ -68,8 +68,7 @@ export class Mesh {
   static async dev(name: string, count: number): Promise<Mesh> {
     const mesh = await Mesh.addressed(name, count);
     mesh.processes.push(Process.start(name, ['dev', '--nodes', String(count), '--base-port', String(mesh.port(0, 3))]));
-    await mesh.ready();
-    return mesh;
+    return mesh.started();
   }
 
   /** A mesh of `count` processes. */
@@ -80,8 +79,7 @@ export class Mesh {
       mesh.sluice('ca', 'issue', '--dir', mesh.folder, '--node', nodeId(index));
       mesh.startNode(index);
     }
-    await mesh.ready();
-    return mesh;
+    return mesh.started();
   }
 
   /** Starts the process of a node, again if it was killed. */
@@ -109,8 +107,8 @@ export class Mesh {
     for (const node of this.nodes) {
       await eventually(`${node.users} is ready`, async () => (await fetch(`${node.users}/readyz`)).ok);
       await eventually(`${node.users} knows all nodes`, async () => {
-        const cluster = (await (await fetch(`${node.admin}/v1/cluster`)).json()) as { members: unknown[] };
-        return cluster.members.length === this.nodes.length;
+        const cluster = (await (await fetch(`${node.admin}/v1/cluster`)).json()) as { members: { state: string }[] };
+        return cluster.members.filter(({ state }) => state === 'live').length === this.nodes.length;
       });
     }
   }
@@ -121,6 +119,16 @@ export class Mesh {
     } finally {
       for (const process of this.processes) if (process?.running) await process.kill();
       rmSync(this.folder, { recursive: true });
+    }
+  }
+
+  private async started(): Promise<Mesh> {
+    try {
+      await this.ready();
+      return this;
+    } catch (error) {
+      await this.stop().catch(() => {});
+      throw error;
     }
   }
 
@@ -138,8 +146,13 @@ export class Mesh {
   }
 
   private sluice(...args: string[]): void {
-    execFileSync(BINARY, args, { stdio: ['ignore', 'ignore', 'inherit'] });
+    execFileSync(BINARY, args, { stdio: ['ignore', 'ignore', 'inherit'], env: withoutSettings() });
   }
+}
+
+/** The environment without settings of the binary's: a test's node is set up by the test alone. */
+function withoutSettings(): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SLUICE_')));
 }
 
 function nodeId(index: number): string {

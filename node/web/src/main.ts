@@ -48,8 +48,9 @@ function showRoom(choice: LobbyChoice): void {
   const address = new URL(location.href);
   address.searchParams.set('roomId', choice.room);
   history.replaceState(null, '', address);
-  const url = signallingUrl(location.origin, choice.room, options.peerId ?? tabPeerId());
-  const current = new Meeting({ url, displayName: choice.displayName, media });
+  const peerId = options.peerId ?? tabPeerId();
+  const url = signallingUrl(location.origin, choice.room, peerId);
+  const current = new Meeting({ url, displayName: choice.displayName, media }, peerId);
   meeting = current;
   const end = (next: () => void) => () => {
     current.leave();

@@ -25,7 +25,10 @@ export class Meeting extends Emitter<Events> {
   private ended = false;
   private timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(private readonly options: SessionOptions) {
+  constructor(
+    private readonly options: SessionOptions,
+    readonly peerId: string,
+  ) {
     super();
     addEventListener('online', this.retryNow);
   }

@@ -4,7 +4,8 @@ import type { Kind } from './devices';
 /** What is told of one source. Rates are over the time since the previous reading. */
 export interface Figures {
   kind: Kind;
-  bitrateBps: number;
+  /** Absent at the first reading. */
+  bitrateBps?: number;
   /** Share of packets lost, 0 to 1, after repair. */
   loss: number;
   width?: number;
@@ -70,7 +71,7 @@ export class StatsReader {
     const framesPerSecond = entry['framesPerSecond'];
     reading.sources.set(name, {
       kind: entry.kind,
-      bitrateBps: now.at > before.at ? ((now.bytes - before.bytes) * 8_000) / (now.at - before.at) : 0,
+      ...(now.at > before.at && { bitrateBps: ((now.bytes - before.bytes) * 8_000) / (now.at - before.at) }),
       loss: lossBetween(before, now, recv),
       ...(typeof width === 'number' && typeof height === 'number' && { width, height }),
       ...(entry.kind === 'video' && typeof framesPerSecond === 'number' && { framesPerSecond }),
@@ -90,7 +91,8 @@ function lossBetween(before: Counters, now: Counters, recv: boolean): number {
   return expected > 0 ? Math.min(1, lost / expected) : 0;
 }
 
-export function formatBitrate(bps: number): string {
+export function formatBitrate(bps: number | undefined): string {
+  if (bps === undefined) return '…';
   if (bps >= 1_000_000) return `${(bps / 1_000_000).toFixed(1)} Mbit/s`;
   return `${Math.round(bps / 1_000)} kbit/s`;
 }

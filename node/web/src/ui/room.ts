@@ -159,6 +159,7 @@ export class RoomView {
   }
 
   private showSpeaker(speaker: string | null): void {
+    this.tiles.self.setSpeaking(speaker === this.meeting.peerId);
     for (const [id, tile] of this.tiles.peers) tile.setSpeaking(id === speaker);
   }
 
