@@ -205,7 +205,7 @@ impl Consumer {
             ssrc: self.parameters.ssrc,
         };
         let template = &self.parameters.template;
-        transport.send_rtp(clock.now, template.len() + payload.len(), |room, transport_wide_seq| {
+        transport.send_rtp(clock.now, template.header_len() + payload.len(), |room, transport_wide_seq| {
             let fields = HeaderFields {
                 header,
                 abs_send_time: clock.abs_send_time,
@@ -255,14 +255,16 @@ impl Consumer {
             ssrc,
         };
         let (template, payload) = (&self.parameters.template, packet.payload());
-        let sent = transport.send_rtp(clock.now, template.len() + 2 + payload.len(), |room, transport_wide_seq| {
-            let abs_send_time = clock.abs_send_time;
-            let fields = HeaderFields { header, abs_send_time, transport_wide_seq, audio_level: packet.audio_level };
-            if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
-                *original = output.to_be_bytes();
-                room.copy_from_slice(payload);
-            }
-        });
+        let sent =
+            transport.send_rtp(clock.now, template.header_len() + 2 + payload.len(), |room, transport_wide_seq| {
+                let abs_send_time = clock.abs_send_time;
+                let fields =
+                    HeaderFields { header, abs_send_time, transport_wide_seq, audio_level: packet.audio_level };
+                if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
+                    *original = output.to_be_bytes();
+                    room.copy_from_slice(payload);
+                }
+            });
         if sent.is_ok() {
             self.rtx_seq = header.sequence_number;
             self.retransmitted += 1;

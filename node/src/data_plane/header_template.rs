@@ -80,7 +80,7 @@ impl HeaderTemplate {
     }
 
     /// Length of the header in bytes.
-    pub fn len(&self) -> usize {
+    pub fn header_len(&self) -> usize {
         self.len
     }
 
@@ -131,7 +131,7 @@ mod tests {
             ExtensionIds { mid: 1, abs_send_time: 4, transport_wide_cc: 5, audio_level: 10, ..Default::default() };
         let mid = "0123456789abcdef";
         let template = HeaderTemplate::new(&ids, Some(mid));
-        let mut packet = vec![0xff; template.len() + 3];
+        let mut packet = vec![0xff; template.header_len() + 3];
         template.write(&mut packet, &fields()).copy_from_slice(b"abc");
         let packet = RtpPacket::parse(&packet).unwrap();
         assert_eq!((packet.header, packet.payload), (fields().header, &b"abc"[..]));
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn no_extension_no_extension_header() {
         let template = HeaderTemplate::new(&ExtensionIds { mid: 1, ..Default::default() }, None);
-        assert_eq!(template.len(), FIXED_HEADER_LEN);
+        assert_eq!(template.header_len(), FIXED_HEADER_LEN);
         let mut packet = [0; FIXED_HEADER_LEN];
         template.write(&mut packet, &fields());
         assert_eq!(packet[0], 0x80);

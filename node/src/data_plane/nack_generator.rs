@@ -37,7 +37,7 @@ pub enum NackOutcome {
 }
 
 /// The missing packets of one stream.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct NackGenerator {
     highest: Option<u16>,
     /// Ascending.
@@ -45,12 +45,6 @@ pub struct NackGenerator {
     /// Some were never asked for.
     has_new: bool,
     rtt: Option<Duration>,
-}
-
-impl Default for NackGenerator {
-    fn default() -> Self {
-        Self { highest: None, missing: VecDeque::new(), has_new: false, rtt: None }
-    }
 }
 
 impl NackGenerator {

@@ -37,7 +37,7 @@ impl ClockMapping {
 
 /// A span of time as 32.32 fixed point seconds.
 pub fn duration_to_ntp(duration: Duration) -> u64 {
-    duration.as_secs() << 32 | (u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000
+    (duration.as_secs() << 32) | ((u64::from(duration.subsec_nanos()) << 32) / 1_000_000_000)
 }
 
 /// What a packet's sequence number says.
@@ -201,7 +201,7 @@ impl RtpStreamRecv {
         let interval = expected - self.expected_prior;
         let received = self.received - self.received_prior;
         let lost = interval.saturating_sub(received);
-        self.fraction_lost = if interval == 0 { 0 } else { (lost * 256 / interval).min(255) as u8 };
+        self.fraction_lost = (lost * 256).checked_div(interval).map_or(0, |share| share.min(255) as u8);
         self.score.update(interval, lost, self.repaired - self.repaired_prior);
         self.expected_prior = expected;
         self.received_prior = self.received;

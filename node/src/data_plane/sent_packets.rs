@@ -8,13 +8,16 @@ const DEFAULT_INTERVAL: Duration = Duration::from_millis(50);
 /// Retransmissions that are remembered so that none goes twice within a round trip.
 const RESENT_SLOTS: usize = 256;
 
+/// Which output went out again last in its slot, and when.
+type Resent = Option<(u16, Instant)>;
+
 /// Output to input sequence numbers, a ring by output number.
 #[derive(Debug)]
 pub struct SentPackets {
     /// Output number in the upper half, input number in the lower. Zero at the start names a packet that the cache will not have.
     slots: Box<[u32]>,
     /// Made at the first retransmission: most consumers never need it.
-    resent: Option<Box<[Option<(u16, Instant)>]>>,
+    resent: Option<Box<[Resent]>>,
 }
 
 impl SentPackets {

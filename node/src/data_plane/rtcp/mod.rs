@@ -2,6 +2,8 @@
 //! without allocation, and building them.
 
 mod build;
+#[cfg(test)]
+mod differential_tests;
 mod parse;
 mod transport_feedback;
 

@@ -2,6 +2,8 @@
 //! forwarding needs, and writing headers. Every reader is total: any bytes give an answer and none a panic.
 
 mod codec;
+#[cfg(test)]
+mod differential_tests;
 mod extensions;
 mod h264;
 mod packet;
