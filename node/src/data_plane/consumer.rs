@@ -317,6 +317,11 @@ impl Consumer {
         })
     }
 
+    /// Whether the client knows the stream.
+    pub fn has_sent(&self) -> bool {
+        self.packets > 0
+    }
+
     /// Whether a sender report is overdue: none was ever sent, and something was.
     pub fn lacks_sender_report(&self) -> bool {
         self.last_sr.is_none() && self.packets > 0

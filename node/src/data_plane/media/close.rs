@@ -7,6 +7,7 @@ use super::super::demux::TransportKey;
 use super::super::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use super::super::messages::WorkerEvent;
 use super::super::producer::Origin;
+use super::super::rtcp;
 use super::Media;
 
 impl Media {
@@ -29,7 +30,7 @@ impl Media {
         let Some(transport) = self.transports.get(key) else { return };
         let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
         for consumer in consumers {
-            self.close_consumer(consumer);
+            self.close_consumer(clock, consumer);
         }
         for producer in producers {
             self.close_producer(clock, producer);
@@ -53,7 +54,7 @@ impl Media {
         let Some(producer) = self.producers.get(key) else { return };
         let (consumers, pipe_consumers) = (producer.consumers.clone(), producer.pipe_consumers.clone());
         for consumer in consumers {
-            self.close_consumer(consumer);
+            self.close_consumer(clock, consumer);
         }
         for consumer in pipe_consumers {
             self.tell_route_closed(consumer);
@@ -85,7 +86,8 @@ impl Media {
         self.event(WorkerEvent::Pipe { to, message });
     }
 
-    pub(super) fn close_consumer(&mut self, key: ConsumerKey) {
+    pub(super) fn close_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
+        self.say_goodbye(clock, key);
         let Some(consumer) = self.consumers.remove(key) else { return };
         self.consumers_by_id.remove(&consumer.id);
         if let Some(producer) = self.producers.get_mut(consumer.producer) {
@@ -102,6 +104,17 @@ impl Media {
             if let Some((ssrc, _)) = parameters.rtx {
                 transport.webrtc.release_ssrc(ssrc);
             }
+        }
+    }
+
+    /// Tells the client that a stream is over, RFC 3550 section 6.6.
+    fn say_goodbye(&mut self, clock: &Clock, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get(key).filter(|consumer| consumer.has_sent()) else { return };
+        self.compound.clear();
+        rtcp::bye(&mut self.compound, consumer.parameters().ssrc);
+        let transport = consumer.transport;
+        if self.transports.get(transport).is_some_and(|transport| transport.writable) {
+            self.send_rtcp(clock, transport);
         }
     }
 

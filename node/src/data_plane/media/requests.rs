@@ -76,7 +76,7 @@ impl Media {
             }
             Request::CloseConsumer { consumer } => {
                 let key = self.consumer_key(consumer)?;
-                self.close_consumer(key);
+                self.close_consumer(clock, key);
             }
             Request::PauseConsumer { consumer } => {
                 let key = self.consumer_key(consumer)?;

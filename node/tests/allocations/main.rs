@@ -1,0 +1,89 @@
+//! The path of a packet allocates nothing once every buffer has been used: not a byte while bursts go from a publisher to its
+//! receivers, and less than one block a burst for a hop between nodes.
+#![allow(missing_docs, reason = "a test")]
+
+mod fan_out;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use fan_out::{BURST, Core};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+fn count() {
+    // A thread that ends has no counter any more, and no test either.
+    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+}
+
+// SAFETY: everything is the system allocator's, which keeps the contract; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations() -> u64 {
+    ALLOCATIONS.with(Cell::get)
+}
+
+#[test]
+fn fan_out_allocates_nothing() {
+    let mut core = Core::new();
+    let mut publisher = core.add_publisher(1_200);
+    core.add_receivers(50);
+    let (mut burst, mut frames) = (Default::default(), Vec::new());
+    // Warm: the cache's ring has gone round, every second's reports have come.
+    for _ in 0..300 {
+        publisher.seal(&mut burst);
+        core.forward(&publisher, &mut burst, &mut frames);
+    }
+    let (before, datagrams) = (allocations(), core.datagrams);
+    for _ in 0..500 {
+        publisher.seal(&mut burst);
+        core.forward(&publisher, &mut burst, &mut frames);
+    }
+    assert!(core.datagrams - datagrams >= 500 * BURST * 50, "everything went out");
+    assert_eq!(allocations() - before, 0);
+}
+
+#[test]
+fn a_hop_allocates_less_than_once_a_burst() {
+    let (mut home, mut away) = (Core::new(), Core::new());
+    let mut publisher = home.add_publisher(1_200);
+    home.add_route_out();
+    away.add_route_in();
+    let (mut burst, mut frames) = (Default::default(), Vec::new());
+    let mut bursts = |count: usize| {
+        for _ in 0..count {
+            publisher.seal(&mut burst);
+            home.forward(&publisher, &mut burst, &mut frames);
+            assert_eq!(frames.len(), BURST);
+            away.receive(&mut frames);
+        }
+    };
+    bursts(300);
+    let before = allocations();
+    bursts(500);
+    assert!(allocations() - before < 500, "{} allocations", allocations() - before);
+}
