@@ -85,6 +85,7 @@ pub struct Media {
     transmits: VecDeque<Transmit>,
 
     // Buffers that are used again.
+    due: Vec<(Instant, TimerKey)>,
     spare_buffers: Vec<Vec<u8>>,
     compound: Vec<u8>,
     missing: Vec<u16>,
@@ -116,6 +117,7 @@ impl Media {
             frames: FrameBatches::default(),
             outputs: VecDeque::new(),
             transmits: VecDeque::new(),
+            due: Vec::new(),
             spare_buffers: Vec::new(),
             compound: Vec::new(),
             missing: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use sluice_mesh::{Accept, Frame, FrameClass, RouteReceiver};
+use sluice_mesh::{Accept, Frame, RouteReceiver};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{PipeBody, PipeMessage};
 
@@ -29,10 +29,10 @@ pub struct PipeProducer {
     pub ssrc: u32,
     /// The other end said that the route is over. The control plane closes the producer in its own time.
     pub closed: bool,
+    /// The other end said that the pipe has no room for this route. It asks for a key frame itself when it has again.
+    pub starved: bool,
     receiver: RouteReceiver,
     stats_at: Option<Instant>,
-    /// The base layer has a hole, so nothing can be decoded before the next key frame.
-    broken: bool,
 }
 
 /// What a frame is to its producer.
@@ -48,7 +48,7 @@ impl PipeProducer {
     /// The end of a route on which nothing came yet.
     pub fn new(now: Instant, from: PipeEnd, route: RouteId, epoch: RouteEpoch, ssrc: u32) -> Self {
         let receiver = RouteReceiver::new(now);
-        Self { from, route, epoch, ssrc, closed: false, receiver, stats_at: None, broken: false }
+        Self { from, route, epoch, ssrc, closed: false, starved: false, receiver, stats_at: None }
     }
 
     /// A frame of the route came.
@@ -64,16 +64,7 @@ impl PipeProducer {
             Accept::Duplicate => return Err(DropReason::PipeDuplicate),
             Accept::TooOld => return Err(DropReason::PipeTooOld),
         };
-        if frame.is_shed() {
-            self.broken |= matches!(frame.class, FrameClass::Video { temporal: 0, .. });
-            return Err(DropReason::PipeShed);
-        }
-        Ok(arrival)
-    }
-
-    /// Whether the base layer had a hole since the last call that a key frame has to heal.
-    pub fn take_broken(&mut self) -> bool {
-        std::mem::take(&mut self.broken)
+        if frame.is_shed() { Err(DropReason::PipeShed) } else { Ok(arrival) }
     }
 
     /// Frames given up since the last call.

@@ -259,7 +259,6 @@ impl Producer {
     fn update_nack(&mut self, now: Instant, codec: Codec, packet: &NewPacket<'_>) -> NackOutcome {
         let Origin::User(UserOrigin { nack: Some(nack), .. }) = &mut self.origin else { return NackOutcome::Nothing };
         if self.paused {
-            nack.reset();
             return NackOutcome::Nothing;
         }
         let outcome =
@@ -278,7 +277,6 @@ impl Producer {
             return Err(DropReason::StaleRoute);
         }
         let arrival = origin.receive(clock.now, frame)?;
-        self.needs_key_frame |= origin.take_broken();
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
         let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
         let seq = packet.header.sequence_number;
@@ -337,6 +335,10 @@ impl Producer {
         self.newest = None;
         self.restarted = true;
         self.needs_key_frame = self.codec.has_key_frames();
+        self.reset_nack();
+    }
+
+    fn reset_nack(&mut self) {
         if let Origin::User(UserOrigin { nack: Some(nack), .. }) = &mut self.origin {
             nack.reset();
         }
@@ -347,6 +349,7 @@ impl Producer {
         self.paused = true;
         self.last_key_frame = None;
         self.key_frames.cancel();
+        self.reset_nack();
     }
 
     /// What comes in is passed on again. Consumers have to begin anew.

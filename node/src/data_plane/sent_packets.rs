@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 /// Shortest time between two retransmissions of one packet when the round-trip time is not known.
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(50);
 
+/// The same when it is known: a client that claims to be no distance away cannot have a packet again and again.
+const MIN_INTERVAL: Duration = Duration::from_millis(10);
+
 /// Retransmissions that are remembered so that none goes twice within a round trip.
 const RESENT_SLOTS: usize = 256;
 
@@ -46,7 +49,7 @@ impl SentPackets {
         let resent = self.resent.get_or_insert_with(|| vec![None; RESENT_SLOTS].into_boxed_slice());
         let Some(slot) = resent.get_mut(usize::from(output) % RESENT_SLOTS) else { return false };
         let too_early = slot.is_some_and(|(seq, at)| {
-            seq == output && now.saturating_duration_since(at) < rtt.unwrap_or(DEFAULT_INTERVAL)
+            seq == output && now.saturating_duration_since(at) < rtt.unwrap_or(DEFAULT_INTERVAL).max(MIN_INTERVAL)
         });
         if !too_early {
             *slot = Some((output, now));

@@ -86,7 +86,7 @@ impl Media {
     pub(super) fn send_key_frame_request(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         match &mut producer.origin {
-            Origin::Pipe(origin) if origin.closed => return,
+            Origin::Pipe(origin) if origin.closed || origin.starved => return,
             Origin::Pipe(origin) => {
                 let (to, message) = (origin.from, origin.message(PipeBody::KeyFrameRequest));
                 self.outputs.push_back(super::Output::Event(WorkerEvent::Pipe { to, message }));
@@ -201,7 +201,7 @@ impl Media {
         }
     }
 
-    fn route_pending(&mut self, clock: &Clock, key: ProducerKey) {
+    pub(super) fn route_pending(&mut self, clock: &Clock, key: ProducerKey) {
         if let Some(touched) = self.producers.get(key).map(|producer| producer.touched) {
             self.route(clock, key);
             if let Some(producer) = self.producers.get_mut(key) {

@@ -1,13 +1,15 @@
 //! What the other ends of routes send: frames, and messages about routes.
 
-use sluice_mesh::Frame;
+use sluice_mesh::{Frame, FrameClass};
 use sluice_proto::ids::RouteId;
 use sluice_proto::pipe::{PipeBody, PipeMessage};
 
 use super::super::clock::Clock;
+use super::super::consumer::Consumer;
 use super::super::drop_reason::DropReason;
 use super::super::keys::{PipeConsumerKey, ProducerKey};
 use super::super::messages::PipeEnd;
+use super::super::pipe_consumer::PipeConsumer;
 use super::super::producer::Origin;
 use super::super::rtcp::SenderInfo;
 use super::Media;
@@ -30,7 +32,23 @@ impl Media {
         }
         let result = producer.receive_frame(clock, frame);
         self.touch_producer(clock, key);
+        if result == Err(DropReason::PipeShed) && matches!(frame.class, FrameClass::Video { temporal: 0, .. }) {
+            self.begin_anew(clock, key);
+        }
         result
+    }
+
+    /// The base layer was left out on purpose: receivers are to wait for the key frame that follows, and not to ask for what will
+    /// never come.
+    fn begin_anew(&mut self, clock: &Clock, key: ProducerKey) {
+        self.route_pending(clock, key);
+        let Some(producer) = self.producers.get(key) else { return };
+        for consumer in &producer.consumers {
+            self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::require_sync);
+        }
+        for consumer in &producer.pipe_consumers {
+            self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::require_sync);
+        }
     }
 
     /// A message about a route that begins or ends here. One about any other is old news.
@@ -77,8 +95,14 @@ impl Media {
                     consumer.remote = stats;
                 }
             }
-            // Subscriptions are the control plane's; which layers the pipe carries shows in the frames themselves.
-            PipeBody::Subscribe { .. } | PipeBody::LayersCarried(_) => {}
+            PipeBody::LayersCarried(carried) => {
+                let Some(producer) = self.route_in(from, &message) else { return };
+                if let Some(Origin::Pipe(origin)) = self.producers.get_mut(producer).map(|p| &mut p.origin) {
+                    origin.starved = carried.is_none();
+                }
+            }
+            // Subscriptions are the control plane's.
+            PipeBody::Subscribe { .. } => {}
         }
     }
 

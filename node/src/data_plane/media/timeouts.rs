@@ -16,7 +16,10 @@ const COMPOUND_LEN: usize = 1_000;
 
 impl Media {
     pub(super) fn handle_timeouts(&mut self, clock: &Clock) {
-        while let Some((at, key)) = self.timers.pop_due(clock.now) {
+        // What is entered meanwhile waits for the next call, whatever time it names: no object can keep the core busy.
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(std::iter::from_fn(|| self.timers.pop_due(clock.now)));
+        for (at, key) in due.drain(..) {
             let fires = |timer: Option<&mut Timer>| timer.is_some_and(|timer| timer.fire(at));
             match key {
                 TimerKey::Transport(key) => {
@@ -36,6 +39,7 @@ impl Media {
                 }
             }
         }
+        self.due = due;
     }
 
     fn wake_producer(&mut self, clock: &Clock, key: ProducerKey) {
