@@ -20,7 +20,7 @@ use sluice_proto::ortc::{MediaKind, RtpParameters};
 use sluice_proto::pipe::Layers;
 
 /// Packets of a burst, as an encoder sends a frame.
-pub const BURST: usize = 10;
+pub(crate) const BURST: usize = 10;
 
 /// Time from burst to burst: 500 packets a second.
 const INTERVAL: Duration = Duration::from_millis(20);
@@ -30,15 +30,15 @@ const PRODUCER: ProducerId = ProducerId::from_bytes([1; 16]);
 const ROUTER: RouterId = RouterId::from_bytes([2; 16]);
 
 /// A core, what it gave out, and the time that it knows.
-pub struct Core {
+pub(crate) struct Core {
     media: Media,
     now: Instant,
     /// Datagrams given out.
-    pub datagrams: usize,
+    pub(crate) datagrams: usize,
 }
 
 /// A publisher's half: sealed bursts.
-pub struct Publisher {
+pub(crate) struct Publisher {
     sealer: SrtpSender,
     sequence_number: u16,
     address: SocketAddr,
@@ -70,7 +70,7 @@ fn parameters(ssrc: usize, payload_type: u8) -> RtpParameters {
 
 impl Core {
     /// An empty core.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         #[allow(clippy::disallowed_methods, reason = "an arbitrary origin of virtual time")]
         let now = Instant::now();
         let certificate = DtlsCertificate::generate().expect("a certificate can be made");
@@ -104,7 +104,7 @@ impl Core {
     }
 
     /// Adds the publisher of packets with a payload of `payload_len` bytes.
-    pub fn add_publisher(&mut self, payload_len: usize) -> Publisher {
+    pub(crate) fn add_publisher(&mut self, payload_len: usize) -> Publisher {
         let (transport, address) = self.add_transport(0);
         let mapping = RtpMapping { codecs: vec![(96, 101), (97, 102)], mapped_ssrcs: vec![77] };
         let (kind, rtp) = (MediaKind::Video, parameters(10, 96));
@@ -114,7 +114,7 @@ impl Core {
     }
 
     /// Adds receivers of the producer.
-    pub fn add_receivers(&mut self, receivers: usize) {
+    pub(crate) fn add_receivers(&mut self, receivers: usize) {
         for number in 1..=receivers {
             let (transport, _) = self.add_transport(number);
             let consumer = id(4, number, ConsumerId::from_bytes);
@@ -124,20 +124,20 @@ impl Core {
     }
 
     /// Lets the producer leave by a route.
-    pub fn add_route_out(&mut self) {
+    pub(crate) fn add_route_out(&mut self) {
         let (to, route, epoch) = (PipeEnd::Node(LinkKey(1)), RouteId(0), RouteEpoch(0));
         self.request(Request::CreatePipeConsumer { producer: PRODUCER, to, route, epoch, wanted: Layers::ALL });
     }
 
     /// Lets the producer enter by a route.
-    pub fn add_route_in(&mut self) {
+    pub(crate) fn add_route_in(&mut self) {
         let (from, route, epoch) = (PipeEnd::Node(LinkKey(0)), RouteId(0), RouteEpoch(0));
         let (router, producer, kind, rtp) = (ROUTER, PRODUCER, MediaKind::Video, parameters(77, 101));
         self.request(Request::CreatePipeProducer { router, producer, kind, rtp, from, route, epoch, paused: false });
     }
 
     /// A burst comes in from the publisher. What leaves by the route is appended to `frames`.
-    pub fn forward(&mut self, publisher: &Publisher, burst: &mut [Vec<u8>; BURST], frames: &mut Vec<Frame>) {
+    pub(crate) fn forward(&mut self, publisher: &Publisher, burst: &mut [Vec<u8>; BURST], frames: &mut Vec<Frame>) {
         self.now += INTERVAL;
         let mut datagrams = burst.each_mut().map(|data| Datagram { source: publisher.address, data });
         self.media.handle_input(self.now, Input::Datagrams(&mut datagrams));
@@ -145,7 +145,7 @@ impl Core {
     }
 
     /// Frames come in by the route.
-    pub fn receive(&mut self, frames: &mut Vec<Frame>) {
+    pub(crate) fn receive(&mut self, frames: &mut Vec<Frame>) {
         self.now += INTERVAL;
         self.media.handle_input(self.now, Input::Frames { from: PipeEnd::Node(LinkKey(0)), frames });
         self.drain(&mut Vec::new());
@@ -171,7 +171,7 @@ impl Core {
 
 impl Publisher {
     /// Seals the next burst into `burst`: a key frame every second.
-    pub fn seal(&mut self, burst: &mut [Vec<u8>; BURST]) {
+    pub(crate) fn seal(&mut self, burst: &mut [Vec<u8>; BURST]) {
         for (index, packet) in burst.iter_mut().enumerate() {
             let header = RtpHeader {
                 marker: index + 1 == BURST,
