@@ -3,7 +3,7 @@
 //! It does no I/O. Datagrams go in by [`WebRtcTransport::receive`], come out by [`WebRtcTransport::flush`], and what others must
 //! learn comes out by [`WebRtcTransport::poll_event`]: all three are to be drained after each input.
 
-mod rate;
+mod rolling_rate;
 mod send_buffer;
 
 #[cfg(test)]
@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use sluice_proto::ids::TransportId;
 use sluice_proto::ortc::DtlsParameters;
 
-use self::rate::RateMeter;
+use self::rolling_rate::RollingRate;
 use self::send_buffer::SendBuffer;
 use super::demux::{Protocol, classify, is_rtcp};
 use super::drop_reason::DropReason;
@@ -94,8 +94,8 @@ struct Counters {
     bytes_sent: u64,
     rtp_packets_received: u64,
     rtp_packets_sent: u64,
-    recv_rate: RateMeter,
-    send_rate: RateMeter,
+    recv_rate: RollingRate,
+    send_rate: RollingRate,
 }
 
 impl Counters {
@@ -127,8 +127,8 @@ impl WebRtcTransport {
                 bytes_sent: 0,
                 rtp_packets_received: 0,
                 rtp_packets_sent: 0,
-                recv_rate: RateMeter::new(now),
-                send_rate: RateMeter::new(now),
+                recv_rate: RollingRate::new(now),
+                send_rate: RollingRate::new(now),
             },
         }
     }

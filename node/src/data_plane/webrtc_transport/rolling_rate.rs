@@ -7,29 +7,32 @@ const BUCKET: Duration = Duration::from_millis(100);
 
 /// Counts bytes in ten buckets of 100 ms.
 #[derive(Debug, Clone)]
-pub(super) struct RateMeter {
+pub(super) struct RollingRate {
     start: Instant,
+    /// Time of the last packet: those of a batch share it, and so their bucket.
+    last: Instant,
     newest: u64,
     bytes: [u64; BUCKETS],
 }
 
-impl RateMeter {
+impl RollingRate {
     pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, newest: 0, bytes: [0; BUCKETS] }
+        Self { start: now, last: now, newest: 0, bytes: [0; BUCKETS] }
     }
 
     pub(super) fn add(&mut self, now: Instant, bytes: usize) {
-        let bucket = self.bucket(now);
-        if bucket > self.newest {
-            for stale in (self.newest + 1..=bucket).take(BUCKETS) {
-                self.bytes[stale as usize % BUCKETS] = 0;
-            }
-            if bucket - self.newest >= BUCKETS as u64 {
-                self.bytes = [0; BUCKETS];
-            }
-            self.newest = bucket;
+        if now != self.last {
+            self.last = now;
+            self.advance(self.bucket(now));
         }
         self.bytes[self.newest as usize % BUCKETS] += bytes as u64;
+    }
+
+    fn advance(&mut self, bucket: u64) {
+        for stale in (self.newest + 1..=bucket).take(BUCKETS) {
+            self.bytes[stale as usize % BUCKETS] = 0;
+        }
+        self.newest = self.newest.max(bucket);
     }
 
     pub(super) fn bits_per_second(&self, now: Instant) -> u64 {
@@ -39,7 +42,7 @@ impl RateMeter {
     }
 
     fn bucket(&self, now: Instant) -> u64 {
-        (now.saturating_duration_since(self.start).as_millis() / BUCKET.as_millis()) as u64
+        now.saturating_duration_since(self.start).as_millis() as u64 / BUCKET.as_millis() as u64
     }
 }
 
@@ -52,7 +55,7 @@ mod tests {
     fn counts_the_last_second_only() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let mut meter = RateMeter::new(start);
+        let mut meter = RollingRate::new(start);
         for ms in (0..3000).step_by(10) {
             meter.add(at(ms), 1250);
         }
