@@ -243,7 +243,7 @@ impl WebRtcTransport {
     ///
     /// # Errors
     /// Why it was dropped. A packet that GCM has sealed before, or whose sequence number is 1,024 behind its stream's newest, is
-    /// [`DropReason::SrtpNonceReused`].
+    /// [`DropReason::SrtpNonceReused`]; for all other reasons but a malformed packet `write` was not called.
     pub fn send_rtp(&mut self, now: Instant, len: usize, write: impl FnOnce(&mut [u8])) -> Result<(), DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::DtlsNotConnected)?;
         let remote = self.ice.remote().ok_or(DropReason::IceNotConnected)?;

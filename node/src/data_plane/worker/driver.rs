@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use super::FrameOut;
 use super::mailbox::{AddressOwned, DatagramBatch, Letter, Mailbox, WAKER};
 use super::socket::MediaSocket;
 use crate::data_plane::demux::Datagram;
-use crate::data_plane::drop_reason::DropReason;
+use crate::data_plane::drop_reason::{DropCounters, DropReason};
 use crate::data_plane::io::{Input, Output};
 use crate::data_plane::media::{Media, MediaConfig};
 use crate::data_plane::messages::{
@@ -55,6 +56,14 @@ pub(super) struct Driver {
     out: Outbound,
 }
 
+/// Where datagrams came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Socket,
+    /// Another worker passed them on.
+    Worker,
+}
+
 /// Everything but the socket that outputs go to.
 struct Outbound {
     worker: WorkerIndex,
@@ -65,6 +74,8 @@ struct Outbound {
     events: mpsc::Sender<(WorkerIndex, WorkerEvent)>,
     backlog: VecDeque<WorkerEvent>,
     next_request: u64,
+    /// What could not be passed on.
+    drops: DropCounters,
     /// Who waits for which answer; `None` for those whose errors are only logged.
     answers: FxHashMap<RequestId, Option<Answer>>,
 }
@@ -94,6 +105,7 @@ impl Driver {
                 events: config.events,
                 backlog: VecDeque::new(),
                 next_request: 0,
+                drops: DropCounters::default(),
                 answers: FxHashMap::default(),
             },
         })
@@ -191,7 +203,7 @@ impl Driver {
             let mut datagrams: Vec<Datagram<'_>> =
                 batch.iter_mut().map(|(source, data)| Datagram { source, data }).collect();
             self.media.handle_input(now, Input::Datagrams(&mut datagrams));
-            self.drain();
+            self.drain(Origin::Worker);
             mailbox.give_back_datagrams(batch);
         }
         true
@@ -216,15 +228,15 @@ impl Driver {
             return;
         }
         self.media.handle_input(now, Input::Datagrams(&mut datagrams));
-        self.drain();
+        self.drain(Origin::Socket);
     }
 
     fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.media.handle_input(now, input);
-        self.drain();
+        self.drain(Origin::Socket);
     }
 
-    fn drain(&mut self) {
+    fn drain(&mut self, origin: Origin) {
         while let Some(output) = self.media.poll_output() {
             match output {
                 Output::Transmit(transmit) => {
@@ -237,9 +249,7 @@ impl Driver {
                     self.media.recycle_frames(frames);
                 }
                 Output::Forward { to, source, data } => {
-                    if let Some(batch) = self.out.forwards.get_mut(usize::from(to.0)) {
-                        batch.push(source, &data);
-                    }
+                    self.out.forward(origin, to, source, &data);
                     self.media.recycle(data);
                 }
                 Output::AddressOwned { address, owned } => self.out.announce(address, owned),
@@ -262,14 +272,28 @@ impl Driver {
     /// Adds what only the driver knows.
     fn complete(&self, snapshot: &mut WorkerSnapshot) {
         snapshot.cpu_ns = thread_cpu_ns();
-        snapshot.drops.extend(self.socket.drops().nonzero());
-        if self.mailbox.dropped() > 0 {
-            snapshot.drops.push((DropReason::WorkerQueueFull.label(), self.mailbox.dropped()));
+        let overflow = [(DropReason::WorkerQueueFull.label(), self.mailbox.dropped())];
+        for (label, count) in self.socket.drops().nonzero().chain(self.out.drops.nonzero()).chain(overflow) {
+            match snapshot.drops.iter_mut().find(|(known, _)| *known == label) {
+                Some((_, total)) => *total += count,
+                None if count > 0 => snapshot.drops.push((label, count)),
+                None => {}
+            }
         }
     }
 }
 
 impl Outbound {
+    /// Two workers may take each other for the owner of an address for as long as their messages cross, so what was passed on once
+    /// is never passed on again.
+    fn forward(&mut self, origin: Origin, to: WorkerIndex, source: SocketAddr, data: &[u8]) {
+        match self.forwards.get_mut(usize::from(to.0)) {
+            Some(batch) if origin == Origin::Socket => batch.push(source, data),
+            Some(_) => self.drops.count(DropReason::UnknownAddress),
+            None => self.drops.count(DropReason::UnknownUfrag),
+        }
+    }
+
     fn expect_answer(&mut self, answer: Option<Answer>) -> RequestId {
         let id = RequestId(self.next_request);
         self.next_request += 1;
@@ -306,7 +330,7 @@ impl Outbound {
         frames.clear();
     }
 
-    fn announce(&mut self, address: std::net::SocketAddr, owned: bool) {
+    fn announce(&mut self, address: SocketAddr, owned: bool) {
         for (index, mailbox) in self.mailboxes.iter().enumerate() {
             if index != usize::from(self.worker.0) {
                 mailbox.post_address(AddressOwned { address, worker: self.worker, owned });
