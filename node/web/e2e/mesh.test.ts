@@ -143,6 +143,13 @@ test('whoever leaves is gone for the others, and back in the lobby', async () =>
   await alice.seesAndHears('Bob');
 });
 
+test('whoever has left can come again', async () => {
+  await chen.page.getByRole('button', { name: 'Join the room' }).click();
+  await chen.inRoom();
+  await Promise.all([chen.seesAndHears('Alice'), alice.seesAndHears('Chen'), bob.seesAndHears('Chen')]);
+  assert.equal(await alice.tile('Chen').count(), 1);
+});
+
 test('no page has complained', () => {
   for (const person of [alice, bob, chen]) assert.deepEqual(person.errors, [], person.name);
 });

@@ -28,6 +28,7 @@ export class Meeting extends Emitter<Events> {
   constructor(
     private readonly options: SessionOptions,
     readonly peerId: string,
+    private readonly join = Session.join,
   ) {
     super();
     addEventListener('online', this.retryNow);
@@ -57,11 +58,11 @@ export class Meeting extends Emitter<Events> {
     startJoin();
     let closed: Closed | undefined;
     try {
-      const session = await Session.join(this.options, (session) => {
+      const session = await this.join(this.options, (session) => {
         this.session = session;
         session.on('closed', (how) => {
           closed = how;
-          if (this.state.name === 'joined' && this.session === session) this.lost(how);
+          if (this.state.name === 'joined' && this.session === session && !this.ended) this.lost(how);
         });
         this.emit('session', session);
       });
