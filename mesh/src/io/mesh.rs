@@ -291,6 +291,7 @@ fn unmet_status(node: &NodeId, addr: SocketAddr) -> LinkStatus {
         key: None,
         addr,
         state: LinkState::Dialling,
+        dialled_here: false,
         rtt: None,
         congestion_window: 0,
         max_datagram_size: None,
@@ -315,6 +316,7 @@ fn status(link: &Link, wanted: bool) -> LinkStatus {
     let stats = current.connection.stats();
     LinkStatus {
         state: LinkState::Up,
+        dialled_here: current.dialled_here,
         rtt: Some(stats.path.rtt),
         congestion_window: stats.path.cwnd,
         max_datagram_size: current.connection.max_datagram_size(),

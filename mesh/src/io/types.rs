@@ -144,6 +144,8 @@ pub struct LinkStatus {
     pub addr: SocketAddr,
     /// State.
     pub state: LinkState,
+    /// Whether this end dialled the present connection.
+    pub dialled_here: bool,
     /// Smoothed round-trip time.
     pub rtt: Option<Duration>,
     /// Congestion window in bytes.
