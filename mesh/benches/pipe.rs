@@ -21,6 +21,9 @@ use tokio::sync::Notify;
 
 const MAX_SIZE: usize = 1300;
 
+/// A burst that is not complete after this time will never be.
+const LOST: Duration = Duration::from_millis(200);
+
 #[allow(clippy::disallowed_methods, reason = "a benchmark measures time")]
 fn clock() -> Instant {
     Instant::now()
@@ -160,7 +163,8 @@ fn datagram_hop(c: &mut Criterion) {
     let hop = runtime.block_on(hop());
     let mut group = c.benchmark_group("hop");
     for burst in [1_u16, 10, 32] {
-        let frames = frames(hop.route, burst, 1200, VIDEO);
+        // As audio: what a busy machine delays is not to be shed here.
+        let frames = frames(hop.route, burst, 1200, FrameClass::Audio);
         group.throughput(Throughput::Elements(u64::from(burst)));
         group.bench_function(format!("burst_{burst}"), |b| {
             b.iter(|| {
@@ -168,7 +172,8 @@ fn datagram_hop(c: &mut Criterion) {
                     let expected = hop.sink.arrived.load(Ordering::Acquire) + u64::from(burst);
                     hop.sink.expected.store(expected, Ordering::Release);
                     hop.sender.send_frames(hop.link, &mut frames.clone());
-                    hop.sink.complete.notified().await;
+                    // Datagrams may get lost on a busy machine; such a burst shows as an outlier.
+                    _ = tokio::time::timeout(LOST, hop.sink.complete.notified()).await;
                 });
             });
         });
