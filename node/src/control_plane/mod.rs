@@ -25,4 +25,6 @@ pub mod ports;
 pub mod rooms;
 pub mod signalling;
 pub(crate) mod telemetry;
+#[cfg(test)]
+mod tests;
 pub(crate) mod wiring;

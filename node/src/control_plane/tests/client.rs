@@ -1,0 +1,204 @@
+//! A D1 client over a WebSocket that is two channels.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::extract::ws::Message;
+use futures_util::{Sink, Stream};
+use serde_json::{Value, json};
+use sluice_proto::ids::{NamespaceId, PeerId, RoomId};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_util::sync::PollSender;
+
+use super::{SOON, rtp};
+use crate::control_plane::rooms::Rooms;
+use crate::control_plane::signalling::Opening;
+
+/// Frames that the fake connection holds before the server has to wait.
+const CONNECTION: usize = 16;
+
+struct Socket {
+    from_client: mpsc::Receiver<Message>,
+    to_client: PollSender<Message>,
+}
+
+impl Stream for Socket {
+    type Item = Result<Message, String>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.from_client.poll_recv(context).map(|frame| frame.map(Ok))
+    }
+}
+
+impl Sink<Message> for Socket {
+    type Error = ();
+
+    fn poll_ready(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        self.to_client.poll_reserve(context).map_err(drop)
+    }
+
+    fn start_send(mut self: Pin<&mut Self>, frame: Message) -> Result<(), ()> {
+        self.to_client.send_item(frame).map_err(drop)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), ()>> {
+        self.to_client.close();
+        Poll::Ready(Ok(()))
+    }
+}
+
+pub(super) struct Client {
+    to_server: Option<mpsc::Sender<Message>>,
+    from_server: mpsc::Receiver<Message>,
+    /// Messages that came while something else was awaited.
+    aside: VecDeque<Value>,
+    next_id: u32,
+    pub(super) send_transport: String,
+    pub(super) recv_transport: String,
+}
+
+impl Client {
+    pub(super) fn open(rooms: &Rooms, room: &str, peer: &str) -> Self {
+        let (to_server, from_client) = mpsc::channel(CONNECTION);
+        let (to_client, from_server) = mpsc::channel(CONNECTION);
+        let opening = Opening {
+            namespace: NamespaceId::new("default").unwrap(),
+            room: RoomId::new(room).unwrap(),
+            peer: PeerId::new(peer).unwrap(),
+            remote: "198.51.100.7:50000".parse().unwrap(),
+        };
+        let (rooms, socket) = (rooms.clone(), Socket { from_client, to_client: PollSender::new(to_client) });
+        tokio::spawn(async move { rooms.signalling(socket, opening).await });
+        Self {
+            to_server: Some(to_server),
+            from_server,
+            aside: VecDeque::new(),
+            next_id: 1000,
+            send_transport: String::new(),
+            recv_transport: String::new(),
+        }
+    }
+
+    /// Goes through D1's order of calls up to the answer to `join`, which is returned.
+    pub(super) async fn join(&mut self) -> Value {
+        assert_eq!(self.next_notification("mediasoup-version").await["version"], env!("CARGO_PKG_VERSION"));
+        self.send_transport = self.create_transport(false).await;
+        self.recv_transport = self.create_transport(true).await;
+        let join =
+            json!({"displayName": "A name", "device": {"flag": "chrome"}, "rtpCapabilities": rtp::capabilities()});
+        self.request("join", join).await.unwrap()
+    }
+
+    pub(super) async fn create_transport(&mut self, consuming: bool) -> String {
+        let data = json!({
+            "forceTcp": false, "producing": !consuming, "consuming": consuming,
+            "sctpCapabilities": {"numStreams": {"OS": 1024, "MIS": 1024}},
+        });
+        let transport = self.request("createWebRtcTransport", data).await.unwrap();
+        transport["id"].as_str().unwrap().to_owned()
+    }
+
+    pub(super) async fn connect(&mut self, transport: &str) -> Result<Value, (u64, String)> {
+        self.request("connectWebRtcTransport", json!({"transportId": transport, "dtlsParameters": rtp::dtls()})).await
+    }
+
+    /// Connects the send transport if need be and produces.
+    pub(super) async fn produce(&mut self, kind: &str, rtp: Value) -> String {
+        let transport = self.send_transport.clone();
+        if let Err((code, reason)) = self.connect(&transport).await {
+            assert_eq!((code, reason), (409, format!("transport {transport} is connected already")));
+        }
+        let data = json!({"transportId": transport, "kind": kind, "rtpParameters": rtp, "appData": {"share": false}});
+        self.request("produce", data).await.unwrap()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks and waits for the answer; whatever else comes is kept for later.
+    pub(super) async fn request(&mut self, method: &str, data: Value) -> Result<Value, (u64, String)> {
+        self.next_id += 1;
+        let id = self.next_id;
+        self.send(json!({"request": true, "id": id, "method": method, "data": data})).await;
+        let answer = self.next(|message| message["response"] == true && message["id"] == id).await;
+        if answer["ok"] == true {
+            return Ok(answer["data"].clone());
+        }
+        Err((answer["errorCode"].as_u64().unwrap(), answer["errorReason"].as_str().unwrap().to_owned()))
+    }
+
+    /// The next `newConsumer` request: its id and data.
+    pub(super) async fn next_consumer(&mut self) -> (u64, Value) {
+        let message = self.next(|message| message["request"] == true && message["method"] == "newConsumer").await;
+        (message["id"].as_u64().unwrap(), message["data"].clone())
+    }
+
+    /// Accepts the next `newConsumer`; its data.
+    pub(super) async fn accept_consumer(&mut self) -> Value {
+        let (id, data) = self.next_consumer().await;
+        self.send(json!({"response": true, "id": id, "ok": true, "data": {}})).await;
+        data
+    }
+
+    pub(super) async fn next_notification(&mut self, method: &str) -> Value {
+        self.next(|message| message["notification"] == true && message["method"] == method).await["data"].clone()
+    }
+
+    /// The next message of a kind, from those set aside or still to come.
+    pub(super) async fn next(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        if let Some(index) = self.aside.iter().position(&wanted) {
+            return self.aside.remove(index).unwrap();
+        }
+        loop {
+            match timeout(SOON, self.from_server.recv()).await {
+                Ok(Some(Message::Text(text))) => {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    if wanted(&message) {
+                        return message;
+                    }
+                    self.aside.push_back(message);
+                }
+                other => panic!("{other:?} came instead; before it {:?}", self.aside),
+            }
+        }
+    }
+
+    /// Everything that came, in order, once nothing comes any more.
+    pub(super) async fn settle(&mut self) -> Vec<Value> {
+        while let Ok(Some(Message::Text(text))) = timeout(SOON / 10, self.from_server.recv()).await {
+            self.aside.push_back(serde_json::from_str(&text).unwrap());
+        }
+        self.aside.drain(..).collect()
+    }
+
+    /// The close frame that the server sends, as code and reason. `patience` is how long it may take.
+    pub(super) async fn closed_within(&mut self, patience: std::time::Duration) -> (u16, String) {
+        loop {
+            match timeout(patience, self.from_server.recv()).await.expect("the server closes") {
+                Some(Message::Close(Some(frame))) => return (frame.code, frame.reason.to_string()),
+                Some(_) => {}
+                None => panic!("the connection ended without a close frame"),
+            }
+        }
+    }
+
+    pub(super) async fn closed(&mut self) -> (u16, String) {
+        self.closed_within(SOON).await
+    }
+
+    pub(super) async fn send(&mut self, message: Value) {
+        self.send_frame(Message::Text(message.to_string().into())).await;
+    }
+
+    pub(super) async fn send_frame(&mut self, frame: Message) {
+        self.to_server.as_ref().unwrap().send(frame).await.unwrap();
+    }
+
+    /// The client's end of the WebSocket goes away.
+    pub(super) fn hang_up(&mut self) {
+        self.to_server = None;
+    }
+}

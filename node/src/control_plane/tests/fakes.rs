@@ -1,0 +1,427 @@
+//! Workers, mesh and placement made of tables and channels.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex};
+
+use sluice_placement::RosterEvent;
+use sluice_proto::ids::{
+    ConsumerId, NodeInstance, ProducerId, Region, RoomKey, RouteEpoch, RouteId, RouterId, TransportId,
+};
+use sluice_proto::pipe::PipeMessage;
+use sluice_proto::placement::RosterPart;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use super::SOON;
+use crate::control_plane::ports::{
+    Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher,
+};
+use crate::data_plane::messages::{
+    LinkKey, PipeEnd, Request, RequestError, Response, StreamStats, TransportStats, WorkerIndex,
+};
+
+/// A worker that knows what exists and answers accordingly, and remembers what it was asked.
+pub(super) struct FakeWorker {
+    index: WorkerIndex,
+    state: Mutex<WorkerState>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct WorkerState {
+    routers: HashSet<RouterId>,
+    transports: HashMap<TransportId, bool>,
+    /// With their transport, which pipe producers have not.
+    producers: HashMap<ProducerId, Option<TransportId>>,
+    consumers: HashMap<ConsumerId, (TransportId, ProducerId)>,
+    /// Requests that have not been looked at, and what came of them.
+    asked: Vec<(Request, Option<RequestError>)>,
+    /// Messages of pipes that have not been looked at.
+    said: Vec<(PipeEnd, PipeMessage)>,
+    /// What the next `Produce` is answered with.
+    refuse_produce: Option<RequestError>,
+}
+
+impl FakeWorker {
+    pub(super) fn new(index: WorkerIndex) -> Self {
+        Self { index, state: Mutex::default(), news: Notify::new() }
+    }
+
+    pub(super) fn refuse_next_produce(&self, error: RequestError) {
+        self.state.lock().unwrap().refuse_produce = Some(error);
+    }
+
+    /// The next request that `pick` wants, now or soon; earlier ones that it does not want stay.
+    pub(super) async fn asked<T>(&self, pick: impl Fn(&Request) -> Option<T>) -> T {
+        let waiting = async {
+            loop {
+                let news = self.news.notified();
+                if let Some(found) = self.take(&pick) {
+                    return found;
+                }
+                news.await;
+            }
+        };
+        match timeout(SOON, waiting).await {
+            Ok(found) => found,
+            Err(_) => panic!("not asked; but {:#?}", self.state.lock().unwrap().asked),
+        }
+    }
+
+    /// As [`Self::asked`], but only what was asked already.
+    pub(super) fn take<T>(&self, pick: impl Fn(&Request) -> Option<T>) -> Option<T> {
+        let asked = &mut self.state.lock().unwrap().asked;
+        let (index, found) =
+            asked.iter().enumerate().find_map(|(index, (request, _))| Some((index, pick(request)?)))?;
+        asked.remove(index);
+        Some(found)
+    }
+
+    /// Requests that were refused.
+    pub(super) fn refused(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let refused =
+            state.asked.iter().filter_map(|(request, error)| Some(format!("{request:?}: {}", error.as_ref()?)));
+        refused.collect()
+    }
+
+    /// How many of everything there are: routers, transports, producers, consumers.
+    pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
+        let state = self.state.lock().unwrap();
+        (state.routers.len(), state.transports.len(), state.producers.len(), state.consumers.len())
+    }
+
+    pub(super) async fn said<T>(&self, pick: impl Fn(&PipeEnd, &PipeMessage) -> Option<T>) -> T {
+        let waiting = async {
+            loop {
+                let news = self.news.notified();
+                let found = {
+                    let said = &mut self.state.lock().unwrap().said;
+                    let found =
+                        said.iter().enumerate().find_map(|(index, (end, message))| Some((index, pick(end, message)?)));
+                    found.map(|(index, found)| (said.remove(index), found).1)
+                };
+                match found {
+                    Some(found) => return found,
+                    None => news.await,
+                }
+            }
+        };
+        timeout(SOON, waiting).await.expect("the worker is told")
+    }
+
+    fn handle(&self, request: Request) -> Result<Response, RequestError> {
+        let mut state = self.state.lock().unwrap();
+        let result = state.handle(&request);
+        state.asked.push((request, result.as_ref().err().cloned()));
+        drop(state);
+        self.news.notify_waiters();
+        result
+    }
+}
+
+impl WorkerState {
+    fn handle(&mut self, request: &Request) -> Result<Response, RequestError> {
+        match *request {
+            Request::CreateRouter { router } => drop(self.routers.insert(router)),
+            Request::CloseRouter { router } => {
+                self.routers.remove(&router).then_some(()).ok_or(RequestError::RouterNotFound(router))?;
+            }
+            Request::CreateWebRtcTransport { router, transport, .. } => {
+                self.routers.contains(&router).then_some(()).ok_or(RequestError::RouterNotFound(router))?;
+                self.transports.insert(transport, false);
+            }
+            Request::ConnectWebRtcTransport { transport, .. } => {
+                let connected =
+                    self.transports.get_mut(&transport).ok_or(RequestError::TransportNotFound(transport))?;
+                if std::mem::replace(connected, true) {
+                    return Err(RequestError::AlreadyConnected(transport));
+                }
+            }
+            Request::RestartIce { transport, .. } => self.transport(transport)?,
+            Request::CloseTransport { transport } => {
+                self.transport(transport)?;
+                self.transports.remove(&transport);
+                self.consumers.retain(|_, (on, _)| *on != transport);
+                let on_it = self.producers.iter().filter(|(_, on)| **on == Some(transport)).map(|(id, _)| *id);
+                on_it.collect::<Vec<_>>().into_iter().for_each(|producer| self.close_producer(producer));
+            }
+            Request::Produce { transport, producer, .. } => {
+                self.transport(transport)?;
+                self.refuse_produce.take().map_or(Ok(()), Err)?;
+                self.producers.insert(producer, Some(transport));
+            }
+            Request::CreatePipeProducer { router, producer, .. } => {
+                self.routers.contains(&router).then_some(()).ok_or(RequestError::RouterNotFound(router))?;
+                if self.producers.insert(producer, None).is_some() {
+                    return Err(RequestError::AlreadyExists(producer.to_string()));
+                }
+            }
+            Request::Consume { transport, consumer, producer, .. } => {
+                self.transport(transport)?;
+                self.producer(producer)?;
+                self.consumers.insert(consumer, (transport, producer));
+            }
+            Request::CreatePipeConsumer { producer, .. }
+            | Request::PauseProducer { producer }
+            | Request::ResumeProducer { producer } => self.producer(producer)?,
+            Request::CloseProducer { producer } => {
+                self.producer(producer)?;
+                self.close_producer(producer);
+            }
+            Request::CloseConsumer { consumer } => {
+                self.consumer(consumer)?;
+                self.consumers.remove(&consumer);
+            }
+            Request::PauseConsumer { consumer }
+            | Request::ResumeConsumer { consumer }
+            | Request::RequestKeyFrame { consumer } => {
+                self.consumer(consumer)?;
+            }
+            Request::TransportStats { .. } => return Ok(Response::TransportStats(Box::new(TransportStats::default()))),
+            Request::ProducerStats { .. } => return Ok(Response::ProducerStats(Box::new(StreamStats::default()))),
+            Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(Box::new(StreamStats::default()))),
+            Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } | Request::Snapshot => {}
+        }
+        Ok(Response::Done)
+    }
+
+    fn close_producer(&mut self, id: ProducerId) {
+        self.producers.remove(&id);
+        self.consumers.retain(|_, (_, of)| *of != id);
+    }
+
+    fn transport(&self, id: TransportId) -> Result<(), RequestError> {
+        self.transports.contains_key(&id).then_some(()).ok_or(RequestError::TransportNotFound(id))
+    }
+
+    fn producer(&self, id: ProducerId) -> Result<(), RequestError> {
+        self.producers.contains_key(&id).then_some(()).ok_or(RequestError::ProducerNotFound(id))
+    }
+
+    fn consumer(&self, id: ConsumerId) -> Result<(), RequestError> {
+        self.consumers.contains_key(&id).then_some(()).ok_or(RequestError::ConsumerNotFound(id))
+    }
+}
+
+impl MediaWorker for FakeWorker {
+    fn index(&self) -> WorkerIndex {
+        self.index
+    }
+
+    fn request(&self, request: Request) -> Answer {
+        let result = self.handle(request);
+        Box::pin(async move {
+            // An answer is never there at once.
+            tokio::task::yield_now().await;
+            result
+        })
+    }
+
+    fn send(&self, request: Request) {
+        let _ = self.handle(request);
+    }
+
+    fn pipe(&self, from: PipeEnd, message: PipeMessage) {
+        self.state.lock().unwrap().said.push((from, message));
+        self.news.notify_waiters();
+    }
+}
+
+/// What the nodes of a test have between them.
+#[derive(Clone, Default)]
+pub(super) struct World {
+    inner: Arc<Mutex<WorldState>>,
+}
+
+#[derive(Default)]
+struct WorldState {
+    nodes: Vec<(NodeInstance, mpsc::UnboundedSender<MeshSignal>)>,
+    /// Everything said over the mesh: from, to, message.
+    said: Vec<(NodeInstance, NodeInstance, PipeMessage)>,
+    /// Messages to these nodes get lost.
+    deaf: HashSet<NodeInstance>,
+    rooms: HashMap<RoomKey, HashMap<NodeInstance, Holder>>,
+}
+
+#[derive(Default)]
+struct Holder {
+    part: Option<Arc<RosterPart>>,
+    events: Option<mpsc::UnboundedSender<RosterEvent>>,
+}
+
+impl World {
+    /// Brings the pipe between two nodes up; a link's key is the other node's place in the list.
+    pub(super) fn link_up(&self, a: &NodeInstance, b: &NodeInstance) {
+        let state = self.inner.lock().unwrap();
+        for (at, other) in [(a, b), (b, a)] {
+            let signal = MeshSignal::LinkUp { link: state.key(other), instance: other.clone() };
+            state.signals(at).send(signal).unwrap();
+        }
+    }
+
+    pub(super) fn link_down(&self, a: &NodeInstance, b: &NodeInstance) {
+        let state = self.inner.lock().unwrap();
+        for (at, other) in [(a, b), (b, a)] {
+            state.signals(at).send(MeshSignal::LinkDown { link: state.key(other), forever: false }).unwrap();
+        }
+    }
+
+    /// Sends a message as if one node had said it.
+    pub(super) fn say(&self, from: &NodeInstance, to: &NodeInstance, message: PipeMessage) {
+        let state = self.inner.lock().unwrap();
+        state.signals(to).send(MeshSignal::Message { link: state.key(from), message }).unwrap();
+    }
+
+    pub(super) fn set_deaf(&self, node: &NodeInstance, deaf: bool) {
+        let mut state = self.inner.lock().unwrap();
+        if deaf {
+            state.deaf.insert(node.clone())
+        } else {
+            state.deaf.remove(node)
+        };
+    }
+
+    /// What has been said over the mesh since the last look.
+    pub(super) fn said(&self) -> Vec<(NodeInstance, NodeInstance, PipeMessage)> {
+        std::mem::take(&mut self.inner.lock().unwrap().said)
+    }
+
+    /// A node dies as far as placement is concerned.
+    pub(super) fn die(&self, node: &NodeInstance) {
+        let mut state = self.inner.lock().unwrap();
+        for holders in state.rooms.values_mut() {
+            holders.remove(node);
+            tell(holders, node, &RosterEvent::PartGone { instance: node.clone() });
+        }
+    }
+}
+
+impl WorldState {
+    fn key(&self, node: &NodeInstance) -> LinkKey {
+        let place = self.nodes.iter().position(|(instance, _)| instance == node).unwrap();
+        LinkKey(u32::try_from(place).unwrap() + 100)
+    }
+
+    fn signals(&self, node: &NodeInstance) -> &mpsc::UnboundedSender<MeshSignal> {
+        &self.nodes.iter().find(|(instance, _)| instance == node).unwrap().1
+    }
+}
+
+fn tell(holders: &HashMap<NodeInstance, Holder>, but: &NodeInstance, event: &RosterEvent) {
+    for (_, holder) in holders.iter().filter(|(instance, _)| *instance != but) {
+        if let Some(events) = &holder.events {
+            let _ = events.send(event.clone());
+        }
+    }
+}
+
+pub(super) struct FakeMesh {
+    world: World,
+    me: NodeInstance,
+    routes: Mutex<u32>,
+}
+
+impl FakeMesh {
+    pub(super) fn join(world: &World, me: &NodeInstance) -> (Self, mpsc::Receiver<MeshSignal>) {
+        let (sender, mut unbounded) = mpsc::unbounded_channel();
+        world.inner.lock().unwrap().nodes.push((me.clone(), sender));
+        let (bounded, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(signal) = unbounded.recv().await {
+                if bounded.send(signal).await.is_err() {
+                    return;
+                }
+            }
+        });
+        (Self { world: world.clone(), me: me.clone(), routes: Mutex::new(0) }, receiver)
+    }
+}
+
+impl MeshPort for FakeMesh {
+    fn allocate_route(&self, _worker: WorkerIndex) -> Option<(RouteId, RouteEpoch)> {
+        let mut routes = self.routes.lock().unwrap();
+        *routes += 1;
+        Some((RouteId(*routes), RouteEpoch(3)))
+    }
+
+    fn release_route(&self, _route: RouteId) {}
+
+    fn send_message(&self, link: LinkKey, message: PipeMessage) {
+        let mut state = self.world.inner.lock().unwrap();
+        let to = state.nodes[link.0 as usize - 100].0.clone();
+        state.said.push((self.me.clone(), to.clone(), message.clone()));
+        if !state.deaf.contains(&to) {
+            let _ = state.signals(&to).send(MeshSignal::Message { link: state.key(&self.me), message });
+        }
+    }
+}
+
+pub(super) struct FakePlacement {
+    world: World,
+    me: NodeInstance,
+}
+
+impl FakePlacement {
+    pub(super) fn join(world: &World, me: &NodeInstance) -> Self {
+        Self { world: world.clone(), me: me.clone() }
+    }
+}
+
+impl PlacementPort for FakePlacement {
+    fn enter(&self, room: RoomKey) -> Result<EnteredRoom, String> {
+        let (sender, mut unbounded) = mpsc::unbounded_channel();
+        let (bounded, events) = mpsc::channel(1);
+        tokio::spawn(async move {
+            while let Some(event) = unbounded.recv().await {
+                if bounded.send(event).await.is_err() {
+                    return;
+                }
+            }
+        });
+        let mut state = self.world.inner.lock().unwrap();
+        let holders = state.rooms.entry(room.clone()).or_default();
+        if holders.contains_key(&self.me) {
+            return Err("entered already".to_owned());
+        }
+        for (instance, holder) in holders.iter() {
+            if let Some(part) = &holder.part {
+                let _ = sender.send(RosterEvent::PartChanged { instance: instance.clone(), part: part.clone() });
+            }
+        }
+        holders.insert(self.me.clone(), Holder { part: None, events: Some(sender) });
+        let publisher = FakePublisher { world: self.world.clone(), me: self.me.clone(), room };
+        Ok(EnteredRoom { publisher: Box::new(publisher), events })
+    }
+
+    fn region(&self, node: &NodeInstance) -> Option<Region> {
+        Region::new(format!("region-of-{}", node.node)).ok()
+    }
+}
+
+struct FakePublisher {
+    world: World,
+    me: NodeInstance,
+    room: RoomKey,
+}
+
+impl RosterPublisher for FakePublisher {
+    fn publish(&self, part: RosterPart) {
+        let mut state = self.world.inner.lock().unwrap();
+        let Some(holders) = state.rooms.get_mut(&self.room) else { return };
+        let part = Arc::new(part);
+        let Some(holder) = holders.get_mut(&self.me) else { return };
+        holder.part = Some(part.clone());
+        tell(holders, &self.me, &RosterEvent::PartChanged { instance: self.me.clone(), part });
+    }
+}
+
+impl Drop for FakePublisher {
+    fn drop(&mut self) {
+        let mut state = self.world.inner.lock().unwrap();
+        if let Some(holders) = state.rooms.get_mut(&self.room) {
+            holders.remove(&self.me);
+            tell(holders, &self.me, &RosterEvent::PartGone { instance: self.me.clone() });
+        }
+    }
+}
