@@ -35,7 +35,8 @@ async fn two_peers_meet() {
     alice.send_transport = transport["id"].as_str().unwrap().to_owned();
     alice.recv_transport = alice.create_transport(true).await;
     let join = json!({"displayName": "Alice", "device": {"flag": "safari"}, "rtpCapabilities": rtp::capabilities()});
-    assert_eq!(alice.request("join", join).await.unwrap(), json!({"peers": []}));
+    let joined = alice.request("join", join).await.unwrap();
+    assert_eq!(joined, json!({"peers": [], "node": "eu-1", "region": "region-of-eu-1"}));
     let video = alice.produce("video", rtp::vp8(1111)).await;
 
     let mut bob = node.open("room", "bob");

@@ -157,7 +157,8 @@ mod tests {
             Just(Value::Null),
             any::<bool>().prop_map(Value::from),
             any::<i64>().prop_map(Value::from),
-            any::<f64>().prop_map(Value::from),
+            // Quarters: serde_json reads long fractions inexactly.
+            any::<i32>().prop_map(|quarters| Value::from(f64::from(quarters) / 4.0)),
             ".{0,8}".prop_map(Value::from),
         ];
         leaf.prop_recursive(3, 24, 6, |inner| {
