@@ -102,6 +102,7 @@ impl Inlets {
             branches: HashMap::new(),
         });
         if matches!(source.origin, Origin::Node(_)) {
+            let others_wait = inlet.entry.is_some();
             let entry = inlet.entry.get_or_insert_with(|| Entry {
                 worker,
                 router,
@@ -114,9 +115,12 @@ impl Inlets {
                 inlet.branches.entry(worker).or_insert(Branch { router, route: None });
             }
             if entry.feed.is_none()
-                && let Some(link) = link
+                && let Some(route) = link.and_then(|link| inlet.open_feed(ends, link))
             {
-                self.by_route.extend(inlet.open_feed(ends, link).map(|route| (route, source.producer)));
+                self.by_route.insert(route, source.producer);
+                if others_wait {
+                    tell(&inlet.room, RoomMessage::ProducerReady(source.producer));
+                }
             }
         } else {
             inlet.branches.entry(worker).or_insert(Branch { router, route: None });

@@ -51,9 +51,9 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Elsewhere {
     me: NodeInstance,
-    parts: HashMap<NodeInstance, HashMap<PeerId, RemotePeer>>,
+    parts: HashMap<NodeInstance, HashMap<PeerId, Arc<RemotePeer>>>,
     /// The winners, as the room was told.
-    shown: HashMap<PeerId, RemotePeer>,
+    shown: HashMap<PeerId, Arc<RemotePeer>>,
 }
 
 impl Elsewhere {
@@ -75,11 +75,11 @@ impl Elsewhere {
 
     /// The peers that the room was told of.
     pub(super) fn peers(&self) -> impl Iterator<Item = (&PeerId, &RemotePeer)> {
-        self.shown.iter()
+        self.shown.iter().map(|(id, peer)| (id, &**peer))
     }
 
     pub(super) fn peer(&self, id: &PeerId) -> Option<&RemotePeer> {
-        self.shown.get(id)
+        self.shown.get(id).map(|peer| &**peer)
     }
 
     /// When the peer joined last on another node.
@@ -89,10 +89,10 @@ impl Elsewhere {
 
     /// Brings what is shown up to date. `local` says when a peer of this node joined.
     pub(super) fn refresh(&mut self, local: impl Fn(&PeerId) -> Option<u64>) -> Vec<Change> {
-        let mut winners: HashMap<PeerId, RemotePeer> = HashMap::new();
+        let mut winners: HashMap<PeerId, Arc<RemotePeer>> = HashMap::new();
         for (id, peer) in self.parts.values().flatten() {
             if winners.get(id).is_none_or(|winner| winner.rank() < peer.rank()) {
-                winners.insert(id.clone(), peer.clone());
+                winners.insert(id.clone(), Arc::clone(peer));
             }
         }
         let mut changes = Vec::new();
@@ -112,7 +112,7 @@ impl Elsewhere {
             }
         }
         for (id, new) in &self.shown {
-            let old = shown.get(id).filter(|old| old.rank() == new.rank());
+            let old = shown.get(id).filter(|old| old.rank() == new.rank()).map(|old| &**old);
             compare(id, old, new, &mut changes);
         }
         changes
@@ -151,8 +151,8 @@ fn compare(id: &PeerId, old: Option<&RemotePeer>, new: &RemotePeer, changes: &mu
 fn read_peer(
     instance: &NodeInstance,
     entry: &PeerEntry,
-    old: &HashMap<PeerId, RemotePeer>,
-) -> Option<(PeerId, RemotePeer)> {
+    old: &HashMap<PeerId, Arc<RemotePeer>>,
+) -> Option<(PeerId, Arc<RemotePeer>)> {
     let id = PeerId::new(&entry.id).ok()?;
     let known = old.get(&id);
     let mut producers = HashMap::with_capacity(entry.producers.len());
@@ -172,7 +172,7 @@ fn read_peer(
         device: object(&entry.device),
         producers,
     };
-    Some((id, peer))
+    Some((id, Arc::new(peer)))
 }
 
 /// What cannot change about a producer is taken over from the last reading.

@@ -6,11 +6,13 @@ use std::sync::Arc;
 use serde_json::Value;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
+use sluice_proto::placement::ProducerEntry;
 use tracing::{Instrument, info_span};
 
 use super::api::{NewConsumer, Notice, Outgoing, Refusal};
 use super::context::Subject;
 use super::room::{Room, SessionId};
+use super::roster::producer_entry;
 use crate::control_plane::ortc::{can_consume, consumer_rtp_parameters};
 use crate::control_plane::pipes::{Origin, Source};
 use crate::data_plane::messages::{Request, WorkerIndex};
@@ -27,6 +29,8 @@ pub(super) struct Producer {
     pub(super) transport: Option<TransportId>,
     /// Of this node's producers: the client's SSRC.
     pub(super) ssrc: Option<u32>,
+    /// Of this node's producers: as other nodes are told of it, which is often and each time whole.
+    pub(super) entry: Option<ProducerEntry>,
     pub(super) score: u8,
     pub(super) consumers: HashMap<PeerId, ConsumerId>,
     consumers_on: HashMap<WorkerIndex, usize>,
@@ -61,6 +65,7 @@ impl Producer {
             app_data,
             transport: None,
             ssrc: None,
+            entry: None,
             score: PERFECT,
             consumers: HashMap::new(),
             consumers_on: HashMap::new(),
@@ -96,8 +101,9 @@ impl Room {
         let worker = peer.worker;
         let (room, rtp) = (self.key.clone(), Arc::new(rtp));
         let source = Source { producer, room, kind, rtp, paused: false, origin: Origin::Worker(worker) };
-        let entry = Producer { transport: Some(transport), ssrc, ..Producer::new(source, id.clone(), app_data) };
-        self.producers.insert(producer, entry);
+        let entry = Some(producer_entry(&source, &app_data));
+        let new = Producer { transport: Some(transport), ssrc, entry, ..Producer::new(source, id.clone(), app_data) };
+        self.producers.insert(producer, new);
         self.context.addresses.insert(Subject::Producer(producer), self.me.clone());
         self.context.pipes.publish(producer, self.key.clone(), worker);
         Ok(())
@@ -260,6 +266,9 @@ impl Room {
             return false;
         }
         producer.source.paused = paused;
+        if let Some(entry) = &mut producer.entry {
+            entry.paused = paused;
+        }
         self.context.pipes.set_paused(id, paused);
         for (peer, consumer) in &producer.consumers {
             let set_up = self.consumers.get(consumer).is_some_and(|consumer| consumer.set_up);

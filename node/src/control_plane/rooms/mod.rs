@@ -36,7 +36,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use self::api::{Outbox, Outgoing};
 use self::context::{Addresses, Context, Counters, RoomSender, count, lock, uncount};
@@ -235,7 +234,6 @@ impl Rooms {
         let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
         let room = Room::new(key.clone(), context, sender.clone(), publisher);
         let inner = Arc::clone(&self.inner);
-        let span = tracing::info_span!(parent: None, "room", %key);
         let retire = move |mailbox: &mpsc::Receiver<RoomMessage>, room: &mut Room| {
             let mut rooms = lock(&inner.rooms);
             let empty = mailbox.is_empty();
@@ -246,7 +244,7 @@ impl Rooms {
             }
             empty
         };
-        self.inner.tasks.spawn(room.run(mailbox, events, retire).instrument(span));
+        self.inner.tasks.spawn(room.run(mailbox, events, retire));
         Ok(sender)
     }
 }

@@ -59,10 +59,10 @@ impl Room {
             PeerRequest::SetConsumerPaused { consumer, paused } => {
                 let request =
                     if paused { Request::PauseConsumer { consumer } } else { Request::ResumeConsumer { consumer } };
-                self.to_consumer(asker, consumer, request)?
+                self.tell_consumer(asker, consumer, request)?
             }
             PeerRequest::RequestKeyFrame { consumer } => {
-                self.to_consumer(asker, consumer, Request::RequestKeyFrame { consumer })?
+                self.tell_consumer(asker, consumer, Request::RequestKeyFrame { consumer })?
             }
             PeerRequest::ChangeDisplayName { display_name } => self.change_display_name(asker, display_name)?,
             PeerRequest::TransportStats { transport } => return self.transport_stats(asker, transport),
@@ -230,7 +230,7 @@ impl Room {
         Ok(PeerReply::Done)
     }
 
-    fn to_consumer(&mut self, asker: &Asker, consumer: ConsumerId, request: Request) -> Result<PeerReply, Refusal> {
+    fn tell_consumer(&mut self, asker: &Asker, consumer: ConsumerId, request: Request) -> Result<PeerReply, Refusal> {
         self.own_consumer(asker, consumer)?;
         self.context.worker(asker.worker).send(request);
         Ok(PeerReply::Done)

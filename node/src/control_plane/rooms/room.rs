@@ -12,6 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::Span;
 
 use super::api::{CloseReason, Notice, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
@@ -21,7 +22,8 @@ use super::media::{Consumer, Producer};
 use super::overview::RoomOverview;
 use super::peer::Peer;
 use super::speakers::Speakers;
-use crate::control_plane::ports::RosterPublisher;
+use crate::control_plane::ports::{Answer, RosterPublisher};
+use crate::control_plane::telemetry::current_traceparent;
 use crate::data_plane::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
 
 /// One WebSocket, from open to close.
@@ -83,6 +85,8 @@ pub(crate) struct Room {
     pub(super) brought: HashMap<(ProducerId, WorkerIndex), bool>,
     pub(super) elsewhere: Elsewhere,
     pub(super) speakers: Speakers,
+    /// The trace of the latest join, and until when what happens may be its doing.
+    latest_join: Option<(String, Instant)>,
     pending: FuturesUnordered<Pin<Box<dyn Future<Output = Continuation> + Send>>>,
 }
 
@@ -107,6 +111,7 @@ impl Room {
             brought: HashMap::new(),
             elsewhere,
             speakers: Speakers::default(),
+            latest_join: None,
             pending: FuturesUnordered::new(),
         }
     }
@@ -165,6 +170,7 @@ impl Room {
     fn open(&mut self, opened: Opened) {
         let Opened { session, peer: id, outbox, span } = opened;
         let _entered = span.clone().entered();
+        self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + self.context.limits.join_within));
         if self.peers.contains_key(&id) {
             self.dismiss(&id, CloseReason::Replaced, "the same peer joined again");
         }
@@ -208,7 +214,7 @@ impl Room {
     }
 
     /// Waits for a worker's answer in the background.
-    pub(super) fn later<F>(&mut self, answer: crate::control_plane::ports::Answer, go_on: F)
+    pub(super) fn later<F>(&mut self, answer: Answer, go_on: F)
     where
         F: FnOnce(&mut Self, Result<Response, RequestError>) + Send + 'static,
     {
@@ -240,6 +246,11 @@ impl Room {
                 peer.outbox.notify(notice.clone());
             }
         }
+    }
+
+    /// The trace of a join that is still going on, or was until just now.
+    pub(super) fn recent_join(&self) -> Option<&str> {
+        self.latest_join.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(trace, _)| trace.as_str())
     }
 
     /// Workers that a peer is on.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{PeerId, ProducerId};
 use sluice_proto::ortc::MediaKind;
@@ -12,6 +13,7 @@ use super::elsewhere::{Change, RemotePeer};
 use super::media::Producer;
 use super::room::Room;
 use crate::control_plane::pipes::{Origin, Source};
+use crate::control_plane::telemetry::set_parent;
 
 impl Room {
     /// Tells the other nodes what this node's part is now.
@@ -25,8 +27,8 @@ impl Room {
     fn peer_entry(&self, id: &PeerId) -> Option<PeerEntry> {
         let peer = self.peers.get(id)?;
         let joined = peer.joined.as_ref()?;
-        let mut producers: Vec<ProducerEntry> =
-            peer.producers.iter().filter_map(|producer| self.producers.get(producer)).map(producer_entry).collect();
+        let entries = peer.producers.iter().filter_map(|producer| self.producers.get(producer)?.entry.clone());
+        let mut producers: Vec<ProducerEntry> = entries.collect();
         producers.sort_by(|a, b| a.id.cmp(&b.id));
         Some(PeerEntry {
             id: id.to_string(),
@@ -38,6 +40,12 @@ impl Room {
     }
 
     pub(super) fn on_roster_event(&mut self, event: RosterEvent) {
+        // The other nodes' parts come because somebody joins here: what follows from them belongs to that join.
+        let span = tracing::info_span!("roster", room = %self.key);
+        if let Some(join) = self.recent_join() {
+            set_parent(&span, join);
+        }
+        let _entered = span.entered();
         match event {
             RosterEvent::PartChanged { instance, part } => self.elsewhere.put(&instance, &part),
             RosterEvent::PartGone { instance } => {
@@ -125,8 +133,8 @@ impl Room {
     }
 }
 
-fn producer_entry(producer: &Producer) -> ProducerEntry {
-    let source = &producer.source;
+/// What other nodes are told of a producer of this one.
+pub(super) fn producer_entry(source: &Source, app_data: &Value) -> ProducerEntry {
     let kind = match source.kind {
         MediaKind::Audio => RosterKind::Audio,
         MediaKind::Video => RosterKind::Video,
@@ -138,6 +146,6 @@ fn producer_entry(producer: &Producer) -> ProducerEntry {
         consumable_rtp_parameters: serde_json::to_string(&*source.rtp).unwrap_or_default(),
         r#type: ProducerType::Simple.into(),
         paused: source.paused,
-        app_data: producer.app_data.to_string(),
+        app_data: app_data.to_string(),
     }
 }
