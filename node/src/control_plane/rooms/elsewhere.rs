@@ -200,3 +200,150 @@ fn object(json: &str) -> Value {
         _ => Value::Object(serde_json::Map::new()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+    use sluice_proto::ids::NodeId;
+
+    use super::*;
+
+    const RTP: &str = r#"{"codecs":[],"headerExtensions":[],"encodings":[{"ssrc":1}],"rtcp":{"reducedSize":true}}"#;
+
+    fn instance(number: u8) -> NodeInstance {
+        NodeInstance { node: NodeId::new(format!("n{number}")).unwrap(), incarnation: 1 }
+    }
+
+    /// A peer of a part: number, when it joined, version of its name, its producers and whether they are paused.
+    type Entry = (u8, u64, u8, BTreeMap<u8, bool>);
+
+    fn part(node: u8, entries: &[Entry]) -> RosterPart {
+        let peers = entries.iter().map(|(peer, joined_at_ms, name, producers)| PeerEntry {
+            id: format!("p{peer}"),
+            display_name: format!("name {name}"),
+            device: "not JSON".to_owned(),
+            producers: producers
+                .iter()
+                .map(|(producer, paused)| ProducerEntry {
+                    id: producer_id(node, *peer, *producer).to_bytes().to_vec(),
+                    consumable_rtp_parameters: RTP.to_owned(),
+                    paused: *paused,
+                    ..ProducerEntry::default()
+                })
+                .collect(),
+            joined_at_ms: *joined_at_ms,
+        });
+        RosterPart { peers: peers.collect() }
+    }
+
+    fn producer_id(node: u8, peer: u8, producer: u8) -> ProducerId {
+        ProducerId::from_bytes([node, peer, producer, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])
+    }
+
+    /// What somebody believes who hears of nothing but changes.
+    #[derive(Default, PartialEq, Debug)]
+    struct Believed {
+        peers: BTreeSet<PeerId>,
+        producers: BTreeMap<ProducerId, PeerId>,
+        paused: BTreeMap<ProducerId, bool>,
+    }
+
+    impl Believed {
+        fn hear(&mut self, change: Change, elsewhere: &Elsewhere) {
+            match change {
+                Change::PeerCame(peer) => assert!(self.peers.insert(peer), "a peer came twice"),
+                Change::PeerGone(peer) => {
+                    assert!(self.producers.values().all(|owner| *owner != peer), "producers go before their peer");
+                    assert!(self.peers.remove(&peer), "a peer went that had not come");
+                }
+                Change::ProducerCame(peer, producer) => {
+                    assert!(self.peers.contains(&peer), "peers come before their producers");
+                    let paused = elsewhere.peer(&peer).unwrap().producers[&producer].paused;
+                    self.paused.insert(producer, paused);
+                    assert!(self.producers.insert(producer, peer).is_none(), "a producer came twice");
+                }
+                Change::ProducerGone(producer) => {
+                    self.paused.remove(&producer);
+                    assert!(self.producers.remove(&producer).is_some(), "a producer went that had not come");
+                }
+                Change::ProducerPaused(producer, paused) => {
+                    assert_eq!(self.paused.insert(producer, paused), Some(!paused), "a pause is told once");
+                }
+                Change::Renamed { peer, .. } => assert!(self.peers.contains(&peer)),
+                Change::Outdone(_) => {}
+            }
+        }
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<(u8, Option<Vec<Entry>>)>> {
+        let producers = prop::collection::btree_map(0..3_u8, any::<bool>(), 0..3);
+        let entry = (0..4_u8, 0..4_u64, 0..2_u8, producers);
+        let part = prop::collection::vec(entry, 0..4).prop_map(|mut entries| {
+            entries.sort_by_key(|entry| entry.0);
+            entries.dedup_by_key(|entry| entry.0);
+            entries
+        });
+        prop::collection::vec((0..3_u8, prop::option::weighted(0.8, part)), 1..20)
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_hears_every_change_knows_the_truth(steps in steps(), local_peer in 0..4_u8, local_joined in 0..5_u64) {
+            let local_id = PeerId::new(format!("p{local_peer}")).unwrap();
+            let mut elsewhere = Elsewhere::new(instance(9));
+            let mut believed = Believed::default();
+            let mut truth: BTreeMap<u8, Vec<Entry>> = BTreeMap::new();
+            for (node, new) in steps {
+                match new {
+                    Some(entries) => {
+                        elsewhere.put(&instance(node), &part(node, &entries));
+                        truth.insert(node, entries);
+                    }
+                    None => {
+                        elsewhere.remove(&instance(node));
+                        truth.remove(&node);
+                    }
+                }
+                let changes = elsewhere.refresh(|id| (*id == local_id).then_some(local_joined));
+                for change in changes {
+                    believed.hear(change, &elsewhere);
+                }
+                // The newest join of each peer, with ties going to the node whose name is greater.
+                let mut winners: BTreeMap<u8, (u64, u8, &BTreeMap<u8, bool>)> = BTreeMap::new();
+                for (node, (peer, at, _, producers)) in truth.iter().flat_map(|(node, entries)| entries.iter().map(move |entry| (*node, entry))) {
+                    let winner = winners.entry(*peer).or_insert((*at, node, producers));
+                    if (*at, node) > (winner.0, winner.1) {
+                        *winner = (*at, node, producers);
+                    }
+                }
+                winners.retain(|peer, (at, ..)| *peer != local_peer || *at > local_joined);
+                let mut expected = Believed::default();
+                for (peer, (_, node, producers)) in winners {
+                    let id = PeerId::new(format!("p{peer}")).unwrap();
+                    for (producer, paused) in producers {
+                        expected.paused.insert(producer_id(node, peer, *producer), *paused);
+                        expected.producers.insert(producer_id(node, peer, *producer), id.clone());
+                    }
+                    expected.peers.insert(id);
+                }
+                prop_assert_eq!(&believed, &expected);
+            }
+        }
+    }
+
+    #[test]
+    fn what_another_node_says_wrong_costs_only_that() {
+        let mut elsewhere = Elsewhere::new(instance(9));
+        let mut broken =
+            part(1, &[(1, 5, 0, BTreeMap::from([(0, false), (1, false), (2, false)])), (2, 5, 0, BTreeMap::new())]);
+        broken.peers[0].producers[0].id = vec![1, 2, 3];
+        broken.peers[0].producers[1].consumable_rtp_parameters = "{".to_owned();
+        broken.peers[1].id = "a\nb".to_owned();
+        elsewhere.put(&instance(1), &broken);
+        let changes = elsewhere.refresh(|_| None);
+        let peer = PeerId::new("p1").unwrap();
+        assert_eq!(changes, [Change::PeerCame(peer.clone()), Change::ProducerCame(peer, producer_id(1, 1, 2))]);
+    }
+}
