@@ -78,7 +78,7 @@ impl World {
         let publication = &self.publications[subscription.publication];
         for (ntp, rtp_timestamp) in &subscription.sender_reports {
             let since_epoch = std::time::Duration::from_nanos(
-                (ntp >> 32) * 1_000_000_000 + ((ntp & 0xffff_ffff) * 1_000_000_000 >> 32),
+                (ntp >> 32) * 1_000_000_000 + (((ntp & 0xffff_ffff) * 1_000_000_000) >> 32),
             );
             let expected = publication.timestamp(since_epoch - publication.ntp_offset);
             let error = rtp_timestamp.wrapping_sub(expected).cast_signed().abs();

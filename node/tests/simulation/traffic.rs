@@ -33,12 +33,12 @@ impl World {
             })
             .collect();
         for wire in wires {
-            self.to_node(client, true, wire);
+            self.send_to_node(client, true, wire);
         }
         self.schedule(self.now + interval, Event::Publish { publication: index });
     }
 
-    fn to_node(&mut self, client: usize, sending: bool, data: Vec<u8>) {
+    fn send_to_node(&mut self, client: usize, sending: bool, data: Vec<u8>) {
         let now = self.instant();
         let client = &mut self.clients[client];
         let connection = if sending { &mut client.sending } else { &mut client.receiving };
@@ -91,7 +91,7 @@ impl World {
         let connections = &mut self.clients[client];
         let connection = if sending { &mut connections.sending } else { &mut connections.receiving };
         let sealed = connection.seal_rtcp(compound);
-        self.to_node(client, sending, sealed);
+        self.send_to_node(client, sending, sealed);
     }
 
     /// A subscriber says that it cannot decode.
@@ -141,7 +141,7 @@ impl World {
             wires.push(connection.seal_rtp(wire));
         }
         for wire in wires {
-            self.to_node(client, true, wire);
+            self.send_to_node(client, true, wire);
         }
     }
 
