@@ -35,6 +35,7 @@ pub mod srtp;
 pub mod stun;
 pub mod timers;
 pub mod transport_feedback_generator;
+pub mod user_origin;
 pub mod user_transport;
 pub mod webrtc_transport;
 #[cfg(feature = "io")]

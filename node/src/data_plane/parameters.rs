@@ -8,9 +8,10 @@ use sluice_proto::ortc::{
 use super::consumer::ConsumerParameters;
 use super::header_template::{HeaderTemplate, MAX_MID_LEN};
 use super::messages::{RequestError, RtpMapping};
-use super::producer::{KeyFrameMessage, PayloadMapping, PayloadRole};
+
 use super::rtp::{Codec, ExtensionIds};
 use super::rtp_listener::EncodingIdentity;
+use super::user_origin::{KeyFrameMessage, PayloadMapping, PayloadRole};
 
 /// A user's producer.
 #[derive(Debug)]

@@ -9,7 +9,6 @@ use sluice_proto::ortc::MediaKind;
 
 use super::audio_levels::AudioLevelMeter;
 use super::clock::Clock;
-use super::demux::TransportKey;
 use super::drop_reason::DropReason;
 use super::key_frame_request_manager::{KeyFrameRequestManager, MIN_INTERVAL};
 use super::keys::{ConsumerKey, PipeConsumerKey, RouterKey};
@@ -22,67 +21,13 @@ use super::rtp_listener::StreamKind;
 use super::rtp_stream_recv::{RtpStreamRecv, Sequence};
 use super::seq::{FIRST_CYCLE, unwrap};
 use super::timers::Timer;
+use super::user_origin::{KeyFrameMessage, PayloadRole, UserOrigin};
 
 /// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's conscience.
 const MAX_CATCH_UP: u64 = 256;
 
 /// Pending packets after which the router is called before the batch is over, so that no slot is used again before its packet left.
 const MAX_PENDING: usize = 64;
-
-/// What a payload type of the client means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PayloadMapping {
-    /// As the client sends it.
-    pub payload_type: u8,
-    /// What it carries.
-    pub role: PayloadRole,
-}
-
-/// What a payload type carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PayloadRole {
-    /// Media.
-    Media {
-        /// The router's payload type.
-        mapped: u8,
-        /// What the payloads are.
-        codec: Codec,
-    },
-    /// Retransmissions of another payload type.
-    Rtx {
-        /// That one, as the client sends it.
-        of: u8,
-    },
-}
-
-/// How a client is asked for a key frame.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyFrameMessage {
-    /// Picture loss indication.
-    Pli,
-    /// Full intra request, with the number of the last one.
-    Fir {
-        /// Modulo 256.
-        number: u8,
-    },
-}
-
-/// A user's side of a producer.
-#[derive(Debug)]
-pub struct UserOrigin {
-    /// Where its packets come from.
-    pub transport: TransportKey,
-    /// What each payload type means.
-    pub payloads: Vec<PayloadMapping>,
-    /// SSRC inside the mesh.
-    pub mapped_ssrc: u32,
-    /// The client's SSRC, once known.
-    pub ssrc: Option<u32>,
-    /// If the client retransmits.
-    pub nack: Option<NackGenerator>,
-    /// If the client can be asked.
-    pub key_frame_message: Option<KeyFrameMessage>,
-}
 
 /// Where a producer's packets come from.
 #[derive(Debug)]
@@ -207,12 +152,12 @@ impl Producer {
         let Origin::User(origin) = &mut self.origin else { return Err(DropReason::UnknownSsrc) };
         let mut header = packet.header;
         let mut payload = packet.payload;
-        let mut role = role_of(&origin.payloads, header.payload_type)?;
+        let mut role = origin.role_of(header.payload_type)?;
         if let PayloadRole::Rtx { of } = role {
             let (&original, rest) = payload.split_first_chunk().ok_or(DropReason::RtxPadding)?;
             header.sequence_number = u16::from_be_bytes(original);
             payload = rest;
-            role = role_of(&origin.payloads, of)?;
+            role = origin.role_of(of)?;
         }
         let PayloadRole::Media { mapped, codec } = role else { return Err(DropReason::UnknownPayloadType) };
         if kind == StreamKind::Media {
@@ -400,9 +345,4 @@ impl Producer {
 /// A sequence number without its wrap, next to the newest.
 fn sequence_of(newest: Option<u64>, seq: u16) -> u64 {
     newest.map_or(FIRST_CYCLE + u64::from(seq), |newest| unwrap(newest, seq))
-}
-
-fn role_of(payloads: &[PayloadMapping], payload_type: u8) -> Result<PayloadRole, DropReason> {
-    let found = payloads.iter().find(|mapping| mapping.payload_type == payload_type);
-    found.map(|mapping| mapping.role).ok_or(DropReason::UnknownPayloadType)
 }

@@ -6,10 +6,11 @@ use super::super::drop_reason::DropReason;
 use super::super::keys::PipeConsumerKey;
 use super::super::keys::{ConsumerKey, ProducerKey};
 use super::super::messages::WorkerEvent;
-use super::super::producer::{KeyFrameMessage, Origin};
+use super::super::producer::Origin;
 use super::super::router::{send, send_by_pipe};
 use super::super::rtcp::{self, SenderInfo};
 use super::super::timers::TimerKey;
+use super::super::user_origin::KeyFrameMessage;
 use super::Media;
 use sluice_proto::pipe::{PipeBody, PipeMessage};
 
