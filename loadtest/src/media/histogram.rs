@@ -9,7 +9,7 @@ const SUB: usize = 1 << SUB_BITS;
 const POWERS: usize = 28;
 
 /// Counts of durations, in microseconds, in buckets that grow with the value.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Histogram {
     buckets: Box<[u64; SUB * POWERS]>,
     count: u64,
@@ -19,6 +19,18 @@ pub struct Histogram {
 impl Default for Histogram {
     fn default() -> Self {
         Self { buckets: Box::new([0; SUB * POWERS]), count: 0, max_us: 0 }
+    }
+}
+
+impl std::fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let quantiles = [0.5, 0.99].map(|quantile| self.quantile(quantile).unwrap_or_default());
+        f.debug_struct("Histogram")
+            .field("count", &self.count)
+            .field("p50", &quantiles[0])
+            .field("p99", &quantiles[1])
+            .field("max", &self.max())
+            .finish()
     }
 }
 
@@ -38,6 +50,17 @@ impl Histogram {
         }
         self.count += other.count;
         self.max_us = self.max_us.max(other.max_us);
+    }
+
+    /// What was added after `earlier`, a former state of this histogram; its largest value is the largest of all.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut difference = self.clone();
+        for (mine, theirs) in difference.buckets.iter_mut().zip(earlier.buckets.iter()) {
+            *mine = mine.saturating_sub(*theirs);
+        }
+        difference.count = self.count.saturating_sub(earlier.count);
+        difference
     }
 
     /// Number of values.
@@ -95,6 +118,11 @@ mod tests {
             assert!((found - ms).abs() <= ms / 32.0, "{quantile}: {found}");
         }
         assert_eq!(histogram.max(), Duration::from_secs(1));
+
+        let earlier = histogram.clone();
+        histogram.record(Duration::from_millis(7));
+        let since = histogram.since(&earlier);
+        assert_eq!((since.count(), since.quantile(0.5).unwrap().as_millis()), (1, 7));
     }
 
     #[test]

@@ -18,3 +18,6 @@ pub use source::{AudioSource, Source, VideoSource};
 pub use stamp::{STAMP_LEN, read_stamp, write_stamp};
 pub(crate) use twcc::TwccReceiver;
 pub use vp8::{Vp8Descriptor, parse_descriptor};
+
+#[cfg(test)]
+mod tests;

@@ -28,13 +28,15 @@ pub struct IceParameters {
     pub password: String,
 }
 
-/// Where the server listens; older servers say `ip`, newer ones `address`.
+/// Where the server listens; older servers say `ip`, newer ones `address`, some both.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "mediasoup's names")]
 pub struct IceCandidate {
-    #[serde(alias = "ip")]
-    pub address: String,
+    #[serde(default)]
+    pub address: Option<String>,
+    #[serde(default)]
+    pub ip: Option<String>,
     pub port: u16,
     pub protocol: String,
 }
@@ -58,10 +60,11 @@ impl TransportOptions {
     /// What a transport needs; `None` when there is no UDP candidate.
     pub fn remote(&self) -> Option<RemoteParameters> {
         let candidate = self.ice_candidates.iter().find(|candidate| candidate.protocol.eq_ignore_ascii_case("udp"))?;
+        let address = candidate.address.as_ref().or(candidate.ip.as_ref())?;
         let sha256 = self.dtls_parameters.fingerprints.iter().filter(|fingerprint| fingerprint.algorithm == "sha-256");
         Some(RemoteParameters {
             ice: self.ice_parameters.credentials(),
-            candidate: SocketAddr::new(candidate.address.parse().ok()?, candidate.port),
+            candidate: SocketAddr::new(address.parse().ok()?, candidate.port),
             fingerprints: sha256.map(|fingerprint| fingerprint.value.clone()).collect(),
         })
     }
