@@ -1,0 +1,81 @@
+//! What a node's media plane costs, over real sockets, next to what it could cost at least.
+//!
+//! ```text
+//! cargo bench -p sluice-node --bench fanout                 # everything
+//! cargo bench -p sluice-node --bench fanout -- floor        # only the bare loops
+//! cargo bench -p sluice-node --bench fanout -- fanout       # only the node
+//! cargo bench -p sluice-node --bench fanout -- delay        # only what a pipe adds
+//! ```
+//!
+//! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s with
+//! 1,200 bytes of payload, in bursts of 10) and 50 subscribers each, over ICE, DTLS and SRTP-GCM, each subscriber
+//! sending transport-wide feedback every 100 ms and receiver reports every second: 50,000 packets/s out. All users live in one
+//! thread of this process, each at an address of its own in 127/8. After a warm-up, the server's processor time (user
+//! and system, `/proc/PID/stat`) is read over a window; packets are counted where they arrive. The result is packets out
+//! per second of processor time.
+//!
+//! **floor**: a loop that only seals (AES-128-GCM of aws-lc-rs, 100 keys in turn) and sends packets of the same size to
+//! 100 addresses in the same rhythm, with `sendto` and with GSO: processor time of its thread alone.
+//!
+//! **delay**: two nodes joined by a pipe over loopback; one publisher, received on its own node and on the other one. The
+//! send time travels in the payload; shown are p50 and p99 of both and their difference.
+//!
+//! On loopback a sender pays for the receiver's softirq work too, and a receiver that wakes for each packet makes the
+//! sender pay for the waking: receivers here sleep a millisecond between looks, as if they were other machines. With
+//! `--gro` they take several datagrams in one piece, which spares the sender the cutting of GSO sends that a network card
+//! would do, or the kernel before it.
+#![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
+
+mod floor;
+mod meeting;
+mod report;
+mod server;
+mod usage;
+
+use std::time::Duration;
+
+/// What the command line asks for.
+#[derive(Debug, Clone, Copy)]
+struct Options {
+    runs: usize,
+    window: Duration,
+    gro: bool,
+}
+
+fn main() {
+    let mut options = Options { runs: 5, window: Duration::from_secs(5), gro: false };
+    let mut parts = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            // What `cargo bench` adds of its own accord.
+            "--bench" => {}
+            "--gro" => options.gro = true,
+            "--runs" => options.runs = number(arguments.next(), "--runs").max(1),
+            "--window" => options.window = Duration::from_secs(number(arguments.next(), "--window").max(1) as u64),
+            part @ ("floor" | "fanout" | "delay") => parts.push(part.to_owned()),
+            other => fail(&format!("{other}: not one of floor, fanout, delay, --gro, --runs N, --window SECONDS")),
+        }
+    }
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
+    let mut rates = report::Rates::default();
+    if wanted("floor") {
+        floor::run(options, &mut rates);
+    }
+    if wanted("fanout") {
+        meeting::block_on(meeting::fanout(options, &mut rates));
+    }
+    rates.print();
+    if wanted("delay") {
+        meeting::block_on(meeting::delay(options));
+    }
+}
+
+fn number(argument: Option<String>, name: &str) -> usize {
+    argument.and_then(|text| text.parse().ok()).unwrap_or_else(|| fail(&format!("{name}: a number is missing")))
+}
+
+fn fail(message: &str) -> ! {
+    eprintln!("{message}");
+    std::process::exit(2);
+}

@@ -1,0 +1,74 @@
+//! `sluice node` as a process of its own.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// From the start of the process to the answer that it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running node; dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    users: SocketAddr,
+}
+
+impl Server {
+    /// Starts a node with one worker and waits until it is ready. `arguments` are added to its command line.
+    pub(crate) async fn start(id: &str, mesh: SocketAddr, arguments: &[String]) -> Self {
+        let (users, admin, grpc) = (free_tcp(), free_tcp(), free_tcp());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
+        command.args(["node", "--workers", "1", "--telemetry-level", "warn", "--id", id]);
+        command.args(["--users-listen", &users.to_string(), "--admin-listen", &admin.to_string()]);
+        command.args(["--grpc-listen", &grpc.to_string(), "--media-listen", &free_udp().to_string()]);
+        command.args(["--mesh-listen", &mesh.to_string()]).args(arguments).stdin(Stdio::null());
+        let server = Self { child: command.spawn().expect("the sluice binary starts"), users };
+        server.wait_until_ready().await;
+        server
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where users connect.
+    pub(crate) fn url(&self) -> String {
+        format!("ws://{}", self.users)
+    }
+
+    async fn wait_until_ready(&self) {
+        let start = Instant::now();
+        while !self.is_ready().await {
+            assert!(start.elapsed() < READY_WITHIN, "the node is not ready after {READY_WITHIN:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn is_ready(&self) -> bool {
+        let Ok(mut stream) = TcpStream::connect(self.users).await else { return false };
+        let request = format!("GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.users);
+        let mut answer = Vec::new();
+        stream.write_all(request.as_bytes()).await.is_ok()
+            && stream.read_to_end(&mut answer).await.is_ok()
+            && answer.starts_with(b"HTTP/1.1 200")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn free_tcp() -> SocketAddr {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
+}
+
+/// A UDP port that was free a moment ago.
+pub(crate) fn free_udp() -> SocketAddr {
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.local_addr()).expect("a free port")
+}
