@@ -250,9 +250,8 @@ impl LinkTask {
         self.emit(MeshEvent::LinkDown { key: self.link.key, instance: self.link.instance.clone(), reason }).await;
     }
 
-    /// Waits for room among the events, but not longer than the endpoint lives.
     async fn emit(&self, event: MeshEvent) {
-        if let Some(Err(_)) = self.context.stop.run_until_cancelled(self.context.events.send(event)).await {
+        if self.context.events.send(event).await.is_err() {
             debug!("nobody listens to link events");
         }
     }

@@ -81,7 +81,7 @@ impl Receiver<'_> {
             Ok(sink) => sink,
             Err(error) => return self.count_unrouted(error),
         };
-        self.link.counters.frames_received.add(u64::from(!frame.is_shed()));
+        self.link.counters.frames_received.add(1);
         self.link.counters.frame_bytes_received.add(frame.packet.len() as u64);
         match self.batches.iter_mut().find(|(of, _)| Arc::ptr_eq(of, &sink)) {
             Some((_, batch)) => batch.push(frame),

@@ -110,7 +110,7 @@ impl Shedder {
         }
         route.offered.add(frame.class, frame.packet.len());
         if let Some(carried) = route.begin_picture(frame, key) {
-            tell_carried(&mut self.events, frame.route, frame.epoch, carried);
+            self.events.push_back(ShedEvent::LayersCarried { route: frame.route, epoch: frame.epoch, carried });
         }
         route.verdict((spatial, temporal))
     }
@@ -164,7 +164,7 @@ impl Shedder {
             let before = route.rate(route.target);
             if route.step_down(now) {
                 let (id, epoch) = *key;
-                tell_carried(&mut self.events, id, epoch, route.carried.layers());
+                self.events.push_back(ShedEvent::LayersCarried { route: id, epoch, carried: route.carried.layers() });
             }
             total = total - before + route.rate(route.target);
             lowered = true;
@@ -266,13 +266,6 @@ impl Route {
     fn is_held(&self, now: Instant) -> bool {
         self.last_down.is_some_and(|down| now < down + self.hold)
     }
-}
-
-/// Only the latest word about a route needs to be said.
-fn tell_carried(events: &mut VecDeque<ShedEvent>, route: RouteId, epoch: RouteEpoch, carried: Option<Layers>) {
-    let obsolete = |event: &ShedEvent| matches!(*event, ShedEvent::LayersCarried { route: r, epoch: e, .. } if (r, e) == (route, epoch));
-    events.retain(|event| !obsolete(event));
-    events.push_back(ShedEvent::LayersCarried { route, epoch, carried });
 }
 
 /// RFC 3550 section 5.1.

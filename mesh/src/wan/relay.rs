@@ -15,8 +15,7 @@ use tracing::debug;
 
 use super::{Decision, Impairment, ImpairmentConfig, ImpairmentStats};
 
-/// Sources that may send through a relay at one time; each has a socket, and the one that was silent for longest makes room. A mesh
-/// for tests has a handful of nodes.
+/// Sources that may send through a relay at one time; each has a socket. A mesh for tests has a handful of nodes.
 const MAX_FLOWS: usize = 64;
 
 /// Datagrams under way in one direction; what a 1 Gbit/s path of 80 ms holds. More are dropped: a relay is for tests.
@@ -114,15 +113,8 @@ struct Flows {
     target: SocketAddr,
     forward: Direction,
     backward: Direction,
-    upstreams: FxHashMap<SocketAddr, Upstream>,
+    upstreams: FxHashMap<SocketAddr, Arc<UdpSocket>>,
     stop: CancellationToken,
-}
-
-/// A source's socket towards the target; the way back ends with it.
-struct Upstream {
-    socket: Arc<UdpSocket>,
-    last_used: Instant,
-    _stop: DropGuard,
 }
 
 impl Flows {
@@ -133,37 +125,32 @@ impl Flows {
             let Ok((len, source)) = self.listen.recv_from(&mut buffer).await else { continue };
             let Some(data) = buffer.get(..len) else { continue };
             match self.upstream(source).await {
-                Ok(upstream) => self.forward.submit(data, upstream, self.target),
+                Ok(Some(upstream)) => self.forward.submit(data, upstream, self.target),
+                Ok(None) => debug!(%source, "relay has too many flows"),
                 Err(error) => debug!(%source, %error, "relay cannot open a socket"),
             }
         }
     }
 
-    async fn upstream(&mut self, source: SocketAddr) -> io::Result<Arc<UdpSocket>> {
-        if let Some(upstream) = self.upstreams.get_mut(&source) {
-            upstream.last_used = clock();
-            return Ok(upstream.socket.clone());
+    async fn upstream(&mut self, source: SocketAddr) -> io::Result<Option<Arc<UdpSocket>>> {
+        if let Some(upstream) = self.upstreams.get(&source) {
+            return Ok(Some(upstream.clone()));
         }
-        if self.upstreams.len() >= MAX_FLOWS
-            && let Some(silent) =
-                self.upstreams.iter().min_by_key(|(_, upstream)| upstream.last_used).map(|(source, _)| *source)
-        {
-            self.upstreams.remove(&silent);
+        if self.upstreams.len() >= MAX_FLOWS {
+            return Ok(None);
         }
         let any: SocketAddr = match self.target {
             SocketAddr::V4(target) if target.ip().is_loopback() => ([127, 0, 0, 1], 0).into(),
             SocketAddr::V4(_) => ([0, 0, 0, 0], 0).into(),
             SocketAddr::V6(_) => ([0_u16; 8], 0).into(),
         };
-        let socket = Arc::new(UdpSocket::bind(any).await?);
-        let stop = self.stop.child_token();
+        let upstream = Arc::new(UdpSocket::bind(any).await?);
+        self.upstreams.insert(source, upstream.clone());
         let back =
-            Back { upstream: socket.clone(), listen: self.listen.clone(), source, direction: self.backward.clone() };
-        let stopped = stop.clone();
-        tokio::spawn(async move { stopped.run_until_cancelled(back.run()).await });
-        self.upstreams
-            .insert(source, Upstream { socket: socket.clone(), last_used: clock(), _stop: stop.drop_guard() });
-        Ok(socket)
+            Back { upstream: upstream.clone(), listen: self.listen.clone(), source, direction: self.backward.clone() };
+        let stop = self.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(back.run()).await });
+        Ok(Some(upstream))
     }
 }
 

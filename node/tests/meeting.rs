@@ -1,0 +1,225 @@
+//! Users meet over real sockets: ICE, DTLS, SRTP, RTCP and signalling from end to end.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{AUDIO, SOON, VIDEO, consumes, driver, join, join_with, lone_node, mesh, receives, transport};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+use sluice_loadtest::driver::Direction;
+use sluice_loadtest::signalling::ortc::Kind;
+use sluice_loadtest::transport::{DtlsRole, SrtpProfile, TransportConfig};
+
+#[tokio::test]
+async fn two_users_of_one_node_see_and_hear_each_other() {
+    let (node, driver) = (lone_node().await, driver());
+    let (alice, bob) = (join(&driver, &node, "room", "alice").await, join(&driver, &node, "room", "bob").await);
+    alice.wait(SOON, "bob", |room| room.peers.contains_key("bob")).await.unwrap();
+    assert!(bob.room().borrow().peers.contains_key("alice"));
+
+    for user in [&alice, &bob] {
+        user.produce(AUDIO).await.unwrap();
+        user.produce(VIDEO).await.unwrap();
+    }
+    for (user, other) in [(&alice, "bob"), (&bob, "alice")] {
+        for kind in [Kind::Audio, Kind::Video] {
+            let consumer = consumes(user, other, kind).await;
+            let stats = receives(user, &consumer, "a second of media", |stats| stats.packets >= 50).await;
+            assert_eq!(stats.lost(), 0, "{other}'s {kind:?}: {stats:?}");
+            assert_eq!(stats.key_frames > 0, kind == Kind::Video, "{stats:?}");
+            assert_eq!(stats.unexpected_payload_type, 0);
+        }
+        let profile = user.lane(false).await.unwrap().connected(SOON).await.unwrap();
+        assert_eq!(profile, SrtpProfile::AeadAes128Gcm);
+        let session = user.lane(true).await.unwrap().with(|session, _| session.stats()).await.unwrap();
+        assert!(session.feedback_received > 0 && session.feedback_packets > 50, "transport-wide feedback: {session:?}");
+    }
+
+    alice.leave().await;
+    bob.wait(SOON, "alice's end", |room| room.peers.is_empty() && room.consumers.is_empty()).await.unwrap();
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn users_of_two_nodes_meet_through_a_pipe() {
+    let (mesh, driver) = (mesh(2).await, driver());
+    let [here, there] = mesh.nodes() else { panic!("two nodes") };
+    let alice = join(&driver, here, "room", "alice").await;
+    let bob = join(&driver, there, "room", "bob").await;
+    alice.produce(AUDIO).await.unwrap();
+    alice.produce(VIDEO).await.unwrap();
+    bob.produce(VIDEO).await.unwrap();
+
+    for (user, other, kind) in
+        [(&bob, "alice", Kind::Audio), (&bob, "alice", Kind::Video), (&alice, "bob", Kind::Video)]
+    {
+        let consumer = consumes(user, other, kind).await;
+        let stats = receives(user, &consumer, "a second of media", |stats| stats.packets >= 50).await;
+        assert_eq!(stats.lost(), 0, "{other}'s {kind:?}: {stats:?}");
+        assert_eq!(stats.key_frames > 0, kind == Kind::Video, "{stats:?}");
+    }
+
+    bob.leave().await;
+    alice.wait(SOON, "bob's end", |room| room.peers.is_empty() && room.consumers.is_empty()).await.unwrap();
+    mesh.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_latecomer_gets_a_key_frame() {
+    let (mesh, driver) = (mesh(2).await, driver());
+    let [here, there] = mesh.nodes() else { panic!("two nodes") };
+    let alice = join(&driver, here, "room", "alice").await;
+    let production = alice.produce(VIDEO).await.unwrap();
+    let sender = alice.lane(true).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    for (node, peer) in [(here, "bob"), (there, "carol")] {
+        let user = join(&driver, node, "room", peer).await;
+        let consumer = consumes(&user, "alice", Kind::Video).await;
+        let stats = receives(&user, &consumer, "a key frame", |stats| stats.key_frames > 0).await;
+        assert!(stats.time_to_key_frame.unwrap() < Duration::from_secs(3), "{stats:?}");
+
+        // And one more whenever the application asks.
+        let before = stats.key_frames;
+        user.protoo().request("requestConsumerKeyFrame", json!({ "consumerId": consumer })).await.unwrap();
+        receives(&user, &consumer, "another key frame", |stats| stats.key_frames > before).await;
+    }
+    let sent = sender.with(move |session, _| session.publisher_mut(production.ssrc).unwrap().stats()).await.unwrap();
+    assert!(sent.key_frame_requests >= 2, "{sent:?}");
+    // Nobody asked for thirty a second.
+    assert!(sent.key_frames <= 10, "{sent:?}");
+    mesh.shutdown().await;
+}
+
+#[tokio::test]
+async fn losses_of_both_users_links_are_repaired() {
+    let (node, driver) = (lone_node().await, driver());
+    let (alice, bob) = (join(&driver, &node, "room", "alice").await, join(&driver, &node, "room", "bob").await);
+    let production = alice.produce(VIDEO).await.unwrap();
+    let consumer = consumes(&bob, "alice", Kind::Video).await;
+    receives(&bob, &consumer, "the first frame", |stats| stats.key_frames > 0).await;
+
+    let (uplink, downlink) = (alice.lane(true).await.unwrap(), bob.lane(false).await.unwrap());
+    let drop_some = |lossy: Direction, seed| {
+        println!("loss with seed {seed}");
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // Only media: a lost handshake or check is another test's matter.
+        Box::new(move |direction, datagram: &[u8]| {
+            direction != lossy || !matches!(datagram.first(), Some(128..=191)) || !rng.random_bool(0.1)
+        })
+    };
+    uplink.set_filter(Some(drop_some(Direction::Out, 1)));
+    downlink.set_filter(Some(drop_some(Direction::In, 2)));
+    let target = bob.consumer_stats(&consumer).await.unwrap().unwrap().packets + 400;
+    receives(&bob, &consumer, "400 packets", |stats| stats.packets >= target).await;
+    uplink.set_filter(None);
+    downlink.set_filter(None);
+
+    let stats = receives(&bob, &consumer, "the last repair", |stats| stats.lost() == 0).await;
+    assert!(stats.repaired >= 20, "{stats:?}");
+    let sent = uplink.with(move |session, _| session.publisher_mut(production.ssrc).unwrap().stats()).await.unwrap();
+    assert!(sent.retransmitted >= 20, "the node asks the publisher: {sent:?}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_client_with_only_sha1_80_is_served() {
+    let (node, driver) = (lone_node().await, driver());
+    let only = TransportConfig { srtp_profiles: vec![SrtpProfile::Aes128CmSha1_80], ..transport() };
+    let alice = join_with(&driver, &node, "room", "alice", only.clone()).await;
+    let bob = join_with(&driver, &node, "room", "bob", only).await;
+    let carol = join(&driver, &node, "room", "carol").await;
+    alice.produce(VIDEO).await.unwrap();
+    for (user, profile) in [(&bob, SrtpProfile::Aes128CmSha1_80), (&carol, SrtpProfile::AeadAes128Gcm)] {
+        let consumer = consumes(user, "alice", Kind::Video).await;
+        receives(user, &consumer, "media", |stats| stats.packets >= 50 && stats.lost() == 0).await;
+        assert_eq!(user.lane(false).await.unwrap().connected(SOON).await.unwrap(), profile);
+    }
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_the_client_hello_is_served() {
+    let (node, driver) = (lone_node().await, driver());
+    let passive = TransportConfig { dtls_role: DtlsRole::Server, ..transport() };
+    let alice = join_with(&driver, &node, "room", "alice", passive).await;
+    let bob = join(&driver, &node, "room", "bob").await;
+    alice.produce(VIDEO).await.unwrap();
+    let consumer = consumes(&bob, "alice", Kind::Video).await;
+    receives(&bob, &consumer, "media", |stats| stats.packets >= 50 && stats.lost() == 0).await;
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_ice_restart_loses_nothing() {
+    let (node, driver) = (lone_node().await, driver());
+    let (alice, bob) = (join(&driver, &node, "room", "alice").await, join(&driver, &node, "room", "bob").await);
+    alice.produce(VIDEO).await.unwrap();
+    let consumer = consumes(&bob, "alice", Kind::Video).await;
+    receives(&bob, &consumer, "media", |stats| stats.packets >= 50).await;
+
+    let ufrag = |user: std::sync::Arc<sluice_loadtest::driver::Lane>| async move {
+        user.with(|session, _| session.transport().local_ice().ufrag.clone()).await.unwrap()
+    };
+    let before = (ufrag(alice.lane(true).await.unwrap()).await, ufrag(bob.lane(false).await.unwrap()).await);
+    alice.restart_ice(true).await.unwrap();
+    bob.restart_ice(false).await.unwrap();
+    let after = (ufrag(alice.lane(true).await.unwrap()).await, ufrag(bob.lane(false).await.unwrap()).await);
+    assert!(before.0 != after.0 && before.1 != after.1);
+
+    let target = bob.consumer_stats(&consumer).await.unwrap().unwrap().packets + 100;
+    let stats = receives(&bob, &consumer, "media after the restart", |stats| stats.packets >= target).await;
+    assert_eq!(stats.lost(), 0, "{stats:?}");
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn pause_and_resume_reach_the_others() {
+    let (mesh, driver) = (mesh(2).await, driver());
+    let [here, there] = mesh.nodes() else { panic!("two nodes") };
+    let alice = join(&driver, here, "room", "alice").await;
+    let bob = join(&driver, there, "room", "bob").await;
+    let production = alice.produce(VIDEO).await.unwrap();
+    let consumer = consumes(&bob, "alice", Kind::Video).await;
+    receives(&bob, &consumer, "media", |stats| stats.packets >= 50).await;
+
+    alice.protoo().request("pauseProducer", json!({ "producerId": production.id })).await.unwrap();
+    let paused = |wanted| {
+        let id = consumer.clone();
+        move |room: &sluice_loadtest::user::RoomState| {
+            room.consumers.get(&id).is_some_and(|consumer| consumer.paused == wanted)
+        }
+    };
+    bob.wait(SOON, "the pause", paused(true)).await.unwrap();
+    // What was under way arrives within this; then nothing does.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let before = bob.consumer_stats(&consumer).await.unwrap().unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(bob.consumer_stats(&consumer).await.unwrap().unwrap().packets, before.packets);
+
+    alice.protoo().request("resumeProducer", json!({ "producerId": production.id })).await.unwrap();
+    bob.wait(SOON, "the resumption", paused(false)).await.unwrap();
+    let stats = receives(&bob, &consumer, "a new key frame", |stats| stats.key_frames > before.key_frames).await;
+    assert_eq!(stats.lost(), 0, "sequence numbers go on without a gap: {stats:?}");
+
+    alice.protoo().request("closeProducer", json!({ "producerId": production.id })).await.unwrap();
+    bob.wait(SOON, "the end", |room| room.consumers.is_empty() && room.peers.contains_key("alice")).await.unwrap();
+    mesh.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_user_whose_network_is_gone_is_closed_when_consent_runs_out() {
+    let (node, driver) = (lone_node().await, driver());
+    let (alice, bob) = (join(&driver, &node, "room", "alice").await, join(&driver, &node, "room", "bob").await);
+    alice.produce(VIDEO).await.unwrap();
+    let consumer = consumes(&bob, "alice", Kind::Video).await;
+    receives(&bob, &consumer, "media", |stats| stats.packets >= 50).await;
+
+    // The WebSocket stays: only ICE can tell.
+    alice.lane(true).await.unwrap().set_filter(Some(Box::new(|_, _| false)));
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert!(bob.room().borrow().peers.contains_key("alice"), "closed too early");
+    bob.wait(Duration::from_secs(20), "alice's end", |room| room.peers.is_empty()).await.unwrap();
+    node.shutdown().await;
+}
