@@ -6,6 +6,7 @@ use rand::RngExt;
 use sluice_mesh::wan::{ImpairmentConfig, Loss};
 use sluice_node::data_plane::messages::{Request, WorkerEvent};
 use sluice_proto::ortc::MediaKind;
+use sluice_proto::pipe::Layers;
 
 use crate::for_each_seed;
 use crate::world::{Event, World};
@@ -307,4 +308,38 @@ fn loud_users_are_told_and_then_their_silence() {
         assert!(told.len() >= 3, "{told:?}");
         assert_eq!((told.first(), told.last()), (Some(&loud), Some(&Vec::new())));
     }
+}
+
+#[test]
+fn what_a_pipe_leaves_out_leaves_no_gap() {
+    let mut world = World::new(11, 2, path(20), path(5));
+    let publisher = world.add_client(0);
+    let publication = world.add_publication(publisher, MediaKind::Video);
+    let receiver = world.add_client(1);
+    let subscription = world.add_subscription(receiver, publication);
+    world.run_until(ms(600), nothing);
+
+    world.shedding.insert((0, 1));
+    world.say_carried(publication, 1, None);
+    world.run_until(ms(800), nothing);
+    let asked = world.publications[publication].key_frame_requests.len();
+    for _ in 0..5 {
+        world.send_pli(subscription);
+        let now = world.now;
+        world.run_until(now + ms(100), nothing);
+    }
+    assert_eq!(world.publications[publication].key_frame_requests.len(), asked, "nothing could come of it");
+
+    // There is room again, from a key frame on: the sending end asks for it.
+    world.say_carried(publication, 1, Some(Layers::ALL));
+    let now = world.now;
+    world.publications[publication].request_key_frame(now);
+    world.shedding.clear();
+    world.subscriptions[subscription].allowed_jumps += 1;
+    settle(&mut world);
+    world.judge();
+    let outputs: Vec<u64> = world.subscriptions[subscription].received.keys().copied().collect();
+    assert!(outputs.windows(2).all(|pair| pair[1] == pair[0] + 1), "output numbers have no gap");
+    assert!(world.drops(1, "pipe_shed") > 10);
+    assert_eq!(world.snapshot(1).retransmissions_sent, 0);
 }

@@ -1,7 +1,7 @@
 //! Nodes, clients and the paths between them on virtual time. Everything that happens comes out of one queue, ordered by time and
 //! then by age, and all chance out of one seed: the same seed is the same run, to the last encrypted byte.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::Hasher;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -12,7 +12,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustc_hash::FxHasher;
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig};
-use sluice_mesh::{Frame, FrameEncoder, Reassembler, decode_datagram};
+use sluice_mesh::{Frame, FrameClass, FrameEncoder, Reassembler, decode_datagram};
 use sluice_node::data_plane::demux::{Datagram, make_ufrag};
 use sluice_node::data_plane::dtls::DtlsCertificate;
 use sluice_node::data_plane::io::{Input, Output, Transmit};
@@ -23,7 +23,7 @@ use sluice_node::data_plane::messages::{
 };
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId};
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{Layers, PipeMessage};
+use sluice_proto::pipe::{Layers, PipeBody, PipeMessage};
 
 use crate::client::{Client, Connection};
 use crate::parameters::{self, Ssrcs};
@@ -100,6 +100,8 @@ pub(crate) struct World {
     pub(crate) routes: BTreeMap<(ProducerId, usize), Route>,
     /// By sender and receiver.
     pub(crate) pipes: BTreeMap<(usize, usize), Impairment>,
+    /// Pipes that have no room for video: their sending ends say so frame by frame.
+    pub(crate) shedding: BTreeSet<(usize, usize)>,
     /// What is on its way on a control stream, which keeps its order.
     pub(crate) control_delay: Duration,
     pub(crate) client_path: ImpairmentConfig,
@@ -143,6 +145,7 @@ impl World {
             subscriptions: Vec::new(),
             routes: BTreeMap::new(),
             pipes,
+            shedding: BTreeSet::new(),
             control_delay: pipe.delay + Duration::from_millis(1),
             client_path,
             quiet: false,
@@ -287,8 +290,12 @@ impl World {
         self.nodes[node].media.recycle(transmit.contents);
     }
 
-    fn send_frames(&mut self, node: usize, to: PipeEnd, frames: Vec<Frame>) {
+    fn send_frames(&mut self, node: usize, to: PipeEnd, mut frames: Vec<Frame>) {
         let PipeEnd::Node(LinkKey(to)) = to else { panic!("there is one worker only") };
+        if self.shedding.contains(&(node, to as usize)) {
+            let video = frames.iter_mut().filter(|frame| frame.class != FrameClass::Audio);
+            video.for_each(|frame| frame.packet = Bytes::new());
+        }
         let mut rest = &frames[..];
         while let Some(encoded) = self.encoder.encode_next(rest, MAX_PIPE_DATAGRAM) {
             rest = &rest[encoded.frames..];
@@ -420,6 +427,14 @@ impl World {
         let request =
             Request::CreatePipeConsumer { producer, to, route: route.id, epoch: route.epoch, wanted: Layers::ALL };
         self.schedule(self.now + self.control_delay, Event::Request { node: home, request: Box::new(request) });
+    }
+
+    /// What a pipe's sending end says to its receiving end about a publication's route.
+    pub(crate) fn say_carried(&mut self, publication: usize, node: usize, carried: Option<Layers>) {
+        let Route { id, epoch } = self.routes[&(self.publications[publication].id, node)];
+        let message = PipeMessage { route: id.0, epoch: epoch.0, body: PipeBody::LayersCarried(carried) };
+        let from = self.home(publication);
+        self.schedule(self.now + self.control_delay, Event::PipeMessage { from, to: node, message });
     }
 
     /// Ends a route from its receiving end, its consumers too. Its id is free again.
