@@ -15,8 +15,8 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-/// Seeds that a plain `cargo test` tries. CI sets more.
-const DEFAULT_SEEDS: u64 = 60;
+/// Seeds that a plain `cargo test` tries: half a minute on two cores.
+const DEFAULT_SEEDS: u64 = 500;
 
 /// Runs a scenario for every seed. A failing seed is printed.
 fn for_each_seed(name: &str, scenario: impl Fn(u64)) {
