@@ -153,7 +153,7 @@ impl Session {
         self.streams.iter().map(|stream| (stream.parameters().ssrc, stream.stats())).collect()
     }
 
-    /// Takes what came in, or that time passed. Drain [`Self::poll_transmit`] and [`Self::poll_state`] afterwards.
+    /// Takes what came in, or that time passed. Drain [`Self::poll_transmit`] and [`Self::poll_states`] afterwards.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         let is_timeout = matches!(input, Input::Timeout);
         self.transport.handle_input(now, input);

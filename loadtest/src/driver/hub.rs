@@ -20,9 +20,12 @@ const MAX_BATCHES: usize = 64;
 
 pub(super) type LaneId = usize;
 
+/// Something to do where the session lives.
+pub(super) type Action = Box<dyn FnOnce(&mut Session, Instant) + Send>;
+
 pub(super) enum Command {
     Add(Box<Session>, watch::Sender<TransportState>, tokio::sync::oneshot::Sender<LaneId>),
-    With(LaneId, Box<dyn FnOnce(&mut Session, Instant) + Send>),
+    With(LaneId, Action),
     Raw(LaneId, Vec<u8>),
     SetFilter(LaneId, Option<Filter>),
     Remove(LaneId),

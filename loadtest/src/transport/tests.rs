@@ -88,7 +88,7 @@ impl Pair {
         Self { now, client, server, states: Vec::new(), received: Vec::new() }
     }
 
-    fn to_client(&mut self, datagram: &[u8]) {
+    fn deliver(&mut self, datagram: &[u8]) {
         self.client.handle_input(self.now, Input::Datagram(datagram));
     }
 
@@ -101,7 +101,7 @@ impl Pair {
                     Output::Transmit(datagram) if !deaf => {
                         let local = self.client.local_ice().clone();
                         for answer in self.server.handle(self.now, &datagram, &local) {
-                            self.to_client(&answer);
+                            self.deliver(&answer);
                         }
                     }
                     Output::Transmit(_) => {}
@@ -136,8 +136,8 @@ fn connects_and_carries_media_under_every_profile() {
         assert_eq!(server.open_rtp(&sealed).unwrap(), RTP[..]);
 
         let sealed = server.seal_rtp(&RTP).unwrap();
-        pair.to_client(&sealed);
-        pair.to_client(&sealed);
+        pair.deliver(&sealed);
+        pair.deliver(&sealed);
         pair.run(Duration::ZERO, false);
         assert_eq!(pair.received, [BytesMut::from(&RTP[..])]);
         assert_eq!(pair.client.counters().dropped_srtp, 1, "the replay");
@@ -150,7 +150,7 @@ fn can_be_the_dtls_server() {
     // The first flight was made before the client listened: it travels when ICE has its path.
     pair.run(Duration::from_millis(100), false);
     while let Some(flight) = pair.server.dtls.poll_transmit() {
-        pair.to_client(&flight);
+        pair.deliver(&flight);
     }
     pair.run(Duration::from_secs(1), false);
     assert_eq!(pair.states, [TransportState::Connected(SrtpProfile::AeadAes128Gcm)]);
@@ -187,7 +187,7 @@ fn an_ice_restart_keeps_the_keys() {
     pair.run(Duration::from_secs(1), false);
     assert_eq!(pair.server.checks, checks + 1);
     let sealed = pair.server.srtp.as_mut().unwrap().seal_rtp(&RTP).unwrap();
-    pair.to_client(&sealed);
+    pair.deliver(&sealed);
     pair.run(Duration::ZERO, false);
     assert_eq!(pair.received.len(), 1);
 }
@@ -202,7 +202,7 @@ fn only_every_nth_packet_is_opened_when_asked_to() {
         let mut packet = RTP;
         packet[3] = number;
         let sealed = pair.server.srtp.as_mut().unwrap().seal_rtp(&packet).unwrap();
-        pair.to_client(&sealed);
+        pair.deliver(&sealed);
         match pair.client.poll_output() {
             Some(Output::Rtp(plain)) => opened += usize::from(plain == packet[..]),
             Some(Output::SealedRtp(head, len)) => assert_eq!((&head[..12], len), (&packet[..12], sealed.len())),
@@ -225,7 +225,7 @@ mod any_bytes {
             pair.run(Duration::from_secs(1), false);
             let sent = datagrams.len() as u64;
             for datagram in datagrams {
-                pair.to_client(&datagram);
+                pair.deliver(&datagram);
             }
             pair.run(Duration::ZERO, false);
             prop_assert!(pair.received.is_empty());
