@@ -1,5 +1,6 @@
 //! Nodes and users for the end-to-end tests: real sockets on loopback, free ports, seeds that are printed.
 #![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(clippy::disallowed_methods, reason = "what is waited for is waited for in real time")]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
