@@ -57,6 +57,7 @@ export class Session extends Emitter<Events> {
   private readonly recvReady = deferred<types.Transport>();
   private readonly recvConnected = deferred<void>();
   private readonly iceTimers = new Map<string, ReturnType<typeof setTimeout>>();
+  private gathering: Promise<void> | undefined;
   private ended = false;
 
   private constructor(private readonly options: SessionOptions) {
@@ -213,6 +214,7 @@ export class Session extends Emitter<Events> {
 
   private async consume(request: NewConsumer): Promise<void> {
     const transport = await this.recvReady.promise;
+    await this.gathered();
     const { id, producerId, kind, rtpParameters } = request;
     const consumer = await transport.consume({ id, producerId, kind, rtpParameters, streamId: request.peerId });
     if (this.gone.has(request.peerId) || this.gone.has(id)) {
@@ -225,6 +227,18 @@ export class Session extends Emitter<Events> {
     peer.sources[kind] = { consumerId: id, paused: this.paused.get(id) ?? request.producerPaused };
     peer.stream.addTrack(consumer.track);
     this.emit('peers', this.peers);
+  }
+
+  /**
+   * Waits for what else has arrived by now. The server announces a peer's audio and video one right after the other, and
+   * mediasoup-client sets up in one round of negotiation what is asked of it at one time; one after the other, the
+   * picture would wait for the sound's round.
+   */
+  private gathered(): Promise<void> {
+    this.gathering ??= delay(0).then(() => {
+      this.gathering = undefined;
+    });
+    return this.gathering;
   }
 
   private notified(method: keyof Notifications, data: never): void {

@@ -126,8 +126,8 @@ export class RoomView {
     this.controls.render();
     this.tiles.self.update(this.media, home);
     this.stage.inert = this.controls.element.inert = !this.status.panel.hidden;
-    // Without a connection the tiles show the past.
-    this.element.classList.toggle('stale', state.name !== 'joined');
+    // After a connection was lost the tiles tell of the past until there is a new one.
+    if (state.name !== 'connecting') this.element.classList.toggle('stale', state.name !== 'joined');
     if (state.name === 'joined' && session) this.showPeers(session.peers);
   }
 
