@@ -153,6 +153,11 @@ impl Inlets {
         Some(inlet.room)
     }
 
+    pub(super) fn enter_at(&self, room: &RoomKey, worker: WorkerIndex) -> bool {
+        let at = |inlet: &Inlet| inlet.entry.as_ref().is_some_and(|entry| entry.worker == worker);
+        self.by_producer.values().any(|inlet| inlet.source.room == *room && at(inlet))
+    }
+
     pub(super) fn set_paused(&mut self, ends: &Ends, producer: ProducerId, paused: bool) {
         let Some(inlet) = self.by_producer.get_mut(&producer) else { return };
         inlet.source.paused = paused;

@@ -135,6 +135,11 @@ impl Pipes {
         lock(&self.inner.tables).inlets.remove(&self.inner.ends, producer);
     }
 
+    /// Whether a producer of the room comes into the node at `worker`.
+    pub(crate) fn enter_at(&self, room: &RoomKey, worker: WorkerIndex) -> bool {
+        lock(&self.inner.tables).inlets.enter_at(room, worker)
+    }
+
     /// The producer's owner paused or resumed it.
     pub(crate) fn set_paused(&self, producer: ProducerId, paused: bool) {
         lock(&self.inner.tables).inlets.set_paused(&self.inner.ends, producer, paused);

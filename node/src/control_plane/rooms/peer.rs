@@ -98,21 +98,27 @@ impl Room {
             self.context.addresses.remove(Subject::Transport(*transport));
         }
         self.reconcile_worker(peer.worker);
-        self.close_unused_router(peer.worker);
+        self.close_unused_routers();
         if peer.joined.is_some() {
             self.publish();
             self.refresh_elsewhere();
         }
     }
 
-    fn close_unused_router(&mut self, worker: WorkerIndex) {
-        if self.peers.values().any(|peer| peer.worker == worker) {
-            return;
-        }
-        if let Some(router) = self.routers.remove(&worker) {
-            self.context.worker(worker).send(Request::CloseRouter { router });
-            self.context.addresses.remove(Subject::Router(router));
-            self.speakers.forget(router);
+    /// Closes the routers of workers that no peer is on any more, except where producers of other nodes come in that other
+    /// workers still need.
+    pub(super) fn close_unused_routers(&mut self) {
+        let unused = |worker: &WorkerIndex| !self.peers.values().any(|peer| peer.worker == *worker);
+        let unused: Vec<WorkerIndex> = self.routers.keys().copied().filter(unused).collect();
+        self.spare_routers = false;
+        for worker in unused {
+            if self.context.pipes.enter_at(&self.key, worker) {
+                self.spare_routers = true;
+            } else if let Some(router) = self.routers.remove(&worker) {
+                self.context.worker(worker).send(Request::CloseRouter { router });
+                self.context.addresses.remove(Subject::Router(router));
+                self.speakers.forget(router);
+            }
         }
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct Room {
     pub(super) sessions: HashMap<SessionId, PeerId>,
     /// The room's router on each worker that a peer is on.
     pub(super) routers: HashMap<WorkerIndex, RouterId>,
+    /// A router without peers waits until nothing enters the node through it.
+    pub(super) spare_routers: bool,
     /// Every producer of the room, wherever it lives.
     pub(super) producers: HashMap<ProducerId, Producer>,
     pub(super) consumers: HashMap<ConsumerId, Consumer>,
@@ -106,6 +108,7 @@ impl Room {
             peers: HashMap::new(),
             sessions: HashMap::new(),
             routers: HashMap::new(),
+            spare_routers: false,
             producers: HashMap::new(),
             consumers: HashMap::new(),
             brought: HashMap::new(),
@@ -132,6 +135,9 @@ impl Room {
                 },
                 Some(event) = roster.recv() => self.on_roster_event(event),
                 Some(go_on) = self.pending.next(), if !self.pending.is_empty() => go_on(&mut self),
+            }
+            if self.spare_routers {
+                self.close_unused_routers();
             }
             if self.sessions.is_empty() && retire(&mailbox, &mut self) {
                 break;

@@ -131,6 +131,18 @@ async fn further_workers_branch_off_the_entry_worker() {
     us.tell(1, WorkerEvent::Pipe { to: PipeEnd::Worker(WorkerIndex(0)), message: message.clone() }).await;
     let heard = us.workers[0].said(|from, said| (*said == message).then_some(*from)).await;
     assert_eq!(heard, PipeEnd::Worker(WorkerIndex(1)));
+
+    // Everybody of the entry worker leaves: the producer still comes in there.
+    let on_branch = listeners.split_off(33);
+    drop(listeners);
+    alice.settle().await;
+    assert_eq!((us.workers[0].counts().0, us.workers[0].counts().2), (1, 1));
+    assert_eq!(us.rooms.snapshot().routes_in, 1);
+    drop(on_branch);
+    alice.settle().await;
+    assert_eq!((us.workers[0].counts(), us.workers[1].counts()), ((0, 0, 0, 0), (0, 0, 0, 0)));
+    assert_eq!((us.rooms.snapshot().routes_in, us.rooms.snapshot().rooms), (0, 0));
+    assert_eq!([us.workers[0].refused(), us.workers[1].refused()].concat(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
