@@ -5,10 +5,10 @@
 //! these functions accept, the data plane can work with.
 //!
 //! # Layout
-//! - [`capabilities`]: the router's, the same on every node of the mesh.
-//! - [`parse`]: JSON of clients into the types, leniently where clients differ.
-//! - [`codec`]: when two codecs are the same.
-//! - [`producer`], [`consumer`]: the two directions.
+//! - `capabilities`: the router's, the same on every node of the mesh.
+//! - `parse`: JSON of clients into the types, leniently where clients differ.
+//! - `codec`: when two codecs are the same.
+//! - `producer`, `consumer`: the two directions.
 
 mod capabilities;
 mod codec;

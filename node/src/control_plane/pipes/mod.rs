@@ -6,8 +6,8 @@
 //! [`Pipes::want`]: the commands arrive in that order.
 //!
 //! # Layout
-//! - [`inlets`]: producers that come in, from nodes and from workers.
-//! - [`outlets`]: producers that go out to other nodes.
+//! - `inlets`: producers that come in, from nodes and from workers.
+//! - `outlets`: producers that go out to other nodes.
 
 mod inlets;
 mod outlets;

@@ -2,12 +2,12 @@
 //!
 //! # Layout
 //! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
-//! - [`room`]: one room, the task that decides everything in it; [`peer`], [`requests`], [`media`], [`roster`], [`events`],
-//!   [`speakers`] are its parts by subject.
-//! - [`elsewhere`]: the peers of other nodes; pure.
-//! - [`api`]: what peers can ask for and are told; the interface of signalling dialects.
-//! - [`context`]: what all rooms share.
-//! - [`overview`]: what rooms look like from outside.
+//! - `room`: one room, the task that decides everything in it; `peer`, `requests`, `media`, `roster`, `events`,
+//!   `speakers` are its parts by subject.
+//! - `elsewhere`: the peers of other nodes; pure.
+//! - `api`: what peers can ask for and are told; the interface of signalling dialects.
+//! - `context`: what all rooms share.
+//! - `overview`: what rooms look like from outside.
 
 pub(crate) mod api;
 pub(crate) mod context;

@@ -1,8 +1,8 @@
 //! The dialects that clients speak.
 //!
 //! # Layout
-//! - [`protoo`]: framing and sessions.
-//! - [`d1`]: the methods of mediasoup-demo's version 3.
+//! - `protoo`: framing and sessions.
+//! - `d1`: the methods of mediasoup-demo's version 3.
 
 mod d1;
 pub(crate) mod protoo;

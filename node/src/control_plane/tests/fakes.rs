@@ -16,9 +16,7 @@ use super::SOON;
 use crate::control_plane::ports::{
     Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher,
 };
-use crate::data_plane::messages::{
-    LinkKey, PipeEnd, Request, RequestError, Response, StreamStats, TransportStats, WorkerIndex,
-};
+use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Response, WorkerIndex};
 
 /// A worker that knows what exists and answers accordingly, and remembers what it was asked.
 pub(super) struct FakeWorker {
@@ -178,9 +176,9 @@ impl WorkerState {
             | Request::RequestKeyFrame { consumer } => {
                 self.consumer(consumer)?;
             }
-            Request::TransportStats { .. } => return Ok(Response::TransportStats(Box::new(TransportStats::default()))),
-            Request::ProducerStats { .. } => return Ok(Response::ProducerStats(Box::new(StreamStats::default()))),
-            Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(Box::new(StreamStats::default()))),
+            Request::TransportStats { .. } => return Ok(Response::TransportStats(Box::default())),
+            Request::ProducerStats { .. } => return Ok(Response::ProducerStats(Box::default())),
+            Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(Box::default())),
             Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } | Request::Snapshot => {}
         }
         Ok(Response::Done)
