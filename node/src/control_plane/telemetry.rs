@@ -17,6 +17,7 @@ use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing::Dispatch;
 use tracing::dispatcher::DefaultGuard;
 use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
@@ -28,7 +29,7 @@ const TRACEPARENT: &str = "traceparent";
 /// Installs the process's subscriber: log lines on standard error. Whatever does not run on a node's own threads logs
 /// through it. A second call changes nothing.
 pub(crate) fn install_logging(config: &TelemetryConfig) {
-    let subscriber = Registry::default().with(log_layer(config)).with(filter(config));
+    let subscriber = Registry::default().with(log_layer(config));
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
@@ -54,9 +55,12 @@ impl NodeTelemetry {
         Ok(Some(Self::with_provider(&config.telemetry, provider)))
     }
 
-    fn with_provider(config: &TelemetryConfig, provider: SdkTracerProvider) -> Self {
-        let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("sluice"));
-        let subscriber = Registry::default().with(log_layer(config)).with(spans).with(filter(config));
+    /// Telemetry that gives its spans to `provider`.
+    pub(crate) fn with_provider(config: &TelemetryConfig, provider: SdkTracerProvider) -> Self {
+        // Which spans there are does not depend on what is logged, and those of libraries are no part of the story.
+        let ours = Targets::new().with_target("sluice", LevelFilter::INFO);
+        let spans = tracing_opentelemetry::layer().with_tracer(provider.tracer("sluice")).with_filter(ours);
+        let subscriber = Registry::default().with(log_layer(config)).with(spans);
         Self { dispatch: Dispatch::new(subscriber), provider }
     }
 
@@ -111,17 +115,14 @@ fn resource(config: &NodeConfig) -> Resource {
         .build()
 }
 
-fn filter(config: &TelemetryConfig) -> EnvFilter {
-    EnvFilter::new(config.level.as_str())
-}
-
 fn log_layer<S>(config: &TelemetryConfig) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
+    let filter = EnvFilter::new(config.level.as_str());
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match config.format {
-        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).with_filter(filter).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
     }
 }

@@ -8,6 +8,8 @@
 mod assembly;
 mod identity;
 mod runtimes;
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
 
@@ -77,9 +79,13 @@ impl Node {
     /// # Errors
     /// When a port is taken or a certificate cannot be used; nothing of the node remains then.
     pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
-        config.check()?;
         let telemetry =
             NodeTelemetry::new(&config).map_err(|error| StartError::system("telemetry.otlp_endpoint", error))?;
+        Self::start_with(config, telemetry).await
+    }
+
+    async fn start_with(config: NodeConfig, telemetry: Option<NodeTelemetry>) -> Result<Self, StartError> {
+        config.check()?;
         let runtimes = Runtimes::new(&config.id, telemetry.as_ref())?;
         let instance = identity::instance(&config)?;
         let assembling = Parts::assemble(config, instance.clone(), runtimes.mesh());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::support::{Answer, Dev, Process, eventually, exchange, free_base_port, get, is_ready, local, within};
+use crate::support::{Answer, Dev, eventually, exchange, free_base_port, get, is_ready, local, lone_node, within};
 
 const SEED: u64 = 7;
 
@@ -69,21 +69,10 @@ fn exchange_to_end(port: u16, request: &[u8]) -> Vec<u8> {
     answer
 }
 
-fn node(base_port: u16, more: &[&str]) -> Process {
-    let listens = [("users", 0), ("admin", 1), ("media", 2), ("mesh", 3), ("grpc", 4)];
-    let listens = listens.map(|(section, offset)| format!("--{section}-listen={}", local(base_port + offset)));
-    let mut args = vec!["node", "--workers", "1"];
-    args.extend(listens.iter().map(String::as_str));
-    args.extend(more);
-    let node = Process::spawn(&args);
-    eventually("the node is ready", || is_ready(base_port).then_some(()));
-    node
-}
-
 #[test]
 fn who_says_nothing_is_dropped() {
     let port = free_base_port(1);
-    let _node = node(port, &["--users-header-timeout-ms", "200"]);
+    let _node = lone_node(port, &["--users-header-timeout-ms", "200"]);
     for half_a_request in [&b""[..], b"GET / HTTP/1.1\r\nX-Slow: "] {
         within(Duration::from_secs(5), "it is dropped", || exchange(port, half_a_request).ok());
     }
@@ -96,10 +85,10 @@ fn who_says_nothing_is_dropped() {
 #[test]
 fn connections_beyond_the_limit_wait_for_a_place() {
     let port = free_base_port(1);
-    let _node = node(port, &["--users-max-connections", "2"]);
+    let _node = lone_node(port, &["--users-max-connections", "2"]);
     let held: Vec<_> = (0..2).map(|_| TcpStream::connect(local(port)).unwrap()).collect();
     eventually("both are counted", || {
-        let metrics = get(port + 1, "/metrics").text();
+        let metrics = get(port - 3, "/metrics").text();
         metrics.contains("\nsluice_users_connections 2\n").then_some(())
     });
     let mut waiting = TcpStream::connect(local(port)).unwrap();

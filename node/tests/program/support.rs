@@ -189,6 +189,18 @@ pub(crate) fn is_ready(port: u16) -> bool {
     try_get(port, "/readyz", &[]).is_some_and(|answer| answer.status == 200)
 }
 
+/// A node without others, its ports as those of a development mesh, that is ready.
+pub(crate) fn lone_node(base_port: u16, more: &[&str]) -> Process {
+    let listens = [("users", 3), ("admin", 0), ("media", 4), ("mesh", 5), ("grpc", 6)];
+    let listens = listens.map(|(section, offset)| format!("--{section}-listen={}", local(base_port - 3 + offset)));
+    let mut args = vec!["node", "--workers", "1"];
+    args.extend(listens.iter().map(String::as_str));
+    args.extend(more);
+    let node = Process::spawn(&args);
+    eventually("the node is ready", || is_ready(base_port - 3).then_some(()));
+    node
+}
+
 /// A development mesh that is ready.
 pub(crate) struct Dev {
     pub(crate) process: Process,

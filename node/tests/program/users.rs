@@ -1,6 +1,10 @@
 //! The users' port: the room page, and who may open a WebSocket.
 
-use crate::support::{Answer, Dev, get, get_with, is_ready, try_get};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crate::support::{Answer, Dev, free_base_port, get, get_with, is_ready, local, lone_node, run, text, try_get};
 
 const UPGRADE: [(&str, &str); 4] = [
     // After a refusal the connection is of no more use.
@@ -90,4 +94,53 @@ fn headers_have_a_limit() {
     let answer = try_get(dev.users(0), "/", &many);
     assert!(answer.is_none_or(|answer| answer.status == 431));
     assert!(is_ready(dev.users(0)));
+}
+
+#[test]
+fn https_is_served_with_a_certificate() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let file = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (cert, key) = (file("cert.pem", made.cert.pem()), file("key.pem", made.signing_key.serialize_pem()));
+    let port = free_base_port(1);
+    let _node = lone_node(port, &["--users-tls-cert", &cert, "--users-tls-key", &key]);
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = config.with_root_certificates(roots).with_no_client_auth();
+    let connection = rustls::ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(local(port)).unwrap());
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = Vec::new();
+    // The end may come without TLS's goodbye.
+    let _ = stream.read_to_end(&mut answer);
+    assert_eq!(Answer::parse(&answer).expect("an answer").status, 200);
+
+    assert!(try_get(port, "/readyz", &[]).is_none(), "plain HTTP is not spoken there");
+    assert!(is_ready(port - 3));
+    let url = get(port - 3, "/v1/cluster").json()["members"][0]["usersUrl"].clone();
+    assert_eq!(url, format!("https://127.0.0.1:{port}"));
+}
+
+#[test]
+fn a_certificate_that_is_none_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("cert.pem");
+    std::fs::write(&path, "this is no certificate").unwrap();
+    let path = path.to_str().unwrap();
+    let port = free_base_port(1);
+    let listens = [("users", 3), ("admin", 0), ("media", 4), ("mesh", 5), ("grpc", 6)];
+    let listens = listens.map(|(section, offset)| format!("--{section}-listen={}", local(port - 3 + offset)));
+    let mut args = vec!["node", "--users-tls-cert", path, "--users-tls-key", "/nowhere.key"];
+    args.extend(listens.iter().map(String::as_str));
+    let output = run(&args);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(message.contains("users.tls_key = \"/nowhere.key\"") || message.contains("users.tls_cert"), "{message}");
 }
