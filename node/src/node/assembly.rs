@@ -48,7 +48,7 @@ pub(super) struct Parts {
     admin: Server,
     rooms: Rooms,
     placement: Placement,
-    membership: Arc<Membership>,
+    pub(super) membership: Arc<Membership>,
     tasks: Vec<AbortOnDropHandle<()>>,
     mesh: Mesh,
     workers: WorkerThreads,

@@ -85,6 +85,10 @@ async fn a_join_across_two_nodes_is_one_trace() {
         let telemetry = NodeTelemetry::with_provider(&config.telemetry, spans.of_node(config.id.as_str()));
         nodes.push(Node::start_with(config, Some(telemetry)).await.unwrap());
     }
+    for node in &nodes {
+        let mut members = node.parts.as_ref().unwrap().membership.members();
+        tokio::time::timeout(SOON, members.wait_for(|members| members.present().count() == 2)).await.unwrap().unwrap();
+    }
     let driver = Driver::new(DriverConfig::default());
     let first = join(&driver, &nodes[0], "a").await;
     let video = VideoSource {
