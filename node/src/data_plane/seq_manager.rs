@@ -153,10 +153,10 @@ mod tests {
                     seq.drop_input(next);
                 } else {
                     let input = next.saturating_add_signed(i64::from(late.min(0)));
-                    if let Some(output) = seq.input(input) {
-                        if let Some(before) = outputs.insert(input, output) {
-                            prop_assert_eq!(before, output);
-                        }
+                    if let Some(output) = seq.input(input)
+                        && let Some(before) = outputs.insert(input, output)
+                    {
+                        prop_assert_eq!(before, output);
                     }
                 }
                 next += 1;
