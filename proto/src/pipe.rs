@@ -3,7 +3,7 @@
 //! Each message is preceded by its length as a little-endian `u32`, at most [`MAX_MESSAGE_LEN`]. The types are frozen per
 //! protocol version: a change makes a new version, and a node speaks its own and the one before.
 //!
-//! A *route* is one producer's way into one node. The receiving node allocates its id, names it in [`PipeMessage::Subscribe`] and
+//! A *route* is one producer's way into one node. The receiving node allocates its id, names it in [`PipeBody::Subscribe`] and
 //! every later message about it, in either direction, carries the same `route` and `epoch`.
 
 #![allow(missing_docs, reason = "rkyv derives a struct for the fields of a variant without their docs")]
