@@ -1,7 +1,7 @@
 /**
  * How long a joiner waits: WebSocket open -> first decoded remote frame, in a warm Chromium tab.
  *
- * One mesh (`sluice dev --nodes 2`, release build) and one Chromium share the machine over loopback. Alice sends camera
+ * One mesh (`sluice dev --nodes 2`, release build) and two Chromium browsers share the machine over loopback. Alice sends camera
  * and microphone (fake devices, 640x480 unless the page gets more, 30 frames per second) on node 1. Bob has the lobby
  * open, clicks "Join", waits for Alice's picture, and leaves; the next round starts when Alice's page has forgotten him.
  * After some rounds that do not count, so that code is compiled and the router's capabilities are known as for anybody
@@ -56,18 +56,19 @@ async function measure(label: string, alice: Person, bob: Person): Promise<void>
 }
 
 const mesh = await Mesh.dev('bench', 2);
-const browser = await launch({ framesPerSecond: 30 });
+// A browser each: pages of one browser share its fake camera, which stands still for a second whenever one of them opens it anew.
+const [hers, his] = await Promise.all([launch({ framesPerSecond: 30 }), launch({ framesPerSecond: 30 })]);
 try {
   const [home, other] = mesh.nodes.map(({ users }) => users);
-  const alice = await Person.join(browser, 'Alice', home ?? '', ROOM);
+  const alice = await Person.join(hers, 'Alice', home ?? '', ROOM);
   await alice.inRoom();
   for (const [label, node] of [['same node', home], ['other node', other]] as const) {
-    const bob = await Person.open(browser, 'Bob', `${node}/?roomId=${ROOM}`);
+    const bob = await Person.open(his, 'Bob', `${node}/?roomId=${ROOM}`);
     await bob.page.getByLabel('Your name').fill('Bob');
     await measure(label, alice, bob);
     await bob.close();
   }
 } finally {
-  await browser.close();
+  await Promise.all([hers.close(), his.close()]);
   await mesh.stop();
 }
