@@ -1,9 +1,9 @@
 /**
  * How long a joiner waits: WebSocket open -> first decoded remote frame, in a warm Chromium tab.
  *
- * One mesh (`sluice dev --nodes 2`, release build) and two Chromium browsers share the machine over loopback. Alice sends camera
- * and microphone (fake devices, 640x480 unless the page gets more, 30 frames per second) on node 1. Bob has the lobby
- * open, clicks "Join", waits for Alice's picture, and leaves; the next round starts when Alice's page has forgotten him.
+ * One mesh (`sluice dev --nodes 2`, release build) and two Chromium browsers share the machine over loopback. Alice sends
+ * camera (fake, 1280x720 at 30 frames per second) and microphone on node 1. Bob has the lobby open, clicks "Join", waits
+ * for Alice's picture, and leaves; the next round starts when Alice's page has forgotten him.
  * After some rounds that do not count, so that code is compiled and the router's capabilities are known as for anybody
  * who comes a second time, 20 joins count on node 1 (same node) and 20 on node 2 (other node: Alice's media cross a pipe).
  *

@@ -2,8 +2,8 @@
  * One connection's life in a room, from the WebSocket's opening to its end: transports, what is sent, what is received.
  *
  * A joiner wants to see the others as soon as possible, which decides the order here. Everything that needs no answer of
- * the server goes out in one flight; DTLS starts while `connectWebRtcTransport` is under way; and sending waits until
- * the receiving transport is connected, so that cameras, encoders and a second handshake do not compete with it.
+ * the server goes out in one flight; DTLS starts while `connectWebRtcTransport` is under way; and sending waits a moment
+ * for the first picture, so that encoders and a second handshake do not compete with it.
  */
 import type { types } from 'mediasoup-client';
 import { deviceFor, rememberedDevice, type LoadedDevice } from './capabilities';
@@ -16,7 +16,10 @@ import { Protoo, RequestError, type Closed } from './protoo';
 import { Publisher } from './publisher';
 
 /** Sending does not wait longer than this for the receiving transport. */
-const SEND_AT_LATEST_MS = 1_500;
+const CONNECTED_AT_LATEST_MS = 1_500;
+
+/** Nor, once that is connected, longer than this for the first picture. */
+const PICTURE_AT_LATEST_MS = 400;
 
 /** How long a media connection may be interrupted before ICE is restarted. */
 const ICE_PATIENCE_MS = 3_000;
@@ -56,6 +59,7 @@ export class Session extends Emitter<Events> {
   private publisher: Publisher | undefined;
   private readonly recvReady = deferred<types.Transport>();
   private readonly recvConnected = deferred<void>();
+  private readonly picture = deferred<void>();
   private readonly iceTimers = new Map<string, ReturnType<typeof setTimeout>>();
   private gathering: Promise<void> | undefined;
   private ended = false;
@@ -94,6 +98,11 @@ export class Session extends Emitter<Events> {
   close(): void {
     this.protoo?.close();
     this.end({ code: 1000, reason: '' });
+  }
+
+  /** Is to be called when a picture of somebody is seen. */
+  pictureSeen(): void {
+    this.picture.resolve();
   }
 
   /** What the browser's WebRTC statistics say of each direction. */
@@ -146,7 +155,7 @@ export class Session extends Emitter<Events> {
 
   /** Starts to send once receiving is under way, or at once if there is nothing to receive. */
   private async publish(protoo: Protoo, { device }: LoadedDevice, info: TransportInfo): Promise<void> {
-    if (this.peers.size > 0) await Promise.race([this.recvConnected.promise, delay(SEND_AT_LATEST_MS)]);
+    if (this.peers.size > 0) await this.received();
     if (this.ended) return;
     const transport = device.createSendTransport(info);
     this.sendTransport = transport;
@@ -157,6 +166,13 @@ export class Session extends Emitter<Events> {
         .then(done, fail);
     });
     this.publisher = new Publisher(device, transport, this.options.media, protoo, (text) => this.emit('notice', text));
+  }
+
+  /** Waits for the first picture, if one is to be expected, but not for long. */
+  private async received(): Promise<void> {
+    await Promise.race([this.recvConnected.promise, delay(CONNECTED_AT_LATEST_MS)]);
+    const expected = [...this.peers.values()].some((peer) => peer.isSending('video'));
+    if (expected) await Promise.race([this.picture.promise, delay(PICTURE_AT_LATEST_MS)]);
   }
 
   private watch(protoo: Protoo, transport: types.Transport): void {

@@ -150,7 +150,11 @@ export class RoomView {
   private tile(peer: Peer): PeerTile {
     let tile = this.tiles.peers.get(peer.id);
     if (!tile) {
-      tile = new PeerTile(peer.id, () => this.sound.blocked());
+      tile = new PeerTile(
+        peer.id,
+        () => this.sound.blocked(),
+        () => this.meeting.session?.pictureSeen(),
+      );
       this.tiles.peers.set(peer.id, tile);
       this.list.append(tile.element);
       if (peer.displayName) setText(this.news, `${peer.displayName} joined`);

@@ -98,9 +98,13 @@ export class PeerTile extends Tile {
   constructor(
     id: string,
     private readonly soundBlocked: () => void,
+    pictureSeen: () => void,
   ) {
     super(id);
-    this.video.requestVideoFrameCallback?.((_now, { presentationTime }) => mark('first-frame', presentationTime));
+    this.video.requestVideoFrameCallback?.((_now, { presentationTime }) => {
+      mark('first-frame', presentationTime);
+      pictureSeen();
+    });
   }
 
   update(peer: Peer): void {
