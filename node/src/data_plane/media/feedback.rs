@@ -146,14 +146,8 @@ impl Media {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(consumer.producer) else { return };
         let Some(transport) = self.transports.get_mut(consumer.transport) else { return };
-        let wanted = !consumer.paused && !producer.paused;
-        let active = wanted && transport.writable;
+        let active = !consumer.paused && !producer.paused && transport.writable;
         if std::mem::replace(&mut consumer.active, active) == active || !active {
-            if wanted && !active {
-                // The key frame is made while the client's handshake is under way, and the cache keeps it until then.
-                let producer = consumer.producer;
-                self.request_key_frame(clock, producer);
-            }
             return;
         }
         consumer.require_sync();
