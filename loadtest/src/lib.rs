@@ -11,6 +11,8 @@
 pub mod clock;
 pub mod driver;
 pub mod media;
+pub mod results;
+pub mod scenario;
 pub mod session;
 pub mod signalling;
 pub mod transport;

@@ -75,7 +75,7 @@ fn metrics_have_help_type_and_unit() {
         "sluice_worker_received_bytes",
         "sluice_worker_dropped_packets",
         "sluice_rooms",
-        "sluice_members",
+        "sluice_membership_members",
         "sluice_users_connections",
     ] {
         assert!(help.contains(name), "{name} is missing in {metrics}");

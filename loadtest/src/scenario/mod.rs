@@ -1,0 +1,260 @@
+//! What a run does: who meets where, what they send and watch, what the network and the nodes do meanwhile, and what is expected
+//! of all that. A TOML file says it; `docs/scenarios.md` is its reference.
+
+use std::time::Duration;
+
+use sluice_mesh::wan::ImpairmentConfig;
+
+/// A whole scenario.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scenario {
+    /// Short name.
+    pub name: String,
+    /// What it is about, in a sentence.
+    pub description: String,
+    /// Decides everything random.
+    pub seed: u64,
+    /// Time over which the users join, evenly.
+    pub ramp: Duration,
+    /// Time after the ramp; what is judged is measured here, joins excepted.
+    pub duration: Duration,
+    /// What the load is put on.
+    pub target: Target,
+    /// Rooms, by kinds.
+    pub rooms: Vec<Rooms>,
+    /// Paths that are not perfect.
+    pub wan: Vec<Path>,
+    /// What happens to nodes and links, in order of time.
+    pub faults: Vec<Fault>,
+    /// What is expected.
+    pub slo: Slo,
+    /// How the generator works.
+    pub generator: GeneratorConfig,
+}
+
+/// What the load is put on. `--dev` and `--target` replace it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// A mesh that the run starts on this machine and stops at its end.
+    Dev {
+        /// Nodes, one region each: `eu`, `us`, `ap`, as `sluice dev` has them.
+        nodes: u16,
+        /// Media workers of each.
+        workers: u16,
+    },
+    /// Nodes that run already.
+    Nodes(Vec<TargetNode>),
+}
+
+/// A node that runs already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetNode {
+    /// Its name, for reports; the region if none is given.
+    pub name: String,
+    /// Region.
+    pub region: String,
+    /// Where users connect: `ws://` or `wss://`, host and port, perhaps a path.
+    pub url: String,
+    /// Added to the query: `token=...`.
+    pub query: String,
+    /// Where its metrics are: `http://host:port/metrics`.
+    pub metrics: Option<String>,
+    /// Its process, if it is on this machine: processor time and memory are read from there when there are no metrics.
+    pub pid: Option<u32>,
+    /// Accepts any certificate of `wss://`.
+    pub insecure: bool,
+}
+
+/// Rooms of one kind.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rooms {
+    /// First part of their names; a number follows.
+    pub name: String,
+    /// How many.
+    pub count: u32,
+    /// Who is in each.
+    pub users: Vec<Users>,
+}
+
+/// Users of one kind in a room.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Users {
+    /// What they are called in reports.
+    pub name: String,
+    /// How many in each room.
+    pub count: u32,
+    /// Regions of the nodes that they connect to, in turn; empty: all of the target's.
+    pub regions: Vec<String>,
+    /// What they say.
+    pub audio: Option<Audio>,
+    /// What they show.
+    pub video: Option<Video>,
+    /// What they receive of the others' audio.
+    pub watch_audio: Watch,
+    /// What they receive of the others' video.
+    pub watch_video: Watch,
+    /// They come and go.
+    pub churn: Option<Churn>,
+}
+
+/// Sent audio: Opus.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Audio {
+    /// While speaking, in bits per second.
+    pub bitrate: u32,
+    /// Share of the time (0 to 1) that the user speaks, in turns of some seconds.
+    pub talk: f64,
+    /// Sends next to nothing while not speaking (RFC 7587 section 3.1.3); otherwise silence is sent in full.
+    pub dtx: bool,
+    /// An Ogg or WebM file with Opus to send instead of synthetic packets, over and over.
+    pub file: Option<std::path::PathBuf>,
+}
+
+/// Sent video.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Video {
+    /// Codec.
+    pub codec: VideoCodec,
+    /// The streams that are sent. One today: simulcast needs nodes that can do it.
+    pub encodings: Vec<VideoEncoding>,
+    /// An IVF or WebM file of `codec` to send instead of synthetic frames, over and over.
+    pub file: Option<std::path::PathBuf>,
+}
+
+/// One stream of video.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VideoEncoding {
+    /// At most, in bits per second; congestion control may demand less.
+    pub bitrate: u32,
+    /// Frames per second.
+    pub fps: u32,
+    /// Temporal layers, 1 to 3.
+    pub temporal_layers: u8,
+    /// Between key frames that nobody asked for; `None`: only the first and those asked for.
+    pub key_frame_interval: Option<Duration>,
+}
+
+/// How frames are coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VideoCodec {
+    /// VP8.
+    Vp8,
+    /// H.264, constrained baseline.
+    H264,
+}
+
+/// Which of the streams in the room a user receives; the others are paused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Watch {
+    /// All.
+    All,
+    /// None.
+    None,
+    /// At most so many: those announced first.
+    First(u32),
+}
+
+/// Users that leave and join again.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Churn {
+    /// Mean time in the room; the times are exponentially distributed.
+    pub stay: Duration,
+    /// Mean time until the user comes again.
+    pub away: Duration,
+}
+
+/// One or both directions between two ends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Path {
+    /// One end.
+    pub from: PathEnd,
+    /// The other.
+    pub to: PathEnd,
+    /// Not only this direction but also back.
+    pub both: bool,
+    /// What the path is like, from when on.
+    pub steps: Vec<PathStep>,
+}
+
+/// What a path is like from a time on.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PathStep {
+    /// Since the first user set out to join.
+    pub at: Duration,
+    /// From then on.
+    pub config: ImpairmentConfig,
+}
+
+/// One end of a path.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum PathEnd {
+    /// The nodes of a region.
+    Nodes(String),
+    /// The users of the nodes of a region.
+    Users(String),
+    /// All users.
+    AllUsers,
+}
+
+/// Something that happens to a node or a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Since the first user set out to join.
+    pub at: Duration,
+    /// What.
+    pub action: FaultAction,
+}
+
+/// What happens. Only a mesh that the run started itself can be treated so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FaultAction {
+    /// A region's node is killed.
+    Stop(String),
+    /// It is started again.
+    Start(String),
+    /// Nothing passes between two regions' nodes.
+    Cut(String, String),
+    /// It does again.
+    Heal(String, String),
+}
+
+/// Objectives; what is `None` is not judged.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Slo {
+    /// 99th percentile of the time that a join takes.
+    pub join_p99: Option<Duration>,
+    /// 99th percentile of the one-way delay, audio and video together.
+    pub delay_p99: Option<Duration>,
+    /// Share (0 to 1) of packets that are missing after repair.
+    pub residual_loss: Option<f64>,
+    /// Freezes of more than 500 ms for each hour of received video.
+    pub freezes_per_hour: Option<f64>,
+    /// Share (0 to 1) of joins that fail.
+    pub failed_joins: Option<f64>,
+}
+
+/// How the generator works.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GeneratorConfig {
+    /// Opens every nth received RTP packet, and looks at the header of the others.
+    pub open_every: u32,
+    /// Gathers what arrives for this long before it is handled; delays are measured that much too long.
+    pub coalesce: Duration,
+    /// Lag of timers (99th percentile) above which a run is not judged.
+    pub max_lag: Duration,
+    /// Threads that drive users.
+    pub threads: u16,
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        Self { open_every: 1, coalesce: Duration::ZERO, max_lag: Duration::from_millis(100), threads: 1 }
+    }
+}
+
+impl Scenario {
+    /// Users when the ramp is over.
+    pub fn users(&self) -> u32 {
+        self.rooms.iter().map(|rooms| rooms.count * rooms.users.iter().map(|users| users.count).sum::<u32>()).sum()
+    }
+}
