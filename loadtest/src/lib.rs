@@ -7,6 +7,9 @@
 //! - [`driver`]: sockets and the clock, many sessions in one task.
 //! - [`signalling`]: protoo, and ORTC negotiation on the client's side.
 //! - [`user`]: a participant that does all of the above in mediasoup-demo's call order.
+//! - [`scenario`]: what a run does.
+//! - [`tally`]: what users sent and received, on the way to the results.
+//! - [`results`]: what a run measured, as it is kept in JSON.
 
 pub mod clock;
 pub mod driver;
@@ -15,5 +18,6 @@ pub mod results;
 pub mod scenario;
 pub mod session;
 pub mod signalling;
+pub mod tally;
 pub mod transport;
 pub mod user;
