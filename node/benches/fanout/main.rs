@@ -5,6 +5,7 @@
 //! cargo bench -p sluice-node --bench fanout -- floor        # only the bare loops
 //! cargo bench -p sluice-node --bench fanout -- fanout       # only the node
 //! cargo bench -p sluice-node --bench fanout -- delay        # only what a pipe adds
+//! cargo bench -p sluice-node --bench fanout -- start        # only the start of a node
 //! ```
 //!
 //! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s with
@@ -20,6 +21,8 @@
 //! **delay**: two nodes joined by a pipe over loopback; one publisher, received on its own node and on the other one. The
 //! send time travels in the payload; shown are p50 and p99 of both and their difference.
 //!
+//! **start**: from the start of a node's process to its first answer that it is ready, asked for each millisecond.
+//!
 //! On loopback a sender pays for the receiver's softirq work too, and a receiver that wakes for each packet makes the
 //! sender pay for the waking: receivers here sleep a millisecond between looks, as if they were other machines. With
 //! `--gro` they take several datagrams in one piece, which spares the sender the cutting of GSO sends that a network card
@@ -30,6 +33,7 @@ mod floor;
 mod meeting;
 mod report;
 mod server;
+mod start;
 mod usage;
 
 use std::time::Duration;
@@ -53,8 +57,8 @@ fn main() {
             "--gro" => options.gro = true,
             "--runs" => options.runs = number(arguments.next(), "--runs").max(1),
             "--window" => options.window = Duration::from_secs(number(arguments.next(), "--window").max(1) as u64),
-            part @ ("floor" | "fanout" | "delay") => parts.push(part.to_owned()),
-            other => fail(&format!("{other}: not one of floor, fanout, delay, --gro, --runs N, --window SECONDS")),
+            part @ ("floor" | "fanout" | "delay" | "start") => parts.push(part.to_owned()),
+            other => fail(&format!("{other}: not one of floor, fanout, delay, start, --gro, --runs N, --window SECONDS")),
         }
     }
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
@@ -68,6 +72,9 @@ fn main() {
     rates.print();
     if wanted("delay") {
         meeting::block_on(meeting::delay(options));
+    }
+    if wanted("start") {
+        meeting::block_on(start::run(options));
     }
 }
 

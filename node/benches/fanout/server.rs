@@ -43,7 +43,7 @@ impl Server {
         let start = Instant::now();
         while !self.is_ready().await {
             assert!(start.elapsed() < READY_WITHIN, "the node is not ready after {READY_WITHIN:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
 
