@@ -58,7 +58,9 @@ fn main() {
             "--runs" => options.runs = number(arguments.next(), "--runs").max(1),
             "--window" => options.window = Duration::from_secs(number(arguments.next(), "--window").max(1) as u64),
             part @ ("floor" | "fanout" | "delay" | "start") => parts.push(part.to_owned()),
-            other => fail(&format!("{other}: not one of floor, fanout, delay, start, --gro, --runs N, --window SECONDS")),
+            other => {
+                fail(&format!("{other}: not one of floor, fanout, delay, start, --gro, --runs N, --window SECONDS"))
+            }
         }
     }
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);
