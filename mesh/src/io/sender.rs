@@ -111,7 +111,7 @@ impl<'a> Sender<'a> {
         for mut frame in queued.drain(..) {
             if self.shedder.offer(now, &frame) == Verdict::Shed {
                 self.link.counters.drop(DropReason::Shed, 1);
-                frame.packet = Bytes::new();
+                frame.shed();
             }
             match frame.class {
                 FrameClass::Audio => self.audio.push(frame),

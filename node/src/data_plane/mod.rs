@@ -13,6 +13,7 @@ pub mod ice;
 pub mod io;
 pub mod key_frame_request_manager;
 pub mod keys;
+pub mod left_out;
 pub mod media;
 pub mod messages;
 pub mod nack_generator;

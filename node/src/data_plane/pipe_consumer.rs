@@ -9,6 +9,7 @@ use sluice_proto::pipe::{Layers, RouteStats};
 use super::drop_reason::DropReason;
 use super::frames::FrameBatches;
 use super::keys::ProducerKey;
+use super::left_out::LeftOutPictures;
 use super::messages::PipeEnd;
 use super::rtp::{Codec, shift_picture_id};
 use super::rtp_cache::{CachedPacket, RtpCache};
@@ -52,10 +53,7 @@ pub struct PipeConsumer {
     current_temporal: u8,
     sync_required: bool,
     seq: SeqManager,
-    /// Frames left out so far; before input `pictures_since` it was `pictures_before`.
-    pictures: u16,
-    pictures_since: u64,
-    pictures_before: u16,
+    left_out: LeftOutPictures,
 }
 
 impl PipeConsumer {
@@ -79,9 +77,7 @@ impl PipeConsumer {
             current_temporal: u8::MAX,
             sync_required: true,
             seq: SeqManager::new(0),
-            pictures: 0,
-            pictures_since: 0,
-            pictures_before: 0,
+            left_out: LeftOutPictures::default(),
         }
     }
 
@@ -142,8 +138,7 @@ impl PipeConsumer {
             return Err(DropReason::UnwantedLayer);
         }
         let output = self.seq.input(packet.sequence).ok_or(DropReason::TooLate)?;
-        let pictures = if packet.sequence < self.pictures_since { self.pictures_before } else { self.pictures };
-        let cookie = Cookie { input, output, pictures };
+        let cookie = Cookie { input, output, pictures: self.left_out.before(packet.sequence) };
         let seq = self.sender.next(cookie.to_u64());
         self.push(packet, cookie, seq, FrameFlags::default(), out);
         Ok(())
@@ -165,9 +160,7 @@ impl PipeConsumer {
     fn leave_out(&mut self, packet: &CachedPacket) {
         self.seq.drop_input(packet.sequence);
         if packet.info.frame_start {
-            self.pictures_before = self.pictures;
-            self.pictures = self.pictures.wrapping_add(1);
-            self.pictures_since = packet.sequence;
+            self.left_out.add(packet.sequence);
         }
     }
 
@@ -241,7 +234,13 @@ mod tests {
                 timestamp: 0,
                 ssrc: 1,
             };
-            let packet = NewPacket { sequence: u64::from(number), header, audio_level: None, payload: &payload };
+            let packet = NewPacket {
+                sequence: u64::from(number),
+                header,
+                audio_level: None,
+                left_out_pictures: 0,
+                payload: &payload,
+            };
             let packet = cache.insert(Instant::now(), Codec::Vp8, packet).unwrap();
             if consumer.send_rtp(packet, &mut out).is_ok() {
                 layers.push(layer);

@@ -15,11 +15,11 @@ use super::keys::{ConsumerKey, PipeConsumerKey, RouterKey};
 use super::messages::StreamStats;
 use super::nack_generator::{NackGenerator, NackOutcome};
 use super::pipe_producer::{Arrival, PipeProducer};
-use super::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, Codec, ExtensionIds, RtpPacket};
+use super::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, Codec, ExtensionIds, RtpHeader, RtpPacket};
 use super::rtp_cache::{AUDIO_SLOTS, MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
 use super::rtp_listener::StreamKind;
 use super::rtp_stream_recv::{RtpStreamRecv, Sequence};
-use super::seq::{FIRST_CYCLE, unwrap};
+use super::seq::extend;
 use super::timers::Timer;
 use super::user_origin::{KeyFrameMessage, PayloadRole, UserOrigin};
 
@@ -165,8 +165,8 @@ impl Producer {
         }
         header.ssrc = origin.mapped_ssrc;
         header.payload_type = mapped;
-        let sequence = sequence_of(self.newest, header.sequence_number);
-        let packet = NewPacket { sequence, header, audio_level, payload };
+        let sequence = extend(self.newest, header.sequence_number);
+        let packet = NewPacket { sequence, header, audio_level, left_out_pictures: 0, payload };
         match kind {
             StreamKind::Media => self.receive_media(clock, codec, packet),
             StreamKind::Rtx => self.receive_retransmission(clock, codec, packet),
@@ -181,7 +181,7 @@ impl Producer {
             Sequence::Suspect => return Err(DropReason::RtpSequenceJump),
             Sequence::Restarted => {
                 self.restart();
-                packet.sequence = sequence_of(None, seq);
+                packet.sequence = extend(None, seq);
             }
         }
         let ticks = self.stream.ticks(clock.since_epoch);
@@ -224,11 +224,12 @@ impl Producer {
         let arrival = origin.receive(clock.now, frame)?;
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
         let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
-        let seq = packet.header.sequence_number;
+        let (seq, left_out_pictures) = origin.renumber(&packet.header).ok_or(DropReason::TooLate)?;
         let mut packet = NewPacket {
-            sequence: sequence_of(self.newest, seq),
-            header: packet.header,
+            sequence: extend(self.newest, seq),
+            header: RtpHeader { sequence_number: seq, ..packet.header },
             audio_level: ids.read(packet.extensions).audio_level,
+            left_out_pictures,
             payload: packet.payload,
         };
         if arrival == Arrival::Repaired {
@@ -242,7 +243,7 @@ impl Producer {
             if first == Sequence::Suspect {
                 self.stream.accept_jump(seq);
                 self.restart();
-                packet.sequence = sequence_of(None, seq);
+                packet.sequence = extend(None, seq);
             }
             let ticks = self.stream.ticks(clock.since_epoch);
             self.stream.count(ticks, packet.header.timestamp, packet.payload.len());
@@ -340,9 +341,4 @@ impl Producer {
         }
         stats
     }
-}
-
-/// A sequence number without its wrap, next to the newest.
-fn sequence_of(newest: Option<u64>, seq: u16) -> u64 {
-    newest.map_or(FIRST_CYCLE + u64::from(seq), |newest| unwrap(newest, seq))
 }

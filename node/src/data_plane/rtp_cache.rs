@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::rtp::{AudioLevel, Codec, MAX_CANONICAL_HEADER_LEN, PayloadInfo, RtpHeader, write_canonical_header};
+use super::rtp::{
+    AudioLevel, Codec, MAX_CANONICAL_HEADER_LEN, PayloadInfo, RtpHeader, shift_picture_id, write_canonical_header,
+};
 
 /// Slots for video: two seconds of 500 packets each, 5 Mbit/s, and what a pipe can ask for again.
 pub const VIDEO_SLOTS: usize = 1024;
@@ -62,6 +64,8 @@ pub struct NewPacket<'a> {
     pub header: RtpHeader,
     /// Volume, of audio.
     pub audio_level: Option<AudioLevel>,
+    /// Pictures left out before it on purpose, by which its picture id is lessened.
+    pub left_out_pictures: u16,
     /// The payload without padding, at most [`MAX_PAYLOAD_LEN`] bytes.
     pub payload: &'a [u8],
 }
@@ -109,6 +113,9 @@ impl RtpCache {
         write_canonical_header(packet.header, packet.audio_level, &mut bytes);
         let header_len = bytes.len();
         bytes.extend_from_slice(packet.payload);
+        if let (1.., Codec::Vp8, Some(payload)) = (packet.left_out_pictures, codec, bytes.get_mut(header_len..)) {
+            shift_picture_id(payload, packet.left_out_pictures);
+        }
         Some(slot.insert(CachedPacket {
             sequence: packet.sequence,
             header: packet.header,
@@ -135,7 +142,7 @@ mod tests {
 
     fn packet(sequence_number: u16, timestamp: u32, payload: &[u8]) -> NewPacket<'_> {
         let header = RtpHeader { marker: false, payload_type: 101, sequence_number, timestamp, ssrc: 1 };
-        NewPacket { sequence: u64::from(sequence_number), header, audio_level: None, payload }
+        NewPacket { sequence: u64::from(sequence_number), header, audio_level: None, left_out_pictures: 0, payload }
     }
 
     #[test]

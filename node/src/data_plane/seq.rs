@@ -11,6 +11,11 @@ pub fn unwrap(reference: u64, seq: u16) -> u64 {
 /// What the first number of a stream is put upon: one cycle.
 pub const FIRST_CYCLE: u64 = 1 << 16;
 
+/// A sequence number without its wrap, next to the newest; the first of all when there is none yet.
+pub fn extend(newest: Option<u64>, seq: u16) -> u64 {
+    newest.map_or(FIRST_CYCLE + u64::from(seq), |newest| unwrap(newest, seq))
+}
+
 /// Whether `a` comes after `b`, modulo 2^16.
 pub fn is_newer(a: u16, b: u16) -> bool {
     a.wrapping_sub(b).cast_signed() > 0

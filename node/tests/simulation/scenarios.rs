@@ -340,6 +340,9 @@ fn what_a_pipe_leaves_out_leaves_no_gap() {
     world.judge();
     let outputs: Vec<u64> = world.subscriptions[subscription].received.keys().copied().collect();
     assert!(outputs.windows(2).all(|pair| pair[1] == pair[0] + 1), "output numbers have no gap");
+    let pictures: Vec<u16> = world.subscriptions[subscription].pictures.values().copied().collect();
+    let steps = pictures.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]) & 0x7fff);
+    assert!(steps.into_iter().all(|step| step <= 1), "picture ids have no gap: {pictures:?}");
     assert!(world.drops(1, "pipe_shed") > 10);
     assert_eq!(world.snapshot(1).retransmissions_sent, 0);
 }

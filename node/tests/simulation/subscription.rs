@@ -22,6 +22,8 @@ pub(crate) struct Subscription {
     pub(crate) ssrcs: Ssrcs,
     /// Number in the publication by unwrapped output sequence number.
     pub(crate) received: BTreeMap<u64, usize>,
+    /// Picture id of what was received, by number in the publication.
+    pub(crate) pictures: BTreeMap<usize, u16>,
     /// Times that the consumer had to begin anew, the first included.
     pub(crate) allowed_jumps: usize,
     pub(crate) paused: bool,
@@ -46,6 +48,7 @@ impl Subscription {
             mid,
             ssrcs,
             received: BTreeMap::new(),
+            pictures: BTreeMap::new(),
             allowed_jumps: 1,
             paused: false,
             closed: false,

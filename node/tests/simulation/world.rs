@@ -294,7 +294,7 @@ impl World {
         let PipeEnd::Node(LinkKey(to)) = to else { panic!("there is one worker only") };
         if self.shedding.contains(&(node, to as usize)) {
             let video = frames.iter_mut().filter(|frame| frame.class != FrameClass::Audio);
-            video.for_each(|frame| frame.packet = Bytes::new());
+            video.for_each(Frame::shed);
         }
         let mut rest = &frames[..];
         while let Some(encoded) = self.encoder.encode_next(rest, MAX_PIPE_DATAGRAM) {
