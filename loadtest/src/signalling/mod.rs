@@ -6,4 +6,4 @@ mod protoo;
 mod tls;
 
 pub use protoo::{Incoming, ProtooClient, ProtooError, Responder};
-pub use tls::trust_anyone;
+pub use tls::{trust_anyone, trust_system};
