@@ -101,8 +101,8 @@ impl Hub {
                 let Some(id) = id else { return };
                 let Some(lane) = lanes.get_mut(id).and_then(Option::as_deref_mut) else { return };
                 if lane.admits(Direction::In, datagram) {
-                    lane.session.handle_input(now, Input::Datagram(datagram));
-                    while let Some(reply) = lane.session.poll_transmit(now) {
+                    lane.session.handle_input(now, Input::Datagram(&mut datagram.to_vec()));
+                    while let Some(reply) = lane.session.poll_transmit() {
                         replies.push((id, reply));
                     }
                     lane.settle(id, timers);
@@ -169,7 +169,7 @@ impl Hub {
 
     fn drain(&mut self, id: LaneId, now: Instant) {
         while let Some(datagram) =
-            self.lanes.get_mut(id).and_then(Option::as_deref_mut).and_then(|lane| lane.session.poll_transmit(now))
+            self.lanes.get_mut(id).and_then(Option::as_deref_mut).and_then(|lane| lane.session.poll_transmit())
         {
             self.transmit(id, &datagram);
         }
