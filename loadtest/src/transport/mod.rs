@@ -6,6 +6,7 @@
 mod certificate;
 mod dtls;
 mod ice;
+mod lite_server;
 mod srtp;
 
 use std::collections::VecDeque;
@@ -23,6 +24,8 @@ use self::srtp::SrtpSession;
 
 pub use self::certificate::Certificate;
 pub use self::ice::IceCredentials;
+#[doc(hidden)]
+pub use self::lite_server::LiteServer;
 pub use self::srtp::SrtpProfile;
 
 /// Which end of DTLS this client is.
