@@ -254,3 +254,16 @@ impl Drop for Lane {
 fn now() -> Instant {
     Instant::now()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_which_limit_to_raise() {
+        let message = |code| DriverError::from(io::Error::from_raw_os_error(code)).to_string();
+        assert!(message(libc::EMFILE).contains("ulimit -n"), "{}", message(libc::EMFILE));
+        assert!(message(libc::EADDRNOTAVAIL).contains("ip_local_port_range"), "{}", message(libc::EADDRNOTAVAIL));
+        assert!(message(libc::EACCES).ends_with("(os error 13)"), "{}", message(libc::EACCES));
+    }
+}

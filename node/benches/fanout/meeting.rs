@@ -121,7 +121,7 @@ pub(crate) async fn delay(options: Options) {
     let near = mesh_arguments(&directory, "near", second);
     let far = mesh_arguments(&directory, "far", first);
     let (near, far) = tokio::join!(Server::start("near", first, &near), Server::start("far", second, &far));
-    let driver = Driver::new(DriverConfig::default());
+    let driver = Driver::new(DriverConfig { receive_offload: options.gro, ..DriverConfig::default() });
     let transport = TransportConfig::new(Certificate::generate().expect("a certificate"));
     let publisher = join(&driver, &near, "room", "publisher", &transport, 1).await;
     publisher.produce(Source::Video(VideoSource::at_bitrate(1_200_000))).await.expect("producing");
