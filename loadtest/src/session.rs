@@ -17,8 +17,9 @@ use crate::media::{
     Outgoing, Publisher, PublisherStats, ReceiveParameters, RtpHeader, SendParameters, Source, StreamReceiver,
     StreamStats, TwccReceiver,
 };
+use crate::tally::Tally;
 use crate::transport::{
-    ClientTransport, Input, Output, RemoteParameters, TransportConfig, TransportCounters, TransportError,
+    ClientTransport, Input, Output, Received, RemoteParameters, TransportConfig, TransportCounters, TransportError,
     TransportState,
 };
 
@@ -156,20 +157,22 @@ impl Session {
     /// Takes what came in, or that time passed. Drain [`Self::poll_transmit`] and [`Self::poll_states`] afterwards.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         let is_timeout = matches!(input, Input::Timeout);
-        self.transport.handle_input(now, input);
+        match self.transport.handle_input(now, input) {
+            Some(Received::Rtp(packet)) => self.on_rtp(now, packet, true),
+            Some(Received::SealedRtp(packet)) => self.on_rtp(now, packet, false),
+            Some(Received::Rtcp(packet)) => self.on_rtcp(now, packet),
+            None => {}
+        }
         if is_timeout {
             self.handle_timeout(now);
         }
     }
 
-    /// The next datagram for the server. What came in is looked at here, since it may cause another.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<BytesMut> {
+    /// The next datagram for the server.
+    pub fn poll_transmit(&mut self) -> Option<BytesMut> {
         loop {
             match self.transport.poll_output()? {
                 Output::Transmit(datagram) => return Some(datagram),
-                Output::Rtp(packet) => self.on_rtp(now, &packet, true),
-                Output::SealedRtp(head, _) => self.on_rtp(now, &head, false),
-                Output::Rtcp(packet) => self.on_rtcp(now, packet),
                 Output::State(state) => self.states.push(state),
             }
         }
@@ -309,6 +312,11 @@ impl Session {
             self.stats.feedback_received += 1;
             self.stats.feedback_packets += feedback.recv_deltas.len() as u64;
         }
+    }
+
+    /// What happened since the last call.
+    pub fn tally(&mut self, _now: Instant) -> Tally {
+        Tally::default()
     }
 }
 
