@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use sluice_mesh::wan::{ImpairmentConfig, PathPair, RelayConfig, TcpRelay, UdpRelay, Wan, WanNode};
+use sluice_mesh::wan::{ImpairmentConfig, PathPair, RelayConfig, SpecError, TcpRelay, UdpRelay, Wan, WanNode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UdpSocket};
 use tokio::time::timeout;
@@ -193,16 +193,21 @@ async fn a_wan_relays_between_nodes_and_ends_when_dropped() {
     let (near, far) = (UdpSocket::bind((NEAR, 0)).await.unwrap(), UdpSocket::bind((FAR, 0)).await.unwrap());
     let grpc = TcpListener::bind((FAR, 0)).await.unwrap();
     let free = || std::net::TcpListener::bind(LOCAL).unwrap().local_addr().unwrap();
-    let node = |socket: &UdpSocket, grpc_port| WanNode {
-        ip: socket.local_addr().unwrap().ip(),
-        mesh_port: socket.local_addr().unwrap().port(),
-        grpc_port,
+    let node = |region: &str, socket: &UdpSocket, grpc| WanNode {
+        region: region.to_owned(),
+        mesh: socket.local_addr().unwrap(),
+        grpc,
         mesh_announced: free(),
         grpc_announced: free(),
     };
-    let nodes = [node(&near, 1), node(&far, grpc.local_addr().unwrap().port())];
+    let nodes = [node("eu", &near, free()), node("us", &far, grpc.local_addr().unwrap())];
     let wan = Wan::start(&nodes, 1).unwrap();
-    wan.path(0, 1).set_config(delay(10));
+    wan.set(&"eu>us=10ms".parse().unwrap()).unwrap();
+    let configs: Vec<_> = wan.paths().map(|(from, to, path)| (from, to, path.config())).collect();
+    assert_eq!(configs, [("eu", "us", delay(10)), ("us", "eu", delay(0))]);
+    let unknown = SpecError::Region { region: "ap".to_owned(), allowed: "eu, us".to_owned() };
+    assert_eq!(wan.set(&"eu-ap=10ms".parse().unwrap()), Err(unknown));
+    assert_eq!(wan.cut("eu", "eu"), Err(SpecError::SameEnds("eu-eu".to_owned())));
 
     near.send_to(b"there", nodes[1].mesh_announced).await.unwrap();
     let mut buffer = [0; 16];
@@ -215,8 +220,23 @@ async fn a_wan_relays_between_nodes_and_ends_when_dropped() {
     let (mut accepted, _) = timeout(PATIENCE, grpc.accept()).await.expect("a connection").unwrap();
     accepted.write_all(b"hello").await.unwrap();
     timeout(PATIENCE, stream.read_exact(&mut buffer[..5])).await.expect("bytes").unwrap();
-    assert_eq!(wan.path(0, 1).stats().delivered, 2, "a datagram and a handshake");
-    assert_eq!(wan.path(1, 0).stats().delivered, 3, "a datagram, the handshake's answer, bytes");
+    let delivered = |from, to| wan.path(from, to).unwrap().stats().delivered;
+    assert_eq!(delivered("eu", "us"), 2, "a datagram and a handshake");
+    assert_eq!(delivered("us", "eu"), 3, "a datagram, the handshake's answer, bytes");
+
+    wan.cut("us", "eu").unwrap();
+    near.send_to(b"lost", nodes[1].mesh_announced).await.unwrap();
+    accepted.write_all(b"held").await.unwrap();
+    let blackout = || wan.path("eu", "us").unwrap().stats().blackout;
+    timeout(PATIENCE, async {
+        while blackout() == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .expect("it is lost");
+    wan.heal("eu", "us").unwrap();
+    timeout(PATIENCE, stream.read_exact(&mut buffer[..4])).await.expect("what was held").unwrap();
 
     drop(wan);
     let end = timeout(PATIENCE, stream.read(&mut buffer)).await.expect("an end");

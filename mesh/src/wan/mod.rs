@@ -23,7 +23,7 @@ mod udp;
 pub use config::{ImpairmentConfig, Loss, Rate, Timeline};
 pub use impairment::{Decision, DropCause, Impairment, ImpairmentStats, Passage};
 #[cfg(feature = "relay")]
-pub use local::{Wan, WanNode};
+pub use local::{Wan, WanNode, region_name};
 #[cfg(feature = "relay")]
 pub use path::{Path, PathPair};
 #[cfg(feature = "relay")]

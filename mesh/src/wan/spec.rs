@@ -45,6 +45,14 @@ pub enum SpecError {
         "{0:?}: allowed is REGION-REGION=PATH for both directions, REGION>REGION=PATH for one, such as eu-us=80ms,1%"
     )]
     Ends(String),
+    /// An end of a path is no region that there is.
+    #[error("{region:?}: allowed are the regions {allowed}")]
+    Region {
+        /// The end.
+        region: String,
+        /// The regions that there are.
+        allowed: String,
+    },
     /// The ends of a path are the same.
     #[error("{0:?}: allowed are two different regions")]
     SameEnds(String),

@@ -166,7 +166,7 @@ async fn a_node_dials_from_the_address_that_it_listens_on() {
     let members = [member(&instance("b", 1), other.local_addr().unwrap())];
     cluster.add_knowing(config, members).await;
     let (_, from) = timeout(Duration::from_secs(10), other.accept()).await.expect("it dials").unwrap();
-    assert_eq!(from.ip(), [127, 0, 0, 2]);
+    assert_eq!(from.ip(), std::net::Ipv4Addr::new(127, 0, 0, 2));
 }
 
 const JOIN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
