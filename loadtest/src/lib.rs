@@ -7,12 +7,14 @@
 //! - [`driver`]: sockets and the clock, many sessions on one thread.
 //! - [`signalling`]: protoo, and ORTC negotiation on the client's side.
 //! - [`user`]: a participant that does all of the above in mediasoup-demo's call order.
+//! - [`fleet`]: a mesh of processes on this machine, to put load on.
 //! - [`scenario`]: what a run does.
 //! - [`tally`]: what users sent and received, on the way to the results.
 //! - [`results`]: what a run measured, as it is kept in JSON.
 
 pub mod clock;
 pub mod driver;
+pub mod fleet;
 pub mod media;
 pub mod results;
 pub mod scenario;

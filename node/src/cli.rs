@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::ca;
 use crate::config::{NodeConfig, Setting, Sources, sample, sections};
-use crate::dev::{DEFAULT_BASE_PORT, DevMesh, DevOptions};
+use crate::dev::{DEFAULT_BASE_PORT, DevError, DevMesh, DevOptions};
 use crate::node::{Node, install_logging};
 
 /// More nodes than this do not fit below port 65536, nor on a machine.
@@ -54,6 +54,15 @@ impl Failure {
 
     fn failed(error: impl std::fmt::Display) -> Self {
         Self { code: 1, message: error.to_string() }
+    }
+}
+
+impl From<DevError> for Failure {
+    fn from(error: DevError) -> Self {
+        match error {
+            DevError::Wan(..) => Self::usage(error),
+            error => Self::failed(error),
+        }
     }
 }
 
@@ -116,6 +125,17 @@ fn dev_command() -> Command {
                 .help(format!(
                     "Users' port of the first node, {DEFAULT_BASE_PORT} unless given; those of the others follow in steps of 100"
                 )),
+        )
+        .arg(
+            Arg::new("wan")
+                .long("wan")
+                .value_name("PATH")
+                .action(ArgAction::Append)
+                .help(
+                    "Make the path between two regions a long one: eu-us=80ms,1% delays by 80 ms each way and loses 1% (eu>us=...: one \
+                     direction only). Also jitter=10ms, burst=1%/5, reorder=1%/20ms, duplicate=0.1%, rate=5Mbps, queue=100ms, blackout. \
+                     Can be given several times",
+                ),
         );
     with_setting_flags(dev, |setting| setting.key == "workers" || setting.key.starts_with("telemetry."))
 }
@@ -225,16 +245,19 @@ fn run_dev(args: &ArgMatches) -> Result<(), Failure> {
         config.telemetry.level = "warn".parse().expect("a valid filter");
     }
     install_logging(&config);
+    let specs = args.get_many::<String>("wan").into_iter().flatten();
+    let wan = specs.map(|spec| spec.parse().map_err(|error| DevError::Wan(spec.clone(), error)));
     let options = DevOptions {
         nodes: *args.get_one("nodes").expect("has a default"),
         workers: config.workers,
         base_port: args.get_one("base-port").copied().unwrap_or(DEFAULT_BASE_PORT),
+        wan: wan.collect::<Result<_, _>>()?,
         telemetry: config.telemetry,
     };
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let mesh = tokio::select! {
-            mesh = DevMesh::start(&options) => mesh.map_err(Failure::failed)?,
+            mesh = DevMesh::start(&options) => mesh?,
             () = signals.next() => return Ok(()),
         };
         println!("{}Ctrl-C ends it.", mesh.table());

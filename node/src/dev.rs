@@ -5,9 +5,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use sluice_mesh::ca::ClusterCa;
+use sluice_mesh::wan::{ImpairmentConfig, PathSpec, SpecError, Wan, WanNode, region_name};
 use sluice_proto::ids::{NodeId, Region};
 
-use crate::config::{NodeConfig, Pem, TelemetryConfig};
+use crate::config::{Announced, NodeConfig, Pem, TelemetryConfig};
 use crate::node::{Node, StartError};
 
 /// Users' port of the first node, unless another is asked for.
@@ -16,11 +17,11 @@ pub const DEFAULT_BASE_PORT: u16 = 4443;
 /// From one node's ports to the next one's.
 const PORT_STEP: u16 = 100;
 
-/// A region each; more nodes than these get numbered ones.
-const REGIONS: [&str; 8] = ["eu", "us", "ap", "sa", "af", "me", "oc", "ca"];
-
 /// Certificates of a mesh that lives as long as its process.
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Of what paths lose: the same in each run, as far as the nodes do the same.
+const WAN_SEED: u64 = 1;
 
 /// Tried for a free range when the one that was asked for is taken.
 const SUGGESTED_BASE_PORTS: std::ops::Range<u16> = 10_000..60_000;
@@ -34,13 +35,17 @@ pub struct DevOptions {
     pub workers: u16,
     /// Users' port of the first node. Its others, and those of the other nodes, follow.
     pub base_port: u16,
+    /// Paths between nodes that are not perfect. If there are any, relays stand between all nodes: on the ports that the nodes would have
+    /// had, which then listen for each other on 127.0.0.2, 127.0.0.3 and so on, so that relays can tell them apart.
+    pub wan: Vec<PathSpec>,
     /// Logs and traces of all nodes.
     pub telemetry: TelemetryConfig,
 }
 
 impl Default for DevOptions {
     fn default() -> Self {
-        Self { nodes: 3, workers: 0, base_port: DEFAULT_BASE_PORT, telemetry: TelemetryConfig::default() }
+        let telemetry = TelemetryConfig::default();
+        Self { nodes: 3, workers: 0, base_port: DEFAULT_BASE_PORT, wan: Vec::new(), telemetry }
     }
 }
 
@@ -69,6 +74,12 @@ pub enum DevError {
         /// A base port with which all ports are free.
         suggestion: u16,
     },
+    /// A path makes no sense.
+    #[error("--wan {0}: {1}")]
+    Wan(String, SpecError),
+    /// The relays cannot be started.
+    #[error("relays between the nodes: {0}")]
+    Relays(std::io::Error),
     /// The certificates cannot be made.
     #[error("the mesh's certificates: {0}")]
     Ca(#[from] sluice_mesh::ca::CaError),
@@ -86,6 +97,7 @@ pub enum DevError {
 #[derive(Debug)]
 pub struct DevMesh {
     nodes: Vec<Node>,
+    wan: Option<Wan>,
 }
 
 impl DevMesh {
@@ -95,11 +107,12 @@ impl DevMesh {
     /// When a port is taken; nothing remains then.
     pub async fn start(options: &DevOptions) -> Result<Self, DevError> {
         check_ports(options)?;
+        let wan = start_wan(options)?;
         let starting: Vec<_> = configs(options)?
             .into_iter()
             .map(|config| (config.id.clone(), tokio::spawn(Node::start(config))))
             .collect();
-        let mut mesh = Self { nodes: Vec::new() };
+        let mut mesh = Self { nodes: Vec::new(), wan };
         let mut failed = None;
         for (node, starting) in starting {
             match starting.await {
@@ -122,7 +135,7 @@ impl DevMesh {
         &self.nodes
     }
 
-    /// Region, URL and ports of each node, to be read by people.
+    /// Region, URL and ports of each node and the paths between them that are not perfect, to be read by people.
     pub fn table(&self) -> String {
         let heads = ["region", "node", "URL", "admin", "media", "mesh", "gRPC"].map(str::to_owned);
         let rows = self.nodes.iter().map(|node| {
@@ -142,6 +155,11 @@ impl DevMesh {
         let mut table = String::new();
         for [region, node, url, admin, media, mesh, grpc] in std::iter::once(heads).chain(rows) {
             let _ = writeln!(table, "{region:<7} {node:<8} {url:<24} {admin:<24} {media:<6} {mesh:<6} {grpc}");
+        }
+        for (from, to, path) in self.wan.iter().flat_map(Wan::paths) {
+            if path.config() != ImpairmentConfig::default() {
+                let _ = writeln!(table, "{from:<7} > {to:<6} {}", path.config());
+            }
         }
         table
     }
@@ -168,10 +186,7 @@ pub fn configs(options: &DevOptions) -> Result<Vec<NodeConfig>, DevError> {
 
 fn config(options: &DevOptions, ca: &ClusterCa, index: u16) -> Result<NodeConfig, DevError> {
     let ports = Ports::of(options.base_port, index);
-    let region = match REGIONS.get(usize::from(index)) {
-        Some(region) => (*region).to_owned(),
-        None => format!("r{}", index + 1),
-    };
+    let region = region_name(index);
     let mut config = NodeConfig {
         id: NodeId::new(format!("{region}-1")).expect("a valid name"),
         region: Region::new(region).expect("a valid name"),
@@ -188,6 +203,11 @@ fn config(options: &DevOptions, ca: &ClusterCa, index: u16) -> Result<NodeConfig
     config.media.listen = local(ports.media);
     config.mesh.listen = local(ports.mesh);
     config.grpc.listen = local(ports.grpc);
+    if !options.wan.is_empty() {
+        let node = ports.wan_node(index);
+        (config.mesh.listen, config.mesh.announced) = (node.mesh, Some(Announced::from(node.mesh_announced)));
+        (config.grpc.listen, config.grpc.announced) = (node.grpc, Some(Announced::from(node.grpc_announced)));
+    }
     // The first two know of everybody soon, and either may be killed.
     let seeds = (0..options.nodes.min(2)).filter(|seed| *seed != index);
     let addresses = seeds.map(|seed| local(Ports::of(options.base_port, seed).mesh).to_string());
@@ -209,6 +229,22 @@ impl Ports {
         let users = base_port + PORT_STEP * index;
         Self { admin: users - 3, users, media: users + 1, mesh: users + 2, grpc: users + 3 }
     }
+
+    fn wan_node(&self, index: u16) -> WanNode {
+        WanNode::new(index, self.mesh, self.grpc)
+    }
+}
+
+fn start_wan(options: &DevOptions) -> Result<Option<Wan>, DevError> {
+    if options.wan.is_empty() {
+        return Ok(None);
+    }
+    let nodes = (0..options.nodes).map(|index| Ports::of(options.base_port, index).wan_node(index));
+    let wan = Wan::start(&nodes.collect::<Vec<_>>(), WAN_SEED).map_err(DevError::Relays)?;
+    for spec in &options.wan {
+        wan.set(spec).map_err(|error| DevError::Wan(spec.to_string(), error))?;
+    }
+    Ok(Some(wan))
 }
 
 fn local(port: u16) -> SocketAddr {
@@ -224,26 +260,31 @@ fn check_base_port(options: &DevOptions) -> Result<(), DevError> {
 
 fn check_ports(options: &DevOptions) -> Result<(), DevError> {
     check_base_port(options)?;
-    let Err((port, what, error)) = try_ports(options.base_port, options.nodes) else { return Ok(()) };
+    let try_ports = |base_port| try_ports(base_port, options.nodes, !options.wan.is_empty());
+    let Err((port, what, error)) = try_ports(options.base_port) else { return Ok(()) };
     let mut others = SUGGESTED_BASE_PORTS.step_by(1_000).map(|base| base + DEFAULT_BASE_PORT % 1_000);
-    let suggestion = others.find(|base| try_ports(*base, options.nodes).is_ok()).unwrap_or(options.base_port);
+    let suggestion = others.find(|base| try_ports(*base).is_ok()).unwrap_or(options.base_port);
     Err(DevError::PortTaken { port, what, reason: error.to_string(), suggestion })
 }
 
 /// The first port that is not to be had.
-fn try_ports(base_port: u16, nodes: u16) -> Result<(), (u16, String, std::io::Error)> {
+fn try_ports(base_port: u16, nodes: u16, with_relays: bool) -> Result<(), (u16, String, std::io::Error)> {
     for index in 0..nodes {
         let ports = Ports::of(base_port, index);
-        let tcp = |port| TcpListener::bind(local(port)).map(drop);
-        let udp = |port| UdpSocket::bind(local(port)).map(drop);
+        let behind = Some(ports.wan_node(index)).filter(|_| with_relays);
+        let tcp = |addr: SocketAddr| (addr.port(), TcpListener::bind(addr).map(drop));
+        let udp = |addr: SocketAddr| (addr.port(), UdpSocket::bind(addr).map(drop));
         let tries = [
-            ("users", ports.users, tcp(ports.users)),
-            ("admin", ports.admin, tcp(ports.admin)),
-            ("media", ports.media, udp(ports.media)),
-            ("mesh", ports.mesh, udp(ports.mesh)),
-            ("gRPC", ports.grpc, tcp(ports.grpc)),
+            ("users", Some(tcp(local(ports.users)))),
+            ("admin", Some(tcp(local(ports.admin)))),
+            ("media", Some(udp(local(ports.media)))),
+            ("mesh", Some(udp(local(ports.mesh)))),
+            ("mesh", behind.as_ref().map(|node| udp(node.mesh))),
+            ("gRPC", Some(tcp(local(ports.grpc)))),
+            ("gRPC", behind.as_ref().map(|node| tcp(node.grpc))),
         ];
-        for (what, port, tried) in tries {
+        for (what, tried) in tries {
+            let Some((port, tried)) = tried else { continue };
             tried.map_err(|error| (port, format!("{what} of node {}", index + 1), error))?;
         }
     }

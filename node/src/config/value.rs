@@ -176,11 +176,17 @@ impl Announced {
     }
 }
 
+impl From<SocketAddr> for Announced {
+    fn from(addr: SocketAddr) -> Self {
+        Self { ip: addr.ip(), port: Some(addr.port()) }
+    }
+}
+
 impl std::str::FromStr for Announced {
     type Err = std::net::AddrParseError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.parse::<SocketAddr>() {
-            Ok(addr) => Ok(Self { ip: addr.ip(), port: Some(addr.port()) }),
+            Ok(addr) => Ok(addr.into()),
             Err(_) => text.parse().map(|ip| Self { ip, port: None }),
         }
     }

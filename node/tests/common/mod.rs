@@ -45,11 +45,18 @@ pub(crate) async fn lone_node() -> Node {
 
 /// Nodes that form a mesh, on a free range of ports, with one media worker each.
 pub(crate) async fn mesh(nodes: u16) -> DevMesh {
+    mesh_over(nodes, &[]).await
+}
+
+/// A mesh whose nodes are apart: paths as `sluice dev --wan` takes them.
+pub(crate) async fn mesh_over(nodes: u16, paths: &[&str]) -> DevMesh {
+    let wan: Vec<_> = paths.iter().map(|path| path.parse().expect("a path")).collect();
     // Tests of several binaries run at a time: each begins its search elsewhere.
     static NEXT: AtomicU64 = AtomicU64::new(0);
     for _ in 0..100 {
         let draw = (u64::from(std::process::id()) * 131 + NEXT.fetch_add(1, Ordering::Relaxed) * 17) % 1500;
-        let options = DevOptions { nodes, workers: 1, base_port: 15_000 + draw as u16 * 10, ..DevOptions::default() };
+        let base_port = 15_000 + draw as u16 * 10;
+        let options = DevOptions { nodes, workers: 1, base_port, wan: wan.clone(), ..DevOptions::default() };
         match DevMesh::start(&options).await {
             Ok(mesh) => return mesh,
             Err(DevError::PortTaken { .. } | DevError::Start { .. }) => {}

@@ -209,9 +209,14 @@ pub(crate) struct Dev {
 
 impl Dev {
     pub(crate) fn start(nodes: u16) -> Self {
+        Self::start_with(nodes, &[])
+    }
+
+    pub(crate) fn start_with(nodes: u16, more: &[&str]) -> Self {
         let base_port = free_base_port(nodes);
         let (count, port) = (nodes.to_string(), base_port.to_string());
-        let process = Process::spawn(&["dev", "--nodes", &count, "--workers", "1", "--base-port", &port]);
+        let args = ["dev", "--nodes", &count, "--workers", "1", "--base-port", &port];
+        let process = Process::spawn(&[&args, more].concat());
         let mut dev = Self { process, base_port };
         for node in 0..nodes {
             eventually("the mesh is ready", || {
