@@ -11,11 +11,13 @@
 //! - [`scenario`]: what a run does.
 //! - [`tally`]: what users sent and received, on the way to the results.
 //! - [`results`]: what a run measured, as it is kept in JSON.
+//! - [`report`]: what becomes of results: files, text, a page with charts.
 
 pub mod clock;
 pub mod driver;
 pub mod fleet;
 pub mod media;
+pub mod report;
 pub mod results;
 pub mod scenario;
 pub mod session;

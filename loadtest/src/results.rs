@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Changes when a reader of older results would misunderstand newer ones.
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// One run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Results {
     /// [`SCHEMA_VERSION`] of the writer.
     pub schema_version: u32,
@@ -47,7 +48,7 @@ pub struct Results {
 }
 
 /// What was asked for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ScenarioInfo {
     /// Its name.
     pub name: String,
@@ -68,7 +69,7 @@ pub struct ScenarioInfo {
 }
 
 /// What the load was put on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct TargetInfo {
     /// A name for comparisons: the scenario's target, or what `--label` says.
     pub label: String,
@@ -77,7 +78,7 @@ pub struct TargetInfo {
 }
 
 /// One node under test.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeInfo {
     /// Its name.
     pub name: String,
@@ -88,7 +89,7 @@ pub struct NodeInfo {
 }
 
 /// How a run ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "how")]
 pub enum Ended {
     /// When its time was over.
@@ -103,7 +104,7 @@ pub enum Ended {
 }
 
 /// Users of one kind on one node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     /// The kind, as the scenario calls it.
     pub users: String,
@@ -114,7 +115,7 @@ pub struct Group {
 }
 
 /// One second of a run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sample {
     /// End of the interval, in seconds since the first user set out to join.
     pub at_s: f64,
@@ -135,7 +136,7 @@ pub struct Sample {
 }
 
 /// What users of one group sent and received in an interval.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupSample {
     /// Index of the group.
     pub group: usize,
@@ -152,7 +153,7 @@ pub struct GroupSample {
 }
 
 /// What arrived of the streams of one kind.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Received {
     /// Streams at the end of the interval, those paused on purpose left out.
     pub streams: u32,
@@ -193,7 +194,7 @@ pub struct Received {
 }
 
 /// What was sent of the streams of one kind.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Sent {
     /// Streams at the end of the interval.
     pub streams: u32,
@@ -216,7 +217,7 @@ pub struct Sent {
 }
 
 /// A distribution of times, in milliseconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Durations {
     /// Number of values; the rest is 0 when this is.
     pub count: u64,
@@ -231,7 +232,7 @@ pub struct Durations {
 }
 
 /// One second of a node under test.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeSample {
     /// Processor time of the process, in seconds per second.
     pub cpu: f64,
@@ -252,7 +253,7 @@ pub struct NodeSample {
 }
 
 /// A node under test over the steady time.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct NodeTotals {
     /// Mean processor time, in seconds per second.
     pub cpu: f64,
@@ -265,7 +266,7 @@ pub struct NodeTotals {
 }
 
 /// Joins of a run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Joins {
     /// Tried.
     pub attempted: u64,
@@ -285,7 +286,7 @@ impl Joins {
 }
 
 /// One second of the generator.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GeneratorSample {
     /// Processor time of this process, in seconds per second.
     pub cpu: f64,
@@ -298,7 +299,7 @@ pub struct GeneratorSample {
 }
 
 /// The generator over the whole run.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GeneratorTotals {
     /// Mean processor time, in seconds per second.
     pub cpu: f64,
@@ -315,7 +316,7 @@ pub struct GeneratorTotals {
 }
 
 /// Something that happened.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// In seconds since the first user set out to join.
     pub at_s: f64,
@@ -324,7 +325,7 @@ pub struct Event {
 }
 
 /// An objective.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Objective {
     /// The scenario's key: `join_p99`.
     pub name: String,
@@ -339,7 +340,7 @@ pub struct Objective {
 }
 
 /// What a run says about the target.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "is")]
 pub enum Verdict {
     /// All objectives were met.

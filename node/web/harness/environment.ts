@@ -2,8 +2,8 @@
 import { mkdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 
-// The scripts run in node/web.
-const REPOSITORY = resolve(process.cwd(), '../..');
+// The scripts run in a package two folders below: node/web or loadtest/report.
+export const REPOSITORY = resolve(process.cwd(), '../..');
 
 /** The `sluice` binary under test. */
 export const BINARY = resolve(process.env['E2E_BIN'] ?? join(REPOSITORY, 'target/release/sluice'));

@@ -3,16 +3,14 @@ import { build } from 'esbuild';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
+// Within this package, so that imports of its packages resolve, also those of another package's tests.
+const outdir = fileURLToPath(new URL('../node_modules/.bundled', import.meta.url));
 
-/** Bundles `sources` (relative to the package) and gives the files to run. */
+/** Bundles `sources` (relative to the package that the script runs in) and gives the files to run. */
 export async function bundle(sources) {
-  // Within the package, so that imports of packages resolve.
-  const outdir = join(root, 'node_modules', '.bundled');
   await build({
-    absWorkingDir: root,
     entryPoints: sources,
-    outbase: root,
+    outbase: '.',
     outdir,
     bundle: true,
     platform: 'node',

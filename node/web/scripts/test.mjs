@@ -1,11 +1,13 @@
-/** Runs the tests of a folder with Node's own test runner: `test.mjs FOLDER [PART_OF_A_FILE_NAME]...` */
+/**
+ * Runs the tests of a folder, of the package that it runs in, with Node's own test runner:
+ * `test.mjs FOLDER [PART_OF_A_FILE_NAME]...`
+ */
 import { spawnSync } from 'node:child_process';
 import { readdir } from 'node:fs/promises';
-import { fileURLToPath } from 'node:url';
 import { bundle } from './bundle.mjs';
 
 const [folder, ...parts] = process.argv.slice(2);
-const names = await readdir(fileURLToPath(new URL(`../${folder}`, import.meta.url)));
+const names = await readdir(folder);
 const sources = names
   .filter((name) => name.endsWith('.test.ts') && (parts.length === 0 || parts.some((part) => name.includes(part))))
   .map((name) => `${folder}/${name}`);

@@ -1,0 +1,148 @@
+use serde::Serialize;
+
+use super::unit::Unit;
+use crate::results::{Durations, GroupSample, Received, Results};
+
+/// A number that says much about a run.
+pub(super) struct Figure {
+    /// Stable name, for programs.
+    pub(super) key: &'static str,
+    /// Name for people.
+    pub(super) name: &'static str,
+    pub(super) unit: Unit,
+    pub(super) better: Better,
+    of: fn(&Results) -> Option<f64>,
+}
+
+/// Which of two values one would rather have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Better {
+    Lower,
+    Higher,
+    /// It tells what ran, not how well.
+    Neither,
+}
+
+impl Figure {
+    /// Its value in a run; `None` if there was nothing to measure.
+    pub(super) fn of(&self, run: &Results) -> Option<f64> {
+        (self.of)(run).filter(|value| value.is_finite())
+    }
+}
+
+const fn figure(
+    key: &'static str,
+    name: &'static str,
+    unit: Unit,
+    better: Better,
+    of: fn(&Results) -> Option<f64>,
+) -> Figure {
+    Figure { key, name, unit, better, of }
+}
+
+/// All figures. Delays are those of the worst group: quantiles of several groups do not add up, but no user mix can make the
+/// quantile over all of them worse than that.
+pub(super) const FIGURES: &[Figure] = {
+    use Better::{Higher, Lower, Neither};
+    &[
+        figure("users", "users at most", Unit::Count, Neither, |run| {
+            run.samples.iter().map(|sample| f64::from(sample.users_joined)).reduce(f64::max)
+        }),
+        figure("join_p50", "join time, p50", Unit::Ms, Lower, |run| quantile(&run.joins.time, run.joins.time.p50_ms)),
+        figure("join_p99", "join time, p99", Unit::Ms, Lower, |run| quantile(&run.joins.time, run.joins.time.p99_ms)),
+        figure("failed_joins", "failed joins", Unit::Percent, Lower, |run| {
+            percent(run.joins.failures(), run.joins.attempted)
+        }),
+        figure("audio_delay_p50", "audio delay, p50, worst group", Unit::Ms, Lower, |run| {
+            worst(run, |group| &group.audio.delay, |delay| delay.p50_ms)
+        }),
+        figure("audio_delay_p99", "audio delay, p99, worst group", Unit::Ms, Lower, |run| {
+            worst(run, |group| &group.audio.delay, |delay| delay.p99_ms)
+        }),
+        figure("video_delay_p50", "video delay, p50, worst group", Unit::Ms, Lower, |run| {
+            worst(run, |group| &group.video.delay, |delay| delay.p50_ms)
+        }),
+        figure("video_delay_p99", "video delay, p99, worst group", Unit::Ms, Lower, |run| {
+            worst(run, |group| &group.video.delay, |delay| delay.p99_ms)
+        }),
+        figure("audio_loss", "audio loss before repair", Unit::Percent, Lower, |run| {
+            loss(run, |group| &group.audio, |audio| audio.missing)
+        }),
+        figure("audio_residual_loss", "audio loss after repair", Unit::Percent, Lower, |run| {
+            loss(run, |group| &group.audio, |audio| audio.lost)
+        }),
+        figure("video_loss", "video loss before repair", Unit::Percent, Lower, |run| {
+            loss(run, |group| &group.video, |video| video.missing)
+        }),
+        figure("video_residual_loss", "video loss after repair", Unit::Percent, Lower, |run| {
+            loss(run, |group| &group.video, |video| video.lost)
+        }),
+        figure("freezes_per_hour", "freezes > 500 ms per hour of video", Unit::PerHour, Lower, freezes_per_hour),
+        figure("first_frame_p99", "first frame, p99, worst group", Unit::Ms, Lower, |run| {
+            worst(run, |group| &group.video.first_frame, |time| time.p99_ms)
+        }),
+        figure("received", "received", Unit::BitsPerSecond, Neither, |run| {
+            let groups = run.steady.iter().filter(|group| group.interval_s > 0.0);
+            groups.map(|group| bits_per_second(group.audio.bytes + group.video.bytes, group.interval_s)).reduce(plus)
+        }),
+        figure("nodes_cpu", "nodes' CPU, sum", Unit::Cpus, Lower, |run| {
+            run.nodes.iter().map(|node| node.cpu).filter(|cpu| *cpu > 0.0).reduce(plus)
+        }),
+        figure("packets_per_cpu_second", "packets per CPU-second", Unit::Count, Higher, packets_per_cpu_second),
+        figure("nodes_memory", "nodes' memory, sum of peaks", Unit::Bytes, Lower, |run| {
+            run.nodes.iter().map(|node| node.max_resident_bytes as f64).filter(|bytes| *bytes > 0.0).reduce(plus)
+        }),
+        figure("nodes_drops", "nodes' drops", Unit::Count, Lower, |run| {
+            run.nodes.iter().map(|node| node.drops.values().sum::<u64>() as f64).reduce(plus)
+        }),
+        figure("generator_cpu", "generator's CPU", Unit::Cpus, Neither, |run| Some(run.generator.cpu)),
+        figure("generator_lag_p99", "generator's lag, p99", Unit::Ms, Neither, |run| Some(run.generator.lag_p99_ms)),
+        figure("generator_drops", "generator's drops", Unit::Count, Neither, |run| {
+            Some((run.generator.receive_drops + run.generator.send_drops) as f64)
+        }),
+    ]
+};
+
+/// Bits per second of so many bytes.
+pub(super) fn bits_per_second(bytes: u64, interval_s: f64) -> f64 {
+    if interval_s > 0.0 { bytes as f64 * 8.0 / interval_s } else { 0.0 }
+}
+
+/// A share in percent; `None` of nothing.
+pub(super) fn percent(part: u64, whole: u64) -> Option<f64> {
+    (whole > 0).then(|| part as f64 / whole as f64 * 100.0)
+}
+
+/// A value of a distribution; `None` if it is empty.
+pub(super) fn quantile(durations: &Durations, value: f64) -> Option<f64> {
+    (durations.count > 0).then_some(value)
+}
+
+fn worst(run: &Results, of: fn(&GroupSample) -> &Durations, value: fn(&Durations) -> f64) -> Option<f64> {
+    run.steady.iter().map(of).filter_map(|durations| quantile(durations, value(durations))).reduce(f64::max)
+}
+
+fn loss(run: &Results, kind: fn(&GroupSample) -> &Received, packets: fn(&Received) -> u64) -> Option<f64> {
+    percent(
+        run.steady.iter().map(|group| packets(kind(group))).sum(),
+        run.steady.iter().map(|group| kind(group).expected).sum(),
+    )
+}
+
+fn freezes_per_hour(run: &Results) -> Option<f64> {
+    let freezes: u64 = run.steady.iter().map(|group| group.video.freezes_500ms).sum();
+    let hours: f64 = run.steady.iter().map(|group| f64::from(group.video.streams) * group.interval_s / 3600.0).sum();
+    (hours > 0.0).then(|| freezes as f64 / hours)
+}
+
+/// Of the nodes that count packets: all packets for all of their processor time.
+fn packets_per_cpu_second(run: &Results) -> Option<f64> {
+    let counted = || run.nodes.iter().filter_map(|node| Some((node.packets_per_cpu_second?, node.cpu)));
+    let cpu: f64 = counted().map(|(_, cpu)| cpu).sum();
+    (cpu > 0.0).then(|| counted().map(|(packets, cpu)| packets * cpu).sum::<f64>() / cpu)
+}
+
+fn plus(a: f64, b: f64) -> f64 {
+    a + b
+}
