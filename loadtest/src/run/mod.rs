@@ -20,13 +20,13 @@ use self::watch::NodeWatch;
 use crate::driver::{Driver, DriverConfig, process_time};
 use crate::fleet::FleetError;
 use crate::media::{Source, SourceError};
-use crate::plan::{Action, Plan, PlannedUser};
+use crate::plan::{Action, Leg, Plan, PlannedUser};
 use crate::preflight::{self, LimitError};
 use crate::results::{Ended, Results, SCHEMA_VERSION, TargetInfo};
 use crate::scenario::{Scenario, TargetNode};
-use crate::slo;
 use crate::transport::{Certificate, TransportConfig, TransportError};
 use crate::user::UserConfig;
+use crate::verdict::{self, Measured};
 
 pub use self::progress::{Observer, Quiet, Terminal};
 
@@ -160,7 +160,6 @@ struct Conductor<'a> {
     crowd: Crowd,
     watch: NodeWatch,
     recorder: Recorder,
-    wanted: u32,
     start: Instant,
     started_unix: Duration,
     last_second: Instant,
@@ -180,7 +179,6 @@ impl<'a> Conductor<'a> {
             crowd: Crowd::new(driver.clone()),
             watch: NodeWatch::start(target.nodes()),
             recorder: Recorder::new(plan.groups.clone()),
-            wanted: 0,
             started_unix: driver.clock().unix(start),
             start,
             last_second: start,
@@ -197,32 +195,32 @@ impl<'a> Conductor<'a> {
     /// Until the end of the plan or the cancellation of `stop`.
     async fn conduct(&mut self, stop: CancellationToken, observer: &mut dyn Observer) -> Ended {
         let mut timeline = self.plan.timeline();
-        let mut next = timeline.next();
         let end = self.start + self.plan.end;
         let mut next_second = self.start + SECOND;
         loop {
-            let due = next.as_ref().map_or(end, |step| (self.start + step.at).min(end));
+            let due = timeline.next_at().map_or(end, |at| (self.start + at).min(end));
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return Ended::Interrupted,
-                () = tokio::time::sleep_until(next_second.into()) => {
-                    self.second(observer).await;
-                    next_second += SECOND;
-                    // Seconds that were slept through are not made up for.
-                    next_second = next_second.max(now());
+                () = stop.cancelled() => {
+                    self.second(timeline.users_wanted(), observer).await;
+                    return Ended::Interrupted;
                 }
-                () = tokio::time::sleep_until(due.into()) => match next.take() {
-                    Some(step) if self.start + step.at < end => {
+                () = tokio::time::sleep_until(next_second.into()) => {
+                    self.second(timeline.users_wanted(), observer).await;
+                    // Seconds that were slept through are not made up for.
+                    next_second = (next_second + SECOND).max(now());
+                }
+                () = tokio::time::sleep_until(due.into()) => {
+                    if now() >= end {
+                        self.second(timeline.users_wanted(), observer).await;
+                        return Ended::Completed;
+                    }
+                    while let Some(step) = timeline.poll(self.start.elapsed()) {
                         if let Err(error) = self.act(step.action, observer).await {
                             return Ended::Aborted { reason: error.to_string() };
                         }
-                        next = timeline.next();
                     }
-                    _ => {
-                        self.second(observer).await;
-                        return Ended::Completed;
-                    }
-                },
+                }
             }
         }
     }
@@ -231,16 +229,12 @@ impl<'a> Conductor<'a> {
         match action {
             Action::Join(index) => {
                 let Some(user) = self.plan.users.get(index) else { return Ok(()) };
-                self.wanted += 1;
                 self.crowd.join(index, self.parts.part(index, user, &self.target)?);
             }
-            Action::Leave(index) => {
-                self.wanted = self.wanted.saturating_sub(1);
-                self.crowd.leave(index);
-            }
+            Action::Leave(index) => self.crowd.leave(index),
             Action::Path { leg, config } => {
                 self.target.set_path(leg, config)?;
-                self.note(format!("{} is now {config}", self.plan.leg_name(leg)), observer);
+                self.note(format!("{}: {config}", self.leg_name(leg)), observer);
             }
             Action::Fault(action) => {
                 self.note(action.to_string(), observer);
@@ -250,6 +244,15 @@ impl<'a> Conductor<'a> {
         Ok(())
     }
 
+    fn leg_name(&self, leg: Leg) -> String {
+        let region = |index: usize| self.plan.nodes.get(index).map_or("?", |node| node.region.as_str());
+        match leg {
+            Leg::Nodes { from, to } => format!("{} to {}", region(from), region(to)),
+            Leg::Up(node) => format!("users of {0} to {0}", region(node)),
+            Leg::Down(node) => format!("{0} to its users", region(node)),
+        }
+    }
+
     fn note(&mut self, what: String, observer: &mut dyn Observer) {
         let at = self.start.elapsed();
         self.recorder.note(at, what.clone());
@@ -257,7 +260,7 @@ impl<'a> Conductor<'a> {
     }
 
     /// Gathers what happened since the last second.
-    async fn second(&mut self, observer: &mut dyn Observer) {
+    async fn second(&mut self, users_wanted: u32, observer: &mut dyn Observer) {
         let steady = self.start.elapsed() >= self.scenario.ramp;
         let collected = self.driver.collect().await;
         let (now, cpu) = (now(), process_time());
@@ -265,7 +268,7 @@ impl<'a> Conductor<'a> {
             at: now - self.start,
             interval: now - self.last_second,
             steady: self.is_steady,
-            users_wanted: self.wanted,
+            users_wanted,
             users_joined: self.crowd.joined(),
             joins: self.crowd.take_joins(),
             collected,
@@ -293,17 +296,20 @@ impl<'a> Conductor<'a> {
         target.shutdown().await;
 
         let joins = recorder.joins();
-        let mut generator = recorder.generator(scenario.generator.open_every);
-        generator.overloaded = slo::overloaded(recorder.samples(), &generator, &scenario.generator);
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let generator = verdict::generator_totals(recorder.samples(), &scenario.generator, processors);
         let steady = recorder.steady_samples();
-        let measured = slo::Measured {
-            joins: &joins,
-            steady: recorder.steady(),
-            steady_time: recorder.steady_time(),
-            ended: &ended,
-            overloaded: &generator.overloaded,
-        };
-        let (slo, verdict) = slo::judge(&scenario.slo, &measured);
+        let (slo, verdict) = verdict::judge(
+            &scenario.slo,
+            &Measured {
+                ended: &ended,
+                ramp: scenario.ramp,
+                samples: recorder.samples(),
+                steady: &recorder.steady_of_all(),
+                joins: &joins,
+                generator: &generator,
+            },
+        );
         let (groups, samples, events) = recorder.finish();
         Results {
             schema_version: SCHEMA_VERSION,

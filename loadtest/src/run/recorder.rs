@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::driver::Collected;
 use crate::media::Histogram;
 use crate::results::{
-    Event, GeneratorSample, GeneratorTotals, Group, GroupSample, Joins, NodeSample, Sample,
+    Event, GeneratorSample, Group, GroupSample, Joins, NodeSample, Sample,
 };
 use crate::tally::{Tally, durations};
 
@@ -58,8 +58,6 @@ pub(super) struct Recorder {
     steady_time: Duration,
     joins: JoinCounts,
     events: Vec<Event>,
-    cpu: Duration,
-    lags: Vec<f64>,
 }
 
 impl Recorder {
@@ -70,8 +68,6 @@ impl Recorder {
             steady_time: Duration::ZERO,
             joins: JoinCounts::default(),
             events: Vec::new(),
-            cpu: Duration::ZERO,
-            lags: Vec::new(),
             groups,
         }
     }
@@ -87,9 +83,6 @@ impl Recorder {
                 }
             }
         }
-        self.cpu += cpu;
-        let lag_ms = collected.lag.max().as_secs_f64() * 1000.0;
-        self.lags.push(lag_ms);
         self.joins.merge(&joins);
         let groups = collected.tallies.iter().filter(|(group, _)| **group < self.groups.len());
         self.samples.push(Sample {
@@ -102,7 +95,7 @@ impl Recorder {
             nodes,
             generator: GeneratorSample {
                 cpu: cpu.as_secs_f64() / interval.as_secs_f64().max(0.001),
-                lag_ms,
+                lag_ms: collected.lag.max().as_secs_f64() * 1000.0,
                 receive_drops: collected.receive_drops,
                 send_drops: collected.send_drops + collected.path_drops,
             },
@@ -115,11 +108,6 @@ impl Recorder {
         self.events.push(Event { at_s: at.as_secs_f64(), what });
     }
 
-    /// How long the steady time lasted so far.
-    pub(super) fn steady_time(&self) -> Duration {
-        self.steady_time
-    }
-
     /// Packets that the users of each of the target's nodes got in the steady time.
     pub(super) fn received_by_node<'a>(&self, nodes: impl Iterator<Item = &'a str>) -> Vec<u64> {
         let received = |node: &str| {
@@ -129,9 +117,11 @@ impl Recorder {
         nodes.map(received).collect()
     }
 
-    /// The counts of the steady time, by group.
-    pub(super) fn steady(&self) -> &[Tally] {
-        &self.steady
+    /// The counts of the steady time, of all groups together.
+    pub(super) fn steady_of_all(&self) -> Tally {
+        let mut all = Tally::default();
+        self.steady.iter().for_each(|tally| all.merge(tally));
+        all
     }
 
     /// The same as results have it.
@@ -143,23 +133,6 @@ impl Recorder {
     pub(super) fn joins(&self) -> Joins {
         let JoinCounts { attempted, times, failed } = &self.joins;
         Joins { attempted: *attempted, succeeded: times.count(), failed: failed.clone(), time: durations(times) }
-    }
-
-    /// The generator over the whole run.
-    pub(super) fn generator(&self, open_every: u32) -> GeneratorTotals {
-        let mut lags = self.lags.clone();
-        lags.sort_by(f64::total_cmp);
-        let rank = (lags.len() as f64 * 0.99).ceil() as usize;
-        let ran: f64 = self.samples.last().map_or(0.0, |sample| sample.at_s);
-        let sum = |count: fn(&GeneratorSample) -> u64| self.samples.iter().map(|sample| count(&sample.generator)).sum();
-        GeneratorTotals {
-            cpu: self.cpu.as_secs_f64() / ran.max(0.001),
-            lag_p99_ms: lags.get(rank.saturating_sub(1)).copied().unwrap_or_default(),
-            receive_drops: sum(|generator| generator.receive_drops),
-            send_drops: sum(|generator| generator.send_drops),
-            open_every,
-            overloaded: Vec::new(),
-        }
     }
 
     /// The groups, seconds and events, when the run is over.

@@ -4,15 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::task::JoinHandle;
 
 use super::openmetrics::Metrics;
+use crate::http::HttpClient;
 use crate::results::{NodeSample, NodeTotals};
 use crate::scenario::TargetNode;
 
@@ -24,9 +20,6 @@ const PATIENCE: Duration = Duration::from_millis(900);
 
 /// What a node said longer ago than this says nothing of now.
 const STALE: Duration = Duration::from_millis(2500);
-
-/// The largest answer that is read: a Sluice node of 64 workers in a mesh of 100 says a tenth of that.
-const MAX_ANSWER: usize = 4 * 1024 * 1024;
 
 /// What a node counted since it started.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -221,14 +214,14 @@ fn lock(node: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
 
 /// Where a node's counts come from.
 enum NodeSource {
-    Metrics { client: Client<HttpConnector, Empty<Bytes>>, url: hyper::Uri },
+    Metrics { client: HttpClient, url: hyper::Uri },
     Process { system: Box<System>, pid: Pid },
 }
 
 impl NodeSource {
     fn of(target: &TargetNode) -> Option<Self> {
         if let Some(url) = target.metrics.as_ref().and_then(|url| url.parse().ok()) {
-            return Some(Self::Metrics { client: Client::builder(TokioExecutor::new()).build_http(), url });
+            return Some(Self::Metrics { client: HttpClient::new(), url });
         }
         let system = Box::new(System::new().ok()?);
         Some(Self::Process { system, pid: Pid::from_u32(target.pid?) })
@@ -237,12 +230,8 @@ impl NodeSource {
     async fn read(&mut self) -> Option<Counts> {
         match self {
             Self::Metrics { client, url } => {
-                let answer = tokio::time::timeout(PATIENCE, async {
-                    let response = client.get(url.clone()).await.ok()?;
-                    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await.ok()?;
-                    String::from_utf8(body.to_bytes().to_vec()).ok()
-                });
-                answer.await.ok().flatten().map(|text| Counts::from_metrics(&Metrics::parse(&text)))
+                let answer = tokio::time::timeout(PATIENCE, client.get(url.clone())).await.ok().flatten();
+                answer.map(|text| Counts::from_metrics(&Metrics::parse(&text)))
             }
             Self::Process { system, pid } => {
                 let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().without_tasks();
