@@ -8,7 +8,7 @@
 //! - `route`: the two ends of a route: sequence numbers and repair.
 //! - `shed`: what is left out when a path cannot carry all that is wanted.
 //! - `message`: the framing of a control stream.
-//! - [`wan`]: what a wide-area path does to packets; its relay over real sockets needs `io`.
+//! - [`wan`]: what a wide-area path does to packets; its relays over real sockets need the feature `relay`, which `io` includes.
 //!
 //! With the feature `io`:
 //! - `io`: the endpoint over quinn, links, route table.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss};
+use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss, Rate};
 use sluice_mesh::{
     Accept, Frame, FrameClass, FrameEncoder, FrameFlags, MessageDecoder, Reassembler, RouteReceiver, RouteSender,
     decode_datagram, encode_message,
@@ -93,6 +93,33 @@ fn message() -> impl Strategy<Value = PipeMessage> {
     (any::<u32>(), any::<u8>(), body()).prop_map(|(route, epoch, body)| PipeMessage { route, epoch, body })
 }
 
+/// Every path that a person can describe.
+fn path() -> impl Strategy<Value = ImpairmentConfig> {
+    let time = || (0..=60_000_000_000_u64).prop_map(Duration::from_nanos);
+    let share = || 0.0..=1.0_f64;
+    let gilbert_elliott = (share(), share(), share(), share()).prop_map(|(to_bad, to_good, loss_good, loss_bad)| {
+        Loss::GilbertElliott { to_bad, to_good, loss_good, loss_bad }
+    });
+    let loss = prop_oneof![
+        Just(Loss::None),
+        share().prop_map(Loss::Random),
+        (0.0..0.5_f64, 1.0..100.0_f64).prop_map(|(overall, length)| Loss::bursts(overall, length)),
+        gilbert_elliott,
+    ];
+    let rate = (1..=8_000_000_000_u64, time()).prop_map(|(rate, queue)| Rate::new(rate, queue));
+    let path = (time(), time(), loss, share(), time(), share(), proptest::option::of(rate), any::<bool>());
+    path.prop_map(|(delay, jitter, loss, reorder, reorder_by, duplicate, rate, blackout)| ImpairmentConfig {
+        delay,
+        jitter,
+        loss,
+        reorder,
+        reorder_by,
+        duplicate,
+        rate,
+        blackout,
+    })
+}
+
 /// Feeds a decoder in pieces of the given sizes.
 fn decode_in_pieces(bytes: &[u8], pieces: &[usize]) -> Result<Vec<PipeMessage>, sluice_mesh::MessageError> {
     let mut decoder = MessageDecoder::new();
@@ -176,6 +203,19 @@ proptest! {
         let index = at.index(bytes.len());
         bytes[index] = to;
         let _ = decode_in_pieces(&bytes, &[64]);
+    }
+
+    #[test]
+    fn a_path_is_read_as_it_was_written(path in path()) {
+        prop_assert_eq!(path.to_string().parse(), Ok(path));
+    }
+
+    #[test]
+    fn any_text_is_a_path_or_refused_in_a_line(text in "[0-9a-z.,=%/±>-]{0,40}") {
+        match text.parse::<ImpairmentConfig>() {
+            Ok(path) => prop_assert_eq!(path.to_string().parse(), Ok(path)),
+            Err(error) => prop_assert!(!error.to_string().contains('\n')),
+        }
     }
 
     #[test]

@@ -5,8 +5,8 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, Node, any_addr, linked_pair, within};
-use sluice_mesh::wan::{ImpairmentConfig, RelayConfig, UdpRelay};
+use common::{Cluster, Node, linked_pair, relay_to, within};
+use sluice_mesh::wan::ImpairmentConfig;
 use sluice_mesh::{LinkDownReason, LinkState, MeshEvent, PeerAddress};
 
 #[tokio::test]
@@ -85,23 +85,18 @@ async fn a_path_that_heals_brings_the_same_link_back() {
         config
     };
     let (mut a, mut b) = (Node::start(config("a")), Node::start(config("b")));
-    let path = ImpairmentConfig::default();
-    let dark = ImpairmentConfig { blackout: true, ..path };
-    let target = b.mesh.local_addr();
-    let relay = UdpRelay::spawn(RelayConfig { listen: any_addr(), target, forward: path, backward: path, seed: 1 })
-        .await
-        .unwrap();
+    let (relay, path) = relay_to(&b, ImpairmentConfig::default(), 1);
     a.mesh.connect(PeerAddress { node: b.instance.node.clone(), addr: relay.local_addr() });
     let (key, ..) = a.link_up().await;
     b.link_up().await;
 
-    relay.set_forward(dark);
-    relay.set_backward(dark);
+    path.forward.cut();
+    path.backward.cut();
     let MeshEvent::LinkDown { reason, .. } = a.event().await else { panic!("no link down") };
     assert_eq!(reason, LinkDownReason::TimedOut);
     assert_eq!(a.status("b").unwrap().state, LinkState::Dialling);
-    relay.set_forward(path);
-    relay.set_backward(path);
+    path.forward.heal();
+    path.backward.heal();
     let (again, _, reconnected) = a.link_up().await;
     assert_eq!((again, reconnected), (key, true));
     let (_, _, reconnected) = b.link_up().await;

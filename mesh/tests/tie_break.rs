@@ -5,16 +5,14 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, Node, any_addr, until};
-use sluice_mesh::wan::{ImpairmentConfig, RelayConfig, UdpRelay};
+use common::{Cluster, Node, relay_to, until};
+use sluice_mesh::wan::{ImpairmentConfig, UdpRelay};
 use sluice_mesh::{MeshEvent, PeerAddress};
 use sluice_proto::pipe::{PipeBody, PipeMessage};
 
 /// Stands for a node's address, and takes so long that two dials cross for certain.
-async fn far_away(node: &Node) -> UdpRelay {
-    let path = ImpairmentConfig { delay: Duration::from_millis(30), ..Default::default() };
-    let target = node.mesh.local_addr();
-    UdpRelay::spawn(RelayConfig { listen: any_addr(), target, forward: path, backward: path, seed: 1 }).await.unwrap()
+fn far_away(node: &Node) -> UdpRelay {
+    relay_to(node, ImpairmentConfig { delay: Duration::from_millis(30), ..Default::default() }, 1).0
 }
 
 fn message(route: u32) -> PipeMessage {
@@ -37,7 +35,7 @@ async fn the_dial_of_the_lower_id_is_kept() {
     let cluster = Cluster::new();
     for _ in 0..3 {
         let (mut a, mut b) = (cluster.node("a"), cluster.node("b"));
-        let (to_a, to_b) = (far_away(&a).await, far_away(&b).await);
+        let (to_a, to_b) = (far_away(&a), far_away(&b));
         a.mesh.connect(PeerAddress { node: b.instance.node.clone(), addr: to_b.local_addr() });
         b.mesh.connect(PeerAddress { node: a.instance.node.clone(), addr: to_a.local_addr() });
         let (key_of_b, ..) = a.link_up().await;

@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::stream::{AUDIO, ReceivingWorker, SendingWorker, Source, layers_told, percentile};
-use common::{Cluster, linked_over};
+use common::{Cluster, Linked, linked_over};
 use sluice_mesh::wan::{ImpairmentConfig, Loss, Rate};
 
 const ONE_WAY: Duration = Duration::from_millis(40);
@@ -19,7 +19,7 @@ async fn layers_are_shed_and_audio_is_whole() {
     // 200 ms of queue before the bottleneck, as much as cheap routers have at least.
     let rate = Some(Rate { bits_per_second: 5_000_000, queue_bytes: 125_000 });
     let path = ImpairmentConfig { delay: ONE_WAY, loss: Loss::Random(0.01), rate, ..Default::default() };
-    let (mut a, key_of_b, mut b, key_of_a, relay) = linked_over(&Cluster::new(), path, 1).await;
+    let Linked { mut a, key_of_b, mut b, key_of_a, path, _relay } = linked_over(&Cluster::new(), path, 1).await;
     let (worker, routes) = ReceivingWorker::start(&b.mesh, key_of_a, 6);
     let video = Source { size: 1200, packets: 5, every: 2, video: true };
     let mut sources: Vec<_> = routes[..4].iter().map(|&route| (route, video)).collect();
@@ -32,8 +32,8 @@ async fn layers_are_shed_and_audio_is_whole() {
     let delays = worker.delays_ms(SETTLE);
     let (median, p99, worst) = (percentile(&delays, 0.5), percentile(&delays, 0.99), percentile(&delays, 1.0));
     println!(
-        "one way, settled: median {median:.1} ms, 99% {p99:.1} ms, worst {worst:.1} ms; relay {:?}",
-        relay.forward_stats()
+        "one way, settled: median {median:.1} ms, 99% {p99:.1} ms, worst {worst:.1} ms; path {:?}",
+        path.forward.stats()
     );
     println!("{:?}", a.status("b"));
     let mut used = 0;

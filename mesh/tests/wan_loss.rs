@@ -6,7 +6,7 @@ mod common;
 use std::time::Duration;
 
 use common::stream::{AUDIO, ReceivingWorker, SendingWorker, Source, percentile};
-use common::{Cluster, linked_over};
+use common::{Cluster, Linked, linked_over};
 use sluice_mesh::wan::{ImpairmentConfig, Loss};
 
 const ONE_WAY: Duration = Duration::from_millis(40);
@@ -14,7 +14,7 @@ const ONE_WAY: Duration = Duration::from_millis(40);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_arrives_and_nothing_queues() {
     let path = ImpairmentConfig { delay: ONE_WAY, loss: Loss::Random(0.01), ..Default::default() };
-    let (mut a, key_of_b, b, key_of_a, relay) = linked_over(&Cluster::new(), path, 1).await;
+    let Linked { mut a, key_of_b, b, key_of_a, path, _relay } = linked_over(&Cluster::new(), path, 1).await;
     // Four videos of 2.5 Mbit/s and two of audio.
     let (worker, routes) = ReceivingWorker::start(&b.mesh, key_of_a, 6);
     let video = Source { size: 1200, packets: 5, every: 2, video: true };
@@ -29,8 +29,8 @@ async fn all_arrives_and_nothing_queues() {
     let delays = worker.delays_ms(Duration::ZERO);
     let (median, p995, worst) = (percentile(&delays, 0.5), percentile(&delays, 0.995), percentile(&delays, 1.0));
     println!(
-        "one way: median {median:.1} ms, 99.5% {p995:.1} ms, worst {worst:.1} ms; relay {:?}",
-        relay.forward_stats()
+        "one way: median {median:.1} ms, 99.5% {p995:.1} ms, worst {worst:.1} ms; path {:?}",
+        path.forward.stats()
     );
     println!("{:?}", a.status("b"));
     for (route, wanted) in routes.into_iter().zip(wanted) {

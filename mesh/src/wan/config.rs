@@ -32,6 +32,14 @@ pub struct Rate {
     pub queue_bytes: usize,
 }
 
+impl Rate {
+    /// A bottleneck whose queue holds what it sends in `queue`.
+    pub fn new(bits_per_second: u64, queue: Duration) -> Self {
+        let queue_bytes = u128::from(bits_per_second) * queue.as_nanos() / 8_000_000_000;
+        Self { bits_per_second, queue_bytes: queue_bytes.try_into().unwrap_or(usize::MAX) }
+    }
+}
+
 /// How packets get lost.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum Loss {
@@ -51,6 +59,16 @@ pub enum Loss {
         /// Of loss while the channel is bad.
         loss_bad: f64,
     },
+}
+
+impl Loss {
+    /// Of all packets the share `overall` (0 to 1) is lost, in bursts of `length` (at least 1) on average: a channel that loses all
+    /// while it is bad and nothing while it is good.
+    pub fn bursts(overall: f64, length: f64) -> Self {
+        let to_good = 1.0 / length;
+        // The channel is bad for to_bad / (to_bad + to_good) of the packets.
+        Self::GilbertElliott { to_bad: overall * to_good / (1.0 - overall), to_good, loss_good: 0.0, loss_bad: 1.0 }
+    }
 }
 
 /// How a path changes: configurations, each from a time after the start on.

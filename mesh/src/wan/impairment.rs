@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use super::config::{ImpairmentConfig, Loss, Timeline};
+use super::config::{ImpairmentConfig, Loss, Rate, Timeline};
 
 /// What becomes of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +30,15 @@ pub enum DropCause {
     QueueFull,
     /// The path is down.
     Blackout,
+}
+
+/// When a piece of a stream passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Passage {
+    /// When the bottleneck has sent it: until then the next piece of the stream had better wait.
+    pub sent: Instant,
+    /// When it arrives.
+    pub arrives: Instant,
 }
 
 /// What happened on a path so far.
@@ -90,8 +99,7 @@ impl Impairment {
 
     /// A packet of `len` bytes enters the path.
     pub fn submit(&mut self, now: Instant, len: usize) -> Decision {
-        let start = *self.start.get_or_insert(now);
-        let config = self.timeline.at(now.saturating_duration_since(start)).copied().unwrap_or_default();
+        let config = self.config(now);
         match self.decide(now, len, &config) {
             Ok(at) => {
                 self.stats.delivered += 1;
@@ -110,9 +118,30 @@ impl Impairment {
         }
     }
 
+    /// A piece of `len` bytes of a reliable stream enters the path: neither lost nor overtaken, it waits for the bottleneck however
+    /// long that takes. `None` while nothing passes.
+    pub fn submit_reliable(&mut self, now: Instant, len: usize) -> Option<Passage> {
+        let config = self.config(now);
+        if config.blackout || config.rate.is_some_and(|rate| rate.bits_per_second == 0) {
+            return None;
+        }
+        let sent = match config.rate {
+            Some(rate) => self.send(now + self.wait(now), len, rate),
+            None => now,
+        };
+        let arrival = sent + config.delay + self.jitter(&config);
+        self.stats.delivered += 1;
+        Some(Passage { sent, arrives: self.in_order(arrival) })
+    }
+
     /// What happened so far.
     pub fn stats(&self) -> ImpairmentStats {
         self.stats
+    }
+
+    fn config(&mut self, now: Instant) -> ImpairmentConfig {
+        let start = *self.start.get_or_insert(now);
+        self.timeline.at(now.saturating_duration_since(start)).copied().unwrap_or_default()
     }
 
     fn decide(&mut self, now: Instant, len: usize, config: &ImpairmentConfig) -> Result<Instant, DropCause> {
@@ -127,9 +156,14 @@ impl Impairment {
         if self.chance(config.reorder) {
             return Ok(arrival + config.reorder_by);
         }
+        Ok(self.in_order(arrival))
+    }
+
+    /// An arrival, unless it must wait for the one before.
+    fn in_order(&mut self, arrival: Instant) -> Instant {
         let in_order = self.last_arrival.map_or(arrival, |last| last.max(arrival));
         self.last_arrival = Some(in_order);
-        Ok(in_order)
+        in_order
     }
 
     fn is_lost(&mut self, loss: Loss) -> bool {
@@ -156,16 +190,26 @@ impl Impairment {
         if rate.bits_per_second == 0 {
             return Err(DropCause::QueueFull);
         }
-        let wait = self.busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let wait = self.wait(now);
         let waiting_bytes = wait.as_secs_f64() * rate.bits_per_second as f64 / 8.0;
         // The packet that is being sent does not wait: an empty queue takes any packet.
         if wait > Duration::ZERO && waiting_bytes + len as f64 > rate.queue_bytes as f64 {
             return Err(DropCause::QueueFull);
         }
         self.stats.max_queue_delay = self.stats.max_queue_delay.max(wait);
-        let sent = now + wait + Duration::from_secs_f64(len as f64 * 8.0 / rate.bits_per_second as f64);
+        Ok(self.send(now + wait, len, rate))
+    }
+
+    /// How long the bottleneck needs for what waits already.
+    fn wait(&self, now: Instant) -> Duration {
+        self.busy_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// The bottleneck begins to send at `start`; when it is done.
+    fn send(&mut self, start: Instant, len: usize, rate: Rate) -> Instant {
+        let sent = start + Duration::from_secs_f64(len as f64 * 8.0 / rate.bits_per_second as f64);
         self.busy_until = Some(sent);
-        Ok(sent)
+        sent
     }
 
     fn jitter(&mut self, config: &ImpairmentConfig) -> Duration {
@@ -180,7 +224,6 @@ impl Impairment {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wan::Rate;
 
     const PACKETS: u32 = 20_000;
 
@@ -260,6 +303,22 @@ mod tests {
         assert!(arrivals(jitter).is_sorted());
         let reorder = ImpairmentConfig { reorder: 0.1, reorder_by: Duration::from_millis(5), ..jitter };
         assert!(!arrivals(reorder).is_sorted());
+    }
+
+    #[test]
+    fn a_stream_waits_where_packets_are_lost() {
+        let start = origin();
+        let rate = Some(Rate::new(8_000_000, Duration::from_millis(1)));
+        let delay = Duration::from_millis(40);
+        let config = ImpairmentConfig { delay, loss: Loss::Random(1.0), rate, ..Default::default() };
+        let mut path = Impairment::new(config, 1);
+        // A millisecond each, all at once.
+        for n in 1..=100 {
+            let sent = start + Duration::from_millis(1) * n;
+            assert_eq!(path.submit_reliable(start, 1000), Some(Passage { sent, arrives: sent + delay }));
+        }
+        path.set_config(ImpairmentConfig { blackout: true, ..config });
+        assert_eq!(path.submit_reliable(start, 1000), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_mesh::ca::{ClusterCa, NodeCertificate};
-use sluice_mesh::wan::{ImpairmentConfig, RelayConfig, UdpRelay};
+use sluice_mesh::wan::{ImpairmentConfig, PathPair, RelayConfig, UdpRelay};
 use sluice_mesh::{
     Frame, FrameClass, FrameFlags, FrameSink, Inbox, LinkStatus, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls,
     PeerAddress,
@@ -177,17 +177,29 @@ pub(crate) fn audio(route: (RouteId, RouteEpoch), seq: u16, packet: impl Into<By
 }
 
 /// Two nodes, linked through a relay that stands for the address of the second one.
-pub(crate) async fn linked_over(
-    cluster: &Cluster,
-    path: ImpairmentConfig,
-    seed: u64,
-) -> (Node, u32, Node, u32, UdpRelay) {
+pub(crate) struct Linked {
+    pub(crate) a: Node,
+    pub(crate) key_of_b: u32,
+    pub(crate) b: Node,
+    pub(crate) key_of_a: u32,
+    pub(crate) path: PathPair,
+    /// Ends when dropped.
+    pub(crate) _relay: UdpRelay,
+}
+
+pub(crate) async fn linked_over(cluster: &Cluster, path: ImpairmentConfig, seed: u64) -> Linked {
     println!("seed {seed}");
     let (mut a, mut b) = (cluster.node("a"), cluster.node("b"));
-    let config = RelayConfig { listen: any_addr(), target: b.mesh.local_addr(), forward: path, backward: path, seed };
-    let relay = UdpRelay::spawn(config).await.unwrap();
+    let (relay, path) = relay_to(&b, path, seed);
     a.mesh.connect(PeerAddress { node: b.instance.node.clone(), addr: relay.local_addr() });
     let (key_of_b, ..) = a.link_up().await;
     let (key_of_a, ..) = b.link_up().await;
-    (a, key_of_b, b, key_of_a, relay)
+    Linked { a, key_of_b, b, key_of_a, path, _relay: relay }
+}
+
+/// Stands for a node's address, the path being the same both ways.
+pub(crate) fn relay_to(node: &Node, path: ImpairmentConfig, seed: u64) -> (UdpRelay, PathPair) {
+    let path = PathPair::new(path, seed);
+    let config = RelayConfig::new(any_addr(), node.mesh.local_addr(), path.clone());
+    (UdpRelay::spawn(config).unwrap(), path)
 }

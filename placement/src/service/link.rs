@@ -1,7 +1,7 @@
 //! The way to another node: a connection that is kept up as long as the node is a member, and on it the stream by which
 //! this node follows its parts. A join finds both open.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,6 +38,24 @@ const GOOD_STREAM: Duration = Duration::from_secs(2);
 /// Requests between the core and the stream; more wait in the core, as a difference.
 const REQUESTS: usize = 4;
 
+/// How other nodes are dialled.
+#[derive(Debug, Clone)]
+pub(super) struct Dialling {
+    pub(super) tls: ClientTlsConfig,
+    /// Where this node listens.
+    pub(super) listen: IpAddr,
+}
+
+impl Dialling {
+    /// The address to dial `to` from. A node that was told to listen on one of its machine's addresses is known by that one, to the
+    /// firewalls between nodes too; its pipes are dialled from there as well. `None` lets the system choose.
+    fn source(&self, to: IpAddr) -> Option<IpAddr> {
+        // Nothing gets from loopback to anywhere else.
+        let leads_there = !self.listen.is_unspecified() && self.listen.is_loopback() == to.is_loopback();
+        leads_there.then_some(self.listen)
+    }
+}
+
 /// See the module. Dropping it ends the task.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -55,10 +73,11 @@ impl Link {
         shared: &Arc<Shared>,
         instance: NodeInstance,
         addr: SocketAddr,
-        tls: &ClientTlsConfig,
+        dialling: &Dialling,
     ) -> Result<Self, tonic::transport::Error> {
         let channel = Endpoint::from_shared(format!("https://{addr}"))?
-            .tls_config(tls.clone())?
+            .tls_config(dialling.tls.clone())?
+            .local_address(dialling.source(addr.ip()))
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
             .initial_stream_window_size(WINDOW)
@@ -136,5 +155,24 @@ async fn follow(
     tokio::select! {
         result = ask => result,
         result = listen => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_dials_from_where_it_listens_if_that_leads_there() {
+        let source = |listen: &str, to: &str| {
+            let dialling = Dialling { tls: ClientTlsConfig::new(), listen: listen.parse().unwrap() };
+            dialling.source(to.parse().unwrap()).map(|source| source.to_string())
+        };
+        assert_eq!(source("10.0.0.7", "10.0.0.8").as_deref(), Some("10.0.0.7"));
+        assert_eq!(source("127.0.0.2", "127.0.0.1").as_deref(), Some("127.0.0.2"));
+        assert_eq!(source("0.0.0.0", "10.0.0.8"), None);
+        assert_eq!(source("::", "10.0.0.8"), None);
+        assert_eq!(source("127.0.0.1", "10.0.0.8"), None);
+        assert_eq!(source("10.0.0.7", "127.0.0.1"), None);
     }
 }

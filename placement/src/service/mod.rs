@@ -22,12 +22,12 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{ClientTlsConfig, Server};
+use tonic::transport::Server;
 
 pub use config::{PlacementConfig, PlacementTls, SpawnError, TraceHooks};
 pub(crate) use driver::Shared;
 use driver::State;
-use link::Link;
+use link::{Dialling, Link};
 pub use room::RoomHandle;
 use server::{MAX_REQUEST_LEN, Services};
 
@@ -87,9 +87,9 @@ impl Placement {
         let PlacementConfig { instance, grpc_listen, tls, lease, renew, trace } = config;
         let listen_error = |source| SpawnError::Listen { addr: grpc_listen, source };
         let server_tls = tls::server_config(&tls)?;
-        let client_tls = tls::client_config(&tls);
         let listener = TcpListener::bind(grpc_listen).await.map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
+        let dialling = Dialling { tls: tls::client_config(&tls), listen: local_addr.ip() };
         let metrics = Arc::new(Metrics::default());
         let core = Core::new(instance.clone(), lease, renew);
         let shared = Shared::new(instance, core, trace, Arc::clone(&metrics));
@@ -98,8 +98,8 @@ impl Placement {
         tokio::spawn(serve(Arc::clone(&shared), ReceiverStream::new(incoming)));
         tokio::spawn(Arc::clone(&shared).keep_time());
         let present = members.borrow().clone();
-        shared.step(|state, now| set_members(&shared, state, now, &present, &client_tls));
-        tokio::spawn(watch_members(Arc::clone(&shared), members, client_tls));
+        shared.step(|state, now| set_members(&shared, state, now, &present, &dialling));
+        tokio::spawn(watch_members(Arc::clone(&shared), members, dialling));
         Ok(Self { shared, local_addr })
     }
 
@@ -206,10 +206,10 @@ async fn serve(
     }
 }
 
-async fn watch_members(shared: Arc<Shared>, mut members: watch::Receiver<Arc<Members>>, tls: ClientTlsConfig) {
+async fn watch_members(shared: Arc<Shared>, mut members: watch::Receiver<Arc<Members>>, dialling: Dialling) {
     loop {
         let present = members.borrow_and_update().clone();
-        shared.step(|state, now| set_members(&shared, state, now, &present, &tls));
+        shared.step(|state, now| set_members(&shared, state, now, &present, &dialling));
         tokio::select! {
             () = shared.cancel.cancelled() => return,
             changed = members.changed() => {
@@ -221,7 +221,7 @@ async fn watch_members(shared: Arc<Shared>, mut members: watch::Receiver<Arc<Mem
     }
 }
 
-fn set_members(shared: &Arc<Shared>, state: &mut State, now: Instant, members: &Members, tls: &ClientTlsConfig) {
+fn set_members(shared: &Arc<Shared>, state: &mut State, now: Instant, members: &Members, dialling: &Dialling) {
     if state.closing {
         return;
     }
@@ -238,7 +238,7 @@ fn set_members(shared: &Arc<Shared>, state: &mut State, now: Instant, members: &
         if state.links.contains_key(node) {
             continue;
         }
-        match Link::spawn(shared, member.instance.clone(), member.facts.grpc_addr, tls) {
+        match Link::spawn(shared, member.instance.clone(), member.facts.grpc_addr, dialling) {
             Ok(link) => drop(state.links.insert(node.clone(), link)),
             Err(error) => tracing::error!(node = %member.instance, %error, "cannot connect to the node"),
         }

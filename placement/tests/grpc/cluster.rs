@@ -139,6 +139,13 @@ impl Cluster {
         node.addr()
     }
 
+    /// A node that learns of others, whoever they are.
+    pub(crate) async fn add_knowing(&mut self, config: PlacementConfig, others: impl IntoIterator<Item = Member>) {
+        let instance = config.instance.clone();
+        self.add(config).await;
+        self.node(instance.node.as_str()).members.send_replace(Arc::new(Members::new(instance, others)));
+    }
+
     /// Every node learns who is there.
     pub(crate) fn tell(&self) {
         let everybody = || self.nodes.values().map(|node| member(&node.instance, node.addr()));
@@ -156,7 +163,7 @@ impl Cluster {
     }
 }
 
-fn member(instance: &NodeInstance, addr: SocketAddr) -> Member {
+pub(crate) fn member(instance: &NodeInstance, addr: SocketAddr) -> Member {
     let facts = NodeFacts {
         region: Region::new("eu").unwrap(),
         zone: String::new(),

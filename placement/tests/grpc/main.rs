@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sluice_placement::{EnterError, TraceHooks};
 use tokio::time::{sleep, timeout};
 
-use cluster::{Cluster, changed, gone, instance, next, part, room, until};
+use cluster::{Cluster, changed, gone, instance, member, next, part, room, until};
 
 #[tokio::test]
 async fn a_join_a_change_and_a_leave_show_on_the_other_node() {
@@ -155,6 +155,18 @@ async fn many_rooms_and_a_late_node() {
         until(events, &changed(&instance("a", 1), &[handle.room().room.as_str()])).await;
     }
     assert_eq!(cluster.node("c").metric("roster_parts_followed"), 300);
+}
+
+#[tokio::test]
+async fn a_node_dials_from_the_address_that_it_listens_on() {
+    let mut cluster = Cluster::start(&[]).await;
+    let mut config = cluster.config("a", 1);
+    config.grpc_listen = ([127, 0, 0, 2], 0).into();
+    let other = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let members = [member(&instance("b", 1), other.local_addr().unwrap())];
+    cluster.add_knowing(config, members).await;
+    let (_, from) = timeout(Duration::from_secs(10), other.accept()).await.expect("it dials").unwrap();
+    assert_eq!(from.ip(), [127, 0, 0, 2]);
 }
 
 const JOIN: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
