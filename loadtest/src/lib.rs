@@ -9,19 +9,30 @@
 //! - [`user`]: a participant that does all of the above in mediasoup-demo's call order.
 //! - [`fleet`]: a mesh of processes on this machine, to put load on.
 //! - [`scenario`]: what a run does.
+//! - [`plan`]: what that comes to, user by user and in order of time.
+//! - [`preflight`]: whether this machine's limits let it run.
 //! - [`tally`]: what users sent and received, on the way to the results.
 //! - [`results`]: what a run measured, as it is kept in JSON.
+//! - [`verdict`]: what follows from that.
 //! - [`report`]: what becomes of results: files, text, a page with charts.
+//! - [`run`]: carries a scenario out in real time; [`capacity`]: again and again, until the target cannot do more.
 
+pub mod capacity;
+pub mod cli;
 pub mod clock;
 pub mod driver;
 pub mod fleet;
 pub mod media;
+mod http;
+pub mod plan;
+pub mod preflight;
 pub mod report;
 pub mod results;
+pub mod run;
 pub mod scenario;
 pub mod session;
 pub mod signalling;
 pub mod tally;
 pub mod transport;
 pub mod user;
+pub mod verdict;

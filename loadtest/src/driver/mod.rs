@@ -18,6 +18,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::hub::{Command, HubHandle, LaneId, NewLane};
 use self::path::UserPath;
+pub(crate) use self::socket::RECEIVE_BUFFER;
 use self::socket::UserSocket;
 use crate::clock::Clock;
 use crate::session::Session;

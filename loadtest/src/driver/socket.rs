@@ -11,7 +11,7 @@ use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 /// 40 ms of 100,000 small packets/s, each of which takes up 1.3 KiB in the kernel, with some room. More than net.core.rmem_max is granted to
 /// the privileged only.
-const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+pub(crate) const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// A burst of a thousand large packets.
 const SEND_BUFFER: usize = 2 * 1024 * 1024;
 /// Largest datagram that is received where the kernel merges none; WebRTC's stay below an Ethernet frame.
