@@ -2,7 +2,7 @@
 # Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium) it installs
 # first. Ends with cargo's own summaries.
 #
-# Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not the room page's.
+# Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not of the web pages.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,14 +25,25 @@ fi
 step "the binary"
 cargo build --release --locked -p sluice-node
 
-step "the room page: types, unit tests, bundle"
-npm --prefix node/web ci --ignore-scripts --no-audit --no-fund
-npm --prefix node/web run --silent check
-npm --prefix node/web run --silent test
-npm --prefix node/web run --silent check-dist
+# The room page first: the report is made with its tools.
+for page in node/web loadtest/report; do
+  step "$page: types, unit tests, bundle"
+  npm --prefix "$page" ci --ignore-scripts --no-audit --no-fund
+  npm --prefix "$page" run --silent check
+  npm --prefix "$page" run --silent test
+  npm --prefix "$page" run --silent check-dist
+done
+
+E2E_BIN="$PWD/target/release/sluice"
+E2E_CHROMIUM="$(command -v chromium)"
+export E2E_BIN E2E_CHROMIUM
 
 step "the room page in browsers (screenshots and logs: target/e2e)"
-E2E_BIN="$PWD/target/release/sluice" E2E_CHROMIUM="$(command -v chromium)" npm --prefix node/web run --silent e2e
+npm --prefix node/web run --silent e2e
+
+step "reports of load tests in a browser, of runs that are made up"
+cargo test --locked -p sluice-loadtest --test report
+npm --prefix loadtest/report run --silent e2e
 
 step "cargo test"
 cargo test --workspace --locked

@@ -15,17 +15,17 @@ function show(data: Data): void {
   const report = document.getElementById('report');
   if (!run || !report) return;
   document.title = runs.length > 1 ? `Comparison: ${runs.map(titleOf).join(', ')}` : `${titleOf(run)} – load test`;
-  const gallery = new Gallery(runs);
+  const gallery = runs.some(({ samples }) => samples.length > 0) ? new Gallery(runs) : undefined;
   const parts = [
     runs.length > 1 ? comparisonHeading(runs) : runHeading(run),
     runs.length > 1 ? comparison(data) : tiles(data),
     objectives(runs),
     eventTable(runs),
-    gallery.element,
+    gallery?.element,
     ...runs.flatMap((run, index) => details(run, runs.length > 1 ? `Details of ${letter(index)}: ${run.target.label}` : 'Details')),
   ];
   report.append(...parts.filter((part) => part !== undefined));
-  gallery.draw();
+  gallery?.draw();
 }
 
 function details(run: Results, title: string): HTMLElement[] {

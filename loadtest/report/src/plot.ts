@@ -15,7 +15,9 @@ export interface Surroundings {
 
 const HEIGHT_PX = 220;
 /** Above the plot, where the events' names are. */
-const TOP_PX = 22;
+const TOP_PX = 36;
+/** Between the lines of those names. */
+const NAME_PX = 14;
 const PALETTE = 8;
 /** Steps of the time axis, in seconds. */
 const TIME_STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400];
@@ -28,13 +30,14 @@ export function plot(chart: Chart, target: HTMLElement, width: number, surroundi
     {
       width,
       height: HEIGHT_PX,
-      padding: [TOP_PX, 10, 0, 0],
+      padding: [TOP_PX, 18, 0, 0],
       // Where a pointer is in one plot, its time is shown in all.
       cursor: { sync: { key: 'time' }, points: { size: 6 }, drag: { x: true, y: false } },
       scales: {
         x: { time: false, range: (u, from, to) => timeRange(u, from, to) },
         y: { range: (_, __, greatest) => [0, greatest > 0 ? greatest * 1.06 : 1] },
       },
+      legend: { markers: { dash: (u, index) => (u.series[index]?.dash ? 'dashed' : 'solid') } },
       axes: axes(scale, surroundings.length),
       series: [
         { label: 'Time', value: (_, at) => (at === null ? '' : runTime(at, surroundings.length)) },
@@ -79,7 +82,7 @@ function timeRange(u: uPlot, from: number | null, to: number | null): uPlot.Rang
 
 function series(line: Line, chart: Chart): uPlot.Series {
   const color = variable(`--series-${(line.color % PALETTE) + 1}`);
-  const stepped = chart.stepped ? uPlot.paths.stepped?.({ align: -1 }) : undefined;
+  const stepped = chart.stepped ? uPlot.paths.stepped?.({ align: 1 }) : undefined;
   return {
     label: line.label,
     stroke: color,
@@ -142,27 +145,24 @@ function drawLimit(u: uPlot, { limit }: Chart): void {
   const y = u.valToPos(limit, 'y', true);
   if (y < bbox.top || y > bbox.top + bbox.height) return;
   ctx.save();
-  ctx.strokeStyle = ctx.fillStyle = variable('--bad');
+  ctx.fillStyle = variable('--bad');
   line(u, [4, 4], bbox.left, y, bbox.left + bbox.width, y);
   text(u, 'right', 'SLO', bbox.left + bbox.width - 4 * devicePixelRatio, y - 7 * devicePixelRatio);
   ctx.restore();
 }
 
-/** Events as vertical lines, with as much of their names as there is room before the next. */
+/** Events as vertical lines, with their names above, in two rows in turn, as far as there is room. */
 function drawMarks(u: uPlot, marks: Mark[]): void {
   const { ctx, bbox } = u;
   const end = bbox.left + bbox.width;
   const visible = marks.map((mark) => ({ mark, x: u.valToPos(mark.at, 'x', true) })).filter(({ x }) => x >= bbox.left && x <= end);
   ctx.save();
-  ctx.strokeStyle = ctx.fillStyle = variable('--event');
-  const y = bbox.top - 9 * devicePixelRatio;
+  ctx.fillStyle = variable('--event');
   visible.forEach(({ mark, x }, index) => {
-    line(u, [2, 3], x, bbox.top - 4 * devicePixelRatio, x, bbox.top + bbox.height);
-    const room = (visible[index + 1]?.x ?? end) - x - 6 * devicePixelRatio;
-    const label = fitted(u, `${mark.number} ${mark.what}`, room);
-    // At the right edge a number stands before its line.
-    if (label) text(u, 'left', label, x, y);
-    else text(u, index === visible.length - 1 ? 'right' : 'left', String(mark.number), x, y);
+    const y = bbox.top - (index % 2 === 0 ? NAME_PX + 8 : 8) * devicePixelRatio;
+    line(u, [2, 3], x, y + 6 * devicePixelRatio, x, bbox.top + bbox.height);
+    const room = (visible[index + 2]?.x ?? end) - x - 6 * devicePixelRatio;
+    text(u, 'left', fitted(u, `${mark.number} ${mark.what}`, room) ?? String(mark.number), x, y);
   });
   ctx.restore();
 }
@@ -178,6 +178,7 @@ function fitted(u: uPlot, label: string, room: number): string | undefined {
 }
 
 function line({ ctx }: uPlot, dash: number[], fromX: number, fromY: number, toX: number, toY: number): void {
+  ctx.strokeStyle = ctx.fillStyle;
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash(dash.map((length) => length * devicePixelRatio));
   ctx.beginPath();
@@ -186,10 +187,16 @@ function line({ ctx }: uPlot, dash: number[], fromX: number, fromY: number, toX:
   ctx.stroke();
 }
 
+/** A text that can be read also across lines. */
 function text({ ctx }: uPlot, align: CanvasTextAlign, label: string, x: number, y: number): void {
   ctx.font = font();
   ctx.textAlign = align;
   ctx.textBaseline = 'middle';
+  ctx.strokeStyle = variable('--surface');
+  ctx.lineWidth = 4 * devicePixelRatio;
+  ctx.lineJoin = 'round';
+  ctx.setLineDash([]);
+  ctx.strokeText(label, x, y);
   ctx.fillText(label, x, y);
 }
 

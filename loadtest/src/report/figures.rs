@@ -46,59 +46,59 @@ const fn figure(
 pub(super) const FIGURES: &[Figure] = {
     use Better::{Higher, Lower, Neither};
     &[
-        figure("users", "users at most", Unit::Count, Neither, |run| {
+        figure("users", "Users at most", Unit::Count, Neither, |run| {
             run.samples.iter().map(|sample| f64::from(sample.users_joined)).reduce(f64::max)
         }),
-        figure("join_p50", "join time, p50", Unit::Ms, Lower, |run| quantile(&run.joins.time, run.joins.time.p50_ms)),
-        figure("join_p99", "join time, p99", Unit::Ms, Lower, |run| quantile(&run.joins.time, run.joins.time.p99_ms)),
-        figure("failed_joins", "failed joins", Unit::Percent, Lower, |run| {
+        figure("join_p50", "Join time, p50", Unit::Ms, Lower, |run| quantile(&run.joins.time, run.joins.time.p50_ms)),
+        figure("join_p99", "Join time, p99", Unit::Ms, Lower, |run| quantile(&run.joins.time, run.joins.time.p99_ms)),
+        figure("failed_joins", "Failed joins", Unit::Percent, Lower, |run| {
             percent(run.joins.failures(), run.joins.attempted)
         }),
-        figure("audio_delay_p50", "audio delay, p50, worst group", Unit::Ms, Lower, |run| {
+        figure("audio_delay_p50", "Audio delay, p50, worst group", Unit::Ms, Lower, |run| {
             worst(run, |group| &group.audio.delay, |delay| delay.p50_ms)
         }),
-        figure("audio_delay_p99", "audio delay, p99, worst group", Unit::Ms, Lower, |run| {
+        figure("audio_delay_p99", "Audio delay, p99, worst group", Unit::Ms, Lower, |run| {
             worst(run, |group| &group.audio.delay, |delay| delay.p99_ms)
         }),
-        figure("video_delay_p50", "video delay, p50, worst group", Unit::Ms, Lower, |run| {
+        figure("video_delay_p50", "Video delay, p50, worst group", Unit::Ms, Lower, |run| {
             worst(run, |group| &group.video.delay, |delay| delay.p50_ms)
         }),
-        figure("video_delay_p99", "video delay, p99, worst group", Unit::Ms, Lower, |run| {
+        figure("video_delay_p99", "Video delay, p99, worst group", Unit::Ms, Lower, |run| {
             worst(run, |group| &group.video.delay, |delay| delay.p99_ms)
         }),
-        figure("audio_loss", "audio loss before repair", Unit::Percent, Lower, |run| {
+        figure("audio_loss", "Audio loss before repair", Unit::Percent, Lower, |run| {
             loss(run, |group| &group.audio, |audio| audio.missing)
         }),
-        figure("audio_residual_loss", "audio loss after repair", Unit::Percent, Lower, |run| {
+        figure("audio_residual_loss", "Audio loss after repair", Unit::Percent, Lower, |run| {
             loss(run, |group| &group.audio, |audio| audio.lost)
         }),
-        figure("video_loss", "video loss before repair", Unit::Percent, Lower, |run| {
+        figure("video_loss", "Video loss before repair", Unit::Percent, Lower, |run| {
             loss(run, |group| &group.video, |video| video.missing)
         }),
-        figure("video_residual_loss", "video loss after repair", Unit::Percent, Lower, |run| {
+        figure("video_residual_loss", "Video loss after repair", Unit::Percent, Lower, |run| {
             loss(run, |group| &group.video, |video| video.lost)
         }),
-        figure("freezes_per_hour", "freezes > 500 ms per hour of video", Unit::PerHour, Lower, freezes_per_hour),
-        figure("first_frame_p99", "first frame, p99, worst group", Unit::Ms, Lower, |run| {
+        figure("freezes_per_hour", "Freezes > 500 ms per hour of video", Unit::PerHour, Lower, freezes_per_hour),
+        figure("first_frame_p99", "First frame, p99, worst group", Unit::Ms, Lower, |run| {
             worst(run, |group| &group.video.first_frame, |time| time.p99_ms)
         }),
-        figure("received", "received", Unit::BitsPerSecond, Neither, |run| {
+        figure("received", "Received", Unit::BitsPerSecond, Neither, |run| {
             let groups = run.steady.iter().filter(|group| group.interval_s > 0.0);
             groups.map(|group| bits_per_second(group.audio.bytes + group.video.bytes, group.interval_s)).reduce(plus)
         }),
-        figure("nodes_cpu", "nodes' CPU, sum", Unit::Cpus, Lower, |run| {
+        figure("nodes_cpu", "Nodes' CPU, sum", Unit::Cpus, Lower, |run| {
             run.nodes.iter().map(|node| node.cpu).filter(|cpu| *cpu > 0.0).reduce(plus)
         }),
-        figure("packets_per_cpu_second", "packets per CPU-second", Unit::Count, Higher, packets_per_cpu_second),
-        figure("nodes_memory", "nodes' memory, sum of peaks", Unit::Bytes, Lower, |run| {
+        figure("packets_per_cpu_second", "Packets per CPU-second", Unit::Count, Higher, packets_per_cpu_second),
+        figure("nodes_memory", "Nodes' memory, sum of peaks", Unit::Bytes, Lower, |run| {
             run.nodes.iter().map(|node| node.max_resident_bytes as f64).filter(|bytes| *bytes > 0.0).reduce(plus)
         }),
-        figure("nodes_drops", "nodes' drops", Unit::Count, Lower, |run| {
+        figure("nodes_drops", "Nodes' drops", Unit::Count, Lower, |run| {
             run.nodes.iter().map(|node| node.drops.values().sum::<u64>() as f64).reduce(plus)
         }),
-        figure("generator_cpu", "generator's CPU", Unit::Cpus, Neither, |run| Some(run.generator.cpu)),
-        figure("generator_lag_p99", "generator's lag, p99", Unit::Ms, Neither, |run| Some(run.generator.lag_p99_ms)),
-        figure("generator_drops", "generator's drops", Unit::Count, Neither, |run| {
+        figure("generator_cpu", "Generator's CPU", Unit::Cpus, Neither, |run| Some(run.generator.cpu)),
+        figure("generator_lag_p99", "Generator's lag, p99", Unit::Ms, Neither, |run| Some(run.generator.lag_p99_ms)),
+        figure("generator_drops", "Generator's drops", Unit::Count, Neither, |run| {
             Some((run.generator.receive_drops + run.generator.send_drops) as f64)
         }),
     ]

@@ -5,7 +5,7 @@ import { type Mark, marks } from '../events';
 import { NOTHING, digits, format } from '../format';
 import { type Kind, bitsPerStream, framesPerStream, percent, quantile, sum } from '../measures';
 import type { Durations, GroupSample, Results } from '../results';
-import { type Cell, figures, table, words } from './table';
+import { type Cell, figures, rest, table, words } from './table';
 
 /** What happened in all runs. */
 export function eventTable(runs: Results[]): HTMLElement | undefined {
@@ -13,7 +13,7 @@ export function eventTable(runs: Results[]): HTMLElement | undefined {
   if (all.length === 0) return undefined;
   const where = ({ runs: those }: Mark) => (runs.length > 1 ? [those.map(letter).join(', ')] : []);
   const rows = all.map((mark) => [String(mark.number), `${digits(mark.at)} s`, mark.what, ...where(mark)]);
-  return table('Events', [words('No.'), figures('At'), words('What'), ...(runs.length > 1 ? [words('Runs')] : [])], rows);
+  return table('Events', [words('No.'), figures('At'), rest('What'), ...(runs.length > 1 ? [words('Runs')] : [])], rows);
 }
 
 /** Tables about one run. */
@@ -53,10 +53,10 @@ function receivedTable(run: Results): HTMLElement | undefined {
   });
   const columns = [
     ...['Users', 'Node', 'Kind'].map(words),
-    ...['Streams', 'Bitrate each', 'Frames/s', 'Delay p50, ms', 'p99, ms', 'Max, ms', 'Jitter, ms'].map(figures),
-    ...['Loss, %', 'After repair, %', 'Gaps > 200 ms', '> 500 ms', 'First frame p50, ms', 'p99, ms'].map(figures),
+    ...['Streams', 'Bitrate', 'Frames/s', 'Delay p50', 'Delay p99', 'Delay max', 'Jitter', 'Loss', 'After repair'].map(figures),
+    ...['Gaps > 200', 'Gaps > 500', 'First frame p50', 'First frame p99'].map(figures),
   ];
-  return rows.length > 0 ? table('Received, after the ramp', columns, rows) : undefined;
+  return rows.length > 0 ? table('Received after the ramp, by stream; times in ms, loss in %', columns, rows) : undefined;
 }
 
 function sentTable(run: Results): HTMLElement | undefined {
@@ -74,9 +74,9 @@ function sentTable(run: Results): HTMLElement | undefined {
   });
   const columns = [
     ...['Users', 'Node', 'Kind'].map(words),
-    ...['Streams', 'Bitrate each', 'Frames/s', 'Allowed each', 'Key frames', 'Asked for', 'Packets asked again', 'Sent again'].map(figures),
+    ...['Streams', 'Bitrate', 'Frames/s', 'Allowed', 'Key frames', 'Asked for', 'Packets asked again', 'Sent again'].map(figures),
   ];
-  return rows.length > 0 ? table('Sent, after the ramp', columns, rows) : undefined;
+  return rows.length > 0 ? table('Sent after the ramp, by stream', columns, rows) : undefined;
 }
 
 function nodeTable(run: Results): HTMLElement | undefined {
@@ -98,9 +98,9 @@ function nodeTable(run: Results): HTMLElement | undefined {
   const columns = [
     ...['Node', 'Region', 'Address'].map(words),
     ...['CPU', 'Packets per CPU-second', 'Largest memory', 'Drops'].map(figures),
-    words('By reason'),
+    rest('By reason'),
   ];
-  return rows.length > 0 ? table('Nodes, after the ramp', columns, rows) : undefined;
+  return rows.length > 0 ? table('Nodes after the ramp', columns, rows) : undefined;
 }
 
 function joinTable({ joins }: Results): HTMLElement {

@@ -98,9 +98,10 @@ function measured(chart: Chart): boolean {
 }
 
 function select(name: string, options: { value: string; label: string }[], chosen: (value: string) => void) {
-  const list = h('select', {}, ...options.map(option));
+  const id = `choose-${name.toLowerCase()}`;
+  const list = h('select', { id }, ...options.map(option));
   list.addEventListener('change', () => chosen(list.value));
-  return { list, label: h('label', {}, h('span', {}, name), list) };
+  return { list, label: h('div', { class: 'control' }, h('label', { attrs: { for: id } }, name), list) };
 }
 
 function option({ value, label }: { value: string; label: string }): HTMLOptionElement {

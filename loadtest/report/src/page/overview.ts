@@ -40,8 +40,9 @@ export function tiles({ runs: [run], figures }: Data): HTMLElement {
     const figure = figures.find((figure) => figure.key === key);
     return figure ? format(figure.unit, figure.values[0]) : NOTHING;
   };
+  // What was not measured has no tile: a meeting without video is not half a report.
   const tile = (label: string, key: string, more: string) =>
-    h('div', { class: 'tile' }, h('dt', {}, label), h('dd', {}, value(key)), h('dd', { class: 'more' }, more));
+    value(key) !== NOTHING && h('div', { class: 'tile' }, h('dt', {}, label), h('dd', {}, value(key)), h('dd', { class: 'more' }, more));
   const joins = run?.joins;
   return h(
     'dl',
@@ -61,7 +62,7 @@ export function tiles({ runs: [run], figures }: Data): HTMLElement {
 
 /** All key figures of several runs, with the differences to the first. */
 export function comparison({ runs, figures: rows }: Data): HTMLElement {
-  const columns = runs.flatMap((_, index) => [figures(letter(index)), ...(index > 0 ? [figures(`to ${letter(0)}`)] : [])]);
+  const columns = runs.flatMap((_, index) => [figures(letter(index)), ...(index > 0 ? [figures('change')] : [])]);
   const row = (figure: Figure): Cell[] => [
     figure.name,
     ...figure.values.flatMap((value, index) => [
@@ -79,7 +80,7 @@ function change({ better }: Figure, before: number | null, after: number | null)
   const percent = difference(before, after);
   if (percent === undefined) return '';
   if (Math.abs(percent) < NOISE) return '=';
-  const text = `${percent > 0 ? '+' : '−'}${digits(Math.abs(percent))} %`;
+  const text = `${percent > 0 ? '+' : '−'}${Math.abs(percent).toFixed(1)} %`;
   if (better === 'neither') return text;
   const improved = percent > 0 === (better === 'higher');
   return h('span', { class: improved ? 'good' : 'bad' }, `${text} ${improved ? 'better' : 'worse'}`);

@@ -7,11 +7,16 @@ export interface Column {
   title: string;
   /** Figures stand to the right, words to the left. */
   figures?: boolean;
+  /** Takes the width that the others leave. */
+  grows?: boolean;
 }
 
 /** A table with a caption; the first cell of a row is its heading. */
 export function table(caption: string, columns: Column[], rows: Cell[][]): HTMLElement {
-  const side = (index: number) => (columns[index]?.figures ? { class: 'figure' } : {});
+  const side = (index: number) => {
+    const { figures, grows } = columns[index] ?? {};
+    return figures ? { class: 'figure' } : grows ? { class: 'grows' } : {};
+  };
   const head = columns.map(({ title }, index) => h('th', { ...side(index), attrs: { scope: 'col' } }, title));
   const body = rows.map((row) =>
     h(
@@ -30,6 +35,10 @@ export function table(caption: string, columns: Column[], rows: Cell[][]): HTMLE
 
 export function words(title: string): Column {
   return { title };
+}
+
+export function rest(title: string): Column {
+  return { title, grows: true };
 }
 
 export function figures(title: string): Column {

@@ -14,9 +14,11 @@ const NOISE: f64 = 0.05;
 pub fn compare(runs: &[Results]) -> String {
     let mut out = String::new();
     for (index, run) in runs.iter().enumerate() {
-        let (started, ended) = (started(run), cut_short(run).map(|how| format!(", {how}")).unwrap_or_default());
-        let (scenario, target, verdict) = (&run.scenario.name, &run.target.label, verdict(run));
-        let _ = writeln!(out, "{}  {scenario} on {target}, {started}{ended}: {verdict}", letter(index));
+        let (scenario, target, started) = (&run.scenario.name, &run.target.label, started(run));
+        let _ = writeln!(out, "{}  {scenario} on {target}, {started}: {}", letter(index), verdict(run));
+        if let Some(how) = cut_short(run) {
+            let _ = writeln!(out, "   {how}");
+        }
     }
     let Some((first, others)) = runs.split_first() else { return out };
     for (chunk, beside) in others.chunks(BESIDE).enumerate() {

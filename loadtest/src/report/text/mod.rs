@@ -31,8 +31,8 @@ fn met(run: &Results) -> usize {
 fn cut_short(run: &Results) -> Option<String> {
     match &run.ended {
         Ended::Completed => None,
-        Ended::Interrupted => Some(format!("interrupted after {:.0} s", run.ran_s)),
-        Ended::Aborted { reason } => Some(format!("aborted after {:.0} s: {reason}", run.ran_s)),
+        Ended::Interrupted => Some(format!("interrupted after {} s", seconds(run.ran_s))),
+        Ended::Aborted { reason } => Some(format!("aborted after {} s: {reason}", seconds(run.ran_s))),
     }
 }
 
@@ -41,6 +41,11 @@ fn objective_value(objective: &Objective, value: Option<f64>) -> String {
     let Some(value) = value else { return NOTHING.into() };
     let unit = if objective.unit == "1/h" { "/h" } else { &objective.unit };
     format!("{} {unit}", super::unit::digits(value)).trim_end().to_owned()
+}
+
+/// To a tenth, if there is one.
+fn seconds(seconds: f64) -> f64 {
+    (seconds * 10.0).round() / 10.0
 }
 
 /// When a run started, in UTC.

@@ -1,6 +1,6 @@
 use std::fmt::Write as _;
 
-use super::{NOTHING, count, cut_short, objective_value, plural, value, verdict};
+use super::{NOTHING, count, cut_short, objective_value, plural, seconds, value, verdict};
 use crate::report::figures::{bits_per_second, percent, quantile};
 use crate::report::table::{Table, clip};
 use crate::report::unit::{Unit, digits};
@@ -22,7 +22,7 @@ pub fn summary(run: &Results) -> String {
 
 fn heading(run: &Results) -> String {
     let scenario = &run.scenario;
-    let [ramp, duration] = [scenario.ramp_ms, scenario.duration_ms].map(|ms| ms as f64 / 1000.0);
+    let [ramp, duration] = [scenario.ramp_ms, scenario.duration_ms].map(|ms| seconds(ms as f64 / 1000.0));
     let mut out = format!(
         "{} on {}: {} in {} on {}, {ramp} s of ramp and {duration} s after it, seed {}\n",
         scenario.name,
@@ -78,8 +78,7 @@ fn received(run: &Results) -> String {
             }
         }
     }
-    let what = "Received after the ramp: bitrate of a stream; delay and first frame in ms; loss before and after repair; \
-                gaps in ms";
+    let what = "Received after the ramp: delay, gaps and first frame in ms; loss before and after repair";
     if table.is_empty() { String::new() } else { format!("{what}\n{}", table.print(INDENT)) }
 }
 
