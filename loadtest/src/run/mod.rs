@@ -291,7 +291,7 @@ impl<'a> Conductor<'a> {
         let nodes = watch.totals(&received);
         drop(watch);
         crowd.disperse().await;
-        let label = options.label.clone().unwrap_or_else(|| scenario.target_label());
+        let label = options.label.clone().unwrap_or_else(|| target::label(&scenario.target));
         let target_info = TargetInfo { label, nodes: target.infos() };
         target.shutdown().await;
 

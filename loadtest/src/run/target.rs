@@ -149,6 +149,15 @@ fn user_paths(plan: &Plan) -> BTreeMap<usize, PathHandle> {
     paths.into_iter().map(|(node, config)| (node, PathHandle::new(config))).collect()
 }
 
+/// What a target is called that nobody gave a name.
+pub(super) fn label(target: &Target) -> String {
+    match target {
+        Target::Dev { nodes: 1, workers } => format!("own node, {workers} worker(s)"),
+        Target::Dev { nodes, workers } => format!("own mesh of {nodes} nodes, {workers} worker(s) each"),
+        Target::Nodes(nodes) => nodes.iter().map(|node| node.url.as_str()).collect::<Vec<_>>().join(", "),
+    }
+}
+
 /// Whom the users of a node trust.
 pub(super) fn tls(node: &TargetNode) -> Result<Option<std::sync::Arc<rustls::ClientConfig>>, RunError> {
     if !node.url.starts_with("wss:") {

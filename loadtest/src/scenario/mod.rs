@@ -325,6 +325,17 @@ pub enum FaultAction {
     Heal(String, String),
 }
 
+impl fmt::Display for FaultAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stop(region) => write!(f, "the node of {region} is killed"),
+            Self::Start(region) => write!(f, "the node of {region} is started again"),
+            Self::Cut(a, b) => write!(f, "the link between {a} and {b} is cut"),
+            Self::Heal(a, b) => write!(f, "the link between {a} and {b} heals"),
+        }
+    }
+}
+
 /// Objectives; what is `None` is not judged.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Slo {
