@@ -49,6 +49,11 @@ impl RtpHeader {
         })
     }
 
+    /// Bytes before the payload.
+    pub fn payload_offset(&self) -> usize {
+        self.payload_offset
+    }
+
     /// The payload of the packet that this header was read from, without padding.
     pub fn payload<'a>(&self, packet: &'a [u8]) -> &'a [u8] {
         let payload = packet.get(self.payload_offset..).unwrap_or_default();
