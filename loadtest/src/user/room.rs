@@ -180,7 +180,7 @@ async fn on_notification(
 async fn end_consumer(id: &str, protoo: &ProtooClient, shared: &Shared, room: &watch::Sender<RoomState>) {
     let Some(ssrc) = room.borrow().consumers.get(id).map(|consumer| consumer.ssrc) else { return };
     let last = match shared.connect(protoo, false).await {
-        Ok(lane) => lane.with(move |session, _| session.stop_receiving(ssrc)).await.ok().flatten(),
+        Ok(lane) => lane.with(move |session, now| session.stop_receiving(now, ssrc)).await.ok().flatten(),
         Err(_) => None,
     };
     room.send_modify(|room| {
