@@ -31,7 +31,8 @@ pub struct Results {
     pub groups: Vec<Group>,
     /// What was measured each second.
     pub samples: Vec<Sample>,
-    /// What was measured over the whole time after the ramp, by group, in the order of `groups`.
+    /// What was measured over the whole time after the ramp, by group, in the order of `groups`; `first_frame` over the ramp as well,
+    /// since that is when most streams begin.
     pub steady: Vec<GroupSample>,
     /// Joins of the whole run.
     pub joins: Joins,

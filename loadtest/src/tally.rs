@@ -70,6 +70,12 @@ impl Tally {
         self
     }
 
+    /// Adds of an interval before the one that is counted only how streams began.
+    pub fn begin(&mut self, earlier: &Self) {
+        self.audio.first_frame.merge(&earlier.audio.first_frame);
+        self.video.first_frame.merge(&earlier.video.first_frame);
+    }
+
     /// The counts as results have them.
     pub fn sample(&self, group: usize, interval: Duration) -> GroupSample {
         GroupSample {

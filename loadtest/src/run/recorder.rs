@@ -77,10 +77,13 @@ impl Recorder {
         let Second { at, interval, steady, users_wanted, users_joined, joins, collected, nodes, cpu } = second;
         if steady {
             self.steady_time += interval;
-            for (&group, tally) in &collected.tallies {
-                if let Some(total) = self.steady.get_mut(group) {
-                    total.append(tally);
-                }
+        }
+        for (&group, tally) in &collected.tallies {
+            match self.steady.get_mut(group) {
+                Some(total) if steady => total.append(tally),
+                // Streams begin in the ramp, mostly.
+                Some(total) => total.begin(tally),
+                None => {}
             }
         }
         self.joins.merge(&joins);

@@ -51,6 +51,8 @@ pub struct UserConfig {
     pub path: Option<PathHandle>,
     /// Everything random about this user.
     pub seed: u64,
+    pub watch_audio: crate::scenario::Watch,
+    pub watch_video: crate::scenario::Watch,
 }
 
 impl UserConfig {
@@ -67,6 +69,8 @@ impl UserConfig {
             transport,
             group: 0,
             path: None,
+            watch_audio: crate::scenario::Watch::All,
+            watch_video: crate::scenario::Watch::All,
             seed,
         }
     }
@@ -93,6 +97,10 @@ pub enum UserError {
     /// The room was not as expected in time.
     #[error("waited {0:?} for {1}; the room is {2:?}")]
     Waited(Duration, String, Box<RoomState>),
+}
+
+impl UserError {
+    pub fn step(&self) -> String { self.to_string() }
 }
 
 impl From<TransportError> for UserError {
@@ -276,6 +284,12 @@ impl User {
         };
         let lane = self.shared.connect(&self.protoo, false).await?;
         Ok(lane.with(move |session, _| session.stream_mut(ssrc).map(|stream| stream.stats())).await?)
+    }
+
+    pub async fn lost(&self) -> String {
+        let mut room = self.room.clone();
+        let _ = room.wait_for(|room| room.closed.is_some()).await;
+        "closed".to_owned()
     }
 
     /// Leaves in order.
