@@ -28,9 +28,6 @@ struct ComparedFigure {
 }
 
 /// A page that shows one run, or several side by side. It is complete in itself: no file beside it, no request to anywhere.
-///
-/// # Panics
-/// Never: results are plain data, which JSON can hold.
 pub fn html(runs: &[Results]) -> String {
     let figures = FIGURES.iter().map(|figure| ComparedFigure {
         key: figure.key,
