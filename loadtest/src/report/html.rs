@@ -1,3 +1,5 @@
+//! Results as a page; `loadtest/report` has its sources.
+
 use serde::Serialize;
 
 use super::figures::{Better, FIGURES};
