@@ -1,3 +1,5 @@
+//! The key figures of a run, by which runs are compared.
+
 use serde::Serialize;
 
 use super::unit::Unit;

@@ -1,3 +1,5 @@
+//! Results as JSON files, and their schema.
+
 use std::path::Path;
 use std::{fs, io};
 

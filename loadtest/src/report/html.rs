@@ -1,3 +1,5 @@
+//! Results as a page; `loadtest/report` has its sources.
+
 use serde::Serialize;
 
 use super::figures::{Better, FIGURES};
@@ -28,9 +30,6 @@ struct ComparedFigure {
 }
 
 /// A page that shows one run, or several side by side. It is complete in itself: no file beside it, no request to anywhere.
-///
-/// # Panics
-/// Never: results are plain data, which JSON can hold.
 pub fn html(runs: &[Results]) -> String {
     let figures = FIGURES.iter().map(|figure| ComparedFigure {
         key: figure.key,

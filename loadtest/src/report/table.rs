@@ -1,3 +1,5 @@
+//! Aligned columns of plain text.
+
 /// Between columns.
 const GAP: &str = "  ";
 

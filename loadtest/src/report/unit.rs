@@ -1,3 +1,5 @@
+//! Figures as people read them.
+
 use serde::Serialize;
 
 /// What a figure counts.

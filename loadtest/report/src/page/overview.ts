@@ -80,8 +80,8 @@ function change({ better }: Figure, before: number | null, after: number | null)
   const percent = difference(before, after);
   if (percent === undefined) return '';
   if (Math.abs(percent) < NOISE) return '=';
-  const text = `${percent > 0 ? '+' : '−'}${Math.abs(percent).toFixed(1)} %`;
+  const text = `${percent > 0 ? '+' : '−'}${Math.abs(percent).toFixed(1)}\u00a0%`;
   if (better === 'neither') return text;
   const improved = percent > 0 === (better === 'higher');
-  return h('span', { class: improved ? 'good' : 'bad' }, `${text} ${improved ? 'better' : 'worse'}`);
+  return h('span', { class: `change ${improved ? 'good' : 'bad'}` }, `${text} ${improved ? 'better' : 'worse'}`);
 }

@@ -1,3 +1,5 @@
+//! Two or more runs side by side.
+
 use std::fmt::Write as _;
 
 use super::{cut_short, started, value, verdict};

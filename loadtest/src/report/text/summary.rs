@@ -1,3 +1,5 @@
+//! What a run says at its end.
+
 use std::fmt::Write as _;
 
 use super::{NOTHING, count, cut_short, objective_value, plural, seconds, value, verdict};
