@@ -1,9 +1,30 @@
 //! What a run does: who meets where, what they send and watch, what the network and the nodes do meanwhile, and what is expected
 //! of all that. A TOML file says it; `docs/scenarios.md` is its reference.
 
+mod check;
+mod file;
+mod impairment;
+mod overrides;
+mod places;
+mod read;
+mod section;
+mod shipped;
+#[cfg(test)]
+mod tests;
+mod value;
+mod write;
+
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 use sluice_mesh::wan::ImpairmentConfig;
+
+use crate::results::ScenarioInfo;
+
+pub use self::file::{ScenarioError, ScenarioFile};
+pub use self::overrides::Overrides;
+pub use self::shipped::shipped_names;
 
 /// A whole scenario.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,11 +60,57 @@ pub enum Target {
     Dev {
         /// Nodes, one region each: `eu`, `us`, `ap`, as `sluice dev` has them.
         nodes: u16,
-        /// Media workers of each.
+        /// Media workers of each; 0: one for each processor.
         workers: u16,
     },
     /// Nodes that run already.
     Nodes(Vec<TargetNode>),
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Self::Dev { nodes: 1, workers: 1 }
+    }
+}
+
+/// Regions of a mesh that the run starts, as `sluice dev` calls them; further nodes are in `r9` and so on.
+const DEV_REGIONS: [&str; 8] = ["eu", "us", "ap", "sa", "af", "me", "oc", "ca"];
+
+impl Target {
+    /// Its nodes, in order.
+    pub fn nodes(&self) -> Vec<NodeName> {
+        match self {
+            Self::Dev { nodes, .. } => (0..usize::from(*nodes)).map(dev_node).collect(),
+            Self::Nodes(nodes) => {
+                nodes.iter().map(|node| NodeName { name: node.name.clone(), region: node.region.clone() }).collect()
+            }
+        }
+    }
+
+    /// The regions of its nodes, each once, in order.
+    pub fn regions(&self) -> Vec<String> {
+        let mut regions = Vec::new();
+        for node in self.nodes() {
+            if !regions.contains(&node.region) {
+                regions.push(node.region);
+            }
+        }
+        regions
+    }
+}
+
+fn dev_node(index: usize) -> NodeName {
+    let region = DEV_REGIONS.get(index).map_or_else(|| format!("r{}", index + 1), |region| (*region).to_owned());
+    NodeName { name: format!("{region}-1"), region }
+}
+
+/// What a node of the target is called, and where it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeName {
+    /// Its name.
+    pub name: String,
+    /// Its region.
+    pub region: String,
 }
 
 /// A node that runs already.
@@ -110,6 +177,12 @@ pub struct Audio {
     pub file: Option<std::path::PathBuf>,
 }
 
+impl Default for Audio {
+    fn default() -> Self {
+        Self { bitrate: 32_000, talk: 1.0, dtx: true, file: None }
+    }
+}
+
 /// Sent video.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Video {
@@ -132,6 +205,12 @@ pub struct VideoEncoding {
     pub temporal_layers: u8,
     /// Between key frames that nobody asked for; `None`: only the first and those asked for.
     pub key_frame_interval: Option<Duration>,
+}
+
+impl Default for VideoEncoding {
+    fn default() -> Self {
+        Self { bitrate: 1_000_000, fps: 30, temporal_layers: 1, key_frame_interval: None }
+    }
 }
 
 /// How frames are coded.
@@ -163,7 +242,7 @@ pub struct Churn {
     pub away: Duration,
 }
 
-/// One or both directions between two ends.
+/// One or both directions between two ends. Where several say something of one direction, the last one holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Path {
     /// One end.
@@ -172,7 +251,7 @@ pub struct Path {
     pub to: PathEnd,
     /// Not only this direction but also back.
     pub both: bool,
-    /// What the path is like, from when on.
+    /// What the path is like, from when on: the first from the start.
     pub steps: Vec<PathStep>,
 }
 
@@ -190,10 +269,38 @@ pub struct PathStep {
 pub enum PathEnd {
     /// The nodes of a region.
     Nodes(String),
+    /// All nodes.
+    AllNodes,
     /// The users of the nodes of a region.
     Users(String),
     /// All users.
     AllUsers,
+}
+
+impl fmt::Display for PathEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nodes(region) => f.write_str(region),
+            Self::AllNodes => f.write_str("nodes"),
+            Self::Users(region) => write!(f, "users:{region}"),
+            Self::AllUsers => f.write_str("users"),
+        }
+    }
+}
+
+impl FromStr for PathEnd {
+    type Err = ();
+
+    /// `eu`, `nodes`, `users:eu` or `users`.
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match (text, text.strip_prefix("users:")) {
+            ("nodes", _) => Ok(Self::AllNodes),
+            ("users", _) => Ok(Self::AllUsers),
+            (_, Some(region)) if value::is_name(region) => Ok(Self::Users(region.to_owned())),
+            (region, None) if value::is_name(region) => Ok(Self::Nodes(region.to_owned())),
+            _ => Err(()),
+        }
+    }
 }
 
 /// Something that happens to a node or a link.
@@ -255,6 +362,55 @@ impl Default for GeneratorConfig {
 impl Scenario {
     /// Users when the ramp is over.
     pub fn users(&self) -> u32 {
-        self.rooms.iter().map(|rooms| rooms.count * rooms.users.iter().map(|users| users.count).sum::<u32>()).sum()
+        self.rooms.iter().map(|rooms| rooms.count * rooms.size()).sum()
+    }
+
+    /// Whether the run starts the nodes itself, and so can stop them and impair what is between them.
+    pub fn is_own_mesh(&self) -> bool {
+        matches!(self.target, Target::Dev { .. })
+    }
+
+    /// When the run ends, since the first user set out to join.
+    pub fn end(&self) -> Duration {
+        self.ramp + self.duration
+    }
+
+    /// The scenario as a file that says the same.
+    pub fn to_toml(&self) -> String {
+        write::scenario(self)
+    }
+
+    /// What results say of it.
+    pub fn info(&self) -> ScenarioInfo {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        ScenarioInfo {
+            name: self.name.clone(),
+            description: self.description.clone(),
+            seed: self.seed,
+            users: self.users(),
+            rooms: self.rooms.iter().map(|rooms| rooms.count).sum(),
+            ramp_ms: ms(self.ramp),
+            duration_ms: ms(self.duration),
+            toml: self.to_toml(),
+        }
+    }
+}
+
+impl Users {
+    /// Whether they send audio or video.
+    pub fn sends(&self) -> bool {
+        self.audio.is_some() || self.video.is_some()
+    }
+
+    /// Whether they receive audio or video, if there is any.
+    pub fn watches(&self) -> bool {
+        self.watch_audio != Watch::None || self.watch_video != Watch::None
+    }
+}
+
+impl Rooms {
+    /// Users in each.
+    pub fn size(&self) -> u32 {
+        self.users.iter().map(|users| users.count).sum()
     }
 }
