@@ -8,12 +8,17 @@
 //! - [`signalling`]: protoo, and ORTC negotiation on the client's side.
 //! - [`user`]: a participant that does all of the above in mediasoup-demo's call order.
 //! - [`scenario`]: what a run does.
+//! - [`plan`]: what that comes to, user by user and in order of time.
+//! - [`preflight`]: whether this machine's limits let it run.
 //! - [`tally`]: what users sent and received, on the way to the results.
 //! - [`results`]: what a run measured, as it is kept in JSON.
+//! - [`verdict`]: what follows from that.
 
 pub mod clock;
 pub mod driver;
 pub mod media;
+pub mod plan;
+pub mod preflight;
 pub mod results;
 pub mod scenario;
 pub mod session;
@@ -21,3 +26,4 @@ pub mod signalling;
 pub mod tally;
 pub mod transport;
 pub mod user;
+pub mod verdict;

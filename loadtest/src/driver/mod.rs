@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::hub::{Command, Hub, LaneId};
+pub(crate) use self::socket::RECEIVE_BUFFER;
 use crate::clock::Clock;
 use crate::session::Session;
 use crate::transport::{RemoteParameters, SrtpProfile, TransportConfig, TransportError, TransportState};

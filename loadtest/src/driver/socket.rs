@@ -10,7 +10,7 @@ use tokio::io::Interest;
 use tokio::net::UdpSocket;
 
 /// A second of 3,000 packets of video; the kernel caps it at net.core.rmem_max.
-const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
+pub(crate) const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// Largest datagram that is received in one piece; WebRTC's stay below an Ethernet frame.
 const MAX_DATAGRAM: usize = 2048;
 

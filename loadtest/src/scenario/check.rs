@@ -139,7 +139,10 @@ fn check_path(path: &Path, at: &str, scenario: &Scenario, regions: &[String]) ->
     let both = format!("{} and {}", path.from, path.to);
     match ends.into_iter().filter(|end| is_users(end)).count() {
         2 => {
-            return Err(Problem::new(at, format!("no path leads between {both}: users reach each other through nodes")));
+            return Err(Problem::new(
+                at,
+                format!("no path leads between {both}: users reach each other through nodes"),
+            ));
         }
         1 if !same && region(&path.from).is_some() && region(&path.to).is_some() => {
             return Err(Problem::new(

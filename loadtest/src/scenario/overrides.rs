@@ -224,7 +224,9 @@ impl FromStr for TargetNode {
                 Some(("name", name)) if is_name(name) => node.name = name.to_owned(),
                 None if part == "insecure" => node.insecure = true,
                 _ => {
-                    return Err(format!("{part:?}: allowed are metrics=URL, pid=N, query=TEXT, name=NAME and insecure"));
+                    return Err(format!(
+                        "{part:?}: allowed are metrics=URL, pid=N, query=TEXT, name=NAME and insecure"
+                    ));
                 }
             }
         }
