@@ -365,8 +365,8 @@ mod tests {
     #[test]
     fn a_single_bad_second_does_not_spoil_a_long_run() {
         let mut samples = vec![Run::good().samples; 10].concat();
-        samples[150].generator =
-            GeneratorSample { cpu: 1.0, lag_ms: 500.0, receive_drops: 20, send_drops: 20, ..Default::default() };
+        let bad = &mut samples[150].generator;
+        (bad.cpu, bad.lag_ms, bad.receive_drops, bad.send_drops) = (1.0, 500.0, 20, 20);
         let totals = generator_totals(&samples, &GeneratorConfig::default(), 2);
         assert_eq!(totals.overloaded, Vec::<String>::new());
         assert_eq!((totals.receive_drops, totals.lag_p99_ms), (20, 5.0));

@@ -3,7 +3,6 @@
 
 mod check;
 mod file;
-mod impairment;
 mod overrides;
 mod places;
 mod read;

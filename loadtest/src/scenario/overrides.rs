@@ -3,6 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
+use sluice_mesh::wan::SpecError;
 use toml::Value;
 
 use super::check::MAX_USERS;
@@ -11,7 +12,7 @@ use super::read::{
     AUDIO_BITRATES, DEFAULT_REGION, MAX_DEV_NODES, MAX_OPEN_EVERY, MAX_THREADS, VIDEO_BITRATES, name_nodes,
 };
 use super::value::{http_url, is_name, web_socket_url};
-use super::{Path, PathEnd, PathStep, Rooms, Scenario, ScenarioError, Target, TargetNode, impairment};
+use super::{Path, PathEnd, PathStep, Rooms, Scenario, ScenarioError, Target, TargetNode};
 
 /// Flags of the common case; what is `None` or empty stays as the file has it.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -248,7 +249,7 @@ impl FromStr for Path {
             _ => return Err(form()),
         };
         let end = |end: &str| end.trim().parse::<PathEnd>().map_err(|()| form());
-        let config = impairment::parse(path).map_err(|reason| format!("{text:?}: {reason}"))?;
+        let config = path.parse().map_err(|error: SpecError| error.to_string())?;
         Ok(Self { from: end(from)?, to: end(to)?, both, steps: vec![PathStep { at: Duration::ZERO, config }] })
     }
 }

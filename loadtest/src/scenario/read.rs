@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
+use sluice_mesh::wan::{ImpairmentConfig, SpecError};
 use toml::{Table, Value};
 
 use super::section::{Problem, Section, not_allowed};
@@ -13,7 +14,7 @@ use super::value::{
 };
 use super::{
     Audio, Churn, Fault, FaultAction, GeneratorConfig, Path, PathEnd, PathStep, Rooms, Scenario, Slo, Target,
-    TargetNode, Users, Video, VideoCodec, VideoEncoding, Watch, impairment,
+    TargetNode, Users, Video, VideoCodec, VideoEncoding, Watch,
 };
 
 /// Of one kind of rooms and of users in one; far beyond what one generator can carry.
@@ -40,25 +41,26 @@ pub(super) const DEFAULT_REGION: &str = "main";
 const MAX_COALESCE: Duration = Duration::from_millis(100);
 
 /// The keys of each table.
-mod keys {
-    pub(super) const SCENARIO: &[&str] =
+pub(super) mod keys {
+    pub(in crate::scenario) const SCENARIO: &[&str] =
         &["name", "description", "seed", "ramp", "duration", "target", "rooms", "wan", "faults", "slo", "generator"];
-    pub(super) const TARGET: &[&str] = &["dev", "nodes"];
-    pub(super) const DEV: &[&str] = &["nodes", "workers"];
-    pub(super) const NODE: &[&str] = &["name", "region", "url", "query", "metrics", "pid", "insecure"];
-    pub(super) const ROOMS: &[&str] = &["name", "count", "users"];
-    pub(super) const USERS: &[&str] = &["name", "count", "regions", "audio", "video", "watch", "churn"];
-    pub(super) const AUDIO: &[&str] = &["bitrate", "talk", "dtx", "file"];
-    pub(super) const ENCODING: &[&str] = &["bitrate", "fps", "temporal_layers", "key_frame_interval"];
-    pub(super) const VIDEO: &[&str] =
+    pub(in crate::scenario) const TARGET: &[&str] = &["dev", "nodes"];
+    pub(in crate::scenario) const DEV: &[&str] = &["nodes", "workers"];
+    pub(in crate::scenario) const NODE: &[&str] = &["name", "region", "url", "query", "metrics", "pid", "insecure"];
+    pub(in crate::scenario) const ROOMS: &[&str] = &["name", "count", "users"];
+    pub(in crate::scenario) const USERS: &[&str] = &["name", "count", "regions", "audio", "video", "watch", "churn"];
+    pub(in crate::scenario) const AUDIO: &[&str] = &["bitrate", "talk", "dtx", "file"];
+    pub(in crate::scenario) const ENCODING: &[&str] = &["bitrate", "fps", "temporal_layers", "key_frame_interval"];
+    pub(in crate::scenario) const VIDEO: &[&str] =
         &["codec", "bitrate", "fps", "temporal_layers", "key_frame_interval", "encodings", "file"];
-    pub(super) const WATCH: &[&str] = &["audio", "video"];
-    pub(super) const CHURN: &[&str] = &["stay", "away"];
-    pub(super) const PATH: &[&str] = &["between", "from", "to", "path", "then"];
-    pub(super) const STEP: &[&str] = &["at", "path"];
-    pub(super) const FAULT: &[&str] = &["at", "stop", "start", "cut", "heal"];
-    pub(super) const SLO: &[&str] = &["join_p99", "delay_p99", "residual_loss", "freezes_per_hour", "failed_joins"];
-    pub(super) const GENERATOR: &[&str] = &["open_every", "coalesce", "max_lag", "threads"];
+    pub(in crate::scenario) const WATCH: &[&str] = &["audio", "video"];
+    pub(in crate::scenario) const CHURN: &[&str] = &["stay", "away"];
+    pub(in crate::scenario) const PATH: &[&str] = &["between", "from", "to", "path", "then"];
+    pub(in crate::scenario) const STEP: &[&str] = &["at", "path"];
+    pub(in crate::scenario) const FAULT: &[&str] = &["at", "stop", "start", "cut", "heal"];
+    pub(in crate::scenario) const SLO: &[&str] =
+        &["join_p99", "delay_p99", "residual_loss", "freezes_per_hour", "failed_joins"];
+    pub(in crate::scenario) const GENERATOR: &[&str] = &["open_every", "coalesce", "max_lag", "threads"];
 }
 
 /// Reads a scenario that is called `default_name` unless it says otherwise; media files are relative to `folder`.
@@ -256,11 +258,16 @@ fn path(mut section: Section) -> Result<Path, Problem> {
         (None, Some(from), Some(to)) => (from, to, false),
         _ => return Err(section.problem("a path is between two ends, or from one to another")),
     };
-    let first = PathStep { at: Duration::ZERO, config: impairment::take(&mut section, "path")? };
+    let first = PathStep { at: Duration::ZERO, config: impairment(&mut section)? };
     let later = each(section.take_sections("then", keys::STEP)?, |mut step| {
-        Ok(PathStep { at: step.require("at", duration)?, config: impairment::take(&mut step, "path")? })
+        Ok(PathStep { at: step.require("at", duration)?, config: impairment(&mut step)? })
     })?;
     Ok(Path { from, to, both, steps: std::iter::once(first).chain(later).collect() })
+}
+
+fn impairment(section: &mut Section) -> Result<ImpairmentConfig, Problem> {
+    let written = section.require("path", text)?;
+    written.parse().map_err(|error: SpecError| Problem::new(section.at("path"), format!("path: {error}")))
 }
 
 fn path_end(value: &Value) -> Parsed<PathEnd> {

@@ -76,14 +76,15 @@ pub(super) fn bitrate(range: RangeInclusive<u32>) -> impl Fn(&Value) -> Parsed<u
 const BITRATE_UNITS: [(&str, u64); 4] = [("Gbps", 1_000_000_000), ("Mbps", 1_000_000), ("kbps", 1000), ("bps", 1)];
 
 /// Bits per second of a text such as `1.5Mbps`.
-pub(super) fn parse_bitrate(text: &str) -> Option<f64> {
+fn parse_bitrate(text: &str) -> Option<f64> {
     let with_unit = |(unit, bits): (&str, u64)| Some((text.strip_suffix(unit)?, bits));
     let (number, bits) = BITRATE_UNITS.into_iter().find_map(with_unit)?;
     number.trim_end().parse::<f64>().ok().map(|number| number * bits as f64)
 }
 
-pub(super) fn format_bitrate(bits_per_second: u64) -> String {
-    let whole = BITRATE_UNITS.into_iter().find(|(_, bits)| bits_per_second >= *bits && bits_per_second % bits == 0);
+fn format_bitrate(bits_per_second: u64) -> String {
+    let whole =
+        BITRATE_UNITS.into_iter().find(|(_, bits)| bits_per_second >= *bits && bits_per_second.is_multiple_of(*bits));
     let (unit, bits) = whole.unwrap_or(("bps", 1));
     format!("{}{unit}", bits_per_second / bits)
 }

@@ -5,7 +5,7 @@ use toml::{Table, Value};
 use super::value::{write_bitrate, write_duration};
 use super::{
     Audio, Churn, Fault, FaultAction, GeneratorConfig, Path, Rooms, Scenario, Slo, Target, TargetNode, Users, Video,
-    VideoCodec, VideoEncoding, Watch, impairment,
+    VideoCodec, VideoEncoding, Watch,
 };
 
 /// The file's text.
@@ -152,11 +152,11 @@ fn path(path: &Path) -> Table {
         }
     }
     let mut steps = path.steps.iter();
-    put_some(&mut table, "path", steps.next().map(|step| impairment::write(&step.config)));
+    put_some(&mut table, "path", steps.next().map(|step| step.config.to_string()));
     let step = |step: &super::PathStep| {
         let mut table = Table::new();
         put(&mut table, "at", write_duration(step.at));
-        put(&mut table, "path", impairment::write(&step.config));
+        put(&mut table, "path", step.config.to_string());
         table
     };
     put_list(&mut table, "then", steps.as_slice(), step);
