@@ -99,9 +99,12 @@ struct ScenarioArgs {
 /// What flags say instead of the scenario's file.
 #[derive(Debug, Args)]
 struct ScenarioFlags {
-    /// Start a mesh of this many nodes on this machine (1 unless the number or the scenario says otherwise), and stop it at the end
-    #[arg(long, value_name = "NODES", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
-    dev: Option<u16>,
+    /// Start a mesh on this machine instead of using nodes that run already, and stop it at the end
+    #[arg(long, conflicts_with = "targets")]
+    dev: bool,
+    /// Nodes of that mesh, one region each: eu, us, ap and so on
+    #[arg(long, value_name = "N")]
+    nodes: Option<u16>,
     /// Media workers of each node of that mesh; 0: one for each processor
     #[arg(long, value_name = "N")]
     workers: Option<u16>,
@@ -187,7 +190,7 @@ fn init(filter: &str) -> anyhow::Result<()> {
 
 fn run_scenario(args: &ScenarioArgs, output: &OutputArgs) -> anyhow::Result<u8> {
     let file = ScenarioFile::open(&args.name)?;
-    let scenario = file.with(&Overrides { users: args.users, ..args.flags.overrides(&file) })?;
+    let scenario = file.with(&Overrides { users: args.users, ..args.flags.overrides() })?;
     let results = with_runtime(&scenario, async |stop| {
         run::run(&scenario, &args.flags.options(), stop, &mut Terminal::default()).await
     })??;
@@ -198,7 +201,7 @@ fn run_scenario(args: &ScenarioArgs, output: &OutputArgs) -> anyhow::Result<u8> 
 
 fn find_capacity(name: &str, range: &CapacityOptions, flags: &ScenarioFlags, output: &OutputArgs) -> anyhow::Result<u8> {
     let file = ScenarioFile::open(name)?;
-    let overrides = flags.overrides(&file);
+    let overrides = flags.overrides();
     let scenario = file.with(&overrides)?;
     let found = with_runtime(&scenario, async |stop| {
         capacity::search(&file, &overrides, range, &flags.options(), stop, &mut Terminal::default()).await
@@ -263,7 +266,7 @@ fn with_runtime<T>(scenario: &Scenario, work: impl AsyncFnOnce(CancellationToken
 }
 
 impl ScenarioFlags {
-    fn overrides(&self, file: &ScenarioFile) -> Overrides {
+    fn overrides(&self) -> Overrides {
         Overrides {
             users: None,
             rooms: self.rooms,
@@ -271,7 +274,8 @@ impl ScenarioFlags {
             ramp: self.ramp,
             seed: self.seed,
             targets: self.targets.clone(),
-            dev: self.dev.map(|nodes| if nodes == 0 { file.dev_nodes() } else { nodes }),
+            dev: self.dev,
+            nodes: self.nodes,
             workers: self.workers,
             video_bitrate: self.video_bitrate,
             audio_bitrate: self.audio_bitrate,

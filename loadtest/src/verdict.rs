@@ -6,7 +6,7 @@ use crate::results::{Ended, GeneratorTotals, Joins, Objective, Sample, Verdict};
 use crate::scenario::{GeneratorConfig, Slo};
 use crate::tally::Tally;
 
-/// A run that was interrupted says something after this much steady time: enough for a 99th percentile of seconds' worth of packets.
+/// A run that was interrupted is judged from this much steady time on: what is shorter says more of the ramp than of the load.
 const MIN_STEADY: Duration = Duration::from_secs(10);
 /// Share of packets that the generator may lose itself: a tenth of the least loss that the shipped scenarios allow.
 const MAX_OWN_LOSS: f64 = 0.0001;

@@ -20,7 +20,7 @@ pub(super) fn paths(wan: &[Path], nodes: &[NodeName]) -> BTreeMap<Leg, Vec<PathS
 fn legs(from: &PathEnd, to: &PathEnd, nodes: &[NodeName]) -> Vec<Leg> {
     let all = 0..nodes.len();
     let own = all.clone().filter(|&node| is_at(from, &nodes[node]) && is_at(to, &nodes[node]));
-    match (is_users(from), is_users(to)) {
+    match (from.is_users(), to.is_users()) {
         (true, true) => Vec::new(),
         (true, false) => own.map(Leg::Up).collect(),
         (false, true) => own.map(Leg::Down).collect(),
@@ -34,14 +34,7 @@ fn legs(from: &PathEnd, to: &PathEnd, nodes: &[NodeName]) -> Vec<Leg> {
     }
 }
 
-fn is_users(end: &PathEnd) -> bool {
-    matches!(end, PathEnd::Users(_) | PathEnd::AllUsers)
-}
-
 /// Whether a node, or its users, are what is meant.
 fn is_at(end: &PathEnd, node: &NodeName) -> bool {
-    match end {
-        PathEnd::Nodes(region) | PathEnd::Users(region) => *region == node.region,
-        PathEnd::AllNodes | PathEnd::AllUsers => true,
-    }
+    end.region().is_none_or(|region| region == node.region)
 }

@@ -70,7 +70,7 @@ fn the_nodes_of_a_region_take_turns() {
 
 #[test]
 fn groups_are_kinds_by_node() {
-    let plan = shipped("webinar", &Overrides { dev: Some(2), ..Default::default() });
+    let plan = shipped("webinar", &Overrides { nodes: Some(2), ..Default::default() });
     let groups: Vec<_> = plan.groups.iter().map(|group| (group.users.as_str(), group.node.as_str())).collect();
     assert_eq!(groups, [("presenter", "eu-1"), ("audience", "eu-1"), ("audience", "us-1")]);
 }

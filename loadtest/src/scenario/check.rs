@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use super::read::MAX_SEED;
 use super::section::Problem;
+use super::value::MAX_DURATION;
 use super::{Fault, FaultAction, Path, PathEnd, Rooms, Scenario, Target, Users, Video, VideoCodec, Watch};
 
-/// Far beyond what one generator can carry; keeps sums within their types.
+/// Far beyond what one generator can carry.
 pub(super) const MAX_USERS: u32 = 1_000_000;
 
 /// The first thing that does not fit.
@@ -16,6 +17,12 @@ pub(super) fn check(scenario: &Scenario) -> Result<(), Problem> {
     let regions = scenario.target.regions();
     if scenario.seed > MAX_SEED {
         return Err(Problem::new("seed", format!("seed = {}: allowed is an integer up to {MAX_SEED}", scenario.seed)));
+    }
+    for (key, time) in [("ramp", scenario.ramp), ("duration", scenario.duration)] {
+        if time > MAX_DURATION {
+            let shown = humantime::format_duration(time);
+            return Err(Problem::new(key, format!("{key} = \"{shown}\": allowed are up to 30days")));
+        }
     }
     check_target(&scenario.target)?;
     check_rooms(scenario, &regions)?;
@@ -49,10 +56,8 @@ fn check_rooms(scenario: &Scenario, regions: &[String]) -> Result<(), Problem> {
         }
         check_room(rooms, &at, regions)?;
     }
-    let size = |rooms: &Rooms| rooms.users.iter().map(|users| u64::from(users.count)).sum::<u64>();
-    let users: u64 = scenario.rooms.iter().map(|rooms| u64::from(rooms.count) * size(rooms)).sum();
-    if users > u64::from(MAX_USERS) {
-        return Err(Problem::new("rooms", format!("{users} users: allowed are up to {MAX_USERS}")));
+    if scenario.users() > MAX_USERS {
+        return Err(Problem::new("rooms", format!("too many users: allowed are {MAX_USERS} in all")));
     }
     Ok(())
 }
@@ -126,40 +131,7 @@ fn check_media(file: &FilePath, extensions: &[&str], codec: &str, at: &str) -> R
 }
 
 fn check_path(path: &Path, at: &str, scenario: &Scenario, regions: &[String]) -> Result<(), Problem> {
-    let ends = [&path.from, &path.to];
-    let region = |end| match end {
-        &PathEnd::Nodes(ref region) | &PathEnd::Users(ref region) => Some(region),
-        PathEnd::AllNodes | PathEnd::AllUsers => None,
-    };
-    if let Some(region) = ends.into_iter().filter_map(region).find(|region| !regions.contains(region)) {
-        return Err(unknown_region(at, region, regions));
-    }
-    let is_users = |end: &PathEnd| matches!(end, PathEnd::Users(_) | PathEnd::AllUsers);
-    let same = matches!((region(&path.from), region(&path.to)), (Some(a), Some(b)) if a == b);
-    let both = format!("{} and {}", path.from, path.to);
-    match ends.into_iter().filter(|end| is_users(end)).count() {
-        2 => {
-            return Err(Problem::new(
-                at,
-                format!("no path leads between {both}: users reach each other through nodes"),
-            ));
-        }
-        1 if !same && region(&path.from).is_some() && region(&path.to).is_some() => {
-            return Err(Problem::new(
-                at,
-                format!("no path leads between {both}: users connect to nodes of their own region"),
-            ));
-        }
-        0 if same => return Err(Problem::new(at, format!("a path between {both} is within one region"))),
-        0 if regions.len() < 2 => return Err(Problem::new(at, "a path between nodes needs at least two regions")),
-        0 if !scenario.is_own_mesh() => {
-            return Err(Problem::new(
-                at,
-                "paths between nodes can only be changed in a mesh that the run starts (dev)",
-            ));
-        }
-        _ => {}
-    }
+    check_ends(&path.from, &path.to, scenario, regions).map_err(|what| Problem::new(at, what))?;
     let mut before = None;
     for (index, step) in path.steps.iter().enumerate() {
         // The first is the path's own.
@@ -168,6 +140,27 @@ fn check_path(path: &Path, at: &str, scenario: &Scenario, regions: &[String]) ->
         before = Some(step.at);
     }
     Ok(())
+}
+
+fn check_ends(from: &PathEnd, to: &PathEnd, scenario: &Scenario, regions: &[String]) -> Result<(), String> {
+    let named = [from, to].into_iter().filter_map(PathEnd::region);
+    if let Some(region) = named.clone().find(|region| !regions.iter().any(|known| known == region)) {
+        return Err(no_region(region, regions));
+    }
+    let is_same = from.region().is_some() && from.region() == to.region();
+    match (from.is_users(), to.is_users()) {
+        (true, true) => Err(format!("no path leads between {from} and {to}: users reach each other through nodes")),
+        (false, false) if is_same => Err(format!("a path between {from} and {to} is within one region")),
+        (false, false) if regions.len() < 2 => Err("a path between nodes needs at least two regions".to_owned()),
+        (false, false) if !scenario.is_own_mesh() => {
+            Err("paths between nodes can only be changed in a mesh that the run starts (dev)".to_owned())
+        }
+        (false, false) => Ok(()),
+        _ if named.count() == 2 && !is_same => {
+            Err(format!("no path leads between {from} and {to}: users connect to nodes of their own region"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_faults(scenario: &Scenario, regions: &[String]) -> Result<(), Problem> {

@@ -10,7 +10,7 @@ use super::places::{Places, line};
 use super::section::nearest;
 use super::shipped::{shipped, shipped_names};
 use super::value::is_name;
-use super::{Overrides, Scenario, Target, check, read};
+use super::{Overrides, Scenario, check, read};
 
 /// What is wrong with a scenario, in one line that begins with the file and the line in it, or with the flag.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,11 +69,6 @@ impl ScenarioFile {
             Ok(scenario) => Ok(Self { scenario, places }),
             Err(problem) => Err(places.error(problem)),
         }
-    }
-
-    /// Nodes of the mesh that it starts; of one for nodes that run already: one.
-    pub fn dev_nodes(&self) -> u16 {
-        if let Target::Dev { nodes, .. } = self.scenario.target { nodes } else { 1 }
     }
 
     /// The scenario with what flags say instead.

@@ -276,6 +276,20 @@ pub enum PathEnd {
     AllUsers,
 }
 
+impl PathEnd {
+    /// The region that it is about; `None`: all.
+    pub(crate) fn region(&self) -> Option<&str> {
+        match self {
+            Self::Nodes(region) | Self::Users(region) => Some(region),
+            Self::AllNodes | Self::AllUsers => None,
+        }
+    }
+
+    pub(crate) fn is_users(&self) -> bool {
+        matches!(self, Self::Users(_) | Self::AllUsers)
+    }
+}
+
 impl fmt::Display for PathEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -372,7 +386,8 @@ impl Default for GeneratorConfig {
 impl Scenario {
     /// Users when the ramp is over.
     pub fn users(&self) -> u32 {
-        self.rooms.iter().map(|rooms| rooms.count * rooms.size()).sum()
+        let users = self.rooms.iter().map(|rooms| u64::from(rooms.count) * u64::from(rooms.size()));
+        users.sum::<u64>().try_into().unwrap_or(u32::MAX)
     }
 
     /// Whether the run starts the nodes itself, and so can stop them and impair what is between them.
@@ -421,6 +436,6 @@ impl Users {
 impl Rooms {
     /// Users in each.
     pub fn size(&self) -> u32 {
-        self.users.iter().map(|users| users.count).sum()
+        self.users.iter().fold(0, |size, users| size.saturating_add(users.count))
     }
 }

@@ -29,9 +29,11 @@ pub struct Overrides {
     pub seed: Option<u64>,
     /// `--target`: nodes that run already, instead of the scenario's target.
     pub targets: Vec<TargetNode>,
-    /// `--dev`: nodes of a mesh that the run starts, instead of the scenario's target.
-    pub dev: Option<u16>,
-    /// `--workers`: media workers of each of those.
+    /// `--dev`: a mesh that the run starts, instead of nodes that run already.
+    pub dev: bool,
+    /// `--nodes`: how many nodes that mesh has.
+    pub nodes: Option<u16>,
+    /// `--workers`: media workers of each of its nodes.
     pub workers: Option<u16>,
     /// `--video-bitrate`: of everybody who sends video, in bits per second.
     pub video_bitrate: Option<u32>,
@@ -81,21 +83,25 @@ impl Overrides {
             scenario.target = Target::Nodes(nodes);
             places.set_flag("target", "--target");
         }
-        if let Some(count) = self.dev {
+        if self.dev && !scenario.is_own_mesh() {
             if !self.targets.is_empty() {
                 return Err(ScenarioError::new("--dev", "a target given by --target runs already"));
             }
-            let nodes = within("--dev", count, 1..=MAX_DEV_NODES)?;
-            let workers = if let Target::Dev { workers, .. } = scenario.target { workers } else { 1 };
-            scenario.target = Target::Dev { nodes, workers };
+            scenario.target = Target::default();
             places.set_flag("target", "--dev");
         }
-        match (self.workers, &mut scenario.target) {
-            (None, _) => {}
-            (Some(count), Target::Dev { workers, .. }) => *workers = within("--workers", count, 0..=MAX_THREADS)?,
-            (Some(_), Target::Nodes(_)) => {
-                return Err(ScenarioError::new("--workers", "only a mesh that the run starts (--dev) can be told"));
-            }
+        let Target::Dev { nodes, workers } = &mut scenario.target else {
+            let flags = [("--nodes", self.nodes), ("--workers", self.workers)];
+            return match flags.into_iter().find(|(_, count)| count.is_some()) {
+                None => Ok(()),
+                Some((flag, _)) => Err(ScenarioError::new(flag, "only of a mesh that the run starts (--dev)")),
+            };
+        };
+        if let Some(count) = self.nodes {
+            *nodes = within("--nodes", count, 1..=MAX_DEV_NODES)?;
+        }
+        if let Some(count) = self.workers {
+            *workers = within("--workers", count, 0..=MAX_THREADS)?;
         }
         Ok(())
     }
@@ -131,6 +137,7 @@ impl Overrides {
         }
         if let Some(ramp) = self.ramp {
             scenario.ramp = ramp;
+            places.set_flag("ramp", "--ramp");
         }
         if let Some(seed) = self.seed {
             scenario.seed = seed;

@@ -45,10 +45,15 @@ where
     }
 }
 
+/// Nobody waits longer for a result; keeps sums within their types.
+pub(super) const MAX_DURATION: Duration = Duration::from_secs(30 * 24 * 3600);
+
 /// `"20s"`, `"500ms"`, `"1m 30s"`.
 pub(super) fn duration(value: &Value) -> Parsed<Duration> {
     let parsed = value.as_str().and_then(|text| humantime::parse_duration(text).ok());
-    parsed.ok_or_else(|| "a duration in quotes, such as \"20s\", \"500ms\" or \"1m 30s\"".to_owned())
+    parsed
+        .filter(|duration| *duration <= MAX_DURATION)
+        .ok_or_else(|| "a duration in quotes, such as \"20s\", \"500ms\" or \"1m 30s\", up to 30days".to_owned())
 }
 
 /// A duration that is not nothing.
@@ -164,6 +169,8 @@ mod tests {
         assert_eq!(duration(&"0s".into()), Ok(Duration::ZERO));
         assert!(positive_duration(&"0ms".into()).is_err());
         assert!(duration(&"20".into()).is_err());
+        assert!(duration(&"31days".into()).is_err());
+        assert!(duration(&"99999999999999999999years".into()).is_err());
         assert!(duration(&Value::Integer(20)).is_err());
     }
 }

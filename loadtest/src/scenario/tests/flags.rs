@@ -29,7 +29,7 @@ fn flags_replace_what_the_file_says() {
         duration: Some(Duration::from_secs(5)),
         ramp: Some(Duration::ZERO),
         seed: Some(7),
-        dev: Some(2),
+        nodes: Some(2),
         workers: Some(0),
         video_bitrate: Some(300_000),
         wan: vec!["users-nodes=5ms".parse().unwrap(), "eu>us=80ms,1%".parse().unwrap()],
@@ -61,12 +61,14 @@ fn flags_that_do_not_fit_are_told_by_their_names() {
     assert!(faults.ends_with("the target has no region us, only eu"), "{faults}");
     let paths = Overrides { wan: vec!["eu-ap=1ms".parse().unwrap()], ..Default::default() };
     assert_eq!(run("meeting", &paths), "--wan: the target has no region ap, only eu");
-    let both = Overrides { dev: Some(2), ..target.clone() };
+    let both = Overrides { dev: true, ..target.clone() };
     assert_eq!(run("meeting", &both), "--dev: a target given by --target runs already");
     let workers = Overrides { workers: Some(2), ..target };
-    assert_eq!(run("meeting", &workers), "--workers: only a mesh that the run starts (--dev) can be told");
+    assert_eq!(run("meeting", &workers), "--workers: only of a mesh that the run starts (--dev)");
     let nothing = Overrides { duration: Some(Duration::ZERO), ..Default::default() };
     assert_eq!(run("meeting", &nothing), "--duration: 0s: allowed is a duration above 0");
+    let long = Overrides { ramp: Some(Duration::MAX), ..Default::default() };
+    assert!(run("meeting", &long).starts_with("--ramp: ramp = "), "{}", run("meeting", &long));
     let short = Overrides { duration: Some(Duration::from_secs(5)), ..Default::default() };
     assert!(run("failover", &short).ends_with(": at = \"20s\": the run ends after 15s"));
     let slow = Overrides { video_bitrate: Some(1), ..Default::default() };
@@ -94,6 +96,24 @@ fn flags_that_cannot_be_read_say_what_can() {
 #[test]
 fn faults_of_a_mesh_with_other_regions_are_told_by_line() {
     let text = format!("{LEAST}[target.dev]\nnodes = 2\n[[faults]]\nat = \"1s\"\nstop = \"us\"\n");
-    let one = Overrides { dev: Some(1), ..Default::default() };
+    let one = Overrides { nodes: Some(1), ..Default::default() };
     assert_eq!(with_flags(&text, &one), Err("my.toml:7: the target has no region us, only eu".into()));
+}
+
+#[test]
+fn a_mesh_of_its_own_replaces_nodes_that_run_already() {
+    let text = format!("{LEAST}[[target.nodes]]\nurl = \"ws://127.0.0.1:1\"\n");
+    let own = Overrides { dev: true, nodes: Some(3), ..Default::default() };
+    assert_eq!(with_flags(&text, &own).map(|scenario| scenario.target), Ok(Target::Dev { nodes: 3, workers: 1 }));
+    let three = |name: &str| ScenarioFile::open(name).unwrap().with(&Overrides { dev: true, ..Default::default() });
+    assert_eq!(three("global").map(|scenario| scenario.target), Ok(Target::Dev { nodes: 3, workers: 1 }));
+}
+
+#[test]
+fn absurd_sizes_are_refused_before_they_overflow() {
+    let text = "[[rooms]]\ncount = 1000000\n[[rooms.users]]\ncount = 1000000\naudio = true\n";
+    let error = |overrides: &Overrides| with_flags(text, overrides).unwrap_err();
+    assert_eq!(error(&Overrides::default()), "my.toml:1: too many users: allowed are 1000000 in all");
+    let fewer = Overrides { users: Some(5), ..Default::default() };
+    assert_eq!(with_flags(text, &fewer).map(|scenario| scenario.users()), Ok(5));
 }
