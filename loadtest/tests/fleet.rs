@@ -123,6 +123,15 @@ async fn a_killed_node_is_missed_and_comes_back_on_its_ports() {
     eventually("it is a member again", || says(&eu, "members", &us).filter(|member| member["state"] == "live")).await;
     pipe_is("up", &eu, &us).await;
 
+    // It dies by itself.
+    fleet.check().unwrap();
+    let pid = again.pid.unwrap().to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let error = eventually("that is told", || fleet.check().err()).await;
+    assert!(error.to_string().starts_with("node us-1 ended (signal: 9 (SIGKILL))"), "{error}");
+    fleet.start_node("us").await.unwrap();
+    fleet.check().unwrap();
+
     let unknown = fleet.stop_node("mars").unwrap_err();
     assert_eq!(unknown.to_string(), "\"mars\": allowed are the regions eu, us, ap");
     assert!(matches!(fleet.cut("eu", "us"), Err(FleetError::NoRelays)));

@@ -172,11 +172,25 @@ impl Fleet {
     /// [`FleetError`] when there is no such region or the node does not start.
     pub async fn start_node(&mut self, region: &str) -> Result<(), FleetError> {
         let index = self.index(region)?;
-        if self.nodes[index].pid().is_some() {
+        if self.nodes[index].ended().is_none() {
             return Ok(());
         }
         self.spawn(index)?;
         self.wait_until_ready(index, deadline()).await
+    }
+
+    /// Whether all nodes run that were not stopped: a mesh that lost one by itself is not what the load was meant for.
+    ///
+    /// # Errors
+    /// [`FleetError::Node`] with how it ended and the end of its log.
+    pub fn check(&mut self) -> Result<(), FleetError> {
+        for (node, target) in self.nodes.iter_mut().zip(&self.targets) {
+            if let (Some(_), Some(status)) = (target.pid, node.ended()) {
+                let what = format!("ended ({status})");
+                return Err(FleetError::Node { node: target.name.clone(), what, log: node.log_tail() });
+            }
+        }
+        Ok(())
     }
 
     /// Changes the path between two regions, in one direction or both. While it is cut it stays so; this is then what it heals to.

@@ -25,7 +25,8 @@ const MAX_UNDER_WAY: usize = 32_768;
 
 /// A running relay of datagrams; it ends when dropped.
 ///
-/// Datagrams are never early; they are late by as much as tokio's timers are, a millisecond or two.
+/// Datagrams are never early. With little traffic they are about a millisecond late, as tokio's timers are; the more traffic the less
+/// (`cargo bench --bench relay`).
 #[derive(Debug)]
 pub struct UdpRelay {
     local_addr: SocketAddr,
@@ -132,8 +133,8 @@ impl Back {
 #[derive(Debug, Default)]
 struct Line {
     waiting: Mutex<Waiting>,
-    /// Something is due earlier than all that was.
-    earlier: Notify,
+    /// Something is due, or will be earlier than all that was.
+    wake: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -165,8 +166,9 @@ impl Line {
                 }
             }
         });
-        if waiting.next_due() != due {
-            self.earlier.notify_one();
+        // Tokio's timers are a millisecond late: what comes meanwhile takes along what is due.
+        if waiting.next_due() != due || due.is_some_and(|at| at <= now) {
+            self.wake.notify_one();
         }
     }
 
@@ -183,7 +185,7 @@ impl Line {
                 }
             };
             tokio::select! {
-                () = self.earlier.notified() => {}
+                () = self.wake.notified() => {}
                 () = sleep => {}
             }
         }
