@@ -4,7 +4,7 @@
 //! - [`transport`]: ICE, DTLS and SRTP of one transport, sans-IO.
 //! - [`media`]: virtual publishers and subscribers, RTP and RTCP, sans-IO.
 //! - [`session`]: a transport with the media on it, sans-IO; the unit that a driver drives.
-//! - [`driver`]: sockets and the clock, many sessions in one task.
+//! - [`driver`]: sockets and the clock, many sessions on one thread.
 //! - [`signalling`]: protoo, and ORTC negotiation on the client's side.
 //! - [`user`]: a participant that does all of the above in mediasoup-demo's call order.
 //! - [`scenario`]: what a run does.

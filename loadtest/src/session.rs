@@ -20,7 +20,7 @@ use crate::media::{
 };
 use crate::tally::{ReceivedTally, SentTally, Tally};
 use crate::transport::{
-    ClientTransport, Input, Output, RemoteParameters, TransportConfig, TransportCounters, TransportError,
+    ClientTransport, Input, Output, Received, RemoteParameters, TransportConfig, TransportCounters, TransportError,
     TransportState,
 };
 
@@ -196,20 +196,22 @@ impl Session {
     /// Takes what came in, or that time passed. Drain [`Self::poll_transmit`] and [`Self::poll_states`] afterwards.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         let is_timeout = matches!(input, Input::Timeout);
-        self.transport.handle_input(now, input);
+        match self.transport.handle_input(now, input) {
+            Some(Received::Rtp(packet)) => self.on_rtp(now, packet, true),
+            Some(Received::SealedRtp(packet)) => self.on_rtp(now, packet, false),
+            Some(Received::Rtcp(packet)) => self.on_rtcp(now, packet),
+            None => {}
+        }
         if is_timeout {
             self.handle_timeout(now);
         }
     }
 
-    /// The next datagram for the server. What came in is looked at here, since it may cause another.
-    pub fn poll_transmit(&mut self, now: Instant) -> Option<BytesMut> {
+    /// The next datagram for the server.
+    pub fn poll_transmit(&mut self) -> Option<BytesMut> {
         loop {
             match self.transport.poll_output()? {
                 Output::Transmit(datagram) => return Some(datagram),
-                Output::Rtp(packet) => self.on_rtp(now, &packet, packet.len(), true),
-                Output::SealedRtp(head, len) => self.on_rtp(now, &head, len.saturating_sub(SRTP_TAG), false),
-                Output::Rtcp(packet) => self.on_rtcp(now, packet),
                 Output::State(state) => self.states.push(state),
             }
         }
@@ -311,8 +313,7 @@ impl Session {
         }
     }
 
-    /// `packet_len` is that of the whole packet without its authentication tag, of which only the head may be there.
-    fn on_rtp(&mut self, now: Instant, packet: &[u8], packet_len: usize, opened: bool) {
+    fn on_rtp(&mut self, now: Instant, packet: &[u8], opened: bool) {
         let Some(header) = RtpHeader::parse(packet) else { return };
         self.stats.rtp_received += 1;
         let transport_wide = self.transport_cc_id.and_then(|id| header.extension(packet, id));
@@ -328,7 +329,8 @@ impl Session {
         let payload = opened.then(|| header.payload(packet));
         match (is_retransmission, payload) {
             (false, payload) => {
-                let payload_len = payload.map_or(packet_len.saturating_sub(header.payload_offset()), <[u8]>::len);
+                let sealed_len = packet.len().saturating_sub(header.payload_offset() + SRTP_TAG);
+                let payload_len = payload.map_or(sealed_len, <[u8]>::len);
                 stream.on_packet(now, &self.clock, Incoming { header: &header, payload, payload_len }, tally);
             }
             (true, Some(payload)) => stream.on_retransmission(now, &header, payload, tally),

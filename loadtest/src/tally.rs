@@ -58,6 +58,18 @@ impl Tally {
         self.sent_video.merge(&later.sent_video, Streams::Latest);
     }
 
+    /// The last counts of a user who has left: what are states and not counts are no more.
+    #[must_use]
+    pub fn ended(mut self) -> Self {
+        for received in [&mut self.audio, &mut self.video] {
+            (received.sums.streams, received.jitter) = (0, Duration::ZERO);
+        }
+        for sent in [&mut self.sent_audio, &mut self.sent_video] {
+            (sent.sums.streams, sent.allowed_bits_per_second) = (0, 0.0);
+        }
+        self
+    }
+
     /// The counts as results have them.
     pub fn sample(&self, group: usize, interval: Duration) -> GroupSample {
         GroupSample {

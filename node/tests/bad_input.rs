@@ -9,7 +9,7 @@ use common::{SOON, VIDEO, consumes, driver, join, lone_node, receives, transport
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
-use sluice_loadtest::driver::{Direction, DriverError};
+use sluice_loadtest::driver::{Direction, DriverError, LaneConfig};
 use sluice_loadtest::signalling::ProtooError;
 use sluice_loadtest::signalling::d1::{TransportOptions, dtls_parameters};
 use sluice_loadtest::signalling::ortc::{Kind, send_parameters};
@@ -32,7 +32,7 @@ async fn a_wrong_dtls_fingerprint_is_refused() {
     let options: TransportOptions = user.protoo().call("createWebRtcTransport", request).await.unwrap();
     let config = transport();
     let another = transport();
-    let lane = driver.open(&config, options.remote().unwrap(), 1).await.unwrap();
+    let lane = driver.open(&config, options.remote().unwrap(), LaneConfig::default()).await.unwrap();
     let dtls = dtls_parameters(DtlsRole::Client, another.certificate.fingerprint());
     let connect = json!({ "transportId": options.id, "dtlsParameters": dtls });
     user.protoo().request("connectWebRtcTransport", connect).await.unwrap();

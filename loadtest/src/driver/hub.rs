@@ -1,22 +1,37 @@
-//! One task that owns one socket and the sessions on it.
+//! One thread that owns sockets and the sessions on them, their timers and what is under way on their paths.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BinaryHeap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::mpsc::{self, TryRecvError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use mio::{Events, Poll, Token, Waker};
+use tokio::sync::{oneshot, watch};
 
-use super::socket::BatchSocket;
-use super::{Direction, DriverConfig, Filter};
+use super::collected::Collected;
+use super::path::{DelayQueue, UserPath};
+use super::socket::{Burst, ReceiveBuffer, UserSocket};
+use super::{Direction, DriverConfig, DriverError, Filter, now};
 use crate::session::Session;
 use crate::transport::{Input, TransportState};
 
-/// The first address that users on loopback get; everything up to 127.255.255.254 follows.
+/// The first address that users on loopback get, and how many follow it: up to 127.255.255.254.
 const FIRST_LOOPBACK: u32 = u32::from_be_bytes([127, 1, 0, 1]);
-/// Batches that are read before timers and commands have their turn.
-const MAX_BATCHES: usize = 64;
+const LOOPBACK_ADDRESSES: usize = 0x00fe_fffe;
+/// Batches that are read from a socket before the others, timers and commands have their turn.
+const MAX_BATCHES: usize = 16;
+/// Sessions that are asked for their tally in one turn: it must not hold up the packets of the others by more than a part of a
+/// millisecond.
+const TALLIES_PER_TURN: usize = 16;
+/// Events of one call: sockets that became readable. The others' events wait.
+const MAX_EVENTS: usize = 1024;
+
+const WAKER: Token = Token(usize::MAX);
+const SHARED: Token = Token(usize::MAX - 1);
 
 pub(super) type LaneId = usize;
 
@@ -24,104 +39,206 @@ pub(super) type LaneId = usize;
 pub(super) type Action = Box<dyn FnOnce(&mut Session, Instant) + Send>;
 
 pub(super) enum Command {
-    Add(Box<Session>, watch::Sender<TransportState>, tokio::sync::oneshot::Sender<LaneId>),
+    Add(Box<NewLane>),
     With(LaneId, Action),
     Raw(LaneId, Vec<u8>),
     SetFilter(LaneId, Option<Filter>),
     Remove(LaneId),
+    Collect(oneshot::Sender<Collected>),
+    Stop,
+}
+
+/// A session that wants to be driven.
+pub(super) struct NewLane {
+    pub(super) session: Session,
+    /// `None` shares the thread's socket.
+    pub(super) socket: Option<UserSocket>,
+    pub(super) group: usize,
+    pub(super) path: Option<UserPath>,
+    pub(super) states: watch::Sender<TransportState>,
+    pub(super) reply: oneshot::Sender<Result<LaneId, DriverError>>,
+}
+
+/// To command a hub by; it ends when this is dropped.
+pub(super) struct HubHandle {
+    commands: mpsc::Sender<Command>,
+    waker: Waker,
+}
+
+impl HubHandle {
+    /// Starts the thread with this index of a driver's.
+    pub(super) fn start(index: usize, config: &DriverConfig) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = Waker::new(poll.registry(), WAKER)?;
+        let mut shared = UserSocket::bind(Ipv4Addr::UNSPECIFIED.into(), config.receive_offload)?;
+        shared.register(poll.registry(), SHARED)?;
+        // Commands come from the users' own tasks, a few per join: bounded by what those await.
+        let (sender, commands) = mpsc::channel();
+        let (coalesce, offload) = (config.coalesce, config.receive_offload);
+        let addresses = LOOPBACK_ADDRESSES / config.threads.max(1);
+        let run = move || {
+            let hub = Hub {
+                poll,
+                commands,
+                shared: Rc::new(shared),
+                first_address: FIRST_LOOPBACK + (index * addresses) as u32,
+                addresses,
+                lanes: Vec::new(),
+                readable: VecDeque::new(),
+                unsettled: Vec::new(),
+                timers: BinaryHeap::new(),
+                under_way: DelayQueue::new(),
+                burst: Burst::default(),
+                collected: Collected::default(),
+                collecting: VecDeque::new(),
+                coalesce,
+            };
+            if let Err(error) = hub.run(&mut ReceiveBuffer::new(offload)) {
+                tracing::error!(%error, "a thread of users ended");
+            }
+        };
+        thread::Builder::new().name(format!("users-{index}")).spawn(run)?;
+        Ok(Self { commands: sender, waker })
+    }
+
+    pub(super) fn send(&self, command: Command) -> Result<(), DriverError> {
+        self.commands.send(command).map_err(|_| DriverError::Gone)?;
+        self.waker.wake().map_err(|_| DriverError::Gone)
+    }
+}
+
+impl Drop for HubHandle {
+    fn drop(&mut self) {
+        let _ = self.send(Command::Stop);
+    }
+}
+
+struct Hub {
+    poll: Poll,
+    commands: mpsc::Receiver<Command>,
+    /// Of all users on loopback, each with an address of the `addresses` from `first_address` on.
+    shared: Rc<UserSocket>,
+    first_address: u32,
+    addresses: usize,
+    lanes: Vec<Option<Box<LaneState>>>,
+    /// Sockets that may have more to read.
+    readable: VecDeque<Token>,
+    /// Lanes that took something in and were not asked yet what comes of it.
+    unsettled: Vec<LaneId>,
+    timers: BinaryHeap<Reverse<(Instant, LaneId)>>,
+    under_way: DelayQueue<Arrival>,
+    burst: Burst,
+    collected: Collected,
+    /// Who waits for `collected`, and which lane is to be asked next.
+    collecting: VecDeque<(oneshot::Sender<Collected>, LaneId)>,
+    coalesce: Duration,
+}
+
+/// The end of an impaired path.
+enum Arrival {
+    User(LaneId, Vec<u8>),
+    Server { socket: Rc<UserSocket>, source: Option<IpAddr>, destination: SocketAddr, datagram: Vec<u8> },
 }
 
 struct LaneState {
     session: Session,
+    socket: Rc<UserSocket>,
+    /// The address that it sends from, where the socket has many.
     source: Option<IpAddr>,
+    group: usize,
+    path: Option<UserPath>,
     states: watch::Sender<TransportState>,
     filter: Option<Filter>,
     scheduled: Option<Instant>,
-}
-
-pub(super) struct Hub {
-    socket: BatchSocket,
-    /// Many users by their loopback addresses, or one user.
-    shared: bool,
-    lanes: Vec<Option<Box<LaneState>>>,
-    timers: BinaryHeap<Reverse<(Instant, LaneId)>>,
-    commands: mpsc::UnboundedReceiver<Command>,
-    coalesce: Duration,
+    unsettled: bool,
 }
 
 impl Hub {
-    /// Binds a socket and spawns its task on the current runtime; it ends with the last sender of commands.
-    pub(super) fn spawn(
-        remote: IpAddr,
-        shared: bool,
-        config: &DriverConfig,
-    ) -> io::Result<mpsc::UnboundedSender<Command>> {
-        let socket = BatchSocket::bind(remote, config.receive_offload)?;
-        // Commands come from the users' own tasks, a few per join: bounded by what those await.
-        let (sender, commands) = mpsc::unbounded_channel();
-        let hub =
-            Self { socket, shared, lanes: Vec::new(), timers: BinaryHeap::new(), commands, coalesce: config.coalesce };
-        tokio::spawn(hub.run());
-        Ok(sender)
-    }
-
-    async fn run(mut self) {
+    fn run(mut self, buffer: &mut ReceiveBuffer) -> io::Result<()> {
+        let mut events = Events::with_capacity(MAX_EVENTS);
         loop {
-            let next = self.timers.peek().map(|Reverse((at, _))| *at);
-            tokio::select! {
-                biased;
-                command = self.commands.recv() => match command {
-                    Some(command) => self.handle_command(command),
-                    None => return,
-                },
-                () = sleep_until(next) => {}
-                readable = self.socket.readable() => if let Err(error) = readable {
-                    tracing::error!(%error, port = self.socket.local_port(), "the socket failed");
-                    return;
-                },
+            match self.poll.poll(&mut events, self.timeout()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
             }
-            if let Err(error) = self.receive() {
-                tracing::error!(%error, port = self.socket.local_port(), "the socket failed");
-                return;
+            self.readable.extend(events.iter().map(|event| event.token()).filter(|&token| token != WAKER));
+            if !self.handle_commands() {
+                return Ok(());
+            }
+            for _ in 0..self.readable.len() {
+                self.receive(buffer);
             }
             self.fire_timers();
+            self.deliver();
+            self.collect();
             if !self.coalesce.is_zero() {
-                tokio::time::sleep(self.coalesce).await;
+                thread::sleep(self.coalesce);
             }
         }
     }
 
-    fn receive(&mut self) -> io::Result<()> {
+    /// How long there is nothing to do; `None` until something happens.
+    fn timeout(&self) -> Option<Duration> {
+        if !self.readable.is_empty() || !self.collecting.is_empty() {
+            return Some(Duration::ZERO);
+        }
+        let timer = self.timers.peek().map(|Reverse((at, _))| *at);
+        let next = timer.into_iter().chain(self.under_way.next()).min()?;
+        Some(next.saturating_duration_since(now()))
+    }
+
+    /// Receives from the socket that waits longest; it queues up again if there is more.
+    fn receive(&mut self, buffer: &mut ReceiveBuffer) {
+        let Some(token) = self.readable.pop_front() else { return };
+        let own = (token != SHARED).then_some(token.0);
+        let socket = match own {
+            None => self.shared.clone(),
+            Some(id) => match self.lane(id) {
+                Some(lane) => lane.socket.clone(),
+                None => return,
+            },
+        };
         for _ in 0..MAX_BATCHES {
             let now = now();
-            let Self { socket, shared, lanes, timers, .. } = self;
-            let mut replies = Vec::new();
-            let more = socket.receive(|local, _, datagram| {
-                let id = if *shared { local.and_then(loopback_lane) } else { Some(0) };
-                let Some(id) = id else { return };
-                let Some(lane) = lanes.get_mut(id).and_then(Option::as_deref_mut) else { return };
-                if lane.admits(Direction::In, datagram) {
-                    lane.session.handle_input(now, Input::Datagram(datagram));
-                    while let Some(reply) = lane.session.poll_transmit(now) {
-                        replies.push((id, reply));
-                    }
-                    lane.settle(id, timers);
+            let (runs, more) = buffer.receive(&socket);
+            for run in runs {
+                self.collected.received.add(run.bytes.len().div_ceil(run.stride), run.bytes.len());
+                if let Some(id) = own.or_else(|| self.lane_of(run.to?)) {
+                    self.arrive(id, now, run.bytes.chunks_mut(run.stride));
                 }
-            })?;
-            for (id, reply) in replies {
-                self.transmit(id, &reply);
             }
+            self.settle_all();
             if !more {
-                break;
+                return;
             }
         }
-        Ok(())
+        self.readable.push_back(token);
+    }
+
+    /// Datagrams for a lane have come to this machine: its user gets them, now or at the end of an impaired path.
+    fn arrive<'a>(&mut self, id: LaneId, now: Instant, datagrams: impl Iterator<Item = &'a mut [u8]>) {
+        let Self { lanes, under_way, collected, unsettled, .. } = self;
+        let Some(lane) = lanes.get_mut(id).and_then(Option::as_deref_mut) else { return };
+        for datagram in datagrams {
+            let Some(path) = &mut lane.path else {
+                lane.take(now, datagram);
+                continue;
+            };
+            for at in path.submit(now, Direction::In, datagram.len()) {
+                let room = under_way.push(at, Arrival::User(id, datagram.to_vec()));
+                collected.path_drops += u64::from(!room);
+            }
+        }
+        if !std::mem::replace(&mut lane.unsettled, true) {
+            unsettled.push(id);
+        }
     }
 
     fn fire_timers(&mut self) {
-        let now = now();
+        let round = now();
         while let Some(&Reverse((at, id))) = self.timers.peek()
-            && at <= now
+            && at <= round
         {
             self.timers.pop();
             let Some(lane) = self.lanes.get_mut(id).and_then(Option::as_deref_mut) else { continue };
@@ -129,60 +246,204 @@ impl Hub {
                 continue;
             }
             lane.scheduled = None;
+            let now = now();
+            self.collected.add_lag(now.saturating_duration_since(at));
             lane.session.handle_input(now, Input::Timeout);
-            self.drain(id, now);
+            self.settle(id, now);
+        }
+    }
+
+    /// Lets what is at the end of its impaired path arrive.
+    fn deliver(&mut self) {
+        let round = now();
+        while let Some((at, arrival)) = self.under_way.pop(round) {
+            let now = now();
+            self.collected.add_lag(now.saturating_duration_since(at));
+            match arrival {
+                Arrival::User(id, mut datagram) => {
+                    if let Some(lane) = self.lane(id) {
+                        lane.take(now, &mut datagram);
+                        self.settle(id, now);
+                    }
+                }
+                Arrival::Server { socket, source, destination, datagram } => {
+                    self.burst.push(&datagram, &socket);
+                    self.send_burst(&socket, source, destination);
+                }
+            }
+        }
+    }
+
+    /// `false` when it is time to end.
+    fn handle_commands(&mut self) -> bool {
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Ok(command) => self.handle_command(command),
+                Err(TryRecvError::Empty) => return true,
+            }
         }
     }
 
     fn handle_command(&mut self, command: Command) {
         let now = now();
         match command {
-            Command::Add(session, states, reply) => {
-                let id = self.lanes.len();
-                let source = self.shared.then(|| loopback_address(id));
-                let lane = LaneState { session: *session, source, states, filter: None, scheduled: None };
-                self.lanes.push(Some(Box::new(lane)));
-                let _ = reply.send(id);
-                self.drain(id, now);
-            }
+            Command::Add(new) => self.add(*new, now),
             Command::With(id, action) => {
-                if let Some(lane) = self.lanes.get_mut(id).and_then(Option::as_deref_mut) {
+                if let Some(lane) = self.lane(id) {
                     action(&mut lane.session, now);
-                    self.drain(id, now);
+                    self.settle(id, now);
                 }
             }
-            Command::Raw(id, datagram) => self.transmit(id, &datagram),
+            Command::Raw(id, datagram) => {
+                self.transmit(id, now, &datagram);
+                self.flush(id);
+            }
             Command::SetFilter(id, filter) => {
-                if let Some(lane) = self.lanes.get_mut(id).and_then(Option::as_deref_mut) {
+                if let Some(lane) = self.lane(id) {
                     lane.filter = filter;
                 }
             }
-            Command::Remove(id) => {
-                if let Some(lane) = self.lanes.get_mut(id).and_then(Option::as_deref_mut) {
-                    lane.session.transport_mut().close(now);
-                    self.drain(id, now);
-                    self.lanes[id] = None;
-                }
+            Command::Remove(id) => self.remove(id, now),
+            Command::Collect(reply) => self.collecting.push_back((reply, 0)),
+            Command::Stop => {}
+        }
+    }
+
+    fn add(&mut self, new: NewLane, now: Instant) {
+        let id = self.lanes.len();
+        let NewLane { session, socket, group, path, states, reply } = new;
+        let added = match socket {
+            Some(mut socket) => match socket.register(self.poll.registry(), Token(id)) {
+                Ok(()) => Ok((Rc::new(socket), None)),
+                Err(error) => Err(error.into()),
+            },
+            None if id < self.addresses => {
+                let source = Ipv4Addr::from_bits(self.first_address + id as u32);
+                Ok((self.shared.clone(), Some(source.into())))
+            }
+            None => Err(DriverError::NoAddress),
+        };
+        let (socket, source) = match added {
+            Ok(added) => added,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let lane =
+            LaneState { session, socket, source, group, path, states, filter: None, scheduled: None, unsettled: false };
+        self.lanes.push(Some(Box::new(lane)));
+        self.settle(id, now);
+        if reply.send(Ok(id)).is_err() {
+            self.remove(id, now);
+        }
+    }
+
+    fn remove(&mut self, id: LaneId, now: Instant) {
+        let Some(lane) = self.lane(id) else { return };
+        lane.session.transport_mut().close(now);
+        self.settle(id, now);
+        let Some(mut lane) = self.lanes.get_mut(id).and_then(Option::take) else { return };
+        self.collected.add_tally(lane.group, &lane.session.tally(now).ended());
+        if !Rc::ptr_eq(&lane.socket, &self.shared) {
+            self.collected.receive_drops += lane.socket.take_receive_drops();
+        }
+    }
+
+    /// Adds some more sessions' tallies, and hands all of them over after the last.
+    fn collect(&mut self) {
+        let Some((_, next)) = self.collecting.front_mut() else { return };
+        let now = now();
+        let first = *next;
+        *next += TALLIES_PER_TURN;
+        for lane in self.lanes.iter_mut().skip(first).take(TALLIES_PER_TURN).flatten() {
+            self.collected.add_tally(lane.group, &lane.session.tally(now));
+            if !Rc::ptr_eq(&lane.socket, &self.shared) {
+                self.collected.receive_drops += lane.socket.take_receive_drops();
+            }
+        }
+        if *next >= self.lanes.len()
+            && let Some((reply, _)) = self.collecting.pop_front()
+        {
+            self.collected.receive_drops += self.shared.take_receive_drops();
+            if let Err(unwanted) = reply.send(std::mem::take(&mut self.collected)) {
+                self.collected = unwanted;
             }
         }
     }
 
-    fn drain(&mut self, id: LaneId, now: Instant) {
-        while let Some(datagram) =
-            self.lanes.get_mut(id).and_then(Option::as_deref_mut).and_then(|lane| lane.session.poll_transmit(now))
-        {
-            self.transmit(id, &datagram);
+    fn settle_all(&mut self) {
+        let now = now();
+        let mut unsettled = std::mem::take(&mut self.unsettled);
+        for id in unsettled.drain(..) {
+            self.settle(id, now);
         }
-        if let Some(lane) = self.lanes.get_mut(id).and_then(Option::as_deref_mut) {
-            lane.settle(id, &mut self.timers);
+        self.unsettled = unsettled;
+    }
+
+    /// Sends what a session has to send, tells of changed states and keeps the timer.
+    fn settle(&mut self, id: LaneId, now: Instant) {
+        while let Some(datagram) = self.lane(id).and_then(|lane| lane.session.poll_transmit()) {
+            self.transmit(id, now, &datagram);
+        }
+        self.flush(id);
+        let Self { lanes, timers, .. } = self;
+        let Some(lane) = lanes.get_mut(id).and_then(Option::as_deref_mut) else { return };
+        lane.unsettled = false;
+        if let Some(state) = lane.session.poll_states().pop() {
+            lane.states.send_replace(state);
+        }
+        if let Some(at) = lane.session.poll_timeout().map(|at| at.max(now))
+            && lane.scheduled.is_none_or(|scheduled| at < scheduled)
+        {
+            lane.scheduled = Some(at);
+            timers.push(Reverse((at, id)));
         }
     }
 
-    fn transmit(&mut self, id: LaneId, datagram: &[u8]) {
-        let Some(lane) = self.lanes.get_mut(id).and_then(Option::as_deref_mut) else { return };
-        if lane.admits(Direction::Out, datagram) {
-            self.socket.send(lane.source, lane.session.transport().remote_address(), datagram);
+    /// A user sends: into the burst, or onto an impaired path.
+    fn transmit(&mut self, id: LaneId, now: Instant, datagram: &[u8]) {
+        let Self { lanes, under_way, collected, burst, .. } = self;
+        let Some(lane) = lanes.get_mut(id).and_then(Option::as_deref_mut) else { return };
+        if !lane.admits(Direction::Out, datagram) {
+            return;
         }
+        let destination = lane.session.transport().remote_address();
+        if let Some(path) = &mut lane.path {
+            for at in path.submit(now, Direction::Out, datagram.len()) {
+                let (socket, source) = (lane.socket.clone(), lane.source);
+                let arrival = Arrival::Server { socket, source, destination, datagram: datagram.to_vec() };
+                collected.path_drops += u64::from(!under_way.push(at, arrival));
+            }
+        } else if !burst.push(datagram, &lane.socket) {
+            self.flush(id);
+            self.transmit(id, now, datagram);
+        }
+    }
+
+    /// Sends what the lane has put into the burst.
+    fn flush(&mut self, id: LaneId) {
+        if let Some(lane) = self.lane(id) {
+            let (socket, source) = (lane.socket.clone(), lane.source);
+            let destination = lane.session.transport().remote_address();
+            self.send_burst(&socket, source, destination);
+        }
+    }
+
+    fn send_burst(&mut self, socket: &UserSocket, source: Option<IpAddr>, destination: SocketAddr) {
+        if self.burst.datagrams() == 0 {
+            return;
+        }
+        self.collected.sent.add(self.burst.datagrams(), self.burst.bytes());
+        self.collected.send_drops += socket.send(source, destination, &self.burst);
+        self.burst.clear();
+    }
+
+    fn lane(&mut self, id: LaneId) -> Option<&mut LaneState> {
+        self.lanes.get_mut(id)?.as_deref_mut()
+    }
+
+    fn lane_of(&self, address: IpAddr) -> Option<LaneId> {
+        let IpAddr::V4(address) = address else { return None };
+        address.to_bits().checked_sub(self.first_address).map(|id| id as usize)
     }
 }
 
@@ -191,37 +452,9 @@ impl LaneState {
         self.filter.as_mut().is_none_or(|filter| filter(direction, datagram))
     }
 
-    /// Tells of changed states and keeps the timer.
-    fn settle(&mut self, id: LaneId, timers: &mut BinaryHeap<Reverse<(Instant, LaneId)>>) {
-        if let Some(state) = self.session.poll_states().pop() {
-            self.states.send_replace(state);
-        }
-        if let Some(at) = self.session.poll_timeout()
-            && self.scheduled.is_none_or(|scheduled| at < scheduled)
-        {
-            self.scheduled = Some(at);
-            timers.push(Reverse((at, id)));
+    fn take(&mut self, now: Instant, datagram: &mut [u8]) {
+        if self.admits(Direction::In, datagram) {
+            self.session.handle_input(now, Input::Datagram(datagram));
         }
     }
-}
-
-fn loopback_address(id: LaneId) -> IpAddr {
-    Ipv4Addr::from_bits(FIRST_LOOPBACK + id as u32).into()
-}
-
-fn loopback_lane(address: IpAddr) -> Option<LaneId> {
-    let IpAddr::V4(address) = address else { return None };
-    address.to_bits().checked_sub(FIRST_LOOPBACK).map(|id| id as usize)
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at.into()).await,
-        None => std::future::pending().await,
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the driver is where time comes from")]
-fn now() -> Instant {
-    Instant::now()
 }

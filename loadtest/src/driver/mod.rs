@@ -1,31 +1,48 @@
-//! Sockets and the clock: drives sessions over UDP, many of them in one task.
+//! Sockets and the clock: drives sessions over UDP, many of them on one thread, and watches how well it keeps up.
 //!
-//! Towards a server on loopback all users share one socket, each with an address of its own out of 127/8; towards any
-//! other server each transport has its own socket, since a server tells clients apart by address. Run in a
-//! current-thread runtime, all users of a process live in one thread.
+//! Towards a server on loopback all users of a thread share one socket, each with an address of its own out of 127/8; towards
+//! any other server each transport has its own socket, since a server tells clients apart by address.
 
+mod collected;
 mod hub;
+mod path;
 mod socket;
+mod usage;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
-use self::hub::{Command, Hub, LaneId};
+use self::hub::{Command, HubHandle, LaneId, NewLane};
+use self::path::UserPath;
+use self::socket::UserSocket;
 use crate::clock::Clock;
 use crate::session::Session;
 use crate::transport::{RemoteParameters, SrtpProfile, TransportConfig, TransportError, TransportState};
 
+pub use self::collected::{Collected, Traffic};
+pub use self::path::{PathConfig, PathHandle};
+pub use self::usage::process_time;
+
 /// How sockets are used.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct DriverConfig {
+    /// Threads that sockets and sessions live on; users are spread over them.
+    pub threads: usize,
     /// Lets the kernel hand over several datagrams in one piece (UDP_GRO).
     pub receive_offload: bool,
     /// Sleeps this long after each round of work, so that more is done per waking. Delays are measured that much too long.
     pub coalesce: Duration,
+}
+
+impl Default for DriverConfig {
+    /// One thread that wakes for each packet, and takes them as the kernel has them.
+    fn default() -> Self {
+        Self { threads: 1, receive_offload: true, coalesce: Duration::ZERO }
+    }
 }
 
 /// Which way a datagram goes, seen from the client.
@@ -40,16 +57,30 @@ pub enum Direction {
 /// Decides which datagrams of a lane pass: for tests of loss, of silence, and for looking at what goes by.
 pub type Filter = Box<dyn FnMut(Direction, &[u8]) -> bool + Send>;
 
+/// Whose session it is, and how it reaches its server.
+#[derive(Debug, Clone, Default)]
+pub struct LaneConfig {
+    /// Everything random about the session and its path.
+    pub seed: u64,
+    /// Under which [`Collected::tallies`] counts it.
+    pub group: usize,
+    /// What lies between the user and the server; `None`: nothing.
+    pub path: Option<PathHandle>,
+}
+
 /// Why a session could not be driven.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// A socket could not be had.
-    #[error("socket: {0}")]
+    /// A socket or its thread could not be had.
+    #[error("socket: {0}{hint}", hint = limit_hint(.0))]
     Socket(#[from] io::Error),
+    /// All loopback addresses of the thread have been used.
+    #[error("there is no loopback address left: each transport takes one, once")]
+    NoAddress,
     /// The transport refused its parameters.
     #[error(transparent)]
     Transport(#[from] TransportError),
-    /// The task that owned the socket ended.
+    /// The thread that owned the socket ended.
     #[error("the socket is gone")]
     Gone,
     /// The transport did not come up.
@@ -57,18 +88,37 @@ pub enum DriverError {
     NotConnected(TransportState),
 }
 
-/// Opens sessions. Clones share sockets.
+/// Which of the system's limits is to be raised, where an error tells of one.
+pub(crate) fn limit_hint(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE) => "; raise the limit of open files (ulimit -n), every connection needs one",
+        Some(libc::ENFILE) => "; raise the system's limit of open files (fs.file-max)",
+        Some(libc::EADDRNOTAVAIL | libc::EADDRINUSE) => "; widen the range of ports (net.ipv4.ip_local_port_range)",
+        Some(libc::ENOBUFS | libc::ENOMEM) => "; the system has no memory left for sockets (net.ipv4.udp_mem)",
+        _ => "",
+    }
+}
+
+/// Opens sessions. Clones share threads and sockets.
 #[derive(Clone)]
 pub struct Driver {
     config: DriverConfig,
     clock: Clock,
-    shared: Arc<Mutex<Option<mpsc::UnboundedSender<Command>>>>,
+    hubs: Arc<Mutex<Hubs>>,
+}
+
+/// The threads, started at their first use.
+struct Hubs {
+    threads: Vec<Option<Arc<HubHandle>>>,
+    /// Sessions opened so far: the next goes to the next thread.
+    opened: usize,
 }
 
 impl Driver {
-    /// A driver whose tasks run on the runtime that it is used in.
+    /// A driver that has opened nothing yet.
     pub fn new(config: DriverConfig) -> Self {
-        Self { config, clock: Clock::system(), shared: Arc::default() }
+        let threads = vec![None; config.threads.max(1)];
+        Self { config, clock: Clock::system(), hubs: Arc::new(Mutex::new(Hubs { threads, opened: 0 })) }
     }
 
     /// The clock that stamps what the sessions send.
@@ -82,37 +132,64 @@ impl Driver {
     /// [`DriverError`] when there is no socket to be had or the parameters do not do.
     pub async fn open(
         &self,
-        config: &TransportConfig,
+        transport: &TransportConfig,
         remote: RemoteParameters,
-        seed: u64,
+        lane: LaneConfig,
     ) -> Result<Lane, DriverError> {
-        let hub = self.hub_for(remote.candidate.ip())?;
-        let session = Session::new(now(), self.clock, config, remote, seed)?;
+        let LaneConfig { seed, group, path } = lane;
+        let hub = self.next_hub()?;
+        let socket = match remote.candidate.ip() {
+            IpAddr::V4(address) if address.is_loopback() => None,
+            address => Some(UserSocket::bind(address, self.config.receive_offload)?),
+        };
+        let path = path.map(|path| UserPath::new(&path, seed));
+        let session = Session::new(now(), self.clock, transport, remote, seed)?;
         let (states, state) = watch::channel(TransportState::Connecting);
         let (reply, id) = oneshot::channel();
-        hub.send(Command::Add(Box::new(session), states, reply)).map_err(|_| DriverError::Gone)?;
-        let id = id.await.map_err(|_| DriverError::Gone)?;
+        hub.send(Command::Add(Box::new(NewLane { session, socket, group, path, states, reply })))?;
+        let id = id.await.map_err(|_| DriverError::Gone)??;
         Ok(Lane { hub, id, state })
     }
 
-    fn hub_for(&self, remote: IpAddr) -> Result<mpsc::UnboundedSender<Command>, DriverError> {
-        if !matches!(remote, IpAddr::V4(address) if address.is_loopback()) {
-            return Ok(Hub::spawn(remote, false, &self.config)?);
-        }
-        let mut shared = self.shared.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match shared.as_ref().filter(|hub| !hub.is_closed()) {
-            Some(hub) => Ok(hub.clone()),
-            None => {
-                let hub = Hub::spawn(Ipv4Addr::LOCALHOST.into(), true, &self.config)?;
-                Ok(shared.insert(hub).clone())
+    /// What happened in all lanes since the last call, and how well the driver kept up. Lanes are asked a few at a time, so that
+    /// nobody's packets wait for it.
+    pub async fn collect(&self) -> Collected {
+        let hubs: Vec<_> = self.lock().threads.iter().flatten().cloned().collect();
+        let mut replies = Vec::new();
+        for hub in hubs {
+            let (reply, answer) = oneshot::channel();
+            // A thread that ended has nothing to tell, and its lanes say so themselves.
+            if hub.send(Command::Collect(reply)).is_ok() {
+                replies.push(answer);
             }
         }
+        let mut all = Collected::default();
+        for reply in replies {
+            if let Ok(collected) = reply.await {
+                all.merge(&collected);
+            }
+        }
+        all
+    }
+
+    fn next_hub(&self) -> Result<Arc<HubHandle>, DriverError> {
+        let mut hubs = self.lock();
+        let index = hubs.opened % hubs.threads.len();
+        hubs.opened += 1;
+        match &mut hubs.threads[index] {
+            Some(hub) => Ok(hub.clone()),
+            unused => Ok(unused.insert(Arc::new(HubHandle::start(index, &self.config)?)).clone()),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Hubs> {
+        self.hubs.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
 /// A session in the hands of a driver; dropping it closes the transport.
 pub struct Lane {
-    hub: mpsc::UnboundedSender<Command>,
+    hub: Arc<HubHandle>,
     id: LaneId,
     state: watch::Receiver<TransportState>,
 }
@@ -121,7 +198,7 @@ impl Lane {
     /// Runs `action` where the session lives, and sends what comes of it.
     ///
     /// # Errors
-    /// [`DriverError::Gone`] when the socket's task ended.
+    /// [`DriverError::Gone`] when the socket's thread ended.
     pub async fn with<R: Send + 'static>(
         &self,
         action: impl FnOnce(&mut Session, Instant) -> R + Send + 'static,
@@ -130,7 +207,7 @@ impl Lane {
         let action = Box::new(move |session: &mut Session, now| {
             let _ = reply.send(action(session, now));
         });
-        self.hub.send(Command::With(self.id, action)).map_err(|_| DriverError::Gone)?;
+        self.hub.send(Command::With(self.id, action))?;
         result.await.map_err(|_| DriverError::Gone)
     }
 
@@ -176,4 +253,17 @@ impl Drop for Lane {
 #[allow(clippy::disallowed_methods, reason = "the driver is where time comes from")]
 fn now() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_which_limit_to_raise() {
+        let message = |code| DriverError::from(io::Error::from_raw_os_error(code)).to_string();
+        assert!(message(libc::EMFILE).contains("ulimit -n"), "{}", message(libc::EMFILE));
+        assert!(message(libc::EADDRNOTAVAIL).contains("ip_local_port_range"), "{}", message(libc::EADDRNOTAVAIL));
+        assert!(message(libc::EACCES).ends_with("(os error 13)"), "{}", message(libc::EACCES));
+    }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -15,6 +16,9 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
+
+use super::delayed::{delayed, handshake};
+use crate::driver::{PathHandle, limit_hint};
 
 /// protoo's own clients wait 1,500 ms x (15 + 0.1 x requests under way).
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(22_500);
@@ -116,13 +120,15 @@ pub struct ProtooClient {
 }
 
 impl ProtooClient {
-    /// Connects to a `ws:` or `wss:` address. `tls` says whom `wss:` trusts.
+    /// Connects to a `ws:` or `wss:` address. `tls` says whom `wss:` trusts; `path` is what lies between, and what its jitter is
+    /// drawn from.
     ///
     /// # Errors
     /// [`ProtooError::Address`] or [`ProtooError::Connect`].
     pub async fn connect(
         url: &str,
         tls: Option<Arc<rustls::ClientConfig>>,
+        path: Option<(&PathHandle, u64)>,
     ) -> Result<(Self, mpsc::Receiver<Incoming>), ProtooError> {
         let uri: Uri = url.parse().map_err(|_| ProtooError::Address(url.to_owned()))?;
         let host = uri.host().ok_or_else(|| ProtooError::Address(url.to_owned()))?.to_owned();
@@ -130,17 +136,37 @@ impl ProtooClient {
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
         let failed = |error: String| ProtooError::Connect(format!("{host}:{port}"), error);
 
-        let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await.map_err(|e| failed(e.to_string()))?;
+        if let Some((path, _)) = path {
+            handshake(path).await;
+        }
+        let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await;
+        let tcp = tcp.map_err(|error| failed(format!("{error}{}", limit_hint(&error))))?;
         // Signalling is small messages that somebody waits for.
         let _ = tcp.set_nodelay(true);
-        if !secure {
-            return Self::upgrade(url, tcp).await.map_err(failed);
+        let tls = if secure {
+            let config = tls.ok_or_else(|| failed("wss needs a TLS configuration".to_owned()))?;
+            Some((config, ServerName::try_from(host.clone()).map_err(|error| failed(error.to_string()))?))
+        } else {
+            None
+        };
+        match path {
+            Some((path, seed)) => Self::secure(url, delayed(tcp, path, seed), tls).await,
+            None => Self::secure(url, tcp, tls).await,
         }
-        let tls = tls.ok_or_else(|| failed("wss needs a TLS configuration".to_owned()))?;
-        let name = rustls::pki_types::ServerName::try_from(host.clone()).map_err(|e| failed(e.to_string()))?;
-        let stream =
-            tokio_rustls::TlsConnector::from(tls).connect(name, tcp).await.map_err(|e| failed(e.to_string()))?;
-        Self::upgrade(url, stream).await.map_err(failed)
+        .map_err(failed)
+    }
+
+    async fn secure<S>(
+        url: &str,
+        stream: S,
+        tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
+    ) -> Result<(Self, mpsc::Receiver<Incoming>), String>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Some((config, name)) = tls else { return Self::upgrade(url, stream).await };
+        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await;
+        Self::upgrade(url, stream.map_err(|error| error.to_string())?).await
     }
 
     async fn upgrade<S>(url: &str, stream: S) -> Result<(Self, mpsc::Receiver<Incoming>), String>
@@ -308,7 +334,7 @@ mod tests {
             };
             tokio_tungstenite::accept_hdr_async(stream, check).await.unwrap()
         });
-        let (client, incoming) = ProtooClient::connect(&url, None).await.unwrap();
+        let (client, incoming) = ProtooClient::connect(&url, None, None).await.unwrap();
         (client, incoming, server.await.unwrap())
     }
 

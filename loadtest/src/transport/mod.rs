@@ -1,11 +1,12 @@
 //! One WebRTC transport seen from the client, sans-IO: ICE controlling, then DTLS, then SRTP.
 //!
-//! The owner feeds datagrams and time into [`ClientTransport::handle_input`] and afterwards drains
-//! [`ClientTransport::poll_output`] until it is empty; no socket and no clock is touched here.
+//! The owner feeds datagrams and time into [`ClientTransport::handle_input`], which hands back the media of a datagram, and
+//! afterwards drains [`ClientTransport::poll_output`] until it is empty; no socket and no clock is touched here.
 
 mod certificate;
 mod dtls;
 mod ice;
+mod lite_server;
 mod srtp;
 
 use std::collections::VecDeque;
@@ -23,6 +24,8 @@ use self::srtp::SrtpSession;
 
 pub use self::certificate::Certificate;
 pub use self::ice::IceCredentials;
+#[doc(hidden)]
+pub use self::lite_server::LiteServer;
 pub use self::srtp::SrtpProfile;
 
 /// Which end of DTLS this client is.
@@ -69,10 +72,22 @@ pub struct RemoteParameters {
 /// Into a transport.
 #[derive(Debug)]
 pub enum Input<'a> {
-    /// A datagram from the server's candidate.
-    Datagram(&'a [u8]),
+    /// A datagram from the server's candidate. SRTP is opened in place: afterwards its bytes are others.
+    Datagram(&'a mut [u8]),
     /// The instant that [`ClientTransport::poll_timeout`] named has come.
     Timeout,
+}
+
+/// The media of a datagram.
+#[derive(Debug)]
+pub enum Received<'a> {
+    /// An RTP packet, authenticated and decrypted.
+    Rtp(&'a [u8]),
+    /// An RTP packet that was left sealed, see [`TransportConfig::open_every`]: as long as the opened packet would be, but
+    /// only its header can be read, and nobody vouches for that.
+    SealedRtp(&'a [u8]),
+    /// A compound RTCP packet, authenticated and decrypted.
+    Rtcp(BytesMut),
 }
 
 /// Out of a transport.
@@ -80,12 +95,6 @@ pub enum Input<'a> {
 pub enum Output {
     /// To be sent to [`ClientTransport::remote_address`].
     Transmit(BytesMut),
-    /// An RTP packet, authenticated and decrypted.
-    Rtp(BytesMut),
-    /// The head of an RTP packet that was left sealed, see [`TransportConfig::open_every`], and the length of the whole.
-    SealedRtp(BytesMut, usize),
-    /// A compound RTCP packet, authenticated and decrypted.
-    Rtcp(BytesMut),
     /// Something changed.
     State(TransportState),
 }
@@ -140,9 +149,6 @@ pub enum TransportError {
     Dtls(String),
 }
 
-/// Bytes of a sealed packet that are kept: the fixed header and more extensions than WebRTC uses.
-const SEALED_HEAD: usize = 64;
-
 /// One transport of one user.
 pub struct ClientTransport {
     ice: IceAgent,
@@ -186,16 +192,20 @@ impl ClientTransport {
         })
     }
 
-    /// Takes what came in, or that time passed. Drain [`Self::poll_output`] afterwards.
-    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+    /// Takes what came in, or that time passed, and returns the media that a datagram carried. Drain [`Self::poll_output`]
+    /// afterwards.
+    pub fn handle_input<'a>(&mut self, now: Instant, input: Input<'a>) -> Option<Received<'a>> {
         if self.is_over() {
-            return;
+            return None;
         }
         match input {
             Input::Datagram(datagram) => self.handle_datagram(now, datagram),
-            Input::Timeout => self.handle_timeout(now),
+            Input::Timeout => {
+                self.handle_timeout(now);
+                self.collect_dtls();
+                None
+            }
         }
-        self.collect_dtls();
     }
 
     /// The next thing to do for the owner.
@@ -214,13 +224,13 @@ impl ClientTransport {
 
     /// Seals an RTP packet and queues it; dropped and counted before there are keys.
     pub fn send_rtp(&mut self, packet: &[u8]) {
-        let sealed = self.srtp.as_mut().and_then(|srtp| srtp.seal_rtp(packet).ok());
+        let sealed = self.srtp.as_mut().and_then(|srtp| srtp.seal_rtp(packet));
         self.transmit_media(sealed);
     }
 
     /// Seals a compound RTCP packet and queues it; dropped and counted before there are keys.
     pub fn send_rtcp(&mut self, packet: &[u8]) {
-        let sealed = self.srtp.as_mut().and_then(|srtp| srtp.seal_rtcp(packet).ok());
+        let sealed = self.srtp.as_mut().and_then(|srtp| srtp.seal_rtcp(packet));
         self.transmit_media(sealed);
     }
 
@@ -269,11 +279,12 @@ impl ClientTransport {
         matches!(self.state, TransportState::Failed(_) | TransportState::Closed | TransportState::Disconnected)
     }
 
-    fn handle_datagram(&mut self, now: Instant, datagram: &[u8]) {
+    fn handle_datagram<'a>(&mut self, now: Instant, datagram: &'a mut [u8]) -> Option<Received<'a>> {
         self.counters.received += 1;
         self.counters.received_bytes += datagram.len() as u64;
         // RFC 7983 section 7.
         match datagram.first() {
+            Some(128..=191) => return self.handle_media(datagram),
             Some(0..=3) => match self.ice.receive(now, datagram) {
                 Ok(event) => self.on_ice(now, event),
                 Err(_) => self.counters.dropped_stun += 1,
@@ -282,34 +293,28 @@ impl ClientTransport {
                 let result = self.dtls.receive(now, datagram);
                 self.on_dtls(result);
             }
-            Some(128..=191) => self.handle_media(datagram),
             _ => self.counters.dropped_unknown += 1,
         }
+        self.collect_dtls();
+        None
     }
 
-    fn handle_media(&mut self, datagram: &[u8]) {
-        let Some(srtp) = &mut self.srtp else {
-            self.counters.dropped_srtp += 1;
-            return;
-        };
+    fn handle_media<'a>(&mut self, datagram: &'a mut [u8]) -> Option<Received<'a>> {
         // RFC 5761 section 4: the RTCP packet types, as the second byte shows them.
         let is_rtcp = datagram.get(1).is_some_and(|byte| (192..=223).contains(byte));
-        if !is_rtcp && self.until_open > 0 {
-            self.until_open -= 1;
-            let head = BytesMut::from(&datagram[..datagram.len().min(SEALED_HEAD)]);
-            self.output.push_back(Output::SealedRtp(head, datagram.len()));
-            return;
-        }
-        let opened = if is_rtcp {
-            srtp.open_rtcp(datagram).map(Output::Rtcp)
-        } else {
-            self.until_open = self.open_every - 1;
-            srtp.open_rtp(datagram).map(Output::Rtp)
-        };
-        match opened {
-            Ok(output) => self.output.push_back(output),
-            Err(_) => self.counters.dropped_srtp += 1,
-        }
+        let received = self.srtp.as_mut().and_then(|srtp| {
+            if is_rtcp {
+                srtp.open_rtcp(datagram).map(Received::Rtcp)
+            } else if self.until_open > 0 {
+                self.until_open -= 1;
+                srtp.without_tag(datagram).map(Received::SealedRtp)
+            } else {
+                self.until_open = self.open_every - 1;
+                srtp.open_rtp(datagram).map(Received::Rtp)
+            }
+        });
+        self.counters.dropped_srtp += u64::from(received.is_none());
+        received
     }
 
     fn handle_timeout(&mut self, now: Instant) {

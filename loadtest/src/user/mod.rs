@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 
-use crate::driver::{Driver, DriverError, Lane};
+use crate::driver::{Driver, DriverError, Lane, LaneConfig, PathHandle};
 use crate::media::{Source, StreamStats};
 use crate::signalling::d1::{IceParameters, Joined, TransportOptions, dtls_parameters};
 use crate::signalling::ortc::{Kind, OrtcError, RtpCapabilities, RtpParameters, device_capabilities, send_parameters};
@@ -44,6 +44,11 @@ pub struct UserConfig {
     pub consume: bool,
     /// Certificate and manners of the transports.
     pub transport: TransportConfig,
+    /// Under which [`Collected::tallies`](crate::driver::Collected::tallies) counts what the user sends and receives.
+    pub group: usize,
+    /// What lies between the user and the server, for media and for signalling; `None`: nothing. Signalling is delayed, and waits
+    /// while the path is dark, but nothing of it gets lost.
+    pub path: Option<PathHandle>,
     /// Everything random about this user.
     pub seed: u64,
 }
@@ -60,6 +65,8 @@ impl UserConfig {
             produce: true,
             consume: true,
             transport,
+            group: 0,
+            path: None,
             seed,
         }
     }
@@ -136,7 +143,8 @@ impl User {
         let separator = if config.url.contains("://") && config.url.matches('/').count() > 2 { "" } else { "/" };
         let UserConfig { url, query, room, peer, .. } = &config;
         let url = format!("{url}{separator}?roomId={}&peerId={}{query}", escape(room), escape(peer));
-        let (protoo, incoming) = ProtooClient::connect(&url, config.tls.clone()).await?;
+        let path = config.path.as_ref().map(|path| (path, config.seed));
+        let (protoo, incoming) = ProtooClient::connect(&url, config.tls.clone(), path).await?;
         let router: RtpCapabilities = protoo.call("getRouterRtpCapabilities", json!({})).await?;
 
         let send = if config.produce { Some(create_transport(&protoo, true).await?) } else { None };
@@ -301,7 +309,8 @@ impl Shared {
         let remote = path.options.remote().ok_or(UserError::NoCandidate)?;
         let seed = self.with_rng(|rng| rng.random());
         let transport = &self.config.transport;
-        let lane = Arc::new(self.driver.open(transport, remote, seed).await?);
+        let lane = LaneConfig { seed, group: self.config.group, path: self.config.path.clone() };
+        let lane = Arc::new(self.driver.open(transport, remote, lane).await?);
         let dtls = dtls_parameters(transport.dtls_role, transport.certificate.fingerprint());
         let connect = json!({ "transportId": path.options.id, "dtlsParameters": dtls });
         protoo.request("connectWebRtcTransport", connect).await?;

@@ -24,7 +24,11 @@ const JOIN_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) async fn fanout(options: Options, rates: &mut Rates) {
     println!("fanout: {ROOMS} rooms of 1 publisher and {SUBSCRIBERS} subscribers, 50,000 packets/s out");
     let server = Server::start("bench", free_udp(), &[]).await;
-    let config = DriverConfig { receive_offload: options.gro, coalesce: Duration::from_millis(1) };
+    let config = DriverConfig {
+        receive_offload: options.gro,
+        coalesce: Duration::from_millis(1),
+        ..DriverConfig::default()
+    };
     let meeting = Meeting::join(&Driver::new(config), &server, OPEN_EVERY).await;
     tokio::time::sleep(WARM_UP).await;
     for _ in 0..options.runs {
@@ -117,7 +121,7 @@ pub(crate) async fn delay(options: Options) {
     let near = mesh_arguments(&directory, "near", second);
     let far = mesh_arguments(&directory, "far", first);
     let (near, far) = tokio::join!(Server::start("near", first, &near), Server::start("far", second, &far));
-    let driver = Driver::new(DriverConfig::default());
+    let driver = Driver::new(DriverConfig { receive_offload: options.gro, ..DriverConfig::default() });
     let transport = TransportConfig::new(Certificate::generate().expect("a certificate"));
     let publisher = join(&driver, &near, "room", "publisher", &transport, 1).await;
     publisher.produce(Source::Video(VideoSource::at_bitrate(1_200_000))).await.expect("producing");

@@ -40,7 +40,7 @@ struct User {
 impl User {
     async fn open(node: &Node, peer: &str) -> Self {
         let url = format!("ws://{}/?roomId=room&peerId={peer}", node.config().users.listen);
-        let (protoo, incoming) = ProtooClient::connect(&url, None).await.unwrap();
+        let (protoo, incoming) = ProtooClient::connect(&url, None, None).await.unwrap();
         Self { protoo, incoming, aside: VecDeque::new() }
     }
 

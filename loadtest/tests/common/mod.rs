@@ -1,0 +1,182 @@
+//! A server on loopback that connects any number of users and sends them video: real sockets, no signalling.
+#![allow(dead_code, reason = "each test binary uses a part of this")]
+#![allow(clippy::disallowed_methods, reason = "a driver reads the clock")]
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
+use sluice_loadtest::clock::Clock;
+use sluice_loadtest::driver::{Driver, Lane, LaneConfig};
+use sluice_loadtest::media::{Codec, ReceiveParameters, write_stamp};
+use sluice_loadtest::transport::{Certificate, DtlsRole, LiteServer, RemoteParameters, SrtpProfile, TransportConfig};
+
+/// Nothing that is waited for takes this long, on any machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+/// SSRC of every user's stream.
+pub(crate) const SSRC: u32 = 0x5eed;
+/// Id of the header extension with the transport-wide sequence number.
+pub(crate) const TRANSPORT_CC: u8 = 5;
+/// Packets of a burst, as an encoder sends a frame.
+pub(crate) const BURST: usize = 10;
+
+const PAYLOAD_TYPE: u8 = 96;
+const HEADER: usize = 20;
+/// Payload of a packet.
+const PAYLOAD: usize = 1200;
+/// A packet as it is before sealing.
+pub(crate) const PLAIN: usize = HEADER + PAYLOAD;
+
+/// Writes a packet of VP8 with a send time and a transport-wide sequence number, and the SSRC that all of them have.
+pub(crate) fn write_packet(packet: &mut [u8; PLAIN], clock: &Clock, sequence_number: u16, marker: bool) {
+    packet.fill(7);
+    packet[..2].copy_from_slice(&[0x90, PAYLOAD_TYPE | if marker { 0x80 } else { 0 }]);
+    packet[2..4].copy_from_slice(&sequence_number.to_be_bytes());
+    packet[4..8].copy_from_slice(&(u32::from(sequence_number) / BURST as u32 * 1800).to_be_bytes());
+    packet[8..12].copy_from_slice(&SSRC.to_be_bytes());
+    packet[12..17].copy_from_slice(&[0xbe, 0xde, 0, 1, TRANSPORT_CC << 4 | 1]);
+    packet[17..19].copy_from_slice(&sequence_number.to_be_bytes());
+    packet[19] = 0;
+    // A descriptor with picture id, and the tag of an inter frame.
+    packet[20..26].copy_from_slice(&[0x90, 0x80, 0x80, 1, 0x11, 0]);
+    write_stamp(&mut packet[HEADER..], clock.unix_ns(Instant::now()));
+}
+
+/// Users' other ends, all behind one socket.
+pub(crate) struct Server {
+    socket: UdpSocket,
+    state: UdpSocketState,
+    users: Vec<Peer>,
+}
+
+struct Peer {
+    server: LiteServer,
+    address: Option<SocketAddr>,
+    sequence_number: u16,
+}
+
+impl Server {
+    /// A server for `users` who all show `certificate`.
+    pub(crate) fn new(users: usize, certificate: &Certificate) -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let state = UdpSocketState::new(UdpSockRef::from(&socket)).unwrap();
+        state.set_send_buffer_size(UdpSockRef::from(&socket), 4 * 1024 * 1024).unwrap();
+        let peer = |seed: usize| {
+            let (profiles, fingerprint) = ([SrtpProfile::AeadAes128Gcm], certificate.fingerprint());
+            let server = LiteServer::new(Instant::now(), DtlsRole::Server, &profiles, fingerprint, seed as u64);
+            Peer { server: server.unwrap(), address: None, sequence_number: 0 }
+        };
+        Self { socket, state, users: (0..users).map(peer).collect() }
+    }
+
+    pub(crate) fn parameters(&self) -> Vec<RemoteParameters> {
+        let candidate = self.socket.local_addr().unwrap();
+        self.users.iter().map(|user| user.server.parameters(candidate)).collect()
+    }
+
+    /// Answers until everybody is connected.
+    pub(crate) fn connect_all(&mut self) {
+        let start = Instant::now();
+        while self.users.iter().any(|user| !user.server.is_connected()) {
+            assert!(start.elapsed() < SOON, "not everybody connects");
+            self.answer();
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// Answers what has come so far.
+    pub(crate) fn answer(&mut self) {
+        let mut buffer = [0; 2048];
+        // The socket does not block.
+        while let Ok((len, source)) = self.socket.recv_from(&mut buffer) {
+            let known = self.users.iter().position(|user| user.address == Some(source));
+            let candidates = match known {
+                Some(user) => user..user + 1,
+                None => 0..self.users.len(),
+            };
+            for user in &mut self.users[candidates] {
+                let Ok(answers) = user.server.handle(Instant::now(), &buffer[..len]) else { continue };
+                if known.is_none() && answers.is_empty() {
+                    continue;
+                }
+                user.address = Some(source);
+                for answer in answers {
+                    self.socket.send_to(&answer, source).unwrap();
+                }
+                break;
+            }
+        }
+    }
+
+    /// Sends the user a frame, in one call.
+    pub(crate) fn send_burst(&mut self, user: usize, clock: &Clock) {
+        let Peer { server, address, sequence_number } = &mut self.users[user];
+        let mut burst = Vec::new();
+        let mut packet = [0; PLAIN];
+        let mut segment = 0;
+        for index in 0..BURST {
+            write_packet(&mut packet, clock, *sequence_number, index + 1 == BURST);
+            *sequence_number = sequence_number.wrapping_add(1);
+            let sealed = server.seal_rtp(&packet).expect("the user is connected");
+            segment = sealed.len();
+            burst.extend_from_slice(&sealed);
+        }
+        let destination = address.expect("the user is connected");
+        let transmit = Transmit { destination, ecn: None, contents: &burst, segment_size: Some(segment), src_ip: None };
+        self.state.try_send(UdpSockRef::from(&self.socket), &transmit).expect("the kernel has room");
+    }
+}
+
+/// Connects a user for each of a server's and lets them receive its stream.
+pub(crate) async fn connect(
+    driver: &Driver,
+    mut server: Server,
+    transport: &TransportConfig,
+    lane: impl Fn(usize) -> LaneConfig,
+) -> (Server, Vec<Lane>) {
+    let parameters = server.parameters();
+    let connecting = std::thread::spawn(move || {
+        server.connect_all();
+        server
+    });
+    let mut lanes = Vec::new();
+    for (user, remote) in parameters.into_iter().enumerate() {
+        lanes.push(driver.open(transport, remote, lane(user)).await.unwrap());
+    }
+    for lane in &lanes {
+        lane.connected(SOON).await.unwrap();
+        lane.with(|session, now| session.receive(now, stream())).await.unwrap();
+    }
+    (connecting.join().unwrap(), lanes)
+}
+
+fn stream() -> ReceiveParameters {
+    ReceiveParameters {
+        ssrc: SSRC,
+        payload_type: PAYLOAD_TYPE,
+        rtx: None,
+        codec: Codec::Vp8,
+        nack: true,
+        pli: true,
+    }
+}
+
+/// Packets that arrived at a user.
+pub(crate) async fn received(lane: &Lane) -> u64 {
+    lane.with(|session, _| session.stats().rtp_received).await.unwrap()
+}
+
+/// Waits until each user has received so many packets.
+pub(crate) async fn all_received(lanes: &[Lane], packets: u64) {
+    let start = Instant::now();
+    for lane in lanes {
+        loop {
+            let received = received(lane).await;
+            if received >= packets {
+                break;
+            }
+            assert!(start.elapsed() < SOON, "{received} of {packets} packets arrived");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
