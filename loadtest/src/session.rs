@@ -110,7 +110,7 @@ impl Session {
     /// Begins to publish; packets flow once the transport is connected.
     pub fn publish(&mut self, now: Instant, parameters: SendParameters, source: Source, seed: u64) {
         self.publishers.push(Publisher::new(now, parameters, source, seed));
-        self.share_bandwidth();
+        self.share_bandwidth(now);
     }
 
     /// The publisher that sends under this SSRC.
@@ -119,12 +119,12 @@ impl Session {
     }
 
     /// Ends a publication.
-    pub fn unpublish(&mut self, ssrc: u32) {
+    pub fn unpublish(&mut self, now: Instant, ssrc: u32) {
         let ended = self.publishers.extract_if(.., |publisher| publisher.ssrc() == ssrc);
         for mut publisher in ended {
             publisher.tally(sent_of(&mut self.tally, publisher.codec()));
         }
-        self.share_bandwidth();
+        self.share_bandwidth(now);
     }
 
     /// Listens for a stream.
@@ -247,7 +247,7 @@ impl Session {
     }
 
     /// What congestion control allows, less what audio takes, is shared by the streams of video in proportion to what they want.
-    fn share_bandwidth(&mut self) {
+    fn share_bandwidth(&mut self, now: Instant) {
         let wanted = |video: bool| -> f64 {
             let kind = self.publishers.iter().filter(|publisher| publisher.codec().is_video() == video);
             kind.map(Publisher::full_bits_per_second).sum()
@@ -257,7 +257,7 @@ impl Session {
         let Some(allowed) = self.bandwidth.allowed() else { return };
         for publisher in self.publishers.iter_mut().filter(|publisher| publisher.codec().is_video()) {
             let share = publisher.full_bits_per_second() / video;
-            publisher.allow(((allowed - audio) * share).max(MIN_BITS_PER_SECOND));
+            publisher.allow(now, ((allowed - audio) * share).max(MIN_BITS_PER_SECOND));
         }
     }
 
@@ -376,10 +376,10 @@ impl Session {
             self.stats.feedback_received += 1;
             self.stats.feedback_packets += feedback.recv_deltas.len() as u64;
             self.bandwidth.on_feedback(now, feedback);
-            self.share_bandwidth();
+            self.share_bandwidth(now);
         } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
             self.bandwidth.on_remb(remb.bitrate.into());
-            self.share_bandwidth();
+            self.share_bandwidth(now);
         }
     }
 }

@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use rtc_interceptor::{
-    Acknowledgement, LossController, OveruseDetector, PacketReport, RateCalculator, RateController, SlopeEstimator,
+    Acknowledgement, ArrivalGroupAccumulator, LossController, PacketReport, RateCalculator, RateController,
     convert_twcc,
 };
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+
+use super::trendline::Trendline;
 
 /// Packets that feedback is awaited for: four seconds of 1,000 packets/s. What is not spoken of by then never will be.
 const MAX_UNREPORTED: usize = 4096;
@@ -109,11 +111,12 @@ impl BandwidthController {
     }
 }
 
-/// Google Congestion Control (draft-ietf-rmcat-gcc-02) out of webrtc-rs's parts. Not its `Gcc`: that takes what one message reports for
-/// received in the instant of the message, which measures the rate up to a fifth too high, so that a queue never drains.
+/// Google Congestion Control (draft-ietf-rmcat-gcc-02) out of webrtc-rs's parts, with libwebrtc's trendline filter. Not webrtc-rs's `Gcc`,
+/// under which a bottleneck's queue grows until it is full: its filter hardly sees a queue that grows by less than a third of the rate,
+/// and it takes all that one message reports for received in the instant of the message, so that the rate seems up to a fifth too high.
 struct Estimator {
-    slope: SlopeEstimator,
-    detector: OveruseDetector,
+    groups: ArrivalGroupAccumulator,
+    trendline: Trendline,
     received: RateCalculator,
     /// Instant that stands for the zero of the receiver's clock.
     epoch: Option<Instant>,
@@ -125,8 +128,8 @@ impl Estimator {
     fn new(initial: f64, wanted: f64) -> Self {
         let max = wanted.max(MIN_BITS_PER_SECOND);
         Self {
-            slope: SlopeEstimator::new(),
-            detector: OveruseDetector::new(),
+            groups: ArrivalGroupAccumulator::default(),
+            trendline: Trendline::new(),
             received: RateCalculator::default(),
             epoch: None,
             delay_control: RateController::new(initial, MIN_BITS_PER_SECOND, max),
@@ -140,7 +143,6 @@ impl Estimator {
     }
 
     fn on_reports(&mut self, now: Instant, reports: &[PacketReport]) {
-        let mut usage = self.detector.usage();
         let mut newest = None;
         for report in reports {
             if let Some(arrival) = report.arrival {
@@ -148,13 +150,13 @@ impl Estimator {
                 self.received.add(at, report.size);
                 newest = newest.max(Some(at));
             }
-            if let Some(trend) = self.slope.accumulate(report) {
-                usage = self.detector.update(trend.at, trend.estimate_ms);
+            if let Some(group) = self.groups.accumulate(report) {
+                self.trendline.on_group(&group);
             }
         }
         if let Some(newest) = newest {
             let received = self.received.rate_bits_per_second(newest);
-            self.delay_control.update(now, usage, received);
+            self.delay_control.update(now, self.trendline.usage(), received);
         }
         let lost = reports.iter().filter(|report| !report.arrived).count();
         self.loss_control.update(now, lost, reports.len());

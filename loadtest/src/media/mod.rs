@@ -24,6 +24,7 @@ mod rtp;
 mod source;
 mod speech;
 mod stamp;
+mod trendline;
 mod twcc;
 mod vp8;
 

@@ -29,6 +29,8 @@ const MAX_WAITING: usize = 1024;
 /// Of key-frame requests that come within this of the one before, only the first is heeded: libwebrtc's
 /// `kMinKeyframeSendIntervalMs`.
 const KEY_FRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(300);
+/// Bits of a second that may be sent again however little is allowed: what a frame of video may have.
+const MIN_RETRANSMITTED: f64 = 100_000.0;
 /// Between sender reports; libwebrtc sends them each second for video.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -91,6 +93,8 @@ pub struct Publisher {
     waiting: VecDeque<Payload>,
     waiting_bytes: usize,
     pacer: Pacer,
+    /// Bits sent again within about a second, and when that was true.
+    retransmitted: (f64, Instant),
     last_key_frame_request: Option<Instant>,
     next_report: Instant,
     stats: PublisherStats,
@@ -135,6 +139,7 @@ impl Publisher {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             pacer: Pacer::new(now, full_bits_per_second),
+            retransmitted: (0.0, now),
             last_key_frame_request: None,
             next_report: now + REPORT_INTERVAL / 2,
             stats: PublisherStats::default(),
@@ -163,12 +168,20 @@ impl Publisher {
         self.allowed_bits_per_second
     }
 
-    /// Congestion control allows so much of video. More than the source has changes nothing.
-    pub(crate) fn allow(&mut self, bits_per_second: f64) {
+    /// Congestion control allows so much of video. More than the source has changes nothing. What is sent again is taken from
+    /// it, up to a half.
+    pub(crate) fn allow(&mut self, now: Instant, bits_per_second: f64) {
         self.allowed_bits_per_second = Some(bits_per_second);
-        let used = bits_per_second.min(self.full_bits_per_second);
+        let left = (bits_per_second - self.retransmission_rate(now)).max(bits_per_second / 2.0);
+        let used = left.min(self.full_bits_per_second);
         self.generator.set_share(used / self.full_bits_per_second);
         self.pacer.set_bits_per_second(used);
+    }
+
+    /// What is sent again, in bits per second: a sum in which what is older counts less.
+    fn retransmission_rate(&self, now: Instant) -> f64 {
+        let (bits, at) = self.retransmitted;
+        bits * (-now.saturating_duration_since(at).as_secs_f64()).exp()
     }
 
     /// What was sent so far.
@@ -253,7 +266,8 @@ impl Publisher {
         self.history.push_back(sent);
     }
 
-    /// Answers a NACK from the history.
+    /// Answers a NACK from the history, unless more would be sent again than may be sent at all: libwebrtc's
+    /// `RetransmissionRateLimiter`.
     pub(crate) fn on_nack(&mut self, now: Instant, numbers: impl Iterator<Item = u16>, out: &mut Outgoing<'_>) {
         for number in numbers {
             self.stats.nacked += 1;
@@ -261,6 +275,11 @@ impl Publisher {
             let index = usize::from(number.wrapping_sub(oldest));
             let Some(sent) = self.history.get(index) else { continue };
             let again = Sent { payload: sent.payload.clone(), ..*sent };
+            let bits = self.retransmission_rate(now) + again.payload.len() as f64 * 8.0;
+            if bits > self.allowed_bits_per_second.unwrap_or(self.full_bits_per_second).max(MIN_RETRANSMITTED) {
+                continue;
+            }
+            self.retransmitted = (bits, now);
             self.stats.retransmitted += 1;
             match self.parameters.rtx {
                 Some((ssrc, payload_type)) => {

@@ -117,7 +117,7 @@ impl Link {
                 Event::KeyFrameRequest => self.publisher.on_key_frame_request(self.now),
                 Event::Feedback(feedback) => {
                     self.bandwidth.on_feedback(self.now, &feedback);
-                    self.publisher.allow(self.bandwidth.allowed().unwrap());
+                    self.publisher.allow(self.now, self.bandwidth.allowed().unwrap());
                 }
             }
         }

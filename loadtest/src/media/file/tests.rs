@@ -198,7 +198,8 @@ fn what_is_wrong_is_said_in_a_line() {
         (ivf(&[&KEY]), Codec::Vp8, "has no duration"),
         (ivf_of_h264(&[&[0, 0, 1, 0x41, 1]]), Codec::H264, "has no key frame"),
         (ogg(5), Codec::Vp8, "has no video/VP8, but Ogg's audio"),
-        (ogg(5)[..60].to_vec(), Codec::Opus, "broken Ogg: "),
+        (ogg(5)[..60].to_vec(), Codec::Opus, "has no key frame"),
+        (b"OggS????".to_vec(), Codec::Opus, "broken Ogg: "),
         (webm()[..40].to_vec(), Codec::Vp8, "broken WebM: "),
         (matroska(&[(1, 1, "V_VP9", &[])], &[]), Codec::Vp8, "has no video/VP8, but V_VP9"),
         (
