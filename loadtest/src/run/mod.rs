@@ -216,6 +216,10 @@ impl<'a> Conductor<'a> {
                         return Ended::Completed;
                     }
                     while let Some(step) = timeline.poll(self.start.elapsed()) {
+                        // What paths are like from the start they are already.
+                        if step.at.is_zero() && matches!(step.action, Action::Path { .. }) {
+                            continue;
+                        }
                         if let Err(error) = self.act(step.action, observer).await {
                             return Ended::Aborted { reason: error.to_string() };
                         }
