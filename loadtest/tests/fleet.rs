@@ -214,8 +214,11 @@ async fn a_harness_that_is_killed() {
 #[tokio::test]
 async fn a_killed_harness_leaves_no_nodes() {
     sluice();
+    // It cannot tidy up.
+    let folder = tempfile::tempdir().unwrap();
     let mut harness = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "a_harness_that_is_killed", "--nocapture"])
+        .env("TMPDIR", folder.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
