@@ -1,5 +1,6 @@
 //! The users of a run: each one a task that joins, stays, comes again when the connection is lost, and leaves when its time has come.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -42,9 +43,30 @@ pub(super) struct Crowd {
 struct Board {
     joined: AtomicU32,
     joins: Mutex<JoinCounts>,
+    failures: Mutex<Failures>,
+}
+
+/// What joins failed of.
+#[derive(Debug, Default)]
+struct Failures {
+    known: BTreeSet<&'static str>,
+    untold: Vec<String>,
 }
 
 impl Board {
+    fn fail(&self, error: &UserError) {
+        let step = error.step();
+        *self.joins().failed.entry(step.to_owned()).or_default() += 1;
+        let mut failures = self.failures();
+        if failures.known.insert(step) {
+            failures.untold.push(format!("joins begin to fail, {step}: {error}"));
+        }
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn joins(&self) -> std::sync::MutexGuard<'_, JoinCounts> {
         self.joins.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,6 +107,11 @@ impl Crowd {
         std::mem::take(&mut self.board.joins())
     }
 
+    /// The first failure of each kind, in words, since the last call.
+    pub(super) fn take_failures(&self) -> Vec<String> {
+        std::mem::take(&mut self.board.failures().untold)
+    }
+
     /// Everybody leaves.
     pub(super) async fn disperse(mut self) {
         for seat in self.seats.iter_mut().filter_map(Option::take) {
@@ -116,7 +143,7 @@ async fn attend(driver: Driver, part: Part, board: Arc<Board>, leave: Cancellati
             }
             Err(error) => {
                 tracing::debug!(peer = part.config.peer, %error, "a join failed");
-                *board.joins().failed.entry(error.step().to_owned()).or_default() += 1;
+                board.fail(&error);
             }
         }
         if leave.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {

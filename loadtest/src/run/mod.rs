@@ -280,6 +280,9 @@ impl<'a> Conductor<'a> {
             cpu: cpu.saturating_sub(self.cpu),
         };
         (self.last_second, self.cpu) = (now, cpu);
+        for failure in self.crowd.take_failures() {
+            self.note(failure, observer);
+        }
         let sample = self.recorder.add(second);
         observer.second(sample, self.plan.end.as_secs_f64());
         if steady && !self.is_steady {
