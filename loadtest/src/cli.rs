@@ -199,7 +199,12 @@ fn run_scenario(args: &ScenarioArgs, output: &OutputArgs) -> anyhow::Result<u8> 
     Ok(results.verdict.exit_code())
 }
 
-fn find_capacity(name: &str, range: &CapacityOptions, flags: &ScenarioFlags, output: &OutputArgs) -> anyhow::Result<u8> {
+fn find_capacity(
+    name: &str,
+    range: &CapacityOptions,
+    flags: &ScenarioFlags,
+    output: &OutputArgs,
+) -> anyhow::Result<u8> {
     let file = ScenarioFile::open(name)?;
     let overrides = flags.overrides();
     let scenario = file.with(&overrides)?;

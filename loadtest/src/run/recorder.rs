@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use crate::driver::Collected;
 use crate::media::Histogram;
-use crate::results::{
-    Event, GeneratorSample, Group, GroupSample, Joins, NodeSample, Sample,
-};
+use crate::results::{Event, GeneratorSample, Group, GroupSample, Joins, NodeSample, Sample};
 use crate::tally::{Tally, durations};
 
 /// Joins that ended, one way or the other.

@@ -77,7 +77,7 @@ fn a_certificate_that_nobody_vouches_for_is_told() {
 #[test]
 fn limits_are_checked_before_the_ramp() {
     let program = env!("CARGO_BIN_EXE_sluice-loadtest");
-    let command = format!("ulimit -Hn 64; exec {program} run audio-room --target ws://127.0.0.1:1");
+    let command = format!("ulimit -n 64; exec {program} run audio-room --target ws://127.0.0.1:1");
     let message = error(&std::process::Command::new("sh").args(["-c", &command]).output().unwrap());
     assert!(message.contains("open files") || message.contains("ulimit"), "{message}");
 }
@@ -113,9 +113,7 @@ async fn a_token_that_expires_in_the_run_is_told() {
     let target = format!("ws://{address}");
     let args = ["webinar", "--users", "6", "--ramp", "2s", "--duration", "3s", "--target", &target];
     let args: Vec<String> = args.into_iter().map(str::to_owned).collect();
-    let run = tokio::task::spawn_blocking(move || {
-        run(&args.iter().map(String::as_str).collect::<Vec<_>>())
-    });
+    let run = tokio::task::spawn_blocking(move || run(&args.iter().map(String::as_str).collect::<Vec<_>>()));
     let run = run.await.unwrap();
     assert_eq!(run.results.joins.succeeded, 2, "{:?}", run.results.joins);
     assert!(run.results.joins.failed["unauthorized"] >= 4, "{:?}", run.results.joins);
