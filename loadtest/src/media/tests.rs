@@ -261,7 +261,7 @@ fn what_is_counted_is_what_happened() {
         let arrivals = &link.arrivals;
         let came = |&(_, at): &(usize, &Option<Instant>)| at.is_some_and(|at| at < link.now);
         let first = arrivals.iter().enumerate().filter(came).min_by_key(|(_, at)| **at).unwrap().0;
-        let last = arrivals.iter().enumerate().filter(came).next_back().unwrap().0;
+        let last = arrivals.iter().enumerate().rfind(came).unwrap().0;
         let range = &arrivals[first..=last];
         let mut earliest_later = None;
         let (mut missing, mut lost_on_the_way) = (0, 0);
@@ -282,7 +282,10 @@ fn what_is_counted_is_what_happened() {
         // Packets before the first that came are duplicates to a receiver that does not know of them.
         let before = arrivals[..first].iter().filter(|at| at.is_some()).count() as u64;
         assert_eq!(stats.duplicates, link.duplicated + resent - sums.repaired + before);
-        assert_eq!(received.delay.count() + sums.repaired + u64::from(link.publisher.codec() == Codec::H264), sums.packets);
+        assert_eq!(
+            received.delay.count() + sums.repaired + u64::from(link.publisher.codec() == Codec::H264),
+            sums.packets
+        );
         let frames = sent.sums.frames - sums.frames;
         assert!(frames <= 2, "{frames} frames are missing");
     }
@@ -393,9 +396,10 @@ fn a_publisher_follows_the_bottleneck_and_comes_back() {
         let mut delay = Histogram::default();
         settled.iter().for_each(|(received, _)| delay.merge(&received.delay));
         println!("delay {delay:?}");
-        assert!((0.7 * RATE..RATE).contains(&mean), "{mean}");
-        assert!(rates.iter().all(|&rate| rate > 0.3 * RATE), "{rates:?}");
-        assert!(delay.quantile(0.5).unwrap() < Duration::from_millis(150), "{delay:?}");
+        assert!((0.85 * RATE..RATE).contains(&mean), "{mean}");
+        assert!(rates.iter().all(|&rate| rate > 0.7 * RATE), "{rates:?}");
+        assert!(delay.quantile(0.5).unwrap() < Duration::from_millis(100), "{delay:?}");
+        assert!(delay.quantile(0.99).unwrap() < Duration::from_millis(300), "{delay:?}");
 
         link.path.set_config(GOOD);
         link.run(Duration::from_secs(40));

@@ -151,14 +151,7 @@ pub(crate) async fn connect(
 }
 
 fn stream() -> ReceiveParameters {
-    ReceiveParameters {
-        ssrc: SSRC,
-        payload_type: PAYLOAD_TYPE,
-        rtx: None,
-        codec: Codec::Vp8,
-        nack: true,
-        pli: true,
-    }
+    ReceiveParameters { ssrc: SSRC, payload_type: PAYLOAD_TYPE, rtx: None, codec: Codec::Vp8, nack: true, pli: true }
 }
 
 /// Packets that arrived at a user.
