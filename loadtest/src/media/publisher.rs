@@ -174,8 +174,9 @@ impl Publisher {
         self.allowed_bits_per_second = Some(bits_per_second);
         let left = (bits_per_second - self.retransmission_rate(now)).max(bits_per_second / 2.0);
         let used = left.min(self.full_bits_per_second);
-        self.generator.set_share(used / self.full_bits_per_second);
-        self.pacer.set_bits_per_second(used);
+        if self.generator.set_share(used / self.full_bits_per_second) {
+            self.pacer.set_bits_per_second(used);
+        }
     }
 
     /// What is sent again, in bits per second: a sum in which what is older counts less.

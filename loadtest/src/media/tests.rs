@@ -410,6 +410,30 @@ fn a_publisher_follows_the_bottleneck_and_comes_back() {
 }
 
 #[test]
+fn a_file_is_sent_as_it_is() {
+    // IVF: a second of VP8 at 30 frames/s, of which two are key frames.
+    let mut ivf = b"DKIF\0\0\x20\0VP80\x80\x02\x68\x01\x1e\0\0\0\x01\0\0\0\x1e\0\0\0\0\0\0\0".to_vec();
+    for frame in 0..30_u64 {
+        let is_key = frame % 20 == 0;
+        let bytes = vec![u8::from(!is_key); if is_key { 5000 } else { 700 }];
+        ivf.extend([&(bytes.len() as u32).to_le_bytes()[..], &frame.to_le_bytes(), &bytes].concat());
+    }
+    let file = MediaFile::parse(ivf.into(), Codec::Vp8).unwrap();
+    let mut link = Link::new(Source::File(std::sync::Arc::new(file)), GOOD, 9);
+    // Little is allowed, which a file cannot heed.
+    link.bandwidth.on_remb(50_000.0);
+    let (received, sent) = link.run(Duration::from_millis(3010));
+    assert_eq!((sent.sums.frames, sent.sums.key_frames), (91, 7));
+    assert_eq!((received.sums.frames, received.sums.key_frames, received.sums.freezes_200ms), (90, 6, 0));
+    assert_eq!((received.delay.count(), received.first_frame.count()), (0, 1));
+    // The 4th frame is due. Who asks for a key frame gets the 21st instead.
+    link.run(Duration::from_millis(80));
+    link.receiver.want_key_frame();
+    let (received, _) = link.run(Duration::from_millis(100));
+    assert_eq!((received.sums.key_frames, received.sums.lost), (1, 0));
+}
+
+#[test]
 fn remb_is_a_cap_and_nothing_at_all_is_none() {
     let mut bandwidth = BandwidthController::new(0);
     bandwidth.set_wanted(2_000_000.0);
