@@ -52,25 +52,15 @@ struct Link {
 }
 
 impl Link {
+    /// Video has a stream for retransmissions, audio has not, as browsers have it.
     fn new(source: Source, config: ImpairmentConfig, seed: u64) -> Self {
         println!("seed {seed}");
+        let rtx = source.codec().is_video().then_some((RTX, 97));
         let now = crate::clock::tests::instant();
-        let send = SendParameters {
-            ssrc: SEND,
-            payload_type: 96,
-            rtx: Some((RTX, 97)),
-            transport_cc: Some(5),
-            ..SendParameters::default()
-        };
+        let send =
+            SendParameters { ssrc: SEND, payload_type: 96, rtx, transport_cc: Some(5), ..SendParameters::default() };
         let codec = source.codec();
-        let receive = ReceiveParameters {
-            ssrc: SEND,
-            payload_type: 96,
-            rtx: Some((RTX, 97)),
-            codec,
-            nack: true,
-            pli: codec.is_video(),
-        };
+        let receive = ReceiveParameters { ssrc: SEND, payload_type: 96, rtx, codec, nack: true, pli: codec.is_video() };
         let mut bandwidth = BandwidthController::new(seed as u16);
         bandwidth.set_wanted(source.bits_per_second());
         Self {
@@ -148,12 +138,11 @@ impl Link {
             }
         }
         for packet in packets {
-            self.submit(packet);
+            self.submit(packet, nack.is_some());
         }
     }
 
-    fn submit(&mut self, packet: Vec<u8>) {
-        let is_retransmission = RtpHeader::parse(&packet).unwrap().ssrc == RTX;
+    fn submit(&mut self, packet: Vec<u8>, is_retransmission: bool) {
         let decision = if is_retransmission && !self.retransmissions_arrive {
             None
         } else {
@@ -273,10 +262,12 @@ fn what_is_counted_is_what_happened() {
         let sums = &received.sums;
         assert_eq!(sums.expected, range.len() as u64);
         assert_eq!(sums.missing, missing);
-        assert_eq!((sums.repaired, sums.lost), (lost_on_the_way, 0));
+        // Without a stream of their own, retransmissions cannot be told from what was only overtaken: both were asked for.
+        let overtaken = if link.publisher.codec().is_video() { missing - lost_on_the_way } else { 0 };
+        assert_eq!((sums.repaired, sums.lost), (missing - overtaken, 0));
         assert_eq!(sums.packets, sums.expected);
         let stats = link.receiver.stats();
-        assert_eq!(stats.reordered, missing - lost_on_the_way);
+        assert_eq!(stats.reordered, overtaken);
         assert_eq!((sums.nacked, sent.sums.nacked), (stats.nacked, stats.nacked));
         let resent = sent.sums.retransmitted - link.retransmissions_lost;
         // Packets before the first that came are duplicates to a receiver that does not know of them.
