@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use self::crowd::{Crowd, Part};
-use self::recorder::{Recorder, Second};
 use self::target::TargetMesh;
 use self::watch::NodeWatch;
 use crate::driver::{Driver, DriverConfig, process_time};
@@ -29,6 +28,7 @@ use crate::user::UserConfig;
 use crate::verdict::{self, Measured};
 
 pub use self::progress::{Observer, Quiet, Terminal};
+pub use self::recorder::{JoinCounts, Recorder, Second};
 
 /// Between two looks at everything.
 const SECOND: Duration = Duration::from_secs(1);

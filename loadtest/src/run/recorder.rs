@@ -10,10 +10,13 @@ use crate::tally::{Tally, durations};
 
 /// Joins that ended, one way or the other.
 #[derive(Debug, Clone, Default)]
-pub(super) struct JoinCounts {
-    pub(super) attempted: u64,
-    pub(super) times: Histogram,
-    pub(super) failed: BTreeMap<String, u64>,
+pub struct JoinCounts {
+    /// Tried.
+    pub attempted: u64,
+    /// How long those took that succeeded.
+    pub times: Histogram,
+    /// Those that did not, by what failed.
+    pub failed: BTreeMap<String, u64>,
 }
 
 impl JoinCounts {
@@ -31,25 +34,31 @@ impl JoinCounts {
 }
 
 /// What one second brought.
-pub(super) struct Second {
+#[derive(Debug)]
+pub struct Second {
     /// Since the first user set out to join.
-    pub(super) at: Duration,
+    pub at: Duration,
     /// Since the second before.
-    pub(super) interval: Duration,
-    /// The ramp is over.
-    pub(super) steady: bool,
-    pub(super) users_wanted: u32,
-    pub(super) users_joined: u32,
-    pub(super) joins: JoinCounts,
-    pub(super) collected: Collected,
-    pub(super) nodes: Vec<Option<NodeSample>>,
+    pub interval: Duration,
+    /// The ramp was over when it began.
+    pub steady: bool,
+    /// Users that should be in their rooms.
+    pub users_wanted: u32,
+    /// Users that are.
+    pub users_joined: u32,
+    /// Joins that began or ended.
+    pub joins: JoinCounts,
+    /// What the users saw, and their driver.
+    pub collected: Collected,
+    /// What the nodes under test say of themselves.
+    pub nodes: Vec<Option<NodeSample>>,
     /// Processor time of this process in the interval.
-    pub(super) cpu: Duration,
+    pub cpu: Duration,
 }
 
 /// Keeps the seconds of a run.
 #[derive(Debug)]
-pub(super) struct Recorder {
+pub struct Recorder {
     groups: Vec<Group>,
     samples: Vec<Sample>,
     steady: Vec<Tally>,
@@ -59,7 +68,8 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    pub(super) fn new(groups: Vec<Group>) -> Self {
+    /// Of a run that has not begun.
+    pub fn new(groups: Vec<Group>) -> Self {
         Self {
             samples: Vec::new(),
             steady: vec![Tally::default(); groups.len()],
@@ -71,7 +81,7 @@ impl Recorder {
     }
 
     /// Adds a second.
-    pub(super) fn add(&mut self, second: Second) -> &Sample {
+    pub fn add(&mut self, second: Second) -> &Sample {
         let Second { at, interval, steady, users_wanted, users_joined, joins, collected, nodes, cpu } = second;
         if steady {
             self.steady_time += interval;
@@ -105,12 +115,12 @@ impl Recorder {
     }
 
     /// Something happened.
-    pub(super) fn note(&mut self, at: Duration, what: String) {
+    pub fn note(&mut self, at: Duration, what: String) {
         self.events.push(Event { at_s: at.as_secs_f64(), what });
     }
 
     /// Packets that the users of each of the target's nodes got in the steady time.
-    pub(super) fn received_by_node<'a>(&self, nodes: impl Iterator<Item = &'a str>) -> Vec<u64> {
+    pub fn received_by_node<'a>(&self, nodes: impl Iterator<Item = &'a str>) -> Vec<u64> {
         let received = |node: &str| {
             let of_node = self.groups.iter().zip(&self.steady).filter(|(group, _)| group.node == node);
             of_node.map(|(_, tally)| tally.audio.sums.packets + tally.video.sums.packets).sum()
@@ -119,30 +129,30 @@ impl Recorder {
     }
 
     /// The counts of the steady time, of all groups together.
-    pub(super) fn steady_of_all(&self) -> Tally {
+    pub fn steady_of_all(&self) -> Tally {
         let mut all = Tally::default();
         self.steady.iter().for_each(|tally| all.merge(tally));
         all
     }
 
     /// The same as results have it.
-    pub(super) fn steady_samples(&self) -> Vec<GroupSample> {
+    pub fn steady_samples(&self) -> Vec<GroupSample> {
         self.steady.iter().enumerate().map(|(group, tally)| tally.sample(group, self.steady_time)).collect()
     }
 
     /// Joins of the whole run.
-    pub(super) fn joins(&self) -> Joins {
+    pub fn joins(&self) -> Joins {
         let JoinCounts { attempted, times, failed } = &self.joins;
         Joins { attempted: *attempted, succeeded: times.count(), failed: failed.clone(), time: durations(times) }
     }
 
     /// The groups, seconds and events, when the run is over.
-    pub(super) fn finish(self) -> (Vec<Group>, Vec<Sample>, Vec<Event>) {
+    pub fn finish(self) -> (Vec<Group>, Vec<Sample>, Vec<Event>) {
         (self.groups, self.samples, self.events)
     }
 
     /// The seconds so far.
-    pub(super) fn samples(&self) -> &[Sample] {
+    pub fn samples(&self) -> &[Sample] {
         &self.samples
     }
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use sluice_mesh::wan::Impairment;
 use sluice_node::data_plane::messages::{SrtpKeys, SrtpProfile};
 use sluice_node::data_plane::srtp::{SrtpReceiver, SrtpSender};
 use sluice_proto::ids::TransportId;
@@ -14,8 +13,6 @@ pub(crate) struct Connection {
     pub(crate) transport: TransportId,
     pub(crate) address: SocketAddr,
     pub(crate) node: usize,
-    pub(crate) to_node: Impairment,
-    pub(crate) to_client: Impairment,
     pub(crate) transport_wide: u16,
     sealer: SrtpSender,
     opener: SrtpReceiver,
@@ -30,24 +27,15 @@ pub(crate) struct Client {
 
 impl Connection {
     /// A connection and the keys that the node needs for it.
-    pub(crate) fn new(
-        rng: &mut ChaCha8Rng,
-        node: usize,
-        port: u16,
-        to_node: Impairment,
-        to_client: Impairment,
-    ) -> (Self, SrtpKeys) {
+    pub(crate) fn new(rng: &mut ChaCha8Rng, node: usize, address: SocketAddr) -> (Self, SrtpKeys) {
         let profile = if rng.random::<bool>() { SrtpProfile::AeadAes128Gcm } else { SrtpProfile::Aes128CmSha1_80 };
         let len = if profile == SrtpProfile::AeadAes128Gcm { 28 } else { 30 };
         let mut key = || (0..len).map(|_| rng.random::<u8>()).collect::<Vec<u8>>();
         let (remote, local) = (key(), key());
-        let address = SocketAddr::from(([10, 0, 0, 1], port));
         let connection = Self {
             transport: TransportId::from_random_bytes(rng.random()),
             address,
             node,
-            to_node,
-            to_client,
             transport_wide: rng.random(),
             sealer: SrtpSender::new(profile, &remote).expect("the length is the profile's"),
             opener: SrtpReceiver::new(profile, &local).expect("the length is the profile's"),

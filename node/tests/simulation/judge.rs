@@ -1,26 +1,19 @@
 //! Whether what came out is what went in.
 
-use sluice_node::data_plane::messages::{Request, Response, WorkerSnapshot};
+use sluice_node::data_plane::messages::{Request, Response};
 use sluice_proto::ortc::MediaKind;
 
 use crate::world::World;
 
 impl World {
-    pub(crate) fn snapshot(&mut self, node: usize) -> WorkerSnapshot {
-        match self.request(node, Request::Snapshot) {
-            Ok(Response::Snapshot(snapshot)) => *snapshot,
-            other => panic!("{other:?}"),
-        }
-    }
-
     pub(crate) fn drops(&mut self, node: usize, reason: &str) -> u64 {
-        self.snapshot(node).drops.iter().find(|(label, _)| *label == reason).map_or(0, |(_, count)| *count)
+        self.mesh.snapshot(node).drops.iter().find(|(label, _)| *label == reason).map_or(0, |(_, count)| *count)
     }
 
     /// Packets of a publication that its home node knows it never got.
     fn lost_on_the_way_in(&mut self, publication: usize) -> u64 {
         let (home, producer) = (self.home(publication), self.publications[publication].id);
-        match self.request(home, Request::ProducerStats { producer }) {
+        match self.mesh.request(home, Request::ProducerStats { producer }) {
             Ok(Response::ProducerStats(stats)) => stats.packets_lost,
             other => panic!("{other:?}"),
         }

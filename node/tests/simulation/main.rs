@@ -6,9 +6,11 @@
 mod client;
 mod judge;
 mod malice;
+mod mesh;
 mod parameters;
 mod publication;
 mod scenarios;
+mod shipped;
 mod subscription;
 mod traffic;
 mod world;
@@ -18,9 +20,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 /// Seeds that a plain `cargo test` tries: half a minute on two cores.
 const DEFAULT_SEEDS: u64 = 500;
 
+/// What the environment says.
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|number| number.parse().expect("a number"))
+}
+
 /// Runs a scenario for every seed. A failing seed is printed.
 fn for_each_seed(name: &str, scenario: impl Fn(u64)) {
-    let number = |variable: &str| std::env::var(variable).ok().map(|n| n.parse::<u64>().expect("a number"));
     let seeds = match number("SLUICE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SLUICE_SEEDS").unwrap_or(DEFAULT_SEEDS),

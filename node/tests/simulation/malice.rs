@@ -17,27 +17,27 @@ use crate::for_each_seed;
 use crate::world::World;
 
 fn bytes(world: &mut World, max: usize) -> Vec<u8> {
-    let len = world.rng.random_range(0..max);
-    (0..len).map(|_| world.rng.random()).collect()
+    let len = world.mesh.rng.random_range(0..max);
+    (0..len).map(|_| world.mesh.rng.random()).collect()
 }
 
 /// RTP or RTCP that the keys of a client vouch for and that is nonsense all the same.
 fn authentic_nonsense(world: &mut World) -> (SocketAddr, Vec<u8>) {
-    let client = world.rng.random_range(0..world.clients.len());
+    let client = world.mesh.rng.random_range(0..world.clients.len());
     let mut packet = bytes(world, 200);
     packet.resize(packet.len().max(16), 0);
     packet[0] = 0x80 | packet[0] & 0x3f;
-    let is_rtcp = world.rng.random::<bool>();
+    let is_rtcp = world.mesh.rng.random::<bool>();
     if is_rtcp {
         packet.truncate(packet.len() / 4 * 4);
-        packet[1] = world.rng.random_range(200..208);
+        packet[1] = world.mesh.rng.random_range(200..208);
     } else {
-        packet[0] &= 0x8f | if world.rng.random() { 0x10 } else { 0 };
-        packet[1] = [96, 97, 111, 96 | 0x80][world.rng.random_range(0..4)];
-        if world.rng.random() {
-            let publication = world.rng.random_range(0..world.publications.len());
+        packet[0] &= 0x8f | if world.mesh.rng.random() { 0x10 } else { 0 };
+        packet[1] = [96, 97, 111, 96 | 0x80][world.mesh.rng.random_range(0..4)];
+        if world.mesh.rng.random() {
+            let publication = world.mesh.rng.random_range(0..world.publications.len());
             let ssrcs = world.publications[publication].ssrcs;
-            let ssrc = if world.rng.random() { ssrcs.media } else { ssrcs.rtx };
+            let ssrc = if world.mesh.rng.random() { ssrcs.media } else { ssrcs.rtx };
             packet[8..12].copy_from_slice(&ssrc.to_be_bytes());
         }
         // The header must be whole, or the client could not seal it.
@@ -47,13 +47,13 @@ fn authentic_nonsense(world: &mut World) -> (SocketAddr, Vec<u8>) {
         }
     }
     let connections = &mut world.clients[client];
-    let connection = if world.rng.random() { &mut connections.sending } else { &mut connections.receiving };
+    let connection = if world.mesh.rng.random() { &mut connections.sending } else { &mut connections.receiving };
     let sealed = if is_rtcp { connection.try_seal_rtcp(packet) } else { connection.try_seal_rtp(packet) };
     (connection.address, sealed.unwrap_or_default())
 }
 
 fn message(world: &mut World) -> PipeMessage {
-    let rng = &mut world.rng;
+    let rng = &mut world.mesh.rng;
     let body = match rng.random_range(0..8) {
         0 => PipeBody::KeyFrameRequest,
         1 => PipeBody::Nack((0..rng.random_range(0..200)).map(|_| rng.random()).collect()),
@@ -69,7 +69,7 @@ fn message(world: &mut World) -> PipeMessage {
 
 fn frame(world: &mut World) -> Frame {
     let mut packet = bytes(world, 100);
-    let rng = &mut world.rng;
+    let rng = &mut world.mesh.rng;
     if rng.random() && packet.len() > 12 {
         packet[0] = 0x80 | packet[0] & 0x10;
     }
@@ -84,15 +84,15 @@ fn frame(world: &mut World) -> Frame {
 }
 
 fn request(world: &mut World, node: usize) {
-    let publication = world.rng.random_range(0..world.publications.len());
-    let subscription = world.rng.random_range(0..world.subscriptions.len());
-    let client = world.rng.random_range(0..world.clients.len());
+    let publication = world.mesh.rng.random_range(0..world.publications.len());
+    let subscription = world.mesh.rng.random_range(0..world.subscriptions.len());
+    let client = world.mesh.rng.random_range(0..world.clients.len());
     let producer = world.publications[publication].id;
     let consumer = world.subscriptions[subscription].consumer;
     let transport = world.clients[client].receiving.transport;
-    let to = PipeEnd::Node(LinkKey(world.rng.random_range(0..3)));
-    let (route, epoch) = (RouteId(world.rng.random_range(0..6)), RouteEpoch(world.rng.random_range(0..3)));
-    let request = match world.rng.random_range(0..13) {
+    let to = PipeEnd::Node(LinkKey(world.mesh.rng.random_range(0..3)));
+    let (route, epoch) = (RouteId(world.mesh.rng.random_range(0..6)), RouteEpoch(world.mesh.rng.random_range(0..3)));
+    let request = match world.mesh.rng.random_range(0..13) {
         0 => Request::PauseProducer { producer },
         1 => Request::ResumeProducer { producer },
         2 => Request::PauseConsumer { consumer },
@@ -104,12 +104,12 @@ fn request(world: &mut World, node: usize) {
         8 => Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL },
         9 => Request::ClosePipeConsumer { to, route, epoch },
         10 => Request::CloseConsumer { consumer },
-        11 if world.rng.random_range(0..20) == 0 => Request::CloseProducer { producer },
-        12 if world.rng.random_range(0..20) == 0 => Request::CloseTransport { transport },
+        11 if world.mesh.rng.random_range(0..20) == 0 => Request::CloseProducer { producer },
+        12 if world.mesh.rng.random_range(0..20) == 0 => Request::CloseTransport { transport },
         _ => Request::Snapshot,
     };
     // Refusals are as good as acceptance here.
-    let _ = world.request(node, request);
+    let _ = world.mesh.request(node, request);
 }
 
 #[test]
@@ -125,30 +125,30 @@ fn nothing_that_comes_in_is_a_panic() {
             world.add_subscription(client, publication);
         }
         for _ in 0..400 {
-            let node = world.rng.random_range(0..2);
+            let node = world.mesh.rng.random_range(0..2);
             let from = PipeEnd::Node(LinkKey(1 - node as u32));
-            match world.rng.random_range(0..6) {
+            match world.mesh.rng.random_range(0..6) {
                 0 => {
                     let (source, mut data) = (SocketAddr::from(([10, 0, 0, 1], 10_000)), bytes(&mut world, 300));
-                    world.input(node, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
+                    world.mesh.input(node, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
                 }
                 1 | 2 => {
                     let (source, mut data) = authentic_nonsense(&mut world);
                     let node = world.connection(source).expect("a client's address").node;
-                    world.input(node, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
+                    world.mesh.input(node, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
                 }
                 3 => {
                     let message = message(&mut world);
-                    world.input(node, Input::Command(WorkerCommand::Pipe { from, message }));
+                    world.mesh.input(node, Input::Command(WorkerCommand::Pipe { from, message }));
                 }
                 4 => {
                     let mut frames = (0..3).map(|_| frame(&mut world)).collect();
-                    world.input(node, Input::Frames { from, frames: &mut frames });
+                    world.mesh.input(node, Input::Frames { from, frames: &mut frames });
                 }
                 _ => request(&mut world, node),
             }
-            let step = Duration::from_micros(world.rng.random_range(0..2_000));
-            world.advance_nodes(step);
+            let step = Duration::from_micros(world.mesh.rng.random_range(0..2_000));
+            world.mesh.advance_nodes(step);
         }
     });
 }

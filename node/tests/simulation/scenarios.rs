@@ -9,7 +9,7 @@ use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::Layers;
 
 use crate::for_each_seed;
-use crate::world::{Event, World};
+use crate::world::{Happening, World};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -51,10 +51,10 @@ fn bad_access(rng: &mut impl RngExt) -> ImpairmentConfig {
 /// Everybody publishes and receives everybody.
 fn meeting(world: &mut World, users: usize) {
     for user in 0..users {
-        let node = if user < world.nodes.len() { user } else { world.rng.random_range(0..world.nodes.len()) };
+        let node = if user < world.mesh.len() { user } else { world.mesh.rng.random_range(0..world.mesh.len()) };
         let client = world.add_client(node);
         world.add_publication(client, MediaKind::Video);
-        if world.rng.random::<bool>() {
+        if world.mesh.rng.random::<bool>() {
             world.add_publication(client, MediaKind::Audio);
         }
     }
@@ -72,14 +72,12 @@ fn nothing(_: &mut World, _: usize) {}
 /// Ends a run: paths heal for a while so that every loss can show, then everything comes to rest.
 fn settle(world: &mut World) {
     let healed = path(5);
-    world.pipes.values_mut().for_each(|pipe| pipe.set_config(healed));
-    for client in &mut world.clients {
-        for connection in [&mut client.sending, &mut client.receiving] {
-            connection.to_node.set_config(healed);
-            connection.to_client.set_config(healed);
-        }
+    world.mesh.pipes.values_mut().for_each(|pipe| pipe.set_config(healed));
+    for access in world.mesh.access.values_mut() {
+        access.up.set_config(healed);
+        access.down.set_config(healed);
     }
-    let now = world.now;
+    let now = world.mesh.now;
     world.run_until(now + ms(700), nothing);
     world.quiet = true;
     world.run_until(now + ms(2_500), nothing);
@@ -117,7 +115,7 @@ fn what_goes_in_comes_out_on_every_node() {
 fn a_seed_replays_exactly() {
     for_each_seed("a_seed_replays_exactly", |seed| {
         if seed % 10 == 0 {
-            assert_eq!(stormy_meeting(seed).finish(), stormy_meeting(seed).finish());
+            assert_eq!(stormy_meeting(seed).mesh.finish(), stormy_meeting(seed).mesh.finish());
         }
     });
 }
@@ -131,10 +129,10 @@ fn a_clean_network_loses_nothing() {
         settle(&mut world);
         world.judge();
         for node in 0..3 {
-            let drops = world.snapshot(node).drops;
+            let drops = world.mesh.snapshot(node).drops;
             let only_waiting = drops.iter().all(|(reason, _)| *reason == "waiting_for_key_frame");
             assert!(only_waiting, "{drops:?}");
-            assert_eq!(world.snapshot(node).retransmissions_sent, 0);
+            assert_eq!(world.mesh.snapshot(node).retransmissions_sent, 0);
         }
     });
 }
@@ -147,7 +145,7 @@ fn things_change_while_media_flow() {
         let mut world = World::new(seed, 2, pipe, access);
         meeting(&mut world, 3);
         for step in 1..16 {
-            world.schedule(ms(step * 100), Event::Act { action: chance.random_range(0..7) });
+            world.mesh.schedule(ms(step * 100), Happening::Act { action: chance.random_range(0..7) });
         }
         world.run_until(ms(1_600), act);
         resume_everything(&mut world);
@@ -162,7 +160,7 @@ fn act(world: &mut World, action: usize) {
     if open.is_empty() {
         return;
     }
-    let subscription = open[world.rng.random_range(0..open.len())];
+    let subscription = open[world.mesh.rng.random_range(0..open.len())];
     let (client, publication) =
         (world.subscriptions[subscription].client, world.subscriptions[subscription].publication);
     let node = world.clients[client].receiving.node;
@@ -186,7 +184,7 @@ fn act(world: &mut World, action: usize) {
         }
         _ => {
             let consumer = world.subscriptions[subscription].consumer;
-            world.request(node, Request::CloseConsumer { consumer }).expect("it is open");
+            world.mesh.request(node, Request::CloseConsumer { consumer }).expect("it is open");
             world.subscriptions[subscription].closed = true;
             world.add_subscription(client, publication);
         }
@@ -199,16 +197,16 @@ fn set_paused(world: &mut World, index: usize, paused: bool) {
     subscription.paused = paused;
     let (consumer, node) = (subscription.consumer, world.clients[subscription.client].receiving.node);
     let request = if paused { Request::PauseConsumer { consumer } } else { Request::ResumeConsumer { consumer } };
-    world.request(node, request).expect("it is open");
+    world.mesh.request(node, request).expect("it is open");
 }
 
 /// On every node at once, as if their control planes had agreed.
 fn pause_producer_for_a_while(world: &mut World, publication: usize) {
     let producer = world.publications[publication].id;
-    for node in 0..world.nodes.len() {
-        let _ = world.request(node, Request::PauseProducer { producer });
-        let at = world.now + ms(130);
-        world.schedule(at, Event::Request { node, request: Box::new(Request::ResumeProducer { producer }) });
+    for node in 0..world.mesh.len() {
+        let _ = world.mesh.request(node, Request::PauseProducer { producer });
+        let at = world.mesh.now + ms(130);
+        world.mesh.schedule_request(at, node, Request::ResumeProducer { producer });
     }
     for subscription in world.subscriptions.iter_mut().filter(|s| s.publication == publication) {
         // Once for the pipe and once for the consumer: they resume at different packets.
@@ -217,7 +215,7 @@ fn pause_producer_for_a_while(world: &mut World, publication: usize) {
 }
 
 fn resume_everything(world: &mut World) {
-    let now = world.now;
+    let now = world.mesh.now;
     world.run_until(now + ms(200), nothing);
     for index in 0..world.subscriptions.len() {
         if world.subscriptions[index].paused && !world.subscriptions[index].closed {
@@ -232,7 +230,7 @@ fn many_who_ask_share_one_key_frame_request() {
     let publisher = world.add_client(0);
     let publication = world.add_publication(publisher, MediaKind::Video);
     world.run_until(ms(1_000), nothing);
-    let joined_at = world.now;
+    let joined_at = world.mesh.now;
     for user in 0..40 {
         let client = world.add_client(user % 2);
         world.add_subscription(client, publication);
@@ -255,7 +253,7 @@ fn a_joiner_right_after_a_key_frame_needs_none_of_its_own() {
     let publication = world.add_publication(publisher, MediaKind::Video);
     for _ in 0..3 {
         let client = world.add_client(1);
-        let now = world.now;
+        let now = world.mesh.now;
         let subscription = world.add_subscription(client, publication);
         world.run_until(now + ms(120), nothing);
         assert!(world.subscriptions[subscription].first_packet.is_some());
@@ -271,19 +269,19 @@ fn a_closed_producer_takes_its_routes_along() {
     meeting(&mut world, 2);
     world.run_until(ms(300), nothing);
     let (home, producer) = (world.home(0), world.publications[0].id);
-    world.request(home, Request::CloseProducer { producer }).expect("it exists");
+    world.mesh.request(home, Request::CloseProducer { producer }).expect("it exists");
     world.run_until(ms(600), nothing);
-    let snapshot = world.snapshot(home);
+    let snapshot = world.mesh.snapshot(home);
     let video_and_audio = world.publications.iter().filter(|p| p.client == 0).count() as u64;
     assert_eq!((snapshot.producers, snapshot.pipe_consumers), (video_and_audio - 1, video_and_audio - 1));
     assert!(world.drops(home, "unknown_ssrc") > 0, "what comes late is counted");
     // The other end is told, and asks for nothing more of it.
-    let requests = world.snapshot(1).key_frame_requests;
+    let requests = world.mesh.snapshot(1).key_frame_requests;
     world.run_until(ms(2_000), nothing);
-    assert_eq!(world.snapshot(1).key_frame_requests, requests);
-    let router = world.nodes[home].router;
-    world.request(home, Request::CloseRouter { router }).expect("it exists");
-    let snapshot = world.snapshot(home);
+    assert_eq!(world.mesh.snapshot(1).key_frame_requests, requests);
+    let router = world.routers[home];
+    world.mesh.request(home, Request::CloseRouter { router }).expect("it exists");
+    let snapshot = world.mesh.snapshot(home);
     assert_eq!((snapshot.routers, snapshot.transports, snapshot.producers), (0, 0, 0));
     assert_eq!((snapshot.consumers, snapshot.pipe_producers, snapshot.pipe_consumers), (0, 0, 0));
 }
@@ -298,12 +296,12 @@ fn loud_users_are_told_and_then_their_silence() {
     world.run_until(ms(2_000), nothing);
     world.quiet = true;
     world.run_until(ms(5_000), nothing);
-    for node in &world.nodes {
+    for node in 0..world.mesh.len() {
         let levels = |event: &WorkerEvent| match event {
             WorkerEvent::AudioLevels { volumes, .. } => Some(volumes.clone()),
             _ => None,
         };
-        let told: Vec<_> = node.events.iter().filter_map(levels).collect();
+        let told: Vec<_> = world.mesh.events(node).iter().filter_map(levels).collect();
         let loud = vec![(world.publications[publication].id, -40)];
         assert!(told.len() >= 3, "{told:?}");
         assert_eq!((told.first(), told.last()), (Some(&loud), Some(&Vec::new())));
@@ -319,22 +317,22 @@ fn what_a_pipe_leaves_out_leaves_no_gap() {
     let subscription = world.add_subscription(receiver, publication);
     world.run_until(ms(600), nothing);
 
-    world.shedding.insert((0, 1));
+    world.mesh.shedding.insert((0, 1));
     world.say_carried(publication, 1, None);
     world.run_until(ms(800), nothing);
     let asked = world.publications[publication].key_frame_requests.len();
     for _ in 0..5 {
         world.send_pli(subscription);
-        let now = world.now;
+        let now = world.mesh.now;
         world.run_until(now + ms(100), nothing);
     }
     assert_eq!(world.publications[publication].key_frame_requests.len(), asked, "nothing could come of it");
 
     // There is room again, from a key frame on: the sending end asks for it.
     world.say_carried(publication, 1, Some(Layers::ALL));
-    let now = world.now;
+    let now = world.mesh.now;
     world.publications[publication].request_key_frame(now);
-    world.shedding.clear();
+    world.mesh.shedding.clear();
     world.subscriptions[subscription].allowed_jumps += 1;
     settle(&mut world);
     world.judge();
@@ -344,5 +342,5 @@ fn what_a_pipe_leaves_out_leaves_no_gap() {
     let steps = pictures.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]) & 0x7fff);
     assert!(steps.into_iter().all(|step| step <= 1), "picture ids have no gap: {pictures:?}");
     assert!(world.drops(1, "pipe_shed") > 10);
-    assert_eq!(world.snapshot(1).retransmissions_sent, 0);
+    assert_eq!(world.mesh.snapshot(1).retransmissions_sent, 0);
 }

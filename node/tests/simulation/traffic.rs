@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
-use sluice_mesh::wan::{Decision, Loss};
+use sluice_mesh::wan::Loss;
 use sluice_node::data_plane::rtcp::{self, Compound, Packet, SenderInfo};
 use sluice_node::data_plane::rtp::{ExtensionIds, RtpPacket, Vp8Descriptor, shift_picture_id};
 use sluice_node::data_plane::rtp_stream_recv::duration_to_ntp;
@@ -12,7 +12,7 @@ use sluice_proto::ortc::MediaKind;
 
 use crate::parameters::{MID_EXTENSION, ROUTER_OPUS, ROUTER_VP8, ROUTER_VP8_RTX, TRANSPORT_WIDE_CC_EXTENSION};
 use crate::publication::Publication;
-use crate::world::{Event, World};
+use crate::world::{Happening, World};
 
 const TICK: Duration = Duration::from_millis(20);
 
@@ -21,9 +21,9 @@ impl World {
         if self.quiet {
             return;
         }
-        let packets = self.rng.random_range(1..4);
+        let packets = self.mesh.rng.random_range(1..4);
         let publication = &mut self.publications[index];
-        let numbers = publication.next_frame(self.now, packets);
+        let numbers = publication.next_frame(self.mesh.now, packets);
         let (client, interval) = (publication.client, publication.interval());
         let wires: Vec<_> = numbers
             .map(|number| {
@@ -33,37 +33,30 @@ impl World {
             })
             .collect();
         for wire in wires {
-            self.send_to_node(client, true, wire);
+            self.send_to_node(client, true, &wire);
         }
-        self.schedule(self.now + interval, Event::Publish { publication: index });
+        self.mesh.schedule(self.mesh.now + interval, Happening::Publish { publication: index });
     }
 
-    fn send_to_node(&mut self, client: usize, sending: bool, data: Vec<u8>) {
-        let now = self.instant();
-        let client = &mut self.clients[client];
-        let connection = if sending { &mut client.sending } else { &mut client.receiving };
-        let (node, source) = (connection.node, connection.address);
-        if let Decision::Deliver { at, again } = connection.to_node.submit(now, data.len()) {
-            let times: Vec<_> = std::iter::once(at).chain(again).map(|at| self.since_origin(at)).collect();
-            for at in times {
-                self.schedule(at, Event::ToNode { node, source, data: data.clone() });
-            }
-        }
+    fn send_to_node(&mut self, client: usize, sending: bool, data: &[u8]) {
+        let client = &self.clients[client];
+        let connection = if sending { &client.sending } else { &client.receiving };
+        self.mesh.send(connection.address, data);
     }
 
     /// Every 20 ms: what is due of NACKs and reports.
     pub(crate) fn client_tick(&mut self, client: usize) {
-        self.schedule(self.now + TICK, Event::ClientTick { client });
+        self.mesh.schedule(self.mesh.now + TICK, Happening::ClientTick { client });
         let mut compound = Vec::new();
-        let is_report = (self.now.as_millis() / 20 + client as u128).is_multiple_of(25);
+        let is_report = (self.mesh.now.as_millis() / 20 + client as u128).is_multiple_of(25);
         for subscription in self.subscriptions.iter_mut().filter(|s| s.client == client && !s.closed) {
             // Audio is not retransmitted.
             let kind = self.publications[subscription.publication].kind;
-            let missing = subscription.nack(self.now);
+            let missing = subscription.nack(self.mesh.now);
             if !missing.is_empty() && kind == MediaKind::Video {
                 rtcp::nack(&mut compound, 1, subscription.ssrcs.media, missing.into_iter());
             }
-            if let Some(report) = subscription.report(self.now).filter(|_| is_report) {
+            if let Some(report) = subscription.report(self.mesh.now).filter(|_| is_report) {
                 rtcp::receiver_report(&mut compound, 1, &[report]);
             }
         }
@@ -73,8 +66,8 @@ impl World {
             for publication in self.publications.iter().filter(|p| p.client == client && !p.packets.is_empty()) {
                 let info = SenderInfo {
                     ssrc: publication.ssrcs.media,
-                    ntp: duration_to_ntp(self.now + publication.ntp_offset),
-                    rtp_timestamp: publication.timestamp(self.now),
+                    ntp: duration_to_ntp(self.mesh.now + publication.ntp_offset),
+                    rtp_timestamp: publication.timestamp(self.mesh.now),
                     packets: publication.packets.len() as u32,
                     octets: 0,
                 };
@@ -91,7 +84,7 @@ impl World {
         let connections = &mut self.clients[client];
         let connection = if sending { &mut connections.sending } else { &mut connections.receiving };
         let sealed = connection.seal_rtcp(compound);
-        self.send_to_node(client, sending, sealed);
+        self.send_to_node(client, sending, &sealed);
     }
 
     /// A subscriber says that it cannot decode.
@@ -114,13 +107,13 @@ impl World {
             match packet.expect("a node sends well-formed RTCP") {
                 Packet::Nack { media_ssrc, items } => self.answer_nack(media_ssrc, items.sequence_numbers().collect()),
                 Packet::Pli { media_ssrc } => {
-                    let now = self.now;
+                    let now = self.mesh.now;
                     if let Some(publication) = self.publications.iter_mut().find(|p| p.ssrcs.media == media_ssrc) {
                         publication.request_key_frame(now);
                     }
                 }
                 Packet::SenderReport { info, .. } => {
-                    let now = self.now;
+                    let now = self.mesh.now;
                     if let Some(subscription) = self.subscriptions.iter_mut().find(|s| s.ssrcs.media == info.ssrc) {
                         subscription.sender_report(now, info.ntp, info.rtp_timestamp);
                     }
@@ -141,7 +134,7 @@ impl World {
             wires.push(connection.seal_rtp(wire));
         }
         for wire in wires {
-            self.send_to_node(client, true, wire);
+            self.send_to_node(client, true, &wire);
         }
     }
 
@@ -189,7 +182,7 @@ impl World {
         let decodable = !first || publication.kind == MediaKind::Audio || published.key_frame_start;
         // The beginning itself may be what the path lost; then the decoder says so.
         assert!(decodable || self.client_path.loss != Loss::None, "begins with {number}");
-        let again = subscription.receive(self.now, header.sequence_number, number, is_rtx);
+        let again = subscription.receive(self.mesh.now, header.sequence_number, number, is_rtx);
         assert!(!again, "packet {number} came twice");
         if !decodable {
             self.send_pli(index);
