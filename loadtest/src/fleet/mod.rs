@@ -2,7 +2,6 @@
 //! is its own; and what can happen to a mesh out there can happen to it: nodes die and come back, paths are long, get worse, are
 //! cut and heal.
 
-mod http;
 mod plan;
 mod ports;
 mod process;
@@ -17,6 +16,7 @@ use tempfile::TempDir;
 
 use self::plan::NodePlan;
 use self::process::{NodeProcess, Spawner};
+use crate::http::HttpClient;
 use crate::scenario::TargetNode;
 
 /// A mesh over paths of seconds and with losses, on a slow machine, stands before this.
@@ -111,6 +111,7 @@ pub struct Fleet {
     nodes: Vec<NodeProcess>,
     wan: Option<Wan>,
     spawner: Spawner,
+    http: HttpClient,
     /// Certificates and what nodes remember; removed at the end.
     _folder: TempDir,
 }
@@ -136,7 +137,7 @@ impl Fleet {
         });
         let nodes = nodes.collect();
         let targets = plans.into_iter().map(|plan| plan.target).collect();
-        let mut fleet = Self { targets, nodes, wan, spawner, _folder: folder };
+        let mut fleet = Self { targets, nodes, wan, spawner, http: HttpClient::new(), _folder: folder };
         for index in 0..fleet.nodes.len() {
             fleet.spawn(index)?;
         }
@@ -288,7 +289,7 @@ impl Fleet {
     ) -> Result<(), FleetError> {
         let node = &mut self.nodes[index];
         loop {
-            if http::get(node.admin, path).await.is_ok_and(|body| wanted(&body)) {
+            if self.http.get(node.admin, path).await.is_some_and(|body| wanted(&body)) {
                 return Ok(());
             }
             let what = match node.ended() {
