@@ -255,7 +255,7 @@ impl Publisher {
     fn send_payload(&mut self, now: Instant, payload: Payload, out: &mut Outgoing<'_>) {
         let Payload { timestamp, marker, level, stampable, mut bytes } = payload;
         if stampable {
-            write_stamp(&mut bytes, out.clock.unix_ns(now));
+            write_stamp(&mut bytes, out.clock.stamp(now));
         }
         let sequence_number = self.sequence_number;
         self.sequence_number = sequence_number.wrapping_add(1);

@@ -266,8 +266,8 @@ impl StreamReceiver {
                 return;
             }
         }
-        if let Some(sent) = packet.payload.and_then(read_stamp) {
-            tally.delay.record(Duration::from_nanos(clock.unix_ns(now).saturating_sub(sent)));
+        if let Some(delay) = packet.payload.and_then(read_stamp).and_then(|stamp| clock.delay_since(stamp, now)) {
+            tally.delay.record(delay);
         }
     }
 

@@ -45,6 +45,9 @@ pub struct RunOptions {
     pub label: Option<String>,
     /// The program of an own mesh's nodes; `None`: the `sluice` beside this executable.
     pub sluice: Option<PathBuf>,
+    /// Nanoseconds that this machine's clock is ahead of those of other generators in the same rooms; `None`: delays of what their
+    /// users send are not told.
+    pub clock_ahead_ns: Option<i64>,
 }
 
 /// Why there was no run.
@@ -100,7 +103,7 @@ pub async fn run(
     }
     let target = TargetMesh::prepare(scenario, &plan, options.sluice.clone()).await?;
     observer.say(&format!("{}: {} users, {} s", scenario.name, plan.users.len(), plan.end.as_secs()));
-    let mut run = Conductor::new(scenario, plan, parts, target);
+    let mut run = Conductor::new(scenario, options, plan, parts, target);
     let ended = run.conduct(stop, observer).await;
     Ok(run.conclude(options, ended).await)
 }
@@ -174,10 +177,11 @@ struct Conductor<'a> {
 }
 
 impl<'a> Conductor<'a> {
-    fn new(scenario: &'a Scenario, plan: Arc<Plan>, parts: Parts, target: TargetMesh) -> Self {
+    fn new(scenario: &'a Scenario, options: &RunOptions, plan: Arc<Plan>, parts: Parts, target: TargetMesh) -> Self {
         let driver = Driver::new(DriverConfig {
             threads: usize::from(scenario.generator.threads),
             coalesce: scenario.generator.coalesce,
+            clock_ahead_ns: options.clock_ahead_ns,
             ..DriverConfig::default()
         });
         let start = now();

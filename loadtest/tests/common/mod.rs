@@ -42,7 +42,7 @@ pub(crate) fn write_packet(packet: &mut [u8], clock: &Clock, sequence_number: u1
     packet[19] = 0;
     // A descriptor with picture id, and the tag of an inter frame.
     packet[20..26].copy_from_slice(&[0x90, 0x80, 0x80, 1, 0x11, 0]);
-    write_stamp(&mut packet[HEADER..], clock.unix_ns(Instant::now()));
+    write_stamp(&mut packet[HEADER..], clock.stamp(Instant::now()));
 }
 
 /// Users' other ends, all behind one socket.

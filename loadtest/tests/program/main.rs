@@ -4,5 +4,6 @@
 mod bad_input;
 #[path = "../common/binary.rs"]
 mod binary;
+mod endings;
 mod scenarios;
 mod support;
