@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use sluice_mesh::{Accept, Frame, RouteReceiver};
+use sluice_mesh::{Accept, Frame, REPAIR_WINDOW, RouteReceiver};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{PipeBody, PipeMessage};
 
@@ -141,11 +141,12 @@ impl PipeProducer {
 }
 
 impl Shed {
-    /// From this packet on; until something is shed numbers stay as they are.
+    /// With this packet; until something is shed numbers stay as they are. What it has overtaken, or what had to be asked for, may be
+    /// before it.
     fn new(first: u16) -> Self {
         let sequence = extend(None, first);
-        let mut seq = SeqManager::new(first.wrapping_sub(1));
-        seq.sync(sequence);
+        let mut seq = SeqManager::new(first.wrapping_sub(REPAIR_WINDOW + 1));
+        seq.sync(sequence - u64::from(REPAIR_WINDOW));
         // No picture has begun: the first one does with whatever timestamp it has.
         Self { seq, pictures: LeftOutPictures::default(), newest: (sequence, 0) }
     }
@@ -202,6 +203,22 @@ mod tests {
         for (index, (packet, (seq, left_out_pictures))) in came_out.into_iter().enumerate() {
             assert_eq!(seq, 65_520_u16.wrapping_add(index as u16));
             assert_eq!(packet / 2 - left_out_pictures, index as u16 / 2);
+        }
+    }
+
+    #[test]
+    fn what_was_lost_at_the_very_beginning_and_repaired_is_used() {
+        let now = Instant::now();
+        let (route, epoch) = (RouteId(1), RouteEpoch(1));
+        let mut producer = PipeProducer::new(now, PipeEnd::Node(LinkKey(1)), route, epoch, 7);
+        for (packet, retransmission) in [(1, false), (0, true), (2, false)] {
+            let sequence_number = 65_535_u16.wrapping_add(packet);
+            let header = RtpHeader { marker: true, payload_type: 101, sequence_number, timestamp: 0, ssrc: 7 };
+            let class = FrameClass::Video { temporal: 0, spatial: 0, key: true };
+            let flags = FrameFlags { retransmission };
+            let bytes = header.to_bytes(false).to_vec().into();
+            producer.receive(now, &Frame { route, epoch, seq: packet, flags, class, packet: bytes }).unwrap();
+            assert_eq!(producer.renumber(&header), Some((sequence_number, 0)));
         }
     }
 }

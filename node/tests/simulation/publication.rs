@@ -35,6 +35,7 @@ pub(crate) struct Publication {
     pub(crate) packets: Vec<Published>,
     /// Offset of the publisher's NTP clock from virtual time.
     pub(crate) ntp_offset: Duration,
+    pub(crate) was_paused: bool,
     /// When key frames were asked for, and heard.
     pub(crate) key_frame_requests: Vec<Duration>,
     first_seq: u16,
@@ -56,6 +57,7 @@ impl Publication {
             ssrcs,
             packets: Vec::new(),
             ntp_offset: Duration::from_millis(3_900_000_000_000 + (random >> 40)),
+            was_paused: false,
             key_frame_requests: Vec::new(),
             // Close to the wrap in half of the cases.
             first_seq: if random & 1 == 0 { 65_500 } else { random as u16 },

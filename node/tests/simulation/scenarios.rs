@@ -208,6 +208,7 @@ fn pause_producer_for_a_while(world: &mut World, publication: usize) {
         let at = world.mesh.now + ms(130);
         world.mesh.schedule_request(at, node, Request::ResumeProducer { producer });
     }
+    world.publications[publication].was_paused = true;
     for subscription in world.subscriptions.iter_mut().filter(|s| s.publication == publication) {
         // Once for the pipe and once for the consumer: they resume at different packets.
         subscription.allowed_jumps += 2;

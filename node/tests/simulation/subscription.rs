@@ -69,7 +69,9 @@ impl Subscription {
             return !is_rtx && !self.direct.insert(FIRST_CYCLE + u64::from(seq));
         };
         let seq = unwrap(highest, seq);
-        for missing in highest + 1..seq {
+        // What came first may have overtaken the beginning.
+        let lowest = self.received.first_key_value().map_or(highest, |(&lowest, _)| lowest);
+        for missing in (highest + 1..seq).chain(seq + 1..lowest) {
             self.missing.insert(missing, (0, at));
         }
         self.missing.remove(&seq);

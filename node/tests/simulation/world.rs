@@ -143,10 +143,14 @@ impl World {
         let (consumer, ssrcs) = (ConsumerId::from_random_bytes(self.mesh.rng.random()), self.ssrcs());
         let mid = self.next_mid(client);
         let rtp = parameters::router(kind, &mid, ssrcs);
-        self.mesh.request(node, Request::Consume { transport, consumer, producer, kind, rtp, paused: true })
+        self.mesh
+            .request(node, Request::Consume { transport, consumer, producer, kind, rtp, paused: true })
             .expect("a new consumer");
         self.mesh.request(node, Request::ResumeConsumer { consumer }).expect("it exists");
-        self.subscriptions.push(Subscription::new(consumer, client, publication, mid, ssrcs));
+        let mut subscription = Subscription::new(consumer, client, publication, mid, ssrcs);
+        // It may begin with what was repaired of the time before the pause.
+        subscription.allowed_jumps += usize::from(self.publications[publication].was_paused);
+        self.subscriptions.push(subscription);
         self.subscriptions.len() - 1
     }
 

@@ -30,7 +30,8 @@ impl Run {
             if sender == receiver || from.room != to.room {
                 continue;
             }
-            let kinds = [(from.kind.audio.is_some(), to.kind.watch_audio), (from.kind.video.is_some(), to.kind.watch_video)];
+            let kinds =
+                [(from.kind.audio.is_some(), to.kind.watch_audio), (from.kind.video.is_some(), to.kind.watch_video)];
             for (is_video, (sends, watch)) in [false, true].into_iter().zip(kinds) {
                 assert!(!matches!(watch, Watch::First(_)), "no shipped scenario has it");
                 if sends && watch == Watch::All {
@@ -131,7 +132,8 @@ impl Run {
         for node in 0..self.mesh.len() {
             let present = self.seats.iter().zip(&self.plan.users).filter(|(_, user)| user.node == node);
             let present: Vec<_> = present.filter_map(|(seat, _)| seat.present.as_ref()).collect();
-            let transports = present.iter().map(|user| user.sending.iter().chain(&user.receiving).count()).sum::<usize>();
+            let transports =
+                present.iter().map(|user| user.sending.iter().chain(&user.receiving).count()).sum::<usize>();
             let producers = present.iter().map(|user| user.productions.len()).sum::<usize>();
             let consumers = present.iter().map(|user| user.receptions.len()).sum::<usize>();
             let routes = &self.mesh.routes;

@@ -82,6 +82,8 @@ fn churn() {
         wanted = now;
     }
     assert!(left > 0 && came_again > 0, "{left} left, {came_again} came again");
+    // Those who came last have their first frames.
+    run.run_until(run.plan.end + seconds(1));
     run.expect_everybody_joined();
     run.expect_everybody_receives();
     run.expect_delays();
@@ -128,8 +130,11 @@ fn failover() {
     }
     run.expect_everybody_receives();
     run.expect_nothing_superfluous();
-    run.expect_passed();
     run.expect_nothing_left();
+    // What is said of delay and loss is about the cut as well, which is to be seen above and not to be passed.
+    let (objectives, _) = run.judge();
+    let is_met = |name| objectives.iter().any(|objective| objective.name == name && objective.met);
+    assert!(is_met("join_p99") && is_met("failed_joins"), "{objectives:#?}");
 }
 
 /// Those that ended with these seconds.
@@ -138,7 +143,8 @@ fn samples(run: &Run, seconds: std::ops::RangeInclusive<u64>) -> Vec<Sample> {
     samples.filter(|sample| seconds.contains(&(sample.at_s.round() as u64))).cloned().collect()
 }
 
-/// In each of these seconds the users of a region have so many streams of video, and so many of them come in full and without a stop.
+/// In each of these seconds the users of a region have so many streams of video, and so many of them come in full, at once and without a
+/// stop.
 fn flows(run: &Run, seconds: &[Sample], region: &str, streams: u32, flowing: u32) {
     let group = run.plan.groups.iter().position(|group| group.region == region).expect("the region has users");
     let none = GroupSample::default();
@@ -147,6 +153,13 @@ fn flows(run: &Run, seconds: &[Sample], region: &str, streams: u32, flowing: u32
         assert_eq!(seen.video.streams, streams, "{region} at {} s", second.at_s);
         let frames = u64::from(flowing * 29)..=u64::from(flowing * 31);
         assert!(frames.contains(&seen.video.frames), "{region} at {} s: {:?}", second.at_s, seen.video);
-        assert_eq!(seen.video.freezes_200ms, 0, "{region} at {} s: {:?}", second.at_s, seen.video);
+        assert_eq!(
+            (seen.video.freezes_200ms, seen.video.lost),
+            (0, 0),
+            "{region} at {} s: {:?}",
+            second.at_s,
+            seen.video
+        );
+        assert!(seen.video.delay.p99_ms < 1.0, "{region} at {} s: {:?}", second.at_s, seen.video);
     }
 }

@@ -104,7 +104,7 @@ impl Run {
         }
     }
 
-    /// Lets time pass, at most to the end of the plan.
+    /// Lets time pass.
     pub(super) fn run_until(&mut self, end: Duration) {
         while let Some(event) = self.mesh.next(end) {
             match event {

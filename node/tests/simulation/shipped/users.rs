@@ -190,9 +190,9 @@ impl Run {
         let Self { seats, lanes, joins, mesh, .. } = self;
         let Some(present) = &mut seats[user].present else { return };
         let is_connected = |(address, _)| {
-            lanes.get(&address).is_some_and(|lane| {
-                matches!(lane.session.transport().state(), TransportState::Connected(_))
-            })
+            lanes
+                .get(&address)
+                .is_some_and(|lane| matches!(lane.session.transport().state(), TransportState::Connected(_)))
         };
         if !present.joined && present.lanes().all(is_connected) {
             present.joined = true;
