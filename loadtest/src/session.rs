@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use rtc_rtcp::packet::Packet as RtcpPacket;
 use rtc_rtcp::payload_feedbacks::full_intra_request::FullIntraRequest;
 use rtc_rtcp::payload_feedbacks::picture_loss_indication::PictureLossIndication;
+use rtc_rtcp::payload_feedbacks::receiver_estimated_maximum_bitrate::ReceiverEstimatedMaximumBitrate;
 use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
@@ -14,10 +15,10 @@ use rtc_rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, na
 
 use crate::clock::Clock;
 use crate::media::{
-    Outgoing, Publisher, PublisherStats, ReceiveParameters, RtpHeader, SendParameters, Source, StreamReceiver,
-    StreamStats, TwccReceiver,
+    BandwidthController, Codec, Incoming, MIN_BITS_PER_SECOND, Outgoing, Publisher, PublisherStats, ReceiveParameters,
+    RtpHeader, SendParameters, Source, StreamReceiver, StreamStats, TwccReceiver,
 };
-use crate::tally::Tally;
+use crate::tally::{ReceivedTally, SentTally, Tally};
 use crate::transport::{
     ClientTransport, Input, Output, Received, RemoteParameters, TransportConfig, TransportCounters, TransportError,
     TransportState,
@@ -27,6 +28,8 @@ use crate::transport::{
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Chromium reports under SSRC 1 where it sends nothing itself.
 const REPORTER_SSRC: u32 = 1;
+/// Authentication tag of AES-GCM (RFC 7714 section 12.1), which is what is agreed on wherever it can be.
+const SRTP_TAG: usize = 16;
 /// Report blocks that one RR has room for, RFC 3550 section 6.4.2.
 const MAX_REPORTS: usize = 31;
 
@@ -55,12 +58,16 @@ pub struct Session {
     streams: Vec<StreamReceiver>,
     /// SSRC to index in `streams`, and whether it is the one of retransmissions.
     ssrcs: HashMap<u32, (usize, bool)>,
-    transport_sequence_number: u16,
+    /// When the first of the streams has something to ask for.
+    streams_due: Option<Instant>,
+    bandwidth: BandwidthController,
     transport_cc_id: Option<u8>,
     twcc: TwccReceiver,
     next_report: Instant,
     states: Vec<TransportState>,
     stats: SessionStats,
+    /// What was not told yet of streams that are no more, and the durations of all.
+    tally: Tally,
 }
 
 impl Session {
@@ -81,12 +88,14 @@ impl Session {
             publishers: Vec::new(),
             streams: Vec::new(),
             ssrcs: HashMap::new(),
-            transport_sequence_number: seed as u16,
+            streams_due: None,
+            bandwidth: BandwidthController::new(seed as u16),
             transport_cc_id: None,
             twcc: TwccReceiver::new(now),
             next_report: now + REPORT_INTERVAL,
             states: Vec::new(),
             stats: SessionStats::default(),
+            tally: Tally::default(),
         })
     }
 
@@ -103,6 +112,7 @@ impl Session {
     /// Begins to publish; packets flow once the transport is connected.
     pub fn publish(&mut self, now: Instant, parameters: SendParameters, source: Source, seed: u64) {
         self.publishers.push(Publisher::new(now, parameters, source, seed));
+        self.share_bandwidth(now);
     }
 
     /// The publisher that sends under this SSRC.
@@ -111,8 +121,12 @@ impl Session {
     }
 
     /// Ends a publication.
-    pub fn unpublish(&mut self, ssrc: u32) {
-        self.publishers.retain(|publisher| publisher.ssrc() != ssrc);
+    pub fn unpublish(&mut self, now: Instant, ssrc: u32) {
+        let ended = self.publishers.extract_if(.., |publisher| publisher.ssrc() == ssrc);
+        for mut publisher in ended {
+            publisher.tally(sent_of(&mut self.tally, publisher.codec()));
+        }
+        self.share_bandwidth(now);
     }
 
     /// Listens for a stream.
@@ -122,11 +136,36 @@ impl Session {
     }
 
     /// Ends listening; what the stream saw is the last word about it.
-    pub fn stop_receiving(&mut self, ssrc: u32) -> Option<StreamStats> {
+    pub fn stop_receiving(&mut self, now: Instant, ssrc: u32) -> Option<StreamStats> {
         let index = self.streams.iter().position(|stream| stream.parameters().ssrc == ssrc)?;
-        let stream = self.streams.remove(index);
+        let mut stream = self.streams.remove(index);
         self.index_streams();
+        // Its counts are told with those of the interval, but it is no stream any more.
+        stream.set_paused(now, true);
+        stream.tally(now, received_of(&mut self.tally, stream.parameters().codec));
         Some(stream.stats())
+    }
+
+    /// Somebody paused a received stream on purpose, or resumed it: what does not arrive meanwhile is not missed.
+    pub fn set_stream_paused(&mut self, now: Instant, ssrc: u32, paused: bool) {
+        if let Some(stream) = self.stream_mut(ssrc) {
+            stream.set_paused(now, paused);
+        }
+    }
+
+    /// What happened since the last call.
+    pub fn tally(&mut self, now: Instant) -> Tally {
+        let mut tally = std::mem::take(&mut self.tally);
+        for stream in &mut self.streams {
+            stream.tally(now, received_of(&mut tally, stream.parameters().codec));
+        }
+        for publisher in &mut self.publishers {
+            let sent = sent_of(&mut tally, publisher.codec());
+            publisher.tally(sent);
+            sent.sums.streams += 1;
+            sent.allowed_bits_per_second += publisher.allowed_bits_per_second().unwrap_or(0.0);
+        }
+        tally
     }
 
     /// The stream received under this SSRC.
@@ -190,9 +229,8 @@ impl Session {
             return Some(transport);
         }
         let publishers = self.publishers.iter().filter_map(Publisher::poll_timeout);
-        let streams = self.streams.iter().filter_map(StreamReceiver::poll_timeout);
         let report = (!self.streams.is_empty()).then_some(self.next_report);
-        publishers.chain(streams).chain(self.twcc.poll_timeout()).chain(report).chain([transport]).min()
+        publishers.chain(self.streams_due).chain(self.twcc.poll_timeout()).chain(report).chain([transport]).min()
     }
 
     fn is_connected(&self) -> bool {
@@ -207,20 +245,50 @@ impl Session {
                 self.ssrcs.insert(rtx, (index, true));
             }
         }
+        self.streams_due = self.streams.iter().filter_map(StreamReceiver::poll_timeout).min();
+    }
+
+    /// What congestion control allows, less what audio takes, is shared by the streams of video in proportion to what they want.
+    fn share_bandwidth(&mut self, now: Instant) {
+        let wanted = |video: bool| -> f64 {
+            let kind = self.publishers.iter().filter(|publisher| publisher.codec().is_video() == video);
+            kind.map(Publisher::full_bits_per_second).sum()
+        };
+        let (audio, video) = (wanted(false), wanted(true));
+        self.bandwidth.set_wanted(audio + video);
+        let Some(allowed) = self.bandwidth.allowed() else { return };
+        for publisher in self.publishers.iter_mut().filter(|publisher| publisher.codec().is_video()) {
+            let share = publisher.full_bits_per_second() / video;
+            publisher.allow(now, ((allowed - audio) * share).max(MIN_BITS_PER_SECOND));
+        }
     }
 
     fn handle_timeout(&mut self, now: Instant) {
         if !self.is_connected() {
             return;
         }
-        let Self { transport, clock, publishers, transport_sequence_number, .. } = self;
+        let Self { transport, clock, publishers, bandwidth, .. } = self;
         for publisher in publishers {
             let mut send = |packet: &[u8]| transport.send_rtp(packet);
-            publisher.poll(now, &mut Outgoing { clock, transport_sequence_number, send: &mut send });
+            publisher.poll(now, &mut Outgoing { clock, bandwidth, send: &mut send });
             if let Some(report) = publisher.poll_report(now, clock) {
                 send_rtcp(transport, &report);
             }
         }
+        if self.streams_due.is_some_and(|due| now >= due) {
+            self.send_requests(now);
+        }
+        if let Some(feedback) = self.twcc.poll_feedback(now, REPORTER_SSRC) {
+            self.stats.feedback_sent += 1;
+            send_rtcp(&mut self.transport, &[Box::new(feedback)]);
+        }
+        if now >= self.next_report && !self.streams.is_empty() {
+            self.next_report = now + REPORT_INTERVAL;
+            self.send_reports(now);
+        }
+    }
+
+    fn send_requests(&mut self, now: Instant) {
         for stream in &mut self.streams {
             let requests = stream.poll_requests(now);
             let media_ssrc = stream.parameters().ssrc;
@@ -234,14 +302,7 @@ impl Session {
                 send_rtcp(&mut self.transport, &[Box::new(pli)]);
             }
         }
-        if let Some(feedback) = self.twcc.poll_feedback(now, REPORTER_SSRC) {
-            self.stats.feedback_sent += 1;
-            send_rtcp(&mut self.transport, &[Box::new(feedback)]);
-        }
-        if now >= self.next_report && !self.streams.is_empty() {
-            self.next_report = now + REPORT_INTERVAL;
-            self.send_reports(now);
-        }
+        self.streams_due = self.streams.iter().filter_map(StreamReceiver::poll_timeout).min();
     }
 
     fn send_reports(&mut self, now: Instant) {
@@ -264,12 +325,18 @@ impl Session {
             return;
         };
         let Some(stream) = self.streams.get_mut(index) else { return };
+        let tally = received_of(&mut self.tally, stream.parameters().codec);
         let payload = opened.then(|| header.payload(packet));
         match (is_retransmission, payload) {
-            (false, payload) => stream.on_packet(now, &self.clock, &header, payload),
-            (true, Some(payload)) => stream.on_retransmission(now, &self.clock, &header, payload),
+            (false, payload) => {
+                let sealed_len = packet.len().saturating_sub(header.payload_offset() + SRTP_TAG);
+                let payload_len = payload.map_or(sealed_len, <[u8]>::len);
+                stream.on_packet(now, &self.clock, Incoming { header: &header, payload, payload_len }, tally);
+            }
+            (true, Some(payload)) => stream.on_retransmission(now, &header, payload, tally),
             (true, None) => {}
         }
+        self.streams_due = self.streams_due.into_iter().chain(stream.poll_timeout()).min();
     }
 
     fn on_rtcp(&mut self, now: Instant, packet: BytesMut) {
@@ -282,20 +349,20 @@ impl Session {
     fn on_rtcp_packet(&mut self, now: Instant, packet: &dyn RtcpPacket) {
         let any = packet.as_any();
         if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
-            let Self { transport, clock, publishers, transport_sequence_number, .. } = self;
+            let Self { transport, clock, publishers, bandwidth, .. } = self;
             if let Some(publisher) = publishers.iter_mut().find(|publisher| publisher.ssrc() == nack.media_ssrc) {
                 let mut send = |packet: &[u8]| transport.send_rtp(packet);
-                let mut out = Outgoing { clock, transport_sequence_number, send: &mut send };
+                let mut out = Outgoing { clock, bandwidth, send: &mut send };
                 publisher.on_nack(now, nack.nacks.iter().flat_map(|&pair| pair), &mut out);
             }
         } else if let Some(pli) = any.downcast_ref::<PictureLossIndication>() {
             if let Some(publisher) = self.publisher_mut(pli.media_ssrc) {
-                publisher.on_key_frame_request();
+                publisher.on_key_frame_request(now);
             }
         } else if let Some(fir) = any.downcast_ref::<FullIntraRequest>() {
             for entry in &fir.fir {
                 if let Some(publisher) = self.publisher_mut(entry.ssrc) {
-                    publisher.on_key_frame_request();
+                    publisher.on_key_frame_request(now);
                 }
             }
         } else if let Some(report) = any.downcast_ref::<SenderReport>() {
@@ -311,12 +378,12 @@ impl Session {
         } else if let Some(feedback) = any.downcast_ref::<TransportLayerCc>() {
             self.stats.feedback_received += 1;
             self.stats.feedback_packets += feedback.recv_deltas.len() as u64;
+            self.bandwidth.on_feedback(now, feedback);
+            self.share_bandwidth(now);
+        } else if let Some(remb) = any.downcast_ref::<ReceiverEstimatedMaximumBitrate>() {
+            self.bandwidth.on_remb(remb.bitrate.into());
+            self.share_bandwidth(now);
         }
-    }
-
-    /// What happened since the last call.
-    pub fn tally(&mut self, _now: Instant) -> Tally {
-        Tally::default()
     }
 }
 
@@ -324,4 +391,12 @@ fn send_rtcp(transport: &mut ClientTransport, packets: &[Box<dyn RtcpPacket>]) {
     if let Ok(compound) = rtc_rtcp::packet::marshal(packets) {
         transport.send_rtcp(&compound);
     }
+}
+
+fn received_of(tally: &mut Tally, codec: Codec) -> &mut ReceivedTally {
+    if codec.is_video() { &mut tally.video } else { &mut tally.audio }
+}
+
+fn sent_of(tally: &mut Tally, codec: Codec) -> &mut SentTally {
+    if codec.is_video() { &mut tally.sent_video } else { &mut tally.sent_audio }
 }

@@ -1,4 +1,4 @@
-//! A histogram of durations with a bounded relative error and a fixed size.
+//! A histogram of durations with a bounded relative error and a bounded size.
 
 use std::time::Duration;
 
@@ -8,18 +8,13 @@ const SUB: usize = 1 << SUB_BITS;
 /// Powers of two of microseconds above the linear part: up to 2^32 us, more than an hour.
 const POWERS: usize = 28;
 
-/// Counts of durations, in microseconds, in buckets that grow with the value.
-#[derive(Clone)]
+/// Counts of durations, in microseconds, in buckets that grow with the value. Empty, it takes next to no memory.
+#[derive(Clone, Default)]
 pub struct Histogram {
-    buckets: Box<[u64; SUB * POWERS]>,
+    /// Up to the one of the largest value.
+    buckets: Vec<u64>,
     count: u64,
     max_us: u64,
-}
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self { buckets: Box::new([0; SUB * POWERS]), count: 0, max_us: 0 }
-    }
 }
 
 impl std::fmt::Debug for Histogram {
@@ -38,29 +33,25 @@ impl Histogram {
     /// Adds one value.
     pub fn record(&mut self, value: Duration) {
         let us = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
-        self.buckets[bucket(us)] += 1;
+        let bucket = bucket(us);
+        if bucket >= self.buckets.len() {
+            self.buckets.resize(bucket + 1, 0);
+        }
+        self.buckets[bucket] += 1;
         self.count += 1;
         self.max_us = self.max_us.max(us);
     }
 
     /// Adds all values of another.
     pub fn merge(&mut self, other: &Self) {
-        for (mine, theirs) in self.buckets.iter_mut().zip(other.buckets.iter()) {
+        if other.buckets.len() > self.buckets.len() {
+            self.buckets.resize(other.buckets.len(), 0);
+        }
+        for (mine, theirs) in self.buckets.iter_mut().zip(&other.buckets) {
             *mine += theirs;
         }
         self.count += other.count;
         self.max_us = self.max_us.max(other.max_us);
-    }
-
-    /// What was added after `earlier`, a former state of this histogram; its largest value is the largest of all.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let mut difference = self.clone();
-        for (mine, theirs) in difference.buckets.iter_mut().zip(earlier.buckets.iter()) {
-            *mine = mine.saturating_sub(*theirs);
-        }
-        difference.count = self.count.saturating_sub(earlier.count);
-        difference
     }
 
     /// Number of values.
@@ -119,10 +110,12 @@ mod tests {
         }
         assert_eq!(histogram.max(), Duration::from_secs(1));
 
-        let earlier = histogram.clone();
-        histogram.record(Duration::from_millis(7));
-        let since = histogram.since(&earlier);
-        assert_eq!((since.count(), since.quantile(0.5).unwrap().as_millis()), (1, 7));
+        let mut sum = Histogram::default();
+        sum.record(Duration::from_secs(2));
+        sum.merge(&histogram);
+        sum.merge(&Histogram::default());
+        assert_eq!((sum.count(), sum.max()), (1001, Duration::from_secs(2)));
+        assert_eq!(sum.quantile(0.9), histogram.quantile(0.901));
     }
 
     #[test]

@@ -1,20 +1,44 @@
 //! Virtual publishers and subscribers, sans-IO.
+//!
+//! A [`Publisher`] turns a [`Source`] into an RTP stream. Synthetic sources follow congestion control and stamp each packet with the
+//! time at which it is sent, from which a [`StreamReceiver`] measures the one-way delay. A [`MediaFile`] is sent as it is, so that
+//! a browser can watch it: it has its own bitrate, its key frames are where they are, and its packets carry no stamp, so that no
+//! delay is measured of them.
 
+mod bandwidth;
+mod codec;
+mod continuity;
+mod encoder;
+mod file;
+mod frames;
+mod gaps;
+mod generator;
+mod h264;
 mod histogram;
+mod layers;
+mod pacer;
+mod packetizer;
 mod publisher;
 mod receiver;
 mod rtp;
 mod source;
+mod speech;
 mod stamp;
+mod trendline;
 mod twcc;
 mod vp8;
 
+pub(crate) use bandwidth::{BandwidthController, MIN_BITS_PER_SECOND};
+pub use codec::Codec;
+pub use file::{ContentProblem, MediaFile, MediaFileError};
+pub use h264::{H264Payload, parse_payload};
 pub use histogram::Histogram;
 pub(crate) use publisher::Outgoing;
 pub use publisher::{Publisher, PublisherStats, SendParameters};
+pub(crate) use receiver::Incoming;
 pub use receiver::{ReceiveParameters, StreamReceiver, StreamStats};
 pub use rtp::{RtpHeader, Unwrapper};
-pub use source::{AudioSource, Source, VideoSource};
+pub use source::{AudioSource, Source, SourceError, VideoSource};
 pub use stamp::{STAMP_LEN, read_stamp, write_stamp};
 pub(crate) use twcc::TwccReceiver;
 pub use vp8::{Vp8Descriptor, parse_descriptor};

@@ -1,30 +1,33 @@
-//! A virtual subscriber's side of one stream: continuity, loss before and after repair, delay, and the requests that a
+//! A virtual subscriber's side of one stream: continuity, loss before and after repair, delay, freezes, and the requests that a
 //! browser makes of a sender.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rtc_rtcp::reception_report::ReceptionReport;
 
-use super::histogram::Histogram;
-use super::rtp::{RtpHeader, Unwrapper};
+use super::codec::Codec;
+use super::continuity::{Arrival, Continuity};
+use super::frames::{FrameHint, Frames};
+use super::gaps::Gaps;
+use super::layers::Layers;
+use super::rtp::RtpHeader;
 use super::stamp::read_stamp;
-use super::vp8::parse_descriptor;
 use crate::clock::Clock;
+use crate::tally::ReceivedTally;
 
-/// Packets behind the newest that are told from duplicates; what is older is counted as late and otherwise ignored.
-const WINDOW: i64 = 4096;
-/// Missing packets that are asked for at one time: libwebrtc's NACK list has as many. Beyond it a key frame is cheaper.
-const MAX_MISSING: usize = 1000;
-/// libwebrtc gives a packet up after as many requests.
-const MAX_NACKS: u8 = 10;
-/// Until a request is repeated: libwebrtc waits one RTT and assumes 100 ms until it knows better.
-const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// Between key-frame requests for one stream.
 const KEY_FRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(300);
+/// A stream that does not begin with a key frame is asked for one after this, as libwebrtc does (`kMaxWaitForKeyFrame`).
+const MAX_WAIT_FOR_KEY_FRAME: Duration = Duration::from_millis(200);
+/// Time in a packet of Opus, as WebRTC sends it.
+const AUDIO_PACKET_TIME: Duration = Duration::from_millis(20);
+/// Audio that may be silent is not waited for before this: libopus's comfort noise comes each 400 ms, and one may get lost.
+const MAX_SILENCE: Duration = Duration::from_secs(1);
+/// libwebrtc takes a larger change of the transit time for a jump of the timestamps, not for jitter.
+const MAX_JITTER: Duration = Duration::from_secs(5);
 
 /// How the packets of a stream are labelled, and what may be asked of its sender.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReceiveParameters {
     /// SSRC.
     pub ssrc: u32,
@@ -32,18 +35,16 @@ pub struct ReceiveParameters {
     pub payload_type: u8,
     /// SSRC and payload type of retransmissions (RFC 4588).
     pub rtx: Option<(u32, u8)>,
-    /// RTP ticks per second.
-    pub clock_rate: u32,
+    /// Codec.
+    pub codec: Codec,
     /// Lost packets may be asked for.
     pub nack: bool,
     /// Key frames may be asked for.
     pub pli: bool,
-    /// The payload has VP8's descriptor.
-    pub vp8: bool,
 }
 
 /// What arrived of one stream.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StreamStats {
     /// Packets that arrived for the first time, repaired ones included.
     pub packets: u64,
@@ -51,8 +52,12 @@ pub struct StreamStats {
     pub bytes: u64,
     /// Packets between the first and the newest sequence number, both included.
     pub expected: u64,
-    /// Of [`Self::packets`], those that came only as retransmission.
+    /// Of [`Self::expected`], those that were missing when a later one came.
+    pub missing: u64,
+    /// Of [`Self::missing`], those that a retransmission brought.
     pub repaired: u64,
+    /// Of [`Self::missing`], those that were given up. If they come after all, they are duplicates.
+    pub given_up: u64,
     /// Packets that came again, or so late that nobody knows.
     pub duplicates: u64,
     /// Packets that came after a newer one, retransmissions excluded.
@@ -63,18 +68,25 @@ pub struct StreamStats {
     pub nacked: u64,
     /// Key frames asked for.
     pub key_frame_requests: u64,
-    /// Frames that ended (packets with the marker bit).
+    /// Frames that were complete; of audio, packets.
     pub frames: u64,
-    /// Key frames that began.
+    /// Key frames among them. Where packets are left sealed, few are known.
     pub key_frames: u64,
-    /// Interarrival jitter, RFC 3550 section 6.4.1.
+    /// Gaps of more than 200 ms between frames that could be shown: complete, and referring to none that is not. Time that the stream
+    /// was paused does not count, and of audio the silence of discontinuous transmission does not.
+    pub freezes_200ms: u64,
+    /// Gaps of more than 500 ms.
+    pub freezes_500ms: u64,
+    /// Time in gaps of more than 200 ms.
+    pub frozen: Duration,
+    /// Changes of the highest temporal layer that arrives within a second.
+    pub layer_switches: u64,
+    /// Interarrival jitter, RFC 3550 section 6.4.1, from frame to frame as libwebrtc measures it.
     pub jitter: Duration,
     /// The longest time without a packet.
     pub longest_gap: Duration,
-    /// From the first look for the stream to the first key frame.
-    pub time_to_key_frame: Option<Duration>,
-    /// One-way delay of stamped packets that were not retransmitted.
-    pub delay: Histogram,
+    /// From the first look for the stream to the first key frame that was complete; of audio, to the first packet.
+    pub time_to_first_frame: Option<Duration>,
     /// Packets with another payload type than announced.
     pub unexpected_payload_type: u64,
 }
@@ -86,30 +98,38 @@ impl StreamStats {
     }
 }
 
+/// A packet that came, as far as it was opened.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Incoming<'a> {
+    pub(crate) header: &'a RtpHeader,
+    /// `None` of a packet that was left sealed.
+    pub(crate) payload: Option<&'a [u8]>,
+    pub(crate) payload_len: usize,
+}
+
 /// One incoming stream.
 #[derive(Debug)]
 pub struct StreamReceiver {
     parameters: ReceiveParameters,
     since: Instant,
-    unwrapper: Unwrapper,
-    first: Option<i64>,
-    newest: i64,
-    seen: Vec<u64>,
-    missing: BTreeMap<i64, Missing>,
+    paused: bool,
+    continuity: Continuity,
+    frames: Frames,
+    gaps: Gaps,
+    layers: Layers,
+    /// Number and timestamp of the newest packet.
+    newest: Option<(i64, u32)>,
     key_frame_wanted: bool,
     next_key_frame_request: Instant,
+    first_packet: Option<Instant>,
     last_arrival: Option<Instant>,
     last_transit: Option<i64>,
     jitter_ticks: f64,
     last_sender_report: Option<(u32, Instant)>,
     reported: (u64, u64),
     stats: StreamStats,
-}
-
-#[derive(Debug)]
-struct Missing {
-    requests: u8,
-    next: Instant,
+    /// As they were when they were last told.
+    tallied: StreamStats,
 }
 
 /// What a receiver asks its sender for.
@@ -124,19 +144,22 @@ impl StreamReceiver {
     pub fn new(now: Instant, parameters: ReceiveParameters) -> Self {
         Self {
             since: now,
-            unwrapper: Unwrapper::default(),
-            first: None,
-            newest: 0,
-            seen: vec![0; (WINDOW / 64) as usize],
-            missing: BTreeMap::new(),
+            paused: false,
+            continuity: Continuity::new(parameters.nack),
+            frames: Frames::default(),
+            gaps: Gaps::default(),
+            layers: Layers::default(),
+            newest: None,
             key_frame_wanted: false,
             next_key_frame_request: now,
+            first_packet: None,
             last_arrival: None,
             last_transit: None,
             jitter_ticks: 0.0,
             last_sender_report: None,
             reported: (0, 0),
             stats: StreamStats::default(),
+            tallied: StreamStats::default(),
             parameters,
         }
     }
@@ -148,12 +171,17 @@ impl StreamReceiver {
 
     /// What arrived so far.
     pub fn stats(&self) -> StreamStats {
-        let mut stats = self.stats.clone();
-        stats.expected = self.first.map_or(0, |first| (self.newest - first + 1) as u64);
-        if self.parameters.clock_rate > 0 {
-            stats.jitter = Duration::from_secs_f64(self.jitter_ticks / f64::from(self.parameters.clock_rate));
+        let freezes = self.gaps.freezes();
+        StreamStats {
+            expected: self.continuity.expected(),
+            missing: self.continuity.was_missing(),
+            freezes_200ms: freezes.short,
+            freezes_500ms: freezes.long,
+            frozen: freezes.time,
+            layer_switches: self.layers.switches(),
+            jitter: Duration::from_secs_f64(self.jitter_ticks / f64::from(self.parameters.codec.clock_rate())),
+            ..self.stats
         }
-        stats
     }
 
     /// Asks for a key frame at the next opportunity.
@@ -161,8 +189,54 @@ impl StreamReceiver {
         self.key_frame_wanted = true;
     }
 
-    /// A packet under the stream's own SSRC. Of a packet that was left sealed `payload` is `None`.
-    pub(crate) fn on_packet(&mut self, now: Instant, clock: &Clock, header: &RtpHeader, payload: Option<&[u8]>) {
+    /// Somebody paused the stream on purpose, or resumed it. What is missing meanwhile is missed by nobody.
+    pub fn set_paused(&mut self, now: Instant, paused: bool) {
+        if self.paused == paused {
+            return;
+        }
+        self.paused = paused;
+        self.gaps.interrupt();
+        self.layers.interrupt();
+        self.last_arrival = None;
+        self.last_transit = None;
+        if self.stats.time_to_first_frame.is_none() {
+            self.since = now;
+        }
+    }
+
+    /// Adds what happened since the last call to the counts of its session.
+    pub(crate) fn tally(&mut self, now: Instant, tally: &mut ReceivedTally) {
+        if !self.paused {
+            // Whether audio was silent is known when it speaks again.
+            let explained = if self.parameters.codec.is_video() { Duration::ZERO } else { MAX_SILENCE };
+            self.gaps.look(now, explained);
+        }
+        let stats = self.stats();
+        let before = std::mem::replace(&mut self.tallied, stats);
+        let sums = &mut tally.sums;
+        sums.packets += stats.packets - before.packets;
+        sums.bytes += stats.bytes - before.bytes;
+        sums.expected += stats.expected - before.expected;
+        sums.missing += stats.missing - before.missing;
+        sums.repaired += stats.repaired - before.repaired;
+        sums.lost += stats.given_up - before.given_up;
+        sums.frames += stats.frames - before.frames;
+        sums.key_frames += stats.key_frames - before.key_frames;
+        sums.freezes_200ms += stats.freezes_200ms - before.freezes_200ms;
+        sums.freezes_500ms += stats.freezes_500ms - before.freezes_500ms;
+        sums.frozen_ms += (stats.frozen.as_millis() - before.frozen.as_millis()) as u64;
+        sums.layer_switches += stats.layer_switches - before.layer_switches;
+        sums.nacked += stats.nacked - before.nacked;
+        sums.key_frame_requests += stats.key_frame_requests - before.key_frame_requests;
+        if !self.paused {
+            sums.streams += 1;
+            tally.jitter += stats.jitter;
+        }
+    }
+
+    /// A packet under the stream's own SSRC.
+    pub(crate) fn on_packet(&mut self, now: Instant, clock: &Clock, packet: Incoming<'_>, tally: &mut ReceivedTally) {
+        let header = packet.header;
         if header.payload_type != self.parameters.payload_type {
             self.stats.unexpected_payload_type += 1;
             return;
@@ -170,19 +244,44 @@ impl StreamReceiver {
         if let Some(last) = self.last_arrival.replace(now) {
             self.stats.longest_gap = self.stats.longest_gap.max(now.saturating_duration_since(last));
         }
-        self.update_jitter(now, clock, header.timestamp);
-        if self.accept(now, header.sequence_number, false) {
-            self.count(now, clock, header, payload, false);
+        let arrival = self.continuity.on_packet(now, header.sequence_number);
+        self.notice_loss();
+        match arrival {
+            Arrival::Newest(number) => {
+                self.on_newest(now, clock, number, header.timestamp);
+                self.count(now, number, packet, tally);
+            }
+            Arrival::Late(number) => {
+                self.stats.reordered += 1;
+                self.count(now, number, packet, tally);
+            }
+            Arrival::Duplicate => {
+                self.stats.duplicates += 1;
+                return;
+            }
+        }
+        if let Some(sent) = packet.payload.and_then(read_stamp) {
+            tally.delay.record(Duration::from_nanos(clock.unix_ns(now).saturating_sub(sent)));
         }
     }
 
     /// A retransmission (RFC 4588 section 4); of a packet that was left sealed nothing can be said.
-    pub(crate) fn on_retransmission(&mut self, now: Instant, clock: &Clock, header: &RtpHeader, payload: &[u8]) {
+    pub(crate) fn on_retransmission(
+        &mut self,
+        now: Instant,
+        header: &RtpHeader,
+        payload: &[u8],
+        tally: &mut ReceivedTally,
+    ) {
         // An empty payload is a probe for bandwidth.
         let Some((number, original)) = payload.split_first_chunk::<2>() else { return };
-        if self.first.is_some() && self.accept(now, u16::from_be_bytes(*number), true) {
-            self.stats.repaired += 1;
-            self.count(now, clock, header, Some(original), true);
+        match self.continuity.on_retransmission(now, u16::from_be_bytes(*number)) {
+            Arrival::Newest(number) | Arrival::Late(number) => {
+                self.stats.repaired += 1;
+                let packet = Incoming { header, payload: Some(original), payload_len: original.len() };
+                self.count(now, number, packet, tally);
+            }
+            Arrival::Duplicate => self.stats.duplicates += 1,
         }
     }
 
@@ -191,43 +290,28 @@ impl StreamReceiver {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        let nack = self.missing.values().map(|missing| missing.next).min();
         let key_frame = self.key_frame_wanted.then_some(self.next_key_frame_request);
-        nack.into_iter().chain(key_frame).min()
+        self.continuity.poll_timeout().into_iter().chain(key_frame).min()
     }
 
     /// What is to be asked for now.
     pub(crate) fn poll_requests(&mut self, now: Instant) -> Requests {
-        let mut requests = Requests::default();
-        let mut given_up = false;
-        self.missing.retain(|&number, missing| {
-            if now < missing.next {
-                return true;
-            }
-            if missing.requests == MAX_NACKS {
-                given_up = true;
-                return false;
-            }
-            missing.requests += 1;
-            missing.next = now + NACK_INTERVAL;
-            requests.nack.push(number as u16);
-            true
-        });
-        self.stats.nacked += requests.nack.len() as u64;
-        self.key_frame_wanted |= given_up && self.parameters.pli;
-        if self.key_frame_wanted && now >= self.next_key_frame_request {
+        let nack = self.continuity.poll(now);
+        self.stats.nacked += nack.len() as u64;
+        self.notice_loss();
+        let key_frame = self.key_frame_wanted && now >= self.next_key_frame_request;
+        if key_frame {
             self.key_frame_wanted = false;
             self.next_key_frame_request = now + KEY_FRAME_REQUEST_INTERVAL;
             self.stats.key_frame_requests += 1;
-            requests.key_frame = true;
         }
-        requests
+        Requests { nack, key_frame }
     }
 
     /// The report block of RFC 3550 section 6.4.1; `None` before the first packet.
     pub(crate) fn report(&mut self, now: Instant) -> Option<ReceptionReport> {
-        let first = self.first?;
-        let expected = (self.newest - first + 1) as u64;
+        let newest = self.continuity.newest()?;
+        let expected = self.continuity.expected();
         let (expected_before, received_before) = std::mem::replace(&mut self.reported, (expected, self.stats.packets));
         let in_interval = expected - expected_before;
         let lost = in_interval.saturating_sub(self.stats.packets - received_before);
@@ -239,99 +323,85 @@ impl StreamReceiver {
             ssrc: self.parameters.ssrc,
             fraction_lost,
             total_lost: expected.saturating_sub(self.stats.packets).min(0x7f_ffff) as u32,
-            last_sequence_number: self.newest as u32,
+            last_sequence_number: newest as u32,
             jitter: self.jitter_ticks as u32,
             last_sender_report,
             delay,
         })
     }
 
-    /// Whether this sequence number is seen for the first time; keeps the window and the list of missing ones.
-    fn accept(&mut self, now: Instant, sequence_number: u16, retransmission: bool) -> bool {
-        let number = self.unwrapper.unwrap(sequence_number);
-        let Some(first) = self.first else {
-            self.first = Some(number);
-            self.newest = number;
-            self.mark(number);
-            return true;
-        };
-        if number > self.newest {
-            self.advance(now, number);
-            return true;
+    fn on_newest(&mut self, now: Instant, clock: &Clock, number: i64, timestamp: u32) {
+        let before = self.newest.replace((number, timestamp));
+        if before.is_none_or(|(_, before)| before != timestamp) {
+            self.update_jitter(now, clock, timestamp);
         }
-        if number < first || number <= self.newest - WINDOW || self.is_marked(number) {
-            self.stats.duplicates += 1;
-            return false;
+        if !self.parameters.codec.is_video() {
+            self.gaps.on_frame(now, before.map_or(Duration::ZERO, |before| self.silence(before, (number, timestamp))));
         }
-        self.mark(number);
-        self.missing.remove(&number);
-        if !retransmission {
-            self.stats.reordered += 1;
-        }
-        true
     }
 
-    fn advance(&mut self, now: Instant, number: i64) {
-        let cleared_from = (self.newest + 1).max(number - WINDOW + 1);
-        for skipped in cleared_from..=number {
-            self.unmark(skipped);
-        }
-        let gap = (number - self.newest - 1) as usize;
-        if gap > 0 && self.parameters.nack {
-            if self.missing.len() + gap > MAX_MISSING {
-                self.missing.clear();
-                self.key_frame_wanted |= self.parameters.pli;
-            } else {
-                let new = (self.newest + 1..number).map(|skipped| (skipped, Missing { requests: 0, next: now }));
-                self.missing.extend(new);
-            }
-        } else if gap > 0 {
-            self.key_frame_wanted |= self.parameters.pli;
-        }
-        self.mark(number);
-        self.newest = number;
+    /// How long the sender of audio said nothing between two packets: what their timestamps are further apart than the packets between
+    /// them account for.
+    fn silence(&self, (last, last_timestamp): (i64, u32), (number, timestamp): (i64, u32)) -> Duration {
+        let ticks = timestamp.wrapping_sub(last_timestamp);
+        let apart = Duration::from_secs(1) * ticks / self.parameters.codec.clock_rate();
+        let packets = u32::try_from(number - last).unwrap_or(u32::MAX);
+        apart.saturating_sub(AUDIO_PACKET_TIME.saturating_mul(packets))
     }
 
-    fn count(&mut self, now: Instant, clock: &Clock, header: &RtpHeader, payload: Option<&[u8]>, repaired: bool) {
+    /// What is given up can only be made up for by a key frame.
+    fn notice_loss(&mut self) {
+        let given_up = self.continuity.given_up();
+        self.key_frame_wanted |= given_up > self.stats.given_up && self.parameters.pli;
+        self.stats.given_up = given_up;
+    }
+
+    /// A packet that was not there before.
+    fn count(&mut self, now: Instant, number: i64, packet: Incoming<'_>, tally: &mut ReceivedTally) {
+        let Incoming { header, payload, payload_len } = packet;
         self.stats.packets += 1;
-        self.stats.frames += u64::from(header.marker);
-        let Some(payload) = payload else {
-            self.stats.sealed += 1;
+        self.stats.bytes += payload_len as u64;
+        self.stats.sealed += u64::from(payload.is_none());
+        if !self.parameters.codec.is_video() {
+            self.stats.frames += 1;
+            self.first_frame(now, tally);
             return;
-        };
-        self.stats.bytes += payload.len() as u64;
-        if !repaired && let Some(sent) = read_stamp(payload) {
-            self.stats.delay.record(Duration::from_nanos(clock.unix_ns(now).saturating_sub(sent)));
         }
-        if self.parameters.vp8 && parse_descriptor(payload).is_some_and(|descriptor| descriptor.key_frame) {
-            self.stats.key_frames += 1;
+        let hint = payload.map(|payload| FrameHint::read(self.parameters.codec, payload));
+        if let Some(layer) = hint.and_then(|hint| hint.temporal_layer) {
+            self.layers.on_packet(now, layer);
+        }
+        let progress = self.frames.on_packet(number, header.timestamp, header.marker, hint);
+        self.stats.frames += progress.complete;
+        self.stats.key_frames += progress.key_frames;
+        if progress.shows {
+            self.gaps.on_frame(now, Duration::ZERO);
+            self.first_frame(now, tally);
+        } else if self.stats.time_to_first_frame.is_none() {
+            let first_packet = *self.first_packet.get_or_insert(now);
+            let waited = now.saturating_duration_since(first_packet);
+            self.key_frame_wanted |= waited >= MAX_WAIT_FOR_KEY_FRAME && self.parameters.pli;
+        }
+    }
+
+    fn first_frame(&mut self, now: Instant, tally: &mut ReceivedTally) {
+        if self.stats.time_to_first_frame.is_none() {
             let waited = now.saturating_duration_since(self.since);
-            self.stats.time_to_key_frame.get_or_insert(waited);
+            self.stats.time_to_first_frame = Some(waited);
+            tally.first_frame.record(waited);
         }
     }
 
     fn update_jitter(&mut self, now: Instant, clock: &Clock, timestamp: u32) {
-        let arrival = (clock.unix(now).as_micros() * u128::from(self.parameters.clock_rate) / 1_000_000) as u32;
+        let clock_rate = self.parameters.codec.clock_rate();
+        let arrival = (clock.unix(now).as_micros() * u128::from(clock_rate) / 1_000_000) as u32;
         let transit = i64::from(arrival.wrapping_sub(timestamp) as i32);
         if let Some(last) = self.last_transit.replace(transit) {
             // In 32 bits, where both wrap.
             let difference = f64::from((transit.wrapping_sub(last) as i32).unsigned_abs());
-            self.jitter_ticks += (difference - self.jitter_ticks) / 16.0;
+            if difference < MAX_JITTER.as_secs_f64() * f64::from(clock_rate) {
+                self.jitter_ticks += (difference - self.jitter_ticks) / 16.0;
+            }
         }
-    }
-
-    fn mark(&mut self, number: i64) {
-        let bit = number.rem_euclid(WINDOW);
-        self.seen[(bit / 64) as usize] |= 1 << (bit % 64);
-    }
-
-    fn unmark(&mut self, number: i64) {
-        let bit = number.rem_euclid(WINDOW);
-        self.seen[(bit / 64) as usize] &= !(1 << (bit % 64));
-    }
-
-    fn is_marked(&self, number: i64) -> bool {
-        let bit = number.rem_euclid(WINDOW);
-        self.seen[(bit / 64) as usize] & (1 << (bit % 64)) != 0
     }
 }

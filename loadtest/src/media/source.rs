@@ -1,214 +1,178 @@
-//! What synthetic media look like: which payloads are due when.
+//! What a publisher sends, before it is in motion: synthetic speech, synthetic pictures, or a file.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use super::codec::Codec;
+use super::file::{MediaFile, MediaFileError};
+use crate::scenario::{Audio, Video, VideoCodec, VideoEncoding};
 
-use super::stamp::{STAMP_LEN, write_stamp};
-use super::vp8::{DESCRIPTOR_LEN, FRAME_HEADER_LEN, write_descriptor, write_frame_header};
+/// libwebrtc's packets leave room for what networks wrap around 1200 bytes of IP payload.
+const PACKET_BYTES: usize = 1150;
+/// A key frame may take as much as this much time of the bitrate: half of libvpx's optimal buffer of 600 ms, which is what
+/// libwebrtc's `MaxIntraTarget` allows.
+const KEY_FRAME_TIME: Duration = Duration::from_millis(300);
+/// And at least as many times a mean frame, after the same function.
+const MIN_KEY_FRAME: usize = 3;
+/// Standard deviation of the logarithm of frame sizes: two thirds of the frames lie within 0.7 and 1.4 of their median, as a talking
+/// head under constant-bitrate control has it.
+const SIZE_VARIATION: f64 = 0.35;
 
-/// RTP ticks in a second of video.
-const VIDEO_CLOCK: u64 = 90_000;
-/// RTP ticks in a second of Opus (RFC 7587 section 4.1).
-const AUDIO_CLOCK: u64 = 48_000;
-/// A source that was not asked for longer than this skips what it missed instead of bursting it.
-const MAX_BACKLOG: Duration = Duration::from_millis(500);
-
-/// Opus-like audio.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Opus-like speech, in packets of 20 ms.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AudioSource {
     /// Bytes of a packet; Opus speech at 32 kbit/s and 20 ms has 80.
     pub packet_bytes: usize,
-    /// Loudness, 0 (loudest) to 127 (silent), as RFC 6464 counts it: -dBov.
+    /// Loudness of speech, 0 (loudest) to 126, as RFC 6464 counts it: -dBov. It varies by 10 dB both ways; silence has 127.
     pub level: u8,
+    /// Share of the time (0 to 1) that is speech.
+    pub talk: f64,
+    /// Discontinuous transmission (RFC 7587 section 3.1.3): of silence only a packet each 400 ms is sent.
+    pub dtx: bool,
+}
+
+impl AudioSource {
+    /// Somebody who never stops talking.
+    pub const fn continuous(packet_bytes: usize, level: u8) -> Self {
+        Self { packet_bytes, level, talk: 1.0, dtx: false }
+    }
 }
 
 impl Default for AudioSource {
     fn default() -> Self {
-        Self { packet_bytes: 80, level: 30 }
+        Self::continuous(80, 30)
     }
 }
 
-/// VP8-like video: frames of a fixed size, key frames larger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Pictures of a size that rate control keeps to a bitrate.
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct VideoSource {
+    /// Codec.
+    pub codec: VideoCodec,
     /// From frame to frame.
     pub frame_interval: Duration,
-    /// Payload bytes of a delta frame.
+    /// Payload bytes of a frame, in the mean over all frames.
     pub frame_bytes: usize,
-    /// Payload bytes of a key frame.
+    /// Payload bytes of a key frame; the frames after it are smaller until that is made up for.
     pub key_frame_bytes: usize,
+    /// Standard deviation of the logarithm of frame sizes; 0: they do not vary.
+    pub size_variation: f64,
     /// Largest payload of a packet.
     pub packet_bytes: usize,
     /// Temporal layers, 1 to 3, in the pattern 0, 0-1, 0-2-1-2.
     pub temporal_layers: u8,
+    /// Between key frames that nobody asked for; `None`: only the first and those asked for.
+    pub key_frame_interval: Option<Duration>,
 }
 
 impl VideoSource {
-    /// 30 frames a second at about `bits_per_second`, with key frames five times as large as the others.
-    pub fn at_bitrate(bits_per_second: usize) -> Self {
-        let frame_bytes = (bits_per_second / 8 / 30).max(64);
+    /// VP8 of 30 frames a second with the sizes of a camera's picture.
+    pub fn at_bitrate(bits_per_second: u32) -> Self {
+        let encoding =
+            VideoEncoding { bitrate: bits_per_second, fps: 30, temporal_layers: 1, key_frame_interval: None };
+        Self::camera(VideoCodec::Vp8, &encoding)
+    }
+
+    /// Frames that are all of one size but for the key frames.
+    pub const fn constant(frame_interval: Duration, frame_bytes: usize, key_frame_bytes: usize) -> Self {
         Self {
-            frame_interval: Duration::from_micros(33_333),
+            codec: VideoCodec::Vp8,
+            frame_interval,
             frame_bytes,
-            key_frame_bytes: frame_bytes * 5,
-            packet_bytes: 1150,
+            key_frame_bytes,
+            size_variation: 0.0,
+            packet_bytes: PACKET_BYTES,
             temporal_layers: 1,
+            key_frame_interval: None,
         }
     }
 
     /// The benchmark's stream: each 20 ms a burst of 10 packets with 1,200 bytes of payload, 500 packets a second.
     pub const fn bursts() -> Self {
+        Self { packet_bytes: 1200, ..Self::constant(Duration::from_millis(20), 12_000, 12_000) }
+    }
+
+    /// A camera's picture: sizes vary, and a key frame takes 300 ms of the bitrate, but no less than 3 frames' worth.
+    fn camera(codec: VideoCodec, encoding: &VideoEncoding) -> Self {
+        let frame_interval = Duration::from_secs(1) / encoding.fps.max(1);
+        let bytes = |time: Duration| (f64::from(encoding.bitrate) / 8.0 * time.as_secs_f64()) as usize;
+        let frame_bytes = bytes(frame_interval).max(64);
         Self {
-            frame_interval: Duration::from_millis(20),
-            frame_bytes: 12_000,
-            key_frame_bytes: 12_000,
-            packet_bytes: 1200,
-            temporal_layers: 1,
+            codec,
+            frame_interval,
+            frame_bytes,
+            key_frame_bytes: bytes(KEY_FRAME_TIME).max(frame_bytes * MIN_KEY_FRAME),
+            size_variation: SIZE_VARIATION,
+            packet_bytes: PACKET_BYTES,
+            temporal_layers: encoding.temporal_layers,
+            key_frame_interval: encoding.key_frame_interval,
         }
     }
 }
 
-/// Synthetic audio or video.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a publisher sends.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Source {
-    /// Audio.
+    /// Synthetic audio.
     Audio(AudioSource),
-    /// Video.
+    /// Synthetic video.
     Video(VideoSource),
+    /// What is in a file, over and over. It has its own bitrate, whatever congestion control says.
+    File(Arc<MediaFile>),
 }
 
-/// A payload that is to be sent now.
-#[derive(Debug)]
-pub(super) struct Payload {
-    pub(super) timestamp: u32,
-    pub(super) marker: bool,
-    pub(super) bytes: Vec<u8>,
+/// Why a scenario's media cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The file does not do.
+    #[error(transparent)]
+    File(#[from] MediaFileError),
+    /// There is nothing to send.
+    #[error("the video has no encoding")]
+    NoEncoding,
 }
 
-/// A source in motion.
-#[derive(Debug)]
-pub(super) struct Generator {
-    source: Source,
-    next: Instant,
-    start: Instant,
-    first_timestamp: u32,
-    picture_id: u16,
-    tl0_pic_idx: u8,
-    frame: u64,
-    key_frame_wanted: bool,
-    pub(super) frames: u64,
-    pub(super) key_frames: u64,
-}
+impl Source {
+    /// A scenario's audio. A file is read here: once, for all users that get a clone.
+    ///
+    /// # Errors
+    /// [`SourceError::File`].
+    pub fn from_audio(audio: &Audio) -> Result<Self, SourceError> {
+        if let Some(path) = &audio.file {
+            return Ok(Self::File(Arc::new(MediaFile::read(path, Codec::Opus)?)));
+        }
+        // 50 packets a second.
+        let packet_bytes = (audio.bitrate / 8 / 50) as usize;
+        Ok(Self::Audio(AudioSource { packet_bytes, talk: audio.talk, dtx: audio.dtx, ..AudioSource::default() }))
+    }
 
-impl Generator {
-    pub(super) fn new(now: Instant, source: Source, rng: &mut ChaCha8Rng) -> Self {
-        Self {
-            source,
-            next: now,
-            start: now,
-            first_timestamp: rng.random(),
-            picture_id: rng.random_range(0..0x8000),
-            tl0_pic_idx: rng.random(),
-            frame: 0,
-            key_frame_wanted: true,
-            frames: 0,
-            key_frames: 0,
+    /// A scenario's video: its first encoding. A file is read here: once, for all users that get a clone.
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    pub fn from_video(video: &Video) -> Result<Self, SourceError> {
+        if let Some(path) = &video.file {
+            return Ok(Self::File(Arc::new(MediaFile::read(path, video.codec.into())?)));
+        }
+        let encoding = video.encodings.first().ok_or(SourceError::NoEncoding)?;
+        Ok(Self::Video(VideoSource::camera(video.codec, encoding)))
+    }
+
+    /// Codec.
+    pub fn codec(&self) -> Codec {
+        match self {
+            Self::Audio(_) => Codec::Opus,
+            Self::Video(video) => video.codec.into(),
+            Self::File(file) => file.codec(),
         }
     }
 
-    pub(super) fn next(&self) -> Instant {
-        self.next
-    }
-
-    pub(super) fn want_key_frame(&mut self) {
-        self.key_frame_wanted = true;
-    }
-
-    /// The RTP timestamp of an instant.
-    pub(super) fn timestamp(&self, now: Instant) -> u32 {
-        let clock = match self.source {
-            Source::Audio(_) => AUDIO_CLOCK,
-            Source::Video(_) => VIDEO_CLOCK,
-        };
-        let ticks = now.saturating_duration_since(self.start).as_micros() * u128::from(clock) / 1_000_000;
-        self.first_timestamp.wrapping_add(ticks as u32)
-    }
-
-    /// Everything that is due.
-    pub(super) fn poll(&mut self, now: Instant, sent_unix_ns: u64, rng: &mut ChaCha8Rng, out: &mut Vec<Payload>) {
-        if now.saturating_duration_since(self.next) > MAX_BACKLOG {
-            self.next = now;
-        }
-        while now >= self.next {
-            let timestamp = self.timestamp(self.next);
-            match self.source {
-                Source::Audio(audio) => {
-                    out.push(audio_payload(audio, timestamp, sent_unix_ns, rng));
-                    self.next += Duration::from_millis(20);
-                }
-                Source::Video(video) => {
-                    self.video_frame(video, timestamp, sent_unix_ns, rng, out);
-                    self.next += video.frame_interval;
-                }
-            }
-            self.frames += 1;
+    /// The bitrate of the payload that it has when nothing limits it; of audio while somebody speaks.
+    pub fn bits_per_second(&self) -> f64 {
+        match self {
+            Self::Audio(audio) => audio.packet_bytes as f64 * 8.0 * 50.0,
+            Self::Video(video) => video.frame_bytes as f64 * 8.0 / video.frame_interval.as_secs_f64(),
+            Self::File(file) => file.bits_per_second(),
         }
     }
-
-    fn video_frame(
-        &mut self,
-        video: VideoSource,
-        timestamp: u32,
-        sent_unix_ns: u64,
-        rng: &mut ChaCha8Rng,
-        out: &mut Vec<Payload>,
-    ) {
-        let key = std::mem::take(&mut self.key_frame_wanted);
-        if key {
-            self.key_frames += 1;
-            self.frame = 0;
-        }
-        let temporal = match (video.temporal_layers, self.frame % 4) {
-            (0 | 1, _) | (_, 0) => 0,
-            (2, index) => (index % 2) as u8,
-            (_, 2) => 1,
-            _ => 2,
-        };
-        if temporal == 0 {
-            self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(1);
-        }
-        self.picture_id = (self.picture_id + 1) & 0x7fff;
-        self.frame += 1;
-
-        let total = if key { video.key_frame_bytes } else { video.frame_bytes };
-        let packets = total.div_ceil(video.packet_bytes).max(1);
-        let least = DESCRIPTOR_LEN + FRAME_HEADER_LEN + STAMP_LEN;
-        for index in 0..packets {
-            // Shares as equal as whole bytes allow, like libwebrtc's packetizer.
-            let share = total * (index + 1) / packets - total * index / packets;
-            let mut bytes = vec![0; share.max(least)];
-            rng.fill(&mut bytes[DESCRIPTOR_LEN..]);
-            if let Some(descriptor) = bytes.first_chunk_mut() {
-                write_descriptor(descriptor, index == 0, self.picture_id, self.tl0_pic_idx, temporal);
-            }
-            if index == 0
-                && let Some(header) = bytes[DESCRIPTOR_LEN..].first_chunk_mut()
-            {
-                write_frame_header(header, key);
-            }
-            write_stamp(&mut bytes, sent_unix_ns);
-            out.push(Payload { timestamp, marker: index + 1 == packets, bytes });
-        }
-    }
-}
-
-fn audio_payload(audio: AudioSource, timestamp: u32, sent_unix_ns: u64, rng: &mut ChaCha8Rng) -> Payload {
-    let mut bytes = vec![0; audio.packet_bytes.max(1 + STAMP_LEN)];
-    rng.fill(&mut bytes[..]);
-    // RFC 6716 section 3.1: CELT fullband, 20 ms, stereo, one frame.
-    bytes[0] = 0xfc;
-    write_stamp(&mut bytes, sent_unix_ns);
-    Payload { timestamp, marker: false, bytes }
 }

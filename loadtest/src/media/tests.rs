@@ -1,33 +1,58 @@
-//! A publisher and a receiver with a bad link between them, on virtual time.
+//! A publisher and a receiver with mesh's impairment core between them, on virtual time.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
+use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss, Rate};
 
 use super::*;
 use crate::clock::Clock;
+use crate::scenario::VideoCodec;
+use crate::tally::{ReceivedTally, SentTally};
 
 const SEND: u32 = 1000;
 const RTX: u32 = 2000;
 /// One way.
 const DELAY: Duration = Duration::from_millis(20);
+const GOOD: ImpairmentConfig = ImpairmentConfig {
+    delay: DELAY,
+    jitter: Duration::ZERO,
+    loss: Loss::None,
+    reorder: 0.0,
+    reorder_by: Duration::ZERO,
+    duplicate: 0.0,
+    rate: None,
+    blackout: false,
+};
+
+enum Event {
+    Rtp(Vec<u8>),
+    Nack(Vec<u16>),
+    KeyFrameRequest,
+    Feedback(TransportLayerCc),
+}
 
 struct Link {
     now: Instant,
     clock: Clock,
     publisher: Publisher,
+    bandwidth: BandwidthController,
     receiver: StreamReceiver,
-    loss: f64,
+    twcc: TwccReceiver,
+    tally: ReceivedTally,
+    path: Impairment,
     retransmissions_arrive: bool,
-    rng: ChaCha8Rng,
-    transport_sequence_number: u16,
-    under_way: VecDeque<(Instant, Vec<u8>)>,
+    under_way: BTreeMap<(Instant, u64), Event>,
+    events: u64,
+    /// When each packet arrived first, in the order of sending.
+    arrivals: Vec<Option<Instant>>,
+    retransmissions_lost: u64,
+    duplicated: u64,
 }
 
 impl Link {
-    fn new(source: Source, vp8: bool, loss: f64, seed: u64) -> Self {
+    fn new(source: Source, config: ImpairmentConfig, seed: u64) -> Self {
         println!("seed {seed}");
         let now = crate::clock::tests::instant();
         let send = SendParameters {
@@ -37,129 +62,365 @@ impl Link {
             transport_cc: Some(5),
             ..SendParameters::default()
         };
+        let codec = source.codec();
         let receive = ReceiveParameters {
             ssrc: SEND,
             payload_type: 96,
             rtx: Some((RTX, 97)),
-            clock_rate: 90_000,
+            codec,
             nack: true,
-            pli: true,
-            vp8,
+            pli: codec.is_video(),
         };
+        let mut bandwidth = BandwidthController::new(seed as u16);
+        bandwidth.set_wanted(source.bits_per_second());
         Self {
             now,
             clock: Clock::new(now, Duration::from_secs(1_800_000_000)),
             publisher: Publisher::new(now, send, source, seed),
+            bandwidth,
             receiver: StreamReceiver::new(now, receive),
-            loss,
+            twcc: TwccReceiver::new(now),
+            tally: ReceivedTally::default(),
+            path: Impairment::new(config, seed),
             retransmissions_arrive: true,
-            rng: ChaCha8Rng::seed_from_u64(seed),
-            transport_sequence_number: 0,
-            under_way: VecDeque::new(),
+            under_way: BTreeMap::new(),
+            events: 0,
+            arrivals: Vec::new(),
+            retransmissions_lost: 0,
+            duplicated: 0,
         }
     }
 
-    fn run(&mut self, time: Duration) {
+    /// Runs on and tells what was received and sent meanwhile.
+    fn run(&mut self, time: Duration) -> (ReceivedTally, SentTally) {
         let end = self.now + time;
         while self.now < end {
             self.step();
-            let arrival = self.under_way.front().map(|&(at, _)| at);
-            let next = [arrival, self.publisher.poll_timeout(), self.receiver.poll_timeout()];
-            let next = next.into_iter().flatten().min().unwrap_or(end);
-            self.now = next.clamp(self.now + Duration::from_micros(1), end);
+            let arrival = self.under_way.first_key_value().map(|((at, _), _)| *at);
+            let timers =
+                [self.publisher.poll_timeout(), self.receiver.poll_timeout(), self.twcc.poll_timeout(), arrival];
+            let next = timers.into_iter().flatten().min().unwrap_or(end);
+            self.now = next.max(self.now + Duration::from_micros(1)).min(end);
         }
+        let mut received = std::mem::take(&mut self.tally);
+        self.receiver.tally(self.now, &mut received);
+        let mut sent = SentTally::default();
+        self.publisher.tally(&mut sent);
+        (received, sent)
     }
 
     fn step(&mut self) {
-        let Self {
-            now,
-            clock,
-            publisher,
-            receiver,
-            loss,
-            retransmissions_arrive,
-            rng,
-            transport_sequence_number,
-            under_way,
-        } = self;
-        let arrives = *now + DELAY;
-        let mut send = |packet: &[u8]| {
-            if !rng.random_bool(*loss) {
-                under_way.push_back((arrives, packet.to_vec()));
+        while let Some(next) = self.under_way.first_entry().filter(|next| next.key().0 <= self.now) {
+            match next.remove() {
+                Event::Rtp(packet) => self.receive(&packet),
+                Event::Nack(numbers) => self.publish(Some(&numbers)),
+                Event::KeyFrameRequest => self.publisher.on_key_frame_request(self.now),
+                Event::Feedback(feedback) => {
+                    self.bandwidth.on_feedback(self.now, &feedback);
+                    self.publisher.allow(self.now, self.bandwidth.allowed().unwrap());
+                }
             }
-        };
-        let mut out = Outgoing { clock, transport_sequence_number, send: &mut send };
-        publisher.poll(*now, &mut out);
-        if let Some(report) = publisher.poll_report(*now, clock) {
-            assert_eq!(report.len(), 2);
         }
-        let requests = receiver.poll_requests(*now);
-        publisher.on_nack(*now, requests.nack.into_iter(), &mut out);
+        self.publish(None);
+        let requests = self.receiver.poll_requests(self.now);
+        if !requests.nack.is_empty() {
+            self.answer(Event::Nack(requests.nack));
+        }
         if requests.key_frame {
-            publisher.on_key_frame_request();
+            self.answer(Event::KeyFrameRequest);
         }
-        while let Some((_, packet)) = under_way.pop_front_if(|(at, _)| *at <= *now) {
-            let header = RtpHeader::parse(&packet).unwrap();
-            match header.ssrc {
-                SEND => receiver.on_packet(*now, clock, &header, Some(header.payload(&packet))),
-                RTX if !*retransmissions_arrive => {}
-                RTX => receiver.on_retransmission(*now, clock, &header, header.payload(&packet)),
-                other => panic!("SSRC {other}"),
-            }
+        if let Some(feedback) = self.twcc.poll_feedback(self.now, 1) {
+            self.answer(Event::Feedback(feedback));
         }
     }
+
+    fn publish(&mut self, nack: Option<&[u16]>) {
+        let mut packets = Vec::new();
+        let mut send = |packet: &[u8]| packets.push(packet.to_vec());
+        let mut out = Outgoing { clock: &self.clock, bandwidth: &mut self.bandwidth, send: &mut send };
+        match nack {
+            Some(numbers) => self.publisher.on_nack(self.now, numbers.iter().copied(), &mut out),
+            None => {
+                self.publisher.poll(self.now, &mut out);
+                if let Some(report) = self.publisher.poll_report(self.now, &self.clock) {
+                    assert_eq!(report.len(), 2);
+                }
+            }
+        }
+        for packet in packets {
+            self.submit(packet);
+        }
+    }
+
+    fn submit(&mut self, packet: Vec<u8>) {
+        let is_retransmission = RtpHeader::parse(&packet).unwrap().ssrc == RTX;
+        let decision = if is_retransmission && !self.retransmissions_arrive {
+            None
+        } else {
+            match self.path.submit(self.now, packet.len()) {
+                Decision::Deliver { at, again } => Some((at, again)),
+                Decision::Drop(_) => None,
+            }
+        };
+        if is_retransmission {
+            self.retransmissions_lost += u64::from(decision.is_none());
+        } else {
+            self.arrivals.push(decision.map(|(at, _)| at));
+        }
+        let Some((at, again)) = decision else { return };
+        self.duplicated += u64::from(again.is_some());
+        for at in [Some(at), again].into_iter().flatten() {
+            self.events += 1;
+            self.under_way.insert((at, self.events), Event::Rtp(packet.clone()));
+        }
+    }
+
+    /// The way back is a good one.
+    fn answer(&mut self, event: Event) {
+        self.events += 1;
+        self.under_way.insert((self.now + DELAY, self.events), event);
+    }
+
+    fn receive(&mut self, packet: &[u8]) {
+        let header = RtpHeader::parse(packet).unwrap();
+        let number = header.extension(packet, 5).unwrap();
+        self.twcc.on_packet(self.now, u16::from_be_bytes(number.try_into().unwrap()), header.ssrc);
+        let payload = header.payload(packet);
+        match header.ssrc {
+            SEND => {
+                let incoming = Incoming { header: &header, payload: Some(payload), payload_len: payload.len() };
+                self.receiver.on_packet(self.now, &self.clock, incoming, &mut self.tally);
+            }
+            RTX => self.receiver.on_retransmission(self.now, &header, payload, &mut self.tally),
+            other => panic!("SSRC {other}"),
+        }
+    }
+}
+
+fn audio(talk: f64, dtx: bool) -> Source {
+    Source::Audio(AudioSource { talk, dtx, ..AudioSource::default() })
+}
+
+fn video(bits_per_second: u32) -> Source {
+    Source::Video(VideoSource::at_bitrate(bits_per_second))
+}
+
+fn h264(bits_per_second: u32) -> Source {
+    Source::Video(VideoSource { codec: VideoCodec::H264, ..VideoSource::at_bitrate(bits_per_second) })
 }
 
 #[test]
 fn video_over_a_good_link_arrives_as_sent() {
-    let mut link = Link::new(Source::Video(VideoSource::bursts()), true, 0.0, 1);
-    link.run(Duration::from_secs(10));
-    let (sent, stats) = (link.publisher.stats(), link.receiver.stats());
-    assert_eq!((sent.packets, sent.frames, sent.key_frames), (5000, 500, 1));
-    assert_eq!((stats.lost(), stats.duplicates, stats.reordered, stats.repaired), (0, 0, 0, 0));
+    let mut link = Link::new(Source::Video(VideoSource::bursts()), GOOD, 1);
+    let (received, sent) = link.run(Duration::from_secs(10));
+    assert_eq!((sent.sums.packets, sent.sums.frames, sent.sums.key_frames), (5000, 500, 1));
+    assert_eq!(sent.sums.bytes, 6_000_000);
     // The last frame is under way.
-    assert_eq!((stats.packets, stats.frames, stats.key_frames), (4990, 499, 1));
-    assert_eq!(stats.delay.quantile(0.99).unwrap().as_millis(), DELAY.as_millis());
-    assert_eq!(stats.time_to_key_frame, Some(DELAY));
+    let sums = &received.sums;
+    assert_eq!((sums.packets, sums.bytes, sums.frames, sums.key_frames), (4990, 5_988_000, 499, 1));
+    assert_eq!((sums.missing, sums.lost, sums.freezes_200ms, sums.layer_switches), (0, 0, 0, 0));
+    assert_eq!((received.delay.count(), received.delay.max()), (4990, DELAY));
+    assert_eq!((received.first_frame.count(), received.first_frame.max()), (1, DELAY));
+    let stats = link.receiver.stats();
+    assert_eq!((stats.lost(), stats.duplicates, stats.reordered, stats.repaired), (0, 0, 0, 0));
     assert!(stats.longest_gap <= Duration::from_millis(21), "{:?}", stats.longest_gap);
+    assert_eq!(stats.jitter, Duration::ZERO);
 }
 
 #[test]
-fn loss_is_repaired_by_retransmission() {
+fn h264_arrives_as_vp8_does() {
+    let mut link = Link::new(h264(1_000_000), GOOD, 2);
+    let (received, sent) = link.run(Duration::from_secs(10));
+    assert!((received.sums.frames, received.sums.key_frames) == (300, 1), "{received:?}");
+    // Parameter sets have no stamp.
+    assert_eq!(received.delay.count(), received.sums.packets - 1);
+    assert!((sent.sums.bytes as f64 * 8.0 / 10.0 / 1e6 - 1.0).abs() < 0.05, "{sent:?}");
+}
+
+#[test]
+fn what_is_counted_is_what_happened() {
     for seed in 0..20 {
-        let mut link = Link::new(Source::Video(VideoSource::at_bitrate(2_000_000)), true, 0.1, seed);
-        link.run(Duration::from_secs(10));
-        link.loss = 0.0;
-        link.run(Duration::from_secs(2));
+        let bad = ImpairmentConfig {
+            jitter: Duration::from_millis(3),
+            loss: Loss::Random(0.05),
+            reorder: 0.02,
+            reorder_by: Duration::from_millis(4),
+            duplicate: 0.02,
+            ..GOOD
+        };
+        let source = [video(2_000_000), h264(1_000_000), audio(1.0, false)][seed as usize % 3].clone();
+        let mut link = Link::new(source, bad, seed);
+        let (mut received, mut sent) = link.run(Duration::from_secs(10));
+        link.path.set_config(GOOD);
+        let (more_received, more_sent) = link.run(Duration::from_secs(2));
+        let mut tally = crate::tally::Tally { video: received, sent_video: sent, ..Default::default() };
+        tally.append(&crate::tally::Tally { video: more_received, sent_video: more_sent, ..Default::default() });
+        (received, sent) = (tally.video, tally.sent_video);
+
+        // What had arrived when, of all from the first that came to the last.
+        let arrivals = &link.arrivals;
+        let came = |&(_, at): &(usize, &Option<Instant>)| at.is_some_and(|at| at < link.now);
+        let first = arrivals.iter().enumerate().filter(came).min_by_key(|(_, at)| **at).unwrap().0;
+        let last = arrivals.iter().enumerate().filter(came).next_back().unwrap().0;
+        let range = &arrivals[first..=last];
+        let mut earliest_later = None;
+        let (mut missing, mut lost_on_the_way) = (0, 0);
+        for at in range.iter().rev() {
+            missing += u64::from(at.is_none_or(|at| earliest_later.is_some_and(|later| later < at)));
+            lost_on_the_way += u64::from(at.is_none());
+            earliest_later = [earliest_later, *at].into_iter().flatten().min();
+        }
+        let sums = &received.sums;
+        assert_eq!(sums.expected, range.len() as u64);
+        assert_eq!(sums.missing, missing);
+        assert_eq!((sums.repaired, sums.lost), (lost_on_the_way, 0));
+        assert_eq!(sums.packets, sums.expected);
         let stats = link.receiver.stats();
-        assert_eq!(stats.lost(), 0);
-        assert!(stats.repaired > stats.packets / 20, "{stats:?}");
-        assert_eq!(link.publisher.stats().nacked, stats.nacked);
+        assert_eq!(stats.reordered, missing - lost_on_the_way);
+        assert_eq!((sums.nacked, sent.sums.nacked), (stats.nacked, stats.nacked));
+        let resent = sent.sums.retransmitted - link.retransmissions_lost;
+        // Packets before the first that came are duplicates to a receiver that does not know of them.
+        let before = arrivals[..first].iter().filter(|at| at.is_some()).count() as u64;
+        assert_eq!(stats.duplicates, link.duplicated + resent - sums.repaired + before);
+        assert_eq!(received.delay.count() + sums.repaired + u64::from(link.publisher.codec() == Codec::H264), sums.packets);
+        let frames = sent.sums.frames - sums.frames;
+        assert!(frames <= 2, "{frames} frames are missing");
     }
 }
 
 #[test]
 fn what_cannot_be_repaired_is_given_up_for_a_key_frame() {
-    let mut link = Link::new(Source::Video(VideoSource::at_bitrate(1_000_000)), true, 0.05, 3);
-    link.retransmissions_arrive = false;
-    link.run(Duration::from_secs(5));
-    let stats = link.receiver.stats();
-    assert!(stats.lost() > 0 && stats.nacked >= 10 * stats.key_frame_requests, "{stats:?}");
-    assert!(stats.key_frame_requests > 1 && stats.key_frames > 1, "{stats:?}");
-    assert_eq!(link.publisher.stats().key_frame_requests, stats.key_frame_requests);
+    for source in [video(1_000_000), h264(1_000_000)] {
+        let mut link = Link::new(source, ImpairmentConfig { loss: Loss::Random(0.02), ..GOOD }, 3);
+        link.retransmissions_arrive = false;
+        let (received, sent) = link.run(Duration::from_secs(20));
+        link.path.set_config(GOOD);
+        let (more_received, more_sent) = link.run(Duration::from_secs(3));
+        let sums = [&received.sums, &more_received.sums];
+        let (missing, lost) = (sums[0].missing + sums[1].missing, sums[0].lost + sums[1].lost);
+        assert!(missing > 10 && missing == lost, "{received:?}");
+        assert_eq!(more_received.sums.nacked + received.sums.nacked, 10 * lost);
+        // A second of requests, then a key frame: the picture stands still meanwhile.
+        assert!(received.sums.freezes_500ms >= 5 && received.sums.frozen_ms > 5000, "{received:?}");
+        assert!(received.sums.key_frames > 5 && received.sums.key_frame_requests > 5, "{received:?}");
+        let asked = sums[0].key_frame_requests + sums[1].key_frame_requests;
+        assert_eq!(sent.sums.key_frame_requests + more_sent.sums.key_frame_requests, asked);
+        let (received, _) = link.run(Duration::from_secs(3));
+        assert_eq!((received.sums.lost, received.sums.freezes_200ms, received.sums.frames), (0, 0, 90));
+    }
 }
 
 #[test]
-fn temporal_layers_and_audio_have_their_rhythm() {
-    let video = VideoSource { temporal_layers: 3, ..VideoSource::at_bitrate(500_000) };
-    let mut link = Link::new(Source::Video(video), true, 0.0, 5);
-    link.run(Duration::from_secs(2));
-    assert_eq!(link.publisher.stats().frames, 61);
+fn key_frames_are_not_made_more_often_than_libwebrtc_makes_them() {
+    let mut link = Link::new(video(500_000), GOOD, 4);
+    for _ in 0..100 {
+        link.receiver.want_key_frame();
+        link.publisher.on_key_frame_request(link.now);
+        link.run(Duration::from_millis(10));
+    }
+    let stats = link.publisher.stats();
+    assert!(stats.key_frame_requests > 100 && stats.key_frames <= 5, "{stats:?}");
+}
 
-    let mut link = Link::new(Source::Audio(AudioSource::default()), false, 0.0, 6);
-    link.run(Duration::from_secs(2));
-    assert_eq!(link.publisher.stats().packets, 100);
-    assert_eq!(link.receiver.stats().key_frames, 0);
+#[test]
+fn layers_are_told_and_their_loss_is_a_switch() {
+    let source = VideoSource { temporal_layers: 3, ..VideoSource::at_bitrate(500_000) };
+    let mut link = Link::new(Source::Video(source), GOOD, 5);
+    let (received, sent) = link.run(Duration::from_secs(5));
+    assert_eq!((sent.sums.frames, received.sums.layer_switches, received.sums.freezes_200ms), (151, 0, 0));
+}
+
+#[test]
+fn silence_is_no_freeze_and_an_outage_is_one() {
+    for seed in 0..5 {
+        let mut link = Link::new(audio(0.4, true), ImpairmentConfig { loss: Loss::Random(0.02), ..GOOD }, seed);
+        let mut sums = Vec::new();
+        for _ in 0..60 {
+            sums.push(link.run(Duration::from_secs(1)).0.sums);
+        }
+        let packets: u64 = sums.iter().map(|sums| sums.packets).sum();
+        assert!(packets < 2700, "{packets} of 3000");
+        assert!(sums.iter().all(|sums| (sums.freezes_200ms, sums.frozen_ms, sums.streams) == (0, 0, 1)));
+        assert_eq!(link.receiver.stats().key_frames, 0);
+        link.path.set_config(ImpairmentConfig { blackout: true, ..GOOD });
+        let dark = link.run(Duration::from_secs(2)).0.sums;
+        assert_eq!((dark.freezes_200ms, dark.freezes_500ms), (1, 1));
+        link.path.set_config(GOOD);
+        let mut later = link.run(Duration::from_secs(3)).0.sums;
+        assert_eq!((later.freezes_200ms, later.freezes_500ms), (0, 0));
+        later.frozen_ms += dark.frozen_ms;
+        assert!((900..2450).contains(&later.frozen_ms), "{later:?}");
+    }
+    let mut link = Link::new(audio(0.0, false), GOOD, 6);
+    assert_eq!(link.run(Duration::from_secs(2)).1.sums.packets, 100);
     link.publisher.set_paused(true);
     assert_eq!(link.publisher.poll_timeout(), None);
+}
+
+#[test]
+fn what_is_paused_on_purpose_is_left_out() {
+    let mut link = Link::new(video(500_000), GOOD, 7);
+    assert_eq!(link.run(Duration::from_secs(2)).0.sums.streams, 1);
+    link.publisher.set_paused(true);
+    link.receiver.set_paused(link.now, true);
+    let paused = link.run(Duration::from_secs(5)).0.sums;
+    assert_eq!((paused.streams, paused.freezes_200ms), (0, 0));
+    link.publisher.set_paused(false);
+    link.receiver.set_paused(link.now, false);
+    let resumed = link.run(Duration::from_secs(2)).0;
+    assert_eq!((resumed.sums.streams, resumed.sums.freezes_200ms, resumed.sums.lost), (1, 0, 0));
+    // It was seen before: this is not its first frame.
+    assert_eq!((resumed.sums.key_frames, resumed.first_frame.count()), (1, 0));
+    link.publisher.set_paused(true);
+    let frozen = link.run(Duration::from_secs(2)).0.sums;
+    assert_eq!((frozen.streams, frozen.freezes_200ms, frozen.freezes_500ms), (1, 1, 1));
+}
+
+#[test]
+fn a_publisher_follows_the_bottleneck_and_comes_back() {
+    const RATE: f64 = 600_000.0;
+    for seed in 0..4 {
+        let queue = Rate { bits_per_second: RATE as u64, queue_bytes: 75_000 };
+        let mut link = Link::new(video(2_000_000), ImpairmentConfig { rate: Some(queue), ..GOOD }, seed);
+        link.run(Duration::from_secs(15));
+        let mut settled = Vec::new();
+        for _ in 0..30 {
+            settled.push(link.run(Duration::from_secs(1)));
+        }
+        let rates: Vec<f64> = settled.iter().map(|(received, _)| received.sums.bytes as f64 * 8.0).collect();
+        let mean = rates.iter().sum::<f64>() / rates.len() as f64;
+        println!("rates {rates:.0?} mean {mean:.0}");
+        let mut delay = Histogram::default();
+        settled.iter().for_each(|(received, _)| delay.merge(&received.delay));
+        println!("delay {delay:?}");
+        assert!((0.7 * RATE..RATE).contains(&mean), "{mean}");
+        assert!(rates.iter().all(|&rate| rate > 0.3 * RATE), "{rates:?}");
+        assert!(delay.quantile(0.5).unwrap() < Duration::from_millis(150), "{delay:?}");
+
+        link.path.set_config(GOOD);
+        link.run(Duration::from_secs(40));
+        let (received, _) = link.run(Duration::from_secs(5));
+        let rate = received.sums.bytes as f64 * 8.0 / 5.0;
+        assert!(rate > 1_600_000.0, "{rate}");
+    }
+}
+
+#[test]
+fn remb_is_a_cap_and_nothing_at_all_is_none() {
+    let mut bandwidth = BandwidthController::new(0);
+    bandwidth.set_wanted(2_000_000.0);
+    assert_eq!(bandwidth.allowed(), None);
+    bandwidth.on_remb(700_000.0);
+    assert_eq!(bandwidth.allowed(), Some(700_000.0));
+    let mut link = Link::new(video(2_000_000), GOOD, 8);
+    link.bandwidth = bandwidth;
+    link.run(Duration::from_secs(5));
+    let (received, _) = link.run(Duration::from_secs(10));
+    let rate = received.sums.bytes as f64 * 8.0 / 10.0;
+    assert!((rate / 700_000.0 - 1.0).abs() < 0.1, "{rate}");
+}
+
+#[test]
+fn a_stream_takes_little_memory() {
+    assert!(size_of::<StreamReceiver>() <= 1040, "{}", size_of::<StreamReceiver>());
 }

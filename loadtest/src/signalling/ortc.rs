@@ -9,7 +9,7 @@ use rand::{Rng, RngExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::media::{ReceiveParameters, SendParameters};
+use crate::media::{Codec, ReceiveParameters, SendParameters};
 
 /// URI of the media id, RFC 9143.
 const MID: &str = "urn:ietf:params:rtp-hdrext:sdes:mid";
@@ -157,9 +157,12 @@ pub struct RtcpParameters {
 /// Why media cannot be negotiated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OrtcError {
-    /// The router has none of the codecs that this client can send.
-    #[error("the server has no {0:?} codec that this client can send")]
-    NoCodec(Kind),
+    /// The router does not have the codec that this client wants to send.
+    #[error("the server has no {}{} that this client can send", .0.mime_type(), if *.0 == Codec::H264 { " with packetization mode 1" } else { "" })]
+    NoCodec(Codec),
+    /// The server announced a stream of a codec that this client did not say it can.
+    #[error("the announced stream is {0}, which this client cannot")]
+    UnknownCodec(String),
     /// The server announced a stream without codec or SSRC.
     #[error("the announced stream has no {0}")]
     Incomplete(&'static str),
@@ -169,7 +172,7 @@ pub enum OrtcError {
 /// router's payload types.
 pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
     let mut codecs: Vec<CodecCapability> =
-        router.codecs.iter().filter(|codec| is_media(&codec.mime_type)).cloned().collect();
+        router.codecs.iter().filter(|codec| Codec::from_mime_type(&codec.mime_type).is_some()).cloned().collect();
     let kept: Vec<Option<u8>> = codecs.iter().map(|codec| codec.preferred_payload_type).collect();
     let rtx = router.codecs.iter().filter(|codec| {
         is_rtx(&codec.mime_type)
@@ -185,26 +188,30 @@ pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
     RtpCapabilities { codecs, header_extensions }
 }
 
-/// The parameters with which a stream of `kind` is produced: the first Opus or VP8 of the router.
+/// The parameters with which a stream is produced: the router's first of that codec; of H.264 the first with packetization mode 1,
+/// constrained baseline before other profiles.
 ///
 /// # Errors
 /// [`OrtcError::NoCodec`].
 pub fn send_parameters(
     router: &RtpCapabilities,
-    kind: Kind,
+    codec: Codec,
     mid: &str,
     cname: &str,
     rng: &mut impl Rng,
 ) -> Result<RtpParameters, OrtcError> {
-    let wanted = match kind {
-        Kind::Audio => "audio/opus",
-        Kind::Video => "video/vp8",
+    let kind = if codec.is_video() { Kind::Video } else { Kind::Audio };
+    let can_send = |capability: &&CodecCapability| {
+        Codec::from_mime_type(&capability.mime_type) == Some(codec)
+            && capability.preferred_payload_type.is_some()
+            && (codec != Codec::H264 || has_packetization_mode_1(&capability.parameters))
     };
     let codec = router
         .codecs
         .iter()
-        .find(|codec| codec.mime_type.eq_ignore_ascii_case(wanted) && codec.preferred_payload_type.is_some())
-        .ok_or(OrtcError::NoCodec(kind))?;
+        .filter(can_send)
+        .min_by_key(|capability| codec == Codec::H264 && !is_constrained_baseline(&capability.parameters))
+        .ok_or(OrtcError::NoCodec(codec))?;
     let rtx = router.codecs.iter().find(|other| {
         is_rtx(&other.mime_type) && associated_payload_type(&other.parameters) == codec.preferred_payload_type
     });
@@ -256,9 +263,10 @@ impl RtpParameters {
     /// What a subscriber needs to know.
     ///
     /// # Errors
-    /// [`OrtcError::Incomplete`].
+    /// [`OrtcError::Incomplete`] or [`OrtcError::UnknownCodec`].
     pub fn to_receive(&self) -> Result<ReceiveParameters, OrtcError> {
         let (codec, ssrc) = self.stream()?;
+        let known = Codec::from_mime_type(&codec.mime_type);
         let feedback = |kind: &str, parameter: &str| {
             codec.rtcp_feedback.iter().any(|feedback| feedback.kind == kind && feedback.parameter == parameter)
         };
@@ -266,10 +274,9 @@ impl RtpParameters {
             ssrc,
             payload_type: codec.payload_type,
             rtx: self.rtx(),
-            clock_rate: codec.clock_rate,
+            codec: known.ok_or_else(|| OrtcError::UnknownCodec(codec.mime_type.clone()))?,
             nack: feedback("nack", ""),
             pli: feedback("nack", "pli"),
-            vp8: codec.mime_type.eq_ignore_ascii_case("video/vp8"),
         })
     }
 
@@ -313,8 +320,20 @@ fn codec_parameters(codec: &CodecCapability) -> Option<CodecParameters> {
     })
 }
 
-fn is_media(mime_type: &str) -> bool {
-    ["audio/opus", "video/vp8", "video/h264"].iter().any(|known| mime_type.eq_ignore_ascii_case(known))
+/// RFC 6184 section 8.1: without the parameter the mode is 0, which knows neither FU-A nor STAP-A.
+fn has_packetization_mode_1(parameters: &BTreeMap<String, Value>) -> bool {
+    match parameters.get("packetization-mode") {
+        Some(Value::Number(mode)) => mode.as_u64() == Some(1),
+        Some(Value::String(mode)) => mode == "1",
+        _ => false,
+    }
+}
+
+/// RFC 6184 section 8.1, table 5: profile_idc 0x42 with constraint_set1_flag.
+fn is_constrained_baseline(parameters: &BTreeMap<String, Value>) -> bool {
+    let id = parameters.get("profile-level-id").and_then(Value::as_str);
+    let id = id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or(0);
+    id >> 16 == 0x42 && id >> 8 & 0x40 != 0
 }
 
 fn is_rtx(mime_type: &str) -> bool {
@@ -370,14 +389,14 @@ mod tests {
     #[test]
     fn parameters_to_send_are_complete() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let parameters = send_parameters(&router(), Kind::Video, "1", "alice", &mut rng).unwrap();
+        let parameters = send_parameters(&router(), Codec::Vp8, "1", "alice", &mut rng).unwrap();
         let read: RtpParameters = serde_json::from_str(&serde_json::to_string(&parameters).unwrap()).unwrap();
         assert_eq!(read, parameters);
         let send = read.to_send().unwrap();
         assert_eq!((send.payload_type, send.rtx.unwrap().1), (101, 102));
         assert_eq!((send.mid, send.transport_cc, send.audio_level), (Some((1, "1".to_owned())), Some(5), None));
         let receive = read.to_receive().unwrap();
-        assert!(receive.nack && receive.pli && receive.vp8);
+        assert!(receive.nack && receive.pli && receive.codec == Codec::Vp8);
 
         // The types of the contracts, which a Sluice node reads with, must be able to read it too.
         let contract =
@@ -387,9 +406,44 @@ mod tests {
 
     #[test]
     fn a_router_without_the_codec_is_told_so() {
-        let mut router = router();
-        router.codecs.truncate(1);
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        assert_eq!(send_parameters(&router, Kind::Video, "1", "alice", &mut rng), Err(OrtcError::NoCodec(Kind::Video)));
+        for codec in [Codec::Vp8, Codec::H264] {
+            let mut router = router();
+            router.codecs.truncate(1);
+            let refused = send_parameters(&router, codec, "1", "alice", &mut rng);
+            assert_eq!(refused, Err(OrtcError::NoCodec(codec)));
+        }
+    }
+
+    #[test]
+    fn h264_is_sent_in_the_mode_and_profile_that_it_has() {
+        let h264 = |payload_type: u8, mode: Value, profile: &str| -> CodecCapability {
+            serde_json::from_value(json!({
+                "kind": "video", "mimeType": "video/h264", "clockRate": 90000, "preferredPayloadType": payload_type,
+                "parameters": { "packetization-mode": mode, "profile-level-id": profile, "level-asymmetry-allowed": 1 },
+            }))
+            .unwrap()
+        };
+        let mut router = router();
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut chosen = |router: &RtpCapabilities| {
+            let parameters = send_parameters(router, Codec::H264, "1", "alice", &mut rng)?;
+            assert_eq!(parameters.to_receive()?.codec, Codec::H264);
+            Ok(parameters.to_send()?.payload_type)
+        };
+        router.codecs.push(h264(110, json!(0), "42e01f"));
+        assert_eq!(chosen(&router), Err(OrtcError::NoCodec(Codec::H264)));
+        router.codecs.push(h264(111, json!("1"), "4d0032"));
+        assert_eq!(chosen(&router), Ok(111));
+        router.codecs.push(h264(112, json!(1), "42e01f"));
+        assert_eq!(chosen(&router), Ok(112));
+    }
+
+    #[test]
+    fn a_stream_of_an_unknown_codec_is_refused() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut parameters = send_parameters(&router(), Codec::Vp8, "1", "alice", &mut rng).unwrap();
+        parameters.codecs[0].mime_type = "video/AV2".to_owned();
+        assert_eq!(parameters.to_receive(), Err(OrtcError::UnknownCodec("video/AV2".to_owned())));
     }
 }

@@ -258,6 +258,11 @@ impl ClientTransport {
         &self.state
     }
 
+    /// The server has answered a connectivity check at some time.
+    pub fn was_reached(&self) -> bool {
+        self.dtls_started
+    }
+
     /// Where everything goes.
     pub fn remote_address(&self) -> SocketAddr {
         self.ice.remote_address()

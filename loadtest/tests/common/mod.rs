@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use sluice_loadtest::clock::Clock;
 use sluice_loadtest::driver::{Driver, Lane, LaneConfig};
-use sluice_loadtest::media::{ReceiveParameters, write_stamp};
+use sluice_loadtest::media::{Codec, ReceiveParameters, write_stamp};
 use sluice_loadtest::transport::{Certificate, DtlsRole, LiteServer, RemoteParameters, SrtpProfile, TransportConfig};
 
 /// Nothing that is waited for takes this long, on any machine.
@@ -160,11 +160,10 @@ fn stream() -> ReceiveParameters {
     ReceiveParameters {
         ssrc: SSRC,
         payload_type: PAYLOAD_TYPE,
-        clock_rate: 90_000,
+        rtx: None,
+        codec: Codec::Vp8,
         nack: true,
         pli: true,
-        vp8: true,
-        ..ReceiveParameters::default()
     }
 }
 

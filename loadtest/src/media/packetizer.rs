@@ -1,0 +1,66 @@
+//! From frames to payloads, for every codec.
+
+use rand::Rng;
+
+use super::codec::Codec;
+use super::vp8::Vp8Packetizer;
+use super::{h264, vp8};
+
+/// Place of a frame among temporal layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Layer {
+    /// 0 is the base.
+    pub(super) temporal: u8,
+    /// Refers to the base layer only.
+    pub(super) sync: bool,
+}
+
+/// Cuts frames of one stream.
+#[derive(Debug)]
+pub(super) enum Packetizer {
+    /// A frame is a payload.
+    Opus,
+    Vp8(Vp8Packetizer),
+    H264,
+}
+
+impl Packetizer {
+    pub(super) fn new(codec: Codec, rng: &mut impl Rng) -> Self {
+        match codec {
+            Codec::Opus => Self::Opus,
+            Codec::Vp8 => Self::Vp8(Vp8Packetizer::new(rng)),
+            Codec::H264 => Self::H264,
+        }
+    }
+
+    /// The payloads of a frame, which is one part or, of H.264, one for each NAL unit.
+    pub(super) fn packetize<T: AsRef<[u8]>>(&mut self, frame: &[T], layer: Layer, packet_bytes: usize) -> Vec<Vec<u8>> {
+        let parts: Vec<&[u8]> = frame.iter().map(AsRef::as_ref).collect();
+        match self {
+            Self::Opus => parts.into_iter().map(<[u8]>::to_vec).collect(),
+            Self::Vp8(packetizer) => {
+                parts.into_iter().flat_map(|part| packetizer.packetize(part, layer, packet_bytes)).collect()
+            }
+            Self::H264 => h264::packetize(&parts, packet_bytes),
+        }
+    }
+
+    /// A frame without a picture whose payloads take about `bytes`.
+    pub(super) fn synthetic_frame(
+        &self,
+        key: bool,
+        is_reference: bool,
+        bytes: usize,
+        packet_bytes: usize,
+    ) -> Vec<Vec<u8>> {
+        match self {
+            Self::H264 => h264::synthetic_frame(key, is_reference, bytes),
+            Self::Opus | Self::Vp8(_) => vec![vp8::synthetic_frame(key, bytes, packet_bytes)],
+        }
+    }
+
+    /// Whether the end of a synthetic frame's payload may be overwritten; of parameter sets it may not.
+    pub(super) fn has_room_for_stamp(&self, payload: &[u8]) -> bool {
+        !matches!(self, Self::H264) || !h264::is_aggregate(payload)
+    }
+}
