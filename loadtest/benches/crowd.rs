@@ -72,9 +72,11 @@ async fn run(crowd: Crowd) {
     println!("{:>9} {:>9} {:>9} {:>9} {:>9} {:>9}", "packets", "dropped", "unsent", "lag p99", "lag max", "cpu");
     let mut cpu = cpu(&lanes[0]).await;
     let mut start = Instant::now();
+    let mut delay = Histogram::default();
     for _ in 0..SECONDS {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let collected = driver.collect().await;
+        collected.tallies.values().for_each(|tally| delay.merge(&tally.video.delay));
         let cpu_before = std::mem::replace(&mut cpu, self::cpu(&lanes[0]).await);
         let elapsed = std::mem::replace(&mut start, Instant::now()).elapsed();
         println!(
@@ -90,12 +92,9 @@ async fn run(crowd: Crowd) {
     stop.store(true, Ordering::Relaxed);
     sending.join().expect("the sender ends");
     tokio::time::sleep(Duration::from_millis(200)).await;
-    let (mut arrived, mut delay) = (0, Histogram::default());
+    let mut arrived = 0;
     for lane in &lanes {
         arrived += received(lane).await;
-        for (_, stats) in lane.with(|session, _| session.stream_stats()).await.expect("a running driver") {
-            delay.merge(&stats.delay);
-        }
     }
     let [p50, p99] = [0.5, 0.99].map(|quantile| ms(delay.quantile(quantile).unwrap_or_default()));
     println!(

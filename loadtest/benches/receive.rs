@@ -31,7 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use common::{BURST, HEADER, Server, TAG, TRANSPORT_CC, VIDEO, connect, received, thread_time, write_packet};
+use common::{BURST, HEADER, Position, Server, TAG, TRANSPORT_CC, VIDEO, connect, received, thread_time, write_packet};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use sluice_loadtest::clock::Clock;
 use sluice_loadtest::driver::{Driver, DriverConfig, Lane, LaneConfig};
@@ -207,7 +207,8 @@ impl Bare {
         let mut burst = vec![0; BURST * (VIDEO + TAG)];
         for (index, packet) in burst.chunks_exact_mut(VIDEO + TAG).enumerate() {
             let (plain, tag) = packet.split_at_mut(VIDEO);
-            write_packet(plain, clock, self.sequence_number, index + 1 == BURST);
+            let (starts, ends) = (index == 0, index + 1 == BURST);
+            write_packet(plain, clock, Position { sequence_number: self.sequence_number, frame: 0, starts, ends });
             let (head, payload) = plain.split_at_mut(HEADER);
             let nonce = nonce(self.sequence_number.to_be_bytes());
             self.keys[user]

@@ -28,8 +28,6 @@ use crate::transport::{
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// Chromium reports under SSRC 1 where it sends nothing itself.
 const REPORTER_SSRC: u32 = 1;
-/// Authentication tag of AES-GCM (RFC 7714 section 12.1), which is what is agreed on wherever it can be.
-const SRTP_TAG: usize = 16;
 /// Report blocks that one RR has room for, RFC 3550 section 6.4.2.
 const MAX_REPORTS: usize = 31;
 
@@ -329,7 +327,7 @@ impl Session {
         let payload = opened.then(|| header.payload(packet));
         match (is_retransmission, payload) {
             (false, payload) => {
-                let sealed_len = packet.len().saturating_sub(header.payload_offset() + SRTP_TAG);
+                let sealed_len = packet.len().saturating_sub(header.payload_offset());
                 let payload_len = payload.map_or(sealed_len, <[u8]>::len);
                 stream.on_packet(now, &self.clock, Incoming { header: &header, payload, payload_len }, tally);
             }

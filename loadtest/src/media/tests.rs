@@ -282,7 +282,10 @@ fn what_is_counted_is_what_happened() {
         // Packets before the first that came are duplicates to a receiver that does not know of them.
         let before = arrivals[..first].iter().filter(|at| at.is_some()).count() as u64;
         assert_eq!(stats.duplicates, link.duplicated + resent - sums.repaired + before);
-        assert_eq!(received.delay.count() + sums.repaired + u64::from(link.publisher.codec() == Codec::H264), sums.packets);
+        assert_eq!(
+            received.delay.count() + sums.repaired + u64::from(link.publisher.codec() == Codec::H264),
+            sums.packets
+        );
         let frames = sent.sums.frames - sums.frames;
         assert!(frames <= 2, "{frames} frames are missing");
     }

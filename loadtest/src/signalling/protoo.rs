@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::{self, Message};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::delayed::{delayed, handshake};
 use crate::driver::{PathHandle, limit_hint};
@@ -219,11 +219,7 @@ impl ProtooClient {
         }
     }
 
-    async fn upgrade<S>(
-        url: &str,
-        address: String,
-        stream: S,
-    ) -> Result<(Self, mpsc::Receiver<Incoming>), ProtooError>
+    async fn upgrade<S>(url: &str, address: String, stream: S) -> Result<(Self, mpsc::Receiver<Incoming>), ProtooError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -474,7 +470,11 @@ mod tests {
             ("nonsense".to_owned(), "address", "nonsense is no WebSocket address".to_owned()),
             (format!("ws://{free}"), "connect", format!("connecting to {free}: Connection refused")),
             (format!("wss://{missing}"), "tls", format!("TLS with {missing}: ")),
-            (format!("ws://{unauthorized}"), "unauthorized", format!("{unauthorized} refuses the WebSocket: 401 Unauthorized")),
+            (
+                format!("ws://{unauthorized}"),
+                "unauthorized",
+                format!("{unauthorized} refuses the WebSocket: 401 Unauthorized"),
+            ),
         ];
         for (url, step, text) in cases {
             let error = ProtooClient::connect(&url, Some(tls.clone()), None).await.err().unwrap();

@@ -219,7 +219,10 @@ impl User {
         let codec = source.codec();
         let (kind, mid) = if codec.is_video() { (Kind::Video, "1") } else { (Kind::Audio, "0") };
         let (rtp, seed) = self.shared.with_rng(|rng| {
-            Ok::<_, OrtcError>((send_parameters(&self.router, codec, mid, &self.shared.config.peer, rng)?, rng.random()))
+            Ok::<_, OrtcError>((
+                send_parameters(&self.router, codec, mid, &self.shared.config.peer, rng)?,
+                rng.random(),
+            ))
         })?;
         let produced: Produced = self.protoo.call("produce", self.produce_request(kind, &rtp).await).await?;
         let parameters = rtp.to_send()?;
