@@ -61,11 +61,10 @@ async fn run() {
 }
 
 async fn measure(coalesce: Duration) {
-    let driver = Driver::new(DriverConfig { coalesce, ..DriverConfig::default() });
-    let clock = driver.clock();
+    let clock = Clock::system();
     let [mut call, mut bare] = [false, true].map(|opens| Bare::start(coalesce, opens));
-    let mut all = Meeting::join(&driver, 1).await;
-    let mut sampled = Meeting::join(&driver, 10).await;
+    let mut all = Meeting::join(coalesce, 1).await;
+    let mut sampled = Meeting::join(coalesce, 10).await;
     let mut costs: [(&str, Vec<f64>); 5] =
         ["call", "bare", "driver", "sampled", "feedback"].map(|name| (name, Vec::new()));
     for _ in 0..TURNS {
@@ -116,11 +115,13 @@ struct Meeting {
 }
 
 impl Meeting {
-    async fn join(driver: &Driver, open_every: u32) -> Self {
+    /// On a thread of their own.
+    async fn join(coalesce: Duration, open_every: u32) -> Self {
+        let driver = Driver::new(DriverConfig { coalesce, ..DriverConfig::default() });
         let certificate = Certificate::generate().expect("a certificate");
         let server = Server::new(USERS, &certificate);
         let transport = TransportConfig { open_every, ..TransportConfig::new(certificate) };
-        let (server, lanes) = connect(driver, server, &transport, |_| LaneConfig::default()).await;
+        let (server, lanes) = connect(&driver, server, &transport, |_| LaneConfig::default()).await;
         Self { server, lanes }
     }
 

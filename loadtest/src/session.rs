@@ -1,6 +1,5 @@
 //! A transport with the media on it: what one user sends to or receives from one server over one path. Sans-IO.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -12,6 +11,7 @@ use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
+use rustc_hash::FxHashMap;
 
 use crate::clock::Clock;
 use crate::media::{
@@ -55,7 +55,7 @@ pub struct Session {
     publishers: Vec<Publisher>,
     streams: Vec<StreamReceiver>,
     /// SSRC to index in `streams`, and whether it is the one of retransmissions.
-    ssrcs: HashMap<u32, (usize, bool)>,
+    ssrcs: FxHashMap<u32, (usize, bool)>,
     /// When the first of the streams has something to ask for.
     streams_due: Option<Instant>,
     bandwidth: BandwidthController,
@@ -85,7 +85,7 @@ impl Session {
             clock,
             publishers: Vec::new(),
             streams: Vec::new(),
-            ssrcs: HashMap::new(),
+            ssrcs: FxHashMap::default(),
             streams_due: None,
             bandwidth: BandwidthController::new(seed as u16),
             transport_cc_id: None,
