@@ -21,8 +21,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum Arrival {
     /// Newer than any other.
     Newest(i64),
-    /// Was missing.
-    Late(i64),
+    /// Was missing, and asked for or not.
+    Late { number: i64, requested: bool },
     /// Was there before, or is so late that it was given up.
     Duplicate,
 }
@@ -107,8 +107,8 @@ impl Continuity {
             return Arrival::Duplicate;
         }
         self.settle(number);
-        self.missing.remove(&number);
-        Arrival::Late(number)
+        let requested = self.missing.remove(&number).is_some_and(|missing| missing.requests > 0);
+        Arrival::Late { number, requested: requested && self.nack }
     }
 
     /// A packet was sent again, in answer to a request or not.
@@ -206,7 +206,7 @@ mod tests {
                 let number = newest + if step % 3 == 0 { step / 3 } else { step.abs() % 4 + 1 };
                 newest = newest.max(number);
                 match continuity.on_packet(now, number as u16) {
-                    Arrival::Newest(number) | Arrival::Late(number) => prop_assert!(arrived.insert(number)),
+                    Arrival::Newest(number) | Arrival::Late { number, .. } => prop_assert!(arrived.insert(number)),
                     Arrival::Duplicate => {}
                 }
                 let requests = continuity.poll(now);
@@ -233,7 +233,7 @@ mod tests {
         assert_eq!(continuity.on_packet(at(0), 13), Arrival::Newest(13));
         assert_eq!(continuity.poll(at(0)), [11, 12]);
         assert!(continuity.poll(at(99)).is_empty());
-        assert_eq!(continuity.on_retransmission(at(40), 11), Arrival::Late(11));
+        assert_eq!(continuity.on_retransmission(at(40), 11), Arrival::Late { number: 11, requested: true });
         assert_eq!(continuity.on_retransmission(at(40), 11), Arrival::Duplicate);
         assert_eq!(continuity.poll(at(100)), [12]);
         assert!(continuity.poll(at(139)).is_empty());

@@ -251,7 +251,13 @@ impl StreamReceiver {
                 self.on_newest(now, clock, number, header.timestamp);
                 self.count(now, number, packet, tally);
             }
-            Arrival::Late(number) => {
+            // Without a stream for retransmissions they come here.
+            Arrival::Late { number, requested: true } if self.parameters.rtx.is_none() => {
+                self.stats.repaired += 1;
+                self.count(now, number, packet, tally);
+                return;
+            }
+            Arrival::Late { number, .. } => {
                 self.stats.reordered += 1;
                 self.count(now, number, packet, tally);
             }
@@ -276,7 +282,7 @@ impl StreamReceiver {
         // An empty payload is a probe for bandwidth.
         let Some((number, original)) = payload.split_first_chunk::<2>() else { return };
         match self.continuity.on_retransmission(now, u16::from_be_bytes(*number)) {
-            Arrival::Newest(number) | Arrival::Late(number) => {
+            Arrival::Newest(number) | Arrival::Late { number, .. } => {
                 self.stats.repaired += 1;
                 let packet = Incoming { header, payload: Some(original), payload_len: original.len() };
                 self.count(now, number, packet, tally);

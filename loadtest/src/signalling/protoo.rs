@@ -458,7 +458,7 @@ mod tests {
             let address = listener.local_addr().unwrap();
             tokio::spawn(async move {
                 let (mut stream, _) = listener.accept().await.unwrap();
-                stream.read(&mut [0; 1024]).await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
                 let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 9\r\n\r\nno reason");
                 stream.write_all(answer.as_bytes()).await.unwrap();
             });

@@ -24,11 +24,8 @@ const JOIN_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) async fn fanout(options: Options, rates: &mut Rates) {
     println!("fanout: {ROOMS} rooms of 1 publisher and {SUBSCRIBERS} subscribers, 50,000 packets/s out");
     let server = Server::start("bench", free_udp(), &[]).await;
-    let config = DriverConfig {
-        receive_offload: options.gro,
-        coalesce: Duration::from_millis(1),
-        ..DriverConfig::default()
-    };
+    let config =
+        DriverConfig { receive_offload: options.gro, coalesce: Duration::from_millis(1), ..DriverConfig::default() };
     let meeting = Meeting::join(&Driver::new(config), &server, OPEN_EVERY).await;
     tokio::time::sleep(WARM_UP).await;
     for _ in 0..options.runs {

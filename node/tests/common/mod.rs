@@ -20,8 +20,7 @@ use tokio::net::TcpStream;
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// The stream that most tests send: small enough for a debug build on a busy machine.
-pub(crate) const VIDEO: Source =
-    Source::Video(VideoSource::constant(Duration::from_micros(33_333), 2500, 10_000));
+pub(crate) const VIDEO: Source = Source::Video(VideoSource::constant(Duration::from_micros(33_333), 2500, 10_000));
 
 /// Sound that an audio-level observer notices.
 pub(crate) const AUDIO: Source = Source::Audio(AudioSource::continuous(80, 20));
