@@ -31,7 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use common::{BURST, HEADER, Server, TAG, TRANSPORT_CC, VIDEO, connect, received, thread_time, write_packet};
+use common::{BURST, HEADER, Position, Server, TAG, TRANSPORT_CC, VIDEO, connect, received, thread_time, write_packet};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use sluice_loadtest::clock::Clock;
 use sluice_loadtest::driver::{Driver, DriverConfig, Lane, LaneConfig};
@@ -61,11 +61,10 @@ async fn run() {
 }
 
 async fn measure(coalesce: Duration) {
-    let driver = Driver::new(DriverConfig { coalesce, ..DriverConfig::default() });
-    let clock = driver.clock();
+    let clock = Clock::system();
     let [mut call, mut bare] = [false, true].map(|opens| Bare::start(coalesce, opens));
-    let mut all = Meeting::join(&driver, 1).await;
-    let mut sampled = Meeting::join(&driver, 10).await;
+    let mut all = Meeting::join(coalesce, 1).await;
+    let mut sampled = Meeting::join(coalesce, 10).await;
     let mut costs: [(&str, Vec<f64>); 5] =
         ["call", "bare", "driver", "sampled", "feedback"].map(|name| (name, Vec::new()));
     for _ in 0..TURNS {
@@ -116,11 +115,13 @@ struct Meeting {
 }
 
 impl Meeting {
-    async fn join(driver: &Driver, open_every: u32) -> Self {
+    /// On a thread of their own.
+    async fn join(coalesce: Duration, open_every: u32) -> Self {
+        let driver = Driver::new(DriverConfig { coalesce, ..DriverConfig::default() });
         let certificate = Certificate::generate().expect("a certificate");
         let server = Server::new(USERS, &certificate);
         let transport = TransportConfig { open_every, ..TransportConfig::new(certificate) };
-        let (server, lanes) = connect(driver, server, &transport, |_| LaneConfig::default()).await;
+        let (server, lanes) = connect(&driver, server, &transport, |_| LaneConfig::default()).await;
         Self { server, lanes }
     }
 
@@ -207,7 +208,8 @@ impl Bare {
         let mut burst = vec![0; BURST * (VIDEO + TAG)];
         for (index, packet) in burst.chunks_exact_mut(VIDEO + TAG).enumerate() {
             let (plain, tag) = packet.split_at_mut(VIDEO);
-            write_packet(plain, clock, self.sequence_number, index + 1 == BURST);
+            let (starts, ends) = (index == 0, index + 1 == BURST);
+            write_packet(plain, clock, Position { sequence_number: self.sequence_number, frame: 0, starts, ends });
             let (head, payload) = plain.split_at_mut(HEADER);
             let nonce = nonce(self.sequence_number.to_be_bytes());
             self.keys[user]

@@ -22,6 +22,8 @@ pub(crate) const TRANSPORT_CC: u8 = 5;
 pub(crate) const BURST: usize = 10;
 
 const PAYLOAD_TYPE: u8 = 96;
+/// Users that shake hands at a time: more would wait for the processor until they send everything again.
+const JOINING: usize = 20;
 /// Bytes of the header, with a header extension.
 pub(crate) const HEADER: usize = 20;
 /// Bytes of a packet of video before sealing.
@@ -30,18 +32,32 @@ pub(crate) const VIDEO: usize = HEADER + 1200;
 /// Bytes that sealing adds.
 pub(crate) const TAG: usize = 16;
 
-/// Writes a packet with the look of VP8, a send time, a transport-wide sequence number, and the SSRC that all of them have.
-pub(crate) fn write_packet(packet: &mut [u8], clock: &Clock, sequence_number: u16, marker: bool) {
+/// Where a packet stands in its stream.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Position {
+    pub(crate) sequence_number: u16,
+    pub(crate) frame: u32,
+    pub(crate) starts: bool,
+    pub(crate) ends: bool,
+}
+
+/// Writes a packet with the look of VP8, a send time, a transport-wide sequence number, and the SSRC that all of them have. The first frame
+/// is a key frame.
+pub(crate) fn write_packet(packet: &mut [u8], clock: &Clock, position: Position) {
+    let Position { sequence_number, frame, starts, ends } = position;
     packet.fill(7);
-    packet[..2].copy_from_slice(&[0x90, PAYLOAD_TYPE | if marker { 0x80 } else { 0 }]);
+    packet[..2].copy_from_slice(&[0x90, PAYLOAD_TYPE | if ends { 0x80 } else { 0 }]);
     packet[2..4].copy_from_slice(&sequence_number.to_be_bytes());
-    packet[4..8].copy_from_slice(&(u32::from(sequence_number) / BURST as u32 * 1800).to_be_bytes());
+    packet[4..8].copy_from_slice(&frame.wrapping_mul(1800).to_be_bytes());
     packet[8..12].copy_from_slice(&SSRC.to_be_bytes());
     packet[12..17].copy_from_slice(&[0xbe, 0xde, 0, 1, TRANSPORT_CC << 4 | 1]);
     packet[17..19].copy_from_slice(&sequence_number.to_be_bytes());
     packet[19] = 0;
-    // A descriptor with picture id, and the tag of an inter frame.
-    packet[20..26].copy_from_slice(&[0x90, 0x80, 0x80, 1, 0x11, 0]);
+    // The descriptor has the picture's id; the frame's tag says whether it is a key frame.
+    let picture = (frame as u16 | 0x8000).to_be_bytes();
+    let head =
+        [0x80 | if starts { 0x10 } else { 0 }, 0x80, picture[0], picture[1], if frame == 0 { 0x10 } else { 0x11 }];
+    packet[HEADER..HEADER + head.len()].copy_from_slice(&head);
     write_stamp(&mut packet[HEADER..], clock.stamp(Instant::now()));
 }
 
@@ -58,7 +74,7 @@ struct Peer {
     /// How the user name of a check for it begins.
     check: String,
     address: Option<SocketAddr>,
-    sequence_number: u16,
+    position: Position,
 }
 
 impl Server {
@@ -72,7 +88,7 @@ impl Server {
             let server = LiteServer::new(Instant::now(), DtlsRole::Server, &profiles, fingerprint, seed as u64);
             let server = server.unwrap();
             let check = format!("{}:", server.parameters(socket.local_addr().unwrap()).ice.ufrag);
-            Peer { server, check, address: None, sequence_number: 0 }
+            Peer { server, check, address: None, position: Position::default() }
         };
         let users = (0..users).map(peer).collect();
         Self { socket, state, users, addresses: HashMap::new() }
@@ -85,10 +101,16 @@ impl Server {
 
     /// Answers until everybody is connected.
     pub(crate) fn connect_all(&mut self) {
-        let start = Instant::now();
-        while self.users.iter().any(|user| !user.server.is_connected()) {
-            assert!(start.elapsed() < SOON, "not everybody connects");
+        let mut since = Instant::now();
+        let mut connected = 0;
+        while connected < self.users.len() {
             self.answer();
+            let before = connected;
+            connected = self.users.iter().filter(|user| user.server.is_connected()).count();
+            if connected > before {
+                since = Instant::now();
+            }
+            assert!(since.elapsed() < SOON, "{connected} of {} users connected", self.users.len());
             std::thread::sleep(Duration::from_micros(200));
         }
     }
@@ -117,15 +139,17 @@ impl Server {
 
     /// Sends the user packets of this length (before sealing), in one call.
     pub(crate) fn send(&mut self, user: usize, clock: &Clock, packets: usize, len: usize) {
-        let Peer { server, address, sequence_number, .. } = &mut self.users[user];
+        let Peer { server, address, position, .. } = &mut self.users[user];
         let mut burst = Vec::with_capacity(packets * (len + TAG));
         let mut packet = vec![0; len];
         for index in 0..packets {
-            write_packet(&mut packet, clock, *sequence_number, index + 1 == packets);
-            *sequence_number = sequence_number.wrapping_add(1);
+            (position.starts, position.ends) = (index == 0, index + 1 == packets);
+            write_packet(&mut packet, clock, *position);
+            position.sequence_number = position.sequence_number.wrapping_add(1);
             let sealed = server.seal_rtp(&packet).expect("the user is connected");
             burst.extend_from_slice(&sealed);
         }
+        position.frame += 1;
         let destination = address.expect("the user is connected");
         let segment_size = (packets > 1).then_some(len + TAG);
         let transmit = Transmit { destination, ecn: None, contents: &burst, segment_size, src_ip: None };
@@ -147,11 +171,15 @@ pub(crate) async fn connect(
     });
     let mut lanes = Vec::new();
     for (user, remote) in parameters.into_iter().enumerate() {
-        lanes.push(driver.open(transport, remote, lane(user)).await.unwrap());
+        let lane = driver.open(transport, remote, lane(user)).await.unwrap();
+        lane.with(|session, now| session.receive(now, stream())).await.unwrap();
+        lanes.push(lane);
+        if let Some(earlier) = lanes.iter().nth_back(JOINING) {
+            earlier.connected(SOON).await.unwrap();
+        }
     }
     for lane in &lanes {
         lane.connected(SOON).await.unwrap();
-        lane.with(|session, now| session.receive(now, stream())).await.unwrap();
     }
     (connecting.join().unwrap(), lanes)
 }

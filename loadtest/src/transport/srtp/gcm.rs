@@ -4,7 +4,6 @@ use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Non
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
 use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::iv::FixedLength;
-use rtc_shared::replay_detector::{ReplayDetector, SlidingWindowDetector};
 use rustc_hash::FxHashMap;
 
 use super::REPLAY_WINDOW;
@@ -47,7 +46,7 @@ impl GcmReceiver {
         if self.streams.len() == MAX_STREAMS {
             return None;
         }
-        let mut stream = Stream::new();
+        let mut stream = Stream::default();
         let opened = stream.open(&self.cipher, &header, packet)?;
         self.streams.insert(header.ssrc, stream);
         Some(opened)
@@ -62,27 +61,56 @@ impl GcmReceiver {
 }
 
 /// What is known of one SSRC.
+#[derive(Default)]
 struct Stream {
     indices: Unwrapper,
-    replay: SlidingWindowDetector,
+    replay: ReplayWindow,
 }
 
 impl Stream {
-    fn new() -> Self {
-        Self { indices: Unwrapper::default(), replay: SlidingWindowDetector::new(REPLAY_WINDOW, MAX_INDEX) }
-    }
-
     fn open<'a>(&mut self, cipher: &Cipher, header: &RtpHeader, packet: &'a mut [u8]) -> Option<&'a [u8]> {
         let mut indices = self.indices;
         let index = u64::try_from(indices.unwrap(header.sequence_number)).ok()?;
-        if !self.replay.check(index) {
+        if index > MAX_INDEX || !self.replay.is_new(index) {
             return None;
         }
         let opened = cipher.open(header, index, packet)?;
         self.indices = indices;
-        self.replay.accept();
+        self.replay.insert(index);
         Some(opened)
     }
+}
+
+/// Which of the newest [`REPLAY_WINDOW`] indices came (RFC 3711 section 3.3.2): a bit each, in a ring.
+#[derive(Default)]
+struct ReplayWindow {
+    newest: Option<u64>,
+    came: [u64; REPLAY_WINDOW / 64],
+}
+
+impl ReplayWindow {
+    fn is_new(&self, index: u64) -> bool {
+        let Some(newest) = self.newest else { return true };
+        index > newest || (newest - index < REPLAY_WINDOW as u64 && self.came[word(index)] & bit(index) == 0)
+    }
+
+    fn insert(&mut self, index: u64) {
+        let newest = self.newest.unwrap_or(index);
+        // What the ring said of indices a round ago does not hold for those that take their place.
+        for skipped in (newest + 1..index).rev().take(REPLAY_WINDOW) {
+            self.came[word(skipped)] &= !bit(skipped);
+        }
+        self.came[word(index)] |= bit(index);
+        self.newest = Some(newest.max(index));
+    }
+}
+
+fn word(index: u64) -> usize {
+    (index / 64) as usize % (REPLAY_WINDOW / 64)
+}
+
+fn bit(index: u64) -> u64 {
+    1 << (index % 64)
 }
 
 /// Session key and salt.
@@ -129,4 +157,32 @@ fn derive(prf: &EncryptingKey, master_salt: &[u8], label: u8, out: &mut [u8]) ->
     block[7] ^= label;
     prf.less_safe_encrypt(out, EncryptionContext::Iv128(FixedLength::from(block)))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_window_agrees_with_a_set(first in 0..5000_u64, steps in prop::collection::vec(-2500..2500_i64, 1..200)) {
+            let mut window = ReplayWindow::default();
+            let mut came = BTreeSet::new();
+            let mut index = first;
+            for step in steps {
+                let newest = came.last().copied().unwrap_or(index);
+                let expected = !came.contains(&index) && index + REPLAY_WINDOW as u64 > newest;
+                prop_assert_eq!(window.is_new(index), expected);
+                if expected {
+                    window.insert(index);
+                    came.insert(index);
+                }
+                index = index.saturating_add_signed(step);
+            }
+        }
+    }
 }
