@@ -62,9 +62,12 @@ fn audio_room() {
     plays_out("audio-room", Overrides { nodes: Some(2), ..reduced(30) });
 }
 
+/// With seeds 3 and 12 the first packet of a key frame gets lost that somebody waits for.
 #[test]
 fn global() {
-    plays_out("global", reduced(12));
+    for seed in [1, 3, 12] {
+        plays_out("global", Overrides { seed: Some(seed), ..reduced(12) });
+    }
 }
 
 #[test]
