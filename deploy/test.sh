@@ -22,8 +22,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
 
-step "the binary"
-cargo build --release --locked -p sluice-node
+step "the binaries"
+cargo build --release --locked -p sluice-node -p sluice-loadtest
 
 # The room page first: the report is made with its tools.
 for page in node/web loadtest/report; do
@@ -35,8 +35,9 @@ for page in node/web loadtest/report; do
 done
 
 E2E_BIN="$PWD/target/release/sluice"
+E2E_LOADTEST="$PWD/target/release/sluice-loadtest"
 E2E_CHROMIUM="$(command -v chromium)"
-export E2E_BIN E2E_CHROMIUM
+export E2E_BIN E2E_LOADTEST E2E_CHROMIUM
 
 step "the room page in browsers (screenshots and logs: target/e2e)"
 npm --prefix node/web run --silent e2e

@@ -1,16 +1,20 @@
 //! What a received video packet costs the generator: processor time of the receiving thread (CLOCK_THREAD_CPUTIME_ID, kernel
 //! included) for each packet, side by side in one run.
 //!
-//! - bare: poll, a batched receive call with the driver's batch size and GRO, AES-128-GCM opened in place; nothing is looked at.
+//! - call: the receive call alone: nothing can cost less.
+//! - bare: a batched receive call with the driver's batch size and GRO, AES-128-GCM opened in place; nothing is looked at.
 //! - driver: the whole path of a virtual user: transport, SRTP with its replay window, stream statistics and one-way delay, receiver
 //!   reports and consent checks.
 //! - sampled: the same with `open_every = 10`.
 //! - feedback: like driver, and transport-wide feedback is sent each 100 ms.
 //!
+//! All of them twice: once with a sleep of a millisecond between two looks at the socket (`coalesce`), so that what is measured is the
+//! receive call and the work; once without, where every burst wakes the thread and the wakings cost more than either.
+//!
 //! The packets are real: 100 users on loopback sockets, each with keys of its own, get a burst of ten packets of 1,220 bytes (and a tag
 //! of 16) each 20 ms in one GSO send, all of them one after the other as an SFU sends a frame to a room: 50,000 packets/s from a thread
-//! that is not measured. The variants take turns, two seconds each; the medians of all turns are printed, and a turn in
-//! which a packet got lost counts for nothing.
+//! that is not measured. The variants take turns, a second each; the medians of all turns are printed, and a turn in which
+//! a packet got lost counts for nothing.
 //!
 //! `cargo bench -p sluice-loadtest --bench receive`
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
@@ -27,7 +31,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
-use common::{BURST, PLAIN, Server, connect, received, write_packet};
+use common::{BURST, HEADER, Server, TAG, TRANSPORT_CC, VIDEO, connect, received, thread_time, write_packet};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 use sluice_loadtest::clock::Clock;
 use sluice_loadtest::driver::{Driver, DriverConfig, Lane, LaneConfig};
@@ -36,9 +40,7 @@ use sluice_loadtest::transport::{Certificate, TransportConfig};
 const USERS: usize = 100;
 const BURST_INTERVAL: Duration = Duration::from_millis(20);
 const TURNS: usize = 9;
-const BURSTS_PER_TURN: usize = 100;
-const TAG: usize = 16;
-const HEADER: usize = 20;
+const BURSTS_PER_TURN: usize = 50;
 /// As the driver's.
 const SLOT: usize = 65_536 + 3 * 64;
 
@@ -52,44 +54,46 @@ fn main() {
 }
 
 async fn run() {
-    let driver = Driver::new(DriverConfig::default());
+    for coalesce in [Duration::from_millis(1), Duration::ZERO] {
+        println!("coalesce {coalesce:?}");
+        measure(coalesce).await;
+    }
+}
+
+async fn measure(coalesce: Duration) {
+    let driver = Driver::new(DriverConfig { coalesce, ..DriverConfig::default() });
     let clock = driver.clock();
-    let mut bare = Bare::start();
+    let [mut call, mut bare] = [false, true].map(|opens| Bare::start(coalesce, opens));
     let mut all = Meeting::join(&driver, 1).await;
     let mut sampled = Meeting::join(&driver, 10).await;
-    let mut costs: [(&str, Vec<f64>); 4] = ["bare", "driver", "sampled", "feedback"].map(|name| (name, Vec::new()));
-    for turn in 0..TURNS {
-        let turns = [bare.turn(&clock), all.turn(&clock).await, sampled.turn(&clock).await, {
-            all.set_feedback(Some(common::TRANSPORT_CC)).await;
+    let mut costs: [(&str, Vec<f64>); 5] =
+        ["call", "bare", "driver", "sampled", "feedback"].map(|name| (name, Vec::new()));
+    for _ in 0..TURNS {
+        let turns = [call.turn(&clock), bare.turn(&clock), all.turn(&clock).await, sampled.turn(&clock).await, {
+            all.set_feedback(Some(TRANSPORT_CC)).await;
             let cost = all.turn(&clock).await;
             all.set_feedback(None).await;
             cost
         }];
-        print!("turn {turn}:");
-        for ((name, costs), cost) in costs.iter_mut().zip(turns) {
-            match cost {
-                Some(cost) => {
-                    print!("  {name} {cost:.0} ns");
-                    costs.push(cost);
-                }
-                None => print!("  {name} lost packets"),
-            }
-        }
-        println!();
+        costs.iter_mut().zip(turns).for_each(|((_, costs), cost)| costs.extend(cost));
     }
+    println!("  {:<10} {:>8} {:>8} {:>8} {:>6}", "ns/packet", "median", "min", "max", "turns");
     let medians = costs.map(|(name, mut costs)| {
         costs.sort_by(f64::total_cmp);
-        (name, costs.get(costs.len() / 2).copied().unwrap_or(f64::NAN), costs)
+        let at = |index: usize| costs.get(index).copied().unwrap_or(f64::NAN);
+        let median = at(costs.len() / 2);
+        println!(
+            "  {name:<10} {median:>8.0} {:>8.0} {:>8.0} {:>6}",
+            at(0),
+            at(costs.len().wrapping_sub(1)),
+            costs.len()
+        );
+        median
     });
-    println!("\n{:<10} {:>10} {:>10} {:>10}", "ns/packet", "median", "min", "max");
-    for (name, median, costs) in &medians {
-        let [min, max] = [costs.first(), costs.last()].map(|cost| cost.copied().unwrap_or(f64::NAN));
-        println!("{name:<10} {median:>10.0} {min:>10.0} {max:>10.0}");
-    }
-    let [bare, driver, sampled, feedback] = medians.map(|(_, median, _)| median);
-    println!("\ndriver / bare    {:.2}  (target: at most 1.5)", driver / bare);
-    println!("sampled / driver {:.2}  (target: at most 0.5)", sampled / driver);
-    println!("feedback / bare  {:.2}", feedback / bare);
+    let [_, bare, driver, sampled, feedback] = medians;
+    println!("  driver / bare    {:.2}  (target: at most 1.5)", driver / bare);
+    println!("  sampled / driver {:.2}  (target: at most 0.5)", sampled / driver);
+    println!("  feedback / bare  {:.2}\n", feedback / bare);
 }
 
 /// Sends bursts in their rhythm; blocks.
@@ -104,15 +108,6 @@ fn pace(mut burst: impl FnMut(usize)) {
 }
 
 const PACKETS_PER_TURN: u64 = (BURSTS_PER_TURN * USERS * BURST) as u64;
-
-/// User and system time of the calling thread.
-fn thread_time() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
-    assert_eq!(result, 0, "the thread's clock cannot be read");
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
 
 /// Users of the driver, and their server.
 struct Meeting {
@@ -187,7 +182,7 @@ fn nonce(sequence_number: [u8; 2]) -> Nonce {
 }
 
 impl Bare {
-    fn start() -> Self {
+    fn start(coalesce: Duration, opens: bool) -> Self {
         let receiver = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).expect("a port");
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let state = UdpSocketState::new(UdpSockRef::from(&socket)).expect("a usable socket");
@@ -196,7 +191,7 @@ impl Bare {
         let (received, cpu_ns) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let counters = (received.clone(), cpu_ns.clone());
         // It ends with the process.
-        thread::spawn(move || receive(&receiver, &counters.0, &counters.1));
+        thread::spawn(move || receive(&receiver, coalesce, opens, &counters.0, &counters.1));
         Self { socket, state, keys: keys(), port, sequence_number: 0, received, cpu_ns }
     }
 
@@ -209,9 +204,9 @@ impl Bare {
     }
 
     fn send_burst(&mut self, user: usize, clock: &Clock) {
-        let mut burst = vec![0; BURST * (PLAIN + TAG)];
-        for (index, packet) in burst.chunks_exact_mut(PLAIN + TAG).enumerate() {
-            let (plain, tag) = packet.split_first_chunk_mut::<PLAIN>().expect("room");
+        let mut burst = vec![0; BURST * (VIDEO + TAG)];
+        for (index, packet) in burst.chunks_exact_mut(VIDEO + TAG).enumerate() {
+            let (plain, tag) = packet.split_at_mut(VIDEO);
             write_packet(plain, clock, self.sequence_number, index + 1 == BURST);
             let (head, payload) = plain.split_at_mut(HEADER);
             let nonce = nonce(self.sequence_number.to_be_bytes());
@@ -222,12 +217,12 @@ impl Bare {
         }
         let destination = SocketAddr::from((Ipv4Addr::from([127, 3, 0, user as u8]), self.port));
         let transmit =
-            Transmit { destination, ecn: None, contents: &burst, segment_size: Some(PLAIN + TAG), src_ip: None };
+            Transmit { destination, ecn: None, contents: &burst, segment_size: Some(VIDEO + TAG), src_ip: None };
         self.state.try_send(UdpSockRef::from(&self.socket), &transmit).expect("the kernel has room");
     }
 }
 
-fn receive(socket: &UdpSocket, received: &AtomicU64, cpu_ns: &AtomicU64) {
+fn receive(socket: &UdpSocket, coalesce: Duration, opens: bool, received: &AtomicU64, cpu_ns: &AtomicU64) {
     let state = UdpSocketState::new(UdpSockRef::from(socket)).expect("a usable socket");
     state.set_recv_buffer_size(UdpSockRef::from(socket), 8 * 1024 * 1024).expect("a buffer");
     let keys = keys();
@@ -251,11 +246,10 @@ fn receive(socket: &UdpSocket, received: &AtomicU64, cpu_ns: &AtomicU64) {
                 let Some(std::net::IpAddr::V4(address)) = meta.dst_ip else { panic!("no address") };
                 let key = &keys[usize::from(address.octets()[3])];
                 for packet in slot[..meta.len].chunks_mut(meta.stride) {
-                    let (sealed, tag) = packet.split_at_mut(PLAIN);
-                    let (head, payload) = sealed.split_at_mut(HEADER);
-                    let nonce = nonce([head[2], head[3]]);
-                    key.open_in_place_separate_tag(nonce, Aad::from(&*head), tag, payload).expect("it was sealed so");
                     packets += 1;
+                    if opens {
+                        open(key, packet);
+                    }
                 }
             }
             received.fetch_add(packets, Ordering::Release);
@@ -264,5 +258,13 @@ fn receive(socket: &UdpSocket, received: &AtomicU64, cpu_ns: &AtomicU64) {
             }
         }
         cpu_ns.store(thread_time().as_nanos() as u64, Ordering::Release);
+        thread::sleep(coalesce);
     }
+}
+
+fn open(key: &LessSafeKey, packet: &mut [u8]) {
+    let (sealed, tag) = packet.split_at_mut(VIDEO);
+    let (head, payload) = sealed.split_at_mut(HEADER);
+    let nonce = nonce([head[2], head[3]]);
+    key.open_in_place_separate_tag(nonce, Aad::from(&*head), tag, payload).expect("it was sealed so");
 }

@@ -138,6 +138,10 @@ struct ScenarioFlags {
     /// Threads that drive users
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
+    /// How far this machine's clock is ahead of those of other generators in the same rooms (3ms, -20us): delays of what their users
+    /// send are told only with it
+    #[arg(long, value_name = "TIME", value_parser = signed_duration, allow_hyphen_values = true)]
+    clock_offset: Option<i64>,
     /// The `sluice` to start, instead of the one beside this program
     #[arg(long, value_name = "FILE")]
     sluice: Option<PathBuf>,
@@ -199,7 +203,12 @@ fn run_scenario(args: &ScenarioArgs, output: &OutputArgs) -> anyhow::Result<u8> 
     Ok(results.verdict.exit_code())
 }
 
-fn find_capacity(name: &str, range: &CapacityOptions, flags: &ScenarioFlags, output: &OutputArgs) -> anyhow::Result<u8> {
+fn find_capacity(
+    name: &str,
+    range: &CapacityOptions,
+    flags: &ScenarioFlags,
+    output: &OutputArgs,
+) -> anyhow::Result<u8> {
     let file = ScenarioFile::open(name)?;
     let overrides = flags.overrides();
     let scenario = file.with(&overrides)?;
@@ -286,8 +295,15 @@ impl ScenarioFlags {
     }
 
     fn options(&self) -> RunOptions {
-        RunOptions { label: self.label.clone(), sluice: self.sluice.clone() }
+        RunOptions { label: self.label.clone(), sluice: self.sluice.clone(), clock_ahead_ns: self.clock_offset }
     }
+}
+
+/// Nanoseconds.
+fn signed_duration(text: &str) -> Result<i64, String> {
+    let (sign, length) = text.strip_prefix('-').map_or((1, text), |length| (-1, length));
+    let duration = humantime::parse_duration(length).map_err(|error| error.to_string())?;
+    i64::try_from(duration.as_nanos()).map(|ns| sign * ns).map_err(|_| "too long".to_owned())
 }
 
 impl OutputArgs {

@@ -1,6 +1,5 @@
 //! A transport with the media on it: what one user sends to or receives from one server over one path. Sans-IO.
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -12,6 +11,7 @@ use rtc_rtcp::receiver_report::ReceiverReport;
 use rtc_rtcp::sender_report::SenderReport;
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use rtc_rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, nack_pairs_from_sequence_numbers};
+use rustc_hash::FxHashMap;
 
 use crate::clock::Clock;
 use crate::media::{
@@ -55,7 +55,7 @@ pub struct Session {
     publishers: Vec<Publisher>,
     streams: Vec<StreamReceiver>,
     /// SSRC to index in `streams`, and whether it is the one of retransmissions.
-    ssrcs: HashMap<u32, (usize, bool)>,
+    ssrcs: FxHashMap<u32, (usize, bool)>,
     /// When the first of the streams has something to ask for.
     streams_due: Option<Instant>,
     bandwidth: BandwidthController,
@@ -85,7 +85,7 @@ impl Session {
             clock,
             publishers: Vec::new(),
             streams: Vec::new(),
-            ssrcs: HashMap::new(),
+            ssrcs: FxHashMap::default(),
             streams_due: None,
             bandwidth: BandwidthController::new(seed as u16),
             transport_cc_id: None,
@@ -396,4 +396,74 @@ fn received_of(tally: &mut Tally, codec: Codec) -> &mut ReceivedTally {
 
 fn sent_of(tally: &mut Tally, codec: Codec) -> &mut SentTally {
     if codec.is_video() { &mut tally.sent_video } else { &mut tally.sent_audio }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::{AudioSource, VideoSource};
+    use crate::transport::{Certificate, IceCredentials};
+
+    fn session(now: Instant) -> Session {
+        let remote = RemoteParameters {
+            ice: IceCredentials { ufrag: "server".to_owned(), pwd: "password-of-the-server".to_owned() },
+            candidate: ([127, 0, 0, 1], 4444).into(),
+            fingerprints: Vec::new(),
+        };
+        let config = TransportConfig::new(Certificate::generate().unwrap());
+        Session::new(now, Clock::new(now, Duration::from_secs(1_800_000_000)), &config, remote, 1).unwrap()
+    }
+
+    fn publish(session: &mut Session, now: Instant, ssrc: u32, source: Source) {
+        session.publish(now, SendParameters { ssrc, ..SendParameters::default() }, source, ssrc.into());
+    }
+
+    fn receive(session: &mut Session, now: Instant, ssrc: u32, codec: Codec) {
+        let parameters = ReceiveParameters { ssrc, payload_type: 96, rtx: None, codec, nack: true, pli: true };
+        session.receive(now, parameters);
+    }
+
+    #[test]
+    fn what_is_allowed_is_shared_by_video() {
+        let now = crate::clock::tests::instant();
+        let mut session = session(now);
+        publish(&mut session, now, 1, Source::Video(VideoSource::at_bitrate(1_500_000)));
+        publish(&mut session, now, 2, Source::Video(VideoSource::at_bitrate(500_000)));
+        publish(&mut session, now, 3, Source::Audio(AudioSource::default()));
+        let allowed = |session: &mut Session| session.tally(now).sent_video.allowed_bits_per_second;
+        assert_eq!(allowed(&mut session), 0.0, "nothing limits them");
+
+        let remb = |bits| ReceiverEstimatedMaximumBitrate { bitrate: bits, ..Default::default() };
+        session.on_rtcp_packet(now, &remb(1_032_000.0));
+        let shares = |session: &mut Session| {
+            [1, 2, 3].map(|ssrc| session.publisher_mut(ssrc).unwrap().allowed_bits_per_second().map(f64::round))
+        };
+        // Audio has its 32 kbit/s.
+        assert_eq!(shares(&mut session), [Some(750_000.0), Some(250_000.0), None]);
+        assert!((allowed(&mut session) - 1_000_000.0).abs() < 1.0);
+        session.unpublish(now, 1);
+        assert_eq!(session.publisher_mut(2).unwrap().allowed_bits_per_second().map(f64::round), Some(1_000_000.0));
+        session.on_rtcp_packet(now, &remb(1000.0));
+        assert_eq!(session.publisher_mut(2).unwrap().allowed_bits_per_second(), Some(MIN_BITS_PER_SECOND));
+    }
+
+    #[test]
+    fn streams_that_are_paused_or_over_are_not_counted() {
+        let now = crate::clock::tests::instant();
+        let mut session = session(now);
+        receive(&mut session, now, 10, Codec::Vp8);
+        receive(&mut session, now, 11, Codec::H264);
+        receive(&mut session, now, 12, Codec::Opus);
+        let streams = |session: &mut Session| {
+            let tally = session.tally(now);
+            (tally.audio.sums.streams, tally.video.sums.streams)
+        };
+        assert_eq!(streams(&mut session), (1, 2));
+        session.set_stream_paused(now, 10, true);
+        assert_eq!(streams(&mut session), (1, 1));
+        session.set_stream_paused(now, 10, false);
+        assert_eq!(session.stop_receiving(now, 11), Some(StreamStats::default()));
+        assert_eq!(session.stop_receiving(now, 11), None);
+        assert_eq!(streams(&mut session), (1, 1));
+    }
 }

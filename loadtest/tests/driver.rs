@@ -6,7 +6,7 @@ mod common;
 use std::thread;
 use std::time::Duration;
 
-use common::{BURST, SSRC, Server, all_received, connect, received};
+use common::{BURST, Server, all_received, connect, received};
 use sluice_loadtest::driver::{Direction, Driver, DriverConfig, Lane, LaneConfig, PathConfig, PathHandle};
 use sluice_loadtest::transport::{Certificate, TransportConfig};
 use sluice_mesh::wan::ImpairmentConfig;
@@ -31,8 +31,8 @@ async fn a_path_delays_goes_dark_and_heals() {
 
     send(3);
     all_received(&lanes, 3 * BURST as u64).await;
-    let stats = lanes[0].with(|session, _| session.stream_stats()).await.unwrap();
-    let shortest = stats.iter().find(|(ssrc, _)| *ssrc == SSRC).and_then(|(_, stats)| stats.delay.quantile(0.0));
+    let tally = lanes[0].with(|session, now| session.tally(now)).await.unwrap();
+    let shortest = tally.video.delay.quantile(0.0);
     assert!(shortest.unwrap() >= DELAY, "{shortest:?}");
 
     path.set_direction(Direction::In, ImpairmentConfig { blackout: true, ..slow });

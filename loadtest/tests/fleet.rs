@@ -1,11 +1,12 @@
 //! A fleet of real `sluice node` processes: nodes die and come back, paths are cut and heal, and nothing is left behind.
 #![cfg(target_os = "linux")]
 
+#[path = "common/binary.rs"]
+mod binary;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -13,27 +14,10 @@ use sluice_loadtest::fleet::{Fleet, FleetConfig, FleetError, sluice_beside};
 use sluice_loadtest::scenario::TargetNode;
 use sluice_mesh::wan::SpecError;
 
+use self::binary::sluice;
+
 /// Longer than anything here takes on the slowest machine.
 const PATIENCE: Duration = Duration::from_secs(40);
-
-/// Cargo has built the program if this is a run of the whole workspace's tests; otherwise it does now.
-fn sluice() -> PathBuf {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let here = std::env::current_exe().unwrap();
-        sluice_beside(&here).unwrap_or_else(|_| {
-            let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-            let mut build = Command::new(env!("CARGO"));
-            build.current_dir(workspace).args(["build", "-p", "sluice-node"]);
-            if !cfg!(debug_assertions) {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success(), "cargo build -p sluice-node fails");
-            sluice_beside(&here).unwrap_or_else(|error| panic!("{error}"))
-        })
-    })
-    .clone()
-}
 
 fn config(nodes: u16, paths: &[&str]) -> FleetConfig {
     FleetConfig {
@@ -230,8 +214,11 @@ async fn a_harness_that_is_killed() {
 #[tokio::test]
 async fn a_killed_harness_leaves_no_nodes() {
     sluice();
+    // It cannot tidy up.
+    let folder = tempfile::tempdir().unwrap();
     let mut harness = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "a_harness_that_is_killed", "--nocapture"])
+        .env("TMPDIR", folder.path())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -10,6 +10,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use sluice_loadtest::driver::{Direction, DriverError, LaneConfig};
+use sluice_loadtest::media::Codec;
 use sluice_loadtest::signalling::ProtooError;
 use sluice_loadtest::signalling::d1::{TransportOptions, dtls_parameters};
 use sluice_loadtest::signalling::ortc::{Kind, send_parameters};
@@ -48,7 +49,7 @@ async fn produce_before_connect_and_a_second_connect_are_refused() {
     let bob = join(&driver, &node, "room", "bob").await;
 
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let rtp = send_parameters(user.router(), Kind::Video, "0", "alice", &mut rng).unwrap();
+    let rtp = send_parameters(user.router(), Codec::Vp8, "0", "alice", &mut rng).unwrap();
     let request = user.produce_request(Kind::Video, &rtp).await;
     let reason = refused(&user, "produce", request.clone()).await;
     assert!(reason.contains("not connected"), "{reason}");

@@ -37,12 +37,15 @@ pub struct DriverConfig {
     pub receive_offload: bool,
     /// Sleeps this long after each round of work, so that more is done per waking. Delays are measured that much too long.
     pub coalesce: Duration,
+    /// Nanoseconds that this machine's clock is ahead of those of other generators whose users are received; `None`: delays of their
+    /// packets are not told.
+    pub clock_ahead_ns: Option<i64>,
 }
 
 impl Default for DriverConfig {
     /// One thread that wakes for each packet, and takes them as the kernel has them.
     fn default() -> Self {
-        Self { threads: 1, receive_offload: true, coalesce: Duration::ZERO }
+        Self { threads: 1, receive_offload: true, coalesce: Duration::ZERO, clock_ahead_ns: None }
     }
 }
 
@@ -119,7 +122,11 @@ impl Driver {
     /// A driver that has opened nothing yet.
     pub fn new(config: DriverConfig) -> Self {
         let threads = vec![None; config.threads.max(1)];
-        Self { config, clock: Clock::system(), hubs: Arc::new(Mutex::new(Hubs { threads, opened: 0 })) }
+        Self {
+            config,
+            clock: Clock::system().ahead_of_others(config.clock_ahead_ns),
+            hubs: Arc::new(Mutex::new(Hubs { threads, opened: 0 })),
+        }
     }
 
     /// The clock that stamps what the sessions send.

@@ -2,21 +2,21 @@
 //! is its own; and what can happen to a mesh out there can happen to it: nodes die and come back, paths are long, get worse, are
 //! cut and heal.
 
-mod http;
+mod plan;
 mod ports;
 mod process;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
-use sluice_mesh::wan::{PathSpec, SpecError, Wan, WanNode, region_name};
+use sluice_mesh::wan::{PathSpec, SpecError, Wan, WanNode};
 use tempfile::TempDir;
 
-use self::ports::Ports;
+use self::plan::NodePlan;
 use self::process::{NodeProcess, Spawner};
+use crate::http::HttpClient;
 use crate::scenario::TargetNode;
 
 /// A mesh over paths of seconds and with losses, on a slow machine, stands before this.
@@ -98,9 +98,9 @@ impl FleetError {
 /// [`FleetError::NoBinary`] with the command that builds it.
 pub fn sluice_beside(executable: &Path) -> Result<PathBuf, FleetError> {
     let name = format!("sluice{}", std::env::consts::EXE_SUFFIX);
-    let folders = executable.ancestors().skip(1).take(2).enumerate();
-    let folders = folders.filter(|(up, _)| *up == 0 || executable.parent().is_some_and(|dir| dir.ends_with("deps")));
-    let found = folders.map(|(_, folder)| folder.join(&name)).find(|path| path.is_file());
+    let folder = executable.parent();
+    let above = folder.filter(|folder| folder.ends_with("deps")).and_then(Path::parent);
+    let found = [folder, above].into_iter().flatten().map(|folder| folder.join(&name)).find(|path| path.is_file());
     found.ok_or_else(|| FleetError::NoBinary(executable.to_owned()))
 }
 
@@ -111,6 +111,7 @@ pub struct Fleet {
     nodes: Vec<NodeProcess>,
     wan: Option<Wan>,
     spawner: Spawner,
+    http: HttpClient,
     /// Certificates and what nodes remember; removed at the end.
     _folder: TempDir,
 }
@@ -124,7 +125,7 @@ impl Fleet {
         let folder = TempDir::with_prefix("sluice-fleet-").map_err(FleetError::system("a temporary folder"))?;
         let log_dir = config.log_dir.as_deref().unwrap_or(folder.path());
         std::fs::create_dir_all(log_dir).map_err(FleetError::system(log_dir.display().to_string()))?;
-        let plans = plan(&config)?;
+        let plans = (0..config.nodes).map(|index| NodePlan::new(index, &config)).collect::<Result<Vec<_>, _>>()?;
         make_certificates(&config.sluice, folder.path(), &plans)?;
         let wan = if config.paths.is_empty() { None } else { Some(start_wan(&config, &plans)?) };
         let spawner = Spawner::new().map_err(FleetError::system("a thread"))?;
@@ -132,11 +133,11 @@ impl Fleet {
         let nodes = plans.iter().map(|plan| {
             let log = log_dir.join(format!("{}.log", plan.target.name));
             let args = plan.args(&config, folder.path(), &seeds);
-            NodeProcess::new(config.sluice.clone(), args, log, config.open_files, plan.ports.admin())
+            NodeProcess::new(config.sluice.clone(), args, log, config.open_files, plan.admin())
         });
         let nodes = nodes.collect();
         let targets = plans.into_iter().map(|plan| plan.target).collect();
-        let mut fleet = Self { targets, nodes, wan, spawner, _folder: folder };
+        let mut fleet = Self { targets, nodes, wan, spawner, http: HttpClient::new(), _folder: folder };
         for index in 0..fleet.nodes.len() {
             fleet.spawn(index)?;
         }
@@ -288,7 +289,7 @@ impl Fleet {
     ) -> Result<(), FleetError> {
         let node = &mut self.nodes[index];
         loop {
-            if http::get(node.admin, path).await.is_ok_and(|body| wanted(&body)) {
+            if self.http.get(node.admin, path).await.is_some_and(|body| wanted(&body)) {
                 return Ok(());
             }
             let what = match node.ended() {
@@ -326,41 +327,14 @@ struct Acquaintance {
     state: String,
 }
 
-/// Who a node will be.
-struct Plan {
-    target: TargetNode,
-    ports: Ports,
-    /// Where its relays are, if it has any.
-    relayed: Option<WanNode>,
-}
-
-fn plan(config: &FleetConfig) -> Result<Vec<Plan>, FleetError> {
-    let plan = |index| {
-        let region = region_name(index);
-        let ports = Ports::find().map_err(FleetError::system("free ports"))?;
-        let relayed = (!config.paths.is_empty()).then(|| WanNode::new(index, ports.mesh, ports.grpc));
-        let target = TargetNode {
-            name: format!("{region}-1"),
-            region,
-            url: format!("ws://{}", local(ports.users)),
-            query: String::new(),
-            metrics: Some(format!("http://{}/metrics", ports.admin())),
-            pid: None,
-            insecure: false,
-        };
-        Ok(Plan { target, ports, relayed })
-    };
-    (0..config.nodes).map(plan).collect()
-}
-
-fn start_wan(config: &FleetConfig, plans: &[Plan]) -> Result<Wan, FleetError> {
-    let nodes: Vec<WanNode> = plans.iter().filter_map(|plan| plan.relayed.clone()).collect();
+fn start_wan(config: &FleetConfig, plans: &[NodePlan]) -> Result<Wan, FleetError> {
+    let nodes: Vec<WanNode> = plans.iter().filter_map(|plan| plan.relays.clone()).collect();
     let wan = Wan::start(&nodes, config.seed).map_err(FleetError::system("relays between the nodes"))?;
     config.paths.iter().try_for_each(|spec| wan.set(spec))?;
     Ok(wan)
 }
 
-fn make_certificates(sluice: &Path, folder: &Path, plans: &[Plan]) -> Result<(), FleetError> {
+fn make_certificates(sluice: &Path, folder: &Path, plans: &[NodePlan]) -> Result<(), FleetError> {
     let issue = plans.iter().map(|plan| vec!["issue", "--node", &plan.target.name]);
     for args in std::iter::once(vec!["init"]).chain(issue) {
         let mut command = process::command(sluice);
@@ -371,44 +345,4 @@ fn make_certificates(sluice: &Path, folder: &Path, plans: &[Plan]) -> Result<(),
         }
     }
     Ok(())
-}
-
-impl Plan {
-    fn mesh_announced(&self) -> SocketAddr {
-        self.relayed.as_ref().map_or(local(self.ports.mesh), |node| node.mesh_announced)
-    }
-
-    fn args(&self, config: &FleetConfig, folder: &Path, seeds: &[String]) -> Vec<String> {
-        let Self { target, ports, relayed } = self;
-        let file = |name: String| folder.join(name).display().to_string();
-        let (mesh, grpc) = match relayed {
-            Some(node) => (node.mesh, node.grpc),
-            None => (local(ports.mesh), local(ports.grpc)),
-        };
-        let mut settings = vec![
-            ("id", target.name.clone()),
-            ("region", target.region.clone()),
-            ("workers", config.workers.to_string()),
-            ("data-dir", file(target.name.clone())),
-            ("users-listen", local(ports.users).to_string()),
-            ("admin-listen", ports.admin().to_string()),
-            ("media-listen", local(ports.media).to_string()),
-            ("mesh-listen", mesh.to_string()),
-            ("grpc-listen", grpc.to_string()),
-            ("mesh-ca", file("ca.pem".to_owned())),
-            ("mesh-cert", file(format!("{}.pem", target.name))),
-            ("mesh-key", file(format!("{}.key", target.name))),
-            ("cluster-seeds", seeds.join(",")),
-        ];
-        if let Some(node) = relayed {
-            settings.push(("mesh-announced", node.mesh_announced.to_string()));
-            settings.push(("grpc-announced", node.grpc_announced.to_string()));
-        }
-        let flags = settings.into_iter().map(|(setting, value)| format!("--{setting}={value}"));
-        std::iter::once("node".to_owned()).chain(flags).collect()
-    }
-}
-
-fn local(port: u16) -> SocketAddr {
-    (Ipv4Addr::LOCALHOST, port).into()
 }

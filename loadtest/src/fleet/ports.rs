@@ -1,7 +1,7 @@
 //! Ports for nodes that are stopped and started again: nobody must take them meanwhile.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Below those that the system gives to clients (from 32,768 on, on Linux), above those that programs commonly have.
@@ -19,7 +19,7 @@ pub(super) struct Ports {
     pub(super) media: u16,
     pub(super) mesh: u16,
     pub(super) grpc: u16,
-    admin: u16,
+    pub(super) admin: u16,
 }
 
 impl Ports {
@@ -36,10 +36,6 @@ impl Ports {
             }
         }
         Err(io::Error::new(io::ErrorKind::AddrInUse, "none is left"))
-    }
-
-    pub(super) fn admin(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.admin).into()
     }
 }
 

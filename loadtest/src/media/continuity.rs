@@ -9,10 +9,9 @@ use super::rtp::Unwrapper;
 const WINDOW: i64 = 1024;
 /// libwebrtc gives a packet up after as many requests.
 const MAX_NACKS: u8 = 10;
-/// Until a request is repeated as long as the round trip is not known: libwebrtc's assumption.
-const DEFAULT_RTT: Duration = Duration::from_millis(100);
-/// Not more often than libwebrtc looks for requests that are due (`kUpdateInterval`).
-const MIN_NACK_INTERVAL: Duration = Duration::from_millis(20);
+/// Until a request is repeated: what libwebrtc assumes of a round trip (`kDefaultRtt`). A browser's connection that only receives learns of
+/// no other, since it has no sender reports of its own to be answered.
+const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// A packet that may not be asked for is given up after this: what is overtaken comes by then.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
 
@@ -21,8 +20,8 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(1);
 pub(super) enum Arrival {
     /// Newer than any other.
     Newest(i64),
-    /// Was missing.
-    Late(i64),
+    /// Was missing, and asked for or not.
+    Late { number: i64, requested: bool },
     /// Was there before, or is so late that it was given up.
     Duplicate,
 }
@@ -37,7 +36,6 @@ pub(super) struct Continuity {
     /// A bit for each number of the window that arrived or was given up.
     settled: [u64; (WINDOW / 64) as usize],
     missing: BTreeMap<i64, Missing>,
-    rtt: Option<Duration>,
     was_missing: u64,
     given_up: u64,
 }
@@ -45,7 +43,6 @@ pub(super) struct Continuity {
 #[derive(Debug)]
 struct Missing {
     requests: u8,
-    since: Instant,
     next: Instant,
 }
 
@@ -59,7 +56,6 @@ impl Continuity {
             newest: 0,
             settled: [0; (WINDOW / 64) as usize],
             missing: BTreeMap::new(),
-            rtt: None,
             was_missing: 0,
             given_up: 0,
         }
@@ -107,30 +103,18 @@ impl Continuity {
             return Arrival::Duplicate;
         }
         self.settle(number);
-        self.missing.remove(&number);
-        Arrival::Late(number)
+        let requested = self.missing.remove(&number).is_some_and(|missing| missing.requests > 0);
+        Arrival::Late { number, requested: requested && self.nack }
     }
 
     /// A packet was sent again, in answer to a request or not.
     pub(super) fn on_retransmission(&mut self, now: Instant, sequence_number: u16) -> Arrival {
         // Of a stream that nothing is known of, nothing was asked for.
-        if self.first.is_none() {
-            return Arrival::Duplicate;
-        }
-        let number = self.unwrapper.unwrap(sequence_number);
-        if let Some(missing) = self.missing.get(&number)
-            && missing.requests > 0
-        {
-            // From the first request on: with several under way it cannot be told which is answered.
-            let sample = now.saturating_duration_since(missing.since);
-            self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
-        }
-        self.on_packet(now, sequence_number)
+        if self.first.is_none() { Arrival::Duplicate } else { self.on_packet(now, sequence_number) }
     }
 
     /// What is to be asked for now. What was asked for too often is given up.
     pub(super) fn poll(&mut self, now: Instant) -> Vec<u16> {
-        let interval = self.rtt.unwrap_or(DEFAULT_RTT).max(MIN_NACK_INTERVAL);
         let mut requests = Vec::new();
         let mut lost = Vec::new();
         for (&number, missing) in self.missing.iter_mut().filter(|(_, missing)| now >= missing.next) {
@@ -139,7 +123,7 @@ impl Continuity {
                 continue;
             }
             missing.requests += 1;
-            missing.next = now + interval;
+            missing.next = now + NACK_INTERVAL;
             requests.push(number as u16);
         }
         for number in lost {
@@ -164,7 +148,7 @@ impl Continuity {
             self.unsettle(next);
         }
         let (requests, next) = if self.nack { (0, now) } else { (MAX_NACKS, now + GIVE_UP_AFTER) };
-        self.missing.extend(waited_for.map(|missing| (missing, Missing { requests, since: now, next })));
+        self.missing.extend(waited_for.map(|missing| (missing, Missing { requests, next })));
         self.newest = number;
         self.settle(number);
     }
@@ -206,7 +190,7 @@ mod tests {
                 let number = newest + if step % 3 == 0 { step / 3 } else { step.abs() % 4 + 1 };
                 newest = newest.max(number);
                 match continuity.on_packet(now, number as u16) {
-                    Arrival::Newest(number) | Arrival::Late(number) => prop_assert!(arrived.insert(number)),
+                    Arrival::Newest(number) | Arrival::Late { number, .. } => prop_assert!(arrived.insert(number)),
                     Arrival::Duplicate => {}
                 }
                 let requests = continuity.poll(now);
@@ -225,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_follow_the_round_trip() {
+    fn requests_are_repeated_until_they_are_answered() {
         let start = crate::clock::tests::instant();
         let at = |ms| start + Duration::from_millis(ms);
         let mut continuity = Continuity::new(true);
@@ -233,11 +217,11 @@ mod tests {
         assert_eq!(continuity.on_packet(at(0), 13), Arrival::Newest(13));
         assert_eq!(continuity.poll(at(0)), [11, 12]);
         assert!(continuity.poll(at(99)).is_empty());
-        assert_eq!(continuity.on_retransmission(at(40), 11), Arrival::Late(11));
+        assert_eq!(continuity.on_retransmission(at(40), 11), Arrival::Late { number: 11, requested: true });
         assert_eq!(continuity.on_retransmission(at(40), 11), Arrival::Duplicate);
         assert_eq!(continuity.poll(at(100)), [12]);
-        assert!(continuity.poll(at(139)).is_empty());
-        assert_eq!(continuity.poll(at(140)), [12]);
+        assert!(continuity.poll(at(199)).is_empty());
+        assert_eq!(continuity.poll(at(200)), [12]);
     }
 
     #[test]
@@ -248,7 +232,7 @@ mod tests {
         continuity.on_packet(now, 0);
         for request in 0..=MAX_NACKS {
             assert_eq!(continuity.poll(now).len(), usize::from(request < MAX_NACKS));
-            now += DEFAULT_RTT;
+            now += NACK_INTERVAL;
         }
         assert_eq!((continuity.was_missing(), continuity.given_up()), (1, 1));
         assert_eq!(continuity.on_packet(now, 65_535), Arrival::Duplicate);

@@ -284,7 +284,12 @@ mod tests {
             number,
             timestamp: number as u32 * 3000,
             marker: true,
-            hint: FrameHint { starts_frame: true, key: number == 0, temporal_layer: Some(layer), tl0_pic_idx: Some(tl0) },
+            hint: FrameHint {
+                starts_frame: true,
+                key: number == 0,
+                temporal_layer: Some(layer),
+                tl0_pic_idx: Some(tl0),
+            },
         };
         let mut frames = Frames::default();
         // Of 0-1-0-1 the first upper frame is lost, then a base frame.

@@ -79,11 +79,11 @@ impl Generator {
         }
     }
 
-    /// Share (0 to 1) of the source's bitrate that may be used; a file does not heed it.
-    pub(super) fn set_share(&mut self, share: f64) {
-        if let Kind::Encoder(encoder, _) = &mut self.kind {
-            encoder.set_share(share);
-        }
+    /// Share (0 to 1) of the source's bitrate that may be used. Returns whether it is heeded: a file cannot.
+    pub(super) fn set_share(&mut self, share: f64) -> bool {
+        let Kind::Encoder(encoder, _) = &mut self.kind else { return false };
+        encoder.set_share(share);
+        true
     }
 
     /// The RTP timestamp of an instant.

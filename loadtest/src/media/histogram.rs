@@ -54,17 +54,6 @@ impl Histogram {
         self.max_us = self.max_us.max(other.max_us);
     }
 
-    /// What was added after `earlier`, a former state of this histogram; its largest value is the largest of all.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let mut difference = self.clone();
-        for (mine, theirs) in difference.buckets.iter_mut().zip(&earlier.buckets) {
-            *mine = mine.saturating_sub(*theirs);
-        }
-        difference.count = self.count.saturating_sub(earlier.count);
-        difference
-    }
-
     /// Number of values.
     pub fn count(&self) -> u64 {
         self.count
@@ -121,10 +110,12 @@ mod tests {
         }
         assert_eq!(histogram.max(), Duration::from_secs(1));
 
-        let earlier = histogram.clone();
-        histogram.record(Duration::from_millis(7));
-        let since = histogram.since(&earlier);
-        assert_eq!((since.count(), since.quantile(0.5).unwrap().as_millis()), (1, 7));
+        let mut sum = Histogram::default();
+        sum.record(Duration::from_secs(2));
+        sum.merge(&histogram);
+        sum.merge(&Histogram::default());
+        assert_eq!((sum.count(), sum.max()), (1001, Duration::from_secs(2)));
+        assert_eq!(sum.quantile(0.9), histogram.quantile(0.901));
     }
 
     #[test]

@@ -39,7 +39,7 @@ pub(crate) use receiver::Incoming;
 pub use receiver::{ReceiveParameters, StreamReceiver, StreamStats};
 pub use rtp::{RtpHeader, Unwrapper};
 pub use source::{AudioSource, Source, SourceError, VideoSource};
-pub use stamp::{STAMP_LEN, read_stamp, write_stamp};
+pub use stamp::{STAMP_LEN, Stamp, read_stamp, write_stamp};
 pub(crate) use twcc::TwccReceiver;
 pub use vp8::{Vp8Descriptor, parse_descriptor};
 

@@ -22,8 +22,10 @@ use super::stamp::write_stamp;
 use crate::clock::Clock;
 use crate::tally::SentTally;
 
-/// Packets kept for retransmission: two seconds of 500 packets/s, more than anybody asks back for.
-const HISTORY: usize = 1024;
+/// How long packets are kept for retransmission: more than anybody asks back for.
+const HISTORY: Duration = Duration::from_secs(2);
+/// And how many: two seconds of 500 packets/s.
+const MAX_HISTORY: usize = 1024;
 /// Payloads that wait for their time, beyond which frames are left out: two seconds of 5 Mbit/s, more than a pacer holds.
 const MAX_WAITING: usize = 1024;
 /// Of key-frame requests that come within this of the one before, only the first is heeded: libwebrtc's
@@ -105,6 +107,7 @@ pub struct Publisher {
 
 #[derive(Debug)]
 struct Sent {
+    at: Instant,
     sequence_number: u16,
     timestamp: u32,
     marker: bool,
@@ -135,7 +138,7 @@ impl Publisher {
             // RFC 3711 section 3.3.1 wants the first number below 2^15, or an early loss loses the rollover.
             sequence_number: rng.random_range(0..0x8000),
             rtx_sequence_number: rng.random_range(0..0x8000),
-            history: VecDeque::with_capacity(HISTORY),
+            history: VecDeque::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             pacer: Pacer::new(now, full_bits_per_second),
@@ -174,8 +177,9 @@ impl Publisher {
         self.allowed_bits_per_second = Some(bits_per_second);
         let left = (bits_per_second - self.retransmission_rate(now)).max(bits_per_second / 2.0);
         let used = left.min(self.full_bits_per_second);
-        self.generator.set_share(used / self.full_bits_per_second);
-        self.pacer.set_bits_per_second(used);
+        if self.generator.set_share(used / self.full_bits_per_second) {
+            self.pacer.set_bits_per_second(used);
+        }
     }
 
     /// What is sent again, in bits per second: a sum in which what is older counts less.
@@ -251,16 +255,17 @@ impl Publisher {
     fn send_payload(&mut self, now: Instant, payload: Payload, out: &mut Outgoing<'_>) {
         let Payload { timestamp, marker, level, stampable, mut bytes } = payload;
         if stampable {
-            write_stamp(&mut bytes, out.clock.unix_ns(now));
+            write_stamp(&mut bytes, out.clock.stamp(now));
         }
         let sequence_number = self.sequence_number;
         self.sequence_number = sequence_number.wrapping_add(1);
         self.stats.packets += 1;
         self.stats.bytes += bytes.len() as u64;
-        let sent = Sent { sequence_number, timestamp, marker, level, payload: Bytes::from(bytes) };
+        let sent = Sent { at: now, sequence_number, timestamp, marker, level, payload: Bytes::from(bytes) };
         let (ssrc, payload_type) = (self.parameters.ssrc, self.parameters.payload_type);
         self.send(now, ssrc, payload_type, &sent, sequence_number, sent.payload.clone(), out);
-        if self.history.len() == HISTORY {
+        let is_old = |oldest: &mut Sent| now.saturating_duration_since(oldest.at) > HISTORY;
+        while self.history.len() == MAX_HISTORY || self.history.front_mut().is_some_and(is_old) {
             self.history.pop_front();
         }
         self.history.push_back(sent);

@@ -251,7 +251,13 @@ impl StreamReceiver {
                 self.on_newest(now, clock, number, header.timestamp);
                 self.count(now, number, packet, tally);
             }
-            Arrival::Late(number) => {
+            // Without a stream for retransmissions they come here.
+            Arrival::Late { number, requested: true } if self.parameters.rtx.is_none() => {
+                self.stats.repaired += 1;
+                self.count(now, number, packet, tally);
+                return;
+            }
+            Arrival::Late { number, .. } => {
                 self.stats.reordered += 1;
                 self.count(now, number, packet, tally);
             }
@@ -260,8 +266,8 @@ impl StreamReceiver {
                 return;
             }
         }
-        if let Some(sent) = packet.payload.and_then(read_stamp) {
-            tally.delay.record(Duration::from_nanos(clock.unix_ns(now).saturating_sub(sent)));
+        if let Some(delay) = packet.payload.and_then(read_stamp).and_then(|stamp| clock.delay_since(stamp, now)) {
+            tally.delay.record(delay);
         }
     }
 
@@ -276,7 +282,7 @@ impl StreamReceiver {
         // An empty payload is a probe for bandwidth.
         let Some((number, original)) = payload.split_first_chunk::<2>() else { return };
         match self.continuity.on_retransmission(now, u16::from_be_bytes(*number)) {
-            Arrival::Newest(number) | Arrival::Late(number) => {
+            Arrival::Newest(number) | Arrival::Late { number, .. } => {
                 self.stats.repaired += 1;
                 let packet = Incoming { header, payload: Some(original), payload_len: original.len() };
                 self.count(now, number, packet, tally);

@@ -7,15 +7,14 @@ use super::codec::Codec;
 use super::file::{MediaFile, MediaFileError};
 use crate::scenario::{Audio, Video, VideoCodec, VideoEncoding};
 
-/// libwebrtc's packets leave room for what networks wrap around 1200 bytes of IP payload.
+/// With RTP's header, extensions and SRTP's tag a packet stays within the 1,200 bytes that libwebrtc sends at most.
 const PACKET_BYTES: usize = 1150;
 /// A key frame may take as much as this much time of the bitrate: half of libvpx's optimal buffer of 600 ms, which is what
 /// libwebrtc's `MaxIntraTarget` allows.
 const KEY_FRAME_TIME: Duration = Duration::from_millis(300);
 /// And at least as many times a mean frame, after the same function.
 const MIN_KEY_FRAME: usize = 3;
-/// Standard deviation of the logarithm of frame sizes: two thirds of the frames lie within 0.7 and 1.4 of their median, as a talking
-/// head under constant-bitrate control has it.
+/// Standard deviation of the logarithm of frame sizes, an assumption: two thirds of the frames lie within 0.7 and 1.4 of their median.
 const SIZE_VARIATION: f64 = 0.35;
 
 /// Opus-like speech, in packets of 20 ms.

@@ -159,6 +159,8 @@ mod tests {
         let silent = hour(AudioSource { talk: 0.0, dtx: true, ..AudioSource::default() }, 5);
         assert!(silent.len() == 9000 && silent.iter().all(|(_, packet)| packet.level == SILENT && !packet.marker));
         let loud = hour(AudioSource { talk: 1.0, dtx: true, ..AudioSource::default() }, 6);
-        assert!(loud.len() == 180_000 && loud.iter().all(|(_, packet)| (0x80 + 20..=0x80 + 40).contains(&packet.level)));
+        assert!(
+            loud.len() == 180_000 && loud.iter().all(|(_, packet)| (0x80 + 20..=0x80 + 40).contains(&packet.level))
+        );
     }
 }

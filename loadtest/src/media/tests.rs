@@ -52,25 +52,15 @@ struct Link {
 }
 
 impl Link {
+    /// Video has a stream for retransmissions, audio has not, as browsers have it.
     fn new(source: Source, config: ImpairmentConfig, seed: u64) -> Self {
         println!("seed {seed}");
+        let rtx = source.codec().is_video().then_some((RTX, 97));
         let now = crate::clock::tests::instant();
-        let send = SendParameters {
-            ssrc: SEND,
-            payload_type: 96,
-            rtx: Some((RTX, 97)),
-            transport_cc: Some(5),
-            ..SendParameters::default()
-        };
+        let send =
+            SendParameters { ssrc: SEND, payload_type: 96, rtx, transport_cc: Some(5), ..SendParameters::default() };
         let codec = source.codec();
-        let receive = ReceiveParameters {
-            ssrc: SEND,
-            payload_type: 96,
-            rtx: Some((RTX, 97)),
-            codec,
-            nack: true,
-            pli: codec.is_video(),
-        };
+        let receive = ReceiveParameters { ssrc: SEND, payload_type: 96, rtx, codec, nack: true, pli: codec.is_video() };
         let mut bandwidth = BandwidthController::new(seed as u16);
         bandwidth.set_wanted(source.bits_per_second());
         Self {
@@ -148,12 +138,11 @@ impl Link {
             }
         }
         for packet in packets {
-            self.submit(packet);
+            self.submit(packet, nack.is_some());
         }
     }
 
-    fn submit(&mut self, packet: Vec<u8>) {
-        let is_retransmission = RtpHeader::parse(&packet).unwrap().ssrc == RTX;
+    fn submit(&mut self, packet: Vec<u8>, is_retransmission: bool) {
         let decision = if is_retransmission && !self.retransmissions_arrive {
             None
         } else {
@@ -261,7 +250,7 @@ fn what_is_counted_is_what_happened() {
         let arrivals = &link.arrivals;
         let came = |&(_, at): &(usize, &Option<Instant>)| at.is_some_and(|at| at < link.now);
         let first = arrivals.iter().enumerate().filter(came).min_by_key(|(_, at)| **at).unwrap().0;
-        let last = arrivals.iter().enumerate().filter(came).next_back().unwrap().0;
+        let last = arrivals.iter().enumerate().rfind(came).unwrap().0;
         let range = &arrivals[first..=last];
         let mut earliest_later = None;
         let (mut missing, mut lost_on_the_way) = (0, 0);
@@ -273,16 +262,21 @@ fn what_is_counted_is_what_happened() {
         let sums = &received.sums;
         assert_eq!(sums.expected, range.len() as u64);
         assert_eq!(sums.missing, missing);
-        assert_eq!((sums.repaired, sums.lost), (lost_on_the_way, 0));
+        // Without a stream of their own, retransmissions cannot be told from what was only overtaken: both were asked for.
+        let overtaken = if link.publisher.codec().is_video() { missing - lost_on_the_way } else { 0 };
+        assert_eq!((sums.repaired, sums.lost), (missing - overtaken, 0));
         assert_eq!(sums.packets, sums.expected);
         let stats = link.receiver.stats();
-        assert_eq!(stats.reordered, missing - lost_on_the_way);
+        assert_eq!(stats.reordered, overtaken);
         assert_eq!((sums.nacked, sent.sums.nacked), (stats.nacked, stats.nacked));
         let resent = sent.sums.retransmitted - link.retransmissions_lost;
         // Packets before the first that came are duplicates to a receiver that does not know of them.
         let before = arrivals[..first].iter().filter(|at| at.is_some()).count() as u64;
         assert_eq!(stats.duplicates, link.duplicated + resent - sums.repaired + before);
-        assert_eq!(received.delay.count() + sums.repaired + u64::from(link.publisher.codec() == Codec::H264), sums.packets);
+        // Parameter sets have no stamp; a key frame has one packet of them, which may be among the repaired.
+        let unstamped = if link.publisher.codec() == Codec::H264 { sums.key_frames } else { 0 };
+        let without_delay = sums.packets - received.delay.count();
+        assert!((sums.repaired..=sums.repaired + unstamped).contains(&without_delay), "{received:?}");
         let frames = sent.sums.frames - sums.frames;
         assert!(frames <= 2, "{frames} frames are missing");
     }
@@ -393,9 +387,10 @@ fn a_publisher_follows_the_bottleneck_and_comes_back() {
         let mut delay = Histogram::default();
         settled.iter().for_each(|(received, _)| delay.merge(&received.delay));
         println!("delay {delay:?}");
-        assert!((0.7 * RATE..RATE).contains(&mean), "{mean}");
-        assert!(rates.iter().all(|&rate| rate > 0.3 * RATE), "{rates:?}");
-        assert!(delay.quantile(0.5).unwrap() < Duration::from_millis(150), "{delay:?}");
+        assert!((0.85 * RATE..RATE).contains(&mean), "{mean}");
+        assert!(rates.iter().all(|&rate| rate > 0.7 * RATE), "{rates:?}");
+        assert!(delay.quantile(0.5).unwrap() < Duration::from_millis(100), "{delay:?}");
+        assert!(delay.quantile(0.99).unwrap() < Duration::from_millis(300), "{delay:?}");
 
         link.path.set_config(GOOD);
         link.run(Duration::from_secs(40));
@@ -403,6 +398,30 @@ fn a_publisher_follows_the_bottleneck_and_comes_back() {
         let rate = received.sums.bytes as f64 * 8.0 / 5.0;
         assert!(rate > 1_600_000.0, "{rate}");
     }
+}
+
+#[test]
+fn a_file_is_sent_as_it_is() {
+    // IVF: a second of VP8 at 30 frames/s, of which two are key frames.
+    let mut ivf = b"DKIF\0\0\x20\0VP80\x80\x02\x68\x01\x1e\0\0\0\x01\0\0\0\x1e\0\0\0\0\0\0\0".to_vec();
+    for frame in 0..30_u64 {
+        let is_key = frame % 20 == 0;
+        let bytes = vec![u8::from(!is_key); if is_key { 5000 } else { 700 }];
+        ivf.extend([&(bytes.len() as u32).to_le_bytes()[..], &frame.to_le_bytes(), &bytes].concat());
+    }
+    let file = MediaFile::parse(ivf.into(), Codec::Vp8).unwrap();
+    let mut link = Link::new(Source::File(std::sync::Arc::new(file)), GOOD, 9);
+    // Little is allowed, which a file cannot heed.
+    link.bandwidth.on_remb(50_000.0);
+    let (received, sent) = link.run(Duration::from_millis(3010));
+    assert_eq!((sent.sums.frames, sent.sums.key_frames), (91, 7));
+    assert_eq!((received.sums.frames, received.sums.key_frames, received.sums.freezes_200ms), (90, 6, 0));
+    assert_eq!((received.delay.count(), received.first_frame.count()), (0, 1));
+    // The 4th frame is due. Who asks for a key frame gets the 21st instead.
+    link.run(Duration::from_millis(80));
+    link.receiver.want_key_frame();
+    let (received, _) = link.run(Duration::from_millis(100));
+    assert_eq!((received.sums.key_frames, received.sums.lost), (1, 0));
 }
 
 #[test]

@@ -64,7 +64,8 @@ impl Trendline {
     /// A group of packets came so much later than the one before it than it was sent later.
     pub(super) fn on_group(&mut self, group: &InterGroupDelay) {
         let first = *self.first.get_or_insert(group.at);
-        let elapsed = self.last.replace(group.at).map_or(Duration::ZERO, |last| group.at.saturating_duration_since(last));
+        let elapsed =
+            self.last.replace(group.at).map_or(Duration::ZERO, |last| group.at.saturating_duration_since(last));
         self.groups = (self.groups + 1).min(MAX_GROUPS);
         self.accumulated_ms += group.delta_ms;
         self.smoothed_ms = SMOOTHING * self.smoothed_ms + (1.0 - SMOOTHING) * self.accumulated_ms;
@@ -127,7 +128,11 @@ mod tests {
         let groups = deltas_ms.into_iter().enumerate();
         groups
             .map(|(index, delta_ms)| {
-                trendline.on_group(&InterGroupDelay { delta_ms, at: start + Duration::from_millis(33) * index as u32, size: 1000 });
+                trendline.on_group(&InterGroupDelay {
+                    delta_ms,
+                    at: start + Duration::from_millis(33) * index as u32,
+                    size: 1000,
+                });
                 trendline.usage()
             })
             .collect()

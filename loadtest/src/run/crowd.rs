@@ -1,8 +1,9 @@
 //! The users of a run: each one a task that joins, stays, comes again when the connection is lost, and leaves when its time has come.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -10,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::recorder::JoinCounts;
 use crate::driver::Driver;
 use crate::media::Source;
-use crate::user::{User, UserConfig, UserError};
+use crate::user::{JoinTimes, User, UserConfig, UserError};
 
 /// Before a user whose join failed or whose connection was lost tries again: protoo-client's pauses.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -42,9 +43,30 @@ pub(super) struct Crowd {
 struct Board {
     joined: AtomicU32,
     joins: Mutex<JoinCounts>,
+    failures: Mutex<Failures>,
+}
+
+/// What joins failed of.
+#[derive(Debug, Default)]
+struct Failures {
+    known: BTreeSet<&'static str>,
+    untold: Vec<String>,
 }
 
 impl Board {
+    fn fail(&self, error: &UserError) {
+        let step = error.step();
+        *self.joins().failed.entry(step.to_owned()).or_default() += 1;
+        let mut failures = self.failures();
+        if failures.known.insert(step) {
+            failures.untold.push(format!("joins begin to fail, {step}: {error}"));
+        }
+    }
+
+    fn failures(&self) -> std::sync::MutexGuard<'_, Failures> {
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn joins(&self) -> std::sync::MutexGuard<'_, JoinCounts> {
         self.joins.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -85,6 +107,11 @@ impl Crowd {
         std::mem::take(&mut self.board.joins())
     }
 
+    /// The first failure of each kind, in words, since the last call.
+    pub(super) fn take_failures(&self) -> Vec<String> {
+        std::mem::take(&mut self.board.failures().untold)
+    }
+
     /// Everybody leaves.
     pub(super) async fn disperse(mut self) {
         for seat in self.seats.iter_mut().filter_map(Option::take) {
@@ -101,23 +128,22 @@ async fn attend(driver: Driver, part: Part, board: Arc<Board>, leave: Cancellati
     let mut pause = FIRST_PAUSE;
     loop {
         board.joins().attempted += 1;
-        let begun = now();
         let Some(joined) = leave.run_until_cancelled(join(&driver, &part)).await else { return };
         match joined {
-            Ok(user) => {
-                board.joins().times.record(begun.elapsed());
+            Ok((user, times)) => {
+                board.joins().times.record(times.joined.max(times.connected));
                 board.joined.fetch_add(1, Ordering::Relaxed);
                 pause = FIRST_PAUSE;
-                let lost = leave.run_until_cancelled(user.lost()).await;
+                let lost = leave.run_until_cancelled(user.ended()).await;
                 board.joined.fetch_sub(1, Ordering::Relaxed);
                 match lost {
                     None => return user.leave().await,
-                    Some(why) => tracing::debug!(peer = part.config.peer, why, "a user lost the connection"),
+                    Some(why) => tracing::debug!(peer = part.config.peer, %why, "a user lost the connection"),
                 }
             }
             Err(error) => {
                 tracing::debug!(peer = part.config.peer, %error, "a join failed");
-                *board.joins().failed.entry(error.step()).or_default() += 1;
+                board.fail(&error);
             }
         }
         if leave.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
@@ -127,16 +153,12 @@ async fn attend(driver: Driver, part: Part, board: Arc<Board>, leave: Cancellati
     }
 }
 
-/// Joins, sends what is to be sent, and waits until media are connected.
-async fn join(driver: &Driver, part: &Part) -> Result<User, UserError> {
+/// Joins, waits until media are connected, and begins to send what is to be sent.
+async fn join(driver: &Driver, part: &Part) -> Result<(User, JoinTimes), UserError> {
     let user = User::join(driver, part.config.clone()).await?;
+    let times = user.connected().await?;
     for source in &part.sources {
         user.produce(source.clone()).await?;
     }
-    Ok(user)
-}
-
-#[allow(clippy::disallowed_methods, reason = "users live in real time")]
-fn now() -> Instant {
-    Instant::now()
+    Ok((user, times))
 }

@@ -7,6 +7,8 @@ mod recorder;
 mod target;
 mod watch;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +24,7 @@ use crate::media::{Source, SourceError};
 use crate::plan::{Action, Leg, Plan, PlannedUser};
 use crate::preflight::{self, LimitError};
 use crate::results::{Ended, Results, SCHEMA_VERSION, TargetInfo};
-use crate::scenario::{Scenario, TargetNode};
+use crate::scenario::{Scenario, TargetNode, Users};
 use crate::transport::{Certificate, TransportConfig, TransportError};
 use crate::user::UserConfig;
 use crate::verdict::{self, Measured};
@@ -43,6 +45,9 @@ pub struct RunOptions {
     pub label: Option<String>,
     /// The program of an own mesh's nodes; `None`: the `sluice` beside this executable.
     pub sluice: Option<PathBuf>,
+    /// Nanoseconds that this machine's clock is ahead of those of other generators in the same rooms; `None`: delays of what their
+    /// users send are not told.
+    pub clock_ahead_ns: Option<i64>,
 }
 
 /// Why there was no run.
@@ -98,26 +103,30 @@ pub async fn run(
     }
     let target = TargetMesh::prepare(scenario, &plan, options.sluice.clone()).await?;
     observer.say(&format!("{}: {} users, {} s", scenario.name, plan.users.len(), plan.end.as_secs()));
-    let mut run = Conductor::new(scenario, plan, parts, target);
+    let mut run = Conductor::new(scenario, options, plan, parts, target);
     let ended = run.conduct(stop, observer).await;
     Ok(run.conclude(options, ended).await)
 }
 
-/// What every user of a kind has in common, made before the ramp.
+/// What users have in common, made before the ramp.
 struct Parts {
     certificates: Vec<Arc<Certificate>>,
+    /// What users of a kind send, by the kind's place in memory: the plan's users share their kinds.
+    sources: HashMap<*const Users, Vec<Source>>,
     open_every: u32,
 }
 
 impl Parts {
     fn new(scenario: &Scenario, plan: &Plan) -> Result<Self, RunError> {
-        // Broken media files are told now and not in the middle of the ramp.
-        for kind in scenario.rooms.iter().flat_map(|rooms| &rooms.users) {
-            sources(kind)?;
+        let mut parts = HashMap::new();
+        for user in &plan.users {
+            if let Entry::Vacant(kind) = parts.entry(Arc::as_ptr(&user.kind)) {
+                kind.insert(sources(&user.kind)?);
+            }
         }
         let count = plan.users.len().clamp(1, CERTIFICATES);
         let certificates = (0..count).map(|_| Certificate::generate()).collect::<Result<_, _>>()?;
-        Ok(Self { certificates, open_every: scenario.generator.open_every })
+        Ok(Self { certificates, sources: parts, open_every: scenario.generator.open_every })
     }
 
     fn part(&self, index: usize, user: &PlannedUser, target: &TargetMesh) -> Result<Part, RunError> {
@@ -140,11 +149,11 @@ impl Parts {
         config.watch_video = user.kind.watch_video;
         config.group = user.group;
         config.path = target.user_path(user.node);
-        Ok(Part { config, sources: sources(&user.kind)? })
+        Ok(Part { config, sources: self.sources.get(&Arc::as_ptr(&user.kind)).cloned().unwrap_or_default() })
     }
 }
 
-fn sources(kind: &crate::scenario::Users) -> Result<Vec<Source>, SourceError> {
+fn sources(kind: &Users) -> Result<Vec<Source>, SourceError> {
     let audio = kind.audio.as_ref().map(Source::from_audio);
     let video = kind.video.as_ref().map(Source::from_video);
     audio.into_iter().chain(video).collect()
@@ -168,10 +177,11 @@ struct Conductor<'a> {
 }
 
 impl<'a> Conductor<'a> {
-    fn new(scenario: &'a Scenario, plan: Arc<Plan>, parts: Parts, target: TargetMesh) -> Self {
+    fn new(scenario: &'a Scenario, options: &RunOptions, plan: Arc<Plan>, parts: Parts, target: TargetMesh) -> Self {
         let driver = Driver::new(DriverConfig {
             threads: usize::from(scenario.generator.threads),
             coalesce: scenario.generator.coalesce,
+            clock_ahead_ns: options.clock_ahead_ns,
             ..DriverConfig::default()
         });
         let start = now();
@@ -216,6 +226,10 @@ impl<'a> Conductor<'a> {
                         return Ended::Completed;
                     }
                     while let Some(step) = timeline.poll(self.start.elapsed()) {
+                        // What paths are like from the start they are already.
+                        if step.at.is_zero() && matches!(step.action, Action::Path { .. }) {
+                            continue;
+                        }
                         if let Err(error) = self.act(step.action, observer).await {
                             return Ended::Aborted { reason: error.to_string() };
                         }
@@ -276,6 +290,9 @@ impl<'a> Conductor<'a> {
             cpu: cpu.saturating_sub(self.cpu),
         };
         (self.last_second, self.cpu) = (now, cpu);
+        for failure in self.crowd.take_failures() {
+            self.note(failure, observer);
+        }
         let sample = self.recorder.add(second);
         observer.second(sample, self.plan.end.as_secs_f64());
         if steady && !self.is_steady {

@@ -174,7 +174,8 @@ async fn probe(node: &TargetNode) -> Result<(), RunError> {
     let query = if node.query.is_empty() { String::new() } else { format!("&{}", node.query) };
     let url = format!("{}{separator}?roomId=sluice-loadtest-probe&peerId=probe{query}", node.url);
     let asked = async {
-        let (protoo, _incoming) = ProtooClient::connect(&url, tls(node)?, None).await.map_err(|e| unreachable(&e.to_string()))?;
+        let (protoo, _incoming) =
+            ProtooClient::connect(&url, tls(node)?, None).await.map_err(|e| unreachable(&e.to_string()))?;
         protoo
             .call::<Value>("getRouterRtpCapabilities", json!({}))
             .await

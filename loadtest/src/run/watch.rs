@@ -15,9 +15,6 @@ use crate::scenario::TargetNode;
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// A node that has not answered by then has no sample for this second.
-const PATIENCE: Duration = Duration::from_millis(900);
-
 /// What a node said longer ago than this says nothing of now.
 const STALE: Duration = Duration::from_millis(2500);
 
@@ -230,8 +227,7 @@ impl NodeSource {
     async fn read(&mut self) -> Option<Counts> {
         match self {
             Self::Metrics { client, url } => {
-                let answer = tokio::time::timeout(PATIENCE, client.get(url.clone())).await.ok().flatten();
-                answer.map(|text| Counts::from_metrics(&Metrics::parse(&text)))
+                client.get_uri(url.clone()).await.map(|text| Counts::from_metrics(&Metrics::parse(&text)))
             }
             Self::Process { system, pid } => {
                 let kind = ProcessRefreshKind::nothing().with_cpu().with_memory().without_tasks();

@@ -1,4 +1,5 @@
-//! The messages of mediasoup-demo's v3 JavaScript server, as far as a virtual user speaks them.
+//! The messages of mediasoup-demo's v3 JavaScript server, as far as a virtual user speaks them; what newer servers call
+//! otherwise is understood too.
 
 use std::net::SocketAddr;
 
@@ -99,6 +100,7 @@ pub struct Joined {
 #[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "mediasoup's names")]
 pub struct Peer {
+    #[serde(alias = "peerId")]
     pub id: String,
     #[serde(default)]
     pub display_name: String,
@@ -113,6 +115,7 @@ pub struct Peer {
 pub struct NewConsumer {
     pub peer_id: String,
     pub producer_id: String,
+    #[serde(alias = "consumerId")]
     pub id: String,
     pub kind: Kind,
     pub rtp_parameters: RtpParameters,

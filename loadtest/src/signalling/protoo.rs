@@ -13,15 +13,17 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::http::{HeaderValue, Uri};
+use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::delayed::{delayed, handshake};
 use crate::driver::{PathHandle, limit_hint};
 
 /// protoo's own clients wait 1,500 ms x (15 + 0.1 x requests under way).
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(22_500);
+/// Until TCP must have connected: SYNs that get no answer are repeated after 1, 3 and 7 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Messages that wait for the application. A room of 1,000 sends a newcomer two for each peer; an application that is
 /// further behind makes the connection wait, and the server drops it.
 const INCOMING: usize = 4096;
@@ -34,9 +36,22 @@ pub enum ProtooError {
     /// The address makes no sense.
     #[error("{0} is no WebSocket address")]
     Address(String),
-    /// No connection, or TLS failed.
+    /// No connection.
     #[error("connecting to {0}: {1}")]
     Connect(String, String),
+    /// TLS failed.
+    #[error("TLS with {0}: {1}")]
+    Tls(String, String),
+    /// The server does not want to speak protoo with this user.
+    #[error("{address} refuses the WebSocket: {reason}")]
+    Upgrade {
+        /// The server's.
+        address: String,
+        /// HTTP status, if it answered with one.
+        status: Option<u16>,
+        /// In words.
+        reason: String,
+    },
     /// The server answered the request with an error.
     #[error("{method}: {reason} ({code})")]
     Refused {
@@ -61,6 +76,28 @@ pub enum ProtooError {
         /// What is wrong with it.
         error: serde_json::Error,
     },
+}
+
+impl ProtooError {
+    /// What failed, in a word or two out of a small number of them.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Address(_) => "address",
+            Self::Connect(..) => "connect",
+            Self::Tls(..) => "tls",
+            Self::Upgrade { status: Some(401 | 403), .. } => "unauthorized",
+            Self::Upgrade { .. } => "websocket",
+            Self::Refused { method, .. } => match method.as_str() {
+                "join" => "join refused",
+                "produce" => "produce refused",
+                "createWebRtcTransport" | "connectWebRtcTransport" => "transport refused",
+                _ => "refused",
+            },
+            Self::Timeout(_) => "timeout",
+            Self::Closed(_) => "connection closed",
+            Self::Answer { .. } => "unexpected answer",
+        }
+    }
 }
 
 /// Something that the server says of its own accord.
@@ -124,58 +161,80 @@ impl ProtooClient {
     /// drawn from.
     ///
     /// # Errors
-    /// [`ProtooError::Address`] or [`ProtooError::Connect`].
+    /// [`ProtooError::Address`], [`ProtooError::Connect`], [`ProtooError::Tls`] or [`ProtooError::Upgrade`].
     pub async fn connect(
         url: &str,
         tls: Option<Arc<rustls::ClientConfig>>,
         path: Option<(&PathHandle, u64)>,
     ) -> Result<(Self, mpsc::Receiver<Incoming>), ProtooError> {
-        let uri: Uri = url.parse().map_err(|_| ProtooError::Address(url.to_owned()))?;
-        let host = uri.host().ok_or_else(|| ProtooError::Address(url.to_owned()))?.to_owned();
-        let secure = uri.scheme_str() == Some("wss");
+        let nonsense = || ProtooError::Address(url.to_owned());
+        let uri: Uri = url.parse().map_err(|_| nonsense())?;
+        let host = uri.host().ok_or_else(nonsense)?.to_owned();
+        let secure = match uri.scheme_str() {
+            Some("ws") => false,
+            Some("wss") => true,
+            _ => return Err(nonsense()),
+        };
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let failed = |error: String| ProtooError::Connect(format!("{host}:{port}"), error);
+        let address = format!("{host}:{port}");
 
-        if let Some((path, _)) = path {
-            handshake(path).await;
-        }
-        let tcp = TcpStream::connect((host.trim_matches(['[', ']']), port)).await;
+        let connect = async {
+            if let Some((path, _)) = path {
+                handshake(path).await;
+            }
+            TcpStream::connect((host.trim_matches(['[', ']']), port)).await
+        };
+        let failed = |reason: String| ProtooError::Connect(address.clone(), reason);
+        let tcp = tokio::time::timeout(CONNECT_TIMEOUT, connect).await;
+        let tcp = tcp.map_err(|_| failed(format!("no answer in {CONNECT_TIMEOUT:?}")))?;
         let tcp = tcp.map_err(|error| failed(format!("{error}{}", limit_hint(&error))))?;
         // Signalling is small messages that somebody waits for.
         let _ = tcp.set_nodelay(true);
         let tls = if secure {
+            let failed = |reason: String| ProtooError::Tls(address.clone(), reason);
             let config = tls.ok_or_else(|| failed("wss needs a TLS configuration".to_owned()))?;
             Some((config, ServerName::try_from(host.clone()).map_err(|error| failed(error.to_string()))?))
         } else {
             None
         };
         match path {
-            Some((path, seed)) => Self::secure(url, delayed(tcp, path, seed), tls).await,
-            None => Self::secure(url, tcp, tls).await,
+            Some((path, seed)) => Self::secure(url, address, delayed(tcp, path, seed), tls).await,
+            None => Self::secure(url, address, tcp, tls).await,
         }
-        .map_err(failed)
     }
 
     async fn secure<S>(
         url: &str,
+        address: String,
         stream: S,
         tls: Option<(Arc<rustls::ClientConfig>, ServerName<'static>)>,
-    ) -> Result<(Self, mpsc::Receiver<Incoming>), String>
+    ) -> Result<(Self, mpsc::Receiver<Incoming>), ProtooError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Some((config, name)) = tls else { return Self::upgrade(url, stream).await };
-        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await;
-        Self::upgrade(url, stream.map_err(|error| error.to_string())?).await
+        let Some((config, name)) = tls else { return Self::upgrade(url, address, stream).await };
+        match tokio_rustls::TlsConnector::from(config).connect(name, stream).await {
+            Ok(stream) => Self::upgrade(url, address, stream).await,
+            Err(error) => Err(ProtooError::Tls(address, error.to_string())),
+        }
     }
 
-    async fn upgrade<S>(url: &str, stream: S) -> Result<(Self, mpsc::Receiver<Incoming>), String>
+    async fn upgrade<S>(url: &str, address: String, stream: S) -> Result<(Self, mpsc::Receiver<Incoming>), ProtooError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let mut request = url.into_client_request().map_err(|error| error.to_string())?;
+        let refused = |error: tungstenite::Error| match error {
+            tungstenite::Error::Http(response) => {
+                let status = response.status();
+                let body = String::from_utf8_lossy(response.body().as_deref().unwrap_or_default());
+                let reason = format!("{status} {}", body.lines().next().unwrap_or_default()).trim_end().to_owned();
+                ProtooError::Upgrade { address: address.clone(), status: Some(status.as_u16()), reason }
+            }
+            other => ProtooError::Upgrade { address: address.clone(), status: None, reason: other.to_string() },
+        };
+        let mut request = url.into_client_request().map_err(refused)?;
         request.headers_mut().insert("Sec-WebSocket-Protocol", HeaderValue::from_static("protoo"));
-        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.map_err(|error| error.to_string())?;
+        let (socket, _) = tokio_tungstenite::client_async(request, stream).await.map_err(refused)?;
         let (outgoing, to_send) = mpsc::channel(OUTGOING);
         let (deliver, incoming) = mpsc::channel(INCOMING);
         let pending = Pending::default();
@@ -183,16 +242,20 @@ impl ProtooClient {
         Ok((Self { outgoing, pending, next_id: Arc::default() }, incoming))
     }
 
+    /// Makes a request whose answer nobody waits for.
+    pub async fn tell(&self, method: &str, data: Value) {
+        let _ = self.outgoing.send(request(self.next_id(), method, data)).await;
+    }
+
     /// Makes a request and waits for the data of its answer.
     ///
     /// # Errors
     /// [`ProtooError`] as the server or the connection has it.
     pub async fn request(&self, method: &str, data: Value) -> Result<Value, ProtooError> {
-        let id = u64::from(self.next_id.fetch_add(1, Ordering::Relaxed) % 10_000_000);
+        let id = self.next_id();
         let (reply, answer) = oneshot::channel();
         lock(&self.pending).insert(id, reply);
-        let message = json!({ "request": true, "id": id, "method": method, "data": data });
-        if self.outgoing.send(Message::text(message.to_string())).await.is_err() {
+        if self.outgoing.send(request(id, method, data)).await.is_err() {
             lock(&self.pending).remove(&id);
             return Err(ProtooError::Closed(method.to_owned()));
         }
@@ -225,6 +288,14 @@ impl ProtooClient {
     pub async fn close(&self) {
         let _ = self.outgoing.send(Message::Close(None)).await;
     }
+
+    fn next_id(&self) -> u64 {
+        u64::from(self.next_id.fetch_add(1, Ordering::Relaxed) % 10_000_000)
+    }
+}
+
+fn request(id: u64, method: &str, data: Value) -> Message {
+    Message::text(json!({ "request": true, "id": id, "method": method, "data": data }).to_string())
 }
 
 async fn run<S: AsyncRead + AsyncWrite + Unpin>(
@@ -312,6 +383,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tokio_tungstenite::tungstenite::handshake::server::{Request, Response};
 
@@ -376,6 +448,39 @@ mod tests {
         assert_eq!(method, "question");
         responder.accept(json!({ "x": 1 })).await;
         assert_eq!(receive(&mut server).await, json!({ "response": true, "id": 5, "ok": true, "data": { "x": 1 } }));
+    }
+
+    #[tokio::test]
+    async fn who_cannot_connect_learns_why() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let refuse = |status: &'static str| async move {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            tokio::spawn(async move {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                assert!(stream.read(&mut [0; 1024]).await.unwrap() > 0);
+                let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 9\r\n\r\nno reason");
+                stream.write_all(answer.as_bytes()).await.unwrap();
+            });
+            address
+        };
+        let (unauthorized, missing) = (refuse("401 Unauthorized").await, refuse("404 Not Found").await);
+        let tls = super::super::trust_anyone().unwrap();
+        let cases = [
+            ("nonsense".to_owned(), "address", "nonsense is no WebSocket address".to_owned()),
+            (format!("ws://{free}"), "connect", format!("connecting to {free}: Connection refused")),
+            (format!("wss://{missing}"), "tls", format!("TLS with {missing}: ")),
+            (
+                format!("ws://{unauthorized}"),
+                "unauthorized",
+                format!("{unauthorized} refuses the WebSocket: 401 Unauthorized"),
+            ),
+        ];
+        for (url, step, text) in cases {
+            let error = ProtooClient::connect(&url, Some(tls.clone()), None).await.err().unwrap();
+            assert_eq!(error.step(), step);
+            assert!(error.to_string().starts_with(&text) && !error.to_string().contains('\n'), "{error}");
+        }
     }
 
     #[tokio::test]

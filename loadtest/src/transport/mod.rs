@@ -154,6 +154,8 @@ pub struct ClientTransport {
     ice: IceAgent,
     dtls: DtlsSession,
     dtls_started: bool,
+    /// What the DTLS library says; asking it is not cheap enough to do for each packet of media.
+    dtls_timeout: Option<Instant>,
     srtp: Option<SrtpSession>,
     state: TransportState,
     output: VecDeque<Output>,
@@ -182,6 +184,7 @@ impl ClientTransport {
             ice,
             dtls,
             dtls_started: false,
+            dtls_timeout: None,
             srtp: None,
             state: TransportState::Connecting,
             output: VecDeque::new(),
@@ -219,7 +222,7 @@ impl ClientTransport {
             return None;
         }
         let ice = self.ice.poll_timeout();
-        Some(self.dtls.poll_timeout().map_or(ice, |dtls| dtls.min(ice)))
+        Some(self.dtls_timeout.map_or(ice, |dtls| dtls.min(ice)))
     }
 
     /// Seals an RTP packet and queues it; dropped and counted before there are keys.
@@ -253,6 +256,11 @@ impl ClientTransport {
     /// How far the transport is.
     pub fn state(&self) -> &TransportState {
         &self.state
+    }
+
+    /// The server has answered a connectivity check at some time.
+    pub fn was_reached(&self) -> bool {
+        self.dtls_started
     }
 
     /// Where everything goes.
@@ -318,7 +326,7 @@ impl ClientTransport {
     }
 
     fn handle_timeout(&mut self, now: Instant) {
-        if self.dtls.poll_timeout().is_some_and(|at| now >= at)
+        if self.dtls_timeout.is_some_and(|at| now >= at)
             && let Err(error) = self.dtls.handle_timeout(now)
         {
             self.set_state(TransportState::Failed(error.to_string()));
@@ -373,7 +381,9 @@ impl ClientTransport {
         }
     }
 
+    /// Whatever DTLS was told, this follows.
     fn collect_dtls(&mut self) {
+        self.dtls_timeout = self.dtls.poll_timeout();
         while let Some(flight) = self.dtls.poll_transmit() {
             self.transmit(flight);
         }

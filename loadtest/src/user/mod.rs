@@ -1,5 +1,6 @@
 //! A participant of a meeting: does what mediasoup-demo's web application does, in the same order.
 
+mod error;
 mod room;
 
 use std::sync::Arc;
@@ -12,14 +13,17 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::driver::{Driver, DriverError, Lane, LaneConfig, PathHandle};
 use crate::media::{Source, StreamStats};
+use crate::scenario::Watch;
 use crate::signalling::d1::{IceParameters, Joined, TransportOptions, dtls_parameters};
 use crate::signalling::ortc::{Kind, OrtcError, RtpCapabilities, RtpParameters, device_capabilities, send_parameters};
 use crate::signalling::{ProtooClient, ProtooError};
-use crate::transport::{TransportConfig, TransportError};
+use crate::transport::{TransportConfig, TransportState};
 
+pub use self::error::{UserEnd, UserError};
 pub use self::room::{Consumer, RoomState};
 
 /// Until a transport must be up: what is not by then will not be.
@@ -42,6 +46,10 @@ pub struct UserConfig {
     pub produce: bool,
     /// Wants to receive what others produce.
     pub consume: bool,
+    /// Of that, which audio; the rest is paused.
+    pub watch_audio: Watch,
+    /// And which video.
+    pub watch_video: Watch,
     /// Certificate and manners of the transports.
     pub transport: TransportConfig,
     /// Under which [`Collected::tallies`](crate::driver::Collected::tallies) counts what the user sends and receives.
@@ -51,8 +59,6 @@ pub struct UserConfig {
     pub path: Option<PathHandle>,
     /// Everything random about this user.
     pub seed: u64,
-    pub watch_audio: crate::scenario::Watch,
-    pub watch_video: crate::scenario::Watch,
 }
 
 impl UserConfig {
@@ -66,46 +72,13 @@ impl UserConfig {
             peer: peer.to_owned(),
             produce: true,
             consume: true,
+            watch_audio: Watch::All,
+            watch_video: Watch::All,
             transport,
             group: 0,
             path: None,
-            watch_audio: crate::scenario::Watch::All,
-            watch_video: crate::scenario::Watch::All,
             seed,
         }
-    }
-}
-
-/// Why a user could not do something.
-#[derive(Debug, thiserror::Error)]
-pub enum UserError {
-    /// Signalling refused or failed.
-    #[error(transparent)]
-    Signalling(#[from] ProtooError),
-    /// Negotiation failed.
-    #[error(transparent)]
-    Ortc(#[from] OrtcError),
-    /// A socket or transport failed.
-    #[error(transparent)]
-    Driver(#[from] DriverError),
-    /// The user joined without the transport that this needs.
-    #[error("the user joined without a transport for this direction")]
-    NoTransport,
-    /// The server has no candidate that this client can reach.
-    #[error("the server offers no UDP candidate with an IP address")]
-    NoCandidate,
-    /// The room was not as expected in time.
-    #[error("waited {0:?} for {1}; the room is {2:?}")]
-    Waited(Duration, String, Box<RoomState>),
-}
-
-impl UserError {
-    pub fn step(&self) -> String { self.to_string() }
-}
-
-impl From<TransportError> for UserError {
-    fn from(error: TransportError) -> Self {
-        Self::Driver(error.into())
     }
 }
 
@@ -118,6 +91,17 @@ pub struct Production {
     pub ssrc: u32,
 }
 
+/// How long the steps of a join took, each since its begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JoinTimes {
+    /// Until the WebSocket was open.
+    pub websocket: Duration,
+    /// Until the answer to `join`.
+    pub joined: Duration,
+    /// Until media could flow on the user's transports.
+    pub connected: Duration,
+}
+
 /// A participant. Dropping it leaves the room by closing the connection.
 pub struct User {
     protoo: ProtooClient,
@@ -125,6 +109,9 @@ pub struct User {
     router: RtpCapabilities,
     room: watch::Receiver<RoomState>,
     reader: JoinHandle<()>,
+    began: Instant,
+    websocket: Duration,
+    joined: Duration,
 }
 
 /// What the user's own calls and the server's requests both need.
@@ -148,11 +135,13 @@ impl User {
     /// # Errors
     /// [`UserError`] with the step that failed.
     pub async fn join(driver: &Driver, config: UserConfig) -> Result<Self, UserError> {
+        let began = Instant::now();
         let separator = if config.url.contains("://") && config.url.matches('/').count() > 2 { "" } else { "/" };
         let UserConfig { url, query, room, peer, .. } = &config;
         let url = format!("{url}{separator}?roomId={}&peerId={}{query}", escape(room), escape(peer));
         let path = config.path.as_ref().map(|path| (path, config.seed));
         let (protoo, incoming) = ProtooClient::connect(&url, config.tls.clone(), path).await?;
+        let websocket = began.elapsed();
         let router: RtpCapabilities = protoo.call("getRouterRtpCapabilities", json!({})).await?;
 
         let send = if config.produce { Some(create_transport(&protoo, true).await?) } else { None };
@@ -183,7 +172,38 @@ impl User {
             }
         };
         state.send_modify(|room| room.peers.extend(joined.peers.into_iter().map(|peer| (peer.id.clone(), peer))));
-        Ok(Self { protoo, shared, router, room, reader })
+        let joined = began.elapsed();
+        Ok(Self { protoo, shared, router, room, reader, began, websocket, joined })
+    }
+
+    /// Connects the transports that the user has, whether there is something to send or receive already or not, and waits until
+    /// media can flow.
+    ///
+    /// # Errors
+    /// [`UserError`] with the step that failed.
+    pub async fn connected(&self) -> Result<JoinTimes, UserError> {
+        let UserConfig { produce, consume, .. } = self.shared.config;
+        let connected = |sending: bool, wanted: bool| async move {
+            if wanted { self.shared.connected(&self.protoo, sending).await.map(drop) } else { Ok(()) }
+        };
+        tokio::try_join!(connected(true, produce), connected(false, consume))?;
+        Ok(JoinTimes { websocket: self.websocket, joined: self.joined, connected: self.began.elapsed() })
+    }
+
+    /// Waits until the session ends other than by [`Self::leave`]: signalling, or one of the transports that were connected when
+    /// this was called.
+    pub async fn ended(&self) -> UserEnd {
+        let mut room = self.room.clone();
+        let (send, receive) = (self.shared.used(true).await, self.shared.used(false).await);
+        tokio::select! {
+            // A server that shuts down closes all at once, and this says most about it.
+            biased;
+            closed = room.wait_for(|room| room.closed.is_some()) => {
+                UserEnd::Closed(closed.ok().and_then(|room| room.closed).flatten())
+            }
+            end = transport_ended(send) => end,
+            end = transport_ended(receive) => end,
+        }
     }
 
     /// Begins to send a stream; connects the transport at the first.
@@ -195,12 +215,14 @@ impl User {
         struct Produced {
             id: String,
         }
-        let lane = self.shared.connect(&self.protoo, true).await?;
-        lane.connected(CONNECT_TIMEOUT).await?;
+        let lane = self.shared.connected(&self.protoo, true).await?;
         let codec = source.codec();
         let (kind, mid) = if codec.is_video() { (Kind::Video, "1") } else { (Kind::Audio, "0") };
         let (rtp, seed) = self.shared.with_rng(|rng| {
-            Ok::<_, OrtcError>((send_parameters(&self.router, codec, mid, &self.shared.config.peer, rng)?, rng.random()))
+            Ok::<_, OrtcError>((
+                send_parameters(&self.router, codec, mid, &self.shared.config.peer, rng)?,
+                rng.random(),
+            ))
         })?;
         let produced: Produced = self.protoo.call("produce", self.produce_request(kind, &rtp).await).await?;
         let parameters = rtp.to_send()?;
@@ -286,12 +308,6 @@ impl User {
         Ok(lane.with(move |session, _| session.stream_mut(ssrc).map(|stream| stream.stats())).await?)
     }
 
-    pub async fn lost(&self) -> String {
-        let mut room = self.room.clone();
-        let _ = room.wait_for(|room| room.closed.is_some()).await;
-        "closed".to_owned()
-    }
-
     /// Leaves in order.
     pub async fn leave(self) {
         self.protoo.close().await;
@@ -313,6 +329,24 @@ impl Shared {
         draw(&mut self.rng.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 
+    /// The session, once media can flow.
+    async fn connected(&self, protoo: &ProtooClient, sending: bool) -> Result<Arc<Lane>, UserError> {
+        let lane = self.connect(protoo, sending).await?;
+        match lane.connected(CONNECT_TIMEOUT).await {
+            Ok(_) => Ok(lane),
+            Err(DriverError::NotConnected(state)) => {
+                let reached = lane.with(|session, _| session.transport().was_reached()).await?;
+                Err(if reached { UserError::Dtls(state) } else { UserError::Ice })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The session, if there is one.
+    async fn used(&self, sending: bool) -> Option<Arc<Lane>> {
+        self.path(sending).lock().await.as_ref()?.lane.clone()
+    }
+
     /// Opens the session and tells the server this end's DTLS parameters, at first use.
     async fn connect(&self, protoo: &ProtooClient, sending: bool) -> Result<Arc<Lane>, UserError> {
         let mut path = self.path(sending).lock().await;
@@ -330,6 +364,18 @@ impl Shared {
         protoo.request("connectWebRtcTransport", connect).await?;
         path.lane = Some(lane.clone());
         Ok(lane)
+    }
+}
+
+/// Waits until a transport is over; for ever if there is none.
+async fn transport_ended(lane: Option<Arc<Lane>>) -> UserEnd {
+    let Some(lane) = lane else { return std::future::pending().await };
+    let over = |state: &TransportState| {
+        matches!(state, TransportState::Disconnected | TransportState::Failed(_) | TransportState::Closed)
+    };
+    match lane.state().wait_for(over).await.as_deref() {
+        Ok(TransportState::Disconnected) => UserEnd::Ice,
+        _ => UserEnd::Transport,
     }
 }
 

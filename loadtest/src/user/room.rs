@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::{Shared, UserError};
-use crate::media::StreamStats;
+use crate::scenario::Watch;
 use crate::signalling::d1::{NewConsumer, Peer};
 use crate::signalling::ortc::Kind;
 use crate::signalling::{Incoming, ProtooClient, Responder};
@@ -21,12 +21,12 @@ pub struct RoomState {
     pub peers: BTreeMap<String, Peer>,
     /// What is received, by the consumer's id.
     pub consumers: BTreeMap<String, Consumer>,
-    /// What was received, by the consumer's id, with the last word about it.
-    pub ended: BTreeMap<String, StreamStats>,
     /// Who speaks.
     pub active_speaker: Option<String>,
     /// The connection ended, with the WebSocket close code if there was one.
     pub closed: Option<Option<u16>>,
+    /// Consumers that were announced so far.
+    announced: u64,
 }
 
 impl RoomState {
@@ -51,6 +51,10 @@ pub struct Consumer {
     pub ssrc: u32,
     /// The producer, or the consumer by the server, is paused.
     pub paused: bool,
+    /// The user wants it; otherwise it is paused for that.
+    pub watched: bool,
+    /// How many were announced before it.
+    announced: u64,
     /// What the server says beyond that.
     pub app_data: Value,
 }
@@ -90,7 +94,11 @@ async fn on_new_consumer(
         Err(error) => Err(error.to_string()),
     };
     match result {
-        Ok(()) => responder.accept(json!({})).await,
+        Ok(kind) => {
+            // The server resumes the consumer after this answer: it is paused after it.
+            responder.accept(json!({})).await;
+            apply_watch(kind, protoo, shared, room).await;
+        }
         Err(error) => {
             tracing::warn!(%error, "newConsumer");
             responder.reject(500, &error).await;
@@ -103,27 +111,83 @@ async fn consume(
     protoo: &ProtooClient,
     shared: &Shared,
     room: &watch::Sender<RoomState>,
-) -> Result<(), UserError> {
+) -> Result<Kind, UserError> {
     let parameters = new.rtp_parameters.to_receive()?;
     let transport_cc = new.rtp_parameters.transport_cc();
     let ssrc = parameters.ssrc;
     let lane = shared.connect(protoo, false).await?;
+    let paused = new.producer_paused;
     lane.with(move |session, now| {
         session.receive(now, parameters);
+        session.set_stream_paused(now, ssrc, paused);
         session.set_transport_cc(transport_cc);
     })
     .await?;
-    let consumer = Consumer {
-        id: new.id.clone(),
-        producer: new.producer_id,
-        peer: new.peer_id,
-        kind: new.kind,
-        ssrc,
-        paused: new.producer_paused,
-        app_data: new.app_data,
+    room.send_modify(|room| {
+        let consumer = Consumer {
+            id: new.id.clone(),
+            producer: new.producer_id,
+            peer: new.peer_id,
+            kind: new.kind,
+            ssrc,
+            paused,
+            watched: true,
+            announced: room.announced,
+            app_data: new.app_data,
+        };
+        room.announced += 1;
+        room.consumers.insert(new.id, consumer);
+    });
+    Ok(new.kind)
+}
+
+/// Pauses what the user does not want of a kind, and resumes what it does.
+async fn apply_watch(kind: Kind, protoo: &ProtooClient, shared: &Shared, room: &watch::Sender<RoomState>) {
+    let policy = match kind {
+        Kind::Audio => shared.config.watch_audio,
+        Kind::Video => shared.config.watch_video,
     };
-    room.send_modify(|room| drop(room.consumers.insert(new.id, consumer)));
-    Ok(())
+    let mut changed = Vec::new();
+    room.send_if_modified(|room| {
+        changed = room.watch(kind, policy);
+        !changed.is_empty()
+    });
+    for consumer in changed {
+        let method = if consumer.watched { "resumeConsumer" } else { "pauseConsumer" };
+        protoo.tell(method, json!({ "consumerId": consumer.id })).await;
+        pause(&consumer, protoo, shared).await;
+    }
+}
+
+impl RoomState {
+    /// Decides anew what of a kind is watched, and returns the consumers of which that changed.
+    fn watch(&mut self, kind: Kind, policy: Watch) -> Vec<Consumer> {
+        let wanted = match policy {
+            Watch::All => usize::MAX,
+            Watch::None => 0,
+            Watch::First(wanted) => wanted as usize,
+        };
+        let mut consumers: Vec<&mut Consumer> =
+            self.consumers.values_mut().filter(|consumer| consumer.kind == kind).collect();
+        consumers.sort_unstable_by_key(|consumer| consumer.announced);
+        let mut changed = Vec::new();
+        for (index, consumer) in consumers.into_iter().enumerate() {
+            let watched = index < wanted;
+            if std::mem::replace(&mut consumer.watched, watched) != watched {
+                changed.push(consumer.clone());
+            }
+        }
+        changed
+    }
+}
+
+/// Tells the session whether a consumer's stream is paused on purpose.
+async fn pause(consumer: &Consumer, protoo: &ProtooClient, shared: &Shared) {
+    let (ssrc, paused) = (consumer.ssrc, consumer.paused || !consumer.watched);
+    if let Ok(lane) = shared.connect(protoo, false).await {
+        // Without a session there is nothing to tell.
+        let _ = lane.with(move |session, now| session.set_stream_paused(now, ssrc, paused)).await;
+    }
 }
 
 async fn on_notification(
@@ -145,7 +209,8 @@ async fn on_notification(
     }
     match method {
         "newPeer" => {
-            if let Some(peer) = read::<Peer>(method, data) {
+            let peer = data.get("peer").cloned().unwrap_or(data);
+            if let Some(peer) = read::<Peer>(method, peer) {
                 room.send_modify(|room| drop(room.peers.insert(peer.id.clone(), peer)));
             }
         }
@@ -166,11 +231,16 @@ async fn on_notification(
         }
         "consumerPaused" | "consumerResumed" => {
             if let Some(ConsumerIdOnly { consumer_id }) = read(method, data) {
+                let mut changed = None;
                 room.send_modify(|room| {
                     if let Some(consumer) = room.consumers.get_mut(&consumer_id) {
                         consumer.paused = method == "consumerPaused";
+                        changed = Some(consumer.clone());
                     }
                 });
+                if let Some(consumer) = changed {
+                    pause(&consumer, protoo, shared).await;
+                }
             }
         }
         _ => tracing::trace!(method, "not looked at"),
@@ -178,15 +248,14 @@ async fn on_notification(
 }
 
 async fn end_consumer(id: &str, protoo: &ProtooClient, shared: &Shared, room: &watch::Sender<RoomState>) {
-    let Some(ssrc) = room.borrow().consumers.get(id).map(|consumer| consumer.ssrc) else { return };
-    let last = match shared.connect(protoo, false).await {
-        Ok(lane) => lane.with(move |session, now| session.stop_receiving(now, ssrc)).await.ok().flatten(),
-        Err(_) => None,
-    };
-    room.send_modify(|room| {
-        room.consumers.remove(id);
-        room.ended.insert(id.to_owned(), last.unwrap_or_default());
-    });
+    let mut ended = None;
+    room.send_modify(|room| ended = room.consumers.remove(id));
+    let Some(Consumer { ssrc, kind, .. }) = ended else { return };
+    if let Ok(lane) = shared.connect(protoo, false).await {
+        // Without a session there is nothing to end.
+        let _ = lane.with(move |session, now| session.stop_receiving(now, ssrc)).await;
+    }
+    apply_watch(kind, protoo, shared, room).await;
 }
 
 fn read<T: DeserializeOwned>(method: &str, data: Value) -> Option<T> {
@@ -196,5 +265,45 @@ fn read<T: DeserializeOwned>(method: &str, data: Value) -> Option<T> {
             tracing::warn!(method, %error, "the server said something unexpected");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn room(announced: &[(&str, Kind)]) -> RoomState {
+        let mut room = RoomState::default();
+        for (index, &(id, kind)) in announced.iter().enumerate() {
+            let consumer = Consumer {
+                id: id.to_owned(),
+                producer: String::new(),
+                peer: String::new(),
+                kind,
+                ssrc: index as u32,
+                paused: false,
+                watched: true,
+                announced: index as u64,
+                app_data: Value::Null,
+            };
+            room.consumers.insert(id.to_owned(), consumer);
+        }
+        room
+    }
+
+    fn watch(room: &mut RoomState, policy: Watch) -> Vec<(String, bool)> {
+        room.watch(Kind::Video, policy).into_iter().map(|consumer| (consumer.id, consumer.watched)).collect()
+    }
+
+    #[test]
+    fn the_first_are_watched_and_the_next_take_their_place() {
+        let mut room = room(&[("d", Kind::Video), ("a", Kind::Audio), ("c", Kind::Video), ("b", Kind::Video)]);
+        assert_eq!(watch(&mut room, Watch::All), []);
+        assert_eq!(watch(&mut room, Watch::First(1)), [("c".to_owned(), false), ("b".to_owned(), false)]);
+        assert_eq!(watch(&mut room, Watch::First(1)), []);
+        room.consumers.remove("d");
+        assert_eq!(watch(&mut room, Watch::First(1)), [("c".to_owned(), true)]);
+        assert_eq!(watch(&mut room, Watch::None), [("c".to_owned(), false)]);
+        assert!(room.consumers["a"].watched);
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of this")]
 #![allow(clippy::disallowed_methods, reason = "a driver reads the clock")]
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
@@ -17,18 +18,20 @@ pub(crate) const SOON: Duration = Duration::from_secs(20);
 pub(crate) const SSRC: u32 = 0x5eed;
 /// Id of the header extension with the transport-wide sequence number.
 pub(crate) const TRANSPORT_CC: u8 = 5;
-/// Packets of a burst, as an encoder sends a frame.
+/// Packets of a burst of video, as an encoder sends a frame.
 pub(crate) const BURST: usize = 10;
 
 const PAYLOAD_TYPE: u8 = 96;
-const HEADER: usize = 20;
-/// Payload of a packet.
-const PAYLOAD: usize = 1200;
-/// A packet as it is before sealing.
-pub(crate) const PLAIN: usize = HEADER + PAYLOAD;
+/// Bytes of the header, with a header extension.
+pub(crate) const HEADER: usize = 20;
+/// Bytes of a packet of video before sealing.
+pub(crate) const VIDEO: usize = HEADER + 1200;
 
-/// Writes a packet of VP8 with a send time and a transport-wide sequence number, and the SSRC that all of them have.
-pub(crate) fn write_packet(packet: &mut [u8; PLAIN], clock: &Clock, sequence_number: u16, marker: bool) {
+/// Bytes that sealing adds.
+pub(crate) const TAG: usize = 16;
+
+/// Writes a packet with the look of VP8, a send time, a transport-wide sequence number, and the SSRC that all of them have.
+pub(crate) fn write_packet(packet: &mut [u8], clock: &Clock, sequence_number: u16, marker: bool) {
     packet.fill(7);
     packet[..2].copy_from_slice(&[0x90, PAYLOAD_TYPE | if marker { 0x80 } else { 0 }]);
     packet[2..4].copy_from_slice(&sequence_number.to_be_bytes());
@@ -39,7 +42,7 @@ pub(crate) fn write_packet(packet: &mut [u8; PLAIN], clock: &Clock, sequence_num
     packet[19] = 0;
     // A descriptor with picture id, and the tag of an inter frame.
     packet[20..26].copy_from_slice(&[0x90, 0x80, 0x80, 1, 0x11, 0]);
-    write_stamp(&mut packet[HEADER..], clock.unix_ns(Instant::now()));
+    write_stamp(&mut packet[HEADER..], clock.stamp(Instant::now()));
 }
 
 /// Users' other ends, all behind one socket.
@@ -47,10 +50,13 @@ pub(crate) struct Server {
     socket: UdpSocket,
     state: UdpSocketState,
     users: Vec<Peer>,
+    addresses: HashMap<SocketAddr, usize>,
 }
 
 struct Peer {
     server: LiteServer,
+    /// How the user name of a check for it begins.
+    check: String,
     address: Option<SocketAddr>,
     sequence_number: u16,
 }
@@ -64,9 +70,12 @@ impl Server {
         let peer = |seed: usize| {
             let (profiles, fingerprint) = ([SrtpProfile::AeadAes128Gcm], certificate.fingerprint());
             let server = LiteServer::new(Instant::now(), DtlsRole::Server, &profiles, fingerprint, seed as u64);
-            Peer { server: server.unwrap(), address: None, sequence_number: 0 }
+            let server = server.unwrap();
+            let check = format!("{}:", server.parameters(socket.local_addr().unwrap()).ice.ufrag);
+            Peer { server, check, address: None, sequence_number: 0 }
         };
-        Self { socket, state, users: (0..users).map(peer).collect() }
+        let users = (0..users).map(peer).collect();
+        Self { socket, state, users, addresses: HashMap::new() }
     }
 
     pub(crate) fn parameters(&self) -> Vec<RemoteParameters> {
@@ -89,40 +98,37 @@ impl Server {
         let mut buffer = [0; 2048];
         // The socket does not block.
         while let Ok((len, source)) = self.socket.recv_from(&mut buffer) {
-            let known = self.users.iter().position(|user| user.address == Some(source));
-            let candidates = match known {
-                Some(user) => user..user + 1,
-                None => 0..self.users.len(),
-            };
-            for user in &mut self.users[candidates] {
-                let Ok(answers) = user.server.handle(Instant::now(), &buffer[..len]) else { continue };
-                if known.is_none() && answers.is_empty() {
-                    continue;
-                }
-                user.address = Some(source);
-                for answer in answers {
-                    self.socket.send_to(&answer, source).unwrap();
-                }
-                break;
+            let datagram = &buffer[..len];
+            let named = |user: &Peer| datagram.windows(user.check.len()).any(|bytes| bytes == user.check.as_bytes());
+            let user = self.addresses.get(&source).copied().or_else(|| self.users.iter().position(named));
+            let Some(user) = user else { continue };
+            self.addresses.insert(source, user);
+            self.users[user].address = Some(source);
+            for answer in self.users[user].server.handle(Instant::now(), datagram).unwrap_or_default() {
+                self.socket.send_to(&answer, source).unwrap();
             }
         }
     }
 
-    /// Sends the user a frame, in one call.
+    /// Sends the user a frame of video, in one call.
     pub(crate) fn send_burst(&mut self, user: usize, clock: &Clock) {
-        let Peer { server, address, sequence_number } = &mut self.users[user];
-        let mut burst = Vec::new();
-        let mut packet = [0; PLAIN];
-        let mut segment = 0;
-        for index in 0..BURST {
-            write_packet(&mut packet, clock, *sequence_number, index + 1 == BURST);
+        self.send(user, clock, BURST, VIDEO);
+    }
+
+    /// Sends the user packets of this length (before sealing), in one call.
+    pub(crate) fn send(&mut self, user: usize, clock: &Clock, packets: usize, len: usize) {
+        let Peer { server, address, sequence_number, .. } = &mut self.users[user];
+        let mut burst = Vec::with_capacity(packets * (len + TAG));
+        let mut packet = vec![0; len];
+        for index in 0..packets {
+            write_packet(&mut packet, clock, *sequence_number, index + 1 == packets);
             *sequence_number = sequence_number.wrapping_add(1);
             let sealed = server.seal_rtp(&packet).expect("the user is connected");
-            segment = sealed.len();
             burst.extend_from_slice(&sealed);
         }
         let destination = address.expect("the user is connected");
-        let transmit = Transmit { destination, ecn: None, contents: &burst, segment_size: Some(segment), src_ip: None };
+        let segment_size = (packets > 1).then_some(len + TAG);
+        let transmit = Transmit { destination, ecn: None, contents: &burst, segment_size, src_ip: None };
         self.state.try_send(UdpSockRef::from(&self.socket), &transmit).expect("the kernel has room");
     }
 }
@@ -151,14 +157,7 @@ pub(crate) async fn connect(
 }
 
 fn stream() -> ReceiveParameters {
-    ReceiveParameters {
-        ssrc: SSRC,
-        payload_type: PAYLOAD_TYPE,
-        rtx: None,
-        codec: Codec::Vp8,
-        nack: true,
-        pli: true,
-    }
+    ReceiveParameters { ssrc: SSRC, payload_type: PAYLOAD_TYPE, rtx: None, codec: Codec::Vp8, nack: true, pli: true }
 }
 
 /// Packets that arrived at a user.
@@ -179,4 +178,13 @@ pub(crate) async fn all_received(lanes: &[Lane], packets: u64) {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// User and system time of the calling thread.
+pub(crate) fn thread_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid place for the answer.
+    let result = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) };
+    assert_eq!(result, 0, "the thread's clock cannot be read");
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

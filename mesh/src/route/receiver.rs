@@ -42,9 +42,8 @@ struct Missing {
     noticed: Instant,
     /// When to ask, or to ask again.
     due: Instant,
+    /// When it was asked for first.
     asked: Option<Instant>,
-    /// How often it was asked for.
-    tries: u8,
 }
 
 /// Accounts for the packets of a route and asks for the missing ones.
@@ -112,8 +111,7 @@ impl RouteReceiver {
         let mut seqs = Vec::new();
         for missing in self.missing.iter_mut().filter(|missing| missing.due <= now) {
             seqs.push(missing.seq as u16);
-            missing.asked = Some(now);
-            missing.tries = missing.tries.saturating_add(1);
+            missing.asked.get_or_insert(now);
             missing.due = (now + rtt + rtt / 4 + RETRY_MARGIN).min(missing.noticed + patience);
         }
         self.next_due = self.missing.iter().map(|missing| missing.due).min();
@@ -152,7 +150,7 @@ impl RouteReceiver {
         self.count_lost(hopeless as u64 + (first - from));
 
         let due = now + self.tolerance;
-        self.missing.extend((first..to).map(|seq| Missing { seq, noticed: now, due, asked: None, tries: 0 }));
+        self.missing.extend((first..to).map(|seq| Missing { seq, noticed: now, due, asked: None }));
         self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
     }
 
@@ -168,10 +166,9 @@ impl RouteReceiver {
         match missing.asked {
             Some(asked) if retransmission => {
                 self.stats.repaired += 1;
-                // Only an unambiguous answer is a measurement (Karn).
-                if missing.tries == 1 {
-                    self.note_repair_time(now.saturating_duration_since(asked));
-                }
+                // Which of several questions it answers nobody knows (Karn): the first is assumed, since a time that is too short
+                // would ask for everything twice and so never be corrected.
+                self.note_repair_time(now.saturating_duration_since(asked));
                 self.tolerance = (self.tolerance * 7 / 8).max(MIN_TOLERANCE);
                 Accept::Repaired
             }
@@ -234,6 +231,26 @@ mod tests {
         assert_eq!(receiver.receive(again + RTT, 1, true), Accept::Duplicate);
         assert_eq!(receiver.poll_timeout(), None);
         assert_eq!(receiver.stats(), RouteStats { received: 4, lost: 0, repaired: 2 });
+    }
+
+    #[test]
+    fn learns_that_a_path_is_longer_than_assumed() {
+        let mut now = origin();
+        let mut receiver = RouteReceiver::new(now);
+        let mut asked = Vec::new();
+        for lost in (1..20_u16).step_by(2) {
+            receiver.receive(now, lost - 1, false);
+            receiver.receive(now, lost + 1, false);
+            let mut questions = 0;
+            let answered = receiver.poll_timeout().unwrap() + RTT * 3;
+            while let Some(due) = receiver.poll_timeout().filter(|due| *due < answered) {
+                questions += receiver.poll_nack(due, RTT).map_or(0, |seqs| seqs.len());
+            }
+            assert_eq!(receiver.receive(answered, lost, true), Accept::Repaired);
+            asked.push(questions);
+            now = answered;
+        }
+        assert!(asked[0] > 1 && asked[1..].iter().all(|questions| *questions == 1), "{asked:?}");
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl fmt::Display for PathSpec {
     }
 }
 
-/// Parts separated by commas, in any order: `80ms` is the delay (one way), `±10ms` that it varies by so much, `jitter=10ms` that up to
+/// Parts separated by commas, in any order: `80ms` or `delay=80ms` is the delay (one way), `±10ms` that it varies by so much, `jitter=10ms` that up to
 /// so much is added, `1%` or `loss=1%` random loss, `burst=1%/5` a loss of 1% in bursts of 5 packets on average, `reorder=1%/20ms`,
 /// `duplicate=0.1%`, `rate=5Mbps`, `queue=100ms` what the rate's queue holds (that much, unless given), `blackout`. Every channel of
 /// [`Loss::GilbertElliott`] is `gilbert-elliott=TO_BAD/TO_GOOD/LOSS_GOOD/LOSS_BAD`.
@@ -134,10 +134,10 @@ impl<'a> Parts<'a> {
             Some((key, value)) => (key.trim(), value.trim()),
             None if part == "blackout" => (part, part),
             None if part.ends_with('%') => ("loss", part),
-            None => part.strip_prefix('±').map_or(("", part), |spread| ("±", spread)),
+            None => part.strip_prefix('±').map_or(("delay", part), |spread| ("±", spread)),
         };
         match key {
-            "" => set(&mut self.delay, part, duration(value), PARTS),
+            "delay" => set(&mut self.delay, part, duration(value), PARTS),
             "±" => set(&mut self.spread, part, duration(value).map(|spread| (part, spread)), DURATION),
             "jitter" => set(&mut self.jitter, part, duration(value), DURATION),
             "loss" => set(&mut self.loss, part, share(value).map(Loss::Random), SHARE),
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(spec.parse(), Ok(expected));
         let loss = Loss::GilbertElliott { to_bad: 0.01 * 0.2 / 0.99, to_good: 0.2, loss_good: 0.0, loss_bad: 1.0 };
         assert_eq!("burst=1%/5".parse(), Ok(ImpairmentConfig { loss, ..Default::default() }));
-        assert_eq!("loss=1%".parse::<ImpairmentConfig>(), "0ms,1%".parse());
+        assert_eq!("loss=1%,delay=2ms".parse::<ImpairmentConfig>(), "2ms,1%".parse());
         let rate = Some(Rate { bits_per_second: 800_000, queue_bytes: 10_000 });
         assert_eq!("rate=800kbps".parse(), Ok(ImpairmentConfig { rate, ..Default::default() }));
     }
@@ -358,6 +358,7 @@ mod tests {
             ("", format!("\"\": allowed is {PARTS}")),
             ("80", format!("\"80\": allowed is {PARTS}")),
             ("80ms,", format!("\"\": allowed is {PARTS}")),
+            ("=80ms", format!("\"=80ms\": allowed is {PARTS}")),
             ("80ms,speed=1", format!("\"speed=1\": allowed is {PARTS}")),
             ("61s", format!("\"61s\": allowed is {PARTS}")),
             ("-1ms", format!("\"-1ms\": allowed is {PARTS}")),

@@ -24,11 +24,8 @@ const JOIN_WITHIN: Duration = Duration::from_secs(20);
 pub(crate) async fn fanout(options: Options, rates: &mut Rates) {
     println!("fanout: {ROOMS} rooms of 1 publisher and {SUBSCRIBERS} subscribers, 50,000 packets/s out");
     let server = Server::start("bench", free_udp(), &[]).await;
-    let config = DriverConfig {
-        receive_offload: options.gro,
-        coalesce: Duration::from_millis(1),
-        ..DriverConfig::default()
-    };
+    let config =
+        DriverConfig { receive_offload: options.gro, coalesce: Duration::from_millis(1), ..DriverConfig::default() };
     let meeting = Meeting::join(&Driver::new(config), &server, OPEN_EVERY).await;
     tokio::time::sleep(WARM_UP).await;
     for _ in 0..options.runs {
@@ -136,11 +133,11 @@ pub(crate) async fn delay(options: Options) {
         "{:<8} {:>10} {:>10} {:>10} {:>10} {:>10} {:>10}",
         "run", "own p50", "own p99", "piped p50", "piped p99", "p50 adds", "p99 adds"
     );
-    let mut before = (histogram(&own).await, histogram(&piped).await);
+    // What came while it warmed up is left out.
+    let _ = (delays(&own).await, delays(&piped).await);
     for run in 0..options.runs {
         tokio::time::sleep(options.window).await;
-        let now = (histogram(&own).await, histogram(&piped).await);
-        let (own, piped) = (now.0.since(&before.0), now.1.since(&before.1));
+        let (own, piped) = (delays(&own).await, delays(&piped).await);
         let us = |histogram: &Histogram, quantile| {
             histogram.quantile(quantile).map_or(f64::NAN, |value| value.as_secs_f64() * 1e6)
         };
@@ -150,14 +147,13 @@ pub(crate) async fn delay(options: Options) {
         println!(
             "{run:<8} {own50:>7.0} us {own99:>7.0} us {piped50:>7.0} us {piped99:>7.0} us {adds50:>7.0} us {adds99:>7.0} us"
         );
-        before = now;
     }
 }
 
-async fn histogram(user: &User) -> Histogram {
+/// The delays of what a user received since the last call.
+async fn delays(user: &User) -> Histogram {
     let lane = user.lane(false).await.expect("a transport");
-    let streams = lane.with(|session, _| session.stream_stats()).await.expect("a driver");
-    streams.into_iter().next().map(|(_, stats)| stats.delay).unwrap_or_default()
+    lane.with(|session, now| session.tally(now)).await.expect("a driver").video.delay
 }
 
 /// The settings that join two nodes: certificates of one CA, and each other's address.

@@ -27,6 +27,9 @@ const VIDEO_SENT_SLOTS: usize = 512;
 /// The same for audio; it is retransmitted nowhere yet, so this is for the count of what was asked for.
 const AUDIO_SENT_SLOTS: usize = 64;
 
+/// No retransmission of what is older: no receiver waits that long.
+const MAX_RETRANSMISSION_AGE: Duration = Duration::from_secs(2);
+
 /// How a consumer's packets look to its client.
 #[derive(Debug, Clone)]
 pub struct ConsumerParameters {
@@ -243,7 +246,8 @@ impl Consumer {
     fn retransmit(&mut self, output: u16, cache: &RtpCache, transport: &mut UserTransport, clock: &Clock) {
         // Without RTX a packet would go out twice under one SRTP nonce with different header extensions.
         let Some((ssrc, payload_type)) = self.parameters.rtx else { return };
-        let Some(packet) = self.sent.get(output).and_then(|input| cache.get_recent(input, clock.now)) else { return };
+        let recent = |input| cache.get_recent(input, clock.now, MAX_RETRANSMISSION_AGE);
+        let Some(packet) = self.sent.get(output).and_then(recent) else { return };
         if !self.sent.may_resend(clock.now, output, self.rtt) {
             return;
         }

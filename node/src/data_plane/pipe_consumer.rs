@@ -1,6 +1,8 @@
 //! The beginning of a route: sends a producer's packets, one copy of each, to another node or worker, however many want them
 //! there.
 
+use std::time::{Duration, Instant};
+
 use sluice_mesh::{Frame, FrameClass, FrameFlags, RouteSender};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
@@ -14,6 +16,10 @@ use super::messages::PipeEnd;
 use super::rtp::{Codec, shift_picture_id};
 use super::rtp_cache::{CachedPacket, RtpCache};
 use super::seq_manager::SeqManager;
+
+/// No repair of what is older. Behind a pipe that was dark for a while everything is missing at once: what was said and shown then
+/// is of no use any more, and would come all at once in the way of what is said now.
+const MAX_REPAIR_AGE: Duration = Duration::from_secs(1);
 
 /// What [`RouteSender`] remembers of a packet: how to make the same frame again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,12 +170,12 @@ impl PipeConsumer {
         }
     }
 
-    /// The other end misses these frames: those that the producer's cache still has go out again. Returns how many did.
-    pub fn receive_nack(&mut self, missing: &[u16], cache: &RtpCache, out: &mut FrameBatches) -> u64 {
+    /// The other end misses these frames: those that the producer's cache still has, and that are not too old to be of use, go out again. Returns how many did.
+    pub fn receive_nack(&mut self, now: Instant, missing: &[u16], cache: &RtpCache, out: &mut FrameBatches) -> u64 {
         let mut sent = 0;
         for (seq, cookie) in self.sender.on_nack(missing) {
             let cookie = Cookie::from_u64(cookie);
-            if let Some(packet) = cache.get(cookie.input) {
+            if let Some(packet) = cache.get_recent(cookie.input, now, MAX_REPAIR_AGE) {
                 self.push(packet, cookie, seq, FrameFlags { retransmission: true }, out);
                 sent += 1;
             }
@@ -202,8 +208,6 @@ impl PipeConsumer {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
-    use std::time::Instant;
-
     use super::super::messages::LinkKey;
     use super::super::rtp::{RtpHeader, RtpPacket, Vp8Descriptor};
     use super::super::rtp_cache::{NewPacket, VIDEO_SLOTS};
@@ -249,7 +253,9 @@ mod tests {
         assert_eq!(layers[..10], [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
         assert_eq!(layers[10..], [0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2]);
 
-        consumer.receive_nack(&[3, 12], &cache, &mut out);
+        let later = Instant::now() + MAX_REPAIR_AGE * 2;
+        assert_eq!(consumer.receive_nack(later, &[3, 12], &cache, &mut out), 0, "nobody waits that long");
+        assert_eq!(consumer.receive_nack(Instant::now(), &[3, 12], &cache, &mut out), 2);
         let (_, frames) = out.drain().next().unwrap();
         let (sent, again) = frames.split_at(layers.len());
         for (index, frame) in sent.iter().enumerate() {

@@ -13,9 +13,6 @@ pub const VIDEO_SLOTS: usize = 1024;
 /// Slots for audio: 2.5 seconds of 50 packets each.
 pub const AUDIO_SLOTS: usize = 128;
 
-/// No retransmission of what is older: no receiver waits that long.
-const MAX_AGE: Duration = Duration::from_secs(2);
-
 /// Largest payload: what an MTU of 1,500 can carry, so that a slot has a known largest size.
 pub const MAX_PAYLOAD_LEN: usize = 1_500;
 
@@ -94,9 +91,9 @@ impl RtpCache {
         self.slots.get(self.index(seq))?.as_ref().filter(|packet| packet.header.sequence_number == seq)
     }
 
-    /// The packet with this sequence number, unless it is too old to be sent again.
-    pub fn get_recent(&self, seq: u16, now: Instant) -> Option<&CachedPacket> {
-        self.get(seq).filter(|packet| now.saturating_duration_since(packet.received_at) <= MAX_AGE)
+    /// The packet with this sequence number, unless it is older than that.
+    pub fn get_recent(&self, seq: u16, now: Instant, max_age: Duration) -> Option<&CachedPacket> {
+        self.get(seq).filter(|packet| now.saturating_duration_since(packet.received_at) <= max_age)
     }
 
     /// Puts a packet where its sequence number belongs. The slot's former packet goes.
@@ -153,8 +150,9 @@ mod tests {
         cache.insert(now, Codec::Opaque, packet(127, 0, b"new"));
         assert!(cache.get(65_535).is_none());
         assert_eq!(cache.get(127).unwrap().payload(), b"new");
-        assert!(cache.get_recent(127, now + MAX_AGE).is_some());
-        assert!(cache.get_recent(127, now + MAX_AGE + Duration::from_millis(1)).is_none());
+        let max_age = Duration::from_secs(2);
+        assert!(cache.get_recent(127, now + max_age, max_age).is_some());
+        assert!(cache.get_recent(127, now + max_age + Duration::from_millis(1), max_age).is_none());
     }
 
     #[test]

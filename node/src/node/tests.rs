@@ -91,13 +91,7 @@ async fn a_join_across_two_nodes_is_one_trace() {
     }
     let driver = Driver::new(DriverConfig::default());
     let first = join(&driver, &nodes[0], "a").await;
-    let video = VideoSource {
-        frame_interval: Duration::from_millis(100),
-        frame_bytes: 500,
-        key_frame_bytes: 500,
-        packet_bytes: 1_000,
-        temporal_layers: 1,
-    };
+    let video = VideoSource::constant(Duration::from_millis(100), 500, 500);
     first.produce(Source::Video(video)).await.unwrap();
     let second = join(&driver, &nodes[1], "b").await;
     second.wait(SOON, "a's video", |room| room.consumer("a", Kind::Video).is_some()).await.unwrap();

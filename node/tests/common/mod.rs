@@ -20,16 +20,10 @@ use tokio::net::TcpStream;
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 /// The stream that most tests send: small enough for a debug build on a busy machine.
-pub(crate) const VIDEO: Source = Source::Video(VideoSource {
-    frame_interval: Duration::from_micros(33_333),
-    frame_bytes: 2500,
-    key_frame_bytes: 10_000,
-    packet_bytes: 1150,
-    temporal_layers: 1,
-});
+pub(crate) const VIDEO: Source = Source::Video(VideoSource::constant(Duration::from_micros(33_333), 2500, 10_000));
 
 /// Sound that an audio-level observer notices.
-pub(crate) const AUDIO: Source = Source::Audio(AudioSource { packet_bytes: 80, level: 20 });
+pub(crate) const AUDIO: Source = Source::Audio(AudioSource::continuous(80, 20));
 
 /// A node without others, on free ports, with one media worker.
 pub(crate) async fn lone_node() -> Node {

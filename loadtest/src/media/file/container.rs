@@ -121,7 +121,8 @@ fn read_ivf(mut contents: Bytes, codec: Codec) -> Result<Track, ContainerError> 
 
 /// NAL units between start codes, H.264 annex B.
 fn annex_b(stream: &Bytes) -> Vec<Bytes> {
-    let starts: Vec<usize> = stream.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at).collect();
+    let starts: Vec<usize> =
+        stream.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at).collect();
     let ends = starts.iter().skip(1).copied().chain([stream.len()]);
     let units = starts.iter().zip(ends).map(|(&start, end)| {
         let unit = stream.slice(start + 3..end.max(start + 3));
@@ -176,9 +177,10 @@ fn read_matroska(contents: Bytes, codec: Codec) -> Result<Track, ContainerError>
     };
     let number = track.track_number().get();
     let avc = match (codec, track.codec_private()) {
-        (Codec::H264, Some(private)) => Some(AvcConfiguration::parse(private).ok_or_else(|| {
-            ContainerError::Broken("WebM", "the AVC configuration is cut short".to_owned())
-        })?),
+        (Codec::H264, Some(private)) => Some(
+            AvcConfiguration::parse(private)
+                .ok_or_else(|| ContainerError::Broken("WebM", "the AVC configuration is cut short".to_owned()))?,
+        ),
         _ => None,
     };
     let scale_ns = file.info().timestamp_scale().get();

@@ -119,11 +119,7 @@ fn avc(unit: &[u8]) -> Vec<u8> {
 fn webm() -> Vec<u8> {
     let (key, slice) = (avc(&IDR), avc(&SLICE));
     matroska(
-        &[
-            (1, 1, "V_VP8", &[]),
-            (2, 2, "A_OPUS", b"OpusHead"),
-            (3, 1, "V_MPEG4/ISO/AVC", &avc_configuration()),
-        ],
+        &[(1, 1, "V_VP8", &[]), (2, 2, "A_OPUS", b"OpusHead"), (3, 1, "V_MPEG4/ISO/AVC", &avc_configuration())],
         &[
             (1, 0, &KEY),
             (2, 0, &OPUS),

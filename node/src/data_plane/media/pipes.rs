@@ -87,7 +87,8 @@ impl Media {
                 let Some(key) = self.route_out(from, &message) else { return };
                 let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
                 let Some(producer) = self.producers.get(consumer.producer) else { return };
-                self.counters.pipe_packets_sent += consumer.receive_nack(missing, &producer.cache, &mut self.frames);
+                self.counters.pipe_packets_sent +=
+                    consumer.receive_nack(clock.now, missing, &producer.cache, &mut self.frames);
             }
             PipeBody::Stats(stats) => {
                 if let Some(consumer) = self.route_out(from, &message).and_then(|key| self.pipe_consumers.get_mut(key))

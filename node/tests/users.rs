@@ -1,0 +1,81 @@
+//! Virtual users as load tests use them: what they watch, how long they take to join, how they learn that it is over.
+
+mod common;
+
+use common::{SOON, VIDEO, consumes, driver, join, lone_node, receives, transport, url};
+use sluice_loadtest::driver::Driver;
+use sluice_loadtest::media::{Source, VideoSource};
+use sluice_loadtest::scenario::{VideoCodec, Watch};
+use sluice_loadtest::signalling::ortc::Kind;
+use sluice_loadtest::tally::Tally;
+use sluice_loadtest::user::{User, UserConfig, UserEnd};
+use sluice_node::Node;
+
+/// A user who only receives.
+async fn watcher(driver: &Driver, node: &Node, watch: Watch) -> User {
+    let config = UserConfig {
+        watch_video: watch,
+        produce: false,
+        ..UserConfig::new(&url(node), "room", "watcher", transport(), 1)
+    };
+    User::join(driver, config).await.unwrap()
+}
+
+async fn tally(user: &User) -> Tally {
+    user.lane(false).await.unwrap().with(|session, now| session.tally(now)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_join_takes_its_steps_in_order() {
+    let (node, driver) = (lone_node().await, driver());
+    let user = join(&driver, &node, "empty", "alice").await;
+    let times = user.connected().await.unwrap();
+    assert!(times.websocket <= times.joined && times.joined <= times.connected, "{times:?}");
+    user.leave().await;
+}
+
+#[tokio::test]
+async fn h264_is_carried_as_vp8_is() {
+    let (node, driver) = (lone_node().await, driver());
+    let alice = join(&driver, &node, "room", "alice").await;
+    let video = VideoSource { codec: VideoCodec::H264, ..VideoSource::at_bitrate(300_000) };
+    alice.produce(Source::Video(video)).await.unwrap();
+    let watcher = watcher(&driver, &node, Watch::All).await;
+    let consumer = consumes(&watcher, "alice", Kind::Video).await;
+    let stats = receives(&watcher, &consumer, "a second of pictures", |stats| stats.frames >= 30).await;
+    assert!(stats.key_frames > 0 && stats.time_to_first_frame.is_some() && stats.lost() == 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn who_watches_one_gets_the_next_when_that_ends() {
+    let (node, driver) = (lone_node().await, driver());
+    let watcher = watcher(&driver, &node, Watch::First(1)).await;
+    let alice = join(&driver, &node, "room", "alice").await;
+    alice.produce(VIDEO).await.unwrap();
+    let first = consumes(&watcher, "alice", Kind::Video).await;
+    let bob = join(&driver, &node, "room", "bob").await;
+    bob.produce(VIDEO).await.unwrap();
+    let second = consumes(&watcher, "bob", Kind::Video).await;
+    watcher.wait(SOON, "one is watched", |room| !room.consumers[&second].watched).await.unwrap();
+    receives(&watcher, &first, "what is watched", |stats| stats.frames >= 20).await;
+    // Whatever was under way has come: nothing more does.
+    let before = watcher.consumer_stats(&second).await.unwrap().unwrap().packets;
+    receives(&watcher, &first, "more of it", |stats| stats.frames >= 40).await;
+    assert_eq!(watcher.consumer_stats(&second).await.unwrap().unwrap().packets, before);
+    assert_eq!(tally(&watcher).await.video.sums.streams, 1);
+
+    alice.leave().await;
+    watcher.wait(SOON, "the other is watched", |room| room.consumers[&second].watched).await.unwrap();
+    let stats = receives(&watcher, &second, "what was paused", |stats| stats.frames >= 20).await;
+    assert!(stats.key_frames > 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn users_learn_that_their_server_is_gone() {
+    let (node, driver) = (lone_node().await, driver());
+    let user = join(&driver, &node, "room", "alice").await;
+    user.connected().await.unwrap();
+    node.shutdown().await;
+    let end = tokio::time::timeout(SOON, user.ended()).await.unwrap();
+    assert!(matches!(end, UserEnd::Closed(_)), "{end:?}");
+}
