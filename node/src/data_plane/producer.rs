@@ -1,6 +1,7 @@
 //! A source of audio or video on this worker: a user's, or the end of a route. What comes in is brought into the mesh's canonical
 //! form, put into the cache, and left in `pending` for the router.
 
+use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use sluice_mesh::Frame;
@@ -310,6 +311,14 @@ impl Producer {
             now.saturating_duration_since(*at) < MIN_INTERVAL && newest.saturating_sub(*sequence) < MAX_CATCH_UP
         });
         recent.into_iter().flat_map(|((first, _), newest)| first..=newest)
+    }
+
+    /// From a key frame on whose first packet is pending: for those who wait for one. What follows it may have come before it, if it had
+    /// to be asked for again.
+    pub fn pending_key_frame(&self) -> Option<RangeInclusive<u64>> {
+        let (first, newest) = (self.last_key_frame?.0, self.newest?);
+        let is_pending = newest.saturating_sub(first) < MAX_CATCH_UP && self.pending.contains(&(first as u16));
+        is_pending.then_some(first..=newest)
     }
 
     /// When it wants to be woken.

@@ -67,14 +67,26 @@ pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'
     for key in &producer.consumers {
         let Some(consumer) = to.consumers.get_mut(*key).filter(|consumer| consumer.active) else { continue };
         let Some(transport) = to.transports.get_mut(consumer.transport) else { continue };
-        send(consumer, transport, producer, producer.pending.iter().copied(), clock, to.counters);
+        match beginning(producer, consumer.waits_for_key_frame()) {
+            Some(packets) => send(consumer, transport, producer, packets, clock, to.counters),
+            None => send(consumer, transport, producer, producer.pending.iter().copied(), clock, to.counters),
+        }
         mark_dirty(transport, consumer.transport, to.dirty);
     }
     for key in &producer.pipe_consumers {
         let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
-        send_by_pipe(pipe_consumer, producer, producer.pending.iter().copied(), to.frames, to.counters);
+        match beginning(producer, pipe_consumer.waits_for_key_frame()) {
+            Some(packets) => send_by_pipe(pipe_consumer, producer, packets, to.frames, to.counters),
+            None => send_by_pipe(pipe_consumer, producer, producer.pending.iter().copied(), to.frames, to.counters),
+        }
     }
     producer.pending.clear();
+}
+
+/// What whoever waits for a key frame gets instead of what is pending.
+fn beginning(producer: &Producer, waits: bool) -> Option<impl Iterator<Item = u16> + use<>> {
+    let sequences = if waits { producer.pending_key_frame() } else { None };
+    sequences.map(|sequences| sequences.map(|sequence| sequence as u16))
 }
 
 /// Sends some of a producer's packets to one of its consumers.

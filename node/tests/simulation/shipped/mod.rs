@@ -62,9 +62,12 @@ fn audio_room() {
     plays_out("audio-room", Overrides { nodes: Some(2), ..reduced(30) });
 }
 
+/// With seeds 3 and 12 the first packet of a key frame gets lost that somebody waits for.
 #[test]
 fn global() {
-    plays_out("global", reduced(12));
+    for seed in [1, 3, 12] {
+        plays_out("global", Overrides { seed: Some(seed), ..reduced(12) });
+    }
 }
 
 #[test]
@@ -92,7 +95,7 @@ fn churn() {
     run.expect_nothing_left();
 }
 
-/// One room of two users in each region. Its rejoining users try at 21, 23, 27 and 35 s.
+/// One room of two users in each region. Those of `ap` try again at 21, 23, 27 and 35 s.
 #[test]
 fn failover() {
     let mut run = Run::new("failover", Overrides { users: Some(6), ..Overrides::default() });
@@ -124,17 +127,15 @@ fn failover() {
         flows(&run, &samples(&run, 47..=54), region, 10, received);
     }
 
+    // By 57 s nobody waits any more for what the cut took.
     run.run_until(run.plan.end);
     for region in ["eu", "us", "ap"] {
-        flows(&run, &samples(&run, 57..=run.plan.end.as_secs()), region, 10, 10);
+        flows(&run, &samples(&run, 58..=run.plan.end.as_secs()), region, 10, 10);
     }
     run.expect_everybody_receives();
     run.expect_nothing_superfluous();
+    run.expect_passed();
     run.expect_nothing_left();
-    // What is said of delay and loss is about the cut as well, which is to be seen above and not to be passed.
-    let (objectives, _) = run.judge();
-    let is_met = |name| objectives.iter().any(|objective| objective.name == name && objective.met);
-    assert!(is_met("join_p99") && is_met("failed_joins"), "{objectives:#?}");
 }
 
 /// Those that ended with these seconds.
