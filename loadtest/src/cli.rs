@@ -199,7 +199,7 @@ fn run_scenario(args: &ScenarioArgs, output: &OutputArgs) -> anyhow::Result<u8> 
         run::run(&scenario, &args.flags.options(), stop, &mut Terminal::default()).await
     })??;
     print!("{}", report::text::summary(&results));
-    output.write(&scenario.name, &[results.clone()])?;
+    output.write(&scenario.name, std::slice::from_ref(&results))?;
     Ok(results.verdict.exit_code())
 }
 
@@ -221,7 +221,7 @@ fn find_capacity(
 }
 
 fn compare(paths: &[PathBuf], html: Option<&Path>) -> anyhow::Result<u8> {
-    let results = paths.iter().map(|path| report::load(path)).collect::<Result<Vec<_>, _>>()?;
+    let results = paths.iter().map(report::load).collect::<Result<Vec<_>, _>>()?;
     print!("{}", report::text::compare(&results));
     write_html(html, &results)?;
     Ok(0)

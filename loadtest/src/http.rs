@@ -20,11 +20,13 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone)]
 pub(crate) struct HttpClient(Client<HttpConnector, Empty<Bytes>>);
 
-impl HttpClient {
-    pub(crate) fn new() -> Self {
+impl Default for HttpClient {
+    fn default() -> Self {
         Self(Client::builder(TokioExecutor::new()).build_http())
     }
+}
 
+impl HttpClient {
     /// The body of the answer to GET; `None` for anything but success, and when there is none within a second.
     pub(crate) async fn get_uri(&self, uri: Uri) -> Option<String> {
         let exchange = async {

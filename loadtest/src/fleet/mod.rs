@@ -137,7 +137,7 @@ impl Fleet {
         });
         let nodes = nodes.collect();
         let targets = plans.into_iter().map(|plan| plan.target).collect();
-        let mut fleet = Self { targets, nodes, wan, spawner, http: HttpClient::new(), _folder: folder };
+        let mut fleet = Self { targets, nodes, wan, spawner, http: HttpClient::default(), _folder: folder };
         for index in 0..fleet.nodes.len() {
             fleet.spawn(index)?;
         }

@@ -211,14 +211,14 @@ fn lock(node: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
 
 /// Where a node's counts come from.
 enum NodeSource {
-    Metrics { client: HttpClient, url: hyper::Uri },
+    Metrics { client: Box<HttpClient>, url: hyper::Uri },
     Process { system: Box<System>, pid: Pid },
 }
 
 impl NodeSource {
     fn of(target: &TargetNode) -> Option<Self> {
         if let Some(url) = target.metrics.as_ref().and_then(|url| url.parse().ok()) {
-            return Some(Self::Metrics { client: HttpClient::new(), url });
+            return Some(Self::Metrics { client: Box::default(), url });
         }
         let system = Box::new(System::new().ok()?);
         Some(Self::Process { system, pid: Pid::from_u32(target.pid?) })

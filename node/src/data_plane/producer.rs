@@ -36,7 +36,7 @@ pub enum Origin {
     /// A user of this worker.
     User(UserOrigin),
     /// Another node or worker.
-    Pipe(PipeProducer),
+    Pipe(Box<PipeProducer>),
 }
 
 /// A source of audio or video.

@@ -118,7 +118,7 @@ impl Media {
             return Err(RequestError::AlreadyExists(format!("route {}", route.0)));
         }
         let (codec, clock_rate, ssrc) = parameters::pipe_producer(rtp)?;
-        let origin = Origin::Pipe(PipeProducer::new(clock.now, from, route, epoch, ssrc));
+        let origin = Origin::Pipe(Box::new(PipeProducer::new(clock.now, from, route, epoch, ssrc)));
         let mut producer = Producer::new(id, kind, router_key, origin, codec, clock_rate);
         producer.paused = paused;
         let key = self.producers.insert(producer);
