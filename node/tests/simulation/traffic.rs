@@ -172,7 +172,7 @@ impl World {
         let mut expected = published.payload.clone();
         if publication.kind == MediaKind::Video {
             // Its picture id is less by what was left out before.
-            let [published, received] = [&expected, payload].map(|payload| picture_id(payload));
+            let [published, received] = [&expected, payload].map(picture_id);
             shift_picture_id(&mut expected, published.wrapping_sub(received));
             subscription.pictures.insert(number, received);
         }
