@@ -66,8 +66,13 @@ pub enum ProtooError {
     #[error("{0}: no answer in 22.5 s")]
     Timeout(String),
     /// The connection ended.
-    #[error("{0}: the connection is closed")]
-    Closed(String),
+    #[error("{method}: the connection is closed{why}")]
+    Closed {
+        /// The request's method.
+        method: String,
+        /// What the server said of it, in brackets, or nothing.
+        why: String,
+    },
     /// The answer is not of the expected form.
     #[error("{method}: unexpected answer: {error}")]
     Answer {
@@ -94,7 +99,7 @@ impl ProtooError {
                 _ => "refused",
             },
             Self::Timeout(_) => "timeout",
-            Self::Closed(_) => "connection closed",
+            Self::Closed { .. } => "connection closed",
             Self::Answer { .. } => "unexpected answer",
         }
     }
@@ -146,7 +151,17 @@ impl Responder {
     }
 }
 
-type Pending = Arc<Mutex<HashMap<u64, oneshot::Sender<Result<Value, (i64, String)>>>>>;
+type Pending = Arc<Mutex<Waiting>>;
+
+/// An answer's data, or code and reason of a refusal.
+type Answer = Result<Value, (i64, String)>;
+
+/// Who waits for an answer, and why none will come any more.
+#[derive(Default)]
+struct Waiting {
+    answers: HashMap<u64, oneshot::Sender<Answer>>,
+    farewell: String,
+}
 
 /// A connection. Clones share it; it closes with the last one.
 #[derive(Clone)]
@@ -254,20 +269,24 @@ impl ProtooClient {
     pub async fn request(&self, method: &str, data: Value) -> Result<Value, ProtooError> {
         let id = self.next_id();
         let (reply, answer) = oneshot::channel();
-        lock(&self.pending).insert(id, reply);
+        lock(&self.pending).answers.insert(id, reply);
         if self.outgoing.send(request(id, method, data)).await.is_err() {
-            lock(&self.pending).remove(&id);
-            return Err(ProtooError::Closed(method.to_owned()));
+            lock(&self.pending).answers.remove(&id);
+            return Err(self.closed(method));
         }
         match tokio::time::timeout(REQUEST_TIMEOUT, answer).await {
             Ok(Ok(Ok(data))) => Ok(data),
             Ok(Ok(Err((code, reason)))) => Err(ProtooError::Refused { method: method.to_owned(), code, reason }),
-            Ok(Err(_)) => Err(ProtooError::Closed(method.to_owned())),
+            Ok(Err(_)) => Err(self.closed(method)),
             Err(_) => {
-                lock(&self.pending).remove(&id);
+                lock(&self.pending).answers.remove(&id);
                 Err(ProtooError::Timeout(method.to_owned()))
             }
         }
+    }
+
+    fn closed(&self, method: &str) -> ProtooError {
+        ProtooError::Closed { method: method.to_owned(), why: lock(&self.pending).farewell.clone() }
     }
 
     /// Makes a request and reads its answer.
@@ -326,7 +345,10 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     }
                 }
                 Some(Ok(Message::Close(frame))) => {
-                    close_code = frame.map(|frame| frame.code.into());
+                    if let Some(frame) = frame {
+                        lock(&pending).farewell = format!(" ({} {})", u16::from(frame.code), frame.reason);
+                        close_code = Some(frame.code.into());
+                    }
                     break;
                 }
                 Some(Ok(_)) => {}
@@ -335,7 +357,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         }
     }
     // Whoever waits for an answer learns that none comes.
-    lock(&pending).clear();
+    lock(&pending).answers.clear();
     let _ = deliver.send(Incoming::Closed(close_code)).await;
 }
 
@@ -364,7 +386,7 @@ fn dispatch(text: &str, pending: &Pending, outgoing: mpsc::Sender<Message>) -> O
     };
     let Envelope { request, response, notification, ok, id, method, data, error_code, error_reason } = envelope;
     if response {
-        if let Some(reply) = lock(pending).remove(&id) {
+        if let Some(reply) = lock(pending).answers.remove(&id) {
             let _ = reply.send(if ok { Ok(data) } else { Err((error_code, error_reason)) });
         }
         None
@@ -492,7 +514,7 @@ mod tests {
             server.close(Some(frame)).await.unwrap();
         };
         let (answer, ()) = tokio::join!(client.request("one", json!({})), serve);
-        assert!(matches!(answer, Err(ProtooError::Closed(_))));
+        assert!(matches!(answer, Err(ProtooError::Closed { .. })));
         assert!(matches!(incoming.recv().await, Some(Incoming::Closed(Some(4000)))));
     }
 }

@@ -68,6 +68,8 @@ section! {
         grpc: GrpcConfig,
         /// Health, metrics and state.
         admin: AdminConfig,
+        /// How much of everything there may be.
+        limits: LimitsConfig,
         /// Logs and traces.
         telemetry: TelemetryConfig,
     }
@@ -143,6 +145,42 @@ section! {
     pub struct AdminConfig in "admin." {
         /// Address and port to listen on.
         listen: SocketAddr = ([127, 0, 0, 1], 4440).into(),
+    }
+}
+
+section! {
+    /// How much of everything a node's rooms and signalling hold. What exceeds a limit is refused with an error that names it.
+    pub struct LimitsConfig in "limits." {
+        /// Rooms of this node. A room is a task and a lease: ten thousand cost about 100 MB and 5,000 lease renewals a second
+        /// spread over the owners.
+        rooms: u32 [1 ..= 1000000] = 10_000,
+        /// Peers of one room on this node. Every peer hears of every other, so signalling grows with the square: for a room of
+        /// 5,000 to fill up takes 12 million notifications.
+        peers_per_room: u32 [1 ..= 100000] = 5_000,
+        /// Transports of one peer. Clients make one per direction; two more leave room for a client that makes new ones
+        /// before it closes the old.
+        transports_per_peer: u32 [1 ..= 64] = 4,
+        /// Producers of one peer: camera, microphone, screen with sound, and as much again.
+        producers_per_peer: u32 [1 ..= 256] = 8,
+        /// Consumers of one peer. Beyond it further producers are not shown to the peer: no browser decodes this many.
+        consumers_per_peer: u32 [1 ..= 10000] = 512,
+        /// Routes that other nodes may have out of this one.
+        routes_out: u32 [1 ..= 1000000] = 65_536,
+        /// Messages that wait for one WebSocket. A join into a full room queues a request and two notifications per consumer; a
+        /// client that lets more pile up does not read, and is disconnected.
+        outgoing_queue: u32 [16 ..= 1000000] = 2_048,
+        /// Messages that wait for one room. A room handles one in microseconds: a full queue means that whoever sends must wait.
+        room_queue: u32 [16 ..= 1000000] = 1_024,
+        /// Requests that a client may send at once.
+        request_burst: u32 [1 ..= 100000] = 200,
+        /// Requests that a client may send a second after that; it is read no faster.
+        requests_per_second: u32 [1 ..= 100000] = 100,
+        /// How long a client may take from its WebSocket to join, in milliseconds.
+        join_within_ms: u64 [100 ..= 600000] = 10_000,
+        /// Between pings, in milliseconds; proxies drop connections that are silent for longer.
+        ping_interval_ms: u64 [1000 ..= 3600000] = 60_000,
+        /// How long one write to a WebSocket may take before the client counts as gone, in milliseconds.
+        write_within_ms: u64 [100 ..= 600000] = 10_000,
     }
 }
 

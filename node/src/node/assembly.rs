@@ -78,7 +78,7 @@ impl Parts {
             region: config.region.clone(),
             media_addresses: media_addresses(&config),
             fingerprints: certificate.fingerprints(),
-            limits: Limits::default(),
+            limits: Limits::from(&config.limits),
         };
         let (handles, worker_events) = workers.take_events();
         let rooms = Rooms::spawn(
