@@ -55,6 +55,10 @@ fn check_rooms(scenario: &Scenario, regions: &[String]) -> Result<(), Problem> {
             ));
         }
         check_room(rooms, &at, regions)?;
+        // Others may send in the rooms of nodes that run already.
+        if scenario.is_own_mesh() && !rooms.users.iter().any(Users::sends) {
+            return Err(Problem::new(at, format!("nobody in the rooms {} sends anything", rooms.name)));
+        }
     }
     if scenario.users() > MAX_USERS {
         return Err(Problem::new("rooms", format!("too many users: allowed are {MAX_USERS} in all")));
@@ -74,9 +78,6 @@ fn check_room(rooms: &Rooms, at: &str, regions: &[String]) -> Result<(), Problem
             return Err(Problem::new(at, what));
         }
         check_users(users, &at, regions)?;
-    }
-    if !rooms.users.iter().any(Users::sends) {
-        return Err(Problem::new(at, format!("nobody in the rooms {} sends anything", rooms.name)));
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ use super::{DtlsRole, TransportError};
 /// First retransmission of a flight; the library's default of one second makes every lost handshake packet a second of
 /// silence.
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(100);
+/// Repetitions come twice as late each time, up to this. rtc-dtls repeats at one interval, and gives up after seven times: a server that is
+/// busy for a second would be given up.
+const MAX_FLIGHT_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The library tells associations apart by address. There is one here, and it must survive a change of the path, so it
 /// gets an address that nothing else has (TEST-NET-1).
@@ -36,6 +39,9 @@ pub(super) struct DtlsSession {
     endpoint: Endpoint,
     role: DtlsRole,
     client_config: Option<Arc<HandshakeConfig>>,
+    /// Until the present flight is repeated.
+    interval: Duration,
+    repeat_at: Option<Instant>,
 }
 
 impl DtlsSession {
@@ -66,13 +72,14 @@ impl DtlsSession {
             DtlsRole::Server => (Some(config), None),
         };
         let endpoint = Endpoint::new(local, TransportProtocol::UDP, server_config);
-        Ok(Self { endpoint, role, client_config })
+        Ok(Self { endpoint, role, client_config, interval: FLIGHT_INTERVAL, repeat_at: None })
     }
 
     /// Sends the first flight, if that is this end's part.
     pub(super) fn start(&mut self, now: Instant) -> Result<(), TransportError> {
         match self.client_config.take() {
             Some(config) => {
+                self.repeat_at = Some(now + self.interval);
                 self.endpoint.connect(now, PEER, config, None).map_err(|error| TransportError::Dtls(error.to_string()))
             }
             None => Ok(()),
@@ -90,6 +97,8 @@ impl DtlsSession {
             .endpoint
             .read(now, PEER, None, BytesMut::from(datagram))
             .map_err(|error| TransportError::Dtls(error.to_string()))?;
+        // What came may have been answered with the next flight.
+        self.repeat_at = Some(now + self.interval);
         let mut out = Vec::new();
         for event in events {
             match event {
@@ -106,10 +115,12 @@ impl DtlsSession {
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        self.endpoint.poll_timeout(&PEER)
+        self.endpoint.poll_timeout(&PEER).and(self.repeat_at)
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), TransportError> {
+        self.interval = (self.interval * 2).min(MAX_FLIGHT_INTERVAL);
+        self.repeat_at = Some(now + self.interval);
         match self.endpoint.handle_timeout(PEER, now) {
             Ok(()) | Err(Error::InvalidRemoteAddress(_)) => Ok(()),
             Err(error) => Err(TransportError::Dtls(error.to_string())),
