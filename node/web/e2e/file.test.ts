@@ -38,7 +38,7 @@ after(async () => {
 /** The browser's own camera and microphone, as WebM with VP8 and Opus. */
 async function record(person: Person): Promise<Buffer> {
   const base64 = await person.page.evaluate(async (duration) => {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 320, height: 180 } });
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: true });
     const recorder = new MediaRecorder(stream, { mimeType: 'video/webm;codecs=vp8,opus' });
     const parts: Blob[] = [];
     recorder.ondataavailable = ({ data }) => parts.push(data);
@@ -83,9 +83,7 @@ watch = "none"
     // 20 frames a second for longer than the recording lasts.
     await bob.seesAndHears('player-1', 100);
     await bob.screenshot('file');
-    const { recv } = await bob.stats();
-    const video = recv.find((entry) => entry['type'] === 'inbound-rtp' && entry['kind'] === 'video');
-    assert.equal(video?.['frameWidth'], 320);
+    assert.deepEqual(bob.errors, []);
   } finally {
     player.kill('SIGINT');
     await ended;
