@@ -41,7 +41,7 @@ fn ctrl_c_gives_the_report_of_what_ran() {
 
 #[test]
 fn a_search_for_the_capacity_ends_with_an_answer() {
-    let output = loadtest(&["capacity", "--scenario", "audio-room", "--from", "4", "--to", "8", "--no-files"])
+    let output = loadtest(&["capacity", "--scenario", "audio-room", "--from", "11", "--to", "16", "--no-files"])
         .args(["--dev", "--ramp", "1s", "--duration", "3s", "--sluice"])
         .arg(sluice())
         .output()
