@@ -23,7 +23,7 @@ use crate::fleet::FleetError;
 use crate::media::{Source, SourceError};
 use crate::plan::{Action, Leg, Plan, PlannedUser};
 use crate::preflight::{self, LimitError};
-use crate::results::{Ended, Results, SCHEMA_VERSION, TargetInfo};
+use crate::results::{Ended, Event, Results, SCHEMA_VERSION, TargetInfo};
 use crate::scenario::{Scenario, TargetNode, Users};
 use crate::transport::{Certificate, TransportConfig, TransportError};
 use crate::user::UserConfig;
@@ -139,10 +139,8 @@ impl Parts {
         let mut transport = TransportConfig::new(certificate);
         transport.open_every = self.open_every;
         let mut config = UserConfig::new(&node.url, &user.room, &user.peer, transport, user.seed);
-        if !node.query.is_empty() {
-            config.query = format!("&{}", node.query);
-        }
-        config.tls = target::tls(node)?;
+        config.query = target::added_query(node);
+        config.tls = target.tls(user.node);
         config.produce = user.kind.sends();
         config.consume = user.kind.watches();
         config.watch_audio = user.kind.watch_audio;
@@ -270,7 +268,7 @@ impl<'a> Conductor<'a> {
     fn note(&mut self, what: String, observer: &mut dyn Observer) {
         let at = self.start.elapsed();
         self.recorder.note(at, what.clone());
-        observer.event(&crate::results::Event { at_s: at.as_secs_f64(), what });
+        observer.event(&Event { at_s: at.as_secs_f64(), what });
     }
 
     /// Gathers what happened since the last second.

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use serde_json::{Value, json};
 use sluice_mesh::wan::{ImpairmentConfig, PathSpec};
 
@@ -15,6 +17,7 @@ use crate::plan::{Leg, Plan};
 use crate::results::NodeInfo;
 use crate::scenario::{FaultAction, Scenario, Target, TargetNode};
 use crate::signalling::{ProtooClient, trust_anyone, trust_system};
+use crate::user::room_url;
 
 /// Until a node must have answered before the ramp.
 const PROBE_WITHIN: Duration = Duration::from_secs(10);
@@ -23,6 +26,8 @@ const PROBE_WITHIN: Duration = Duration::from_secs(10);
 pub(super) struct TargetMesh {
     nodes: Vec<TargetNode>,
     fleet: Option<Fleet>,
+    /// Whom the users of each node trust.
+    tls: Vec<Option<Arc<ClientConfig>>>,
     /// What lies between the users of a node and the node, by the node's index; absent where nothing ever does.
     user_paths: BTreeMap<usize, PathHandle>,
 }
@@ -51,9 +56,10 @@ impl TargetMesh {
                 (fleet.nodes().to_vec(), Some(fleet))
             }
         };
-        let mesh = Self { nodes, fleet, user_paths: user_paths(plan) };
-        for node in &mesh.nodes {
-            probe(node).await?;
+        let tls = nodes.iter().map(tls).collect::<Result<_, _>>()?;
+        let mesh = Self { nodes, fleet, tls, user_paths: user_paths(plan) };
+        for (node, tls) in mesh.nodes.iter().zip(&mesh.tls) {
+            probe(node, tls.clone()).await?;
         }
         Ok(mesh)
     }
@@ -69,6 +75,11 @@ impl TargetMesh {
             url: node.url.clone(),
         };
         self.nodes.iter().map(info).collect()
+    }
+
+    /// Whom the users of a node trust; `None` where there is no TLS.
+    pub(super) fn tls(&self, node: usize) -> Option<Arc<ClientConfig>> {
+        self.tls.get(node).cloned().flatten()
     }
 
     /// What lies between the users of a node and the node.
@@ -158,8 +169,13 @@ pub(super) fn label(target: &Target) -> String {
     }
 }
 
+/// What a node's users add to the query of their address.
+pub(super) fn added_query(node: &TargetNode) -> String {
+    if node.query.is_empty() { String::new() } else { format!("&{}", node.query) }
+}
+
 /// Whom the users of a node trust.
-pub(super) fn tls(node: &TargetNode) -> Result<Option<std::sync::Arc<rustls::ClientConfig>>, RunError> {
+fn tls(node: &TargetNode) -> Result<Option<Arc<ClientConfig>>, RunError> {
     if !node.url.starts_with("wss:") {
         return Ok(None);
     }
@@ -168,14 +184,12 @@ pub(super) fn tls(node: &TargetNode) -> Result<Option<std::sync::Arc<rustls::Cli
 }
 
 /// Whether a node speaks protoo to us, before anybody relies on it.
-async fn probe(node: &TargetNode) -> Result<(), RunError> {
+async fn probe(node: &TargetNode, tls: Option<Arc<ClientConfig>>) -> Result<(), RunError> {
     let unreachable = |why: &str| RunError::unreachable(node, why);
-    let separator = if node.url.matches('/').count() > 2 { "" } else { "/" };
-    let query = if node.query.is_empty() { String::new() } else { format!("&{}", node.query) };
-    let url = format!("{}{separator}?roomId=sluice-loadtest-probe&peerId=probe{query}", node.url);
+    let url = room_url(&node.url, "sluice-loadtest-probe", "probe", &added_query(node));
     let asked = async {
         let (protoo, _incoming) =
-            ProtooClient::connect(&url, tls(node)?, None).await.map_err(|e| unreachable(&e.to_string()))?;
+            ProtooClient::connect(&url, tls, None).await.map_err(|e| unreachable(&e.to_string()))?;
         protoo
             .call::<Value>("getRouterRtpCapabilities", json!({}))
             .await

@@ -136,9 +136,7 @@ impl User {
     /// [`UserError`] with the step that failed.
     pub async fn join(driver: &Driver, config: UserConfig) -> Result<Self, UserError> {
         let began = Instant::now();
-        let separator = if config.url.contains("://") && config.url.matches('/').count() > 2 { "" } else { "/" };
-        let UserConfig { url, query, room, peer, .. } = &config;
-        let url = format!("{url}{separator}?roomId={}&peerId={}{query}", escape(room), escape(peer));
+        let url = room_url(&config.url, &config.room, &config.peer, &config.query);
         let path = config.path.as_ref().map(|path| (path, config.seed));
         let (protoo, incoming) = ProtooClient::connect(&url, config.tls.clone(), path).await?;
         let websocket = began.elapsed();
@@ -382,6 +380,12 @@ async fn transport_ended(lane: Option<Arc<Lane>>) -> UserEnd {
 async fn create_transport(protoo: &ProtooClient, sending: bool) -> Result<Path, ProtooError> {
     let request = json!({ "forceTcp": false, "producing": sending, "consuming": !sending });
     Ok(Path { options: protoo.call("createWebRtcTransport", request).await?, lane: None })
+}
+
+/// Where a peer enters a room of a server; `query` is added as it is.
+pub(crate) fn room_url(server: &str, room: &str, peer: &str, query: &str) -> String {
+    let separator = if server.contains("://") && server.matches('/').count() > 2 { "" } else { "/" };
+    format!("{server}{separator}?roomId={}&peerId={}{query}", escape(room), escape(peer))
 }
 
 /// Percent-encodes what may not stand in a query.
