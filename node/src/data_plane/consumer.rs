@@ -7,6 +7,7 @@ use sluice_proto::ids::ConsumerId;
 use sluice_proto::ortc::MediaKind;
 
 use super::clock::Clock;
+use super::counters::Counters;
 use super::demux::TransportKey;
 use super::drop_reason::DropReason;
 use super::header_template::{HeaderFields, HeaderTemplate};
@@ -217,39 +218,53 @@ impl Consumer {
             };
             template.write(room, &fields).copy_from_slice(payload);
         })?;
-        self.sent.insert(output, packet.header.sequence_number);
+        self.sent.insert(output, packet.sequence);
         self.packets += 1;
         self.bytes += payload.len() as u64;
         self.key_frames += u64::from(packet.info.key_frame_start);
         Ok(Sent::Yes)
     }
 
-    /// The client misses these packets: those that the producer's cache still has go out again, RFC 4588. Returns how many did.
+    /// The client misses these packets: those that the producer's cache still has go out again, RFC 4588.
     pub fn receive_nack(
         &mut self,
         missing: impl Iterator<Item = u16>,
         cache: &RtpCache,
         transport: &mut UserTransport,
         clock: &Clock,
-    ) -> u64 {
+        counters: &mut Counters,
+    ) {
         self.nacks += 1;
-        let before = self.retransmitted;
         for output in missing {
             self.nack_packets += 1;
-            if self.active {
-                self.retransmit(output, cache, transport, clock);
+            match self.retransmit(output, cache, transport, clock) {
+                Ok(true) => {
+                    counters.retransmissions_sent += 1;
+                    counters.rtp_packets_sent += 1;
+                }
+                Ok(false) => {}
+                Err(reason) => counters.drops.count(reason),
             }
         }
-        self.retransmitted - before
     }
 
-    fn retransmit(&mut self, output: u16, cache: &RtpCache, transport: &mut UserTransport, clock: &Clock) {
+    /// Returns whether the packet went out; it does not if it is not known any more, or did just now.
+    fn retransmit(
+        &mut self,
+        output: u16,
+        cache: &RtpCache,
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> Result<bool, DropReason> {
         // Without RTX a packet would go out twice under one SRTP nonce with different header extensions.
-        let Some((ssrc, payload_type)) = self.parameters.rtx else { return };
-        let recent = |input| cache.get_recent(input, clock.now, MAX_RETRANSMISSION_AGE);
-        let Some(packet) = self.sent.get(output).and_then(recent) else { return };
-        if !self.sent.may_resend(clock.now, output, self.rtt) {
-            return;
+        let Some((ssrc, payload_type)) = self.parameters.rtx.filter(|_| self.active) else { return Ok(false) };
+        let packet = self.sent.get(output).and_then(|input| {
+            let packet = cache.get_recent(input as u16, clock.now, MAX_RETRANSMISSION_AGE)?;
+            (packet.sequence as u32 == input).then_some(packet)
+        });
+        let Some(packet) = packet else { return Ok(false) };
+        if !self.sent.may_resend(clock.since_epoch, output, self.rtt) {
+            return Ok(false);
         }
         let header = RtpHeader {
             marker: packet.header.marker,
@@ -259,20 +274,18 @@ impl Consumer {
             ssrc,
         };
         let (template, payload) = (&self.parameters.template, packet.payload());
-        let sent =
-            transport.send_rtp(clock.now, template.header_len() + 2 + payload.len(), |room, transport_wide_seq| {
-                let abs_send_time = clock.abs_send_time;
-                let fields =
-                    HeaderFields { header, abs_send_time, transport_wide_seq, audio_level: packet.audio_level };
-                if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
-                    *original = output.to_be_bytes();
-                    room.copy_from_slice(payload);
-                }
-            });
-        if sent.is_ok() {
-            self.rtx_seq = header.sequence_number;
-            self.retransmitted += 1;
-        }
+        transport.send_again(clock.now, template.header_len() + 2 + payload.len(), |room, transport_wide_seq| {
+            let abs_send_time = clock.abs_send_time;
+            let fields = HeaderFields { header, abs_send_time, transport_wide_seq, audio_level: packet.audio_level };
+            if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
+                *original = output.to_be_bytes();
+                room.copy_from_slice(payload);
+            }
+        })?;
+        self.rtx_seq = header.sequence_number;
+        self.sent.resent(clock.since_epoch, output);
+        self.retransmitted += 1;
+        Ok(true)
     }
 
     /// The client wants a key frame (PLI, or FIR with its number). Returns whether that is news: a FIR is repeated until a key frame comes.

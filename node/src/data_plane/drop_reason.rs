@@ -77,6 +77,8 @@ drop_reasons! {
     ProducerPaused => "producer_paused",
     /// Not sent to a consumer that has to begin with a key frame.
     WaitingForKeyFrame => "waiting_for_key_frame",
+    /// A retransmission, or a list of what is missing, beyond what a client may ask for.
+    RetransmissionLimit => "retransmission_limit",
     /// Not sent to a consumer that has moved on.
     TooLate => "too_late",
     /// A frame of a route that does not exist.

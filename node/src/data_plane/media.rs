@@ -24,6 +24,7 @@ use slotmap::SlotMap;
 use sluice_mesh::Frame;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteId, RouterId, TransportId};
 
+use super::buffer_pool::BufferPool;
 use super::clock::Clock;
 use super::consumer::Consumer;
 use super::counters::Counters;
@@ -39,9 +40,6 @@ use super::router::{Destinations, Router, mark_dirty, route_rtp};
 use super::rtcp::ReportBlock;
 use super::timers::{TimerKey, Timers};
 use super::user_transport::UserTransport;
-
-/// Emptied buffers that are kept: one for each of as many destinations as a batch may reach.
-const MAX_SPARE_BUFFERS: usize = 4_096;
 
 /// What a media core is told once.
 #[derive(Clone)]
@@ -86,7 +84,7 @@ pub struct Media {
 
     // Buffers that are used again.
     due: Vec<(Instant, TimerKey)>,
-    spare_buffers: Vec<Vec<u8>>,
+    buffers: BufferPool,
     compound: Vec<u8>,
     missing: Vec<u16>,
     blocks: Vec<ReportBlock>,
@@ -118,7 +116,7 @@ impl Media {
             outputs: VecDeque::new(),
             transmits: VecDeque::new(),
             due: Vec::new(),
-            spare_buffers: Vec::new(),
+            buffers: BufferPool::default(),
             compound: Vec::new(),
             missing: Vec::new(),
             blocks: Vec::new(),
@@ -160,9 +158,7 @@ impl Media {
 
     /// Takes a buffer of a [`Transmit`] or [`Output::Forward`] back, so that the next one needs no allocation.
     pub fn recycle(&mut self, buffer: Vec<u8>) {
-        if self.spare_buffers.len() < MAX_SPARE_BUFFERS {
-            self.spare_buffers.push(buffer);
-        }
+        self.buffers.give(buffer);
     }
 
     /// Takes the vector of an [`Output::Frames`] back.
@@ -182,7 +178,7 @@ impl Media {
         for key in self.dirty_transports.drain(..) {
             if let Some(transport) = self.transports.get_mut(key) {
                 transport.dirty = false;
-                transport.webrtc.flush(&mut self.transmits, &mut self.spare_buffers);
+                transport.webrtc.flush(&mut self.transmits, &mut self.buffers);
             }
         }
     }

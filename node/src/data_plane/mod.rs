@@ -1,6 +1,7 @@
 //! Media: what happens to a packet between the socket it came in by and the sockets it leaves by.
 
 pub mod audio_levels;
+pub mod buffer_pool;
 pub mod clock;
 pub mod consumer;
 pub mod counters;
@@ -22,6 +23,7 @@ pub mod pipe_consumer;
 pub mod pipe_producer;
 pub mod producer;
 pub mod rate;
+pub mod retransmission_budget;
 pub mod router;
 pub mod rtcp;
 pub mod rtp;

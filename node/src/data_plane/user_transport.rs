@@ -8,6 +8,7 @@ use sluice_proto::ids::TransportId;
 
 use super::drop_reason::DropReason;
 use super::keys::{ConsumerKey, ProducerKey, RouterKey};
+use super::retransmission_budget::RetransmissionBudget;
 use super::rtcp::TransportFeedback;
 use super::rtp::ExtensionIds;
 use super::rtp_listener::RtpListener;
@@ -51,6 +52,7 @@ pub struct UserTransport {
     /// Wakes it up.
     pub timer: Timer,
     transport_wide_seq: u16,
+    retransmissions: RetransmissionBudget,
     downlink: Downlink,
 }
 
@@ -83,6 +85,7 @@ impl UserTransport {
             reports_at: None,
             timer: Timer::default(),
             transport_wide_seq: 0,
+            retransmissions: RetransmissionBudget::default(),
             downlink: Downlink::default(),
         }
     }
@@ -93,6 +96,36 @@ impl UserTransport {
     /// Why it did not go out; no number was used then.
     #[inline]
     pub fn send_rtp(&mut self, now: Instant, len: usize, write: impl FnOnce(&mut [u8], u16)) -> Result<(), DropReason> {
+        self.send_numbered(now, len, write)?;
+        self.retransmissions.earn(len);
+        Ok(())
+    }
+
+    /// The same for a packet that the client asks for again.
+    ///
+    /// # Errors
+    /// Why it did not go out: [`DropReason::RetransmissionLimit`] if the client has had its share.
+    pub fn send_again(
+        &mut self,
+        now: Instant,
+        len: usize,
+        write: impl FnOnce(&mut [u8], u16),
+    ) -> Result<(), DropReason> {
+        if !self.retransmissions.allows(len) {
+            return Err(DropReason::RetransmissionLimit);
+        }
+        self.send_numbered(now, len, write)?;
+        self.retransmissions.spend(len);
+        Ok(())
+    }
+
+    #[inline]
+    fn send_numbered(
+        &mut self,
+        now: Instant,
+        len: usize,
+        write: impl FnOnce(&mut [u8], u16),
+    ) -> Result<(), DropReason> {
         let seq = self.transport_wide_seq;
         self.webrtc.send_rtp(now, len, |room| write(room, seq))?;
         self.transport_wide_seq = seq.wrapping_add(1);

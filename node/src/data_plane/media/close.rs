@@ -40,7 +40,7 @@ impl Media {
         }
         self.after_transport(clock, key);
         let Some(mut transport) = self.transports.remove(key) else { return };
-        transport.webrtc.flush(&mut self.transmits, &mut self.spare_buffers);
+        transport.webrtc.flush(&mut self.transmits, &mut self.buffers);
         self.dirty_transports.retain(|dirty| *dirty != key);
         self.transports_by_id.remove(&transport.id);
         if let Some(router) = self.routers.get_mut(transport.router) {

@@ -15,6 +15,9 @@ use super::super::timers::TimerKey;
 use super::super::webrtc_transport::{Received, TransportEvent};
 use super::Media;
 
+/// Missing packets that one compound may name, as many as any receiver's list holds (libwebrtc: 1,000). More cannot be found again.
+const MAX_NACKED: usize = 1_024;
+
 impl Media {
     pub(super) fn receive_datagrams(&mut self, clock: &Clock, datagrams: &mut [Datagram<'_>]) {
         for datagram in datagrams {
@@ -23,7 +26,7 @@ impl Media {
             match self.demux.route(datagram.source, datagram.data) {
                 Destination::Transport(key) => self.receive_datagram(clock, key, datagram.source, datagram.data),
                 Destination::Worker(to) => {
-                    let mut data = self.spare_buffers.pop().unwrap_or_default();
+                    let mut data = self.buffers.take();
                     data.clear();
                     data.extend_from_slice(datagram.data);
                     self.outputs.push_back(Output::Forward { to, source: datagram.source, data });
@@ -99,6 +102,7 @@ impl Media {
     }
 
     fn receive_rtcp(&mut self, clock: &Clock, key: TransportKey, data: &[u8]) {
+        let mut nacked = MAX_NACKED;
         for packet in Compound::new(data) {
             match packet {
                 Ok(Packet::SenderReport { info, reports }) => {
@@ -108,7 +112,9 @@ impl Media {
                 Ok(Packet::ReceiverReport { reports }) => {
                     reports.for_each(|report| self.receive_report(clock, key, &report));
                 }
-                Ok(Packet::Nack { media_ssrc, items }) => self.receive_nack(clock, key, media_ssrc, items),
+                Ok(Packet::Nack { media_ssrc, items }) => {
+                    self.receive_nack(clock, key, media_ssrc, items, &mut nacked);
+                }
                 Ok(Packet::Pli { media_ssrc }) => self.receive_key_frame_request(clock, key, media_ssrc, None),
                 Ok(Packet::Fir { entries }) => {
                     for (media_ssrc, number) in entries {
@@ -152,14 +158,24 @@ impl Media {
         }
     }
 
-    fn receive_nack(&mut self, clock: &Clock, key: TransportKey, media_ssrc: u32, items: NackItems<'_>) {
+    /// `left` is how many packets the compound may still name.
+    fn receive_nack(
+        &mut self,
+        clock: &Clock,
+        key: TransportKey,
+        media_ssrc: u32,
+        items: NackItems<'_>,
+        left: &mut usize,
+    ) {
+        if *left == 0 {
+            return self.counters.drops.count(DropReason::RetransmissionLimit);
+        }
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(consumer) = transport.consumers_by_ssrc.get(&media_ssrc) else { return };
         let Some(consumer) = self.consumers.get_mut(*consumer) else { return };
         let Some(producer) = self.producers.get(consumer.producer) else { return };
-        let sent = consumer.receive_nack(items.sequence_numbers(), &producer.cache, transport, clock);
-        self.counters.retransmissions_sent += sent;
-        self.counters.rtp_packets_sent += sent;
+        let missing = items.sequence_numbers().take(*left).inspect(|_| *left -= 1);
+        consumer.receive_nack(missing, &producer.cache, transport, clock, &mut self.counters);
         self.mark_dirty(key);
     }
 

@@ -19,6 +19,7 @@ use sluice_proto::ortc::DtlsParameters;
 
 use self::rolling_rate::RollingRate;
 use self::send_buffer::SendBuffer;
+use super::buffer_pool::BufferPool;
 use super::demux::{Protocol, classify, is_rtcp};
 use super::drop_reason::DropReason;
 use super::dtls::{Association, DtlsCertificate, Outcome};
@@ -283,7 +284,7 @@ impl WebRtcTransport {
 
     /// Moves what is to be sent to `out`. `pool` has emptied buffers, of which the transport takes as many as it gave. They are best
     /// handed back as they came, without being cleared.
-    pub fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut Vec<Vec<u8>>) {
+    pub fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
         self.out.flush(out, pool);
     }
 

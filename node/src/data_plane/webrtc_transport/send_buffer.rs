@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
+use crate::data_plane::buffer_pool::BufferPool;
 use crate::data_plane::io::Transmit;
 
 /// Datagrams that Linux takes in one call (UDP_MAX_SEGMENTS before 6.9).
@@ -110,14 +111,13 @@ impl SendBuffer {
     }
 
     /// Moves everything to `out` and takes as many buffers from `pool` as were given.
-    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut Vec<Vec<u8>>) {
+    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
         self.finish_run();
         self.was_used |= !self.finished.is_empty();
         let wanted = self.finished.len().min(MAX_SPARE);
         out.extend(self.finished.drain(..));
         while self.spare.len() < wanted {
-            let Some(buffer) = pool.pop() else { break };
-            self.spare.push(buffer);
+            self.spare.push(pool.take());
         }
     }
 
@@ -150,7 +150,7 @@ mod tests {
 
     fn flush(buffer: &mut SendBuffer) -> Vec<Transmit> {
         let mut out = VecDeque::new();
-        buffer.flush(&mut out, &mut Vec::new());
+        buffer.flush(&mut out, &mut BufferPool::default());
         out.into()
     }
 
@@ -182,9 +182,10 @@ mod tests {
     fn buffers_come_from_the_pool_and_go_back_when_idle() {
         let mut buffer = SendBuffer::default();
         push(&mut buffer, 1, 100, 1);
-        let (mut out, mut pool) = (VecDeque::new(), vec![vec![9; 500], vec![9; 500]]);
+        let (mut out, mut pool) = (VecDeque::new(), BufferPool::default());
+        (0..2).for_each(|_| pool.give(vec![9; 500]));
         buffer.flush(&mut out, &mut pool);
-        assert_eq!((out.len(), pool.len()), (1, 1));
+        assert_eq!((out.len(), pool.count()), (1, 1));
         push(&mut buffer, 1, 100, 2);
         let sent = flush(&mut buffer);
         assert_eq!(sent[0].contents, [2; 100]);

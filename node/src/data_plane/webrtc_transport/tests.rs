@@ -95,7 +95,7 @@ impl Pair {
         while let Some(event) = self.transport.poll_event() {
             self.events.push(event);
         }
-        self.transport.flush(&mut self.to_client, &mut Vec::new());
+        self.transport.flush(&mut self.to_client, &mut BufferPool::default());
     }
 
     fn receive(&mut self, source: SocketAddr, data: &[u8]) -> Result<(), DropReason> {

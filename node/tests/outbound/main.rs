@@ -1,0 +1,7 @@
+//! What a media core sends towards subscribers, packet by packet on virtual time: numbers, retransmissions, beginnings, and what their
+//! feedback can make it do.
+#![allow(missing_docs, reason = "tests")]
+
+#[allow(dead_code, reason = "each behaviour uses its part")]
+mod core;
+mod retransmission;
