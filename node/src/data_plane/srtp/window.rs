@@ -21,6 +21,16 @@ impl<const WORDS: usize> Window<WORDS> {
         window
     }
 
+    /// A window that has seen everything up to `highest`.
+    pub(super) fn closed_at(highest: u64) -> Self {
+        Self { highest, seen: [u64::MAX; WORDS] }
+    }
+
+    /// The highest index that went by.
+    pub(super) fn highest(&self) -> u64 {
+        self.highest
+    }
+
     /// The index that a sequence number most likely stands for. `None` before the first or after the last index of a key.
     pub(super) fn estimate(&self, sequence_number: u16) -> Option<u64> {
         let (rollovers, newest) = (self.highest >> 16, self.highest as u16);
