@@ -20,8 +20,8 @@ const MIN_INTERVAL: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 struct Missing {
     seq: u16,
-    /// When it was asked for last, and how often.
-    asked_at: Option<Instant>,
+    /// When it was asked for first and last, and how often.
+    asked_at: Option<(Instant, Instant)>,
     asked: u8,
 }
 
@@ -42,13 +42,15 @@ pub struct NackGenerator {
     highest: Option<u16>,
     /// Ascending.
     missing: VecDeque<Missing>,
+    /// The newest packet with which a key frame began while something was missing: nothing before it is needed.
+    key_frame: Option<u16>,
     /// Some were never asked for.
     has_new: bool,
     rtt: Option<Duration>,
 }
 
 impl NackGenerator {
-    /// A packet of the stream arrived, by itself or as retransmission.
+    /// A packet of the stream arrived by itself.
     ///
     /// `key_frame_start` is asked only when it matters.
     pub fn receive(&mut self, now: Instant, seq: u16, key_frame_start: impl FnOnce() -> bool) -> NackOutcome {
@@ -61,18 +63,29 @@ impl NackGenerator {
         }
         self.highest = Some(seq);
         let gap = usize::from(seq.wrapping_sub(highest)) - 1;
+        let is_key_frame = gap + self.missing.len() > 0 && key_frame_start();
         if gap + self.missing.len() > MAX_MISSING {
-            self.missing.clear();
-            self.has_new = false;
+            self.drop_before_key_frame();
+        }
+        if gap + self.missing.len() > MAX_MISSING {
+            self.forget_missing();
             // A key frame at the far end of the hole is what would be asked for.
-            return if key_frame_start() { NackOutcome::Nothing } else { NackOutcome::GivenUp };
+            return if is_key_frame { NackOutcome::Nothing } else { NackOutcome::GivenUp };
         }
         for offset in 1..=gap {
             let seq = highest.wrapping_add(offset as u16);
             self.missing.push_back(Missing { seq, asked_at: None, asked: 0 });
             self.has_new = true;
         }
+        if is_key_frame {
+            self.key_frame = Some(seq);
+        }
         NackOutcome::Nothing
+    }
+
+    /// A packet of the stream arrived as retransmission. It says nothing of what is the newest.
+    pub fn receive_retransmission(&mut self, now: Instant, seq: u16) -> NackOutcome {
+        self.arrived_late(now, seq)
     }
 
     fn arrived_late(&mut self, now: Instant, seq: u16) -> NackOutcome {
@@ -80,13 +93,23 @@ impl NackGenerator {
             return NackOutcome::Nothing;
         };
         let Some(missing) = self.missing.remove(position) else { return NackOutcome::Nothing };
-        let Some(asked_at) = missing.asked_at else { return NackOutcome::Nothing };
-        // Only the answer to the first request tells how long an answer takes.
-        if missing.asked == 1 {
-            let sample = now.saturating_duration_since(asked_at);
-            self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
-        }
+        let Some((first_asked_at, _)) = missing.asked_at else { return NackOutcome::Nothing };
+        // Which of several requests it answers nobody knows (Karn): the first is assumed, since a time that is too short would ask for
+        // everything twice and so never be corrected.
+        let sample = now.saturating_duration_since(first_asked_at);
+        self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         NackOutcome::Repaired
+    }
+
+    fn drop_before_key_frame(&mut self) {
+        let Some(key_frame) = self.key_frame.take() else { return };
+        while self.missing.pop_front_if(|missing| is_newer(key_frame, missing.seq)).is_some() {}
+    }
+
+    fn forget_missing(&mut self) {
+        self.missing.clear();
+        self.key_frame = None;
+        self.has_new = false;
     }
 
     /// Time from a request to its answer, once one was seen.
@@ -106,7 +129,7 @@ impl NackGenerator {
         self.missing.retain(|missing| missing.asked < MAX_RETRIES || now < next_request(missing, interval, now));
         for missing in &mut self.missing {
             if next_request(missing, interval, now) <= now {
-                missing.asked_at = Some(now);
+                missing.asked_at = Some((missing.asked_at.map_or(now, |(first, _)| first), now));
                 missing.asked += 1;
                 due.push(missing.seq);
             }
@@ -126,16 +149,16 @@ impl NackGenerator {
         self.rtt.map_or(DEFAULT_RTT, |rtt| (rtt * 5 / 4).max(MIN_INTERVAL))
     }
 
-    /// Nothing is waited for any more; the next packet begins anew.
-    pub fn reset(&mut self) {
-        self.highest = None;
-        self.missing.clear();
-        self.has_new = false;
+    /// Nothing is waited for any more, but what is lost after `highest`, the stream's newest packet. Without one the next packet is
+    /// the first.
+    pub fn reset(&mut self, highest: Option<u16>) {
+        self.highest = highest;
+        self.forget_missing();
     }
 }
 
 fn next_request(missing: &Missing, interval: Duration, now: Instant) -> Instant {
-    missing.asked_at.map_or(now, |asked_at| asked_at + interval)
+    missing.asked_at.map_or(now, |(_, last)| last + interval)
 }
 
 #[cfg(test)]
@@ -182,6 +205,72 @@ mod tests {
         }
         assert_eq!(asked, usize::from(MAX_RETRIES));
         assert_eq!(nack.poll_timeout(now), None);
+    }
+
+    /// A publisher of 200 packets/s of which every hundredth is lost, and who answers a request after `rtt`. Returns how many were lost and
+    /// how many requests were made.
+    fn publish_for_a_minute(nack: &mut NackGenerator, rtt: u64) -> (u32, usize) {
+        let start = Instant::now();
+        let (mut lost, mut requests, mut seq) = (0, 0, 0_u16);
+        let mut answers = VecDeque::new();
+        for ms in 0..60_000 {
+            let now = start + Duration::from_millis(ms);
+            if ms % 5 == 0 {
+                seq = seq.wrapping_add(1);
+                if seq.is_multiple_of(100) {
+                    lost += 1;
+                } else {
+                    nack.receive(now, seq, || false);
+                }
+            }
+            while let Some((_, seq)) = answers.pop_front_if(|(at, _)| *at <= ms) {
+                nack.receive_retransmission(now, seq);
+            }
+            let due = due(nack, now);
+            requests += due.len();
+            answers.extend(due.into_iter().map(|seq| (ms + rtt, seq)));
+        }
+        (lost, requests)
+    }
+
+    #[test]
+    fn a_publisher_far_away_is_asked_once_for_each_packet() {
+        for rtt in [10, 90, 150, 300, 700] {
+            let mut nack = NackGenerator::default();
+            let (lost, requests) = publish_for_a_minute(&mut nack, rtt);
+            assert!(requests < lost as usize + 20, "{rtt} ms: {requests} requests for {lost}");
+            assert_eq!(nack.rtt().map(|rtt| rtt.as_millis()), Some(u128::from(rtt)));
+        }
+    }
+
+    #[test]
+    fn a_late_retransmission_is_not_the_first_packet_after_a_pause() {
+        let now = Instant::now();
+        let mut nack = NackGenerator::default();
+        nack.receive(now, 50, || false);
+        for highest in [None, Some(500)] {
+            nack.reset(highest);
+            assert_eq!(nack.receive_retransmission(now, 40), NackOutcome::Nothing);
+            nack.receive(now, 501, || false);
+            assert!(due(&mut nack, now).is_empty());
+        }
+        nack.reset(Some(501));
+        nack.receive(now, 503, || false);
+        assert_eq!(due(&mut nack, now), [502], "what is lost at the resumption is asked for");
+    }
+
+    #[test]
+    fn a_full_list_lets_go_of_what_is_before_the_newest_key_frame() {
+        let now = Instant::now();
+        let mut nack = NackGenerator::default();
+        nack.receive(now, 65_000, || false);
+        nack.receive(now, 65_500, || false);
+        nack.receive(now, 65_501, || true);
+        nack.receive(now, 365, || false);
+        assert_eq!(nack.receive(now, 767, || false), NackOutcome::Nothing);
+        let due = due(&mut nack, now);
+        assert_eq!((due.first(), due.last(), due.len()), (Some(&65_502), Some(&766), 399 + 401));
+        assert_eq!(nack.receive(now, 1_200, || false), NackOutcome::GivenUp, "and of everything without one");
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What the data plane takes out of RTP parameters. The control plane negotiated them; here they are only digested, and refused
 //! when the data plane could not work with them.
 
+use std::time::Duration;
+
 use sluice_proto::ortc::{
     MediaKind, RtcpFeedback, RtpCodecParameters, RtpCodecParametersParametersValue, RtpParameters,
 };
@@ -12,6 +14,12 @@ use super::messages::{RequestError, RtpMapping};
 use super::rtp::{Codec, ExtensionIds};
 use super::rtp_listener::EncodingIdentity;
 use super::user_origin::{KeyFrameMessage, PayloadMapping, PayloadRole};
+
+/// A stream that sends nothing for longer has stopped, as in mediasoup.
+const MAX_SILENCE: Duration = Duration::from_millis(1_500);
+
+/// The same for audio with discontinuous transmission: encoders say now and then that there is silence, some of them every few seconds.
+const MAX_SILENCE_DTX: Duration = Duration::from_secs(5);
 
 /// A user's producer.
 #[derive(Debug)]
@@ -32,6 +40,21 @@ pub struct UserProducerParameters {
     pub key_frame_message: Option<KeyFrameMessage>,
     /// The client's ids.
     pub extension_ids: ExtensionIds,
+    /// Longest pause that is in the nature of the stream.
+    pub max_silence: Duration,
+}
+
+/// A producer that lives elsewhere.
+#[derive(Debug)]
+pub struct PipeProducerParameters {
+    /// Of the first codec.
+    pub codec: Codec,
+    /// Of the first codec.
+    pub clock_rate: u32,
+    /// SSRC inside the mesh.
+    pub ssrc: u32,
+    /// Longest pause that is in the nature of the stream.
+    pub max_silence: Duration,
 }
 
 /// Digests what a client wants to send.
@@ -86,18 +109,20 @@ pub fn user_producer(
         nack: feedback.contains(&RtcpFeedback::Nack),
         key_frame_message,
         extension_ids: ExtensionIds::new(&rtp.header_extensions),
+        max_silence: max_silence(rtp),
     })
 }
 
-/// Codec, clock rate and SSRC of a producer that lives elsewhere.
+/// Digests the consumable parameters of a producer that lives elsewhere.
 ///
 /// # Errors
 /// [`RequestError::Invalid`] without a codec or an SSRC.
-pub fn pipe_producer(rtp: &RtpParameters) -> Result<(Codec, u32, u32), RequestError> {
+pub fn pipe_producer(rtp: &RtpParameters) -> Result<PipeProducerParameters, RequestError> {
     let codec = media_codec(rtp)?;
     let [encoding] = &rtp.encodings[..] else { return Err(invalid("a producer has exactly one encoding")) };
     let ssrc = encoding.ssrc.ok_or_else(|| invalid("a consumable encoding needs an SSRC"))?;
-    Ok((Codec::new(codec.mime_type()), codec.clock_rate().get(), ssrc))
+    let (codec, clock_rate) = (Codec::new(codec.mime_type()), codec.clock_rate().get());
+    Ok(PipeProducerParameters { codec, clock_rate, ssrc, max_silence: max_silence(rtp) })
 }
 
 /// Digests what a client was told that it will receive.
@@ -122,12 +147,22 @@ pub fn consumer(rtp: &RtpParameters) -> Result<ConsumerParameters, RequestError>
         clock_rate: codec.clock_rate().get(),
         codec: Codec::new(codec.mime_type()),
         cname: rtp.rtcp.cname.clone().unwrap_or_default(),
-        template: HeaderTemplate::new(&ExtensionIds::new(&rtp.header_extensions), rtp.mid.as_deref()),
+        template: HeaderTemplate::new(&ExtensionIds::new(&rtp.header_extensions).one_byte(), rtp.mid.as_deref()),
     })
 }
 
 fn media_codec(rtp: &RtpParameters) -> Result<&RtpCodecParameters, RequestError> {
     rtp.codecs.iter().find(|codec| !codec.is_rtx()).ok_or_else(|| invalid("the RTP parameters have no media codec"))
+}
+
+fn max_silence(rtp: &RtpParameters) -> Duration {
+    let said_by_encoding = rtp.encodings.iter().any(|encoding| encoding.dtx == Some(true));
+    let said_by_codec = rtp.codecs.iter().any(|codec| match codec.parameters().get("usedtx") {
+        Some(RtpCodecParametersParametersValue::Number(flag)) => *flag != 0,
+        Some(RtpCodecParametersParametersValue::String(flag)) => flag != "0",
+        None => false,
+    });
+    if said_by_encoding || said_by_codec { MAX_SILENCE_DTX } else { MAX_SILENCE }
 }
 
 fn associated_payload_type(rtx: &RtpCodecParameters) -> Result<u8, RequestError> {

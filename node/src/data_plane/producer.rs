@@ -16,13 +16,14 @@ use super::keys::{ConsumerKey, PipeConsumerKey, RouterKey};
 use super::messages::StreamStats;
 use super::nack_generator::{NackGenerator, NackOutcome};
 use super::pipe_producer::{Arrival, PipeProducer};
+use super::rtcp::SenderInfo;
 use super::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, Codec, ExtensionIds, RtpHeader, RtpPacket};
 use super::rtp_cache::{AUDIO_SLOTS, MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
 use super::rtp_listener::StreamKind;
 use super::rtp_stream_recv::{RtpStreamRecv, Sequence};
 use super::seq::extend;
 use super::timers::Timer;
-use super::user_origin::{KeyFrameMessage, PayloadRole, UserOrigin};
+use super::user_origin::{KeyFrameMessage, UserOrigin};
 
 /// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's conscience.
 const MAX_CATCH_UP: u64 = 256;
@@ -96,7 +97,7 @@ impl Producer {
         router: RouterKey,
         origin: Origin,
         codec: Codec,
-        clock_rate: u32,
+        (clock_rate, max_silence): (u32, Duration),
     ) -> Self {
         Self {
             id,
@@ -108,7 +109,7 @@ impl Producer {
             consumers: Vec::new(),
             pipe_consumers: Vec::new(),
             cache: RtpCache::new(if kind == MediaKind::Video { VIDEO_SLOTS } else { AUDIO_SLOTS }),
-            stream: RtpStreamRecv::new(clock_rate),
+            stream: RtpStreamRecv::new(clock_rate, max_silence),
             key_frames: KeyFrameRequestManager::default(),
             audio_levels: AudioLevelMeter::default(),
             pending: Vec::with_capacity(MAX_PENDING),
@@ -151,27 +152,43 @@ impl Producer {
         audio_level: Option<AudioLevel>,
     ) -> Result<(), DropReason> {
         let Origin::User(origin) = &mut self.origin else { return Err(DropReason::UnknownSsrc) };
-        let mut header = packet.header;
-        let mut payload = packet.payload;
-        let mut role = origin.role_of(header.payload_type)?;
-        if let PayloadRole::Rtx { of } = role {
-            let (&original, rest) = payload.split_first_chunk().ok_or(DropReason::RtxPadding)?;
-            header.sequence_number = u16::from_be_bytes(original);
-            payload = rest;
-            role = origin.role_of(of)?;
-        }
-        let PayloadRole::Media { mapped, codec } = role else { return Err(DropReason::UnknownPayloadType) };
+        let content = match origin.content_of(kind, packet) {
+            // Its number is used all the same: nobody is to ask for it, or to wait.
+            Err(fault) if kind == StreamKind::Media => return self.receive_nothing(clock, packet.header, fault),
+            content => content?,
+        };
         if kind == StreamKind::Media {
-            origin.ssrc = Some(header.ssrc);
+            origin.ssrc = Some(packet.header.ssrc);
         }
-        header.ssrc = origin.mapped_ssrc;
-        header.payload_type = mapped;
+        let header = RtpHeader {
+            payload_type: content.payload_type,
+            sequence_number: content.sequence_number,
+            timestamp: packet.header.timestamp.wrapping_add(origin.timestamp_offset),
+            ssrc: origin.mapped_ssrc,
+            ..packet.header
+        };
         let sequence = extend(self.newest, header.sequence_number);
-        let packet = NewPacket { sequence, header, audio_level, left_out_pictures: 0, payload };
+        let packet = NewPacket { sequence, header, audio_level, left_out_pictures: 0, payload: content.payload };
         match kind {
-            StreamKind::Media => self.receive_media(clock, codec, packet),
-            StreamKind::Rtx => self.receive_retransmission(clock, codec, packet),
+            StreamKind::Media => self.receive_media(clock, content.codec, packet),
+            StreamKind::Rtx => self.receive_retransmission(clock, content.codec, packet),
         }
+    }
+
+    /// A packet came of which nothing can be used but its number. Returns `fault`.
+    fn receive_nothing(&mut self, clock: &Clock, header: RtpHeader, fault: DropReason) -> Result<(), DropReason> {
+        let Origin::User(origin) = &self.origin else { return Err(fault) };
+        let header = RtpHeader {
+            payload_type: origin.mapped_payload_type().ok_or(fault)?,
+            timestamp: header.timestamp.wrapping_add(origin.timestamp_offset),
+            ssrc: origin.mapped_ssrc,
+            ..header
+        };
+        let sequence = extend(self.newest, header.sequence_number);
+        let packet = NewPacket { sequence, header, audio_level: None, left_out_pictures: 0, payload: &[] };
+        self.receive_media(clock, self.codec, packet)?;
+        self.needs_key_frame |= fault == DropReason::RtpMalformed && self.codec.has_key_frames();
+        Err(fault)
     }
 
     fn receive_media(&mut self, clock: &Clock, codec: Codec, mut packet: NewPacket<'_>) -> Result<(), DropReason> {
@@ -183,12 +200,26 @@ impl Producer {
             Sequence::Restarted => {
                 self.restart();
                 packet.sequence = extend(None, seq);
+                packet.header.timestamp = self.carry_on(clock, packet.header.timestamp);
             }
         }
-        let ticks = self.stream.ticks(clock.since_epoch);
-        self.stream.count(ticks, packet.header.timestamp, packet.payload.len());
-        self.update_nack(clock.now, codec, &packet);
+        self.stream.count(clock, packet.header.timestamp, packet.payload.len());
+        if let Some(nack) = self.nack() {
+            let outcome = nack.receive(clock.now, seq, || codec.inspect(packet.payload).key_frame_start);
+            self.needs_key_frame |= outcome == NackOutcome::GivenUp;
+        }
         self.store(clock.now, codec, packet)
+    }
+
+    /// Timestamps go on where they were, by the time that has passed, wherever the client's begin anew: to receivers it is one stream.
+    fn carry_on(&mut self, clock: &Clock, timestamp: u32) -> u32 {
+        let (Some(jump), Origin::User(origin)) = (self.stream.timestamp_jump(clock, timestamp), &mut self.origin)
+        else {
+            return timestamp;
+        };
+        origin.timestamp_offset = origin.timestamp_offset.wrapping_add(jump);
+        self.stream.forget_clock();
+        timestamp.wrapping_add(jump)
     }
 
     fn receive_retransmission(&mut self, clock: &Clock, codec: Codec, packet: NewPacket<'_>) -> Result<(), DropReason> {
@@ -197,20 +228,17 @@ impl Producer {
             self.stream.count_retransmission(packet.payload.len(), false);
             return Err(DropReason::RtxUnwanted);
         }
-        let repaired = self.update_nack(clock.now, codec, &packet) == NackOutcome::Repaired;
-        self.stream.count_retransmission(packet.payload.len(), repaired);
+        let outcome = self.nack().map(|nack| nack.receive_retransmission(clock.now, seq));
+        self.stream.count_retransmission(packet.payload.len(), outcome == Some(NackOutcome::Repaired));
         self.store(clock.now, codec, packet)
     }
 
-    fn update_nack(&mut self, now: Instant, codec: Codec, packet: &NewPacket<'_>) -> NackOutcome {
-        let Origin::User(UserOrigin { nack: Some(nack), .. }) = &mut self.origin else { return NackOutcome::Nothing };
-        if self.paused {
-            return NackOutcome::Nothing;
+    /// What is asked for, unless nothing is.
+    fn nack(&mut self) -> Option<&mut NackGenerator> {
+        match &mut self.origin {
+            Origin::User(origin) if !self.paused => origin.nack.as_mut(),
+            _ => None,
         }
-        let outcome =
-            nack.receive(now, packet.header.sequence_number, || codec.inspect(packet.payload).key_frame_start);
-        self.needs_key_frame |= outcome == NackOutcome::GivenUp;
-        outcome
     }
 
     /// A frame of the producer's route came.
@@ -246,13 +274,12 @@ impl Producer {
                 self.restart();
                 packet.sequence = extend(None, seq);
             }
-            let ticks = self.stream.ticks(clock.since_epoch);
-            self.stream.count(ticks, packet.header.timestamp, packet.payload.len());
+            self.stream.count(clock, packet.header.timestamp, packet.payload.len());
         }
         self.store(clock.now, self.codec, packet)
     }
 
-    fn store(&mut self, now: Instant, codec: Codec, packet: NewPacket<'_>) -> Result<(), DropReason> {
+    fn store(&mut self, now: Instant, codec: Codec, mut packet: NewPacket<'_>) -> Result<(), DropReason> {
         // Numbers are followed through a pause, however long it is.
         self.newest = self.newest.max(Some(packet.sequence));
         if self.paused {
@@ -261,8 +288,10 @@ impl Producer {
         if let Some(level) = packet.audio_level {
             self.audio_levels.add(level);
         }
-        if packet.payload.len() > MAX_PAYLOAD_LEN {
-            return Err(DropReason::TooLarge);
+        let too_large = packet.payload.len() > MAX_PAYLOAD_LEN;
+        if too_large {
+            packet.payload = &[];
+            self.needs_key_frame |= codec.has_key_frames();
         }
         let seq = packet.header.sequence_number;
         let stored = self.cache.insert(now, codec, packet).ok_or(DropReason::TooLarge)?;
@@ -272,7 +301,7 @@ impl Producer {
             self.last_key_frame = Some((packet.sequence, now));
         }
         self.pending.push(seq);
-        Ok(())
+        if too_large { Err(DropReason::TooLarge) } else { Ok(()) }
     }
 
     fn restart(&mut self) {
@@ -282,26 +311,29 @@ impl Producer {
         self.newest = None;
         self.restarted = true;
         self.needs_key_frame = self.codec.has_key_frames();
-        self.reset_nack();
-    }
-
-    fn reset_nack(&mut self) {
         if let Origin::User(UserOrigin { nack: Some(nack), .. }) = &mut self.origin {
-            nack.reset();
+            nack.reset(None);
         }
     }
 
     /// Nothing is passed on from now on.
     pub fn pause(&mut self) {
+        if let Some(nack) = self.nack() {
+            nack.reset(None);
+        }
         self.paused = true;
         self.last_key_frame = None;
         self.key_frames.cancel();
-        self.reset_nack();
     }
 
     /// What comes in is passed on again. Consumers have to begin anew.
-    pub fn resume(&mut self) {
+    pub fn resume(&mut self, now: Instant) {
         self.paused = false;
+        self.stream.expect(now);
+        let newest = self.newest.map(|newest| newest as u16);
+        if let Some(nack) = self.nack() {
+            nack.reset(newest);
+        }
     }
 
     /// The packets that let a newcomer begin at once: from the last key frame on, if that is so recent that the encoder would not
@@ -330,9 +362,24 @@ impl Producer {
         [repair, self.key_frames.poll_timeout()].into_iter().flatten().min()
     }
 
+    /// Quality of reception, 0 to 10: 0 when nothing comes that should.
+    pub fn score(&self, now: Instant) -> u8 {
+        if !self.paused && self.stream.is_silent(now) { 0 } else { self.stream.score() }
+    }
+
+    /// A sender report of the client as the mesh counts.
+    pub fn map_sender_info(&self, info: &SenderInfo) -> SenderInfo {
+        let offset = match &self.origin {
+            Origin::User(origin) => origin.timestamp_offset,
+            Origin::Pipe(_) => 0,
+        };
+        SenderInfo { rtp_timestamp: info.rtp_timestamp.wrapping_add(offset), ..*info }
+    }
+
     /// Everything that is known of it.
-    pub fn stats(&self) -> StreamStats {
+    pub fn stats(&self, now: Instant) -> StreamStats {
         let mut stats = StreamStats {
+            score: self.score(now),
             nack_count: self.nacks.0,
             nack_packet_count: self.nacks.1,
             key_frames: self.key_frame_count,

@@ -3,16 +3,21 @@
 
 use std::time::{Duration, Instant};
 
+use super::clock::Clock;
 use super::rate::RateMeter;
 use super::rtcp::{ReportBlock, SenderInfo, compact_ntp};
 use super::score::Score;
-use super::seq::{FIRST_CYCLE, unwrap};
+use super::seq::{FIRST_CYCLE, extend, unwrap};
 
 /// A jump further ahead than this is no loss but a new beginning, RFC 3550 appendix A.1.
 const MAX_DROPOUT: u64 = 3_000;
 
 /// The same backwards: as far as a packet can be repaired.
 const MAX_MISORDER: u64 = 1_000;
+
+/// Packets that may have been overtaken by the first one. What has a number further before it is no late packet, for nothing was
+/// sent before: the publisher went back.
+const MAX_EARLY: u64 = 64;
 
 /// A publisher's mapping between its clock and its timestamps, by its last sender report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +50,7 @@ pub fn duration_to_ntp(duration: Duration) -> u64 {
 pub enum Sequence {
     /// In order, or late within reason.
     Valid,
-    /// So far off that it may be a stray. If the next one follows it, it was a new beginning.
+    /// So far off that it may be a stray. If the next one is near it, it was a new beginning.
     Suspect,
     /// The publisher counts anew from this packet on.
     Restarted,
@@ -57,7 +62,7 @@ pub struct RtpStreamRecv {
     clock_rate: u32,
     base: u64,
     highest: Option<u64>,
-    /// The number that would make a suspect's jump a new beginning.
+    /// The number that jumped. Another one near it makes the jump a new beginning.
     suspect: Option<u16>,
     received: u64,
     bytes: u64,
@@ -65,6 +70,10 @@ pub struct RtpStreamRecv {
     repaired: u64,
     jitter_x16: u32,
     last_transit: Option<u32>,
+    /// When the last packet came, or the first one was expected.
+    heard_at: Option<Instant>,
+    /// A stream that is silent for longer has stopped.
+    max_silence: Duration,
     expected_prior: u64,
     received_prior: u64,
     repaired_prior: u64,
@@ -75,8 +84,8 @@ pub struct RtpStreamRecv {
 }
 
 impl RtpStreamRecv {
-    /// A stream of which nothing came yet.
-    pub fn new(clock_rate: u32) -> Self {
+    /// A stream of which nothing came yet. `max_silence` is the longest pause that is in its nature.
+    pub fn new(clock_rate: u32, max_silence: Duration) -> Self {
         Self {
             clock_rate,
             base: 0,
@@ -88,6 +97,8 @@ impl RtpStreamRecv {
             repaired: 0,
             jitter_x16: 0,
             last_transit: None,
+            heard_at: None,
+            max_silence,
             expected_prior: 0,
             received_prior: 0,
             repaired_prior: 0,
@@ -102,20 +113,26 @@ impl RtpStreamRecv {
     pub fn check_sequence(&mut self, seq: u16) -> Sequence {
         let Some(highest) = self.highest else {
             self.restart(seq);
-            return Sequence::Valid;
+            return if self.last_transit.is_none() { Sequence::Valid } else { Sequence::Restarted };
         };
         let unwrapped = unwrap(highest, seq);
-        if unwrapped <= highest + MAX_DROPOUT && unwrapped + MAX_MISORDER >= highest {
+        if unwrapped + MAX_EARLY >= self.base && is_near(highest, unwrapped) {
             self.highest = Some(highest.max(unwrapped));
             self.suspect = None;
             return Sequence::Valid;
         }
-        if self.suspect == Some(seq) {
+        // Two are enough: both are authenticated, and no packet that goes on from the former ones came between them.
+        if self.suspect.is_some_and(|suspect| is_near(extend(None, suspect), unwrap(extend(None, suspect), seq))) {
             self.restart(seq);
             return Sequence::Restarted;
         }
-        self.suspect = Some(seq.wrapping_add(1));
+        self.suspect = Some(seq);
         Sequence::Suspect
+    }
+
+    /// What comes next is another stream, of which nothing is known: its first packet is [`Sequence::Restarted`].
+    pub fn begin_anew(&mut self) {
+        self.highest = None;
     }
 
     /// The publisher counts anew from `seq` on, as is known from elsewhere.
@@ -132,14 +149,14 @@ impl RtpStreamRecv {
         self.expected_prior = 0;
         self.received_prior = 0;
         self.repaired_prior = 0;
-        self.last_transit = None;
     }
 
     /// Counts a packet that came on the stream's own SSRC.
-    pub fn count(&mut self, now_ticks: u64, timestamp: u32, payload_len: usize) {
+    pub fn count(&mut self, clock: &Clock, timestamp: u32, payload_len: usize) {
         self.received += 1;
         self.bytes += payload_len as u64;
-        let transit = (now_ticks as u32).wrapping_sub(timestamp);
+        self.heard_at = Some(clock.now);
+        let transit = self.ticks(clock).wrapping_sub(timestamp);
         if let Some(last) = self.last_transit.replace(transit) {
             let difference = transit.wrapping_sub(last).cast_signed().unsigned_abs();
             // RFC 3550 appendix A.8: the estimate is kept scaled by 16. A publisher that changes its timestamps' origin
@@ -165,14 +182,32 @@ impl RtpStreamRecv {
         })
     }
 
-    /// The current time in units of the stream's clock.
-    pub fn ticks(&self, since_epoch: Duration) -> u64 {
-        (since_epoch.as_micros() * u128::from(self.clock_rate) / 1_000_000) as u64
+    /// Packets that came on the stream's own SSRC, and those that came as retransmission: a count that stands still says that nothing
+    /// came meanwhile.
+    pub fn packets(&self) -> (u64, u64) {
+        (self.received, self.retransmitted)
+    }
+
+    /// The current time in units of the stream's clock, modulo 2^32.
+    fn ticks(&self, clock: &Clock) -> u32 {
+        (clock.since_epoch.as_micros() * u128::from(self.clock_rate) / 1_000_000) as u32
+    }
+
+    /// How far a timestamp of now is behind where the timestamps would be if they had gone on evenly since the last packet. `None` before
+    /// the first packet, and for what is within a second: that is the network's doing, or the encoder's.
+    pub fn timestamp_jump(&self, clock: &Clock, timestamp: u32) -> Option<u32> {
+        let jump = self.ticks(clock).wrapping_sub(self.last_transit?).wrapping_sub(timestamp);
+        (jump.cast_signed().unsigned_abs() > self.clock_rate).then_some(jump)
     }
 
     /// The publisher told its clock.
     pub fn set_clock(&mut self, now: Instant, info: &SenderInfo) {
         self.clock = Some(ClockMapping { ntp: info.ntp, rtp_timestamp: info.rtp_timestamp, received_at: now });
+    }
+
+    /// What the publisher told of its clock holds no longer.
+    pub fn forget_clock(&mut self) {
+        self.clock = None;
     }
 
     /// The publisher's clock, once told.
@@ -221,12 +256,22 @@ impl RtpStreamRecv {
         })
     }
 
-    /// Quality, 0 to 10.
+    /// Quality of what came last, 0 to 10.
     pub fn score(&self) -> u8 {
         self.score.get()
     }
 
-    /// Enters what is known here.
+    /// Whether the stream has stopped.
+    pub fn is_silent(&self, now: Instant) -> bool {
+        self.heard_at.is_some_and(|at| now.saturating_duration_since(at) > self.max_silence)
+    }
+
+    /// Packets are expected from now on.
+    pub fn expect(&mut self, now: Instant) {
+        self.heard_at = Some(now);
+    }
+
+    /// Enters what is known here, but the score.
     pub fn fill_stats(&self, stats: &mut super::messages::StreamStats) {
         stats.packets = self.received;
         stats.bytes = self.bytes;
@@ -236,8 +281,12 @@ impl RtpStreamRecv {
         stats.packets_retransmitted = self.retransmitted;
         stats.packets_repaired = self.repaired;
         stats.bitrate = self.bitrate.bits_per_second();
-        stats.score = self.score.get();
     }
+}
+
+/// Whether `seq` follows from a stream whose highest number is `highest`.
+fn is_near(highest: u64, seq: u64) -> bool {
+    seq <= highest + MAX_DROPOUT && seq + MAX_MISORDER >= highest
 }
 
 #[cfg(test)]
@@ -248,7 +297,8 @@ mod tests {
     fn receive(stream: &mut RtpStreamRecv, seq: u16) -> Sequence {
         let sequence = stream.check_sequence(seq);
         if sequence != Sequence::Suspect {
-            stream.count(0, 0, 100);
+            let now = Instant::now();
+            stream.count(&Clock::new(now, (now, Duration::ZERO)), 0, 100);
         }
         sequence
     }
@@ -256,7 +306,7 @@ mod tests {
     #[test]
     fn reports_loss_of_the_interval_and_of_all() {
         let now = Instant::now();
-        let mut stream = RtpStreamRecv::new(90_000);
+        let mut stream = RtpStreamRecv::new(90_000, Duration::from_millis(1_500));
         assert_eq!(stream.report(now, 1), None);
         for seq in [65_534, 65_535, 0, 3] {
             receive(&mut stream, seq);
@@ -275,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_stray_is_not_a_new_beginning() {
-        let mut stream = RtpStreamRecv::new(90_000);
+        let mut stream = RtpStreamRecv::new(90_000, Duration::from_millis(1_500));
         receive(&mut stream, 1_000);
         assert_eq!(receive(&mut stream, 30_000), Sequence::Suspect);
         assert_eq!(receive(&mut stream, 1_001), Sequence::Valid);
@@ -285,13 +335,68 @@ mod tests {
         assert_eq!(stream.lost(), 0);
     }
 
+    /// What a publisher sends that counts anew, and after how many packets that is seen.
+    #[test]
+    fn a_new_beginning_is_seen_through_loss_and_reordering() {
+        let in_order: Vec<u16> = (0..300).collect();
+        let every_second_lost: Vec<u16> = (0..300).step_by(2).collect();
+        let pairs_swapped: Vec<u16> = (0..300).map(|offset| offset ^ 1).collect();
+        for order in [in_order, every_second_lost, pairs_swapped] {
+            // Far ahead, half of the numbers ahead, across the wrap, and a little back: to numbers that were never used.
+            for first in [30_000_u16, 33_768, 65_500, 500, 800] {
+                let mut stream = RtpStreamRecv::new(90_000, Duration::from_secs(1));
+                (1_000..1_090).for_each(|seq| assert_eq!(receive(&mut stream, seq), Sequence::Valid));
+                let mut outcomes = order.iter().map(|offset| receive(&mut stream, first.wrapping_add(*offset)));
+                assert_eq!(outcomes.next(), Some(Sequence::Suspect));
+                assert_eq!(outcomes.next(), Some(Sequence::Restarted));
+                assert!(outcomes.all(|outcome| outcome == Sequence::Valid), "from {first}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_the_first_packet_overtook_is_no_new_beginning() {
+        let mut stream = RtpStreamRecv::new(90_000, Duration::from_secs(1));
+        for seq in [5, 3, 4, 65_500, 6] {
+            assert_eq!(receive(&mut stream, seq), Sequence::Valid, "{seq}");
+        }
+    }
+
+    #[test]
+    fn silence_is_noticed() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut stream = RtpStreamRecv::new(90_000, Duration::from_millis(1_500));
+        assert!(!stream.is_silent(at(100_000)), "nothing is expected");
+        stream.expect(at(0));
+        assert_eq!([at(1_500), at(1_501)].map(|now| stream.is_silent(now)), [false, true]);
+        stream.count(&Clock::new(at(2_000), (start, Duration::ZERO)), 0, 100);
+        assert_eq!([at(3_500), at(3_501)].map(|now| stream.is_silent(now)), [false, true]);
+    }
+
+    #[test]
+    fn timestamps_that_begin_elsewhere_are_told_from_those_that_go_on() {
+        let start = Instant::now();
+        let clock = |ms| Clock::new(start + Duration::from_millis(ms), (start, Duration::ZERO));
+        let mut stream = RtpStreamRecv::new(90_000, Duration::from_secs(1));
+        assert_eq!(stream.timestamp_jump(&clock(0), 7), None);
+        stream.count(&clock(0), u32::MAX - 100, 1);
+        let expected = (u32::MAX - 100).wrapping_add(5 * 90_000);
+        for (offset, jump) in [(0, None), (80_000, None), (100_000, Some(-100_000)), (1 << 31, Some(i32::MIN))] {
+            let timestamp = expected.wrapping_add(offset);
+            assert_eq!(stream.timestamp_jump(&clock(5_000), timestamp).map(u32::cast_signed), jump);
+        }
+    }
+
     #[test]
     fn jitter_follows_rfc_3550() {
-        let mut stream = RtpStreamRecv::new(90_000);
+        let mut stream = RtpStreamRecv::new(90_000, Duration::from_millis(1_500));
         stream.check_sequence(0);
+        let start = Instant::now();
         let (mut jitter, mut last) = (0_f64, None);
         for (arrival, timestamp) in [(0_i64, 0_i64), (3_100, 3_000), (5_900, 6_000), (9_500, 9_000), (12_000, 12_000)] {
-            stream.count(arrival as u64, timestamp as u32, 1);
+            let now = start + Duration::from_nanos(arrival as u64 * 1_000_000_000 / 90_000);
+            stream.count(&Clock::new(now, (start, Duration::ZERO)), timestamp as u32, 1);
             let transit = arrival - timestamp;
             if let Some(last) = last.replace(transit) {
                 jitter += ((transit - last).abs() as f64 - jitter) / 16.0;

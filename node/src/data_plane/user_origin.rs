@@ -3,7 +3,8 @@
 use super::demux::TransportKey;
 use super::drop_reason::DropReason;
 use super::nack_generator::NackGenerator;
-use super::rtp::Codec;
+use super::rtp::{Codec, RtpPacket};
+use super::rtp_listener::StreamKind;
 
 /// What a payload type of the client means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,19 @@ pub enum PayloadRole {
     },
 }
 
+/// What a packet of the client carries, retransmissions unwrapped.
+#[derive(Debug, Clone, Copy)]
+pub struct Content<'a> {
+    /// The router's.
+    pub payload_type: u8,
+    /// What the payload is.
+    pub codec: Codec,
+    /// Of the packet, or of the one that it repairs.
+    pub sequence_number: u16,
+    /// Without padding.
+    pub payload: &'a [u8],
+}
+
 /// How a client is asked for a key frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyFrameMessage {
@@ -54,6 +68,8 @@ pub struct UserOrigin {
     pub mapped_ssrc: u32,
     /// The client's SSRC, once known.
     pub ssrc: Option<u32>,
+    /// What is added to the client's timestamps, so that they go on when the client begins anew with others.
+    pub timestamp_offset: u32,
     /// If the client retransmits.
     pub nack: Option<NackGenerator>,
     /// If the client can be asked.
@@ -61,11 +77,42 @@ pub struct UserOrigin {
 }
 
 impl UserOrigin {
-    /// What a payload type of the client carries.
+    /// The payload type inside the mesh of whatever carries media.
+    pub fn mapped_payload_type(&self) -> Option<u8> {
+        self.payloads.iter().find_map(|mapping| match mapping.role {
+            PayloadRole::Media { mapped, .. } => Some(mapped),
+            PayloadRole::Rtx { .. } => None,
+        })
+    }
+
+    /// What a packet carries.
     ///
     /// # Errors
-    /// [`DropReason::UnknownPayloadType`] if it was not negotiated.
-    pub fn role_of(&self, payload_type: u8) -> Result<PayloadRole, DropReason> {
+    /// [`DropReason::RtpMalformed`], [`DropReason::RtxPadding`], and [`DropReason::UnknownPayloadType`] for one that was not negotiated for
+    /// this kind of stream.
+    pub fn content_of<'a>(&self, kind: StreamKind, packet: &RtpPacket<'a>) -> Result<Content<'a>, DropReason> {
+        if packet.malformed {
+            return Err(DropReason::RtpMalformed);
+        }
+        let (mut sequence_number, mut payload) = (packet.header.sequence_number, packet.payload);
+        let role = match (kind, self.role_of(packet.header.payload_type)?) {
+            (StreamKind::Rtx, PayloadRole::Rtx { of }) => {
+                let (&original, rest) = payload.split_first_chunk().ok_or(DropReason::RtxPadding)?;
+                (sequence_number, payload) = (u16::from_be_bytes(original), rest);
+                self.role_of(of)?
+            }
+            (StreamKind::Media, role) => role,
+            (StreamKind::Rtx, PayloadRole::Media { .. }) => return Err(DropReason::UnknownPayloadType),
+        };
+        match role {
+            PayloadRole::Media { mapped: payload_type, codec } => {
+                Ok(Content { payload_type, codec, sequence_number, payload })
+            }
+            PayloadRole::Rtx { .. } => Err(DropReason::UnknownPayloadType),
+        }
+    }
+
+    fn role_of(&self, payload_type: u8) -> Result<PayloadRole, DropReason> {
         let found = self.payloads.iter().find(|mapping| mapping.payload_type == payload_type);
         found.map(|mapping| mapping.role).ok_or(DropReason::UnknownPayloadType)
     }

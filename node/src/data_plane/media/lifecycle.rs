@@ -75,11 +75,14 @@ impl Media {
             payloads: parameters.payloads,
             mapped_ssrc: parameters.mapped_ssrc,
             ssrc: parameters.identity.ssrc,
+            timestamp_offset: 0,
             nack: parameters.nack.then(NackGenerator::default),
             key_frame_message: parameters.key_frame_message,
         });
-        let mut producer = Producer::new(id, kind, transport.router, origin, parameters.codec, parameters.clock_rate);
+        let rates = (parameters.clock_rate, parameters.max_silence);
+        let mut producer = Producer::new(id, kind, transport.router, origin, parameters.codec, rates);
         producer.paused = paused;
+        producer.stream.expect(clock.now);
         let router = transport.router;
         let key = self.producers.insert(producer);
         if let Err(taken) = transport.listener.add(key, parameters.identity) {
@@ -117,10 +120,12 @@ impl Media {
         if self.routes_in.contains_key(&route) {
             return Err(RequestError::AlreadyExists(format!("route {}", route.0)));
         }
-        let (codec, clock_rate, ssrc) = parameters::pipe_producer(rtp)?;
-        let origin = Origin::Pipe(Box::new(PipeProducer::new(clock.now, from, route, epoch, ssrc)));
-        let mut producer = Producer::new(id, kind, router_key, origin, codec, clock_rate);
+        let parameters = parameters::pipe_producer(rtp)?;
+        let origin = Origin::Pipe(Box::new(PipeProducer::new(clock.now, from, route, epoch, parameters.ssrc)));
+        let rates = (parameters.clock_rate, parameters.max_silence);
+        let mut producer = Producer::new(id, kind, router_key, origin, parameters.codec, rates);
         producer.paused = paused;
+        producer.stream.expect(clock.now);
         let key = self.producers.insert(producer);
         self.producers_by_id.insert(id, key);
         self.routes_in.insert(route, key);
@@ -219,7 +224,7 @@ impl Media {
 
     pub(super) fn resume_producer(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key).filter(|producer| producer.paused) else { return };
-        producer.resume();
+        producer.resume(clock.now);
         self.refresh_consumers(clock, key);
         for index in 0.. {
             let Some(consumer) = self.producers.get(key).and_then(|p| p.pipe_consumers.get(index)).copied() else {

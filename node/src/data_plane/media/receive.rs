@@ -2,15 +2,19 @@
 
 use std::net::SocketAddr;
 
+use slotmap::SlotMap;
+
 use super::super::audio_levels;
 use super::super::clock::Clock;
 use super::super::demux::{Datagram, Destination, TransportKey};
 use super::super::drop_reason::DropReason;
 use super::super::io::Output;
-use super::super::keys::ProducerKey;
+use super::super::keys::{ConsumerKey, ProducerKey};
 use super::super::messages::WorkerEvent;
+use super::super::producer::Producer;
 use super::super::rtcp::{Compound, NackItems, Packet, ReportBlock, SenderInfo};
-use super::super::rtp::RtpPacket;
+use super::super::rtp::{ReceivedExtensions, RtpPacket};
+use super::super::rtp_listener::{Learned, StreamKind};
 use super::super::timers::TimerKey;
 use super::super::webrtc_transport::{Received, TransportEvent};
 use super::Media;
@@ -58,16 +62,17 @@ impl Media {
         };
         let Some(transport) = self.transports.get_mut(key) else { return };
         let extensions = transport.extension_ids.read(packet.extensions);
-        let (ssrc, payload_type) = (packet.header.ssrc, packet.header.payload_type);
-        let found = transport.listener.find(ssrc, payload_type, &extensions);
+        let ssrc = packet.header.ssrc;
+        let found = transport.listener.find(ssrc);
         if let (Some(feedback), Some(seq)) = (&mut transport.feedback, extensions.transport_wide_cc) {
             feedback.receive(clock.now, seq);
             let at = feedback.poll_timeout();
             self.timers.arm(&mut transport.timer, TimerKey::Transport(key), at);
         }
-        let Some((producer_key, kind)) = found else {
+        let Some((producer_key, kind)) = found.or_else(|| self.learn_ssrc(key, &packet, &extensions)) else {
             return self.counters.drops.count(DropReason::UnknownSsrc);
         };
+        let Some(transport) = self.transports.get_mut(key) else { return };
         transport.feedback_ssrc = ssrc;
         let Some(producer) = self.producers.get_mut(producer_key) else { return };
         match producer.receive_rtp(clock, kind, &packet, extensions.audio_level) {
@@ -75,6 +80,25 @@ impl Media {
             Err(reason) => self.counters.drops.count(reason),
         }
         self.touch_producer(clock, producer_key);
+    }
+
+    /// The stream of an SSRC that is not known yet, if the packet names it. A producer whose client goes on with another SSRC begins anew.
+    #[cold]
+    fn learn_ssrc(
+        &mut self,
+        key: TransportKey,
+        packet: &RtpPacket<'_>,
+        extensions: &ReceivedExtensions<'_>,
+    ) -> Option<(ProducerKey, StreamKind)> {
+        let header = &packet.header;
+        let listener = &mut self.transports.get_mut(key)?.listener;
+        let heard = packets_heard(&self.producers);
+        let Learned { producer, kind, replaces } =
+            listener.learn(header.ssrc, header.payload_type, extensions, heard)?;
+        if replaces && kind == StreamKind::Media {
+            self.producers.get_mut(producer)?.stream.begin_anew();
+        }
+        Some((producer, kind))
     }
 
     /// A producer got something: the router is to be called, at once if it can take no more.
@@ -126,8 +150,8 @@ impl Media {
                         transport.receive_feedback(&feedback);
                     }
                 }
-                // A stream that ended is closed by signalling, which knows why.
-                Ok(Packet::Bye { .. } | Packet::Other) => {}
+                Ok(Packet::Bye { sources }) => self.receive_goodbye(key, sources),
+                Ok(Packet::Other) => {}
                 Err(_) => self.counters.drops.count(DropReason::RtcpMalformed),
             }
         }
@@ -138,7 +162,16 @@ impl Media {
         else {
             return;
         };
-        self.set_producer_clock(clock, producer, info);
+        let Some(info) = self.producers.get(producer).map(|producer| producer.map_sender_info(info)) else { return };
+        self.set_producer_clock(clock, producer, &info);
+    }
+
+    /// Streams end. What that means for their producers signalling decides, which knows why.
+    fn receive_goodbye(&mut self, key: TransportKey, sources: &[u8]) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        for ssrc in sources.as_chunks().0 {
+            transport.listener.end(u32::from_be_bytes(*ssrc), packets_heard(&self.producers));
+        }
     }
 
     fn receive_report(&mut self, clock: &Clock, key: TransportKey, report: &ReportBlock) {
@@ -150,8 +183,15 @@ impl Media {
             return;
         }
         consumer.receive_report(clock.now, report);
+        let key = *consumer_key;
+        self.tell_consumer_score(clock, key);
+    }
+
+    /// Tells how good a consumer's stream is on its two ways, if that has changed.
+    pub(super) fn tell_consumer_score(&mut self, clock: &Clock, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(consumer.producer) else { return };
-        let (score, producer_score) = (consumer.score(), producer.stream.score());
+        let (score, producer_score) = (consumer.score(), producer.score(clock.now));
         if consumer.reported_score.replace((score, producer_score)) != Some((score, producer_score)) {
             let consumer = consumer.id;
             self.event(WorkerEvent::ConsumerScore { consumer, score, producer_score });
@@ -226,5 +266,13 @@ impl Media {
                 self.refresh_consumer(clock, consumer);
             }
         }
+    }
+}
+
+/// How many packets of a producer's stream came.
+fn packets_heard(producers: &SlotMap<ProducerKey, Producer>) -> impl Fn(ProducerKey, StreamKind) -> u64 {
+    |key, kind| {
+        let (media, retransmissions) = producers.get(key).map(|producer| producer.stream.packets()).unwrap_or_default();
+        if kind == StreamKind::Media { media } else { retransmissions }
     }
 }

@@ -96,7 +96,7 @@ impl Media {
             Request::TransportStats { transport } => return self.transport_stats(clock, transport),
             Request::ProducerStats { producer } => {
                 let key = self.producer_key(producer)?;
-                let stats = self.producers.get(key).map(|producer| producer.stats());
+                let stats = self.producers.get(key).map(|producer| producer.stats(clock.now));
                 return Ok(Response::ProducerStats(Box::new(stats.unwrap_or_default())));
             }
             Request::ConsumerStats { consumer } => {

@@ -3,7 +3,7 @@
 use super::super::audio_levels;
 use super::super::clock::Clock;
 use super::super::demux::TransportKey;
-use super::super::keys::{ProducerKey, RouterKey};
+use super::super::keys::{ConsumerKey, ProducerKey, RouterKey};
 use super::super::messages::WorkerEvent;
 use super::super::producer::Origin;
 use super::super::rtcp;
@@ -85,6 +85,7 @@ impl Media {
         self.compound.clear();
         for index in 0.. {
             let Some(consumer) = self.transports.get(key).and_then(|t| t.consumers.get(index)).copied() else { break };
+            self.tell_silence(clock, consumer);
             let Some(consumer) = self.consumers.get_mut(consumer) else { continue };
             let publisher_clock = self.producers.get(consumer.producer).and_then(|producer| producer.stream.clock());
             let Some(info) = consumer.sender_report(clock.now, publisher_clock) else { continue };
@@ -98,6 +99,15 @@ impl Media {
         self.send_rtcp(clock, key);
     }
 
+    /// A client's reports bring its consumer's score up to date, but of a stream that has stopped there are none.
+    fn tell_silence(&mut self, clock: &Clock, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get(key) else { return };
+        let is_silent = self.producers.get(consumer.producer).is_some_and(|producer| producer.score(clock.now) == 0);
+        if is_silent || consumer.reported_score.is_some_and(|(_, producer_score)| producer_score == 0) {
+            self.tell_consumer_score(clock, key);
+        }
+    }
+
     fn send_receiver_reports(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get(key) else { return };
         self.blocks.clear();
@@ -106,7 +116,7 @@ impl Media {
             let Origin::User(origin) = &producer.origin else { continue };
             let Some(report) = origin.ssrc.and_then(|ssrc| producer.stream.report(clock.now, ssrc)) else { continue };
             self.blocks.push(report);
-            let score = producer.stream.score();
+            let score = producer.score(clock.now);
             if producer.reported_score.replace(score) != Some(score) {
                 let event = WorkerEvent::ProducerScore { producer: producer.id, score };
                 self.outputs.push_back(super::Output::Event(event));

@@ -102,11 +102,11 @@ pub struct ExtensionIds {
 }
 
 impl ExtensionIds {
-    /// The ids in a side's RTP parameters. Those that the one-byte form cannot carry are left out.
+    /// The ids in a side's RTP parameters, RFC 8285 section 4.3: 15 is none.
     pub fn new(parameters: &[RtpHeaderExtensionParameters]) -> Self {
         let mut ids = Self::default();
         for extension in parameters {
-            let Some(id) = u8::try_from(extension.id).ok().filter(|id| (1..15).contains(id)) else { continue };
+            let Some(id) = u8::try_from(extension.id).ok().filter(|id| !matches!(id, 0 | 15)) else { continue };
             match extension.uri {
                 RtpHeaderExtensionUri::Mid => ids.mid = id,
                 RtpHeaderExtensionUri::RtpStreamId => ids.rid = id,
@@ -118,6 +118,20 @@ impl ExtensionIds {
             }
         }
         ids
+    }
+
+    /// The ids that the one-byte form can carry.
+    #[must_use]
+    pub fn one_byte(self) -> Self {
+        let fits = |id| if id < 15 { id } else { 0 };
+        Self {
+            mid: fits(self.mid),
+            rid: fits(self.rid),
+            repaired_rid: fits(self.repaired_rid),
+            abs_send_time: fits(self.abs_send_time),
+            transport_wide_cc: fits(self.transport_wide_cc),
+            audio_level: fits(self.audio_level),
+        }
     }
 
     /// Takes over what another part of the same transport's parameters says: all of a transport's ids are one space.
@@ -187,6 +201,24 @@ mod tests {
         assert_eq!(parse(0xbede, &[0x11, 1, 2, 0xf0, 0x30, 7]), [(1, &[1, 2][..])], "15 ends the elements");
         assert_eq!(parse(0xbede, &[0x1f, 1, 2]), [], "longer than the packet");
         assert_eq!(parse(0x1234, &[0x11, 1, 2]), []);
+    }
+
+    #[test]
+    fn ids_above_14_are_read_in_the_two_byte_form_and_written_in_none() {
+        let parameter = |uri, id| RtpHeaderExtensionParameters { uri, id, encrypt: false };
+        let ids = ExtensionIds::new(&[
+            parameter(RtpHeaderExtensionUri::Mid, 255),
+            parameter(RtpHeaderExtensionUri::TransportWideCcDraft01, 16),
+            parameter(RtpHeaderExtensionUri::SsrcAudioLevel, 14),
+            parameter(RtpHeaderExtensionUri::AbsSendTime, 15),
+            parameter(RtpHeaderExtensionUri::RtpStreamId, 256),
+        ]);
+        let data = [255, 1, b'0', 16, 2, 0, 9, 14, 1, 0x80, 15, 3, 1, 1, 1, 0];
+        let received = ids.read(Extensions::new(ExtensionProfile::TwoByte, &data));
+        let audio_level = Some(AudioLevel { voice: true, level: 0 });
+        assert_eq!((received.mid, received.transport_wide_cc), (Some(&b"0"[..]), Some(9)));
+        assert_eq!((received.audio_level, received.rid), (audio_level, None));
+        assert_eq!(ids.one_byte(), ExtensionIds { audio_level: 14, ..ExtensionIds::default() });
     }
 
     #[test]

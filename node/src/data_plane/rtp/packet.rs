@@ -35,10 +35,12 @@ pub struct RtpPacket<'a> {
     pub extensions: Extensions<'a>,
     /// The payload without padding; empty when the packet is only padding.
     pub payload: &'a [u8],
+    /// The padding claims to be nothing, or more than there is. Where the payload ends nobody knows, so it is empty.
+    pub malformed: bool,
 }
 
 impl<'a> RtpPacket<'a> {
-    /// Reads a packet; `None` if it is no RTP or is shorter than its headers and padding claim.
+    /// Reads a packet; `None` if it is no RTP or is shorter than its headers claim.
     pub fn parse(data: &'a [u8]) -> Option<Self> {
         let (fixed, mut rest) = data.split_first_chunk::<FIXED_HEADER_LEN>()?;
         let [first, second, seq @ .., t0, t1, t2, t3, s0, s1, s2, s3] = *fixed;
@@ -53,13 +55,7 @@ impl<'a> RtpPacket<'a> {
             extensions = Extensions::new(ExtensionProfile::from_wire(u16::from_be_bytes([p0, p1])), data);
             rest = after;
         }
-        if first & 0x20 != 0 {
-            let padding = usize::from(*rest.last()?);
-            if padding == 0 {
-                return None;
-            }
-            rest = rest.get(..rest.len().checked_sub(padding)?)?;
-        }
+        let payload = if first & 0x20 == 0 { Some(rest) } else { without_padding(rest) };
         Some(Self {
             header: RtpHeader {
                 marker: second & 0x80 != 0,
@@ -69,9 +65,16 @@ impl<'a> RtpPacket<'a> {
                 ssrc: u32::from_be_bytes([s0, s1, s2, s3]),
             },
             extensions,
-            payload: rest,
+            payload: payload.unwrap_or_default(),
+            malformed: payload.is_none(),
         })
     }
+}
+
+/// RFC 3550 section 5.1: the last byte counts the padding, itself included.
+fn without_padding(data: &[u8]) -> Option<&[u8]> {
+    let padding = usize::from(*data.last()?);
+    data.get(..data.len().checked_sub(padding)?).filter(|_| padding > 0)
 }
 
 impl RtpHeader {
@@ -124,8 +127,21 @@ mod tests {
         assert!(RtpPacket::parse(&packet).is_none());
         assert!(RtpPacket::parse(&packet[..11]).is_none());
         assert!(RtpPacket::parse(&[0x40; 20]).is_none());
-        let padding_longer_than_payload = [0xa0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3];
-        assert!(RtpPacket::parse(&padding_longer_than_payload).is_none());
+    }
+
+    #[test]
+    fn padding_that_cannot_be_leaves_the_header_and_nothing_else() {
+        let parse = |end: &[u8]| {
+            let packet = [&[0xa0, 96, 0, 7, 0, 0, 0, 0, 0, 0, 0, 0], end].concat();
+            let packet = RtpPacket::parse(&packet).unwrap();
+            assert_eq!(packet.header.sequence_number, 7);
+            (packet.payload.to_vec(), packet.malformed)
+        };
+        assert_eq!(parse(&[1, 2, 3, 0, 0, 3]), (vec![1, 2, 3], false));
+        assert_eq!(parse(&[0, 0, 3]), (vec![], false));
+        for malformed in [&[1, 2, 3, 0][..], &[0, 3], &[]] {
+            assert_eq!(parse(malformed), (vec![], true));
+        }
     }
 
     proptest! {

@@ -149,11 +149,7 @@ fn open_next<'d>(
 
 /// Opens the first packet of a stream, and says which index it has. The rollover counter begins at 0 (RFC 3711 section 3.3.1), but if
 /// the packets before the wrap were lost it is 1 already: that is tried too, once, if the sequence number is of the first half.
-fn open_first<'d>(
-    cipher: &Cipher,
-    header: RtpHeader,
-    packet: &'d mut [u8],
-) -> Result<(u64, &'d mut [u8]), DropReason> {
+fn open_first<'d>(cipher: &Cipher, header: RtpHeader, packet: &'d mut [u8]) -> Result<(u64, &'d mut [u8]), DropReason> {
     let failed = DropReason::SrtpUnauthenticated;
     let open = |index, packet: &mut [u8]| cipher.open_rtp(header, index, packet).map(|plain| plain.len());
     // What does not authenticate is destroyed by the trial.
