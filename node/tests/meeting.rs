@@ -4,13 +4,18 @@ mod common;
 
 use std::time::Duration;
 
-use common::{AUDIO, SOON, VIDEO, consumes, driver, join, join_with, lone_node, mesh, receives, transport};
+use common::{
+    AUDIO, SOON, VIDEO, admin, consumes, driver, join, join_with, lone_node, mesh, mesh_with, receives, transport, url,
+};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use sluice_loadtest::driver::Direction;
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::transport::{DtlsRole, SrtpProfile, TransportConfig};
+use sluice_loadtest::user::{RoomState, User, UserConfig};
+use sluice_node::Node;
+use sluice_node::dev::DevOptions;
 
 #[tokio::test]
 async fn two_users_of_one_node_see_and_hear_each_other() {
@@ -63,6 +68,55 @@ async fn users_of_two_nodes_meet_through_a_pipe() {
 
     bob.leave().await;
     alice.wait(SOON, "bob's end", |room| room.peers.is_empty() && room.consumers.is_empty()).await.unwrap();
+    mesh.shutdown().await;
+}
+
+/// Peers of a node's room who only take places, so that whoever comes next is put on another worker.
+async fn fill_a_worker(driver: &sluice_loadtest::driver::Driver, node: &Node) -> Vec<User> {
+    let mut peers = Vec::new();
+    for index in 0..33 {
+        let name = format!("{}-{index}", node.config().id);
+        let config = UserConfig {
+            produce: false,
+            consume: false,
+            ..UserConfig::new(&url(node), "room", &name, transport(), index)
+        };
+        peers.push(User::join(driver, config).await.unwrap());
+    }
+    peers
+}
+
+#[tokio::test]
+async fn everybody_hears_everybody_in_a_room_on_two_workers_of_each_of_two_nodes() {
+    let mesh = mesh_with(DevOptions { nodes: 2, workers: 2, ..DevOptions::default() }).await;
+    let driver = driver();
+    let (mut users, mut others) = (Vec::new(), Vec::new());
+    for node in mesh.nodes() {
+        let first = format!("first-{}", node.config().id);
+        users.push((join(&driver, node, "room", &first).await, first));
+        others.extend(fill_a_worker(&driver, node).await);
+        let second = format!("second-{}", node.config().id);
+        users.push((join(&driver, node, "room", &second).await, second));
+    }
+    // Producers of this node, of its other worker and of the other node come in at the same time, in every order.
+    for (user, _) in &users {
+        user.produce(AUDIO).await.unwrap();
+        user.produce(VIDEO).await.unwrap();
+    }
+    for node in mesh.nodes() {
+        let metrics = admin(node, "/metrics").await;
+        for worker in 0..2 {
+            let line = format!("sluice_worker_producers{{worker=\"{worker}\"}} 2\n");
+            assert!(metrics.contains(&line), "both workers have users: {metrics}");
+        }
+    }
+    for (user, name) in &users {
+        let everybody = |room: &RoomState| room.consumers.len() == 2 * (users.len() - 1);
+        let room = user.wait(SOON, "everybody else", everybody).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        for consumer in room.consumers.keys() {
+            receives(user, consumer, "media", |stats| stats.packets >= 50).await;
+        }
+    }
     mesh.shutdown().await;
 }
 

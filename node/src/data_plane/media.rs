@@ -72,7 +72,8 @@ pub struct Media {
     transports_by_id: FxHashMap<TransportId, TransportKey>,
     producers_by_id: FxHashMap<ProducerId, ProducerKey>,
     consumers_by_id: FxHashMap<ConsumerId, ConsumerKey>,
-    routes_in: FxHashMap<RouteId, ProducerKey>,
+    /// By where they come from too: the mesh and the in-process routes of this node count apart.
+    routes_in: FxHashMap<(PipeEnd, RouteId), ProducerKey>,
     routes_out: FxHashMap<(PipeEnd, RouteId), PipeConsumerKey>,
 
     // What the batch touched, and what came of it.

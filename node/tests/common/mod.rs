@@ -44,14 +44,18 @@ pub(crate) async fn mesh(nodes: u16) -> DevMesh {
 
 /// A mesh whose nodes are apart: paths as `sluice dev --wan` takes them.
 pub(crate) async fn mesh_over(nodes: u16, paths: &[&str]) -> DevMesh {
-    let wan: Vec<_> = paths.iter().map(|path| path.parse().expect("a path")).collect();
+    let wan = paths.iter().map(|path| path.parse().expect("a path")).collect();
+    mesh_with(DevOptions { nodes, workers: 1, wan, ..DevOptions::default() }).await
+}
+
+/// A mesh of another shape, on a free range of ports.
+pub(crate) async fn mesh_with(options: DevOptions) -> DevMesh {
     // Tests of several binaries run at a time: each begins its search elsewhere.
     static NEXT: AtomicU64 = AtomicU64::new(0);
     for _ in 0..100 {
         let draw = (u64::from(std::process::id()) * 131 + NEXT.fetch_add(1, Ordering::Relaxed) * 17) % 1500;
         let base_port = 15_000 + draw as u16 * 10;
-        let options = DevOptions { nodes, workers: 1, base_port, wan: wan.clone(), ..DevOptions::default() };
-        match DevMesh::start(&options).await {
+        match DevMesh::start(&DevOptions { base_port, ..options.clone() }).await {
             Ok(mesh) => return mesh,
             Err(DevError::PortTaken { .. } | DevError::Start { .. }) => {}
             Err(error) => panic!("{error}"),

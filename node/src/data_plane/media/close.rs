@@ -70,7 +70,7 @@ impl Media {
                 }
             }
             Origin::Pipe(origin) => {
-                self.routes_in.remove(&origin.route);
+                self.routes_in.remove(&(origin.from, origin.route));
             }
         }
         if let Some(router) = self.routers.get_mut(producer.router) {

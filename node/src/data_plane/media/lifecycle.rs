@@ -117,7 +117,7 @@ impl Media {
     ) -> Result<(), RequestError> {
         let router_key = self.router_key(router)?;
         self.check_new_producer(id)?;
-        if self.routes_in.contains_key(&route) {
+        if self.routes_in.contains_key(&(from, route)) {
             return Err(RequestError::AlreadyExists(format!("route {}", route.0)));
         }
         let parameters = parameters::pipe_producer(rtp)?;
@@ -128,7 +128,7 @@ impl Media {
         producer.stream.expect(clock.now);
         let key = self.producers.insert(producer);
         self.producers_by_id.insert(id, key);
-        self.routes_in.insert(route, key);
+        self.routes_in.insert((from, route), key);
         if let Some(router) = self.routers.get_mut(router_key) {
             router.producers.push(key);
         }

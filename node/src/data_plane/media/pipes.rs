@@ -25,11 +25,8 @@ impl Media {
     }
 
     fn receive_frame(&mut self, clock: &Clock, from: PipeEnd, frame: &Frame) -> Result<(), DropReason> {
-        let key = *self.routes_in.get(&frame.route).ok_or(DropReason::UnknownRoute)?;
+        let key = *self.routes_in.get(&(from, frame.route)).ok_or(DropReason::UnknownRoute)?;
         let producer = self.producers.get_mut(key).ok_or(DropReason::UnknownRoute)?;
-        if !matches!(&producer.origin, Origin::Pipe(origin) if origin.from == from) {
-            return Err(DropReason::UnknownRoute);
-        }
         let result = producer.receive_frame(clock, frame);
         self.touch_producer(clock, key);
         if result == Err(DropReason::PipeShed) && matches!(frame.class, FrameClass::Video { temporal: 0, .. }) {
@@ -108,9 +105,9 @@ impl Media {
     }
 
     fn route_in(&self, from: PipeEnd, message: &PipeMessage) -> Option<ProducerKey> {
-        let key = *self.routes_in.get(&RouteId(message.route))?;
+        let key = *self.routes_in.get(&(from, RouteId(message.route)))?;
         match &self.producers.get(key)?.origin {
-            Origin::Pipe(origin) if origin.from == from && origin.epoch.0 == message.epoch => Some(key),
+            Origin::Pipe(origin) if origin.epoch.0 == message.epoch => Some(key),
             _ => None,
         }
     }
