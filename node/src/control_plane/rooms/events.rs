@@ -3,45 +3,50 @@
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 
 use super::api::{CloseReason, Notice};
-use super::context::{RoomSender, Subject};
+use super::context::{Context, Subject};
 use super::room::{Room, RoomMessage};
-use crate::control_plane::rooms::context::Context;
+use super::waiting::Waiting;
 use crate::data_plane::messages::{DtlsState, IceState, Request, WorkerEvent, WorkerIndex};
 
-/// Hands a worker's events to the rooms that they are about, in order.
+/// Hands the workers' events to the rooms that they are about. It never waits for a room: levels and scores come again, so that a busy
+/// room may miss one; what must not be lost waits beside this.
 pub(super) async fn dispatch(
     context: std::sync::Arc<Context>,
     mut events: tokio::sync::mpsc::Receiver<(WorkerIndex, WorkerEvent)>,
 ) {
-    while let Some((worker, event)) = events.recv().await {
-        let (subject, may_be_lost) = match &event {
-            WorkerEvent::Pipe { .. } => {
-                let WorkerEvent::Pipe { to, message } = event else { continue };
-                context.pipes.on_worker_message(worker, to, message);
-                continue;
-            }
-            // The worker's handle takes answers out.
-            WorkerEvent::Response { .. } => continue,
-            WorkerEvent::IceStateChanged { transport, .. } | WorkerEvent::DtlsStateChanged { transport, .. } => {
-                (Subject::Transport(*transport), false)
-            }
-            WorkerEvent::AudioLevels { router, .. } => (Subject::Router(*router), true),
-            WorkerEvent::ProducerScore { producer, .. } => (Subject::Producer(*producer), true),
-            WorkerEvent::ConsumerScore { consumer, .. } => (Subject::Consumer(*consumer), true),
-        };
-        if let Some(room) = context.addresses.get(subject) {
-            deliver(&room, RoomMessage::Worker(event), may_be_lost).await;
+    let mut waiting = Waiting::default();
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some((worker, event)) => dispatch_one(&context, &mut waiting, worker, event),
+                None => return,
+            },
+            () = waiting.go_on() => {}
         }
     }
 }
 
-/// Levels and scores come again; a busy room may miss one.
-async fn deliver(room: &RoomSender, message: RoomMessage, may_be_lost: bool) {
-    if may_be_lost {
-        let _ = room.try_send(message);
-    } else {
-        // Fails only when the room has ended, and its transports with it.
-        let _ = room.send(message).await;
+fn dispatch_one(context: &Context, waiting: &mut Waiting, worker: WorkerIndex, event: WorkerEvent) {
+    let subject = match &event {
+        WorkerEvent::Pipe { .. } => {
+            let WorkerEvent::Pipe { to, message } = event else { return };
+            return context.pipes.on_worker_message(worker, to, message);
+        }
+        // The worker's handle takes answers out.
+        WorkerEvent::Response { .. } => return,
+        WorkerEvent::IceStateChanged { transport, .. } | WorkerEvent::DtlsStateChanged { transport, .. } => {
+            let transport = *transport;
+            if let Some(room) = context.addresses.get(Subject::Transport(transport)) {
+                waiting.deliver(&room, transport, event);
+            }
+            return;
+        }
+        WorkerEvent::AudioLevels { router, .. } => Subject::Router(*router),
+        WorkerEvent::ProducerScore { producer, .. } => Subject::Producer(*producer),
+        WorkerEvent::ConsumerScore { consumer, .. } => Subject::Consumer(*consumer),
+    };
+    if let Some(room) = context.addresses.get(subject) {
+        let _ = room.try_send(RoomMessage::Worker(event));
     }
 }
 

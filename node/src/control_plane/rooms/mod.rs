@@ -6,7 +6,7 @@
 //!   `speakers` are its parts by subject.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told; the interface of signalling dialects.
-//! - `context`: what all rooms share.
+//! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
 //! - `overview`: what rooms look like from outside.
 
 pub(crate) mod api;
@@ -20,6 +20,7 @@ mod requests;
 pub(crate) mod room;
 mod roster;
 mod speakers;
+mod waiting;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
