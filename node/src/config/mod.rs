@@ -175,6 +175,12 @@ section! {
         request_burst: u32 [1 ..= 100000] = 200,
         /// Requests that a client may send a second after that; it is read no faster.
         requests_per_second: u32 [1 ..= 100000] = 100,
+        /// Bytes of one message that a client sends. The longest that clients send, capabilities and what they produce, have 15 KB;
+        /// each WebSocket may hold this much that is not complete yet.
+        message_bytes: u32 [4096 ..= 960000] = 65_536,
+        /// Bytes of messages that a client may send a second, after four times as much at once; it is read no faster. A join takes
+        /// 20 KB, and each producer another 5 KB.
+        bytes_per_second: u32 [4096 ..= 10000000] = 65_536,
         /// How long a client may take from its WebSocket to join, in milliseconds.
         join_within_ms: u64 [100 ..= 600000] = 10_000,
         /// Between pings, in milliseconds; proxies drop connections that are silent for longer.

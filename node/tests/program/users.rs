@@ -4,6 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
+use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::{Message, WebSocket};
+
 use crate::support::{Answer, Dev, free_base_port, get, get_with, is_ready, local, lone_node, run, text, try_get};
 
 const UPGRADE: [(&str, &str); 4] = [
@@ -81,6 +84,27 @@ fn a_broken_upgrade_is_refused() {
     let old = UPGRADE.map(|(name, value)| (name, if value == "13" { "8" } else { value }));
     assert_eq!(get_with(dev.users(0), "/?roomId=r&peerId=p", &old).status, 400);
     assert!(is_ready(dev.users(0)));
+}
+
+/// An open WebSocket of signalling.
+fn open(port: u16) -> WebSocket<TcpStream> {
+    let mut request = format!("ws://localhost:{port}/?roomId=r&peerId=p").into_client_request().unwrap();
+    request.headers_mut().insert("Sec-WebSocket-Protocol", "protoo".parse().unwrap());
+    tokio_tungstenite::tungstenite::client(request, TcpStream::connect(local(port)).unwrap()).unwrap().0
+}
+
+#[test]
+fn messages_have_a_limit() {
+    let dev = Dev::start(1);
+    let mut socket = open(dev.users(0));
+    for len in [64 << 10, (64 << 10) + 1] {
+        socket.send(Message::text("x".repeat(len))).unwrap();
+    }
+    let answers =
+        std::iter::from_fn(|| socket.read().ok()).skip_while(|answer| !answer.to_string().contains("response"));
+    let answers: Vec<_> = answers.take(2).collect();
+    assert!(answers[0].to_string().contains("\"errorCode\":400"), "{answers:?}");
+    assert!(matches!(&answers[1], Message::Close(Some(frame)) if u16::from(frame.code) == 1009), "{answers:?}");
 }
 
 #[test]

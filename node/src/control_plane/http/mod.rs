@@ -2,12 +2,14 @@
 //!
 //! # Layout
 //! - `server`: connections with their limits, TLS, and an orderly end.
-//! - `users`: the room page and the WebSocket of signalling.
+//! - `users`: the room page, and who may open a WebSocket for signalling.
+//! - `websocket`: such a WebSocket.
 //! - `assets`: the embedded files of the room page.
 
 mod assets;
 mod server;
 mod users;
+mod websocket;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

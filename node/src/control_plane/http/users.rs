@@ -3,20 +3,19 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Query, State, WebSocketUpgrade};
-use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, UPGRADE, X_CONTENT_TYPE_OPTIONS};
+use axum::extract::{Query, Request, State};
+use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use sluice_proto::ids::{InvalidName, NamespaceId, PeerId, RoomId};
 
-use super::assets;
 use super::server::Connection;
+use super::{assets, websocket};
 use crate::control_plane::http::{Health, health_router};
 use crate::control_plane::rooms::Rooms;
-use crate::control_plane::signalling::{Opening, SUBPROTOCOL, WEBSOCKET_MAX_LEN};
+use crate::control_plane::signalling::{Opening, SUBPROTOCOL};
 
 /// The namespace of those who name none.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -60,34 +59,31 @@ async fn asset(uri: Uri, headers: HeaderMap) -> Response {
 }
 
 /// The page, or signalling for those who ask for an upgrade.
-async fn root(
-    State(rooms): State<Rooms>,
-    Extension(connection): Extension<Connection>,
-    uri: Uri,
-    headers: HeaderMap,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Response {
-    match upgrade {
-        Ok(upgrade) => signalling(rooms, connection, &uri, upgrade).unwrap_or_else(IntoResponse::into_response),
-        Err(rejection) if headers.contains_key(UPGRADE) => rejection.into_response(),
-        Err(_) => assets::serve(assets::INDEX, &headers),
+async fn root(State(rooms): State<Rooms>, Extension(connection): Extension<Connection>, request: Request) -> Response {
+    match websocket::is_upgrade(request.headers()) {
+        true => signalling(rooms, connection, request).unwrap_or_else(IntoResponse::into_response),
+        false => assets::serve(assets::INDEX, request.headers()),
     }
 }
 
 /// An upgrade that is refused, with the reason in words.
 type Refusal = (StatusCode, String);
 
-fn signalling(rooms: Rooms, connection: Connection, uri: &Uri, upgrade: WebSocketUpgrade) -> Result<Response, Refusal> {
-    let upgrade =
-        upgrade.protocols([SUBPROTOCOL]).max_message_size(WEBSOCKET_MAX_LEN).max_frame_size(WEBSOCKET_MAX_LEN);
-    if upgrade.selected_protocol().is_none() {
+fn signalling(rooms: Rooms, connection: Connection, mut request: Request) -> Result<Response, Refusal> {
+    if !websocket::offers(request.headers(), SUBPROTOCOL) {
         return Err((StatusCode::FORBIDDEN, format!("the WebSocket subprotocol must be {SUBPROTOCOL}\n")));
     }
-    let opening = opening(uri, &connection)?;
-    Ok(upgrade.on_upgrade(async move |socket| {
-        rooms.signalling(socket, opening).await;
+    let opening = opening(request.uri(), &connection)?;
+    let (response, socket) = websocket::accept(&mut request, SUBPROTOCOL, rooms.limits().message_bytes)
+        .map_err(|reason| (StatusCode::BAD_REQUEST, format!("{reason}\n")))?;
+    tokio::spawn(async move {
+        // Fails when the client is gone before it is answered.
+        if let Ok(socket) = socket.await {
+            rooms.signalling(socket, opening).await;
+        }
         drop(connection);
-    }))
+    });
+    Ok(response)
 }
 
 /// Who comes, out of the URL's query.

@@ -28,13 +28,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::extract::ws::Message;
 use futures_util::future::join_all;
 use futures_util::{Sink, Stream};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -126,8 +126,13 @@ impl Rooms {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own message limit is
-    /// [`super::signalling::WEBSOCKET_MAX_LEN`].
+    /// How much of everything there may be.
+    pub fn limits(&self) -> &Limits {
+        &self.inner.context.limits
+    }
+
+    /// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own limit of messages is
+    /// [`Limits::message_bytes`].
     pub async fn signalling<S, E>(&self, socket: S, opening: Opening)
     where
         S: Stream<Item = Result<Message, E>> + Sink<Message> + Send + 'static,

@@ -4,12 +4,12 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use axum::extract::ws::Message;
 use futures_util::{Sink, Stream};
 use serde_json::{Value, json};
 use sluice_proto::ids::{NamespaceId, PeerId, RoomId};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::PollSender;
 
 use super::{SOON, rtp};
@@ -178,7 +178,7 @@ impl Client {
     pub(super) async fn closed_within(&mut self, patience: std::time::Duration) -> (u16, String) {
         loop {
             match timeout(patience, self.from_server.recv()).await.expect("the server closes") {
-                Some(Message::Close(Some(frame))) => return (frame.code, frame.reason.to_string()),
+                Some(Message::Close(Some(frame))) => return (frame.code.into(), frame.reason.to_string()),
                 Some(_) => {}
                 None => panic!("the connection ended without a close frame"),
             }

@@ -10,11 +10,12 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::extract::ws::{CloseFrame, Message as Frame};
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use sluice_proto::ids::ConsumerId;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
+use tokio_tungstenite::tungstenite::Message as Frame;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_util::sync::CancellationToken;
 
 use super::message::{self, Malformed, Message};
@@ -22,7 +23,7 @@ use crate::control_plane::limits::Limits;
 use crate::control_plane::rooms::api::{CloseReason, Outgoing, PeerReply};
 use crate::control_plane::rooms::context::{Context, RoomSender, count, lock};
 use crate::control_plane::rooms::room::{RoomMessage, SessionId};
-use crate::control_plane::signalling::{MAX_MESSAGE_LEN, d1};
+use crate::control_plane::signalling::d1;
 
 /// How long a client that is sent a close frame may take to answer it.
 const CLOSE_WITHIN: Duration = Duration::from_secs(1);
@@ -33,6 +34,9 @@ const REQUEST_TIMEOUT_PER_PENDING: Duration = Duration::from_millis(200);
 
 /// Ids of the server's requests, as protoo's clients make them.
 const REQUEST_IDS: u32 = 10_000_000;
+
+/// What a client may send at once, in seconds of what it may send: a browser that joins sends what it has to say in a moment.
+const BYTES_BURST_SECONDS: f64 = 4.0;
 
 /// A session that a room has been told of.
 pub(crate) struct Session<'a> {
@@ -111,7 +115,7 @@ where
     // A close frame's reason has at most 123 bytes.
     let reason: String = reason.chars().take(40).collect();
     let _ = timeout(CLOSE_WITHIN, async {
-        if sink.send(Frame::Close(Some(CloseFrame { code, reason: reason.into() }))).await.is_ok() {
+        if sink.send(Frame::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))).await.is_ok() {
             while stream.next().await.is_some() {}
         }
     })
@@ -129,24 +133,27 @@ where
     R: Stream<Item = Result<Frame, E>> + Unpin,
     E: Display,
 {
-    let mut bucket = Bucket::new(&context.limits);
+    let limits = &context.limits;
+    let mut messages = Bucket::new(limits.request_burst.into(), limits.requests_per_second.into());
+    let mut bytes =
+        Bucket::new(BYTES_BURST_SECONDS * f64::from(limits.bytes_per_second), limits.bytes_per_second.into());
     while let Some(frame) = stream.next().await {
         shared.heard.store(true, Ordering::Relaxed);
-        let text = match frame {
-            Ok(Frame::Text(text)) => text,
-            Ok(Frame::Binary(_)) => return Some(Closing(1003, "protoo is text".to_owned())),
-            Ok(Frame::Ping(_) | Frame::Pong(_)) => continue,
-            Ok(Frame::Close(_)) => return None,
+        let frame = match frame {
+            Ok(frame) => frame,
             Err(error) => {
                 tracing::debug!(%error, "a WebSocket broke");
                 return Some(Closing(1009, "the message is broken or too large".to_owned()));
             }
         };
-        if text.len() > MAX_MESSAGE_LEN {
-            count(&context.counters.malformed_messages);
-            return Some(Closing(1009, format!("{} bytes are too many", text.len())));
-        }
-        bucket.take().await;
+        messages.take(1.0).await;
+        bytes.take(frame.len() as f64).await;
+        let text = match frame {
+            Frame::Text(text) => text,
+            Frame::Binary(_) => return Some(Closing(1003, "protoo is text".to_owned())),
+            Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
+            Frame::Close(_) => return None,
+        };
         if !on_text(&text, shared, id, room, context).await {
             return None;
         }
@@ -315,7 +322,7 @@ impl Shared {
     }
 }
 
-/// A token bucket: a client that asks faster than it may is read slower.
+/// A token bucket: a client that sends faster than it may is read slower.
 struct Bucket {
     tokens: f64,
     burst: f64,
@@ -324,15 +331,14 @@ struct Bucket {
 }
 
 impl Bucket {
-    fn new(limits: &Limits) -> Self {
-        let burst = f64::from(limits.request_burst);
-        Self { tokens: burst, burst, per_second: f64::from(limits.requests_per_second), filled: Instant::now() }
+    fn new(burst: f64, per_second: f64) -> Self {
+        Self { tokens: burst, burst, per_second, filled: Instant::now() }
     }
 
-    async fn take(&mut self) {
+    async fn take(&mut self, tokens: f64) {
         let now = Instant::now();
         let gained = now.duration_since(self.filled).as_secs_f64() * self.per_second;
-        self.tokens = (self.tokens + gained).min(self.burst) - 1.0;
+        self.tokens = (self.tokens + gained).min(self.burst) - tokens;
         self.filled = now;
         if self.tokens < 0.0 {
             tokio::time::sleep(Duration::from_secs_f64(-self.tokens / self.per_second)).await;
