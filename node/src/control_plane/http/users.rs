@@ -12,6 +12,7 @@ use axum::{Extension, Router};
 use sluice_proto::ids::{InvalidName, NamespaceId, PeerId, RoomId};
 
 use super::server::Connection;
+use super::websocket::Upgrade;
 use super::{assets, websocket};
 use crate::control_plane::http::{Health, health_router};
 use crate::control_plane::rooms::Rooms;
@@ -70,15 +71,14 @@ async fn root(State(rooms): State<Rooms>, Extension(connection): Extension<Conne
 type Refusal = (StatusCode, String);
 
 fn signalling(rooms: Rooms, connection: Connection, mut request: Request) -> Result<Response, Refusal> {
+    let (response, upgrade) = Upgrade::accept(&mut request, SUBPROTOCOL)
+        .map_err(|reason| (StatusCode::BAD_REQUEST, format!("{reason}\n")))?;
     if !websocket::offers(request.headers(), SUBPROTOCOL) {
         return Err((StatusCode::FORBIDDEN, format!("the WebSocket subprotocol must be {SUBPROTOCOL}\n")));
     }
     let opening = opening(request.uri(), &connection)?;
-    let (response, socket) = websocket::accept(&mut request, SUBPROTOCOL, rooms.limits().message_bytes)
-        .map_err(|reason| (StatusCode::BAD_REQUEST, format!("{reason}\n")))?;
     tokio::spawn(async move {
-        // Fails when the client is gone before it is answered.
-        if let Ok(socket) = socket.await {
+        if let Ok(socket) = upgrade.open(rooms.limits().message_bytes).await {
             rooms.signalling(socket, opening).await;
         }
         drop(connection);

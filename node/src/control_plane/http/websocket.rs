@@ -11,9 +11,9 @@ use axum::http::{HeaderMap, HeaderValue};
 use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use hyper::upgrade::Upgraded;
+use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
@@ -33,6 +33,8 @@ pub(super) struct WebSocket<S> {
     stream: WebSocketStream<S>,
     /// What is left of the message that is being sent.
     rest: Bytes,
+    /// The client sent something that is not to be read.
+    broken: bool,
 }
 
 /// Whether the client asks for another protocol, which can only be this one.
@@ -46,28 +48,43 @@ pub(super) fn offers(headers: &HeaderMap, protocol: &str) -> bool {
     offered.flat_map(|value| value.split(',')).any(|offer| offer.trim() == protocol)
 }
 
-/// Accepts an upgrade: returns the answer, and what becomes the WebSocket once that has been sent. `max_message_bytes` is the
-/// longest message that the client may send; a longer one, and a frame that announces one, ends the stream with an error.
-///
-/// # Errors
-/// When the request is no WebSocket's opening handshake (RFC 6455 section 4.2.1); the reason in words.
-pub(super) fn accept(
-    request: &mut Request,
-    protocol: &'static str,
-    max_message_bytes: usize,
-) -> Result<(Response, impl Future<Output = hyper::Result<WebSocket<TokioIo<Upgraded>>>> + Send + use<>), String> {
-    let mut response = create_response_with_body(request, Body::empty).map_err(|error| error.to_string())?;
-    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
-    let upgraded = hyper::upgrade::on(request);
-    let opening = async move { Ok(WebSocket::new(TokioIo::new(upgraded.await?), max_message_bytes).await) };
-    Ok((response, opening))
+/// What becomes a WebSocket once the client has been answered.
+pub(super) struct Upgrade {
+    upgraded: OnUpgrade,
+}
+
+impl Upgrade {
+    /// The connection of a request, to be had when `response` has been sent.
+    ///
+    /// # Errors
+    /// When the request is no opening handshake (RFC 6455 section 4.2.1); the reason in words.
+    pub(super) fn accept(request: &mut Request, protocol: &'static str) -> Result<(Response, Self), String> {
+        let mut response = create_response_with_body(request, Body::empty).map_err(|error| error.to_string())?;
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(protocol));
+        Ok((response, Self { upgraded: hyper::upgrade::on(request) }))
+    }
+
+    /// The WebSocket. A message of the client that is longer than `max_message_bytes`, or is announced to be, breaks it.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub(super) async fn open(self, max_message_bytes: usize) -> hyper::Result<WebSocket<TokioIo<Upgraded>>> {
+        Ok(WebSocket::new(TokioIo::new(self.upgraded.await?), max_message_bytes).await)
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
     type Item = Result<Message, Error>;
 
+    /// After an error everything that still comes is thrown away: a connection that is closed while something is unread is reset,
+    /// and with it goes the close frame that says why.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.stream.poll_next_unpin(context)
+        if self.broken {
+            return self.discard(context).map(|()| None);
+        }
+        let next = self.stream.poll_next_unpin(context);
+        self.broken = matches!(next, Poll::Ready(Some(Err(_))));
+        next
     }
 }
 
@@ -114,7 +131,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             .max_message_size(Some(max_message_bytes))
             .max_frame_size(Some(max_message_bytes));
         let stream = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        Self { stream, rest: Bytes::new() }
+        Self { stream, rest: Bytes::new(), broken: false }
+    }
+
+    /// Ready when the client has closed its end.
+    fn discard(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let mut bytes = [0; READ_BUFFER_BYTES];
+            let mut read = ReadBuf::new(&mut bytes);
+            let result = ready!(Pin::new(self.stream.get_mut()).poll_read(context, &mut read));
+            if result.is_err() || read.filled().is_empty() {
+                return Poll::Ready(());
+            }
+        }
     }
 
     fn send_fragment(&mut self, kind: Data) -> Result<(), Error> {
@@ -192,6 +221,13 @@ mod tests {
         client.write_u64(MAX_MESSAGE_BYTES as u64 + 1).await.unwrap();
         client.write_all(&[0; 4]).await.unwrap();
         assert!(matches!(socket.next().await, Some(Err(Error::Capacity(_)))));
+        // What it sends all the same is read and not looked at.
+        let writing = tokio::spawn(async move {
+            client.write_all(&[b'x'; 10_000]).await.unwrap();
+            drop(client);
+        });
+        assert!(socket.next().await.is_none());
+        writing.await.unwrap();
     }
 
     #[tokio::test]
