@@ -9,6 +9,7 @@ mod malice;
 mod mesh;
 mod parameters;
 mod publication;
+mod publishers;
 mod scenarios;
 mod shipped;
 mod subscription;
