@@ -43,7 +43,7 @@ async fn a_wrong_dtls_fingerprint_is_refused() {
 }
 
 #[tokio::test]
-async fn produce_before_connect_and_a_second_connect_are_refused() {
+async fn produce_may_come_before_connect_and_a_second_connect_is_refused() {
     let (node, driver) = (lone_node().await, driver());
     let user = join(&driver, &node, "room", "alice").await;
     let bob = join(&driver, &node, "room", "bob").await;
@@ -51,12 +51,9 @@ async fn produce_before_connect_and_a_second_connect_are_refused() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let rtp = send_parameters(user.router(), Codec::Vp8, "0", "alice", &mut rng).unwrap();
     let request = user.produce_request(Kind::Video, &rtp).await;
-    let reason = refused(&user, "produce", request.clone()).await;
-    assert!(reason.contains("not connected"), "{reason}");
-
+    user.protoo().request("produce", request.clone()).await.unwrap();
     let lane = user.lane(true).await.unwrap();
     lane.connected(SOON).await.unwrap();
-    user.protoo().request("produce", request.clone()).await.unwrap();
     let reason = refused(&user, "produce", request).await;
     assert!(reason.contains("used by another producer"), "the same SSRC again: {reason}");
     let parameters = rtp.to_send().unwrap();

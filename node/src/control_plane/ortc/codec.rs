@@ -1,5 +1,6 @@
 //! When two codecs are the same, and what a codec's parameters say.
 
+use std::fmt;
 use std::num::{NonZeroU8, NonZeroU32};
 
 use sluice_proto::ortc::{
@@ -35,6 +36,20 @@ impl Codec<'_> {
         same && match self.mime_type {
             MimeType::Video(MimeTypeVideo::H264) => h264_matches(self.parameters, other.parameters),
             _ => true,
+        }
+    }
+}
+
+/// As SDP writes it, with the parameters as JSON.
+impl fmt::Display for Codec<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.mime_type.as_str(), self.clock_rate)?;
+        if let Some(channels) = self.channels {
+            write!(f, "/{channels}")?;
+        }
+        match serde_json::to_string(self.parameters) {
+            Ok(parameters) if parameters != "{}" => write!(f, " {parameters}"),
+            _ => Ok(()),
         }
     }
 }

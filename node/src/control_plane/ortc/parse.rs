@@ -18,9 +18,12 @@ use super::codec::Codec;
 /// Most codecs, header extensions or encodings in one set of parameters. A browser announces about 40 codecs.
 const MAX_ENTRIES: usize = 128;
 
-/// Longest parameters of one producer, in bytes of JSON: every node that shares the room gets them, and real ones have under
-/// 2 KiB.
+/// Longest parameters of one producer as its client gives them, in bytes of JSON: all codecs of a browser have some 10 KiB.
 const MAX_RTP_PARAMETERS_LEN: usize = 16 * 1024;
+
+/// Longest consumable parameters of one producer, in bytes of JSON: every node and every viewer in the room gets them, and real
+/// ones have under 2 KiB.
+pub(super) const MAX_CONSUMABLE_LEN: usize = 4 * 1024;
 
 /// Longest MID: what a one-byte header extension holds, RFC 8285 section 4.2.
 const MAX_MID_LEN: usize = 16;
@@ -94,7 +97,7 @@ pub fn parse_rtp_parameters(mut value: Value) -> Result<RtpParameters, OrtcError
 /// [`OrtcError::Invalid`] when that node speaks a dialect that this one does not know.
 pub fn parse_consumable_rtp_parameters(json: &str) -> Result<RtpParameters, OrtcError> {
     const WHAT: &str = "consumable RTP parameters";
-    if json.len() > 2 * MAX_RTP_PARAMETERS_LEN {
+    if json.len() > MAX_CONSUMABLE_LEN {
         return Err(OrtcError::invalid(WHAT, format!("they have {} bytes", json.len())));
     }
     let parameters: RtpParameters =
@@ -176,10 +179,15 @@ fn check_rtp_parameters(parameters: &RtpParameters) -> Result<(), OrtcError> {
         return invalid(format!("mid must have 1 to {MAX_MID_LEN} bytes"));
     }
     check_encodings(parameters)?;
+    check_len(WHAT, parameters, MAX_RTP_PARAMETERS_LEN)
+}
+
+/// Refuses parameters that have more than `max` bytes as JSON.
+pub(super) fn check_len(what: &'static str, parameters: &RtpParameters, max: usize) -> Result<(), OrtcError> {
     match serde_json::to_string(parameters).map(|json| json.len()) {
-        Ok(len) if len <= MAX_RTP_PARAMETERS_LEN => Ok(()),
-        Ok(len) => invalid(format!("they have {len} bytes, at most {MAX_RTP_PARAMETERS_LEN} are allowed")),
-        Err(error) => invalid(error.to_string()),
+        Ok(len) if len <= max => Ok(()),
+        Ok(len) => Err(OrtcError::invalid(what, format!("they have {len} bytes, at most {max} are allowed"))),
+        Err(error) => Err(OrtcError::invalid(what, error.to_string())),
     }
 }
 

@@ -6,6 +6,7 @@ use sluice_proto::ortc::{
 };
 
 use super::codec::Codec;
+use super::parse::{MAX_CONSUMABLE_LEN, check_len};
 use super::{OrtcError, router_rtp_capabilities};
 use crate::data_plane::messages::RtpMapping;
 
@@ -23,7 +24,7 @@ pub struct Negotiated {
 ///
 /// # Errors
 /// [`OrtcError::Unsupported`] for codecs that the router lacks and for several encodings, [`OrtcError::Invalid`] for parameters that
-/// contradict each other.
+/// contradict each other or are longer than [`MAX_CONSUMABLE_LEN`] as others are told of them.
 pub fn negotiate_producer(
     kind: MediaKind,
     rtp: &RtpParameters,
@@ -45,6 +46,7 @@ pub fn negotiate_producer(
         ssrc = ssrc.wrapping_add(1);
     }
     let consumable = consumable_rtp_parameters(kind, rtp, &mapping, cname);
+    check_len("rtpParameters as others are told of them", &consumable, MAX_CONSUMABLE_LEN)?;
     Ok(Negotiated { mapping, consumable })
 }
 
@@ -61,13 +63,7 @@ fn map_codecs(
             (kind, codec.mime_type()),
             (MediaKind::Audio, MimeType::Audio(_)) | (MediaKind::Video, MimeType::Video(_))
         );
-        let found = found.filter(|_| of_kind).ok_or_else(|| {
-            let (name, payload_type) = (codec.mime_type(), codec.payload_type());
-            OrtcError::Unsupported(format!(
-                "unsupported {kind:?} codec {} (payload type {payload_type})",
-                name.as_str()
-            ))
-        })?;
+        let found = found.filter(|_| of_kind).ok_or_else(|| unsupported_codec(kind, codec, router))?;
         mapped.push((codec.payload_type(), found.preferred_payload_type()));
     }
     for codec in rtp.codecs.iter().filter(|codec| codec.is_rtx()) {
@@ -88,7 +84,26 @@ fn map_codecs(
     Ok(mapped)
 }
 
-/// What any consumer's parameters are derived from: the router's payload types and extensions, the client's codec parameters.
+/// Says what would do instead: the same codec as the router has it, otherwise all of the kind.
+fn unsupported_codec(kind: MediaKind, codec: &RtpCodecParameters, router: &RtpCapabilitiesFinalized) -> OrtcError {
+    let of_kind = |mime: MimeType| match kind {
+        MediaKind::Audio => matches!(mime, MimeType::Audio(_)),
+        MediaKind::Video => matches!(mime, MimeType::Video(_)),
+    };
+    let ours = router.codecs.iter().map(Codec::from).filter(|ours| of_kind(ours.mime_type) && !ours.is_rtx());
+    let (same, others): (Vec<_>, Vec<_>) = ours.partition(|ours| ours.mime_type == codec.mime_type());
+    let supported = if same.is_empty() { others } else { same };
+    let supported: Vec<String> = supported.iter().map(ToString::to_string).collect();
+    OrtcError::Unsupported(format!(
+        "unsupported {kind:?} codec {} (payload type {}), supported: {}",
+        Codec::from(codec),
+        codec.payload_type(),
+        supported.join(", ")
+    ))
+}
+
+/// What any consumer's parameters are derived from: the router's payload types and extensions, the client's codec parameters. Each of the
+/// router's codecs is there once, whatever number of payload types the client has for it.
 pub fn consumable_rtp_parameters(
     kind: MediaKind,
     rtp: &RtpParameters,
@@ -96,11 +111,14 @@ pub fn consumable_rtp_parameters(
     cname: &str,
 ) -> RtpParameters {
     let router = router_rtp_capabilities();
-    let mut codecs = Vec::new();
+    let mut codecs: Vec<RtpCodecParameters> = Vec::new();
     for codec in rtp.codecs.iter().filter(|codec| !codec.is_rtx()) {
         let ours = mapping.codecs.iter().find(|(theirs, _)| *theirs == codec.payload_type()).map(|(_, ours)| *ours);
         let matched = router.codecs.iter().find(|candidate| Some(candidate.preferred_payload_type()) == ours);
-        let Some(matched) = matched else { continue };
+        let is_new = |matched: &&RtpCodecCapabilityFinalized| {
+            !codecs.iter().any(|codec| codec.payload_type() == matched.preferred_payload_type())
+        };
+        let Some(matched) = matched.filter(is_new) else { continue };
         codecs.push(codec_parameters(matched, Some(codec)));
         codecs.extend(rtx_of(router, matched.preferred_payload_type()).map(|rtx| codec_parameters(rtx, None)));
     }

@@ -132,8 +132,13 @@ fn h264_needs_the_same_profile_and_packetization_mode() {
     assert!(negotiate(MediaKind::Video, h264("42e01f".into(), 1)).is_ok());
     assert!(negotiate(MediaKind::Video, h264("42e034".into(), 1)).is_ok(), "another level");
     for (profile, mode) in [("42001f", 1), ("64001f", 1), ("42e01f", 0)] {
-        let refused = negotiate(MediaKind::Video, h264(profile.into(), mode)).unwrap_err();
-        assert_eq!(refused, OrtcError::Unsupported("unsupported Video codec video/H264 (payload type 107)".to_owned()));
+        let refused = negotiate(MediaKind::Video, h264(profile.into(), mode)).unwrap_err().to_string();
+        let (asked, supported) = refused.split_once(", supported: ").unwrap();
+        assert!(asked.contains(profile) && asked.ends_with("(payload type 107)"), "{asked}");
+        assert_eq!(
+            supported,
+            "video/H264/90000 {\"level-asymmetry-allowed\":1,\"packetization-mode\":1,\"profile-level-id\":\"42e01f\"}"
+        );
     }
     assert!(
         negotiate(MediaKind::Video, h264(json!(640_032), 1)).is_err(),
@@ -207,8 +212,29 @@ fn broken_rtp_parameters_are_refused_with_their_reason() {
     }
     let mut rtp = vp8();
     rtp["codecs"][0]["parameters"]["long"] = json!("x".repeat(20_000));
-    assert!(negotiate(MediaKind::Video, rtp).unwrap_err().to_string().contains("at most 16384"));
-    assert!(negotiate(MediaKind::Audio, vp8()).unwrap_err().to_string().contains("unsupported Audio codec"));
+    assert!(negotiate(MediaKind::Video, rtp.clone()).unwrap_err().to_string().contains("at most 16384"));
+    rtp["codecs"][0]["parameters"]["long"] = json!("x".repeat(4_000));
+    assert!(negotiate(MediaKind::Video, rtp).unwrap_err().to_string().contains("at most 4096"));
+    let refused = negotiate(MediaKind::Audio, vp8()).unwrap_err().to_string();
+    assert!(refused.contains("unsupported Audio codec"), "{refused}");
+    assert!(refused.ends_with("supported: audio/opus/48000/2"), "{refused}");
+}
+
+#[test]
+fn others_are_told_of_each_codec_once() {
+    let mut rtp = vp8();
+    let codec = |payload_type: u8| {
+        let mut codec = rtp["codecs"][0].clone();
+        codec["payloadType"] = json!(payload_type);
+        codec
+    };
+    let mut codecs: Vec<Value> = (0..96).map(codec).collect();
+    codecs.extend_from_slice(rtp["codecs"].as_array().unwrap());
+    rtp["codecs"] = codecs.into();
+    let negotiated = negotiate(MediaKind::Video, rtp).unwrap();
+    assert_eq!(negotiated.mapping.codecs.len(), 98, "the client may send any of them");
+    let told: Vec<u8> = negotiated.consumable.codecs.iter().map(|codec| codec.payload_type()).collect();
+    assert_eq!(told, [101, 102]);
 }
 
 #[test]

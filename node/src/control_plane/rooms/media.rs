@@ -11,6 +11,7 @@ use tracing::{Instrument, info_span};
 
 use super::api::{NewConsumer, Notice, Outgoing, Refusal};
 use super::context::Subject;
+use super::peer::Peer;
 use super::room::{Room, SessionId};
 use super::roster::producer_entry;
 use crate::control_plane::ortc::{can_consume, consumer_rtp_parameters};
@@ -19,6 +20,9 @@ use crate::data_plane::messages::{Request, WorkerIndex};
 
 /// The score of a stream that nothing is known of yet.
 pub(super) const PERFECT: u8 = 10;
+
+/// Longest `appData` of all producers of a peer together, in bytes of JSON: every node and every viewer in the room gets them.
+const MAX_APP_DATA_LEN: usize = 4_096;
 
 pub(super) struct Producer {
     pub(super) source: Source,
@@ -95,8 +99,11 @@ impl Room {
         new: NewProducer,
     ) -> Result<(), Refusal> {
         let NewProducer { producer, transport, kind, rtp, app_data, ssrc } = new;
-        let peer = self.peers.get_mut(id).filter(|peer| peer.session == session);
-        let peer = peer.ok_or_else(|| Refusal::new(410, "the peer has left"))?;
+        let gone = || Refusal::new(410, "the peer has left");
+        let peer = self.peers.get(id).filter(|peer| peer.session == session).ok_or_else(gone)?;
+        // Others may have been made since this one was asked for.
+        self.check_room_for_producer(peer, &app_data)?;
+        let peer = self.peers.get_mut(id).ok_or_else(gone)?;
         peer.producers.insert(producer);
         let worker = peer.worker;
         let (room, rtp) = (self.key.clone(), Arc::new(rtp));
@@ -106,6 +113,21 @@ impl Room {
         self.producers.insert(producer, new);
         self.context.addresses.insert(Subject::Producer(producer), self.me.clone());
         self.context.pipes.publish(producer, self.key.clone(), worker);
+        Ok(())
+    }
+
+    /// Whether a peer may have one more producer, with such data for everybody.
+    pub(super) fn check_room_for_producer(&self, peer: &Peer, app_data: &Value) -> Result<(), Refusal> {
+        let limit = self.context.limits.producers_per_peer;
+        if peer.producers.len() >= limit {
+            return Err(Refusal::new(403, format!("a peer may have {limit} producers")));
+        }
+        let entries = peer.producers.iter().filter_map(|id| self.producers.get(id)?.entry.as_ref());
+        let len = app_data.to_string().len() + entries.map(|entry| entry.app_data.len()).sum::<usize>();
+        if len > MAX_APP_DATA_LEN {
+            let reason = format!("appData of a peer's producers may have {MAX_APP_DATA_LEN} bytes together, not {len}");
+            return Err(Refusal::bad_request(reason));
+        }
         Ok(())
     }
 

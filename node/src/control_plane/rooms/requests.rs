@@ -171,21 +171,12 @@ impl Room {
     ) -> Result<Outcome, Refusal> {
         let span = info_span!("produce", room = %self.key, peer = %asker.peer, ?kind);
         let _entered = span.clone().entered();
-        let limit = self.context.limits.producers_per_peer;
-        let connected = self.transport_of(asker, transport)?.connected;
-        let peer = self.peers.get_mut(&asker.peer).ok_or_else(gone)?;
+        self.transport_of(asker, transport)?;
+        let peer = self.peers.get(&asker.peer).ok_or_else(gone)?;
         if peer.joined.is_none() {
             return Err(Refusal::new(409, "join comes before produce"));
         }
-        if !connected {
-            return Err(Refusal::new(
-                409,
-                format!("transport {transport} is not connected: connectWebRtcTransport comes first"),
-            ));
-        }
-        if peer.producers.len() >= limit {
-            return Err(Refusal::new(403, format!("a peer may have {limit} producers")));
-        }
+        self.check_room_for_producer(peer, &app_data)?;
         let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);
@@ -197,7 +188,8 @@ impl Room {
             let _entered = span.enter();
             let result = result.map_err(Refusal::from).and_then(|_| {
                 let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, ssrc };
-                room.add_local_producer(&asker.peer, asker.session, new)
+                let added = room.add_local_producer(&asker.peer, asker.session, new);
+                added.inspect_err(|_| room.context.worker(asker.worker).send(Request::CloseProducer { producer }))
             });
             let added = result.is_ok();
             room.reply(asker.session, asker.id, result.map(|()| PeerReply::Produced(producer)));

@@ -4,6 +4,7 @@
 mod client;
 mod fakes;
 mod mesh;
+mod producers;
 mod real;
 mod rtp;
 mod signalling;
