@@ -13,7 +13,20 @@ impl NodeConfig {
         self.check_open()?;
         self.check_certificates()?;
         self.check_announced()?;
-        self.check_ports()
+        self.check_ports()?;
+        self.check_pings()
+    }
+
+    fn check_pings(&self) -> Result<(), ConfigError> {
+        let limits = &self.limits;
+        if limits.silence_ms > limits.ping_interval_ms {
+            return Ok(());
+        }
+        refuse(
+            "limits.silence_ms",
+            &limits.silence_ms,
+            "more than limits.ping_interval_ms, since a client may answer pings only",
+        )
     }
 
     fn check_open(&self) -> Result<(), ConfigError> {

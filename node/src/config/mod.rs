@@ -158,8 +158,13 @@ section! {
         /// 5,000 to fill up takes 12 million notifications.
         peers_per_room: u32 [1 ..= 100000] = 5_000,
         /// Transports of one peer. Clients make one per direction; two more leave room for a client that makes new ones
-        /// before it closes the old.
+        /// before it closes the old. A further one takes the place of one that is dead.
         transports_per_peer: u32 [1 ..= 64] = 4,
+        /// How long the network path of a transport may be gone, in milliseconds, before the transport ends with its producers
+        /// and consumers. Until then the client can restart ICE, however long its network was away.
+        transport_lost_ms: u64 [1000 ..= 86400000] = 300_000,
+        /// How old a transport that never connected is, in milliseconds, when it may give way to a new one.
+        transport_unused_ms: u64 [0 ..= 86400000] = 30_000,
         /// Producers of one peer: camera, microphone, screen with sound, and as much again.
         producers_per_peer: u32 [1 ..= 256] = 8,
         /// Consumers of one peer. Beyond it further producers are not shown to the peer: no browser decodes this many.
@@ -181,10 +186,13 @@ section! {
         /// Bytes of messages that a client may send a second, after four times as much at once; it is read no faster. A join takes
         /// 20 KB, and each producer another 5 KB.
         bytes_per_second: u32 [4096 ..= 10000000] = 65_536,
-        /// How long a client may take from its WebSocket to join, in milliseconds.
-        join_within_ms: u64 [100 ..= 600000] = 10_000,
-        /// Between pings, in milliseconds; proxies drop connections that are silent for longer.
-        ping_interval_ms: u64 [1000 ..= 3600000] = 60_000,
+        /// How long a client may take to join, in milliseconds, from when its room knows of it. Browsers ask people for camera and
+        /// microphone meanwhile, and people take their time.
+        join_within_ms: u64 [100 ..= 86400000] = 600_000,
+        /// Between pings, in milliseconds; proxies drop connections that are silent for longer, many after 30 or 60 s.
+        ping_interval_ms: u64 [1000 ..= 3600000] = 20_000,
+        /// How long nothing may be heard of a client, answers to pings included, before it counts as gone, in milliseconds.
+        silence_ms: u64 [1000 ..= 3600000] = 60_000,
         /// How long one write to a WebSocket may take before the client counts as gone, in milliseconds.
         write_within_ms: u64 [100 ..= 600000] = 10_000,
     }

@@ -166,6 +166,13 @@ fn two_sockets_cannot_have_one_port() {
 }
 
 #[test]
+fn a_client_may_be_silent_for_longer_than_between_pings() {
+    let silence = load_flags(&[("limits.silence_ms", "5000"), ("limits.ping_interval_ms", "5000")]);
+    assert_refused(silence, &["limits.silence_ms", "\"5000\"", "limits.ping_interval_ms"]);
+    assert!(load_flags(&[("limits.silence_ms", "5001"), ("limits.ping_interval_ms", "5000")]).is_ok());
+}
+
+#[test]
 fn secrets_are_not_shown() {
     let key = "-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n";
     let error = load_flags(&[("users.tls_key", key)]).unwrap_err().to_string();

@@ -11,6 +11,8 @@ pub struct Limits {
     pub rooms: usize,
     pub peers_per_room: usize,
     pub transports_per_peer: usize,
+    pub transport_lost: Duration,
+    pub transport_unused: Duration,
     pub producers_per_peer: usize,
     pub consumers_per_peer: usize,
     pub routes_out: usize,
@@ -22,6 +24,7 @@ pub struct Limits {
     pub bytes_per_second: u32,
     pub join_within: Duration,
     pub ping_interval: Duration,
+    pub silence: Duration,
     pub write_within: Duration,
 }
 
@@ -31,6 +34,8 @@ impl From<&LimitsConfig> for Limits {
             rooms: config.rooms as usize,
             peers_per_room: config.peers_per_room as usize,
             transports_per_peer: config.transports_per_peer as usize,
+            transport_lost: Duration::from_millis(config.transport_lost_ms),
+            transport_unused: Duration::from_millis(config.transport_unused_ms),
             producers_per_peer: config.producers_per_peer as usize,
             consumers_per_peer: config.consumers_per_peer as usize,
             routes_out: config.routes_out as usize,
@@ -42,6 +47,7 @@ impl From<&LimitsConfig> for Limits {
             bytes_per_second: config.bytes_per_second,
             join_within: Duration::from_millis(config.join_within_ms),
             ping_interval: Duration::from_millis(config.ping_interval_ms),
+            silence: Duration::from_millis(config.silence_ms),
             write_within: Duration::from_millis(config.write_within_ms),
         }
     }

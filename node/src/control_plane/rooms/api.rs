@@ -154,8 +154,8 @@ pub(crate) struct NewConsumer {
 pub(crate) enum CloseReason {
     /// The same peer opened another WebSocket: this client shall not come back.
     Replaced,
-    /// ICE consent ran out or DTLS failed: the client may come back over a better network.
-    MediaLost,
+    /// The client opened its WebSocket and did not join.
+    NotJoined,
     /// The node stops: the client shall come back, to another node or this one's next life.
     Shutdown,
     /// A limit of the node or room.
@@ -165,9 +165,14 @@ pub(crate) enum CloseReason {
 /// From a room to one session, in order.
 #[derive(Debug)]
 pub(crate) enum Outgoing {
-    Reply { id: u32, result: Result<PeerReply, Refusal> },
+    Reply {
+        id: u32,
+        result: Result<PeerReply, Refusal>,
+    },
     Notice(Notice),
     NewConsumer(Box<NewConsumer>),
+    /// It is the client's turn to join, within [`crate::config::LimitsConfig::join_within_ms`] from now on.
+    JoinAwaited,
     Close(CloseReason, String),
 }
 

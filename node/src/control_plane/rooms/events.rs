@@ -1,12 +1,12 @@
 //! What workers tell a room.
 
-use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use sluice_proto::ids::{ConsumerId, ProducerId};
 
-use super::api::{CloseReason, Notice};
+use super::api::Notice;
 use super::context::{Context, Subject};
 use super::room::{Room, RoomMessage};
 use super::waiting::Waiting;
-use crate::data_plane::messages::{DtlsState, IceState, Request, WorkerEvent, WorkerIndex};
+use crate::data_plane::messages::{WorkerEvent, WorkerIndex};
 
 /// Hands the workers' events to the rooms that they are about. It never waits for a room: levels and scores come again, so that a busy
 /// room may miss one; what must not be lost waits beside this.
@@ -53,56 +53,14 @@ fn dispatch_one(context: &Context, waiting: &mut Waiting, worker: WorkerIndex, e
 impl Room {
     pub(super) fn on_worker_event(&mut self, event: WorkerEvent) {
         match event {
-            WorkerEvent::IceStateChanged { transport, state: IceState::Disconnected, .. } => {
-                self.on_media_lost(transport, "the network path of a transport is gone");
-            }
-            WorkerEvent::DtlsStateChanged { transport, state: DtlsState::Failed } => {
-                self.on_media_lost(transport, "the DTLS handshake of a transport failed");
-            }
-            WorkerEvent::DtlsStateChanged { transport, state: DtlsState::Closed } => {
-                self.on_transport_closed(transport)
-            }
+            WorkerEvent::IceStateChanged { transport, state, .. } => self.on_ice_state(transport, state),
+            WorkerEvent::DtlsStateChanged { transport, state } => self.on_dtls_state(transport, state),
             WorkerEvent::AudioLevels { router, volumes } => self.on_audio_levels(router, volumes),
             WorkerEvent::ProducerScore { producer, score } => self.on_producer_score(producer, score),
             WorkerEvent::ConsumerScore { consumer, score, producer_score } => {
                 self.on_consumer_score(consumer, score, producer_score);
             }
-            WorkerEvent::IceStateChanged { state: IceState::Connected, .. }
-            | WorkerEvent::DtlsStateChanged { state: DtlsState::Connected(_), .. }
-            | WorkerEvent::Response { .. }
-            | WorkerEvent::Pipe { .. } => {}
-        }
-    }
-
-    fn on_media_lost(&mut self, transport: TransportId, words: &str) {
-        if let Some(peer) = self.owner_of(transport) {
-            tracing::info!(room = %self.key, %peer, %transport, words, "peer closed");
-            self.dismiss(&peer, CloseReason::MediaLost, words);
-        }
-    }
-
-    /// The client said goodbye on this transport, and may have others.
-    fn on_transport_closed(&mut self, transport: TransportId) {
-        let Some(id) = self.owner_of(transport) else { return };
-        let Some(peer) = self.peers.get_mut(&id) else { return };
-        peer.transports.remove(&transport);
-        self.context.worker(peer.worker).send(Request::CloseTransport { transport });
-        self.context.addresses.remove(Subject::Transport(transport));
-        let producers: Vec<ProducerId> = {
-            let on_it = self.producers.iter().filter(|(_, producer)| producer.transport == Some(transport));
-            on_it.map(|(id, _)| *id).collect()
-        };
-        peer.producers.retain(|producer| !producers.contains(producer));
-        let consumers: Vec<ConsumerId> = {
-            let on_it = self.consumers.iter().filter(|(_, consumer)| consumer.transport == transport);
-            on_it.map(|(id, _)| *id).collect()
-        };
-        consumers.into_iter().for_each(|consumer| self.forget_consumer(consumer));
-        for producer in &producers {
-            self.remove_producer(*producer);
-        }
-        if !producers.is_empty() {
-            self.publish();
+            WorkerEvent::Response { .. } | WorkerEvent::Pipe { .. } => {}
         }
     }
 
@@ -114,15 +72,14 @@ impl Room {
         }
     }
 
-    fn on_consumer_score(&mut self, consumer: ConsumerId, score: u8, producer_score: u8) {
-        let peer = self.consumers.get(&consumer).and_then(|consumer| self.peers.get(&consumer.peer));
-        if let Some(peer) = peer {
-            peer.outbox.notify(Notice::ConsumerScore { consumer, score, producer_score });
+    fn on_consumer_score(&mut self, id: ConsumerId, score: u8, producer_score: u8) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.score = score;
+        if let Some(producer) = self.producers.get_mut(&consumer.producer) {
+            producer.score = producer_score;
         }
-    }
-
-    fn owner_of(&self, transport: TransportId) -> Option<PeerId> {
-        let owner = self.peers.iter().find(|(_, peer)| peer.transports.contains_key(&transport));
-        owner.map(|(id, _)| id.clone())
+        if let Some(peer) = self.peers.get(&consumer.peer) {
+            peer.outbox.notify(Notice::ConsumerScore { consumer: id, score, producer_score });
+        }
     }
 }

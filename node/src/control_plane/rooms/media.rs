@@ -49,6 +49,9 @@ pub(super) struct Consumer {
     rtp: Arc<RtpParameters>,
     /// The worker and the client were told of it; before that, its producer is on its way.
     set_up: bool,
+    /// Whether its producer was paused when the client was told of it.
+    told_paused: bool,
+    pub(super) score: u8,
 }
 
 /// A producer that a worker has made for a peer of this node.
@@ -175,8 +178,18 @@ impl Room {
         *producer.consumers_on.entry(worker).or_default() += 1;
         let rtp = Arc::new(rtp);
         let peer = peer_id.clone();
-        self.consumers
-            .insert(id, Consumer { peer, producer: producer_id, kind, worker, transport, rtp, set_up: false });
+        let consumer = Consumer {
+            peer,
+            producer: producer_id,
+            kind,
+            worker,
+            transport,
+            rtp,
+            set_up: false,
+            told_paused: false,
+            score: PERFECT,
+        };
+        self.consumers.insert(id, consumer);
         self.context.addresses.insert(Subject::Consumer(id), self.me.clone());
         self.reconcile(producer_id, worker);
         if self.is_at(producer_id, worker) {
@@ -192,6 +205,7 @@ impl Room {
             return;
         };
         consumer.set_up = true;
+        consumer.told_paused = producer.source.paused;
         let (kind, rtp, transport) = (consumer.kind, Arc::clone(&consumer.rtp), consumer.transport);
         let span = info_span!("consume", room = %self.key, peer = %consumer.peer, producer = %consumer.producer, ?kind);
         let request = Request::Consume {
@@ -223,6 +237,10 @@ impl Room {
     pub(super) fn on_consumer_answered(&mut self, session: SessionId, id: ConsumerId, accepted: bool) {
         let Some((_, peer)) = self.peer_of(session) else { return };
         if !peer.consumers.contains(&id) {
+            // It ended while the client set it up, who had nothing to end when it was told.
+            if accepted {
+                peer.outbox.notify(Notice::ConsumerClosed { consumer: id });
+            }
             return;
         }
         let Some(consumer) = self.consumers.get(&id) else { return };
@@ -233,14 +251,20 @@ impl Room {
             return;
         }
         self.context.worker(worker).send(Request::ResumeConsumer { consumer: id });
-        let producer_score = self.producers.get(&consumer.producer).map_or(PERFECT, |producer| producer.score);
-        if let Some(peer) = self.peers.get(&consumer.peer) {
-            peer.outbox.notify(Notice::ConsumerScore { consumer: id, score: PERFECT, producer_score });
+        let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(&consumer.peer))
+        else {
+            return;
+        };
+        // What changed while the client set it up is said again: it had nothing to apply it to.
+        if producer.source.paused != consumer.told_paused {
+            peer.outbox.notify(pause_notice(id, producer.source.paused));
         }
+        let (score, producer_score) = (consumer.score, producer.score);
+        peer.outbox.notify(Notice::ConsumerScore { consumer: id, score, producer_score });
     }
 
-    /// Ends a consumer whose producer ended, or which its worker does not have: the worker needs no word.
-    fn close_consumer(&mut self, id: ConsumerId) {
+    /// Ends a consumer whose producer or transport ended, or which its worker does not have: the worker needs no word.
+    pub(super) fn close_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get(&id) else { return };
         if let Some(peer) = self.peers.get(&consumer.peer)
             && consumer.set_up
@@ -295,12 +319,7 @@ impl Room {
         for (peer, consumer) in &producer.consumers {
             let set_up = self.consumers.get(consumer).is_some_and(|consumer| consumer.set_up);
             let Some(peer) = self.peers.get(peer).filter(|_| set_up) else { continue };
-            let consumer = *consumer;
-            peer.outbox.notify(if paused {
-                Notice::ConsumerPaused { consumer }
-            } else {
-                Notice::ConsumerResumed { consumer }
-            });
+            peer.outbox.notify(pause_notice(*consumer, paused));
         }
         true
     }
@@ -360,4 +379,8 @@ impl Room {
         let home = self.producers.get(&producer).is_some_and(|found| found.source.origin == Origin::Worker(worker));
         home || self.brought.get(&(producer, worker)).copied().unwrap_or(false)
     }
+}
+
+fn pause_notice(consumer: ConsumerId, paused: bool) -> Notice {
+    if paused { Notice::ConsumerPaused { consumer } } else { Notice::ConsumerResumed { consumer } }
 }

@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
-//! - `room`: one room, the task that decides everything in it; `peer`, `requests`, `media`, `roster`, `events`,
-//!   `speakers` are its parts by subject.
+//! - `room`: one room, the task that decides everything in it; `peer`, `requests`, `transports`, `media`, `roster`,
+//!   `events`, `speakers` are its parts by subject.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told; the interface of signalling dialects.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
@@ -20,6 +20,7 @@ mod requests;
 pub(crate) mod room;
 mod roster;
 mod speakers;
+mod transports;
 mod waiting;
 
 use std::collections::HashMap;

@@ -12,6 +12,7 @@ use tracing::Span;
 use super::api::{Notice, Outbox, PeerInfo};
 use super::context::{Subject, count, random_text, uncount};
 use super::room::{Room, SessionId};
+use super::transports::Transport;
 use crate::data_plane::messages::{Request, WorkerIndex};
 
 pub(super) struct Peer {
@@ -29,6 +30,7 @@ pub(super) struct Peer {
     pub(super) cname: String,
     next_mid: u32,
     next_ssrc: u32,
+    next_transport: u64,
 }
 
 pub(super) struct Joined {
@@ -37,12 +39,6 @@ pub(super) struct Joined {
     pub(super) rtp_capabilities: Option<Arc<RtpCapabilities>>,
     /// The newest join of a peer id wins, wherever it is.
     pub(super) at_ms: u64,
-}
-
-pub(super) struct Transport {
-    pub(super) consuming: bool,
-    /// `connect` was said.
-    pub(super) connected: bool,
 }
 
 impl Peer {
@@ -59,12 +55,14 @@ impl Peer {
             cname: random_text(8),
             next_mid: 0,
             next_ssrc: rand::random(),
+            next_transport: 0,
         }
     }
 
-    /// The transport that consumers are put on.
-    pub(super) fn consuming_transport(&self) -> Option<TransportId> {
-        self.transports.iter().find(|(_, transport)| transport.consuming).map(|(id, _)| *id)
+    /// A number for a new transport.
+    pub(super) fn number_transport(&mut self) -> u64 {
+        self.next_transport += 1;
+        self.next_transport
     }
 
     /// Names for a new consumer: its MID and an SSRC whose successor is free for RTX.

@@ -4,34 +4,27 @@ use std::sync::Arc;
 
 use serde_json::Value;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
-use sluice_proto::ortc::{DtlsParameters, IceParameters, MediaKind, RtpParameters};
+use sluice_proto::ortc::{MediaKind, RtpParameters};
 use tracing::{Instrument, info_span};
 
-use super::api::{Join, NewTransport, Notice, PeerReply, PeerRequest, Refusal};
-use super::context::{Subject, random_text, unix_ms};
+use super::api::{Join, Notice, PeerReply, PeerRequest, Refusal};
+use super::context::unix_ms;
 use super::media::NewProducer;
-use super::peer::{Joined, Transport};
+use super::peer::Joined;
 use super::room::{Room, SessionId};
 use crate::control_plane::ortc::{negotiate_producer, router_rtp_capabilities};
-use crate::data_plane::demux::make_ufrag;
-use crate::data_plane::messages::{IceCredentials, Request, Response, WorkerIndex};
-
-/// Random characters of a ufrag beside the worker's; RFC 8445 wants 24 bits at least, these are 80.
-const UFRAG_RANDOM_LEN: usize = 16;
-
-/// Characters of an ICE password: 160 bits, RFC 8445 wants 128.
-const PWD_LEN: usize = 32;
+use crate::data_plane::messages::{Request, Response, WorkerIndex};
 
 /// Answered at once, or by a continuation.
-type Outcome = Option<Result<PeerReply, Refusal>>;
+pub(super) type Outcome = Option<Result<PeerReply, Refusal>>;
 
 /// Who asks, and what the answer is to be marked with.
 #[derive(Debug, Clone)]
-struct Asker {
-    session: SessionId,
-    id: u32,
-    peer: PeerId,
-    worker: WorkerIndex,
+pub(super) struct Asker {
+    pub(super) session: SessionId,
+    pub(super) id: u32,
+    pub(super) peer: PeerId,
+    pub(super) worker: WorkerIndex,
 }
 
 impl Room {
@@ -72,55 +65,6 @@ impl Room {
         Ok(Some(Ok(reply)))
     }
 
-    fn create_transport(&mut self, asker: &Asker, consuming: bool) -> Result<PeerReply, Refusal> {
-        let limit = self.context.limits.transports_per_peer;
-        let peer = self.peers.get_mut(&asker.peer).ok_or_else(gone)?;
-        if peer.transports.len() >= limit {
-            return Err(Refusal::new(403, format!("a peer may have {limit} transports")));
-        }
-        let transport = TransportId::from_random_bytes(rand::random());
-        let ice = ice_credentials(asker.worker);
-        peer.transports.insert(transport, Transport { consuming, connected: false });
-        let joined = peer.joined.is_some();
-        let router = *self.routers.get(&asker.worker).ok_or_else(gone)?;
-        self.context.addresses.insert(Subject::Transport(transport), self.me.clone());
-        let request = Request::CreateWebRtcTransport { router, transport, ice: ice.clone() };
-        self.context.worker(asker.worker).send(request);
-        if joined && consuming {
-            self.offer_everything(&asker.peer);
-        }
-        Ok(PeerReply::Transport(Box::new(NewTransport {
-            id: transport,
-            ice: ice_parameters(ice),
-            addresses: Arc::clone(&self.context.media_addresses),
-            fingerprints: Arc::clone(&self.context.fingerprints),
-        })))
-    }
-
-    fn connect_transport(
-        &mut self,
-        asker: &Asker,
-        transport: TransportId,
-        dtls: DtlsParameters,
-    ) -> Result<Outcome, Refusal> {
-        let state = self.transport_of(asker, transport)?;
-        if state.connected {
-            return Err(Refusal::new(409, format!("transport {transport} is connected already")));
-        }
-        state.connected = true;
-        let answer = self.context.worker(asker.worker).request(Request::ConnectWebRtcTransport { transport, dtls });
-        let asker = asker.clone();
-        self.later(answer, move |room, result| {
-            if result.is_err()
-                && let Ok(state) = room.transport_of(&asker, transport)
-            {
-                state.connected = false;
-            }
-            room.reply(asker.session, asker.id, result.map(|_| PeerReply::Done).map_err(Refusal::from));
-        });
-        Ok(None)
-    }
-
     fn join(&mut self, asker: &Asker, join: Join) -> Result<Outcome, Refusal> {
         let peer = self.peers.get_mut(&asker.peer).ok_or_else(gone)?;
         if peer.joined.is_some() {
@@ -152,13 +96,6 @@ impl Room {
         // What was brought here on the chance that this peer wants it is given back if it does not.
         self.reconcile_worker(asker.worker);
         Ok(None)
-    }
-
-    fn restart_ice(&mut self, asker: &Asker, transport: TransportId) -> Result<PeerReply, Refusal> {
-        self.transport_of(asker, transport)?;
-        let ice = ice_credentials(asker.worker);
-        self.context.worker(asker.worker).send(Request::RestartIce { transport, ice: ice.clone() });
-        Ok(PeerReply::Ice(ice_parameters(ice)))
     }
 
     fn produce(
@@ -277,11 +214,6 @@ impl Room {
         Ok(None)
     }
 
-    fn transport_of(&mut self, asker: &Asker, transport: TransportId) -> Result<&mut Transport, Refusal> {
-        let peer = self.peers.get_mut(&asker.peer).filter(|peer| peer.session == asker.session).ok_or_else(gone)?;
-        peer.transports.get_mut(&transport).ok_or_else(|| Refusal::not_found("transport", transport))
-    }
-
     fn own_producer(&self, asker: &Asker, producer: ProducerId) -> Result<MediaKind, Refusal> {
         let own = self.peers.get(&asker.peer).is_some_and(|peer| peer.producers.contains(&producer));
         let found = self.producers.get(&producer).filter(|_| own);
@@ -295,14 +227,6 @@ impl Room {
 }
 
 /// A peer that was closed while its request was on the way; nobody reads this.
-fn gone() -> Refusal {
+pub(super) fn gone() -> Refusal {
     Refusal::new(410, "the peer has left")
-}
-
-fn ice_credentials(worker: WorkerIndex) -> IceCredentials {
-    IceCredentials { ufrag: make_ufrag(worker, &random_text(UFRAG_RANDOM_LEN)), pwd: random_text(PWD_LEN) }
-}
-
-fn ice_parameters(ice: IceCredentials) -> IceParameters {
-    IceParameters { username_fragment: ice.ufrag, password: ice.pwd, ice_lite: Some(true) }
 }

@@ -6,13 +6,14 @@
 use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::Span;
 
 use super::api::{CloseReason, Notice, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
@@ -25,6 +26,9 @@ use super::speakers::Speakers;
 use crate::control_plane::ports::{Answer, RosterPublisher};
 use crate::control_plane::telemetry::current_traceparent;
 use crate::data_plane::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
+
+/// For how long after a client's coming what other nodes tell is taken for its doing, in traces.
+const JOIN_TRACE: Duration = Duration::from_secs(10);
 
 /// One WebSocket, from open to close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +43,8 @@ pub(crate) enum RoomMessage {
     Request { session: SessionId, id: u32, request: PeerRequest },
     /// A client has set a consumer up, or will not.
     ConsumerAnswered { session: SessionId, consumer: ConsumerId, accepted: bool },
+    /// A client has had its time to join, which it has used or not.
+    JoinDue { session: SessionId },
     /// A WebSocket closed.
     Left { session: SessionId },
     /// A worker tells of something in this room.
@@ -157,6 +163,7 @@ impl Room {
             RoomMessage::ConsumerAnswered { session, consumer, accepted } => {
                 self.on_consumer_answered(session, consumer, accepted);
             }
+            RoomMessage::JoinDue { session } => self.on_join_due(session),
             RoomMessage::Left { session } => {
                 if let Some(peer) = self.sessions.get(&session).cloned() {
                     self.close_peer(&peer);
@@ -176,7 +183,7 @@ impl Room {
     fn open(&mut self, opened: Opened) {
         let Opened { session, peer: id, outbox, span } = opened;
         let _entered = span.clone().entered();
-        self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + self.context.limits.join_within));
+        self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
         if self.peers.contains_key(&id) {
             self.dismiss(&id, CloseReason::Replaced, "the same peer joined again");
         }
@@ -189,9 +196,19 @@ impl Room {
         self.context.loads[usize::from(worker.0)].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         self.ensure_router(worker);
         self.sessions.insert(session, id.clone());
+        outbox.send(Outgoing::JoinAwaited);
         self.peers.insert(id, Peer::new(session, outbox, worker, span));
         // Whatever is in the room already starts on its way while the client still asks for capabilities.
         self.reconcile_worker(worker);
+    }
+
+    fn on_join_due(&mut self, session: SessionId) {
+        if let Some((id, peer)) = self.peer_of(session)
+            && peer.joined.is_none()
+        {
+            let words = format!("no join within {} s", self.context.limits.join_within.as_secs());
+            self.dismiss(&id, CloseReason::NotJoined, &words);
+        }
     }
 
     fn ensure_router(&mut self, worker: WorkerIndex) {
@@ -227,6 +244,17 @@ impl Room {
         self.pending.push(Box::pin(async move {
             let result = answer.await;
             Box::new(move |room: &mut Self| go_on(room, result)) as Continuation
+        }));
+    }
+
+    /// Does something after a while.
+    pub(super) fn after<F>(&mut self, delay: Duration, go_on: F)
+    where
+        F: FnOnce(&mut Self) + Send + 'static,
+    {
+        self.pending.push(Box::pin(async move {
+            sleep(delay).await;
+            Box::new(go_on) as Continuation
         }));
     }
 

@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_util::{Sink, Stream};
 use serde_json::{Value, json};
 use sluice_proto::ids::{NamespaceId, PeerId, RoomId};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::PollSender;
 
@@ -59,6 +60,7 @@ pub(super) struct Client {
     /// Messages that came while something else was awaited.
     aside: VecDeque<Value>,
     next_id: u32,
+    deaf: bool,
     pub(super) send_transport: String,
     pub(super) recv_transport: String,
 }
@@ -80,6 +82,7 @@ impl Client {
             from_server,
             aside: VecDeque::new(),
             next_id: 1000,
+            deaf: false,
             send_transport: String::new(),
             recv_transport: String::new(),
         }
@@ -153,7 +156,7 @@ impl Client {
             return self.aside.remove(index).unwrap();
         }
         loop {
-            match timeout(SOON, self.from_server.recv()).await {
+            match timeout(SOON, self.frame()).await {
                 Ok(Some(Message::Text(text))) => {
                     let message: Value = serde_json::from_str(&text).unwrap();
                     if wanted(&message) {
@@ -168,16 +171,61 @@ impl Client {
 
     /// Everything that came, in order, once nothing comes any more.
     pub(super) async fn settle(&mut self) -> Vec<Value> {
-        while let Ok(Some(Message::Text(text))) = timeout(SOON / 10, self.from_server.recv()).await {
+        while let Ok(Some(Message::Text(text))) = timeout(SOON / 10, self.frame()).await {
             self.aside.push_back(serde_json::from_str(&text).unwrap());
         }
         self.aside.drain(..).collect()
     }
 
-    /// The close frame that the server sends, as code and reason. `patience` is how long it may take.
-    pub(super) async fn closed_within(&mut self, patience: std::time::Duration) -> (u16, String) {
+    /// The next frame that is no ping; pings are answered, unless the client is deaf.
+    async fn frame(&mut self) -> Option<Message> {
         loop {
-            match timeout(patience, self.from_server.recv()).await.expect("the server closes") {
+            match self.from_server.recv().await {
+                Some(Message::Ping(payload)) if !self.deaf => {
+                    if let Some(to_server) = &self.to_server {
+                        // The server may have gone.
+                        let _ = to_server.send(Message::Pong(payload)).await;
+                    }
+                }
+                Some(Message::Ping(_)) => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Waits for the server's next ping and answers it.
+    pub(super) async fn ping(&mut self) {
+        loop {
+            match timeout(Duration::from_secs(600), self.from_server.recv()).await.expect("the server pings") {
+                Some(Message::Ping(payload)) => return self.send_frame(Message::Pong(payload)).await,
+                Some(Message::Text(text)) => self.aside.push_back(serde_json::from_str(&text).unwrap()),
+                other => panic!("{other:?} came instead"),
+            }
+        }
+    }
+
+    /// Lets time pass, in which the client answers pings and keeps what comes. Ends early with the server's close frame.
+    pub(super) async fn wait(&mut self, time: Duration) -> Option<(u16, String)> {
+        let until = Instant::now() + time;
+        while let Ok(frame) = timeout_at(until, self.frame()).await {
+            match frame {
+                Some(Message::Text(text)) => self.aside.push_back(serde_json::from_str(&text).unwrap()),
+                Some(Message::Close(Some(frame))) => return Some((frame.code.into(), frame.reason.to_string())),
+                other => panic!("{other:?} came instead; before it {:?}", self.aside),
+            }
+        }
+        None
+    }
+
+    /// From now on pings are not answered.
+    pub(super) fn go_deaf(&mut self) {
+        self.deaf = true;
+    }
+
+    /// The close frame that the server sends, as code and reason. `patience` is how long it may take.
+    pub(super) async fn closed_within(&mut self, patience: Duration) -> (u16, String) {
+        loop {
+            match timeout(patience, self.frame()).await.expect("the server closes") {
                 Some(Message::Close(Some(frame))) => return (frame.code.into(), frame.reason.to_string()),
                 Some(_) => {}
                 None => panic!("the connection ended without a close frame"),

@@ -1,13 +1,16 @@
 //! Rooms as clients, workers and other nodes see them: scripted workers that answer as real ones do, and a mesh and a placement of
 //! channels between two nodes. Time is paused: whatever waits for a time-out gets it at once.
 
+mod changes;
 mod client;
 mod fakes;
 mod mesh;
+mod patience;
 mod producers;
 mod real;
 mod rtp;
 mod signalling;
+mod transports;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
 use crate::control_plane::limits::Limits;
-use crate::data_plane::messages::{DtlsState, IceState, Request, RequestError, WorkerEvent};
+use crate::data_plane::messages::{Request, RequestError, WorkerEvent};
 
 fn node() -> TestNode {
     TestNode::start(&World::default(), "eu-1", 1)
@@ -232,46 +232,6 @@ async fn a_second_websocket_replaces_the_first() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_must_join_in_time() {
-    let node = node();
-    let mut alice = node.open("room", "alice");
-    let opened = tokio::time::Instant::now();
-    assert_eq!(alice.closed_within(Duration::from_secs(20)).await, (4002, "no join within 10 s".to_owned()));
-    assert_eq!(opened.elapsed(), Duration::from_secs(10));
-    let mut bob = node.join("room", "bob").await;
-    tokio::time::sleep(Duration::from_secs(30)).await;
-    bob.request("getRouterRtpCapabilities", json!({})).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_peer_whose_network_is_gone_is_closed() {
-    let node = node();
-    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
-    let transport = alice.send_transport.parse().unwrap();
-    let connected = WorkerEvent::IceStateChanged { transport, state: IceState::Connected, remote: None };
-    node.tell(0, connected).await;
-    node.tell(0, WorkerEvent::IceStateChanged { transport, state: IceState::Disconnected, remote: None }).await;
-    assert_eq!(alice.closed().await.0, 4001, "it may come back");
-    assert_eq!(bob.next_notification("peerClosed").await["peerId"], "alice");
-    let transport = bob.recv_transport.parse().unwrap();
-    node.tell(0, WorkerEvent::DtlsStateChanged { transport, state: DtlsState::Failed }).await;
-    assert_eq!(bob.closed().await.0, 4001);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_transport_that_says_goodbye_takes_its_streams_along() {
-    let node = node();
-    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
-    alice.produce("video", rtp::vp8(1)).await;
-    bob.accept_consumer().await;
-    let transport = alice.send_transport.parse().unwrap();
-    node.tell(0, WorkerEvent::DtlsStateChanged { transport, state: DtlsState::Closed }).await;
-    bob.next_notification("consumerClosed").await;
-    assert_eq!(alice.connect(&transport.to_string()).await.unwrap_err().0, 404);
-    alice.request("getRouterRtpCapabilities", json!({})).await.unwrap();
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_consumer_that_the_client_refuses_or_ignores_is_closed() {
     let node = node();
     let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
@@ -402,12 +362,4 @@ async fn a_stopping_node_sends_everybody_away() {
     tokio::time::timeout(SOON, stopping).await.unwrap().unwrap();
     assert_eq!(node.open("room", "late").closed().await.0, 1013);
     assert_eq!((node.rooms.snapshot().sessions, node.rooms.snapshot().rooms), (0, 0));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_silent_connection_is_pinged_and_then_dropped() {
-    let node = node();
-    let mut alice = node.join("room", "alice").await;
-    alice.settle().await;
-    assert_eq!(alice.closed_within(Duration::from_secs(200)).await.0, 4003);
 }

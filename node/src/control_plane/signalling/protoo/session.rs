@@ -7,7 +7,6 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::pin::pin;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
@@ -20,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::message::{self, Malformed, Message};
 use crate::control_plane::limits::Limits;
-use crate::control_plane::rooms::api::{CloseReason, Outgoing, PeerReply};
+use crate::control_plane::rooms::api::{CloseReason, Outgoing};
 use crate::control_plane::rooms::context::{Context, RoomSender, count, lock};
 use crate::control_plane::rooms::room::{RoomMessage, SessionId};
 use crate::control_plane::signalling::d1;
@@ -61,8 +60,8 @@ struct Questions {
 /// What reader and writer share.
 struct Shared {
     questions: Mutex<Questions>,
-    /// Something came from the client since the last ping.
-    heard: AtomicBool,
+    /// When something came from the client last, if only the answer to a ping.
+    heard: Mutex<Instant>,
     /// Answers of the reader's own, to messages that no room has to see.
     answers: mpsc::Sender<String>,
 }
@@ -75,7 +74,7 @@ where
 {
     let (mut sink, mut stream) = socket.split();
     let (answers, answers_out) = mpsc::channel(session.context.limits.request_burst as usize);
-    let shared = Shared { questions: Mutex::default(), heard: AtomicBool::new(true), answers };
+    let shared = Shared { questions: Mutex::default(), heard: Mutex::new(Instant::now()), answers };
     let Session { id, room, outgoing, abort, context } = session;
     let closing = {
         let reader = pin!(read(&mut stream, &shared, id, &room, context));
@@ -138,7 +137,7 @@ where
     let mut bytes =
         Bucket::new(BYTES_BURST_SECONDS * f64::from(limits.bytes_per_second), limits.bytes_per_second.into());
     while let Some(frame) = stream.next().await {
-        shared.heard.store(true, Ordering::Relaxed);
+        *lock(&shared.heard) = Instant::now();
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
@@ -191,6 +190,14 @@ async fn on_text(text: &str, shared: &Shared, session: SessionId, room: &RoomSen
     shared.answers.send(message::response(id, Err(refusal))).await.is_ok()
 }
 
+/// What a message of the room is to the writer.
+enum Rendered {
+    Text(String),
+    /// From now on the client is waited for.
+    JoinAwaited,
+    Closing(Closing),
+}
+
 struct Writer<'a, S> {
     sink: &'a mut S,
     shared: &'a Shared,
@@ -205,8 +212,7 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
         mut outgoing: mpsc::Receiver<Outgoing>,
         mut answers: mpsc::Receiver<String>,
     ) -> Option<Closing> {
-        let join_until = Instant::now() + self.limits.join_within;
-        let mut joined = false;
+        let mut join_due = None;
         let mut ping = interval(self.limits.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
@@ -218,31 +224,28 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
             tokio::select! {
                 first = outgoing.recv() => {
                     // Whatever else is waiting leaves in the same write.
-                    let mut next = first;
+                    let mut next = Some(first?);
                     while let Some(message) = next {
-                        joined |= matches!(message, Outgoing::Reply { result: Ok(PeerReply::Joined { .. }), .. });
-                        match self.text(message) {
-                            Ok(text) => texts.push(text),
-                            Err(reason) => {
+                        match self.render(message) {
+                            Rendered::Text(text) => texts.push(text),
+                            Rendered::JoinAwaited => join_due = Some(Instant::now() + self.limits.join_within),
+                            Rendered::Closing(reason) => {
                                 closing = Some(reason);
                                 break;
                             }
                         }
                         next = outgoing.try_recv().ok();
                     }
-                    if texts.is_empty() && closing.is_none() {
-                        return None;
-                    }
                 }
                 Some(text) = answers.recv() => texts.push(text),
-                _ = ping.tick() => {
-                    if !self.shared.heard.swap(false, Ordering::Relaxed) {
-                        return Some(Closing(4003, "nothing was heard of the client".to_owned()));
-                    }
-                    self.send(Frame::Ping(Default::default())).await?;
+                _ = ping.tick() => self.send(Frame::Ping(Default::default())).await?,
+                () = self.shared.silent_for(self.limits.silence) => {
+                    return Some(Closing(4003, "nothing was heard of the client".to_owned()));
                 }
-                () = sleep_until(join_until), if !joined => {
-                    return Some(Closing(4002, format!("no join within {} s", self.limits.join_within.as_secs())));
+                () = until(join_due) => {
+                    join_due = None;
+                    // Behind a join that waits there: the room knows whether this client is late or itself.
+                    let _ = self.room.send(RoomMessage::JoinDue { session: self.id }).await;
                 }
                 expired = self.shared.expiry() => self.expire(expired).await,
             }
@@ -253,8 +256,8 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
         }
     }
 
-    fn text(&self, message: Outgoing) -> Result<String, Closing> {
-        Ok(match message {
+    fn render(&self, message: Outgoing) -> Rendered {
+        Rendered::Text(match message {
             Outgoing::Reply { id, result } => message::response(Some(id), result.map(d1::reply)),
             Outgoing::Notice(notice) => {
                 let (method, data) = d1::notice(&notice);
@@ -265,7 +268,8 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
                 let id = lock(&self.shared.questions).ask(consumer.id);
                 message::request(id, method, &data)
             }
-            Outgoing::Close(reason, words) => return Err(Closing(close_code(reason), words)),
+            Outgoing::JoinAwaited => return Rendered::JoinAwaited,
+            Outgoing::Close(reason, words) => return Rendered::Closing(Closing(close_code(reason), words)),
         })
     }
 
@@ -308,6 +312,17 @@ impl Questions {
 }
 
 impl Shared {
+    /// Waits until nothing has been heard of the client for so long.
+    async fn silent_for(&self, limit: Duration) {
+        loop {
+            let until = *lock(&self.heard) + limit;
+            if Instant::now() >= until {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+
     /// Waits for the first question that is not answered in time.
     async fn expiry(&self) -> u32 {
         let first = lock(&self.questions).waiting.iter().map(|(id, (_, until))| (*until, *id)).min();
@@ -319,6 +334,14 @@ impl Shared {
             // The writer asks again after whatever it does next, and only the writer asks questions.
             None => std::future::pending().await,
         }
+    }
+}
+
+/// Waits for a moment, if there is one.
+async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -350,7 +373,7 @@ fn close_code(reason: CloseReason) -> u16 {
     match reason {
         // The one code after which clients do not come back.
         CloseReason::Replaced => 4000,
-        CloseReason::MediaLost => 4001,
+        CloseReason::NotJoined => 4002,
         CloseReason::Shutdown => 1012,
         CloseReason::Full => 1013,
     }
