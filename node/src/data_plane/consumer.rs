@@ -10,26 +10,30 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::demux::TransportKey;
 use super::drop_reason::DropReason;
-use super::header_template::{HeaderFields, HeaderTemplate};
+use super::header_template::{HeaderFields, HeaderTemplate, Stamp};
 use super::keys::ProducerKey;
 use super::messages::StreamStats;
 use super::rate::RateMeter;
-use super::rtcp::{ReportBlock, SenderInfo, compact_ntp};
+use super::rtcp::{ReportBlock, SenderInfo};
 use super::rtp::{Codec, RtpHeader};
 use super::rtp_cache::{CachedPacket, RtpCache};
 use super::rtp_stream_recv::ClockMapping;
 use super::score::Score;
+use super::sender_reports::SenderReports;
 use super::sent_packets::SentPackets;
 use super::seq_manager::SeqManager;
 use super::user_transport::UserTransport;
 
 /// Sent packets that a video consumer can find again: a second of 500 each.
 const VIDEO_SENT_SLOTS: usize = 512;
-/// The same for audio; it is retransmitted nowhere yet, so this is for the count of what was asked for.
-const AUDIO_SENT_SLOTS: usize = 64;
+/// The same for audio: 640 ms of 20 ms each. What comes later than that was concealed.
+const AUDIO_SENT_SLOTS: usize = 32;
 
 /// No retransmission of what is older: no receiver waits that long.
 const MAX_RETRANSMISSION_AGE: Duration = Duration::from_secs(2);
+
+/// Reports of the client that come sooner behind one another than this tell nothing new. Browsers send one or two a second.
+const MIN_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How a consumer's packets look to its client.
 #[derive(Debug, Clone)]
@@ -38,7 +42,9 @@ pub struct ConsumerParameters {
     pub ssrc: u32,
     /// Of the packets.
     pub payload_type: u8,
-    /// SSRC and payload type of retransmissions.
+    /// The client asks for what it misses.
+    pub nack: bool,
+    /// SSRC and payload type of retransmissions; without, packets go out again as they were.
     pub rtx: Option<(u32, u8)>,
     /// Units of the timestamps per second.
     pub clock_rate: u32,
@@ -48,6 +54,21 @@ pub struct ConsumerParameters {
     pub cname: String,
     /// Everything else of the header.
     pub template: HeaderTemplate,
+}
+
+impl ConsumerParameters {
+    /// The fields of a packet's header under its output number, but for the stamp.
+    fn header(&self, packet: &CachedPacket, output: u16) -> impl Fn(Stamp) -> HeaderFields + use<> {
+        let header = RtpHeader {
+            marker: packet.header.marker,
+            payload_type: self.payload_type,
+            sequence_number: output,
+            timestamp: packet.header.timestamp,
+            ssrc: self.ssrc,
+        };
+        let audio_level = packet.audio_level;
+        move |stamp| HeaderFields { header, stamp, audio_level }
+    }
 }
 
 /// What became of a packet.
@@ -96,8 +117,8 @@ pub struct Consumer {
     firs: u64,
     key_frames: u64,
     last_fir: Option<u8>,
-    /// The last sender report as the client will name it, and when it went out.
-    last_sr: Option<(u32, Instant)>,
+    sender_reports: SenderReports,
+    reported_at: Option<Instant>,
     rtt: Option<Duration>,
     bitrate: RateMeter,
     score: Score,
@@ -115,7 +136,12 @@ impl Consumer {
     ) -> Self {
         // Half of the number space stays free, so that a first packet lost or late does not look like a cycle (RFC 3711 section 3.3.1).
         let (first, rtx_first) = (random as u16 & 0x3fff, (random >> 16) as u16 & 0x3fff);
-        let slots = if kind == MediaKind::Video { VIDEO_SENT_SLOTS } else { AUDIO_SENT_SLOTS };
+        let slots = match kind {
+            _ if !parameters.nack => 0,
+            MediaKind::Video => VIDEO_SENT_SLOTS,
+            MediaKind::Audio => AUDIO_SENT_SLOTS,
+        };
+        let sent = SentPackets::new(slots, parameters.rtx.is_none());
         Self {
             id,
             kind,
@@ -128,7 +154,7 @@ impl Consumer {
             sync_required: true,
             seq: SeqManager::new(first),
             rtx_seq: rtx_first,
-            sent: SentPackets::new(slots),
+            sent,
             packets: 0,
             bytes: 0,
             retransmitted: 0,
@@ -143,7 +169,8 @@ impl Consumer {
             firs: 0,
             key_frames: 0,
             last_fir: None,
-            last_sr: None,
+            sender_reports: SenderReports::default(),
+            reported_at: None,
             rtt: None,
             bitrate: RateMeter::default(),
             score: Score::default(),
@@ -164,6 +191,7 @@ impl Consumer {
     pub fn restart(&mut self) {
         self.sync_required = true;
         self.seq.restart();
+        self.sent.clear();
     }
 
     /// Whether all of this was never sent, so that it may begin here.
@@ -179,7 +207,7 @@ impl Consumer {
     /// Sends a packet of the producer, if it is this consumer's turn.
     ///
     /// # Errors
-    /// Why it did not go out.
+    /// Why it did not go out. No number was used then.
     #[inline]
     pub fn send_rtp(
         &mut self,
@@ -193,39 +221,31 @@ impl Consumer {
             if !is_beginning || payload.is_empty() || !self.seq.is_ahead(packet.sequence) {
                 return Err(DropReason::WaitingForKeyFrame);
             }
-            self.sync_required = false;
             self.seq.sync(packet.sequence);
         }
         if payload.is_empty() {
             self.seq.drop_input(packet.sequence);
             return Ok(Sent::Padding);
         }
-        let output = self.seq.input(packet.sequence).ok_or(DropReason::TooLate)?;
-        let header = RtpHeader {
-            marker: packet.header.marker,
-            payload_type: self.parameters.payload_type,
-            sequence_number: output,
-            timestamp: packet.header.timestamp,
-            ssrc: self.parameters.ssrc,
-        };
-        let template = &self.parameters.template;
-        transport.send_rtp(clock.now, template.header_len() + payload.len(), |room, transport_wide_seq| {
-            let fields = HeaderFields {
-                header,
-                abs_send_time: clock.abs_send_time,
-                transport_wide_seq,
-                audio_level: packet.audio_level,
-            };
-            template.write(room, &fields).copy_from_slice(payload);
-        })?;
-        self.sent.insert(output, packet.sequence);
+        let output = self.seq.output(packet.sequence).ok_or(DropReason::TooLate)?;
+        let parameters = &self.parameters;
+        let header = parameters.header(packet, output as u16);
+        let len = parameters.template.header_len() + payload.len();
+        let is_numbered = parameters.template.has_transport_wide_seq();
+        let sealed = transport.send_rtp(clock, len, is_numbered, |room, stamp| {
+            parameters.template.write(room, &header(stamp)).copy_from_slice(payload);
+        });
+        let sealed = sealed.inspect_err(|_| self.seq.drop_input(packet.sequence))?;
+        self.sync_required = false;
+        self.seq.sent(packet.sequence, output);
+        self.sent.insert(output as u16, packet.sequence, sealed);
         self.packets += 1;
         self.bytes += payload.len() as u64;
         self.key_frames += u64::from(packet.info.key_frame_start);
         Ok(Sent::Yes)
     }
 
-    /// The client misses these packets: those that the producer's cache still has go out again, RFC 4588.
+    /// The client misses these packets: those that the producer's cache still has go out again.
     pub fn receive_nack(
         &mut self,
         missing: impl Iterator<Item = u16>,
@@ -239,6 +259,7 @@ impl Consumer {
             self.nack_packets += 1;
             match self.retransmit(output, cache, transport, clock) {
                 Ok(true) => {
+                    self.retransmitted += 1;
                     counters.retransmissions_sent += 1;
                     counters.rtp_packets_sent += 1;
                 }
@@ -256,36 +277,60 @@ impl Consumer {
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<bool, DropReason> {
-        // Without RTX a packet would go out twice under one SRTP nonce with different header extensions.
-        let Some((ssrc, payload_type)) = self.parameters.rtx.filter(|_| self.active) else { return Ok(false) };
+        if !self.active || !self.sent.may_resend(clock.since_epoch, output, self.rtt) {
+            return Ok(false);
+        }
         let packet = self.sent.get(output).and_then(|input| {
             let packet = cache.get_recent(input as u16, clock.now, MAX_RETRANSMISSION_AGE)?;
             (packet.sequence as u32 == input).then_some(packet)
         });
         let Some(packet) = packet else { return Ok(false) };
-        if !self.sent.may_resend(clock.since_epoch, output, self.rtt) {
-            return Ok(false);
+        match self.parameters.rtx {
+            Some(rtx) => self.send_rtx(output, packet, rtx, transport, clock)?,
+            None => self.send_again(output, packet, transport, clock)?,
         }
-        let header = RtpHeader {
-            marker: packet.header.marker,
-            payload_type,
-            sequence_number: self.rtx_seq.wrapping_add(1),
-            timestamp: packet.header.timestamp,
-            ssrc,
-        };
+        self.sent.resent(clock.since_epoch, output);
+        Ok(true)
+    }
+
+    /// RFC 4588.
+    fn send_rtx(
+        &mut self,
+        output: u16,
+        packet: &CachedPacket,
+        (ssrc, payload_type): (u32, u8),
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> Result<(), DropReason> {
         let (template, payload) = (&self.parameters.template, packet.payload());
-        transport.send_again(clock.now, template.header_len() + 2 + payload.len(), |room, transport_wide_seq| {
-            let abs_send_time = clock.abs_send_time;
-            let fields = HeaderFields { header, abs_send_time, transport_wide_seq, audio_level: packet.audio_level };
+        let sequence_number = self.rtx_seq.wrapping_add(1);
+        let header = RtpHeader { payload_type, sequence_number, ssrc, ..packet.header };
+        let len = template.header_len() + 2 + payload.len();
+        transport.send_rtx(clock, len, template.has_transport_wide_seq(), |room, stamp| {
+            let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
             if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
                 *original = output.to_be_bytes();
                 room.copy_from_slice(payload);
             }
         })?;
-        self.rtx_seq = header.sequence_number;
-        self.sent.resent(clock.since_epoch, output);
-        self.retransmitted += 1;
-        Ok(true)
+        self.rtx_seq = sequence_number;
+        Ok(())
+    }
+
+    /// For clients without RTX: bit by bit the packet that went out. Any other one under its number would use an SRTP nonce twice.
+    fn send_again(
+        &self,
+        output: u16,
+        packet: &CachedPacket,
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> Result<(), DropReason> {
+        let (template, payload) = (&self.parameters.template, packet.payload());
+        let header = self.parameters.header(packet, output);
+        let sealed = self.sent.sealed(output).ok_or(DropReason::SrtpNonceReused)?;
+        transport.send_again(clock.now, template.header_len() + payload.len(), sealed, |room, stamp| {
+            template.write(room, &header(stamp)).copy_from_slice(payload);
+        })
     }
 
     /// The client wants a key frame (PLI, or FIR with its number). Returns whether that is news: a FIR is repeated until a key frame comes.
@@ -303,11 +348,12 @@ impl Consumer {
     }
 
     /// The client's reception of this stream.
-    pub fn receive_report(&mut self, now: Instant, report: &ReportBlock) {
-        if let Some((_, sent_at)) = self.last_sr.filter(|&(ntp, _)| ntp == report.last_sr) {
-            let held = Duration::from_micros(u64::from(report.delay_since_last_sr) * 1_000_000 / 65_536);
-            self.rtt = Some(now.saturating_duration_since(sent_at).saturating_sub(held));
+    pub fn receive_report(&mut self, clock: &Clock, report: &ReportBlock) {
+        if self.reported_at.is_some_and(|at| clock.now.saturating_duration_since(at) < MIN_REPORT_INTERVAL) {
+            return;
         }
+        self.reported_at = Some(clock.now);
+        self.rtt = self.sender_reports.round_trip(clock, report).or(self.rtt);
         let lost = report.cumulative_lost.saturating_sub(self.lost).max(0);
         let repaired = self.retransmitted - self.retransmitted_at_report;
         self.score.update(self.packets - self.packets_at_report, u64::from(lost.unsigned_abs()), repaired);
@@ -320,11 +366,11 @@ impl Consumer {
 
     /// What a sender report says now: the publisher's own clock carried on, so that audio and video of one publisher stay in sync
     /// whatever way they came. `None` before the publisher told its clock or anything was sent.
-    pub fn sender_report(&mut self, now: Instant, clock: Option<ClockMapping>) -> Option<SenderInfo> {
-        self.bitrate.sample(now, self.bytes);
-        let clock = clock.filter(|_| self.packets > 0 && self.active)?;
-        let (ntp, rtp_timestamp) = clock.at(now, self.parameters.clock_rate);
-        self.last_sr = Some((compact_ntp(ntp), now));
+    pub fn sender_report(&mut self, clock: &Clock, publisher: Option<ClockMapping>) -> Option<SenderInfo> {
+        self.bitrate.sample(clock.now, self.bytes);
+        let publisher = publisher.filter(|_| self.packets > 0 && self.active)?;
+        let (ntp, rtp_timestamp) = publisher.at(clock.now, self.parameters.clock_rate);
+        self.sender_reports.add(clock, ntp);
         Some(SenderInfo {
             ssrc: self.parameters.ssrc,
             ntp,
@@ -341,7 +387,7 @@ impl Consumer {
 
     /// Whether a sender report is overdue: none was ever sent, and something was.
     pub fn lacks_sender_report(&self) -> bool {
-        self.last_sr.is_none() && self.packets > 0
+        self.sender_reports.is_empty() && self.packets > 0
     }
 
     /// Quality, 0 to 10.

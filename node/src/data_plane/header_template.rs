@@ -13,30 +13,45 @@ pub const MAX_MID_LEN: usize = 16;
 pub struct HeaderFields {
     /// The fixed header.
     pub header: RtpHeader,
+    /// What the sending gives it.
+    pub stamp: Stamp,
+    /// Volume; of audio that does not tell nothing is said.
+    pub audio_level: Option<AudioLevel>,
+}
+
+/// What differs from one sending of a packet to the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stamp {
     /// 24 bits.
     pub abs_send_time: u32,
     /// Transport-wide sequence number.
     pub transport_wide_seq: u16,
-    /// Volume; audio that does not tell is said to be silent.
-    pub audio_level: Option<AudioLevel>,
 }
 
 /// A header with room for the extensions that the consumer's client wants.
 #[derive(Debug, Clone)]
 pub struct HeaderTemplate {
     bytes: [u8; MAX_LEN],
-    len: usize,
+    len: u8,
     /// Where the values are; 0 is nowhere.
-    abs_send_time: usize,
-    transport_wide_cc: usize,
-    audio_level: usize,
+    abs_send_time: u8,
+    transport_wide_cc: u8,
+    /// Where the whole element is. Its bytes are zero, which is padding, in packets that do not tell.
+    audio_level: u8,
+    audio_level_id: u8,
 }
 
 impl HeaderTemplate {
     /// A header with these extensions. A mid longer than [`MAX_MID_LEN`] is left out.
     pub fn new(ids: &ExtensionIds, mid: Option<&str>) -> Self {
-        let mut template =
-            Self { bytes: [0; MAX_LEN], len: FIXED_HEADER_LEN, abs_send_time: 0, transport_wide_cc: 0, audio_level: 0 };
+        let mut template = Self {
+            bytes: [0; MAX_LEN],
+            len: FIXED_HEADER_LEN as u8,
+            abs_send_time: 0,
+            transport_wide_cc: 0,
+            audio_level: 0,
+            audio_level_id: ids.audio_level,
+        };
         let mid = mid.map(str::as_bytes).filter(|mid| (1..=MAX_MID_LEN).contains(&mid.len()));
         let has_extensions = (ids.mid != 0 && mid.is_some())
             || ids.abs_send_time != 0
@@ -51,62 +66,71 @@ impl HeaderTemplate {
         }
         template.abs_send_time = template.optional_element(ids.abs_send_time, &[0; 3]);
         template.transport_wide_cc = template.optional_element(ids.transport_wide_cc, &[0; 2]);
-        template.audio_level = template.optional_element(ids.audio_level, &[127]);
-        let padded = template.len.next_multiple_of(4);
+        if ids.audio_level != 0 {
+            template.audio_level = template.len;
+            template.append(&[0; 2]);
+        }
+        let padded = template.header_len().next_multiple_of(4);
         let words = (padded - FIXED_HEADER_LEN - 4) / 4;
         if let Some(count) = template.bytes.get_mut(FIXED_HEADER_LEN + 3) {
             *count = words as u8;
         }
-        template.len = padded;
+        template.len = padded as u8;
         template
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        if let Some(room) = self.bytes.get_mut(self.len..self.len + bytes.len()) {
+        let start = self.header_len();
+        if let Some(room) = self.bytes.get_mut(start..start + bytes.len()) {
             room.copy_from_slice(bytes);
-            self.len += bytes.len();
+            self.len += bytes.len() as u8;
         }
     }
 
-    fn element(&mut self, id: u8, value: &[u8]) -> usize {
+    fn element(&mut self, id: u8, value: &[u8]) -> u8 {
         self.append(&[id << 4 | (value.len() - 1) as u8]);
         let at = self.len;
         self.append(value);
         at
     }
 
-    fn optional_element(&mut self, id: u8, value: &[u8]) -> usize {
+    fn optional_element(&mut self, id: u8, value: &[u8]) -> u8 {
         if id == 0 { 0 } else { self.element(id, value) }
     }
 
     /// Length of the header in bytes.
     pub fn header_len(&self) -> usize {
-        self.len
+        usize::from(self.len)
+    }
+
+    /// Whether packets carry a transport-wide sequence number.
+    pub fn has_transport_wide_seq(&self) -> bool {
+        self.transport_wide_cc != 0
     }
 
     /// Writes the header, and returns the rest of `packet` for the payload.
     pub fn write<'p>(&self, packet: &'p mut [u8], fields: &HeaderFields) -> &'p mut [u8] {
-        let Some((head, rest)) = packet.split_at_mut_checked(self.len) else { return &mut [] };
-        head.copy_from_slice(self.bytes.get(..self.len).unwrap_or_default());
+        let Some((head, rest)) = packet.split_at_mut_checked(self.header_len()) else { return &mut [] };
+        head.copy_from_slice(self.bytes.get(..self.header_len()).unwrap_or_default());
         if let Some(fixed) = head.first_chunk_mut() {
-            *fixed = fields.header.to_bytes(self.len > FIXED_HEADER_LEN);
+            *fixed = fields.header.to_bytes(self.header_len() > FIXED_HEADER_LEN);
         }
         if self.abs_send_time != 0 {
-            let [_, time @ ..] = fields.abs_send_time.to_be_bytes();
+            let [_, time @ ..] = fields.stamp.abs_send_time.to_be_bytes();
             put(head, self.abs_send_time, time);
         }
         if self.transport_wide_cc != 0 {
-            put(head, self.transport_wide_cc, fields.transport_wide_seq.to_be_bytes());
+            put(head, self.transport_wide_cc, fields.stamp.transport_wide_seq.to_be_bytes());
         }
         if let (1.., Some(level)) = (self.audio_level, fields.audio_level) {
-            put(head, self.audio_level, [level.to_byte()]);
+            put(head, self.audio_level, [self.audio_level_id << 4, level.to_byte()]);
         }
         rest
     }
 }
 
-fn put<const N: usize>(head: &mut [u8], at: usize, value: [u8; N]) {
-    if let Some(place) = head.get_mut(at..).and_then(<[u8]>::first_chunk_mut) {
+fn put<const N: usize>(head: &mut [u8], at: u8, value: [u8; N]) {
+    if let Some(place) = head.get_mut(usize::from(at)..).and_then(<[u8]>::first_chunk_mut) {
         *place = value;
     }
 }
@@ -119,8 +143,7 @@ mod tests {
     fn fields() -> HeaderFields {
         HeaderFields {
             header: RtpHeader { marker: true, payload_type: 100, sequence_number: 1, timestamp: 2, ssrc: 3 },
-            abs_send_time: 0x12_3456,
-            transport_wide_seq: 0x789a,
+            stamp: Stamp { abs_send_time: 0x12_3456, transport_wide_seq: 0x789a },
             audio_level: Some(AudioLevel { voice: true, level: 30 }),
         }
     }
@@ -140,6 +163,19 @@ mod tests {
         assert_eq!(received.transport_wide_cc, Some(0x789a));
         assert_eq!(received.audio_level, fields().audio_level);
         assert!(packet.extensions.iter().any(|element| element == (4, &[0x12, 0x34, 0x56][..])));
+    }
+
+    #[test]
+    fn a_level_that_nobody_told_is_not_made_up() {
+        let ids = ExtensionIds { abs_send_time: 4, audio_level: 10, ..Default::default() };
+        let template = HeaderTemplate::new(&ids, None);
+        for audio_level in [fields().audio_level, None] {
+            let mut packet = vec![0xff; template.header_len()];
+            template.write(&mut packet, &HeaderFields { audio_level, ..fields() });
+            let extensions = RtpPacket::parse(&packet).unwrap().extensions;
+            assert_eq!(ids.read(extensions).audio_level, audio_level);
+            assert_eq!(extensions.iter().count(), 1 + usize::from(audio_level.is_some()));
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! When to ask a publisher for a key frame. Any number of consumers may want one: while a request is on its way they share
-//! it, and one that comes to nothing is repeated.
+//! it, and one that comes to nothing is repeated once. Whoever then still gets packets that it cannot begin with has need again; to a
+//! publisher that sends nothing, nothing more is said.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +8,21 @@ use std::time::{Duration, Instant};
 /// cost the wait for the repetition.
 pub const MIN_INTERVAL: Duration = Duration::from_millis(300);
 
-/// First repetition: longer than the encoder's interval and than most round trips.
-const FIRST_RETRY: Duration = Duration::from_millis(400);
+/// The repetition: longer than the encoder's interval and than most round trips.
+const RETRY: Duration = Duration::from_millis(400);
 
-/// Later repetitions.
-const RETRY: Duration = Duration::from_secs(1);
+/// Time that the repetition has until the request has come to nothing.
+const GIVE_UP: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, Default)]
 enum State {
     /// Nobody waits.
     #[default]
     Idle,
-    /// Somebody waits; asked at the last request, to be asked again at `retry_at`.
+    /// Somebody waits; asked at the last request, to be repeated then.
     Requested { retry_at: Instant },
+    /// Asked twice.
+    Repeated { until: Instant },
     /// Somebody waits, but it is too early for another request.
     Deferred { until: Instant },
 }
@@ -35,19 +38,19 @@ impl KeyFrameRequestManager {
     /// Somebody needs a key frame. Returns whether to ask for it now.
     pub fn need(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Requested { .. } | State::Deferred { .. } => false,
+            State::Requested { .. } | State::Repeated { .. } | State::Deferred { .. } => false,
             State::Idle => match self.last_request.map(|last| last + MIN_INTERVAL) {
                 Some(until) if until > now => {
                     self.state = State::Deferred { until };
                     false
                 }
-                _ => self.request(now, FIRST_RETRY),
+                _ => self.request(now, State::Requested { retry_at: now + RETRY }),
             },
         }
     }
 
-    fn request(&mut self, now: Instant, retry: Duration) -> bool {
-        self.state = State::Requested { retry_at: now + retry };
+    fn request(&mut self, now: Instant, state: State) -> bool {
+        self.state = state;
         self.last_request = Some(now);
         true
     }
@@ -66,15 +69,23 @@ impl KeyFrameRequestManager {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.state {
             State::Idle => None,
-            State::Requested { retry_at: at } | State::Deferred { until: at } => Some(at),
+            State::Requested { retry_at: at } | State::Repeated { until: at } | State::Deferred { until: at } => {
+                Some(at)
+            }
         }
     }
 
     /// Returns whether to ask now.
     pub fn handle_timeout(&mut self, now: Instant) -> bool {
         match self.state {
-            State::Requested { retry_at } if retry_at <= now => self.request(now, RETRY),
-            State::Deferred { until } if until <= now => self.request(now, FIRST_RETRY),
+            State::Requested { retry_at } if retry_at <= now => {
+                self.request(now, State::Repeated { until: now + GIVE_UP })
+            }
+            State::Deferred { until } if until <= now => self.request(now, State::Requested { retry_at: now + RETRY }),
+            State::Repeated { until } if until <= now => {
+                self.state = State::Idle;
+                false
+            }
             _ => false,
         }
     }
@@ -86,14 +97,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_request_serves_all_and_is_repeated() {
+    fn one_request_serves_all_and_is_repeated_once() {
         let start = Instant::now();
         let mut manager = KeyFrameRequestManager::default();
         assert!(manager.need(start));
         assert!((0..50).all(|_| !manager.need(start)));
         assert!(!manager.handle_timeout(start + Duration::from_millis(399)));
-        assert!(manager.handle_timeout(start + FIRST_RETRY));
-        assert_eq!(manager.poll_timeout(), Some(start + FIRST_RETRY + RETRY));
+        assert!(manager.handle_timeout(start + RETRY));
+        assert!(!manager.need(start + RETRY + MIN_INTERVAL));
+        assert_eq!(manager.poll_timeout(), Some(start + RETRY + GIVE_UP));
+        assert!(!manager.handle_timeout(start + RETRY + GIVE_UP));
+        assert_eq!(manager.poll_timeout(), None);
+        assert!(manager.need(start + RETRY + GIVE_UP));
         manager.received();
         assert_eq!(manager.poll_timeout(), None);
     }

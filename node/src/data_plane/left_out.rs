@@ -18,6 +18,11 @@ impl LeftOutPictures {
         self.since = sequence;
     }
 
+    /// Packets are numbered anew: whatever comes is behind all that was left out.
+    pub fn restart(&mut self) {
+        self.since = 0;
+    }
+
     /// How many were left out before this packet, modulo 2^16.
     pub fn before(&self, sequence: u64) -> u16 {
         if sequence < self.since { self.count_before } else { self.count }

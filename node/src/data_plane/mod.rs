@@ -31,6 +31,7 @@ pub mod rtp_cache;
 pub mod rtp_listener;
 pub mod rtp_stream_recv;
 pub mod score;
+pub mod sender_reports;
 pub mod sent_packets;
 pub mod seq;
 pub mod seq_manager;

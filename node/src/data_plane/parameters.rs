@@ -143,6 +143,7 @@ pub fn consumer(rtp: &RtpParameters) -> Result<ConsumerParameters, RequestError>
     Ok(ConsumerParameters {
         ssrc,
         payload_type: codec.payload_type(),
+        nack: codec.rtcp_feedback().contains(&RtcpFeedback::Nack),
         rtx: encoding.rtx.zip(rtx_codec).map(|(rtx, codec)| (rtx.ssrc, codec.payload_type())),
         clock_rate: codec.clock_rate().get(),
         codec: Codec::new(codec.mime_type()),

@@ -30,15 +30,25 @@ struct Cookie {
     output: u16,
     /// Frames left out before it, by which its picture id is less.
     pictures: u16,
+    /// How often the publisher had begun to count anew, modulo 2^8: inputs of another time are other packets.
+    generation: u8,
 }
 
 impl Cookie {
     fn to_u64(self) -> u64 {
-        u64::from(self.input) << 32 | u64::from(self.output) << 16 | u64::from(self.pictures)
+        u64::from(self.generation) << 48
+            | u64::from(self.input) << 32
+            | u64::from(self.output) << 16
+            | u64::from(self.pictures)
     }
 
     fn from_u64(cookie: u64) -> Self {
-        Self { input: (cookie >> 32) as u16, output: (cookie >> 16) as u16, pictures: cookie as u16 }
+        Self {
+            generation: (cookie >> 48) as u8,
+            input: (cookie >> 32) as u16,
+            output: (cookie >> 16) as u16,
+            pictures: cookie as u16,
+        }
     }
 }
 
@@ -60,6 +70,7 @@ pub struct PipeConsumer {
     sync_required: bool,
     seq: SeqManager,
     left_out: LeftOutPictures,
+    generation: u8,
 }
 
 impl PipeConsumer {
@@ -84,6 +95,7 @@ impl PipeConsumer {
             sync_required: true,
             seq: SeqManager::new(0),
             left_out: LeftOutPictures::default(),
+            generation: 0,
         }
     }
 
@@ -111,6 +123,8 @@ impl PipeConsumer {
     pub fn restart(&mut self) {
         self.sync_required = true;
         self.seq.restart();
+        self.left_out.restart();
+        self.generation = self.generation.wrapping_add(1);
     }
 
     /// Whether all of this was never sent, so that it may begin here.
@@ -144,7 +158,8 @@ impl PipeConsumer {
             return Err(DropReason::UnwantedLayer);
         }
         let output = self.seq.input(packet.sequence).ok_or(DropReason::TooLate)?;
-        let cookie = Cookie { input, output, pictures: self.left_out.before(packet.sequence) };
+        let pictures = self.left_out.before(packet.sequence);
+        let cookie = Cookie { input, output, pictures, generation: self.generation };
         let seq = self.sender.next(cookie.to_u64());
         self.push(packet, cookie, seq, FrameFlags::default(), out);
         Ok(())
@@ -175,6 +190,9 @@ impl PipeConsumer {
         let mut sent = 0;
         for (seq, cookie) in self.sender.on_nack(missing) {
             let cookie = Cookie::from_u64(cookie);
+            if cookie.generation != self.generation {
+                continue;
+            }
             if let Some(packet) = cache.get_recent(cookie.input, now, MAX_REPAIR_AGE) {
                 self.push(packet, cookie, seq, FrameFlags { retransmission: true }, out);
                 sent += 1;

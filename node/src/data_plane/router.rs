@@ -64,6 +64,7 @@ pub struct Destinations<'a> {
 /// Sends what a producer has pending to all its consumers: consumer by consumer, so that each one's state and keys are touched once
 /// a batch and its packets leave in one system call.
 pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'_>) {
+    let mut somebody_waits = false;
     for key in &producer.consumers {
         let Some(consumer) = to.consumers.get_mut(*key).filter(|consumer| consumer.active) else { continue };
         let Some(transport) = to.transports.get_mut(consumer.transport) else { continue };
@@ -71,6 +72,7 @@ pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'
             Some(packets) => send(consumer, transport, producer, packets, clock, to.counters),
             None => send(consumer, transport, producer, producer.pending.iter().copied(), clock, to.counters),
         }
+        somebody_waits |= consumer.waits_for_key_frame();
         mark_dirty(transport, consumer.transport, to.dirty);
     }
     for key in &producer.pipe_consumers {
@@ -79,7 +81,9 @@ pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'
             Some(packets) => send_by_pipe(pipe_consumer, producer, packets, to.frames, to.counters),
             None => send_by_pipe(pipe_consumer, producer, producer.pending.iter().copied(), to.frames, to.counters),
         }
+        somebody_waits |= pipe_consumer.waits_for_key_frame();
     }
+    producer.needs_key_frame |= somebody_waits && !producer.pending.is_empty();
     producer.pending.clear();
 }
 

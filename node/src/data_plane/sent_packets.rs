@@ -1,6 +1,10 @@
-//! What a consumer sent: which of the producer's packets went out under which number, and when each went out again last.
+//! What a consumer sent: which of the producer's packets went out under which number, and when each went out again last. For clients
+//! without a stream for retransmissions, also what it takes to make the same packet again bit by bit.
 
 use std::time::Duration;
+
+use super::header_template::Stamp;
+use super::srtp::TagPrefix;
 
 /// Shortest time between two retransmissions of one packet when the round-trip time is not known.
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(50);
@@ -21,44 +25,92 @@ struct Slot {
     resent_ms: u16,
 }
 
+/// What a packet went out with that neither the cache nor the consumer has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sealed {
+    /// In its header.
+    pub stamp: Stamp,
+    /// By which it is known again.
+    pub tag: TagPrefix,
+}
+
+/// The same in eight bytes.
+#[derive(Debug, Clone, Copy, Default)]
+struct PackedSealed {
+    abs_send_time: [u8; 3],
+    tag: TagPrefix,
+    transport_wide_seq: u16,
+}
+
 /// The last packets, a ring by output number.
 #[derive(Debug)]
 pub struct SentPackets {
     slots: Box<[Slot]>,
+    /// Beside `slots`, or empty.
+    sealed: Box<[PackedSealed]>,
 }
 
 impl SentPackets {
-    /// Remembers the last `slots` packets, a power of two.
-    pub fn new(slots: usize) -> Self {
-        debug_assert!(slots.is_power_of_two());
-        Self { slots: vec![Slot::default(); slots].into_boxed_slice() }
+    /// Remembers the last `slots` packets, a power of two or none; with `sealed` they can be made again as they were.
+    pub fn new(slots: usize, sealed: bool) -> Self {
+        debug_assert!(slots == 0 || slots.is_power_of_two());
+        let sealed = if sealed { slots } else { 0 };
+        Self {
+            slots: vec![Slot::default(); slots].into_boxed_slice(),
+            sealed: vec![PackedSealed::default(); sealed].into_boxed_slice(),
+        }
+    }
+
+    fn index(&self, output: u16) -> usize {
+        usize::from(output) & self.slots.len().saturating_sub(1)
     }
 
     /// `input`, without its wrap, went out as `output`.
-    pub fn insert(&mut self, output: u16, input: u64) {
-        let index = usize::from(output) & (self.slots.len() - 1);
+    pub fn insert(&mut self, output: u16, input: u64, sealed: Sealed) {
+        let index = self.index(output);
         if let Some(slot) = self.slots.get_mut(index) {
             *slot = Slot { input: input as u32, output, resent_ms: 0 };
         }
+        if let Some(packed) = self.sealed.get_mut(index) {
+            let [_, abs_send_time @ ..] = sealed.stamp.abs_send_time.to_be_bytes();
+            let transport_wide_seq = sealed.stamp.transport_wide_seq;
+            *packed = PackedSealed { abs_send_time, tag: sealed.tag, transport_wide_seq };
+        }
+    }
+
+    /// Nothing that was sent is to be found again: the numbers of the inputs are given anew.
+    pub fn clear(&mut self) {
+        self.slots.fill(Slot::default());
+    }
+
+    fn slot(&self, output: u16) -> Option<&Slot> {
+        self.slots.get(self.index(output)).filter(|slot| slot.output == output)
     }
 
     /// The lower half of the number of what went out as `output`.
     pub fn get(&self, output: u16) -> Option<u32> {
-        let slot = self.slots.get(usize::from(output) & (self.slots.len() - 1))?;
-        (slot.output == output).then_some(slot.input)
+        self.slot(output).map(|slot| slot.input)
+    }
+
+    /// What `output`, which [`get`](Self::get) finds, went out with.
+    pub fn sealed(&self, output: u16) -> Option<Sealed> {
+        let packed = self.sealed.get(self.index(output))?;
+        let [a, b, c] = packed.abs_send_time;
+        let abs_send_time = u32::from_be_bytes([0, a, b, c]);
+        Some(Sealed { stamp: Stamp { abs_send_time, transport_wide_seq: packed.transport_wide_seq }, tag: packed.tag })
     }
 
     /// Whether `output` may go out again now: not if it did within a round trip, because that one may be about to arrive.
     pub fn may_resend(&self, now: Duration, output: u16, rtt: Option<Duration>) -> bool {
-        let Some(slot) = self.slots.get(usize::from(output) & (self.slots.len() - 1)) else { return false };
+        let Some(slot) = self.slot(output) else { return false };
         let interval = rtt.unwrap_or(DEFAULT_INTERVAL).clamp(MIN_INTERVAL, MAX_INTERVAL);
         let elapsed = Duration::from_millis(milliseconds(now).wrapping_sub(slot.resent_ms).into());
-        slot.output == output && (slot.resent_ms == 0 || elapsed >= interval)
+        slot.resent_ms == 0 || elapsed >= interval
     }
 
     /// `output` went out again.
     pub fn resent(&mut self, now: Duration, output: u16) {
-        let index = usize::from(output) & (self.slots.len() - 1);
+        let index = self.index(output);
         if let Some(slot) = self.slots.get_mut(index).filter(|slot| slot.output == output) {
             slot.resent_ms = milliseconds(now);
         }
@@ -76,21 +128,35 @@ mod tests {
 
     #[test]
     fn a_number_that_was_skipped_is_not_found_under_its_predecessor() {
-        let mut sent = SentPackets::new(128);
-        sent.insert(5, 1_005);
+        let mut sent = SentPackets::new(128, false);
+        sent.insert(5, 1_005, Sealed::default());
         assert_eq!(sent.get(5), Some(1_005));
         assert_eq!(sent.get(5 + 128), None);
-        sent.insert(5 + 128, 2_000);
+        sent.insert(5 + 128, 2_000, Sealed::default());
         assert_eq!(sent.get(5), None);
     }
 
     #[test]
+    fn what_a_packet_went_out_with_is_kept_whole() {
+        let tag = TagPrefix::default();
+        let sealed = Sealed { stamp: Stamp { abs_send_time: 0x00fe_dcba, transport_wide_seq: 0x9876 }, tag };
+        let mut sent = SentPackets::new(32, true);
+        sent.insert(65_535, 9, sealed);
+        assert_eq!(sent.sealed(65_535), Some(sealed));
+        sent.clear();
+        assert_eq!(sent.get(65_535), None);
+        let mut none = SentPackets::new(0, true);
+        none.insert(0, 9, sealed);
+        assert_eq!((none.get(0), none.sealed(0)), (None, None));
+    }
+
+    #[test]
     fn each_packet_goes_out_again_once_in_a_round_trip_whatever_others_do() {
-        let mut sent = SentPackets::new(512);
+        let mut sent = SentPackets::new(512, false);
         let start = Duration::from_millis(65_500);
         let rtt = Some(Duration::from_millis(80));
         for output in 0..512 {
-            sent.insert(output, output.into());
+            sent.insert(output, output.into(), Sealed::default());
             assert!(sent.may_resend(start, output, rtt));
             sent.resent(start, output);
         }
@@ -100,8 +166,8 @@ mod tests {
 
     #[test]
     fn nobody_is_so_near_or_so_far_that_the_interval_ends() {
-        let mut sent = SentPackets::new(128);
-        sent.insert(7, 1);
+        let mut sent = SentPackets::new(128, false);
+        sent.insert(7, 1, Sealed::default());
         sent.resent(Duration::ZERO, 7);
         assert!(!sent.may_resend(Duration::from_millis(9), 7, Some(Duration::ZERO)));
         assert!(sent.may_resend(Duration::from_millis(2_001), 7, Some(Duration::from_secs(3_600))));

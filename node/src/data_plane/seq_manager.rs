@@ -69,8 +69,8 @@ impl SeqManager {
         self.dropped.push_back(input);
     }
 
-    /// The output number, or `None` if the input is too old or was left out.
-    pub fn input(&mut self, input: u64) -> Option<u16> {
+    /// The output number, or `None` if the input is too old or was left out. It is taken by [`sent`](Self::sent) only.
+    pub fn output(&self, input: u64) -> Option<u64> {
         if input < self.floor {
             return None;
         }
@@ -83,10 +83,31 @@ impl SeqManager {
             }
             older as u64
         };
-        let output = input.wrapping_add(self.offset).wrapping_sub(left_out);
+        Some(input.wrapping_add(self.offset).wrapping_sub(left_out))
+    }
+
+    /// The input went out under the number that [`output`](Self::output) had for it.
+    pub fn sent(&mut self, input: u64, output: u64) {
         self.highest_input = self.highest_input.max(input);
         self.highest_output = self.highest_output.max(output);
+    }
+
+    /// Both in one, for who can be sure to send it.
+    pub fn input(&mut self, input: u64) -> Option<u16> {
+        let output = self.output(input)?;
+        self.sent(input, output);
         Some(output as u16)
+    }
+
+    /// The number of a packet that no input stands for, sent before the next [`sync`](Self::sync). It is taken by
+    /// [`inserted`](Self::inserted) only.
+    pub fn next_output(&self) -> u16 {
+        (self.highest_output + 1) as u16
+    }
+
+    /// A packet went out as [`next_output`](Self::next_output).
+    pub fn inserted(&mut self) {
+        self.highest_output += 1;
     }
 
     fn forget_oldest_dropped(&mut self) {

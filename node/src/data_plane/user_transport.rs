@@ -6,12 +6,15 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use sluice_proto::ids::TransportId;
 
+use super::clock::Clock;
 use super::drop_reason::DropReason;
+use super::header_template::Stamp;
 use super::keys::{ConsumerKey, ProducerKey, RouterKey};
 use super::retransmission_budget::RetransmissionBudget;
 use super::rtcp::TransportFeedback;
 use super::rtp::ExtensionIds;
 use super::rtp_listener::RtpListener;
+use super::sent_packets::Sealed;
 use super::timers::Timer;
 use super::transport_feedback_generator::TransportFeedbackGenerator;
 use super::webrtc_transport::WebRtcTransport;
@@ -90,18 +93,58 @@ impl UserTransport {
         }
     }
 
-    /// Sends a packet of `len` bytes, which `write` fills in; it is told the packet's transport-wide sequence number.
+    /// Sends a packet of `len` bytes, which `write` fills in with the stamp that it is told. Only a packet that carries a transport-wide
+    /// sequence number takes one: to the client every number that it does not see is a loss.
     ///
     /// # Errors
     /// Why it did not go out; no number was used then.
     #[inline]
-    pub fn send_rtp(&mut self, now: Instant, len: usize, write: impl FnOnce(&mut [u8], u16)) -> Result<(), DropReason> {
-        self.send_numbered(now, len, write)?;
+    pub fn send_rtp(
+        &mut self,
+        clock: &Clock,
+        len: usize,
+        is_numbered: bool,
+        write: impl FnOnce(&mut [u8], Stamp),
+    ) -> Result<Sealed, DropReason> {
+        let sealed = self.send_stamped(clock, len, is_numbered, write)?;
         self.retransmissions.earn(len);
+        Ok(sealed)
+    }
+
+    #[inline]
+    fn send_stamped(
+        &mut self,
+        clock: &Clock,
+        len: usize,
+        is_numbered: bool,
+        write: impl FnOnce(&mut [u8], Stamp),
+    ) -> Result<Sealed, DropReason> {
+        let stamp = Stamp { abs_send_time: clock.abs_send_time, transport_wide_seq: self.transport_wide_seq };
+        let tag = self.webrtc.send_rtp(clock.now, len, |room| write(room, stamp))?;
+        self.transport_wide_seq = self.transport_wide_seq.wrapping_add(u16::from(is_numbered));
+        Ok(Sealed { stamp, tag })
+    }
+
+    /// The same for a packet of a retransmission stream.
+    ///
+    /// # Errors
+    /// Why it did not go out: [`DropReason::RetransmissionLimit`] if the client has had its share.
+    pub fn send_rtx(
+        &mut self,
+        clock: &Clock,
+        len: usize,
+        is_numbered: bool,
+        write: impl FnOnce(&mut [u8], Stamp),
+    ) -> Result<(), DropReason> {
+        if !self.retransmissions.allows(len) {
+            return Err(DropReason::RetransmissionLimit);
+        }
+        self.send_stamped(clock, len, is_numbered, write)?;
+        self.retransmissions.spend(len);
         Ok(())
     }
 
-    /// The same for a packet that the client asks for again.
+    /// Sends a packet once more as it was sent before.
     ///
     /// # Errors
     /// Why it did not go out: [`DropReason::RetransmissionLimit`] if the client has had its share.
@@ -109,26 +152,14 @@ impl UserTransport {
         &mut self,
         now: Instant,
         len: usize,
-        write: impl FnOnce(&mut [u8], u16),
+        sealed: Sealed,
+        write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<(), DropReason> {
         if !self.retransmissions.allows(len) {
             return Err(DropReason::RetransmissionLimit);
         }
-        self.send_numbered(now, len, write)?;
+        self.webrtc.send_rtp_again(now, len, sealed.tag, |room| write(room, sealed.stamp))?;
         self.retransmissions.spend(len);
-        Ok(())
-    }
-
-    #[inline]
-    fn send_numbered(
-        &mut self,
-        now: Instant,
-        len: usize,
-        write: impl FnOnce(&mut [u8], u16),
-    ) -> Result<(), DropReason> {
-        let seq = self.transport_wide_seq;
-        self.webrtc.send_rtp(now, len, |room| write(room, seq))?;
-        self.transport_wide_seq = seq.wrapping_add(1);
         Ok(())
     }
 

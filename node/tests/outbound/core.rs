@@ -12,7 +12,7 @@ use sluice_node::data_plane::io::{Input, Output};
 use sluice_node::data_plane::media::{Media, MediaConfig};
 use sluice_node::data_plane::messages::{
     IceCredentials, LinkKey, PipeEnd, Request, RequestId, Response, RtpMapping, SrtpKeys, SrtpProfile, StreamStats,
-    WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
+    TransportStats, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_node::data_plane::rtcp::{Compound, Packet};
 use sluice_node::data_plane::rtp::RtpHeader;
@@ -202,6 +202,13 @@ impl Core {
         }
     }
 
+    pub(crate) fn transport_stats(&mut self, transport: TransportId) -> TransportStats {
+        match self.request(Request::TransportStats { transport }) {
+            Response::TransportStats(stats) => *stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
     pub(crate) fn connect(&mut self, profile: SrtpProfile) -> User {
         self.users += 1;
         let number = self.users;
@@ -219,7 +226,12 @@ impl Core {
     }
 
     pub(crate) fn publish(&mut self, user: &User, stream: Stream) -> ProducerId {
-        let (kind, payload_type, producer) = (stream.kind(), stream.payload_type(), producer_id(1));
+        self.publish_as(user, stream, 1)
+    }
+
+    /// The producer with this number.
+    pub(crate) fn publish_as(&mut self, user: &User, stream: Stream, number: u8) -> ProducerId {
+        let (kind, payload_type, producer) = (stream.kind(), stream.payload_type(), producer_id(number));
         let mapping = RtpMapping {
             codecs: vec![(payload_type, payload_type), (payload_type + 1, payload_type + 1)],
             mapped_ssrcs: vec![77],
@@ -245,6 +257,12 @@ impl Core {
     pub(crate) fn open_route_to(&mut self, other: &Self, producer: ProducerId) {
         let (route, epoch) = ROUTE;
         self.request(Request::CreatePipeConsumer { producer, to: other.end, route, epoch, wanted: Layers::ALL });
+    }
+
+    /// Ends that route.
+    pub(crate) fn close_route_to(&mut self, other: &Self) {
+        let (route, epoch) = ROUTE;
+        self.request(Request::ClosePipeConsumer { to: other.end, route, epoch });
     }
 
     /// Lets the producer of another core enter.
@@ -310,6 +328,11 @@ impl Core {
                 Received { sealed, plain }
             })
             .collect()
+    }
+
+    /// The sequence numbers of the RTP packets that were sent to a user since the last call.
+    pub(crate) fn numbers(&mut self, user: &mut User) -> Vec<u16> {
+        self.received(user).iter().map(Received::sequence_number).collect()
     }
 
     /// The RTCP packets that were sent to a user since the last call.

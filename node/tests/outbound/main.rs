@@ -4,4 +4,6 @@
 
 #[allow(dead_code, reason = "each behaviour uses its part")]
 mod core;
+mod key_frames;
+mod numbering;
 mod retransmission;

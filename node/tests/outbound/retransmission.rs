@@ -5,7 +5,7 @@ use std::time::Duration;
 use sluice_node::data_plane::messages::SrtpProfile;
 use sluice_node::data_plane::rtcp::{self, ReportBlock};
 
-use crate::core::{Core, Stream, User, header, vp8};
+use crate::core::{Core, Received, Stream, User, header, vp8};
 
 const PAYLOAD_LEN: usize = 1_160;
 
@@ -99,4 +99,89 @@ fn every_lost_packet_of_a_burst_can_be_had_again() {
     let items = (0..10_u16).map(|item| (last.wrapping_sub(169 - item * 17), 0xffff));
     core.rtcp(&mut receiver, nack(ssrc, items));
     assert_eq!(core.received(&mut receiver).len(), 170);
+}
+
+const PROFILES: [SrtpProfile; 2] = [SrtpProfile::AeadAes128Gcm, SrtpProfile::Aes128CmSha1_80];
+
+fn payload(stream: Stream, number: u16) -> Vec<u8> {
+    if stream == Stream::Opus { vec![number as u8; 40] } else { vp8(number == 0, 500 + usize::from(number)) }
+}
+
+#[test]
+fn without_rtx_the_very_same_packet_goes_out_again() {
+    for (stream, profile) in [Stream::Opus, Stream::Vp8Plain].into_iter().flat_map(|s| PROFILES.map(|p| (s, p))) {
+        let mut core = Core::new(0);
+        let (mut publisher, mut receiver) = (core.connect(profile), core.connect(profile));
+        let producer = core.publish(&publisher, stream);
+        let (consumer, ssrc) = core.consume(&receiver, producer, stream);
+        for number in 0..30 {
+            core.advance(Duration::from_millis(20));
+            let level = [10 << 4, 0x80 | number as u8, 0, 0];
+            core.rtp_with(&mut publisher, header(stream, number, u32::from(number)), &level, &payload(stream, number));
+        }
+        let sent = core.received(&mut receiver);
+        assert_eq!(sent.len(), 30);
+        core.advance(Duration::from_millis(100));
+        core.datagrams(&receiver);
+        for packet in &sent {
+            let mut compound = Vec::new();
+            rtcp::nack(&mut compound, 1, ssrc, [packet.sequence_number()].into_iter());
+            // A second time within a round trip is not answered.
+            core.rtcp(&mut receiver, compound.clone());
+            core.rtcp(&mut receiver, compound);
+            assert_eq!(core.datagrams(&receiver), std::slice::from_ref(&packet.sealed), "{stream:?} {profile:?}");
+        }
+        assert_eq!(core.consumer_stats(consumer).packets_retransmitted, 30);
+        assert_eq!(core.drops("srtp_nonce_reused"), 0);
+    }
+}
+
+#[test]
+fn without_rtx_the_same_packet_goes_out_again_behind_a_pipe_too() {
+    let (mut home, mut away) = (Core::new(0), Core::new(1));
+    let mut publisher = home.connect(SrtpProfile::AeadAes128Gcm);
+    let mut receiver = away.connect(SrtpProfile::AeadAes128Gcm);
+    let producer = home.publish(&publisher, Stream::Opus);
+    home.open_route_to(&away, producer);
+    away.open_route_from(&home, producer, Stream::Opus);
+    let (_, ssrc) = away.consume(&receiver, producer, Stream::Opus);
+    for number in 0..30 {
+        home.advance(Duration::from_millis(20));
+        home.rtp(&mut publisher, header(Stream::Opus, number, u32::from(number)), &payload(Stream::Opus, number));
+        away.exchange(&mut home);
+    }
+    let sent = away.received(&mut receiver);
+    away.advance(Duration::from_millis(100));
+    away.datagrams(&receiver);
+    let mut compound = Vec::new();
+    rtcp::nack(&mut compound, 1, ssrc, sent.iter().map(Received::sequence_number));
+    away.rtcp(&mut receiver, compound);
+    assert_eq!(away.datagrams(&receiver), sent.into_iter().map(|packet| packet.sealed).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_was_sent_before_a_restart_is_not_taken_for_what_came_after_it() {
+    for stream in [Stream::Vp8, Stream::Vp8Plain] {
+        let mut core = Core::new(0);
+        let (mut publisher, mut receiver) =
+            (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
+        let producer = core.publish(&publisher, stream);
+        let (_, ssrc) = core.consume(&receiver, producer, stream);
+        for number in 10_000..10_050 {
+            core.advance(Duration::from_millis(2));
+            core.rtp(&mut publisher, header(stream, number, 0), &vp8(number == 10_000, 700));
+        }
+        let before = core.received(&mut receiver);
+        // The same publisher counts anew, and comes to the very same numbers.
+        for number in (40_000..40_002).chain(65_000..65_002).chain(10_000..10_050) {
+            core.advance(Duration::from_millis(2));
+            core.rtp(&mut publisher, header(stream, number, 90_000), &vp8(number == 10_002, 900));
+        }
+        core.received(&mut receiver);
+        let mut compound = Vec::new();
+        rtcp::nack(&mut compound, 1, ssrc, before.iter().map(Received::sequence_number));
+        core.rtcp(&mut receiver, compound);
+        let again = core.received(&mut receiver);
+        assert!(again.iter().all(|packet| packet.plain.len() < 800), "{stream:?}: {} packets", again.len());
+    }
 }

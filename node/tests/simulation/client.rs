@@ -54,7 +54,7 @@ impl Connection {
     /// `None` for what not even a client can seal.
     pub(crate) fn try_seal_rtp(&mut self, mut packet: Vec<u8>) -> Option<Vec<u8>> {
         packet.resize(packet.len() + self.sealer.lengths().rtp_overhead, 0);
-        self.sealer.seal_rtp(&mut packet).ok().map(|()| packet)
+        self.sealer.seal_rtp(&mut packet).ok().map(|_| packet)
     }
 
     /// `None` for what not even a client can seal.

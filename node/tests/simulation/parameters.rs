@@ -31,10 +31,12 @@ pub(crate) struct Ssrcs {
 
 fn parameters(kind: MediaKind, mid: &str, ssrcs: Ssrcs, types: [u8; 3]) -> RtpParameters {
     let [opus, vp8, rtx] = types;
+    // A publisher of audio does not retransmit; a node does.
+    let feedback = if opus == ROUTER_OPUS { "nack" } else { "transport-cc" };
     let codecs = match kind {
         MediaKind::Audio => format!(
             r#"[{{"mimeType": "audio/opus", "payloadType": {opus}, "clockRate": 48000, "channels": 2,
-                "rtcpFeedback": [{{"type": "transport-cc", "parameter": ""}}]}}]"#
+                "rtcpFeedback": [{{"type": "{feedback}", "parameter": ""}}]}}]"#
         ),
         MediaKind::Video => format!(
             r#"[{{"mimeType": "video/VP8", "payloadType": {vp8}, "clockRate": 90000, "rtcpFeedback": [

@@ -50,10 +50,8 @@ impl World {
         let mut compound = Vec::new();
         let is_report = (self.mesh.now.as_millis() / 20 + client as u128).is_multiple_of(25);
         for subscription in self.subscriptions.iter_mut().filter(|s| s.client == client && !s.closed) {
-            // Audio is not retransmitted.
-            let kind = self.publications[subscription.publication].kind;
             let missing = subscription.nack(self.mesh.now);
-            if !missing.is_empty() && kind == MediaKind::Video {
+            if !missing.is_empty() {
                 rtcp::nack(&mut compound, 1, subscription.ssrcs.media, missing.into_iter());
             }
             if let Some(report) = subscription.report(self.mesh.now).filter(|_| is_report) {

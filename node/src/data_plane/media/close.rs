@@ -92,9 +92,6 @@ impl Media {
         self.consumers_by_id.remove(&consumer.id);
         if let Some(producer) = self.producers.get_mut(consumer.producer) {
             producer.consumers.retain(|other| *other != key);
-            if producer.consumers.is_empty() && producer.pipe_consumers.is_empty() {
-                producer.key_frames.cancel();
-            }
         }
         if let Some(transport) = self.transports.get_mut(consumer.transport) {
             transport.consumers.retain(|other| *other != key);

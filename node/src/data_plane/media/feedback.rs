@@ -14,6 +14,9 @@ use super::super::user_origin::KeyFrameMessage;
 use super::Media;
 use sluice_proto::pipe::{PipeBody, PipeMessage};
 
+/// Packets that one NACK names. Each may take four bytes, so that with its SRTCP trailer it stays below any path's MTU.
+const MAX_NACKED: usize = 250;
+
 /// Time from a consumer's start to its first sender report: by then its first packets went out.
 const FIRST_REPORT_DELAY: std::time::Duration = std::time::Duration::from_millis(150);
 
@@ -41,25 +44,33 @@ impl Media {
                 self.counters.drops.count_many(DropReason::PipeLost, lost);
             }
         }
-        if needs_key_frame {
+        if needs_key_frame && self.is_watched(key) {
             self.request_key_frame(clock, key);
         }
         self.arm_producer(clock.now, key);
     }
 
+    /// Whether anybody gets a producer's packets.
+    pub(super) fn is_watched(&self, key: ProducerKey) -> bool {
+        let Some(producer) = self.producers.get(key) else { return false };
+        let is_active = |consumer: &ConsumerKey| self.consumers.get(*consumer).is_some_and(|consumer| consumer.active);
+        !producer.pipe_consumers.is_empty() || producer.consumers.iter().any(is_active)
+    }
+
     fn send_nack(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         let Origin::User(origin) = &producer.origin else { return };
-        let Some((transport, ssrc)) = self.transports.get_mut(origin.transport).zip(origin.ssrc) else { return };
-        if self.missing.is_empty() {
-            return;
-        }
-        producer.nacks.0 += 1;
+        let (transport, Some(ssrc)) = (origin.transport, origin.ssrc) else { return };
+        let Some(rtcp_ssrc) = self.transports.get(transport).map(|transport| transport.rtcp_ssrc) else { return };
+        producer.nacks.0 += self.missing.len().div_ceil(MAX_NACKED) as u64;
         producer.nacks.1 += self.missing.len() as u64;
-        self.compound.clear();
-        rtcp::nack(&mut self.compound, transport.rtcp_ssrc, ssrc, self.missing.iter().copied());
-        let transport = origin.transport;
-        self.send_rtcp(clock, transport);
+        let missing = std::mem::take(&mut self.missing);
+        for missing in missing.chunks(MAX_NACKED) {
+            self.compound.clear();
+            rtcp::nack(&mut self.compound, rtcp_ssrc, ssrc, missing.iter().copied());
+            self.send_rtcp(clock, transport);
+        }
+        self.missing = missing;
     }
 
     /// Sends the compound to a user.

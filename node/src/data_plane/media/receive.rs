@@ -182,7 +182,7 @@ impl Media {
         if consumer.parameters().ssrc != report.ssrc {
             return;
         }
-        consumer.receive_report(clock.now, report);
+        consumer.receive_report(clock, report);
         let key = *consumer_key;
         self.tell_consumer_score(clock, key);
     }

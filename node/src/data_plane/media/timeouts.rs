@@ -43,8 +43,11 @@ impl Media {
     }
 
     fn wake_producer(&mut self, clock: &Clock, key: ProducerKey) {
+        let is_watched = self.is_watched(key);
         let Some(producer) = self.producers.get_mut(key) else { return };
-        if producer.key_frames.handle_timeout(clock.now) {
+        if !is_watched {
+            producer.key_frames.cancel();
+        } else if producer.key_frames.handle_timeout(clock.now) {
             self.send_key_frame_request(clock, key);
         }
         self.serve_producer(clock, key);
@@ -88,7 +91,7 @@ impl Media {
             self.tell_silence(clock, consumer);
             let Some(consumer) = self.consumers.get_mut(consumer) else { continue };
             let publisher_clock = self.producers.get(consumer.producer).and_then(|producer| producer.stream.clock());
-            let Some(info) = consumer.sender_report(clock.now, publisher_clock) else { continue };
+            let Some(info) = consumer.sender_report(clock, publisher_clock) else { continue };
             rtcp::sender_report(&mut self.compound, &info);
             rtcp::sdes_cname(&mut self.compound, info.ssrc, &consumer.parameters().cname);
             if self.compound.len() >= COMPOUND_LEN {

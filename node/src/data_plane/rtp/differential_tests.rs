@@ -7,7 +7,7 @@ use rtc_rtp::packetizer::Depacketizer;
 use rtc_shared::marshal::{Marshal, Unmarshal};
 
 use super::*;
-use crate::data_plane::header_template::{HeaderFields, HeaderTemplate};
+use crate::data_plane::header_template::{HeaderFields, HeaderTemplate, Stamp};
 
 prop_compose! {
     fn headers()(marker: bool, payload_type in 0..128_u8, sequence_number: u16, timestamp: u32, ssrc: u32) -> RtpHeader {
@@ -78,7 +78,8 @@ proptest! {
         };
         let template = HeaderTemplate::new(&ids, Some(&mid));
         let audio_level = AudioLevel { voice: true, level };
-        let fields = HeaderFields { header, abs_send_time, transport_wide_seq, audio_level: Some(audio_level) };
+        let stamp = Stamp { abs_send_time, transport_wide_seq };
+        let fields = HeaderFields { header, stamp, audio_level: Some(audio_level) };
         let mut bytes = vec![0; template.header_len() + payload.len()];
         template.write(&mut bytes, &fields).copy_from_slice(&payload);
 

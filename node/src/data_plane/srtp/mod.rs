@@ -13,7 +13,7 @@ mod window;
 mod differential_tests;
 
 pub use receiver::SrtpReceiver;
-pub use sender::SrtpSender;
+pub use sender::{SrtpSender, TagPrefix};
 
 use super::messages::SrtpProfile;
 

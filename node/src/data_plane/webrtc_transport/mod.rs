@@ -26,7 +26,7 @@ use super::dtls::{Association, DtlsCertificate, Outcome};
 use super::ice::IceAgent;
 use super::io::Transmit;
 use super::messages::{DtlsState, IceCredentials, IceState, RequestError, SrtpKeys, SrtpProfile, TransportStats};
-use super::srtp::{InvalidKeyLength, SrtpReceiver, SrtpSender};
+use super::srtp::{InvalidKeyLength, SrtpReceiver, SrtpSender, TagPrefix};
 
 /// How long a client may be silent before its path counts as lost, unless configured otherwise. Browsers check every 2.5 s.
 pub const DEFAULT_CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -243,23 +243,54 @@ impl WebRtcTransport {
     /// Sends an RTP packet of `len` bytes, which `write` fills in (all of them) where it will be encrypted.
     ///
     /// # Errors
-    /// Why it was dropped. A packet that GCM has sealed before, or whose sequence number is 1,024 behind its stream's newest, is
+    /// Why it was dropped. A packet that was sealed before, or whose sequence number is 1,024 behind its stream's newest, is
     /// [`DropReason::SrtpNonceReused`]; for all other reasons but a malformed packet `write` was not called.
-    pub fn send_rtp(&mut self, now: Instant, len: usize, write: impl FnOnce(&mut [u8])) -> Result<(), DropReason> {
+    pub fn send_rtp(
+        &mut self,
+        now: Instant,
+        len: usize,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<TagPrefix, DropReason> {
+        self.push_rtp(now, len, |sender, packet| {
+            write(packet.get_mut(..len).unwrap_or_default());
+            sender.seal_rtp(packet)
+        })
+    }
+
+    /// Sends a packet once more under its own sequence number, for clients without a stream for retransmissions. `write` must make it as
+    /// it was.
+    ///
+    /// # Errors
+    /// Why it was dropped: [`DropReason::SrtpNonceReused`] if it is not the packet that got this tag.
+    pub fn send_rtp_again(
+        &mut self,
+        now: Instant,
+        len: usize,
+        tag: TagPrefix,
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<(), DropReason> {
+        self.push_rtp(now, len, |sender, packet| {
+            write(packet.get_mut(..len).unwrap_or_default());
+            sender.seal_rtp_again(packet, tag)
+        })
+    }
+
+    fn push_rtp<T>(
+        &mut self,
+        now: Instant,
+        len: usize,
+        fill: impl FnOnce(&mut SrtpSender, &mut [u8]) -> Result<T, DropReason>,
+    ) -> Result<T, DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::DtlsNotConnected)?;
         let remote = self.ice.remote().ok_or(DropReason::IceNotConnected)?;
         let sealed_len = len + srtp.sender.lengths().rtp_overhead;
         if sealed_len > MAX_DATAGRAM_LEN {
             return Err(DropReason::TooLarge);
         }
-        self.out.push(remote, sealed_len, |room| {
-            let (packet, _) = room.split_at_mut_checked(len).ok_or(DropReason::TooLarge)?;
-            write(packet);
-            srtp.sender.seal_rtp(room)
-        })?;
+        let filled = self.out.push(remote, sealed_len, |room| fill(&mut srtp.sender, room))?;
         self.counters.rtp_packets_sent += 1;
         self.counters.sent(now, sealed_len);
-        Ok(())
+        Ok(filled)
     }
 
     /// Sends a compound RTCP packet.

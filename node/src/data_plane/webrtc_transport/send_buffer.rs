@@ -73,12 +73,12 @@ impl Run {
 
 impl SendBuffer {
     /// Room for a datagram of `len` bytes, which has any contents. If `fill` fails it is not sent.
-    pub(super) fn push<E>(
+    pub(super) fn push<T, E>(
         &mut self,
         destination: SocketAddr,
         len: usize,
-        fill: impl FnOnce(&mut [u8]) -> Result<(), E>,
-    ) -> Result<(), E> {
+        fill: impl FnOnce(&mut [u8]) -> Result<T, E>,
+    ) -> Result<T, E> {
         if !self.run.as_ref().is_some_and(|run| run.takes(destination, len)) {
             self.finish_run();
         }
@@ -171,10 +171,10 @@ mod tests {
     fn a_failed_datagram_leaves_no_trace() {
         let mut buffer = SendBuffer::default();
         push(&mut buffer, 1, 100, 1);
-        assert_eq!(buffer.push(address(1), 50, |_| Err(7)), Err(7));
+        assert_eq!(buffer.push(address(1), 50, |_| Err::<(), _>(7)), Err(7));
         push(&mut buffer, 1, 100, 2);
         assert_eq!(flush(&mut buffer)[0].contents, [vec![1; 100], vec![2; 100]].concat());
-        assert_eq!(buffer.push(address(1), 50, |_| Err(7)), Err(7));
+        assert_eq!(buffer.push(address(1), 50, |_| Err::<(), _>(7)), Err(7));
         assert!(flush(&mut buffer).is_empty());
     }
 
