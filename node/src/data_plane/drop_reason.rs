@@ -35,10 +35,10 @@ drop_reasons! {
     StunMalformed => "stun_malformed",
     /// A STUN request without valid credentials; it was answered with 400 or 401.
     StunUnauthenticated => "stun_unauthenticated",
-    /// DTLS records that are cut short.
+    /// DTLS records that are cut short, or more than fit into a datagram of any client.
     DtlsMalformed => "dtls_malformed",
-    /// More DTLS datagrams than any handshake needs.
-    DtlsFlood => "dtls_flood",
+    /// DTLS records that nobody waits for: not in their turn, forged, or a repetition that was just answered.
+    DtlsUnwanted => "dtls_unwanted",
     /// Media before keys are in place, or after they are gone.
     DtlsNotConnected => "dtls_not_connected",
     /// Nowhere to send to: ICE found no path yet, or consent ran out.

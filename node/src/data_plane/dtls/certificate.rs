@@ -3,21 +3,41 @@
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use rtc_dtls::cipher_suite::CipherSuiteId;
+use rtc_dtls::config::{ClientAuthType, ConfigBuilder, HandshakeConfig};
 use rtc_dtls::crypto::Certificate;
 use rtc_dtls::crypto_provider::RTCCryptoProvider;
 use rtc_dtls::crypto_provider::providers::AwsLcRsProvider;
+use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
+use rtc_shared::error::Error;
 use sluice_proto::ortc::DtlsFingerprint;
 
-/// The self-signed ECDSA P-256 certificate of a node, made once per process.
+use super::flight::FLIGHT_INTERVAL;
+use super::handshake::CLIENT;
+use crate::data_plane::messages::SrtpProfile;
+
+const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
+const SHA1: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
+
+/// The self-signed ECDSA P-256 certificate of a node, made once per process, and all handshakes' configurations around it.
 pub struct DtlsCertificate {
-    pub(super) certificate: Certificate,
+    certificate: Certificate,
     pub(super) provider: Arc<dyn RTCCryptoProvider>,
+    server_gcm: Arc<HandshakeConfig>,
+    server_sha1: Arc<HandshakeConfig>,
+    client: Arc<HandshakeConfig>,
 }
 
 /// The certificate could not be made.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot make a DTLS certificate: {0}")]
 pub struct CertificateError(String);
+
+impl From<Error> for CertificateError {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
+    }
+}
 
 impl DtlsCertificate {
     /// Makes a certificate with a fresh key.
@@ -27,9 +47,27 @@ impl DtlsCertificate {
     pub fn generate() -> Result<Arc<Self>, CertificateError> {
         let provider: Arc<dyn RTCCryptoProvider> = Arc::new(AwsLcRsProvider::new());
         // The name says nothing: clients compare the fingerprint.
-        let certificate = Certificate::generate_self_signed(vec!["sluice".to_owned()], provider.crypto())
-            .map_err(|error| CertificateError(error.to_string()))?;
-        Ok(Arc::new(Self { certificate, provider }))
+        let certificate = Certificate::generate_self_signed(vec!["sluice".to_owned()], provider.crypto())?;
+        let config = |is_client, profiles: &[_]| -> Result<_, Error> {
+            let builder = ConfigBuilder::default()
+                .with_crypto_provider(provider.clone())
+                .with_certificates(vec![certificate.clone()])
+                // The one that every WebRTC endpoint has, RFC 8827 section 6.5.
+                .with_cipher_suites(vec![CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256])
+                .with_srtp_protection_profiles(profiles.to_vec())
+                .with_flight_interval(FLIGHT_INTERVAL)
+                .with_client_auth(ClientAuthType::RequireAnyClientCert)
+                // No chain of authorities: the fingerprint is what is checked, by the handshake around rtc-dtls.
+                .with_insecure_skip_verify(true);
+            Ok(Arc::new(builder.build(is_client, Some(CLIENT))?))
+        };
+        Ok(Arc::new(Self {
+            server_gcm: config(false, &[GCM])?,
+            server_sha1: config(false, &[SHA1])?,
+            client: config(true, &[GCM, SHA1])?,
+            certificate,
+            provider,
+        }))
     }
 
     /// Its fingerprints, as signalling announces them.
@@ -37,6 +75,19 @@ impl DtlsCertificate {
         let digests = self.certificate.certificate.first().map(|der| digest::digest(&digest::SHA256, der));
         let sha256 = digests.and_then(|digest| digest.as_ref().try_into().ok());
         sha256.map(|value| DtlsFingerprint::Sha256 { value }).into_iter().collect()
+    }
+
+    /// For a handshake that the client begins, with the one SRTP profile that it shall have.
+    pub(super) fn server_config(&self, profile: SrtpProfile) -> Arc<HandshakeConfig> {
+        match profile {
+            SrtpProfile::AeadAes128Gcm => self.server_gcm.clone(),
+            SrtpProfile::Aes128CmSha1_80 => self.server_sha1.clone(),
+        }
+    }
+
+    /// For a handshake that this end begins.
+    pub(super) fn client_config(&self) -> Arc<HandshakeConfig> {
+        self.client.clone()
     }
 }
 

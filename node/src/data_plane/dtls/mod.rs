@@ -1,12 +1,23 @@
-//! DTLS 1.2 around one client (rtc-dtls), whose only purpose is the SRTP keys that come out of it (RFC 5764).
+//! DTLS 1.2 around one client, whose only purpose is the SRTP keys that come out of it (RFC 5764).
+//!
+//! rtc-dtls does the handshake. It never sees what the network brought, only whole messages in their turn ([`Inbound`]),
+//! and it is gone once there are keys ([`Session`]).
 
 mod association;
 mod certificate;
 mod client_hello;
+mod flight;
+mod handshake;
+mod inbound;
+mod message;
+mod record;
+mod session;
 
-pub use association::{Association, Outcome};
-pub use certificate::DtlsCertificate;
-pub use client_hello::{ClientHello, HelloCollector};
+pub use association::{Association, Outcome, SrtpKeyMaterial};
+pub use certificate::{CertificateError, DtlsCertificate};
+
+#[cfg(doc)]
+use {inbound::Inbound, session::Session};
 
 #[cfg(test)]
 mod tests;
