@@ -286,8 +286,8 @@ impl Consumer {
         });
         let Some(packet) = packet else { return Ok(false) };
         match self.parameters.rtx {
-            Some(rtx) => self.send_rtx(output, packet, rtx, transport, clock)?,
-            None => self.send_again(output, packet, transport, clock)?,
+            Some(rtx) => self.send_rtx(output, &packet, rtx, transport, clock)?,
+            None => self.send_again(output, &packet, transport, clock)?,
         }
         self.sent.resent(clock.since_epoch, output);
         Ok(true)

@@ -194,7 +194,7 @@ impl PipeConsumer {
                 continue;
             }
             if let Some(packet) = cache.get_recent(cookie.input, now, MAX_REPAIR_AGE) {
-                self.push(packet, cookie, seq, FrameFlags { retransmission: true }, out);
+                self.push(&packet, cookie, seq, FrameFlags { retransmission: true }, out);
                 sent += 1;
             }
         }
@@ -228,7 +228,7 @@ mod tests {
     #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
     use super::super::messages::LinkKey;
     use super::super::rtp::{RtpHeader, RtpPacket, Vp8Descriptor};
-    use super::super::rtp_cache::{NewPacket, VIDEO_SLOTS};
+    use super::super::rtp_cache::NewPacket;
     use super::*;
 
     /// One packet a frame: a key frame, then the layers 0 2 1 2 in turn, of which the layer 2 behind a 1 builds on it.
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn unwanted_layers_leave_no_trace() {
-        let (mut cache, mut out) = (RtpCache::new(VIDEO_SLOTS), FrameBatches::default());
+        let (mut cache, mut out) = (RtpCache::new(MediaKind::Video), FrameBatches::default());
         let to = PipeEnd::Node(LinkKey(1));
         let mut consumer =
             PipeConsumer::new(ProducerKey::default(), to, RouteId(1), RouteEpoch(2), MediaKind::Video, Codec::Vp8);
@@ -264,7 +264,7 @@ mod tests {
                 payload: &payload,
             };
             let packet = cache.insert(Instant::now(), Codec::Vp8, packet).unwrap();
-            if consumer.send_rtp(packet, &mut out).is_ok() {
+            if consumer.send_rtp(&packet, &mut out).is_ok() {
                 layers.push(layer);
             }
         }

@@ -18,7 +18,7 @@ use super::nack_generator::{NackGenerator, NackOutcome};
 use super::pipe_producer::{Arrival, PipeProducer};
 use super::rtcp::SenderInfo;
 use super::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, Codec, ExtensionIds, RtpHeader, RtpPacket};
-use super::rtp_cache::{AUDIO_SLOTS, MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
+use super::rtp_cache::{MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
 use super::rtp_listener::StreamKind;
 use super::rtp_stream_recv::{RtpStreamRecv, Sequence};
 use super::seq::extend;
@@ -27,6 +27,10 @@ use super::user_origin::{KeyFrameMessage, UserOrigin};
 
 /// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's conscience.
 const MAX_CATCH_UP: u64 = 256;
+
+/// A publisher's clock is told to every node that has its viewers, so no oftener than this. Browsers tell theirs every second or less
+/// often.
+const MIN_SENDER_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Pending packets after which the router is called before the batch is over, so that no slot is used again before its packet left.
 const MAX_PENDING: usize = 64;
@@ -108,11 +112,11 @@ impl Producer {
             paused: false,
             consumers: Vec::new(),
             pipe_consumers: Vec::new(),
-            cache: RtpCache::new(if kind == MediaKind::Video { VIDEO_SLOTS } else { AUDIO_SLOTS }),
+            cache: RtpCache::new(kind),
             stream: RtpStreamRecv::new(clock_rate, max_silence),
             key_frames: KeyFrameRequestManager::default(),
             audio_levels: AudioLevelMeter::default(),
-            pending: Vec::with_capacity(MAX_PENDING),
+            pending: Vec::new(),
             touched: false,
             restarted: false,
             needs_key_frame: false,
@@ -294,7 +298,7 @@ impl Producer {
             self.needs_key_frame |= codec.has_key_frames();
         }
         let seq = packet.header.sequence_number;
-        let stored = self.cache.insert(now, codec, packet).ok_or(DropReason::TooLarge)?;
+        let stored = self.cache.insert(now, codec, packet).ok_or(DropReason::TooLate)?;
         if stored.info.key_frame_start {
             self.key_frames.received();
             self.key_frame_count += 1;
@@ -322,6 +326,7 @@ impl Producer {
             nack.reset(None);
         }
         self.paused = true;
+        self.cache.clear();
         self.last_key_frame = None;
         self.key_frames.cancel();
     }
@@ -367,13 +372,12 @@ impl Producer {
         if !self.paused && self.stream.is_silent(now) { 0 } else { self.stream.score() }
     }
 
-    /// A sender report of the client as the mesh counts.
-    pub fn map_sender_info(&self, info: &SenderInfo) -> SenderInfo {
-        let offset = match &self.origin {
-            Origin::User(origin) => origin.timestamp_offset,
-            Origin::Pipe(_) => 0,
-        };
-        SenderInfo { rtp_timestamp: info.rtp_timestamp.wrapping_add(offset), ..*info }
+    /// A sender report of the client as the mesh counts; `None` if it comes too soon to be of use.
+    pub fn map_sender_info(&self, now: Instant, info: &SenderInfo) -> Option<SenderInfo> {
+        let Origin::User(origin) = &self.origin else { return None };
+        let told_at = self.stream.clock().map(|clock| clock.received_at);
+        let is_news = told_at.is_none_or(|at| now.saturating_duration_since(at) >= MIN_SENDER_REPORT_INTERVAL);
+        is_news.then(|| SenderInfo { rtp_timestamp: info.rtp_timestamp.wrapping_add(origin.timestamp_offset), ..*info })
     }
 
     /// Everything that is known of it.

@@ -103,7 +103,7 @@ pub fn send(
     counters: &mut Counters,
 ) {
     for packet in packets.filter_map(|seq| producer.cache.get(seq)) {
-        match consumer.send_rtp(packet, transport, clock) {
+        match consumer.send_rtp(&packet, transport, clock) {
             Ok(Sent::Yes) => counters.rtp_packets_sent += 1,
             Ok(Sent::Padding) => {}
             Err(reason) => counters.drops.count(reason),
@@ -120,7 +120,7 @@ pub fn send_by_pipe(
     counters: &mut Counters,
 ) {
     for packet in packets.filter_map(|seq| producer.cache.get(seq)) {
-        match pipe_consumer.send_rtp(packet, frames) {
+        match pipe_consumer.send_rtp(&packet, frames) {
             Ok(()) => counters.pipe_packets_sent += 1,
             Err(reason) => counters.drops.count(reason),
         }

@@ -84,6 +84,8 @@ pub(crate) struct Mesh<E> {
     encoder: FrameEncoder,
     queue: BTreeMap<(Duration, u64), Event<E>>,
     sequence: u64,
+    /// Messages that nodes said to each other.
+    pub(crate) messages: u64,
     /// Of everything that happened.
     trace: FxHasher,
 }
@@ -123,6 +125,7 @@ impl<E> Mesh<E> {
             encoder: FrameEncoder::new(),
             queue: BTreeMap::new(),
             sequence: 0,
+            messages: 0,
             trace: FxHasher::default(),
         };
         (0..nodes).for_each(|node| mesh.start(node));
@@ -339,6 +342,7 @@ impl<E> Mesh<E> {
     }
 
     fn say(&mut self, from: usize, to: usize, event: Event<E>) {
+        self.messages += 1;
         if let Some(at) = self.control_passage(from, to) {
             self.push(at, event);
         }

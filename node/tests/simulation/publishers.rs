@@ -286,6 +286,26 @@ fn a_change_of_ssrc_carries_the_clock_along() {
 }
 
 #[test]
+fn other_nodes_are_told_of_a_clock_no_oftener_than_is_of_use() {
+    let (mut stage, _) = Stage::with_producer(MediaKind::Audio, |_| {});
+    let before = stage.mesh.messages;
+    for seq in 0..100 {
+        stage.send(1_111, seq);
+        let mut compound = Vec::new();
+        for ntp in 0..40 {
+            rtcp::sender_report(
+                &mut compound,
+                &SenderInfo { ssrc: 1_111, ntp, rtp_timestamp: 1, packets: 1, octets: 1 },
+            );
+        }
+        stage.send_compound(compound);
+    }
+    // Two seconds: ten clocks there, two statistics back, and one of each for the time that it takes.
+    let said = stage.mesh.messages - before;
+    assert!(said <= 14, "{said} messages");
+}
+
+#[test]
 fn nobody_takes_the_stream_of_another_producer() {
     let (mut stage, _) = Stage::with_producer(MediaKind::Video, |_| {});
     stage.produce(parameters::client(MediaKind::Video, "1", Ssrcs { media: 3_333, rtx: 3_334 })).expect("a new one");
