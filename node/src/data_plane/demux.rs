@@ -1,15 +1,21 @@
-//! Whose datagram is it? First the protocol by its first byte (RFC 7983), then the transport: STUN by the ufrag that it names,
-//! everything else by its source address, which is known only after a STUN request from there was authenticated.
+//! Whose datagram is it? First the protocol by its first byte (RFC 7983), then the transport: STUN by the ufrag that it
+//! names, everything else by its source address, which is known only after a STUN request from there was authenticated.
 //!
 //! The kernel spreads clients over the workers' sockets as it likes. A ufrag says which worker its transport lives on, and a
-//! worker tells the others which addresses are its own, so that each can pass on what is not.
+//! worker tells the one that passes its clients' checks on which addresses are its own, so that this can pass on the rest.
+//!
+//! An address is its owner's for as long as the client is heard from there: nobody else gets it by a check of his own.
 
-use std::collections::VecDeque;
+mod foreign;
+
+use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use rustc_hash::FxHashMap;
 use slotmap::new_key_type;
 
+use self::foreign::ForeignAddresses;
 use super::drop_reason::DropReason;
 use super::messages::WorkerIndex;
 use super::stun;
@@ -21,10 +27,6 @@ new_key_type! {
 
 /// Characters of a ufrag that name the worker; base 36 needs four for the 65,536 values of a [`WorkerIndex`].
 const WORKER_PREFIX_LEN: usize = 4;
-
-/// Addresses of other workers' clients that a worker remembers: ten thousand users with a few candidates each, in under
-/// 4 MiB. Beyond that the oldest goes, whose packets are dropped until its next connectivity check is passed on.
-const MAX_FOREIGN_ADDRESSES: usize = 65_536;
 
 /// A datagram as it came in. The data are decrypted in place.
 #[derive(Debug)]
@@ -99,9 +101,9 @@ pub enum Destination {
 pub struct Demux {
     worker: WorkerIndex,
     transports_by_ufrag: FxHashMap<Box<str>, TransportKey>,
-    transports_by_address: FxHashMap<SocketAddr, TransportKey>,
-    foreign: FxHashMap<SocketAddr, WorkerIndex>,
-    foreign_by_age: VecDeque<SocketAddr>,
+    /// Clients choose their addresses, so the hash has a key.
+    transports_by_address: HashMap<SocketAddr, TransportKey>,
+    foreign: ForeignAddresses,
 }
 
 impl Demux {
@@ -110,14 +112,17 @@ impl Demux {
         Self {
             worker,
             transports_by_ufrag: FxHashMap::default(),
-            transports_by_address: FxHashMap::default(),
-            foreign: FxHashMap::default(),
-            foreign_by_age: VecDeque::new(),
+            transports_by_address: HashMap::new(),
+            foreign: ForeignAddresses::default(),
         }
     }
 
     /// Finds the destination of a datagram.
     pub fn route(&self, source: SocketAddr, data: &[u8]) -> Destination {
+        // The system refuses to send there, and nothing that is honest comes from there.
+        if source.port() == 0 {
+            return Destination::Drop(DropReason::InvalidSource);
+        }
         match classify(data) {
             Protocol::Stun => self.route_stun(data),
             Protocol::Dtls | Protocol::RtpOrRtcp => self.route_by_address(source),
@@ -138,10 +143,11 @@ impl Demux {
         }
     }
 
-    fn route_by_address(&self, source: SocketAddr) -> Destination {
+    /// Finds the destination of what comes from an address that was authenticated.
+    pub fn route_by_address(&self, source: SocketAddr) -> Destination {
         if let Some(&transport) = self.transports_by_address.get(&source) {
             Destination::Transport(transport)
-        } else if let Some(&worker) = self.foreign.get(&source) {
+        } else if let Some(worker) = self.foreign.get(source) {
             Destination::Worker(worker)
         } else {
             Destination::Drop(DropReason::UnknownAddress)
@@ -158,9 +164,19 @@ impl Demux {
         self.transports_by_ufrag.remove(ufrag);
     }
 
+    /// The transport of this worker that the address was last authenticated for.
+    pub fn transport_at(&self, address: SocketAddr) -> Option<TransportKey> {
+        self.transports_by_address.get(&address).copied()
+    }
+
+    /// The other worker that has said lately that the address is its own.
+    pub fn worker_at(&self, now: Instant, address: SocketAddr) -> Option<WorkerIndex> {
+        self.foreign.owner(now, address)
+    }
+
     /// An address was authenticated for a transport of this worker.
     pub fn add_address(&mut self, address: SocketAddr, transport: TransportKey) {
-        self.foreign.remove(&address);
+        self.foreign.remove(address);
         self.transports_by_address.insert(address, transport);
     }
 
@@ -173,24 +189,16 @@ impl Demux {
         owned
     }
 
-    /// Another worker authenticated the address, or has no use for it any more (`owned` is false).
-    pub fn set_foreign_address(&mut self, address: SocketAddr, worker: WorkerIndex, owned: bool) {
-        if !owned {
-            if self.foreign.get(&address) == Some(&worker) {
-                self.foreign.remove(&address);
-            }
-            return;
-        }
-        // The client's newest authenticated check decides, wherever it was answered.
+    /// Another worker has authenticated the address. One that said so of it before, and lately, keeps it.
+    pub fn add_foreign_address(&mut self, now: Instant, address: SocketAddr, worker: WorkerIndex) {
         self.transports_by_address.remove(&address);
-        if self.foreign.insert(address, worker).is_none() {
-            self.foreign_by_age.push_back(address);
-        }
-        // An address that was removed and came again is listed twice; both are bounded together.
-        while self.foreign_by_age.len() > MAX_FOREIGN_ADDRESSES {
-            if let Some(oldest) = self.foreign_by_age.pop_front() {
-                self.foreign.remove(&oldest);
-            }
+        self.foreign.insert(now, address, worker);
+    }
+
+    /// Another worker has no use for the address any more.
+    pub fn remove_foreign_address(&mut self, address: SocketAddr, worker: WorkerIndex) {
+        if self.foreign.get(address) == Some(worker) {
+            self.foreign.remove(address);
         }
     }
 }
@@ -240,38 +248,40 @@ mod tests {
     }
 
     #[test]
-    fn addresses_move_between_workers() {
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn an_address_is_passed_on_to_the_worker_that_has_it() {
         let mut keys = SlotMap::<TransportKey, ()>::with_key();
         let transport = keys.insert(());
         let mut demux = Demux::new(WorkerIndex(0));
-        let media = [0x80; 20];
-        demux.set_foreign_address(address(1), WorkerIndex(2), true);
+        let (now, media) = (Instant::now(), [0x80; 20]);
+        demux.add_foreign_address(now, address(1), WorkerIndex(2));
         assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)));
-        demux.set_foreign_address(address(1), WorkerIndex(3), true);
-        demux.set_foreign_address(address(1), WorkerIndex(2), false);
-        assert_eq!(
-            demux.route(address(1), &media),
-            Destination::Worker(WorkerIndex(3)),
-            "a late farewell of the former owner"
-        );
+        demux.remove_foreign_address(address(1), WorkerIndex(3));
+        assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)), "it never was the third's");
         demux.add_address(address(1), transport);
         assert_eq!(demux.route(address(1), &media), Destination::Transport(transport));
-        demux.set_foreign_address(address(1), WorkerIndex(2), true);
+        demux.add_foreign_address(now, address(1), WorkerIndex(2));
         assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)));
-        demux.set_foreign_address(address(1), WorkerIndex(2), false);
+        demux.remove_foreign_address(address(1), WorkerIndex(2));
         assert_eq!(demux.route(address(1), &media), Destination::Drop(DropReason::UnknownAddress));
     }
 
     #[test]
-    fn strangers_and_foreign_addresses_are_bounded() {
+    fn nothing_comes_from_port_zero() {
         let mut demux = Demux::new(WorkerIndex(0));
+        demux.add_ufrag("0000test", SlotMap::<TransportKey, ()>::with_key().insert(()));
+        for data in [&check("0000test")[..], &[0x80; 20], &[22; 20]] {
+            assert_eq!(demux.route(address(0), data), Destination::Drop(DropReason::InvalidSource));
+        }
+    }
+
+    #[test]
+    fn strangers_leave_no_trace() {
+        let demux = Demux::new(WorkerIndex(0));
         for host in 0..300_000_u32 {
             let source = SocketAddr::from((std::net::Ipv4Addr::from(host), 1));
             assert_eq!(demux.route(source, &[0x80; 20]), Destination::Drop(DropReason::UnknownAddress));
-            demux.set_foreign_address(source, WorkerIndex(1), true);
         }
-        assert_eq!(demux.foreign.len(), MAX_FOREIGN_ADDRESSES);
-        assert_eq!(demux.foreign_by_age.len(), MAX_FOREIGN_ADDRESSES);
         assert!(demux.transports_by_address.is_empty());
     }
 

@@ -27,6 +27,8 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// The first byte belongs to no protocol of RFC 7983.
     UnknownProtocol => "unknown_protocol",
+    /// Nobody can be answered at UDP port 0.
+    InvalidSource => "invalid_source",
     /// No STUN request from this address was ever authenticated.
     UnknownAddress => "unknown_address",
     /// A STUN request names a transport that does not exist.
@@ -35,6 +37,14 @@ drop_reasons! {
     StunMalformed => "stun_malformed",
     /// A STUN request without valid credentials; it was answered with 400 or 401.
     StunUnauthenticated => "stun_unauthenticated",
+    /// A STUN request with valid credentials that was answered with 420 or 487.
+    StunRefused => "stun_refused",
+    /// More connectivity checks than any client needs, with valid credentials; they are not answered.
+    StunFlood => "stun_flood",
+    /// A check from one new address too many for its transport; it is not answered.
+    AddressFlood => "address_flood",
+    /// A check from an address that is another transport's, which was heard from lately.
+    AddressTaken => "address_taken",
     /// DTLS records that are cut short, or more than fit into a datagram of any client.
     DtlsMalformed => "dtls_malformed",
     /// DTLS records that nobody waits for: not in their turn, forged, or a repetition that was just answered.
@@ -57,6 +67,10 @@ drop_reasons! {
     SrtpNonceReused => "srtp_nonce_reused",
     /// Larger than any datagram that is sent.
     TooLarge => "too_large",
+    /// Larger than the way to its destination takes, where it may not be fragmented.
+    PathMtu => "path_mtu",
+    /// The kernel had no room: its receive buffer of the worker's socket was full.
+    ReceiveBufferFull => "receive_buffer_full",
     /// The send buffer of the socket is full.
     SocketFull => "socket_full",
     /// The system refused to send it.

@@ -1,18 +1,32 @@
-//! ICE from the lite end (RFC 8445 section 2.5): answering connectivity checks, following the client's nomination, and
-//! noticing when the client's consent is no longer renewed (RFC 7675).
+//! ICE from the lite end (RFC 8445 section 2.5): answering connectivity checks, following the client from address to
+//! address, and noticing when it no longer consents to being sent to (RFC 7675).
+//!
+//! The first authenticated check connects. From then on consent is renewed by checks on the selected path, and by
+//! authenticated media too: who sends those is there. When it runs out the agent is disconnected, and connects again with
+//! the next check or media of an address that it knows.
+
+mod paths;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use self::paths::{Paths, SELECTED};
 use super::drop_reason::DropReason;
 use super::messages::{IceCredentials, IceState};
+use super::rate_limit::RateLimit;
 use super::stun::{BindingRequest, ErrorCode, IntegrityKey, write_error, write_success};
 use super::webrtc_transport::TransportEvent;
 
-/// Addresses of one client that are answered at a time: Wi-Fi, mobile and wired, IPv4 and IPv6 each, and two to spare. The one that
-/// is longest unused goes first, the selected one never.
-const MAX_ADDRESSES: usize = 8;
+/// Checks that are answered. Browsers send one each 50 ms while they look for a path, over all addresses together.
+const CHECKS: RateLimit = RateLimit::new(100, Duration::from_millis(20));
+
+/// Refusals of requests without valid credentials: enough to tell a client that it is mistaken, too few to be aimed at
+/// somebody.
+const REFUSALS: RateLimit = RateLimit::new(10, Duration::from_millis(100));
 
 /// The ICE agent of one transport.
 #[derive(Debug)]
@@ -22,12 +36,10 @@ pub struct IceAgent {
     current_used: bool,
     /// Those before a restart, as long as the client has not used the current ones.
     previous: Option<Credentials>,
-    /// Authenticated addresses, the most recently used last.
-    addresses: Vec<SocketAddr>,
-    selected: Option<SocketAddr>,
+    paths: Paths,
     state: Option<IceState>,
-    consent_timeout: Duration,
-    consent_until: Option<Instant>,
+    checks: RateLimit,
+    refusals: RateLimit,
 }
 
 #[derive(Debug)]
@@ -49,26 +61,29 @@ impl IceAgent {
             current: ice.into(),
             current_used: false,
             previous: None,
-            addresses: Vec::with_capacity(2),
-            selected: None,
+            paths: Paths::new(consent_timeout),
             state: None,
-            consent_timeout,
-            consent_until: None,
+            checks: CHECKS,
+            refusals: REFUSALS,
         }
     }
 
     /// How long the client may be silent.
     pub fn set_consent_timeout(&mut self, timeout: Duration) {
-        self.consent_timeout = timeout;
+        self.paths.set_timeout(timeout);
     }
 
-    /// New credentials; the old ones are good until the first check with the new ones.
-    pub fn restart(&mut self, ice: IceCredentials, events: &mut VecDeque<TransportEvent>) {
+    /// New credentials; the old ones are good until the first check with the new ones. The client has its whole time for
+    /// that.
+    pub fn restart(&mut self, now: Instant, ice: IceCredentials, events: &mut VecDeque<TransportEvent>) {
         let replaced = std::mem::replace(&mut self.current, ice.into());
         if std::mem::take(&mut self.current_used) {
             self.previous = Some(replaced);
         } else {
             events.push_back(TransportEvent::UfragRetired(replaced.ufrag));
+        }
+        if self.state == Some(IceState::Connected) {
+            self.paths.hear(now, SELECTED);
         }
     }
 
@@ -83,93 +98,139 @@ impl IceAgent {
         let Some(request) = BindingRequest::parse(message) else {
             return (None, Err(DropReason::StunMalformed));
         };
-        let refuse = |code, key| Some(write_error(request.transaction, code, &request.unknown, key));
-        if !request.has_credentials() {
-            return (refuse(ErrorCode::BadRequest, None), Err(DropReason::StunUnauthenticated));
-        }
-        let Some((credentials, is_current)) = self.authenticate(&request) else {
-            return (refuse(ErrorCode::Unauthenticated, None), Err(DropReason::StunUnauthenticated));
+        let refuse = |code, key| write_error(request.transaction, code, &request.unknown, key);
+        let Some(is_current) = self.authenticate(&request) else {
+            let code = if request.has_credentials() { ErrorCode::Unauthenticated } else { ErrorCode::BadRequest };
+            let answer = self.refusals.allow(now).then(|| refuse(code, None));
+            return (answer, Err(DropReason::StunUnauthenticated));
         };
+        if !self.checks.allow(now) {
+            return (None, Err(DropReason::StunFlood));
+        }
+        let refuse = |code, key| (Some(refuse(code, Some(key))), Err(DropReason::StunRefused));
         if request.unknown != [0; 4] {
-            return (refuse(ErrorCode::UnknownAttribute, Some(&credentials.key)), Ok(()));
+            return refuse(ErrorCode::UnknownAttribute, self.key(is_current));
         }
         if request.controlled {
-            return (refuse(ErrorCode::RoleConflict, Some(&credentials.key)), Ok(()));
+            return refuse(ErrorCode::RoleConflict, self.key(is_current));
         }
-        let answer = write_success(request.transaction, source, &credentials.key);
         if is_current {
-            self.current_used = true;
-            if let Some(previous) = self.previous.take() {
-                events.push_back(TransportEvent::UfragRetired(previous.ufrag));
-            }
+            self.use_current(events);
         }
-        self.check_succeeded(now, source, request.use_candidate, events);
-        (Some(answer), Ok(()))
+        match self.check_succeeded(now, source, &request, events) {
+            Ok(()) => (Some(write_success(request.transaction, source, self.key(is_current))), Ok(())),
+            Err(reason) => (None, Err(reason)),
+        }
     }
 
-    /// The credentials that the request proves to know, and whether they are the current ones.
-    fn authenticate(&self, request: &BindingRequest<'_>) -> Option<(&Credentials, bool)> {
+    /// Whether the request proves to know credentials; true for the current ones, false for those before them.
+    fn authenticate(&self, request: &BindingRequest<'_>) -> Option<bool> {
         let ufrag = request.local_ufrag()?;
-        let candidates = [(Some(&self.current), true), (self.previous.as_ref(), false)];
-        let (credentials, is_current) =
-            candidates.into_iter().find_map(|(c, is_current)| Some((c.filter(|c| c.ufrag == ufrag)?, is_current)))?;
-        request.is_authentic(&credentials.key).then_some((credentials, is_current))
+        let is_current = self.current.ufrag == ufrag;
+        if !is_current && self.previous.as_ref()?.ufrag != ufrag {
+            return None;
+        }
+        request.is_authentic(self.key(is_current)).then_some(is_current)
+    }
+
+    fn key(&self, is_current: bool) -> &IntegrityKey {
+        &self.previous.as_ref().filter(|_| !is_current).unwrap_or(&self.current).key
+    }
+
+    fn use_current(&mut self, events: &mut VecDeque<TransportEvent>) {
+        self.current_used = true;
+        if let Some(previous) = self.previous.take() {
+            events.push_back(TransportEvent::UfragRetired(previous.ufrag));
+            self.paths.forget_nominations();
+        }
     }
 
     fn check_succeeded(
         &mut self,
         now: Instant,
         source: SocketAddr,
-        nominated: bool,
+        check: &BindingRequest<'_>,
         events: &mut VecDeque<TransportEvent>,
-    ) {
-        self.consent_until = Some(now + self.consent_timeout);
-        self.learn(source, events);
-        let moved = nominated && self.selected != Some(source);
-        if moved {
-            self.selected = Some(source);
+    ) -> Result<(), DropReason> {
+        let path = match self.paths.find(source) {
+            Some(path) => path,
+            None => self.learn(now, source, events).ok_or(DropReason::AddressFlood)?,
+        };
+        self.hear(now, source, path, events);
+        let moved = self.paths.is_moved_by_check(now, path, check);
+        if moved || self.state != Some(IceState::Connected) {
+            self.select(path, events);
         }
-        // A check on the selected path renews consent that had run out; on another path it takes a nomination.
-        let revived = self.selected == Some(source) && self.state != Some(IceState::Connected);
-        if moved || revived {
-            self.state = Some(IceState::Connected);
-            events.push_back(TransportEvent::IceStateChanged { state: IceState::Connected, remote: self.selected });
+        Ok(())
+    }
+
+    fn learn(&mut self, now: Instant, source: SocketAddr, events: &mut VecDeque<TransportEvent>) -> Option<usize> {
+        let (path, forgotten) = self.paths.learn(now, source)?;
+        events.extend(forgotten.map(TransportEvent::AddressForgotten));
+        Some(path)
+    }
+
+    fn hear(&mut self, now: Instant, source: SocketAddr, path: usize, events: &mut VecDeque<TransportEvent>) {
+        if self.paths.hear(now, path) {
+            events.push_back(TransportEvent::AddressInUse(source));
         }
     }
 
-    fn learn(&mut self, source: SocketAddr, events: &mut VecDeque<TransportEvent>) {
-        if let Some(at) = self.addresses.iter().position(|address| *address == source) {
-            self.addresses[at..].rotate_left(1);
-            return;
+    fn select(&mut self, path: usize, events: &mut VecDeque<TransportEvent>) {
+        self.paths.select(path);
+        self.set_state(IceState::Connected, events);
+    }
+
+    fn set_state(&mut self, state: IceState, events: &mut VecDeque<TransportEvent>) {
+        if self.state.replace(state) != Some(state) {
+            events.push_back(TransportEvent::IceStateChanged { state, remote: self.selected() });
         }
-        if self.addresses.len() >= MAX_ADDRESSES
-            && let Some(at) = self.addresses.iter().position(|address| Some(*address) != self.selected)
-        {
-            events.push_back(TransportEvent::AddressForgotten(self.addresses.remove(at)));
-        }
-        self.addresses.push(source);
-        events.push_back(TransportEvent::AddressLearned(source));
     }
 
     /// In place of checks: the client is at `remote` and needs no consent.
-    pub fn fix(&mut self, remote: SocketAddr, events: &mut VecDeque<TransportEvent>) {
-        self.learn(remote, events);
-        self.selected = Some(remote);
-        self.state = Some(IceState::Connected);
-        events.push_back(TransportEvent::IceStateChanged { state: IceState::Connected, remote: Some(remote) });
+    pub fn fix(&mut self, now: Instant, remote: SocketAddr, events: &mut VecDeque<TransportEvent>) {
+        self.paths.set_timeout(Duration::MAX);
+        if let Some(path) = self.paths.find(remote).or_else(|| self.learn(now, remote, events)) {
+            self.hear(now, remote, path, events);
+            self.select(path, events);
+        }
     }
 
-    /// Where the client can be reached: the nominated address, or before a nomination the one that was heard of last.
-    pub fn remote(&self) -> Option<SocketAddr> {
-        match self.state {
-            Some(IceState::Disconnected) => None,
-            _ => self.selected.or_else(|| self.addresses.last().copied()),
+    /// Authenticated media came from an address that [`knows`](Self::knows) is true of: the client is there, and may be
+    /// nowhere else.
+    #[inline]
+    pub fn receive_media(&mut self, now: Instant, source: SocketAddr, events: &mut VecDeque<TransportEvent>) {
+        let Some(path) = self.paths.find(source) else { return };
+        self.hear(now, source, path, events);
+        if self.state != Some(IceState::Connected) || self.paths.is_moved_by_media(now, path) {
+            self.select(path, events);
         }
+    }
+
+    /// A part of a DTLS handshake came from an address that [`knows`](Self::knows) is true of: the answer belongs there. It
+    /// is not authenticated yet, so it renews nothing.
+    pub fn receive_handshake(&mut self, now: Instant, source: SocketAddr) {
+        if let Some(path) = self.paths.find(source)
+            && self.state == Some(IceState::Connected)
+            && self.paths.is_moved_by_media(now, path)
+        {
+            self.paths.select(path);
+        }
+    }
+
+    /// Where the client can be reached.
+    pub fn remote(&self) -> Option<SocketAddr> {
+        self.paths.selected().filter(|_| self.state == Some(IceState::Connected))
     }
 
     /// Whether the address was authenticated.
     pub fn knows(&self, source: SocketAddr) -> bool {
-        self.selected == Some(source) || self.addresses.contains(&source)
+        self.paths.find(source).is_some()
+    }
+
+    /// Whether the client was heard from at that address within the time that its consent lasts.
+    pub fn is_alive(&self, now: Instant, source: SocketAddr) -> bool {
+        self.paths.is_alive(now, source)
     }
 
     /// Connected, disconnected, or neither yet.
@@ -177,30 +238,28 @@ impl IceAgent {
         self.state
     }
 
-    /// The nominated address.
+    /// Where media go, or went when consent ran out.
     pub fn selected(&self) -> Option<SocketAddr> {
-        self.selected
+        self.paths.selected()
     }
 
     /// When consent runs out.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.consent_until.filter(|_| self.state == Some(IceState::Connected))
+        self.paths.silent_at().filter(|_| self.state == Some(IceState::Connected))
     }
 
     /// Notices that consent has run out.
     pub fn handle_timeout(&mut self, now: Instant, events: &mut VecDeque<TransportEvent>) {
-        if self.poll_timeout().is_some_and(|until| until <= now) {
-            self.state = Some(IceState::Disconnected);
-            events.push_back(TransportEvent::IceStateChanged { state: IceState::Disconnected, remote: self.selected });
+        if self.poll_timeout().is_some_and(|at| at <= now) && !self.paths.fall_back(now) {
+            self.set_state(IceState::Disconnected, events);
         }
     }
 
     /// Gives all addresses and ufrags up.
     pub fn close(&mut self, events: &mut VecDeque<TransportEvent>) {
-        events.extend(self.addresses.drain(..).map(TransportEvent::AddressForgotten));
+        events.extend(self.paths.drain().map(TransportEvent::AddressForgotten));
         events.extend(self.previous.take().map(|previous| TransportEvent::UfragRetired(previous.ufrag)));
         events.push_back(TransportEvent::UfragRetired(std::mem::take(&mut self.current.ufrag)));
-        self.selected = None;
         self.state = Some(IceState::Disconnected);
     }
 }

@@ -23,7 +23,7 @@ pub enum Input<'a> {
         /// The frames.
         frames: &'a mut Vec<Frame>,
     },
-    /// Another worker has authenticated an address, or has no use for it any more.
+    /// Another worker has authenticated an address, which it says again while it is in use, or has no use for it any more.
     AddressOwned {
         /// The client's address.
         address: SocketAddr,
@@ -56,10 +56,13 @@ pub enum Output {
         to: WorkerIndex,
         /// Where the datagram came from.
         source: SocketAddr,
+        /// Whether that worker is known to own the address. Else it is a check, and nothing vouches for it yet.
+        known: bool,
         /// Its payload.
         data: Vec<u8>,
     },
-    /// For all other workers: this one authenticated an address, or has no use for it any more.
+    /// For other workers: this one authenticated an address, which is said again every few seconds while it is in use and
+    /// needs to reach only who passes its datagrams on; or it has no use for it any more.
     AddressOwned {
         /// The client's address.
         address: SocketAddr,

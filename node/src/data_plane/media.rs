@@ -1,9 +1,11 @@
 //! The media core of one worker: it owns the transports, routers, producers and consumers, and hands inputs to them. No I/O:
 //! inputs and time go in by [`Media::handle_input`], outputs are drained by [`Media::poll_output`] after each.
 //!
-//! A batch of packets goes through in one straight line: `receive` leaves each in its producer's cache, `finish_batch` then calls
-//! the router once for every producer that got something, and flushes every transport that was sent to.
+//! A batch of packets goes through in one straight line: `receive` leaves each in its producer's cache, `finish_batch` then
+//! calls the router once for every producer that got something, and flushes every transport that was sent to.
 
+#[cfg(test)]
+mod address_tests;
 mod close;
 mod feedback;
 mod lifecycle;
@@ -135,7 +137,7 @@ impl Media {
             Input::Command(WorkerCommand::Pipe { from, message }) => self.receive_pipe_message(&clock, from, message),
             Input::Datagrams(datagrams) => self.receive_datagrams(&clock, datagrams),
             Input::Frames { from, frames } => self.receive_frames(&clock, from, frames),
-            Input::AddressOwned { address, worker, owned } => self.demux.set_foreign_address(address, worker, owned),
+            Input::AddressOwned { address, worker, owned } => self.receive_address(&clock, address, worker, owned),
             Input::Timeout => {}
         }
         self.finish_batch(&clock);

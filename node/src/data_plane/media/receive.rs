@@ -6,11 +6,11 @@ use slotmap::SlotMap;
 
 use super::super::audio_levels;
 use super::super::clock::Clock;
-use super::super::demux::{Datagram, Destination, TransportKey};
+use super::super::demux::{Datagram, Destination, Protocol, TransportKey, classify};
 use super::super::drop_reason::DropReason;
 use super::super::io::Output;
 use super::super::keys::{ConsumerKey, ProducerKey};
-use super::super::messages::WorkerEvent;
+use super::super::messages::{WorkerEvent, WorkerIndex};
 use super::super::producer::Producer;
 use super::super::rtcp::{Compound, NackItems, Packet, ReportBlock, SenderInfo};
 use super::super::rtp::{ReceivedExtensions, RtpPacket};
@@ -27,16 +27,55 @@ impl Media {
         for datagram in datagrams {
             self.counters.datagrams_received += 1;
             self.counters.bytes_received += datagram.data.len() as u64;
-            match self.demux.route(datagram.source, datagram.data) {
+            match self.destination(clock, datagram) {
                 Destination::Transport(key) => self.receive_datagram(clock, key, datagram.source, datagram.data),
                 Destination::Worker(to) => {
                     let mut data = self.buffers.take();
                     data.clear();
                     data.extend_from_slice(datagram.data);
-                    self.outputs.push_back(Output::Forward { to, source: datagram.source, data });
+                    let source = datagram.source;
+                    let known = self.demux.route_by_address(source) == Destination::Worker(to);
+                    self.outputs.push_back(Output::Forward { to, source, known, data });
                 }
                 Destination::Drop(reason) => self.counters.drops.count(reason),
             }
+        }
+    }
+
+    /// Where a datagram goes. A check from an address that somebody else uses goes nowhere: it would take that address over.
+    fn destination(&self, clock: &Clock, datagram: &Datagram<'_>) -> Destination {
+        let to = self.demux.route(datagram.source, datagram.data);
+        match to {
+            Destination::Transport(_) | Destination::Worker(_)
+                if classify(datagram.data) == Protocol::Stun && self.is_taken(clock, datagram.source, to) =>
+            {
+                Destination::Drop(DropReason::AddressTaken)
+            }
+            _ => to,
+        }
+    }
+
+    /// Whether the address is in use, but not by `whom`.
+    fn is_taken(&self, clock: &Clock, address: SocketAddr, whom: Destination) -> bool {
+        if let Some(owner) = self.demux.transport_at(address) {
+            return whom != Destination::Transport(owner) && self.is_alive_at(clock, owner, address);
+        }
+        self.demux.worker_at(clock.now, address).is_some_and(|owner| whom != Destination::Worker(owner))
+    }
+
+    fn is_alive_at(&self, clock: &Clock, owner: TransportKey, address: SocketAddr) -> bool {
+        self.transports.get(owner).is_some_and(|transport| transport.webrtc.is_alive_at(clock.now, address))
+    }
+
+    /// Another worker speaks of an address.
+    pub(super) fn receive_address(&mut self, clock: &Clock, address: SocketAddr, worker: WorkerIndex, owned: bool) {
+        if !owned {
+            return self.demux.remove_foreign_address(address, worker);
+        }
+        // Both may have authenticated it before either could know: who had it first keeps it.
+        let ours = self.demux.transport_at(address).is_some_and(|owner| self.is_alive_at(clock, owner, address));
+        if !ours {
+            self.demux.add_foreign_address(clock.now, address, worker);
         }
     }
 
@@ -44,15 +83,17 @@ impl Media {
         let Some(transport) = self.transports.get_mut(key) else {
             return self.counters.drops.count(DropReason::UnknownAddress);
         };
-        match transport.webrtc.receive(clock.now, source, data) {
+        let received = transport.webrtc.receive(clock.now, source, data);
+        // Even what is refused may have an answer: STUN errors, DTLS alerts. Media has none.
+        let is_media = matches!(received, Ok(Received::Rtp(_) | Received::Rtcp(_)));
+        if !is_media || transport.webrtc.has_events() {
+            self.after_transport(clock, key);
+        }
+        match received {
             Ok(Received::Rtp(packet)) => self.receive_rtp(clock, key, packet),
             Ok(Received::Rtcp(compound)) => self.receive_rtcp(clock, key, compound),
-            Ok(Received::Handled) => self.after_transport(clock, key),
-            Err(reason) => {
-                self.counters.drops.count(reason);
-                // Even what is refused may have an answer: STUN errors, DTLS alerts.
-                self.after_transport(clock, key);
-            }
+            Ok(Received::Handled) => {}
+            Err(reason) => self.counters.drops.count(reason),
         }
     }
 
@@ -244,7 +285,7 @@ impl Media {
                 TransportEvent::DtlsStateChanged(state) => {
                     self.event(WorkerEvent::DtlsStateChanged { transport: id, state });
                 }
-                TransportEvent::AddressLearned(address) => {
+                TransportEvent::AddressInUse(address) => {
                     self.demux.add_address(address, key);
                     self.outputs.push_back(Output::AddressOwned { address, owned: true });
                 }

@@ -35,7 +35,7 @@ impl Media {
                 let key = self.transport_key(transport)?;
                 self.demux.add_ufrag(&ice.ufrag, key);
                 if let Some(transport) = self.transports.get_mut(key) {
-                    transport.webrtc.restart_ice(ice);
+                    transport.webrtc.restart_ice(clock.now, ice);
                 }
                 self.after_transport(clock, key);
             }

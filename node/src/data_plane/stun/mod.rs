@@ -19,6 +19,9 @@ const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
 const BINDING_ERROR: u16 = 0x0111;
 
+/// The longest message that is looked at: the smallest MTU of IPv6, RFC 8489 section 6.1. Checks have about a hundred bytes.
+const MAX_MESSAGE_LEN: usize = 1_280;
+
 /// Attribute types, RFC 8489 section 18.3 and RFC 8445 section 16.1.
 mod attribute {
     pub(super) const USERNAME: u16 = 0x0006;
@@ -29,8 +32,12 @@ mod attribute {
     pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
     pub(super) const PRIORITY: u16 = 0x0024;
     pub(super) const USE_CANDIDATE: u16 = 0x0025;
+    /// As draft-thatcher-ice-renomination has it registered.
+    pub(super) const NOMINATION: u16 = 0x0030;
     pub(super) const FINGERPRINT: u16 = 0x8028;
     pub(super) const ICE_CONTROLLED: u16 = 0x8029;
+    /// As libwebrtc sends it.
+    pub(super) const GOOG_NOMINATION: u16 = 0xc001;
 }
 
 /// What ties an answer to its request.
@@ -58,7 +65,8 @@ impl IntegrityKey {
     }
 }
 
-/// CRC-32 of ITU-T V.42 over a message up to its FINGERPRINT, whose length field counts that attribute, RFC 8489 section 14.7.
+/// CRC-32 of ITU-T V.42 over a message up to its FINGERPRINT, whose length field counts that attribute, RFC 8489 section
+/// 14.7.
 fn fingerprint(before_fingerprint: &[u8]) -> u32 {
     let len = ((before_fingerprint.len() - HEADER_LEN + 8) as u16).to_be_bytes();
     let (kind, rest) = before_fingerprint.split_at(2);

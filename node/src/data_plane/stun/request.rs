@@ -3,8 +3,8 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
 use super::{
-    BINDING_REQUEST, FINGERPRINT_XOR, HEADER_LEN, INTEGRITY_LEN, IntegrityKey, MAGIC_COOKIE, TransactionId, attribute,
-    fingerprint,
+    BINDING_REQUEST, FINGERPRINT_XOR, HEADER_LEN, INTEGRITY_LEN, IntegrityKey, MAGIC_COOKIE, MAX_MESSAGE_LEN,
+    TransactionId, attribute, fingerprint,
 };
 
 /// Unknown attributes that an answer names; a client that sends more learns of the others next time.
@@ -20,6 +20,10 @@ pub struct BindingRequest<'a> {
     pub username: Option<&'a str>,
     /// The client nominates the pair that this came by.
     pub use_candidate: bool,
+    /// The client's nominations counted, if it counts them: the highest decides, in whatever order they arrive.
+    pub nomination: Option<u32>,
+    /// Priority of the client's candidate, RFC 8445 section 7.1.1; 0 if it names none.
+    pub priority: u32,
     /// The client believes to be controlled, as an ICE-lite agent always is.
     pub controlled: bool,
     /// Attributes that must be understood and are not; zeros are none.
@@ -37,6 +41,7 @@ impl<'a> BindingRequest<'a> {
             || u32::from_be_bytes([header[4], header[5], header[6], header[7]]) != MAGIC_COOKIE
             || len % 4 != 0
             || message.len() != HEADER_LEN + len
+            || message.len() > MAX_MESSAGE_LEN
         {
             return None;
         }
@@ -45,6 +50,8 @@ impl<'a> BindingRequest<'a> {
             transaction: *header.last_chunk()?,
             username: None,
             use_candidate: false,
+            nomination: None,
+            priority: 0,
             controlled: false,
             unknown: [0; MAX_UNKNOWN],
             integrity: None,
@@ -74,7 +81,11 @@ impl<'a> BindingRequest<'a> {
             attribute::USE_CANDIDATE => self.use_candidate = true,
             attribute::ICE_CONTROLLED => self.controlled = true,
             attribute::MESSAGE_INTEGRITY => self.integrity = Some((at, value.try_into().ok()?)),
-            attribute::PRIORITY | attribute::MESSAGE_INTEGRITY_SHA256 => {}
+            attribute::PRIORITY => self.priority = u32::from_be_bytes(value.try_into().ok()?),
+            attribute::NOMINATION | attribute::GOOG_NOMINATION => {
+                self.nomination = Some(u32::from_be_bytes(value.try_into().ok()?));
+            }
+            attribute::MESSAGE_INTEGRITY_SHA256 => {}
             unknown if unknown < 0x8000 => {
                 if let Some(free) = self.unknown.iter_mut().find(|kind| **kind == 0) {
                     *free = unknown;
@@ -106,7 +117,7 @@ impl<'a> BindingRequest<'a> {
 /// The receiver's ufrag of a binding request, for finding its transport before anything else is looked at.
 pub fn local_ufrag(message: &[u8]) -> Option<&str> {
     let header: &[u8; HEADER_LEN] = message.first_chunk()?;
-    if u16::from_be_bytes([header[0], header[1]]) != BINDING_REQUEST {
+    if u16::from_be_bytes([header[0], header[1]]) != BINDING_REQUEST || message.len() > MAX_MESSAGE_LEN {
         return None;
     }
     let mut at = HEADER_LEN;

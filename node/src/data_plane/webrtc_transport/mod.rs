@@ -1,7 +1,7 @@
 //! A user's transport, one direction of media: ICE-lite, DTLS and SRTP around one client.
 //!
-//! It does no I/O. Datagrams go in by [`WebRtcTransport::receive`], come out by [`WebRtcTransport::flush`], and what others must
-//! learn comes out by [`WebRtcTransport::poll_event`]: all three are to be drained after each input.
+//! It does no I/O. Datagrams go in by [`WebRtcTransport::receive`], come out by [`WebRtcTransport::flush`], and what others
+//! must learn comes out by [`WebRtcTransport::poll_event`]: all three are to be drained after each input.
 
 mod rolling_rate;
 mod send_buffer;
@@ -28,10 +28,11 @@ use super::io::Transmit;
 use super::messages::{DtlsState, IceCredentials, IceState, RequestError, SrtpKeys, SrtpProfile, TransportStats};
 use super::srtp::{InvalidKeyLength, SrtpReceiver, SrtpSender, TagPrefix};
 
-/// How long a client may be silent before its path counts as lost, unless configured otherwise. Browsers check every 2.5 s.
+/// How long a client may be silent before its path counts as lost, unless configured otherwise. Browsers check every 2.5 s,
+/// others every 4 to 6 s (RFC 7675 section 5.1).
 pub const DEFAULT_CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Largest datagram that is sent: an Ethernet frame less the IPv4 and UDP headers. Fragmentation is forbidden on the sockets.
+/// Largest datagram that is sent: an Ethernet frame less the IPv4 and UDP headers. Narrower paths get it in fragments.
 const MAX_DATAGRAM_LEN: usize = 1472;
 
 /// What a datagram turned out to be.
@@ -57,8 +58,9 @@ pub enum TransportEvent {
     },
     /// To be passed on to the control plane.
     DtlsStateChanged(DtlsState),
-    /// A STUN request from there was authenticated: for [`Demux::add_address`](super::demux::Demux::add_address) and the other workers.
-    AddressLearned(SocketAddr),
+    /// The client was authenticated there; said again every few seconds while it is: for
+    /// [`Demux::add_address`](super::demux::Demux::add_address) and the other workers.
+    AddressInUse(SocketAddr),
     /// For [`Demux::remove_address`](super::demux::Demux::remove_address) and the other workers.
     AddressForgotten(SocketAddr),
     /// The ufrag of former credentials: for [`Demux::remove_ufrag`](super::demux::Demux::remove_ufrag).
@@ -164,7 +166,7 @@ impl WebRtcTransport {
             .map_err(|error| RequestError::Invalid(error.to_string()))?;
         self.say_connect()?;
         self.srtp = Some(srtp);
-        self.ice.fix(keys.remote_address, &mut self.events);
+        self.ice.fix(now, keys.remote_address, &mut self.events);
         self.set_dtls_state(DtlsState::Connected(keys.profile));
         self.drain_dtls(now);
         Ok(())
@@ -177,9 +179,10 @@ impl WebRtcTransport {
         Ok(())
     }
 
-    /// New credentials. The old ones and the path keep working until a request with the new ones was authenticated.
-    pub fn restart_ice(&mut self, ice: IceCredentials) {
-        self.ice.restart(ice, &mut self.events);
+    /// New credentials. The old ones and the path keep working until a request with the new ones was authenticated, and
+    /// consent lasts as long as if it had just been renewed.
+    pub fn restart_ice(&mut self, now: Instant, ice: IceCredentials) {
+        self.ice.restart(now, ice, &mut self.events);
     }
 
     /// Handles a datagram; SRTP is decrypted in place. There may be an answer to flush in any case.
@@ -196,7 +199,7 @@ impl WebRtcTransport {
         let received = match classify(data) {
             Protocol::Stun => self.receive_stun(now, source, data).map(|()| Received::Handled),
             Protocol::Dtls => self.receive_dtls(now, source, data).map(|()| Received::Handled),
-            Protocol::RtpOrRtcp => self.receive_srtp(source, data),
+            Protocol::RtpOrRtcp => self.receive_srtp(now, source, data),
             Protocol::Unknown => Err(DropReason::UnknownProtocol),
         }?;
         self.counters.received(now, len);
@@ -222,22 +225,33 @@ impl WebRtcTransport {
         if !self.ice.knows(source) {
             return Err(DropReason::UnknownAddress);
         }
+        if self.srtp.is_none() {
+            self.ice.receive_handshake(now, source);
+        }
         let outcome = self.dtls.handle(now, data)?;
         self.after_dtls(now, outcome);
         Ok(())
     }
 
-    fn receive_srtp<'d>(&mut self, source: SocketAddr, data: &'d mut [u8]) -> Result<Received<'d>, DropReason> {
+    fn receive_srtp<'d>(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        data: &'d mut [u8],
+    ) -> Result<Received<'d>, DropReason> {
         if !self.ice.knows(source) {
             return Err(DropReason::UnknownAddress);
         }
         let srtp = self.srtp.as_mut().ok_or(DropReason::DtlsNotConnected)?;
-        if is_rtcp(data) {
-            return Ok(Received::Rtcp(srtp.receiver.open_rtcp(data)?));
-        }
-        let packet = srtp.receiver.open_rtp(data)?;
-        self.counters.rtp_packets_received += 1;
-        Ok(Received::Rtp(packet))
+        let received = if is_rtcp(data) {
+            Received::Rtcp(srtp.receiver.open_rtcp(data)?)
+        } else {
+            let packet = srtp.receiver.open_rtp(data)?;
+            self.counters.rtp_packets_received += 1;
+            Received::Rtp(packet)
+        };
+        self.ice.receive_media(now, source, &mut self.events);
+        Ok(received)
     }
 
     /// Sends an RTP packet of `len` bytes, which `write` fills in (all of them) where it will be encrypted.
@@ -317,6 +331,16 @@ impl WebRtcTransport {
     /// handed back as they came, without being cleared.
     pub fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
         self.out.flush(out, pool);
+    }
+
+    /// Whether there is something to tell.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Whether the client was heard from at that address lately, so that nobody else may have it.
+    pub fn is_alive_at(&self, now: Instant, address: SocketAddr) -> bool {
+        self.ice.is_alive(now, address)
     }
 
     /// The next thing to tell.

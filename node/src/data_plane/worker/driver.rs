@@ -11,7 +11,7 @@ use rustc_hash::FxHashMap;
 use tokio::sync::{mpsc, oneshot};
 
 use super::FrameOut;
-use super::mailbox::{AddressOwned, DatagramBatch, Letter, Mailbox, WAKER};
+use super::mailbox::{AddressOwned, DatagramBatch, Forwarded, Letter, Mailbox, WAKER};
 use super::socket::MediaSocket;
 use crate::data_plane::demux::Datagram;
 use crate::data_plane::drop_reason::{DropCounters, DropReason};
@@ -23,11 +23,15 @@ use crate::data_plane::messages::{
 
 const SOCKET: Token = Token(1);
 
-/// Commands, batches of frames and of datagrams each in one turn, so that none of them starves the others.
+/// Commands, addresses and batches of frames each in one turn, so that none of them starves the others.
 const MAX_PER_TURN: usize = 256;
 
-/// Events that wait for room in the control plane's queue: minutes of a worker's ordinary life. One that lets them pile up higher
-/// will not come back.
+/// Datagrams that other workers passed on, in one turn: as many as two full batches of the socket, and fewer of strangers'.
+const MAX_CLIENTS_PER_TURN: usize = 1024;
+const MAX_STRANGERS_PER_TURN: usize = 256;
+
+/// Events that wait for room in the control plane's queue: minutes of a worker's ordinary life. One that lets them pile up
+/// higher will not come back.
 const MAX_EVENT_BACKLOG: usize = 65_536;
 
 /// How soon room for waiting events is looked for again.
@@ -56,20 +60,30 @@ pub(super) struct Driver {
     out: Outbound,
 }
 
-/// Where datagrams came from.
+/// What an output is the consequence of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Origin {
+    /// Datagrams that came by this worker's socket.
     Socket,
-    /// Another worker passed them on.
-    Worker,
+    /// Datagrams that another worker passed on.
+    Worker(WorkerIndex),
+    /// No datagrams.
+    Other,
+}
+
+/// What is passed on to another worker at the end of the turn.
+#[derive(Default)]
+struct Forwards {
+    clients: DatagramBatch,
+    strangers: DatagramBatch,
 }
 
 /// Everything but the socket that outputs go to.
 struct Outbound {
     worker: WorkerIndex,
     mailboxes: Arc<[Arc<Mailbox>]>,
-    /// By worker: what is forwarded at the end of the turn.
-    forwards: Vec<DatagramBatch>,
+    /// By worker.
+    forwards: Vec<Forwards>,
     frame_out: Arc<dyn FrameOut>,
     events: mpsc::Sender<(WorkerIndex, WorkerEvent)>,
     backlog: VecDeque<WorkerEvent>,
@@ -99,7 +113,7 @@ impl Driver {
             mailbox,
             out: Outbound {
                 worker: config.worker,
-                forwards: config.mailboxes.iter().map(|_| DatagramBatch::default()).collect(),
+                forwards: config.mailboxes.iter().map(|_| Forwards::default()).collect(),
                 mailboxes: config.mailboxes,
                 frame_out: config.frame_out,
                 events: config.events,
@@ -154,7 +168,8 @@ impl Driver {
         let mut full = false;
         full |= self.read_letters(now, last);
         full |= self.read_addresses(now);
-        full |= self.read_datagrams(now);
+        full |= self.read_datagrams(now, Forwarded::Client, MAX_CLIENTS_PER_TURN);
+        full |= self.read_datagrams(now, Forwarded::Stranger, MAX_STRANGERS_PER_TURN);
         full |= self.read_frames(now);
         if full && !last {
             // Something was left: look again without waiting for somebody to post more.
@@ -196,14 +211,16 @@ impl Driver {
         true
     }
 
-    fn read_datagrams(&mut self, now: Instant) -> bool {
+    fn read_datagrams(&mut self, now: Instant, kind: Forwarded, limit: usize) -> bool {
         let mailbox = self.mailbox.clone();
-        for _ in 0..MAX_PER_TURN {
-            let Some(mut batch) = mailbox.next_datagrams() else { return false };
+        let mut count = 0;
+        while count < limit {
+            let Some((from, mut batch)) = mailbox.next_datagrams(kind) else { return false };
             let mut datagrams: Vec<Datagram<'_>> =
                 batch.iter_mut().map(|(source, data)| Datagram { source, data }).collect();
+            count += datagrams.len();
             self.media.handle_input(now, Input::Datagrams(&mut datagrams));
-            self.drain(Origin::Worker);
+            self.drain(Origin::Worker(from));
             mailbox.give_back_datagrams(batch);
         }
         true
@@ -233,7 +250,7 @@ impl Driver {
 
     fn handle(&mut self, now: Instant, input: Input<'_>) {
         self.media.handle_input(now, input);
-        self.drain(Origin::Socket);
+        self.drain(Origin::Other);
     }
 
     fn drain(&mut self, origin: Origin) {
@@ -248,11 +265,11 @@ impl Driver {
                     self.out.send_frames(to, &mut frames);
                     self.media.recycle_frames(frames);
                 }
-                Output::Forward { to, source, data } => {
-                    self.out.forward(origin, to, source, &data);
+                Output::Forward { to, source, known, data } => {
+                    self.out.forward(origin, to, (source, known), &data);
                     self.media.recycle(data);
                 }
-                Output::AddressOwned { address, owned } => self.out.announce(address, owned),
+                Output::AddressOwned { address, owned } => self.out.announce(origin, address, owned),
                 Output::Event(WorkerEvent::Response { id, result: Ok(Response::Snapshot(mut snapshot)) }) => {
                     self.complete(&mut snapshot);
                     self.out.answer(id, Ok(Response::Snapshot(snapshot)));
@@ -273,7 +290,8 @@ impl Driver {
     fn complete(&self, snapshot: &mut WorkerSnapshot) {
         snapshot.cpu_ns = thread_cpu_ns();
         let overflow = [(DropReason::WorkerQueueFull.label(), self.mailbox.dropped())];
-        for (label, count) in self.socket.drops().nonzero().chain(self.out.drops.nonzero()).chain(overflow) {
+        let socket = self.socket.drops();
+        for (label, count) in socket.nonzero().chain(self.out.drops.nonzero()).chain(overflow) {
             match snapshot.drops.iter_mut().find(|(known, _)| *known == label) {
                 Some((_, total)) => *total += count,
                 None if count > 0 => snapshot.drops.push((label, count)),
@@ -284,13 +302,24 @@ impl Driver {
 }
 
 impl Outbound {
-    /// Two workers may take each other for the owner of an address for as long as their messages cross, so what was passed on once
-    /// is never passed on again.
-    fn forward(&mut self, origin: Origin, to: WorkerIndex, source: SocketAddr, data: &[u8]) {
-        match self.forwards.get_mut(usize::from(to.0)) {
-            Some(batch) if origin == Origin::Socket => batch.push(source, data),
-            Some(_) => self.drops.count(DropReason::UnknownAddress),
-            None => self.drops.count(DropReason::UnknownUfrag),
+    /// Two workers may take each other for the owner of an address for as long as their messages cross, so what was passed
+    /// on once is never passed on again.
+    fn forward(&mut self, origin: Origin, to: WorkerIndex, (source, known): (SocketAddr, bool), data: &[u8]) {
+        let index = usize::from(to.0);
+        let (Some(forwards), Some(mailbox)) = (self.forwards.get_mut(index), self.mailboxes.get(index)) else {
+            return self.drops.count(DropReason::UnknownUfrag);
+        };
+        if matches!(origin, Origin::Worker(_)) {
+            return self.drops.count(DropReason::UnknownAddress);
+        }
+        let (kind, batch) = if known {
+            (Forwarded::Client, &mut forwards.clients)
+        } else {
+            (Forwarded::Stranger, &mut forwards.strangers)
+        };
+        batch.push(source, data);
+        if batch.is_full() {
+            mailbox.post_datagrams(self.worker, kind, batch);
         }
     }
 
@@ -330,19 +359,27 @@ impl Outbound {
         frames.clear();
     }
 
-    fn announce(&mut self, address: SocketAddr, owned: bool) {
-        for (index, mailbox) in self.mailboxes.iter().enumerate() {
-            if index != usize::from(self.worker.0) {
-                mailbox.post_address(AddressOwned { address, worker: self.worker, owned });
-            }
+    /// Tells whoever needs to know: all datagrams of an address come to one socket, so the worker that passed this one on.
+    fn announce(&mut self, origin: Origin, address: SocketAddr, owned: bool) {
+        let told = |index: usize| match (owned, origin) {
+            (true, Origin::Socket) => false,
+            (true, Origin::Worker(from)) => index == usize::from(from.0),
+            // Nothing says where its datagrams come to.
+            (true, Origin::Other) | (false, _) => index != usize::from(self.worker.0),
+        };
+        for (_, mailbox) in self.mailboxes.iter().enumerate().filter(|(index, _)| told(*index)) {
+            mailbox.post_address(AddressOwned { address, worker: self.worker, owned });
         }
     }
 
     /// Hands over what was gathered.
     fn end_turn(&mut self) {
-        for (batch, mailbox) in self.forwards.iter_mut().zip(self.mailboxes.iter()) {
-            if batch.len() > 0 {
-                mailbox.post_datagrams(batch);
+        for (forwards, mailbox) in self.forwards.iter_mut().zip(self.mailboxes.iter()) {
+            let Forwards { clients, strangers } = forwards;
+            for (kind, batch) in [(Forwarded::Client, clients), (Forwarded::Stranger, strangers)] {
+                if batch.len() > 0 {
+                    mailbox.post_datagrams(self.worker, kind, batch);
+                }
             }
         }
         while let Some(event) = self.backlog.pop_front() {

@@ -1,5 +1,5 @@
-//! What reaches a worker from other threads. Each kind has a bounded queue of its own, so that media can never push a command
-//! out; the worker takes no lock to read them.
+//! What reaches a worker from other threads. Each kind has a bounded queue of its own, so that media can never push a
+//! command out; the worker takes no lock to read them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -15,7 +15,8 @@ use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Respo
 /// The waker's token in the worker's poll.
 pub(super) const WAKER: Token = Token(0);
 
-/// Requests and pipe messages: hundreds of joins at once, a dozen requests each. Beyond that a worker is past helping and says so.
+/// Requests and pipe messages: hundreds of joins at once, a dozen requests each. Beyond that a worker is past helping and
+/// says so.
 const MAX_LETTERS: usize = 8192;
 
 /// Batches of frames; a batch is what one wake-up of a link brought.
@@ -24,10 +25,23 @@ const MAX_FRAME_BATCHES: usize = 512;
 /// Frames in all batches: 80 ms of 100,000 packets/s, 10 MB. What waits longer than that is better dropped.
 const MAX_FRAMES: usize = 8192;
 
-/// Batches of forwarded datagrams; a batch is what one wake-up of another worker brought for this one.
-const MAX_DATAGRAM_BATCHES: usize = 256;
+/// Batches of datagrams that another worker passed on, and how much is in them together: 80 ms of 100,000 packets/s, as
+/// with frames.
+const MAX_FORWARDS: Bound = Bound { batches: 1024, datagrams: 8192, bytes: 10 << 20 };
 
-/// Addresses that changed hands: every client of a full worker roaming at once.
+/// The same of checks from addresses that nobody is known at. Nothing vouches for those yet, so they have a queue of their
+/// own, which is long enough for what 100,000/s bring in 20 ms.
+const MAX_CHECKS: Bound = Bound { batches: 256, datagrams: 2048, bytes: 1 << 20 };
+
+/// A batch is handed over when it has this many datagrams or bytes, so that no turn becomes long by it.
+const BATCH_DATAGRAMS: usize = 256;
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Emptied batches that are kept: more are seldom on the way at a time.
+const MAX_SPARE_BATCHES: usize = 64;
+
+/// Addresses that other workers speak of: every client of a full worker roaming at once. What does not fit is said again
+/// soon.
 const MAX_ADDRESSES: usize = 16_384;
 
 /// A command on its way to the worker.
@@ -53,7 +67,11 @@ impl DatagramBatch {
         self.items.len()
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(super) fn is_full(&self) -> bool {
+        self.items.len() >= BATCH_DATAGRAMS || self.bytes.len() >= BATCH_BYTES
+    }
+
+    fn clear(&mut self) {
         self.bytes.clear();
         self.items.clear();
     }
@@ -66,6 +84,60 @@ impl DatagramBatch {
             Some((*source, data))
         })
     }
+}
+
+/// How much may wait in a queue of batches.
+struct Bound {
+    batches: usize,
+    datagrams: usize,
+    bytes: usize,
+}
+
+/// Batches of datagrams with the worker that passed them on.
+struct BatchQueue {
+    batches: ArrayQueue<(WorkerIndex, DatagramBatch)>,
+    datagrams: AtomicUsize,
+    bytes: AtomicUsize,
+    bound: Bound,
+}
+
+impl BatchQueue {
+    fn new(bound: Bound) -> Self {
+        let batches = ArrayQueue::new(bound.batches);
+        Self { batches, datagrams: AtomicUsize::new(0), bytes: AtomicUsize::new(0), bound }
+    }
+
+    /// Takes a batch, or gives it back.
+    fn push(&self, from: WorkerIndex, batch: DatagramBatch) -> Result<(), DatagramBatch> {
+        let (datagrams, bytes) = (batch.items.len(), batch.bytes.len());
+        let fits = self.datagrams.fetch_add(datagrams, Ordering::AcqRel) + datagrams <= self.bound.datagrams;
+        let fits = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes <= self.bound.bytes && fits;
+        let rest = if fits { self.batches.push((from, batch)).map_err(|(_, batch)| batch) } else { Err(batch) };
+        if rest.is_err() {
+            self.release(datagrams, bytes);
+        }
+        rest
+    }
+
+    fn pop(&self) -> Option<(WorkerIndex, DatagramBatch)> {
+        let (from, batch) = self.batches.pop()?;
+        self.release(batch.items.len(), batch.bytes.len());
+        Some((from, batch))
+    }
+
+    fn release(&self, datagrams: usize, bytes: usize) {
+        self.datagrams.fetch_sub(datagrams, Ordering::AcqRel);
+        self.bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}
+
+/// Which queue a datagram that is passed on waits in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Forwarded {
+    /// From a client of the other worker.
+    Client,
+    /// A check from an address that nobody is known at.
+    Stranger,
 }
 
 /// An address that a worker owns, or no longer.
@@ -89,7 +161,8 @@ pub(super) struct Mailbox {
     queued_frames: AtomicUsize,
     /// Emptied vectors: who posts a batch takes one of these in exchange.
     spare_frames: ArrayQueue<Vec<Frame>>,
-    datagrams: ArrayQueue<DatagramBatch>,
+    clients: BatchQueue,
+    strangers: BatchQueue,
     spare_datagrams: ArrayQueue<DatagramBatch>,
     addresses: ArrayQueue<AddressOwned>,
     dropped: AtomicU64,
@@ -106,8 +179,9 @@ impl Mailbox {
             frames: ArrayQueue::new(MAX_FRAME_BATCHES),
             queued_frames: AtomicUsize::new(0),
             spare_frames: ArrayQueue::new(MAX_FRAME_BATCHES),
-            datagrams: ArrayQueue::new(MAX_DATAGRAM_BATCHES),
-            spare_datagrams: ArrayQueue::new(MAX_DATAGRAM_BATCHES),
+            clients: BatchQueue::new(MAX_FORWARDS),
+            strangers: BatchQueue::new(MAX_CHECKS),
+            spare_datagrams: ArrayQueue::new(MAX_SPARE_BATCHES),
             addresses: ArrayQueue::new(MAX_ADDRESSES),
             dropped: AtomicU64::new(0),
         })
@@ -155,21 +229,28 @@ impl Mailbox {
         self.wake();
     }
 
+    fn batches(&self, kind: Forwarded) -> &BatchQueue {
+        match kind {
+            Forwarded::Client => &self.clients,
+            Forwarded::Stranger => &self.strangers,
+        }
+    }
+
     /// Hands over datagrams and leaves an empty batch.
-    pub(super) fn post_datagrams(&self, batch: &mut DatagramBatch) {
+    pub(super) fn post_datagrams(&self, from: WorkerIndex, kind: Forwarded, batch: &mut DatagramBatch) {
         let count = batch.len();
-        let batch = std::mem::replace(batch, self.spare_datagrams.pop().unwrap_or_default());
-        if self.datagrams.push(batch).is_err() {
+        let full = std::mem::replace(batch, self.spare_datagrams.pop().unwrap_or_default());
+        if let Err(rejected) = self.batches(kind).push(from, full) {
             self.count_dropped(count);
+            self.give_back_datagrams(rejected);
         }
         self.wake();
     }
 
-    /// Tells of an address that changed hands.
+    /// Tells of an address.
     pub(super) fn post_address(&self, address: AddressOwned) {
-        if self.addresses.push(address).is_err() {
-            self.count_dropped(1);
-        }
+        // If there is no room: it is said again.
+        let _ = self.addresses.push(address);
         self.wake();
     }
 
@@ -218,8 +299,8 @@ impl Mailbox {
         let _ = self.spare_frames.push(frames);
     }
 
-    pub(super) fn next_datagrams(&self) -> Option<DatagramBatch> {
-        self.datagrams.pop()
+    pub(super) fn next_datagrams(&self, kind: Forwarded) -> Option<(WorkerIndex, DatagramBatch)> {
+        self.batches(kind).pop()
     }
 
     pub(super) fn give_back_datagrams(&self, mut batch: DatagramBatch) {
@@ -325,12 +406,45 @@ mod tests {
         for (port, len) in [(1, 3), (2, 0), (3, 5)] {
             batch.push(address(port), &vec![port as u8; len]);
         }
-        mailbox.post_datagrams(&mut batch);
+        mailbox.post_datagrams(WorkerIndex(3), Forwarded::Client, &mut batch);
         assert_eq!(batch.len(), 0);
-        let mut received = mailbox.next_datagrams().unwrap();
+        assert!(mailbox.next_datagrams(Forwarded::Stranger).is_none());
+        let (from, mut received) = mailbox.next_datagrams(Forwarded::Client).unwrap();
+        assert_eq!(from, WorkerIndex(3));
         let datagrams: Vec<_> = received.iter_mut().map(|(source, data)| (source.port(), data.to_vec())).collect();
         assert_eq!(datagrams, [(1, vec![1; 3]), (2, vec![]), (3, vec![3; 5])]);
         mailbox.give_back_datagrams(received);
+    }
+
+    #[test]
+    fn datagrams_are_bounded_in_number_and_bytes_and_strangers_take_no_room_of_clients() {
+        let (_poll, mailbox) = mailbox();
+        let source = SocketAddr::from(([192, 0, 2, 1], 1));
+        let post = |kind, len| {
+            let mut batch = DatagramBatch::default();
+            while !batch.is_full() {
+                batch.push(source, &vec![0; len]);
+            }
+            mailbox.post_datagrams(WorkerIndex(1), kind, &mut batch);
+        };
+        let drain = |kind| {
+            let batches: Vec<_> = std::iter::from_fn(|| mailbox.next_datagrams(kind)).collect();
+            let bytes: usize = batches.iter().map(|(_, batch)| batch.bytes.len()).sum();
+            (batches.iter().map(|(_, batch)| batch.len()).sum::<usize>(), bytes)
+        };
+        (0..100).for_each(|_| post(Forwarded::Stranger, 100));
+        assert_eq!(mailbox.dropped(), 100 * BATCH_DATAGRAMS as u64 - MAX_CHECKS.datagrams as u64);
+        let dropped = mailbox.dropped();
+        (0..MAX_FORWARDS.datagrams / BATCH_DATAGRAMS).for_each(|_| post(Forwarded::Client, 100));
+        assert_eq!(mailbox.dropped(), dropped, "strangers have a queue of their own");
+        assert_eq!(drain(Forwarded::Client).0, MAX_FORWARDS.datagrams);
+        assert_eq!(drain(Forwarded::Stranger).0, MAX_CHECKS.datagrams);
+
+        (0..100).for_each(|_| post(Forwarded::Client, 60_000));
+        let (_, bytes) = drain(Forwarded::Client);
+        assert!(bytes > MAX_FORWARDS.bytes / 2 && bytes <= MAX_FORWARDS.bytes, "{bytes}");
+        (0..MAX_FORWARDS.datagrams / BATCH_DATAGRAMS).for_each(|_| post(Forwarded::Client, 1));
+        assert_eq!(drain(Forwarded::Client).0, MAX_FORWARDS.datagrams, "what was taken out makes room");
     }
 
     #[test]

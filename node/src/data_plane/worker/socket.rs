@@ -1,14 +1,22 @@
 //! The media port: one socket a worker under one number, batched in both directions.
 
+mod options;
+mod sender;
+
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
-use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit as UdpTransmit, UdpSocketState};
+use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use socket2::{Domain, Protocol, Socket, Type};
 
+use self::sender::{Sender, Sent};
 use crate::data_plane::drop_reason::{DropCounters, DropReason};
 use crate::data_plane::io::Transmit;
 
@@ -18,20 +26,31 @@ const BUFFER_LEN: usize = 65_535;
 /// Length of a buffer where the kernel merges nothing: more than any Ethernet frame.
 const SINGLE_BUFFER_LEN: usize = 2048;
 
-/// Receive calls in one turn, of `BATCH_SIZE` (32) messages each. More waits for the next turn, so that timers and commands of a flooded
-/// worker are not late by more than a few milliseconds.
+/// Receive calls in one turn, of `BATCH_SIZE` (32) messages each. More waits for the next turn, so that timers and commands
+/// of a flooded worker are not late by more than a few milliseconds.
 const MAX_RECV_CALLS: usize = 2;
 
-/// Sends that wait while the kernel's buffer is full. That buffer holds tens of milliseconds already; what comes later still is better
-/// lost.
+/// Failed receive calls in a row after which the socket is taken for empty: errors of packets come singly.
+const MAX_FAILED_CALLS: usize = 64;
+
+/// Sends that wait while the kernel's buffer is full. That buffer holds tens of milliseconds already; what comes later
+/// still is better lost.
 const MAX_WAITING: usize = 256;
 
 /// Binds the media port once for each worker.
 ///
-/// The first socket is bound without SO_REUSEPORT, which would let another process of the same user share the port unnoticed, and
-/// gets the option afterwards, when its siblings need it.
+/// The first socket is bound without SO_REUSEPORT, which would let another process of the same user share the port
+/// unnoticed, and gets the option afterwards, when its siblings need it.
 pub(super) fn bind_all(addr: SocketAddr, count: u16, buffer_bytes: usize) -> io::Result<Vec<MediaSocket>> {
     let first = unbound(addr, buffer_bytes)?;
+    for Clamped { sysctl, asked, granted } in clamped(&first, buffer_bytes)? {
+        tracing::warn!(
+            sysctl,
+            asked,
+            granted,
+            "buffers of the media port are smaller than asked for: bursts will be lost"
+        );
+    }
     first.bind(&addr.into())?;
     first.set_reuse_port(true)?;
     let addr = first.local_addr()?.as_socket().unwrap_or(addr);
@@ -56,6 +75,23 @@ fn unbound(addr: SocketAddr, buffer_bytes: usize) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A buffer that the system made smaller than it was asked to, in bytes.
+#[derive(Debug, PartialEq, Eq)]
+struct Clamped {
+    /// The limit that an operator can raise.
+    sysctl: &'static str,
+    asked: usize,
+    granted: usize,
+}
+
+fn clamped(socket: &Socket, asked: usize) -> io::Result<Vec<Clamped>> {
+    // The kernel doubles what it grants, for its own bookkeeping.
+    let granted =
+        [("net.core.rmem_max", socket.recv_buffer_size()? / 2), ("net.core.wmem_max", socket.send_buffer_size()? / 2)];
+    let clamped = granted.into_iter().filter(|(_, granted)| *granted < asked);
+    Ok(clamped.map(|(sysctl, granted)| Clamped { sysctl, asked, granted }).collect())
+}
+
 /// One worker's socket.
 pub(super) struct MediaSocket {
     socket: mio::net::UdpSocket,
@@ -63,23 +99,26 @@ pub(super) struct MediaSocket {
     buffers: Vec<u8>,
     buffer_len: usize,
     metas: Vec<RecvMeta>,
+    /// Calls in a row that failed.
+    failed_calls: usize,
+    sender: Sender,
     waiting: VecDeque<Transmit>,
-    /// What the kernel did not take, by reason.
-    drops: DropCounters,
 }
 
 impl MediaSocket {
     fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
+        options::allow_fragments(socket.as_fd(), socket.local_addr()?.is_ipv6())?;
         let buffer_len = if state.gro_segments() > 1 { BUFFER_LEN } else { SINGLE_BUFFER_LEN };
         Ok(Self {
             socket: mio::net::UdpSocket::from_std(socket),
+            sender: Sender::new(state.max_gso_segments()),
             state,
             buffers: vec![0; MAX_RECV_CALLS * BATCH_SIZE * buffer_len],
             buffer_len,
             metas: vec![RecvMeta::default(); MAX_RECV_CALLS * BATCH_SIZE],
+            failed_calls: 0,
             waiting: VecDeque::new(),
-            drops: DropCounters::default(),
         })
     }
 
@@ -103,6 +142,7 @@ impl MediaSocket {
             let mut slices = slices.map(|slice| slice.unwrap_or_else(|| IoSliceMut::new(&mut [])));
             match self.state.recv((&self.socket).into(), &mut slices, metas) {
                 Ok(count) => {
+                    self.failed_calls = 0;
                     received += count;
                     // A call that was not filled has emptied the queue, but for what came since: that is the next event's.
                     if count < BATCH_SIZE {
@@ -110,11 +150,15 @@ impl MediaSocket {
                         break;
                     }
                 }
-                Err(error) => {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     more = false;
-                    if error.kind() != ErrorKind::WouldBlock {
-                        tracing::debug!(%error, "media socket reports an error of an earlier packet");
-                    }
+                    break;
+                }
+                // An error of an earlier packet says nothing of those that wait, and the poll will not speak of them again.
+                Err(error) => {
+                    tracing::debug!(%error, "media socket reports an error");
+                    self.failed_calls += 1;
+                    more = self.failed_calls < MAX_FAILED_CALLS;
                     break;
                 }
             }
@@ -131,32 +175,33 @@ impl MediaSocket {
 
     /// Sends, or lets the datagrams wait if the kernel's buffer is full. Yields the emptied buffer.
     pub(super) fn send(&mut self, transmit: Transmit) -> Option<Vec<u8>> {
-        if self.waiting.is_empty() {
-            match try_send(&self.socket, &self.state, &mut self.drops, &transmit) {
-                Sent::Done => return Some(transmit.contents),
-                Sent::Full => {}
-            }
+        if self.waiting.is_empty() && self.sender.send(&self.socket, &transmit) == Sent::Done {
+            return Some(transmit.contents);
         }
         if self.waiting.len() < MAX_WAITING {
             self.waiting.push_back(transmit);
             return None;
         }
-        self.drops.count_many(DropReason::SocketFull, datagrams(&transmit));
+        self.sender.give_up(&transmit);
         Some(transmit.contents)
     }
 
     /// Sends what waits, as far as the kernel takes it. Yields one emptied buffer at a time.
     pub(super) fn send_waiting(&mut self) -> Option<Vec<u8>> {
-        let transmit = self.waiting.front()?;
-        match try_send(&self.socket, &self.state, &mut self.drops, transmit) {
+        match self.sender.send(&self.socket, self.waiting.front()?) {
             Sent::Done => self.waiting.pop_front().map(|transmit| transmit.contents),
             Sent::Full => None,
         }
     }
 
-    /// What the kernel did not take, by reason.
-    pub(super) fn drops(&self) -> &DropCounters {
-        &self.drops
+    /// What the kernel did not take, and what came when its buffer was full.
+    pub(super) fn drops(&self) -> DropCounters {
+        let mut drops = self.sender.drops().clone();
+        match options::dropped(self.socket.as_fd()) {
+            Ok(count) => drops.count_many(DropReason::ReceiveBufferFull, count),
+            Err(error) => tracing::debug!(%error, "the kernel does not tell what it dropped"),
+        }
+        drops
     }
 }
 
@@ -175,172 +220,5 @@ impl<'a> Batch<'a> {
             let filled = buffer.get_mut(..meta.len).unwrap_or_default();
             filled.chunks_mut(stride).map(move |datagram| (meta.addr, datagram))
         })
-    }
-}
-
-enum Sent {
-    /// It left, or never will.
-    Done,
-    /// The kernel's buffer is full.
-    Full,
-}
-
-fn datagrams(transmit: &Transmit) -> u64 {
-    transmit.segment_size.map_or(1, |size| transmit.contents.len().div_ceil(size.max(1)) as u64)
-}
-
-fn try_send(
-    socket: &mio::net::UdpSocket,
-    state: &UdpSocketState,
-    drops: &mut DropCounters,
-    transmit: &Transmit,
-) -> Sent {
-    let segments = datagrams(transmit) as usize;
-    if segments <= state.max_gso_segments() || segments == 1 {
-        match send_one(socket, state, transmit.destination, &transmit.contents, transmit.segment_size) {
-            Ok(()) => return Sent::Done,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return Sent::Full,
-            // quinn-udp has noticed that the device cannot segment: the packets go one by one.
-            Err(_) if segments > state.max_gso_segments() => {}
-            Err(error) => {
-                tracing::trace!(%error, destination = %transmit.destination, "media packet not sent");
-                drops.count_many(DropReason::SocketError, segments as u64);
-                return Sent::Done;
-            }
-        }
-    }
-    send_singly(socket, state, drops, transmit)
-}
-
-fn send_singly(
-    socket: &mio::net::UdpSocket,
-    state: &UdpSocketState,
-    drops: &mut DropCounters,
-    transmit: &Transmit,
-) -> Sent {
-    let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
-    for (index, datagram) in transmit.contents.chunks(size).enumerate() {
-        match send_one(socket, state, transmit.destination, datagram, None) {
-            Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock && index == 0 => return Sent::Full,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => drops.count(DropReason::SocketFull),
-            Err(_) => drops.count(DropReason::SocketError),
-        }
-    }
-    Sent::Done
-}
-
-fn send_one(
-    socket: &mio::net::UdpSocket,
-    state: &UdpSocketState,
-    destination: SocketAddr,
-    contents: &[u8],
-    segment_size: Option<usize>,
-) -> io::Result<()> {
-    state.try_send(socket.into(), &UdpTransmit { destination, ecn: None, contents, segment_size, src_ip: None })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::UdpSocket;
-    use std::time::Duration;
-
-    use super::*;
-
-    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-    fn client() -> UdpSocket {
-        let client = UdpSocket::bind(ANY).unwrap();
-        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        client
-    }
-
-    /// Receives until `count` datagrams are there; the kernel hands them over on its own time.
-    fn receive(socket: &mut MediaSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
-        let mut received = Vec::new();
-        for _ in 0..10_000_000 {
-            let (batch, _) = socket.receive();
-            received.extend(batch.into_datagrams().map(|(source, data)| (source, data.to_vec())));
-            if received.len() >= count {
-                return received;
-            }
-            std::thread::yield_now();
-        }
-        panic!("{} of {count} datagrams", received.len());
-    }
-
-    fn transmit(destination: SocketAddr, segment_size: Option<usize>, len: usize) -> Transmit {
-        Transmit { destination, segment_size, contents: (0..len).map(|at| (at / 100) as u8).collect() }
-    }
-
-    #[test]
-    fn workers_share_the_port_and_strangers_do_not() {
-        let sockets = bind_all(ANY, 3, 1 << 20).unwrap();
-        let addr = sockets[0].local_addr().unwrap();
-        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == addr));
-        drop(sockets);
-
-        // Somebody who bound the port alone keeps it, and one who shares it by the option gets no company unnoticed.
-        let alone = UdpSocket::bind(ANY).unwrap();
-        assert_eq!(bind_all(alone.local_addr().unwrap(), 2, 1 << 20).err().unwrap().kind(), ErrorKind::AddrInUse);
-        let node = bind_all(ANY, 2, 1 << 20).unwrap();
-        assert_eq!(bind_all(node[0].local_addr().unwrap(), 2, 1 << 20).err().unwrap().kind(), ErrorKind::AddrInUse);
-    }
-
-    #[test]
-    fn runs_leave_as_single_datagrams_and_merged_ones_are_cut() {
-        let client = client();
-        let mut sockets = bind_all(ANY, 1, 1 << 20).unwrap();
-        let socket = &mut sockets[0];
-        let emptied = socket.send(transmit(client.local_addr().unwrap(), Some(100), 950));
-        assert_eq!(emptied.unwrap().len(), 950);
-        let mut buffer = [0; 2000];
-        for index in 0..10 {
-            let (len, source) = client.recv_from(&mut buffer).unwrap();
-            assert_eq!(source, socket.local_addr().unwrap());
-            assert_eq!(buffer[..len], [index; 100][..if index == 9 { 50 } else { 100 }]);
-        }
-
-        // To itself: segmentation offload on the way out, merging on the way in where the kernel does it.
-        let own = socket.local_addr().unwrap();
-        assert!(socket.send(transmit(own, Some(100), 950)).is_some());
-        let received = receive(socket, 10);
-        for (index, (source, data)) in received.iter().enumerate() {
-            assert_eq!(*source, own);
-            assert_eq!(data[..], [index as u8; 100][..if index == 9 { 50 } else { 100 }]);
-        }
-        assert_eq!(socket.drops().nonzero().count(), 0);
-    }
-
-    #[test]
-    fn what_cannot_be_segmented_leaves_one_by_one() {
-        let client = client();
-        let sockets = bind_all(ANY, 1, 1 << 20).unwrap();
-        let mut drops = DropCounters::default();
-        let transmit = transmit(client.local_addr().unwrap(), Some(100), 250);
-        assert!(matches!(send_singly(&sockets[0].socket, &sockets[0].state, &mut drops, &transmit), Sent::Done));
-        let lens: Vec<_> = (0..3).map(|_| client.recv(&mut [0; 2000]).unwrap()).collect();
-        assert_eq!(lens, [100, 100, 50]);
-        assert_eq!(drops.nonzero().count(), 0);
-    }
-
-    #[test]
-    fn what_the_system_refuses_is_counted() {
-        let mut sockets = bind_all(ANY, 1, 1 << 20).unwrap();
-        // IPv6 has no way out of an IPv4 socket.
-        assert!(sockets[0].send(transmit("[::1]:9".parse().unwrap(), Some(100), 250)).is_some());
-        assert_eq!(sockets[0].drops().get(DropReason::SocketError), 3);
-    }
-
-    #[test]
-    fn many_datagrams_are_received_in_bounded_turns() {
-        let client = client();
-        let mut sockets = bind_all(ANY, 1, 4 << 20).unwrap();
-        let socket = &mut sockets[0];
-        for index in 0..200_u8 {
-            client.send_to(&[index; 50], socket.local_addr().unwrap()).unwrap();
-        }
-        let received = receive(socket, 200);
-        assert!(received.iter().enumerate().all(|(index, (_, data))| data[..] == [index as u8; 50]));
     }
 }

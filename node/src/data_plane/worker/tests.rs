@@ -74,7 +74,7 @@ fn dropped(snapshot: &WorkerSnapshot, label: &str) -> u64 {
 
 /// A router with a transport, whose ufrag names the worker.
 async fn with_transport(handle: &WorkerHandle, number: u8) -> String {
-    let ufrag = make_ufrag(handle.index(), "test");
+    let ufrag = make_ufrag(handle.index(), &format!("test{number}"));
     done(handle, Request::CreateRouter { router: router(number) }).await;
     let ice = IceCredentials { ufrag: ufrag.clone(), pwd: PASSWORD.to_owned() };
     done(handle, Request::CreateWebRtcTransport { router: router(number), transport: transport(number), ice }).await;
@@ -109,34 +109,40 @@ async fn a_check_is_answered_and_reported() {
     workers.shutdown();
 }
 
+/// Whether a check was passed on by the first worker to the second, which it must be answered by.
+async fn check_is_passed_on(workers: &Workers, client: &UdpSocket, ufrag: &str) -> bool {
+    let before = snapshot(&workers.handles[0]).await.datagrams_received;
+    assert_check_is_answered(client, workers.local_addr, ufrag);
+    // Whoever is asked twice has read what was told to it before it was asked the second time.
+    snapshot(&workers.handles[0]).await;
+    snapshot(&workers.handles[0]).await.datagrams_received > before
+}
+
+/// Media without keys: dropped, but by the worker that the transport lives on.
+async fn assert_media_reach_the_second(workers: &Workers, client: &UdpSocket) {
+    let strangers = dropped(&snapshot(&workers.handles[1]).await, "dtls_not_connected");
+    client.send_to(&[0x80; 40], workers.local_addr).unwrap();
+    while dropped(&snapshot(&workers.handles[1]).await, "dtls_not_connected") == strangers {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
-async fn whichever_socket_a_client_reaches_its_worker_gets_the_packets() {
+async fn whichever_socket_a_client_reaches_and_roams_to_its_worker_gets_the_packets() {
     let workers = spawn_workers(config(2)).unwrap();
-    let ufrag = with_transport(&workers.handles[1], 1).await;
     // The kernel spreads clients by their ports; each of 32 reaching the right socket by chance is one in four billion.
-    let clients: Vec<_> = (0..32).map(|_| socket()).collect();
     let mut forwarded = 0;
-    for client in &clients {
-        let before = snapshot(&workers.handles[0]).await.datagrams_received;
-        assert_check_is_answered(client, workers.local_addr, &ufrag);
-        // Whoever is asked twice has read what was told to it before it was asked the second time.
-        snapshot(&workers.handles[0]).await;
-        let arrived = snapshot(&workers.handles[0]).await.datagrams_received;
-        // Media without keys: dropped, but by the worker that the transport lives on.
-        let strangers = dropped(&snapshot(&workers.handles[1]).await, "dtls_not_connected");
-        client.send_to(&[0x80; 40], workers.local_addr).unwrap();
-        while dropped(&snapshot(&workers.handles[1]).await, "dtls_not_connected") == strangers {
-            tokio::task::yield_now().await;
+    for number in 0..16 {
+        let ufrag = with_transport(&workers.handles[1], number).await;
+        // The second address is where the client roams to.
+        for client in [socket(), socket()] {
+            forwarded += 2 * u64::from(check_is_passed_on(&workers, &client, &ufrag).await);
+            assert_media_reach_the_second(&workers, &client).await;
         }
-        forwarded += u64::from(arrived > before);
     }
     assert!(forwarded > 0);
     let other = snapshot(&workers.handles[0]).await;
-    assert_eq!(
-        (other.datagrams_received, other.datagrams_sent),
-        (2 * forwarded, 0),
-        "answers leave by the owner's socket"
-    );
+    assert_eq!((other.datagrams_received, other.datagrams_sent), (forwarded, 0), "answers leave by the owner's socket");
     assert_eq!(dropped(&other, "unknown_address"), 0);
 }
 
@@ -262,8 +268,8 @@ fn a_taken_port_is_said_so() {
     );
 }
 
-/// 300,000 forged packets from strange addresses would take a while by real sockets: the core's own tests send them. Here it is the
-/// driver's turn to survive what is no packet at all.
+/// 300,000 forged packets from strange addresses would take a while by real sockets: the core's own tests send them. Here
+/// it is the driver's turn to survive what is no packet at all.
 #[tokio::test]
 async fn junk_is_counted_and_survived() {
     let workers = spawn_workers(config(1)).unwrap();
