@@ -32,7 +32,7 @@ pub use frame::{
 #[cfg(feature = "io")]
 pub use io::{
     BindError, FrameSink, Gossip, Inbox, LinkDownReason, LinkState, LinkStatus, Mesh, MeshConfig, MeshEvent,
-    MeshLimits, MeshTls, PeerAddress,
+    MeshLimits, MeshTls, Newer, PeerAddress, Standing,
 };
 pub use message::{MessageDecoder, MessageError, encode_message};
 pub use route::{Accept, REPAIR_WINDOW, RouteReceiver, RouteSender};

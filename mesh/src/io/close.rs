@@ -1,8 +1,16 @@
 //! Why connections are closed, as the peer is told.
 
+use std::borrow::Cow;
+
 use quinn::{ApplicationClose, Connection, ConnectionError, VarInt};
 
-use super::types::LinkDownReason;
+use super::types::{LinkDownReason, Newer};
+
+const STALE_INCARNATION: u32 = 3;
+const LIMIT: u32 = 7;
+
+/// The last word of the reason when a connection with the newer incarnation is up.
+const ALIVE: &str = "alive";
 
 /// Application error codes of `sluice/1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,8 +21,9 @@ pub(super) enum CloseCode {
     Duplicate,
     /// The certificate or hello is not what it should be.
     Identity,
-    /// A newer incarnation of the peer is known.
-    StaleIncarnation,
+    /// A newer incarnation of the peer is known, and whether there is a connection with it. Told to the peer, in the last two words of the
+    /// reason, so that it can tell a twin from its own past.
+    StaleIncarnation { known: u64, is_alive: bool },
     /// The link is not wanted any more.
     Disconnected,
     /// What was said could not be understood, or the rules were broken.
@@ -27,20 +36,32 @@ pub(super) enum CloseCode {
 
 impl CloseCode {
     fn code(self) -> VarInt {
-        VarInt::from_u32(self as u32)
+        VarInt::from_u32(match self {
+            Self::Shutdown => 0,
+            Self::Duplicate => 1,
+            Self::Identity => 2,
+            Self::StaleIncarnation { .. } => STALE_INCARNATION,
+            Self::Disconnected => 4,
+            Self::Protocol => 5,
+            Self::Overflow => 6,
+            Self::Limit => LIMIT,
+        })
     }
 
-    fn words(self) -> &'static str {
-        match self {
+    fn words(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Shutdown => "the node stops",
             Self::Duplicate => "another connection is kept",
             Self::Identity => "not who it should be",
-            Self::StaleIncarnation => "a newer incarnation is known",
+            Self::StaleIncarnation { known, is_alive } => {
+                let state = if is_alive { ALIVE } else { "gone" };
+                return Cow::Owned(format!("a newer incarnation is known: {known} {state}"));
+            }
             Self::Disconnected => "the link is not wanted",
             Self::Protocol => "protocol violation",
             Self::Overflow => "too many messages wait",
             Self::Limit => "too many peers",
-        }
+        })
     }
 
     /// Closes a connection, unless it is closed: why it first was is what counts.
@@ -60,6 +81,18 @@ impl CloseCode {
     }
 }
 
+/// What a peer that closed a connection knows of this node, if it closed it because this incarnation is an older one.
+pub(super) fn newer_known(error: &ConnectionError) -> Option<Newer> {
+    let ConnectionError::ApplicationClosed(close) = error else { return None };
+    if close.error_code != VarInt::from_u32(STALE_INCARNATION) {
+        return None;
+    }
+    let reason = std::str::from_utf8(&close.reason).ok()?;
+    let (reason, state) = reason.rsplit_once(' ')?;
+    let (_, incarnation) = reason.rsplit_once(' ')?;
+    Some(Newer { incarnation: incarnation.parse().ok()?, is_alive: state == ALIVE })
+}
+
 pub(super) fn down_reason(error: &ConnectionError) -> LinkDownReason {
     match error {
         ConnectionError::TimedOut => LinkDownReason::TimedOut,
@@ -68,5 +101,28 @@ pub(super) fn down_reason(error: &ConnectionError) -> LinkDownReason {
         }
         ConnectionError::LocallyClosed => LinkDownReason::ClosedHere,
         other => LinkDownReason::Failed(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_of_an_old_incarnation_names_the_newer() {
+        for (known, is_alive) in [(1_700_000_000_000, true), (u64::MAX, false)] {
+            let code = CloseCode::StaleIncarnation { known, is_alive };
+            let reason = code.words().into_owned().into_bytes().into();
+            let error = ConnectionError::ApplicationClosed(ApplicationClose { error_code: code.code(), reason });
+            assert_eq!(newer_known(&error), Some(Newer { incarnation: known, is_alive }));
+        }
+    }
+
+    #[test]
+    fn other_reasons_name_nothing() {
+        for (code, reason) in [(3, ""), (3, "a newer incarnation is known"), (3, "x alive"), (0, "known: 7 alive")] {
+            let close = ApplicationClose { error_code: VarInt::from_u32(code), reason: reason.as_bytes().into() };
+            assert_eq!(newer_known(&ConnectionError::ApplicationClosed(close)), None);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use quinn::{ClientConfig, Connection, ConnectionError, Endpoint};
 use sluice_proto::ids::NodeId;
@@ -11,12 +12,12 @@ use sluice_proto::pipe::Hello;
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
-use super::close::CloseCode;
+use super::close::{CloseCode, down_reason, newer_known};
 use super::counters::EndpointCounters;
 use super::hello::{self, HELLO_TIMEOUT, HelloError};
 use super::link::Link;
 use super::registry::Registry;
-use super::types::PeerAddress;
+use super::types::{LinkDownReason, PeerAddress};
 
 /// The first pause between two dials; doubles up to the second one. Half of each is random, so that nodes that lost
 /// each other together do not dial together.
@@ -44,6 +45,19 @@ enum DialError {
     Oneself,
     #[error("not needed: {0:?}")]
     Unneeded(CloseCode),
+    #[error("this node is refused: {0:?}")]
+    Refused(LinkDownReason),
+}
+
+impl DialError {
+    /// Whether somebody answered with whom there can be no link: one of the two is not who it should be.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(_) => true,
+            Self::Hello(error) => error.is_identity() || is_tls(error),
+            _ => false,
+        }
+    }
 }
 
 impl From<ConnectionError> for DialError {
@@ -56,7 +70,8 @@ impl From<ConnectionError> for DialError {
 #[derive(Clone)]
 pub(super) struct Dialler {
     pub(super) endpoint: Endpoint,
-    pub(super) client: ClientConfig,
+    /// With the certificates of the moment.
+    pub(super) client: Arc<ArcSwap<ClientConfig>>,
     pub(super) server_name: Arc<str>,
     pub(super) hello: Arc<Hello>,
     pub(super) registry: Arc<Registry>,
@@ -109,7 +124,8 @@ impl Dialler {
 
     async fn dial(&self, addr: SocketAddr, wanted: Option<&NodeId>) -> Result<Arc<Link>, DialError> {
         self.counters.dials.add(1);
-        let connecting = self.endpoint.connect_with(self.client.clone(), addr, &self.server_name)?;
+        let connecting =
+            self.endpoint.connect_with(ClientConfig::clone(&self.client.load()), addr, &self.server_name)?;
         let connection = tokio::time::timeout(HELLO_TIMEOUT, connecting).await.map_err(|_| DialError::TimedOut)??;
         let link = self.greet(&connection, addr, wanted).await;
         match &link {
@@ -128,10 +144,8 @@ impl Dialler {
         addr: SocketAddr,
         wanted: Option<&NodeId>,
     ) -> Result<Arc<Link>, DialError> {
-        let (peer, control) = match hello::say_first(connection, &self.hello).await {
-            Err(error) if is_duplicate(connection, &error) => return Err(DialError::Unneeded(CloseCode::Duplicate)),
-            other => other?,
-        };
+        let said = hello::say_first(connection, &self.hello).await;
+        let (peer, control) = said.map_err(|error| self.closed(connection, error))?;
         let found = &peer.instance.node;
         self.registry.note_address(addr, found);
         if *found == self.registry.own().node {
@@ -143,9 +157,31 @@ impl Dialler {
         self.registry.admit(peer, connection.clone(), true, control).map_err(DialError::Unneeded)
     }
 
+    /// What an error in the hello means, if it is that the peer closed the connection.
+    fn closed(&self, connection: &Connection, error: HelloError) -> DialError {
+        let is_lost = matches!(error, HelloError::Connection(_) | HelloError::Read(_) | HelloError::Write(_));
+        let Some(reason) = connection.close_reason().filter(|_| is_lost) else { return error.into() };
+        if CloseCode::Duplicate.is(&reason) {
+            return DialError::Unneeded(CloseCode::Duplicate);
+        }
+        let newer = newer_known(&reason);
+        if let Some(newer) = newer {
+            self.registry.note_newer(newer);
+        }
+        if newer.is_some() || CloseCode::Identity.is(&reason) || CloseCode::Limit.is(&reason) {
+            return DialError::Refused(down_reason(&reason));
+        }
+        error.into()
+    }
+
     fn report(&self, addr: SocketAddr, dialled: &Result<Arc<Link>, DialError>) {
+        self.registry.note_refusal(addr, dialled.as_ref().is_err_and(DialError::is_refusal));
         let Err(error) = dialled else { return };
         match error {
+            DialError::Refused(_) => {
+                self.counters.identity_refused.add(1);
+                warn!(%addr, %error, "refused");
+            }
             DialError::Unneeded(CloseCode::Duplicate) | DialError::Oneself => debug!(%addr, %error, "dialled in vain"),
             DialError::OtherNode { .. } => {
                 self.counters.identity_refused.add(1);
@@ -161,11 +197,6 @@ impl Dialler {
             }
         }
     }
-}
-
-fn is_duplicate(connection: &Connection, error: &HelloError) -> bool {
-    matches!(error, HelloError::Connection(_) | HelloError::Read(_) | HelloError::Write(_))
-        && connection.close_reason().is_some_and(|reason| CloseCode::Duplicate.is(&reason))
 }
 
 /// Whether the TLS handshake failed: mostly a certificate of another CA.

@@ -3,7 +3,7 @@
 //! One task per link sees its connections one after the other, so that the events of a link are in order by construction.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -16,7 +16,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
-use super::close::{CloseCode, down_reason};
+use super::close::{CloseCode, down_reason, newer_known};
 use super::counters::{DropReason, LinkCounters};
 use super::hello::Control;
 use super::pipe::{Pipe, PipeContext};
@@ -74,6 +74,8 @@ pub(super) struct Link {
     pub(super) current: ArcSwapOption<Current>,
     /// The incarnation is no more.
     voided: CancellationToken,
+    /// Because of this one.
+    successor: OnceLock<u64>,
 }
 
 impl Link {
@@ -86,6 +88,7 @@ impl Link {
             counters: LinkCounters::default(),
             current: ArcSwapOption::empty(),
             voided: stop.child_token(),
+            successor: OnceLock::new(),
         }
     }
 
@@ -144,8 +147,9 @@ impl Link {
         true
     }
 
-    /// The incarnation is no more: ends the link's task.
-    pub(super) fn void(&self) {
+    /// A newer incarnation is here: ends the link's task.
+    pub(super) fn void(&self, successor: u64) {
+        let _ = self.successor.set(successor);
         self.voided.cancel();
     }
 
@@ -190,7 +194,10 @@ impl LinkTask {
                 next = self.next(&voided).await;
             }
         }
-        self.link.close(CloseCode::StaleIncarnation);
+        self.link.close(match self.link.successor.get() {
+            Some(&known) => CloseCode::StaleIncarnation { known, is_alive: true },
+            None => CloseCode::Shutdown,
+        });
         self.link.current.store(None);
         if !self.context.stop.is_cancelled() {
             self.emit_down(LinkDownReason::NewIncarnation).await;
@@ -232,6 +239,9 @@ impl LinkTask {
         let pipe = Pipe { link: self.link.clone(), context: self.context.clone() };
         let ended = voided.run_until_cancelled(pipe.run(established, shedder)).await;
         self.forget(&connection);
+        if let Some(newer) = ended.as_ref().and_then(newer_known) {
+            self.context.newer.send_replace(Some(newer));
+        }
         Ended {
             is_duplicate: ended.as_ref().is_some_and(|error| CloseCode::Duplicate.is(error)),
             reason: ended.as_ref().map_or(LinkDownReason::ClosedHere, down_reason),

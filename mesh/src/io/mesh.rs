@@ -4,13 +4,14 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use rustc_hash::FxHashMap;
-use sluice_proto::ids::{NodeId, RouteEpoch, RouteId};
+use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
 use sluice_proto::pipe::{Hello, PipeMessage};
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -26,7 +27,9 @@ use super::registry::Registry;
 use super::routes::RouteTable;
 use super::sink::FrameSink;
 use super::tls::Tls;
-use super::types::{BindError, Inbox, LinkState, LinkStatus, MeshConfig, PeerAddress};
+use super::types::{
+    BindError, Inbox, LinkState, LinkStatus, MeshConfig, MeshLimits, MeshTls, Newer, PeerAddress, Standing,
+};
 use crate::{Frame, ca};
 
 /// Link events that may wait for the control plane: a burst of messages of a few peers. While it is full their control
@@ -49,6 +52,7 @@ pub struct Mesh {
 }
 
 struct Shared {
+    limits: MeshLimits,
     local_addr: SocketAddr,
     advertised: SocketAddr,
     registry: Arc<Registry>,
@@ -59,6 +63,8 @@ struct Shared {
     wanted: Mutex<FxHashMap<NodeId, Wanted>>,
     gossip_dials: Mutex<FxHashMap<SocketAddr, mpsc::Sender<Bytes>>>,
     stop: CancellationToken,
+    /// Nobody is let in any more.
+    ended: CancellationToken,
 }
 
 struct Wanted {
@@ -88,7 +94,8 @@ impl Mesh {
         let stop = CancellationToken::new();
         let routes = Arc::new(RouteTable::new(limits.routes));
         let counters = Arc::new(EndpointCounters::default());
-        let context = PipeContext { events, gossip, routes: routes.clone(), stop: stop.clone() };
+        let context =
+            PipeContext { events, gossip, routes: routes.clone(), stop: stop.clone(), newer: watch::Sender::new(None) };
         let registry = Arc::new(Registry::new(instance.clone(), limits.peers, context));
         let hello = Arc::new(Hello {
             node: instance.node.as_str().to_owned(),
@@ -97,7 +104,7 @@ impl Mesh {
         });
         let dialler = Dialler {
             endpoint: endpoint.clone(),
-            client,
+            client: Arc::new(ArcSwap::from_pointee(client)),
             server_name: ca::server_name(&tls.cluster).into(),
             hello: hello.clone(),
             registry: registry.clone(),
@@ -110,9 +117,15 @@ impl Mesh {
             counters: counters.clone(),
             handshakes: limits.handshakes,
         };
-        tokio::spawn(acceptor.run());
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            let _end = end;
+            acceptor.run().await;
+        });
         info!(%instance, %local_addr, %advertised, "the mesh endpoint listens");
         let shared = Shared {
+            limits,
             local_addr,
             advertised,
             registry,
@@ -122,8 +135,37 @@ impl Mesh {
             wanted: Mutex::default(),
             gossip_dials: Mutex::default(),
             stop,
+            ended,
         };
         Ok((Self { shared: Arc::new(shared) }, Inbox { events: events_out, gossip: gossip_out }))
+    }
+
+    /// Uses other certificates from now on. Connections that are up stay; the cluster's name stays too.
+    ///
+    /// # Errors
+    /// [`BindError::Tls`] when they cannot be used; the former ones stay in use then.
+    pub fn set_tls(&self, tls: &MeshTls) -> Result<(), BindError> {
+        let Tls { server, client } = Tls::new(&self.shared.registry.own().node, tls, &self.shared.limits)?;
+        if let Some(dialler) = self.dialler() {
+            dialler.endpoint.set_server_config(Some(server));
+            dialler.client.store(Arc::new(client));
+        }
+        Ok(())
+    }
+
+    /// What others say of a newer incarnation of this very node; said again each time that they turn this one away for it.
+    pub fn newer(&self) -> watch::Receiver<Option<Newer>> {
+        self.shared.registry.newer()
+    }
+
+    /// Whether the others let this node in.
+    pub fn standing(&self) -> Standing {
+        self.shared.registry.standing()
+    }
+
+    /// Waits until the endpoint has ended: without [`Self::shutdown`], something broke.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.shared.ended.clone().cancelled_owned()
     }
 
     /// The address that is listened on.
@@ -171,6 +213,15 @@ impl Mesh {
         links.extend(known.iter().map(|link| status(link, wanted.contains_key(&link.instance.node))));
         links.sort_by(|a, b| a.node.cmp(&b.node));
         links
+    }
+
+    /// How many frames of QUIC arrived from a node on the present connection with it: while this number grows, the node lives. `None`
+    /// when there is no connection with this very incarnation.
+    pub fn arrived(&self, instance: &NodeInstance) -> Option<u64> {
+        let link = self.shared.registry.link(&instance.node).filter(|link| link.instance == *instance)?;
+        let received = link.live()?.connection.stats().frame_rx;
+        // An idle connection has only these; the others come with them.
+        Some(received.acks + received.ping + received.datagram + received.stream)
     }
 
     /// Allocates a route whose frames go to `sink`. `None` when the limit is reached.

@@ -30,6 +30,6 @@ mod types;
 pub use mesh::Mesh;
 pub use sink::FrameSink;
 pub use types::{
-    BindError, Gossip, Inbox, LinkDownReason, LinkState, LinkStatus, MeshConfig, MeshEvent, MeshLimits, MeshTls,
-    PeerAddress,
+    BindError, Gossip, Inbox, LinkDownReason, LinkState, LinkStatus, MeshConfig, MeshEvent, MeshLimits, MeshTls, Newer,
+    PeerAddress, Standing,
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quinn::ConnectionError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -11,7 +11,7 @@ use super::counters::DropReason;
 use super::link::{Established, Link};
 use super::routes::RouteTable;
 use super::sender::Sender;
-use super::types::{Gossip, MeshEvent};
+use super::types::{Gossip, MeshEvent, Newer};
 use super::{control, gossip, receiver};
 use crate::shed::Shedder;
 
@@ -22,6 +22,8 @@ pub(super) struct PipeContext {
     pub(super) gossip: mpsc::Sender<Gossip>,
     pub(super) routes: Arc<RouteTable>,
     pub(super) stop: CancellationToken,
+    /// What a peer said of a newer incarnation of this node.
+    pub(super) newer: watch::Sender<Option<Newer>>,
 }
 
 pub(super) struct Pipe {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use quinn::Connection;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sluice_proto::ids::{NodeId, NodeInstance};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -15,6 +15,7 @@ use super::close::CloseCode;
 use super::hello::{Control, Peer};
 use super::link::{Established, Link, LinkTask};
 use super::pipe::PipeContext;
+use super::types::{Newer, Standing};
 
 /// Connections of one incarnation that may wait for its link's task: it takes them at once unless the control plane is stuck.
 const WAITING_CONNECTIONS: usize = 4;
@@ -40,6 +41,8 @@ pub(super) struct Registry {
 struct State {
     peers: FxHashMap<NodeId, Entry>,
     by_addr: FxHashMap<SocketAddr, NodeId>,
+    /// Where the last dial was refused by whoever is there.
+    refused_at: FxHashSet<SocketAddr>,
     next_key: u32,
 }
 
@@ -118,6 +121,31 @@ impl Registry {
         }
     }
 
+    /// What came of dialling an address: whether whoever is there refused this node.
+    pub(super) fn note_refusal(&self, addr: SocketAddr, refused: bool) {
+        let mut state = self.state();
+        if !refused {
+            state.refused_at.remove(&addr);
+        } else if state.refused_at.len() < MAX_ADDRESSES {
+            state.refused_at.insert(addr);
+        }
+    }
+
+    /// A peer knows a newer incarnation of this node.
+    pub(super) fn note_newer(&self, newer: Newer) {
+        self.context.newer.send_replace(Some(newer));
+    }
+
+    pub(super) fn newer(&self) -> watch::Receiver<Option<Newer>> {
+        self.context.newer.subscribe()
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        let state = self.state();
+        let is_linked = || state.peers.values().any(|entry| entry.link.live().is_some());
+        if state.refused_at.is_empty() || is_linked() { Standing::Good } else { Standing::Refused }
+    }
+
     pub(super) fn own(&self) -> &NodeInstance {
         &self.own
     }
@@ -146,7 +174,7 @@ impl Registry {
         };
         let known = entry.link.instance.incarnation;
         if peer.instance.incarnation < known {
-            return Err(CloseCode::StaleIncarnation);
+            return Err(CloseCode::StaleIncarnation { known, is_alive: entry.link.live().is_some() });
         }
         if peer.instance.incarnation > known {
             return Ok(());
@@ -173,7 +201,7 @@ impl Registry {
         let former = state.peers.remove(&peer.instance.node);
         if let Some(former) = &former {
             info!(peer = %peer.instance, "a new incarnation voids the one before");
-            former.link.void();
+            former.link.void(peer.instance.incarnation);
         }
         self.links.rcu(|links| {
             let mut links = Links::clone(links);

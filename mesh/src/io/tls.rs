@@ -21,7 +21,7 @@ use crate::ca;
 /// 150 ms at 200 Mbit/s. Links with a slower path use less of it, see `sender`.
 pub(super) const DATAGRAM_BUFFER: usize = 4 * 1024 * 1024;
 
-/// Half a dozen missed keep-alives are suspicion enough, see [`MeshLimits::idle_timeout`].
+/// Several of them fit into the time after which a silent node is suspected.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
 
 /// A full video packet of 1,200 bytes with its headers must fit from the first datagram on. Quinn falls back to `MIN_MTU`

@@ -24,7 +24,7 @@ pub struct MeshConfig {
 }
 
 /// The certificates of a node.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct MeshTls {
     /// Name of the cluster; its certificates are good for `mesh.<cluster>`.
     pub cluster: String,
@@ -53,13 +53,14 @@ pub struct MeshLimits {
     /// Incoming handshakes under way at one time. More are turned away, and from a quarter of it on a peer must first prove its
     /// address. One takes a round trip and some 10 KB.
     pub handshakes: usize,
-    /// Nothing heard for this long ends a connection.
+    /// Nothing heard for this long ends a connection. More than the 5 s for which membership bears a node's silence, so that a node which
+    /// stalls for less finds its pipes as it left them.
     pub idle_timeout: Duration,
 }
 
 impl Default for MeshLimits {
     fn default() -> Self {
-        Self { routes: 16_384, peers: 1024, handshakes: 256, idle_timeout: Duration::from_secs(3) }
+        Self { routes: 16_384, peers: 1024, handshakes: 256, idle_timeout: Duration::from_secs(6) }
     }
 }
 
@@ -118,6 +119,25 @@ pub enum LinkDownReason {
     Failed(String),
     /// The node was started again: this incarnation is no more and the link's key is void. Said even if the link was down.
     NewIncarnation,
+}
+
+/// A newer incarnation of this very node, of which another node has said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newer {
+    /// Which.
+    pub incarnation: u64,
+    /// Whether whoever said so has a connection with it: then two processes run under one id. Otherwise it is probably this node's own
+    /// past, from before its clock was set back.
+    pub is_alive: bool,
+}
+
+/// Whether others let this node in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// A link is up, or nobody was met yet.
+    Good,
+    /// Those that were met refused it, or could not show who they are, and no link is up.
+    Refused,
 }
 
 /// State of a link.
