@@ -7,6 +7,7 @@ use sluice_proto::ids::{NodeInstance, RoomKey};
 use sluice_proto::placement::roster_update::Change;
 use sluice_proto::placement::{PartGone, RosterUpdate};
 
+use super::chunks;
 use super::own::OwnPart;
 use crate::wire;
 
@@ -23,6 +24,8 @@ pub(crate) struct Follower {
     queue: VecDeque<RoomKey>,
     /// The same, so that each is in the queue once.
     queued: FxHashSet<RoomKey>,
+    /// What is left of a long change.
+    chunks: VecDeque<RosterUpdate>,
 }
 
 /// What a follower knows of this node's part.
@@ -35,7 +38,13 @@ enum Told {
 
 impl Follower {
     pub(crate) fn new(instance: NodeInstance) -> Self {
-        Self { instance, rooms: FxHashMap::default(), queue: VecDeque::new(), queued: FxHashSet::default() }
+        Self {
+            instance,
+            rooms: FxHashMap::default(),
+            queue: VecDeque::new(),
+            queued: FxHashSet::default(),
+            chunks: VecDeque::new(),
+        }
     }
 
     pub(crate) fn instance(&self) -> &NodeInstance {
@@ -81,6 +90,9 @@ impl Follower {
         gone_version: u64,
         own: impl Fn(&RoomKey) -> Option<&'a OwnPart>,
     ) -> Option<RosterUpdate> {
+        if let Some(chunk) = self.chunks.pop_front() {
+            return Some(chunk);
+        }
         loop {
             let room = self.queue.pop_front()?;
             self.queued.remove(&room);
@@ -102,7 +114,9 @@ impl Follower {
                 }
             };
             let (owner, room) = (Some(wire::to_instance(me)), Some(wire::to_room(&room)));
-            return Some(RosterUpdate { owner, room, version, change: Some(change) });
+            let update = RosterUpdate { owner, room, version, change: Some(change), ..RosterUpdate::default() };
+            self.chunks = chunks::split(update).into();
+            return self.chunks.pop_front();
         }
     }
 }

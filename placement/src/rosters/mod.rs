@@ -5,6 +5,7 @@
 //! [`Rosters::poll_event`]), so that whoever is slow costs no memory and misses only what no longer matters.
 //! [`Rosters::poll_wake`] says whom there is something for.
 
+mod chunks;
 mod followed;
 mod follower;
 mod own;
@@ -20,12 +21,15 @@ use sluice_proto::ids::{NodeId, NodeInstance, RoomKey};
 use sluice_proto::placement::roster_update::Change;
 use sluice_proto::placement::{FollowRequest, RosterPart, RosterUpdate};
 
+use chunks::Joined;
 use followed::Followed;
 use follower::Follower;
 use own::OwnPart;
 use room::Room;
 
 use crate::wire;
+
+pub(crate) use chunks::MAX_MESSAGE_LEN;
 
 /// What a node learns about the other nodes of a room.
 #[derive(Debug, Clone, PartialEq)]
@@ -127,15 +131,15 @@ impl Rosters {
         true
     }
 
-    /// Replaces this node's part. Returns whether it differs from what it was.
-    pub(crate) fn publish(&mut self, key: &RoomKey, part: RosterPart) -> bool {
-        let Some(room) = self.rooms.get_mut(key) else { return false };
-        if !room.own.publish(part::canonical(part)) {
-            return false;
+    /// Replaces this node's part. Returns how many peers of it are too large to be told whole.
+    pub(crate) fn publish(&mut self, key: &RoomKey, part: RosterPart) -> usize {
+        let Some(room) = self.rooms.get_mut(key) else { return 0 };
+        let (part, cut) = part::bound(part::canonical(part), room.own.part());
+        if room.own.publish(part) {
+            self.high_version = self.high_version.max(room.own.version());
+            self.mark_followers(key);
         }
-        self.high_version = self.high_version.max(room.own.version());
-        self.mark_followers(key);
-        true
+        cut
     }
 
     /// Ends this node's part, and what it knows of the others'.
@@ -268,7 +272,18 @@ impl Rosters {
         if owner != *from || remote.instance != owner || !remote.following || update.version < remote.version {
             return None;
         }
-        match update.change? {
+        let version = update.version;
+        let change = match remote.chunks.join(update) {
+            Joined::Whole(change) => change,
+            Joined::Partial => return Some(()),
+            Joined::Broken => {
+                self.counters.gaps += 1;
+                remote.awaiting_snapshot = true;
+                self.ask(&key, &owner, None);
+                return None;
+            }
+        };
+        match change {
             Change::Snapshot(part) => {
                 remote.part = Some(Arc::new(part::canonical(part)));
                 remote.awaiting_snapshot = false;
@@ -279,10 +294,10 @@ impl Rosters {
             }
             Change::Delta(delta) => {
                 let part = remote.part.as_ref().filter(|_| !remote.awaiting_snapshot)?;
-                if update.version == remote.version {
+                if version == remote.version {
                     return None;
                 }
-                if update.version != remote.version + 1 {
+                if version != remote.version + 1 {
                     self.counters.gaps += 1;
                     remote.awaiting_snapshot = true;
                     self.ask(&key, &owner, None);
@@ -291,7 +306,7 @@ impl Rosters {
                 remote.part = Some(Arc::new(part::apply(part, delta)));
             }
         }
-        remote.version = update.version;
+        remote.version = version;
         room.mark(&owner.node);
         self.wakes.insert(Wake::Events(key.clone()));
         self.evaluate(&key, &owner.node, None);
@@ -333,6 +348,7 @@ impl Rosters {
         match (std::mem::replace(&mut remote.following, wanted), wanted) {
             (false, true) => {
                 remote.awaiting_snapshot = true;
+                remote.chunks.clear();
                 self.ask(key, &instance, trace);
             }
             (true, false) => {

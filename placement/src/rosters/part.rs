@@ -3,12 +3,46 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use prost::Message;
 use sluice_proto::placement::{PeerEntry, RosterDelta, RosterPart};
+
+use super::chunks::{MAX_ENTRY_LEN, MAX_PART_LEN};
 
 /// Brings a part into the order that every node keeps it in: by peer id, each once (the last one counts).
 pub(crate) fn canonical(part: RosterPart) -> RosterPart {
     let peers: BTreeMap<String, PeerEntry> = part.peers.into_iter().map(|peer| (peer.id.clone(), peer)).collect();
     RosterPart { peers: peers.into_values().collect() }
+}
+
+/// Makes a part small enough to be told, and counts the entries that had to be cut for it. One that is too large loses its producers. If
+/// all together are too many, those that were not told yet wait: who left, and what changed, is always told.
+pub(crate) fn bound(part: RosterPart, told: &RosterPart) -> (RosterPart, usize) {
+    let is_told = |entry: &PeerEntry| told.peers.binary_search_by(|other| other.id.cmp(&entry.id)).is_ok();
+    let mut cut = 0;
+    let mut left = MAX_PART_LEN;
+    let (mut kept, mut new) = (Vec::with_capacity(part.peers.len()), Vec::new());
+    for mut entry in part.peers {
+        if entry.encoded_len() > MAX_ENTRY_LEN {
+            entry.producers.clear();
+            cut += 1;
+        }
+        if is_told(&entry) {
+            left = left.saturating_sub(entry.encoded_len());
+            kept.push(entry);
+        } else {
+            new.push(entry);
+        }
+    }
+    for entry in new {
+        match left.checked_sub(entry.encoded_len()) {
+            Some(rest) => {
+                left = rest;
+                kept.push(entry);
+            }
+            None => cut += 1,
+        }
+    }
+    (canonical(RosterPart { peers: kept }), cut)
 }
 
 /// What leads from one canonical part to another; `None` if they are equal.
@@ -48,6 +82,7 @@ pub(crate) fn apply(part: &RosterPart, delta: RosterDelta) -> RosterPart {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use sluice_proto::placement::ProducerEntry;
 
     use super::*;
 
@@ -68,6 +103,32 @@ mod tests {
                 None => prop_assert_eq!(old, new),
             }
         }
+    }
+
+    /// A peer whose entry has about this many bytes.
+    fn large(id: &str, len: usize) -> PeerEntry {
+        let producer = ProducerEntry { app_data: "x".repeat(len), ..ProducerEntry::default() };
+        PeerEntry { id: id.into(), producers: vec![producer], ..PeerEntry::default() }
+    }
+
+    #[test]
+    fn who_left_is_told_however_large_the_part_is() {
+        let peers: Vec<_> = (0..20).map(|i| large(&format!("{i:02}"), MAX_ENTRY_LEN - 100)).collect();
+        let (told, cut) = bound(RosterPart { peers: peers.clone() }, &RosterPart::default());
+        assert_eq!((told.peers.len(), cut), (16, 4));
+        // One of those that were told leaves, and two come before all others: a small one, and one that takes the room that is left.
+        let now = [vec![large("000", 10), large("001", MAX_ENTRY_LEN - 100)], peers[1..].to_vec()].concat();
+        let (next, cut) = bound(canonical(RosterPart { peers: now }), &told);
+        let delta = difference(&told, &next).unwrap();
+        assert_eq!(delta.removed, ["00"]);
+        assert_eq!(delta.upserted.iter().map(|peer| peer.id.as_str()).collect::<Vec<_>>(), ["000", "001"]);
+        assert_eq!((next.peers.len(), cut), (17, 4));
+    }
+
+    #[test]
+    fn an_entry_that_is_too_large_loses_its_producers() {
+        let (told, cut) = bound(RosterPart { peers: vec![large("a", MAX_ENTRY_LEN)] }, &RosterPart::default());
+        assert_eq!((told.peers[0].producers.len(), cut), (0, 1));
     }
 
     #[test]

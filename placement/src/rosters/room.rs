@@ -7,6 +7,7 @@ use sluice_proto::ids::{NodeId, NodeInstance};
 use sluice_proto::placement::RosterPart;
 
 use super::RosterEvent;
+use super::chunks::Chunks;
 use super::own::OwnPart;
 
 /// See the module.
@@ -32,6 +33,8 @@ pub(crate) struct Remote {
     pub(crate) following: bool,
     /// A snapshot is on its way; deltas before it mean nothing.
     pub(crate) awaiting_snapshot: bool,
+    /// What came of a long update.
+    pub(crate) chunks: Chunks,
     /// Of the newest update that was taken.
     pub(crate) version: u64,
     /// Its part, unless it is gone or has not come yet.
@@ -48,6 +51,7 @@ impl Remote {
             follows_us: false,
             following: false,
             awaiting_snapshot: false,
+            chunks: Chunks::default(),
             version: 0,
             part: None,
             announced: None,

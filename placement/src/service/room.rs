@@ -2,13 +2,11 @@
 
 use std::sync::Arc;
 
-use prost::Message;
 use sluice_proto::ids::RoomKey;
 use sluice_proto::placement::RosterPart;
 use tokio::sync::{Notify, mpsc};
 
 use super::driver::Shared;
-use super::server::MAX_PART_LEN;
 use crate::rosters::RosterEvent;
 
 /// Events on their way to the reader. Few, because more wait as one difference per node.
@@ -31,16 +29,15 @@ impl RoomHandle {
         &self.room
     }
 
-    /// Replaces this node's part. The others are told the difference; nothing is said if there is none. A part of more than
-    /// 8 MiB (some 2,000 users of one node in one room) is not published, counted and logged.
+    /// Replaces this node's part. The others are told the difference; nothing is said if there is none. What is too large is cut: a peer
+    /// of more than 4 MiB is told without its producers, and of more than 64 MiB altogether newcomers are not told until there is
+    /// room. That is counted and logged.
     pub fn publish(&self, part: RosterPart) {
-        let len = part.encoded_len();
-        if len > MAX_PART_LEN {
+        let cut = self.shared.step(|state, _| state.core.rosters.publish(&self.room, part));
+        if cut > 0 {
             self.shared.metrics.part_too_large();
-            tracing::error!(room = %self.room, len, max = MAX_PART_LEN, "this node's part of the room is too large to be told");
-            return;
+            tracing::error!(room = %self.room, peers = cut, "this node's part of the room is too large to be told whole");
         }
-        self.shared.step(|state, _| state.core.rosters.publish(&self.room, part));
     }
 }
 

@@ -25,12 +25,6 @@ use crate::wire;
 /// Largest request: 256 rooms of the longest names are 70 KiB.
 pub(super) const MAX_REQUEST_LEN: usize = 256 * 1024;
 
-/// Largest part: a producer takes 1 to 2 KiB, so this is some 2,000 users of one node in one room.
-pub(super) const MAX_PART_LEN: usize = 8 * 1024 * 1024;
-
-/// Largest update: a part with its names.
-pub(super) const MAX_UPDATE_LEN: usize = MAX_PART_LEN + 1024;
-
 /// Rooms in one request; this program's own requests have 256.
 const MAX_ROOMS: usize = 1_024;
 
