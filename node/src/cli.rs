@@ -13,7 +13,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::ca;
 use crate::config::{NodeConfig, Setting, Sources, sample, sections};
 use crate::dev::{DEFAULT_BASE_PORT, DevError, DevMesh, DevOptions};
-use crate::node::{Node, install_logging};
+use crate::node::{Node, NodeEnd, install_logging};
 
 /// More nodes than this do not fit below port 65536, nor on a machine.
 const MAX_DEV_NODES: i64 = 64;
@@ -225,17 +225,47 @@ fn run_ca(args: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn run_node(args: &ArgMatches) -> Result<(), Failure> {
-    let config = load(args)?;
+    let mut config = load(args)?;
     install_logging(&config);
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
-        let node = tokio::select! {
-            node = Node::start(config) => node.map_err(Failure::failed)?,
-            () = signals.next() => return Ok(()),
-        };
-        signals.next().await;
-        signals.end_with(node.shutdown()).await
+        let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
+        while let Some(incarnation) = run_life(config.clone(), &mut signals, &mut hangup).await? {
+            config.incarnation = incarnation.saturating_add(1);
+            tracing::warn!(
+                incarnation = config.incarnation,
+                "the node starts again, newer than what the others remember"
+            );
+        }
+        Ok(())
     })
+}
+
+/// Runs a node until it is asked to end, or has to.
+async fn run_life(config: NodeConfig, signals: &mut Signals, hangup: &mut Signal) -> Result<Option<u64>, Failure> {
+    let node = tokio::select! {
+        node = Node::start(config) => node.map_err(Failure::failed)?,
+        () = signals.next() => return Ok(None),
+    };
+    let mut ending = std::pin::pin!(node.ending());
+    let end = loop {
+        tokio::select! {
+            () = signals.next() => break None,
+            end = &mut ending => break Some(end),
+            _ = hangup.recv() => node.reload_certificates(),
+        }
+    };
+    if let Some(NodeEnd::Lost(part)) = end {
+        tracing::error!(part, "has ended, without which the node cannot go on");
+    }
+    signals.end_with(node.shutdown()).await?;
+    match end {
+        None => Ok(None),
+        Some(NodeEnd::Superseded { incarnation }) => Ok(Some(incarnation)),
+        Some(NodeEnd::Lost(part)) => {
+            Err(Failure::failed(format!("{part} has ended, without which the node cannot go on")))
+        }
+    }
 }
 
 fn run_dev(args: &ArgMatches) -> Result<(), Failure> {
@@ -261,8 +291,12 @@ fn run_dev(args: &ArgMatches) -> Result<(), Failure> {
             () = signals.next() => return Ok(()),
         };
         println!("{}Ctrl-C ends it.", mesh.table());
-        signals.next().await;
-        signals.end_with(mesh.shutdown()).await
+        let end = tokio::select! {
+            () = signals.next() => None,
+            (node, end) = mesh.ending() => Some(Failure::failed(format!("node {node} cannot go on: {end:?}"))),
+        };
+        signals.end_with(mesh.shutdown()).await?;
+        end.map_or(Ok(()), Err)
     })
 }
 

@@ -4,12 +4,14 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::select_all;
 use sluice_mesh::ca::ClusterCa;
 use sluice_mesh::wan::{ImpairmentConfig, PathSpec, SpecError, Wan, WanNode, region_name};
 use sluice_proto::ids::{NodeId, Region};
 
 use crate::config::{Announced, NodeConfig, Pem, TelemetryConfig};
-use crate::node::{Node, StartError};
+use crate::node::{Node, NodeEnd, StartError};
 
 /// Users' port of the first node, unless another is asked for.
 pub const DEFAULT_BASE_PORT: u16 = 4443;
@@ -162,6 +164,12 @@ impl DevMesh {
             }
         }
         table
+    }
+
+    /// Waits until one of the nodes has to end.
+    pub async fn ending(&self) -> (NodeId, NodeEnd) {
+        let ending = self.nodes.iter().map(|node| node.ending().map(|end| (node.config().id.clone(), end)).boxed());
+        select_all(ending).await.0
     }
 
     /// Ends all nodes.

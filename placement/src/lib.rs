@@ -5,7 +5,7 @@
 //! - `members`: what a node knows of the others, as plain values. `membership` (feature `io`) fills them in by gossip.
 //! - `owners`: which nodes keep a room's directory entry, by rendezvous hashing.
 //! - `directory`: the leases of rooms, at their owners (`table`) and at their holders (`keeper`).
-//! - `rosters`: each node's part of a room, told to the nodes that share it: `own` and `part` are the value, `follower` and
+//! - `rosters`: each node's part of a room, told to the nodes that share it: `own` and `part` are the value, `chunks` how long ones travel, `follower` and
 //!   `followed` the two ends of a stream, `room` what is known of the others.
 //! - `core`: directory and rosters of one node put together, sans-IO. `simulation` (tests) runs many of them from a seed.
 //! - `service` (feature `io`): the core behind a lock (`driver`), gRPC over mutual TLS (`accept`, `server`, `tls`, `link`), and
@@ -33,9 +33,9 @@ mod wire;
 
 pub use members::{Member, MemberState, Members, NodeFacts, NodeLoad};
 #[cfg(feature = "io")]
-pub use membership::{Membership, MembershipConfig, MembershipError};
+pub use membership::{GossipTransport, Membership, MembershipConfig, MembershipError, Witness};
 pub use rosters::RosterEvent;
 #[cfg(feature = "io")]
 pub use service::{
-    EnterError, Placement, PlacementConfig, PlacementTls, RoomHandle, RoomOverview, SpawnError, TraceHooks,
+    EnterError, Placement, PlacementConfig, PlacementTls, RoomHandle, RoomOverview, SpawnError, TraceHooks, dial_source,
 };

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::directory::CallKind;
 use crate::members::{MemberState, Members};
+use crate::membership::{GossipRefused, GossipStats};
 use crate::service::Shared;
 
 /// Why somebody on the gRPC port was refused.
@@ -121,15 +122,20 @@ pub(crate) fn register_placement(registry: &mut Registry, shared: &Arc<Shared>) 
     );
     registry.register(
         "roster_parts_too_large",
-        "Parts of rooms that were too large to be published",
+        "Parts of rooms that were too large to be published whole",
         metrics.parts_too_large.clone(),
     );
     registry.register_collector(Box::new(CoreCollector(Arc::downgrade(shared))));
 }
 
 /// Registers the metrics of membership.
-pub(crate) fn register_membership(registry: &mut Registry, members: watch::Receiver<Arc<Members>>) {
+pub(crate) fn register_membership(
+    registry: &mut Registry,
+    members: watch::Receiver<Arc<Members>>,
+    gossip: Arc<GossipStats>,
+) {
     registry.register_collector(Box::new(MembersCollector(members)));
+    registry.register_collector(Box::new(GossipCollector(gossip)));
 }
 
 /// What the core holds and has counted.
@@ -202,6 +208,26 @@ impl Collector for MembersCollector {
             let count = members.iter().filter(|member| member.state == state).count();
             let gauge = ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
             gauge.encode(metric.encode_family(&[("state", label)])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// How large gossip is, and what of it was not taken.
+#[derive(Debug)]
+struct GossipCollector(Arc<GossipStats>);
+
+impl Collector for GossipCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let digest = ConstGauge::new(i64::try_from(self.0.digest_len()).unwrap_or(i64::MAX));
+        let help = "Size of the list of all nodes that gossip tells each time; no new node is taken from 49152 on";
+        digest.encode(encoder.encode_descriptor("gossip_digest", help, Some(&Unit::Bytes), digest.metric_type())?)?;
+        let first = ConstCounter::new(0_u64);
+        let help = "Messages and nodes in gossip that were not taken, by reason";
+        let mut metric = encoder.encode_descriptor("gossip_refused", help, None, first.metric_type())?;
+        for reason in GossipRefused::ALL {
+            let counter = ConstCounter::new(self.0.refused(reason));
+            counter.encode(metric.encode_family(&[("reason", reason.label())])?)?;
         }
         Ok(())
     }

@@ -50,6 +50,8 @@ section! {
         priority: u32 [0 ..= 1000] = 100,
         /// Directory for the little that outlives a restart. Unset: nothing does.
         data_dir: Option<PathBuf> = None,
+        /// The least number that tells this life of the node from its former ones. Its start in milliseconds is used if that is more.
+        incarnation: u64 [0 ..= 4611686018427387904] = 0,
         /// Media workers, a thread each. 0: one for each processor.
         workers: u16 [0 ..= 256] = 0,
         /// Serve users beyond this machine although anybody who reaches the port can enter any room.

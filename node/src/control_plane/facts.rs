@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_placement::{Membership, NodeFacts, NodeLoad};
 use sysinfo::{Disks, Networks, System};
 
 use super::metrics::Sources;
+use crate::data_plane::messages::WorkerSnapshot;
 
 /// Between two publications. Gossip spreads a change within half a second, so that the others' view is about this old.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -15,32 +17,37 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Disks fill slowly, and asking for them means a system call for each mount.
 const DISK_INTERVAL: u32 = 30;
 
-/// Publishes the node's facts each second, for ever.
+/// Publishes the node's facts each second, for ever, and notes whether a media worker is stuck.
 pub(crate) async fn publish_facts(
     membership: Arc<Membership>,
     mut facts: NodeFacts,
     sources: Arc<Sources>,
     data_dir: Option<PathBuf>,
+    stuck: Arc<AtomicBool>,
 ) {
-    let Some(mut machine) = Machine::new(data_dir.unwrap_or_else(|| "/".into())) else { return };
+    let mut machine = Machine::new(data_dir.unwrap_or_else(|| "/".into()));
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         // Reading /proc may wait for the kernel, which an async thread must not.
         let sampled = tokio::task::spawn_blocking(move || {
-            let load = machine.sample();
+            let load = machine.as_mut().map(Machine::sample).unwrap_or_default();
             (machine, load)
         });
         let Ok((back, load)) = sampled.await else { return };
         machine = back;
-        facts.load = with_media(load, &sources).await;
+        let workers = sources.worker_snapshots().await;
+        let missing = sources.workers.len() - workers.len();
+        if (missing > 0) != stuck.swap(missing > 0, Ordering::Relaxed) {
+            tracing::warn!(missing, "media workers that do not answer");
+        }
+        facts.load = with_media(load, &sources, &workers);
         membership.publish(facts.clone());
     }
 }
 
-async fn with_media(machine: NodeLoad, sources: &Sources) -> NodeLoad {
-    let workers = sources.worker_snapshots().await;
+fn with_media(machine: NodeLoad, sources: &Sources, workers: &[(u16, WorkerSnapshot)]) -> NodeLoad {
     let rooms = sources.rooms.snapshot();
     let streams: u64 = workers.iter().map(|(_, worker)| worker.producers + worker.consumers).sum();
     NodeLoad {

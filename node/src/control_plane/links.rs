@@ -11,13 +11,13 @@ use tokio::sync::watch;
 
 /// Connects to whoever becomes a member and gives up those who are gone, until membership ends.
 pub(crate) async fn keep_links(mesh: Mesh, mut members: watch::Receiver<Arc<Members>>) {
-    let mut linked = BTreeMap::new();
+    let mut linked = BTreeMap::<NodeId, SocketAddr>::new();
     loop {
         let wanted = wanted(&members.borrow_and_update());
-        for (node, addr) in &linked {
-            if wanted.get(node) != Some(addr) {
-                mesh.disconnect(node);
-            }
+        // Those are dead: they said goodbye, their machine says so, or nothing comes from them on the link either. A link to a node that
+        // has another address now goes on for as long as it lives.
+        for node in linked.keys().filter(|node| !wanted.contains_key(*node)) {
+            mesh.disconnect(node);
         }
         for (node, addr) in &wanted {
             if linked.get(node) != Some(addr) {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use prometheus_client::collector::Collector;
@@ -17,6 +18,7 @@ use sluice_placement::{Members, Membership, Placement};
 use sluice_proto::ids::NodeInstance;
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::http::HttpCounters;
 use super::rooms::{Rooms, RoomsSnapshot};
@@ -25,6 +27,9 @@ use crate::data_plane::worker::WorkerHandle;
 
 /// Of every metric's name.
 const PREFIX: &str = "sluice";
+
+/// A worker answers within microseconds. One that is stuck must not hold up what is known of the others.
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(1);
 
 /// Where metrics, facts and the admin port have their knowledge from.
 pub(crate) struct Sources {
@@ -43,11 +48,13 @@ pub(crate) struct Sources {
 }
 
 impl Sources {
-    /// The counters of each worker that answers, by its index.
+    /// The counters of each worker that answers within [`SNAPSHOT_WITHIN`], by its index.
     pub(crate) async fn worker_snapshots(&self) -> Vec<(u16, WorkerSnapshot)> {
-        let asked = self.workers.iter().map(async |worker| match worker.request(Request::Snapshot).await {
-            Ok(Response::Snapshot(snapshot)) => Some((worker.index().0, *snapshot)),
-            _ => None,
+        let asked = self.workers.iter().map(async |worker| {
+            match timeout(SNAPSHOT_WITHIN, worker.request(Request::Snapshot)).await {
+                Ok(Ok(Response::Snapshot(snapshot))) => Some((worker.index().0, *snapshot)),
+                _ => None,
+            }
         });
         join_all(asked).await.into_iter().flatten().collect()
     }

@@ -8,8 +8,9 @@
 //! - [`ortc`]: negotiation of RTP parameters; pure.
 //! - [`limits`]: how much of everything there may be.
 //! - `http`: the users' port: room page, WebSocket, health; `admin`: the operators' port; `metrics`: what it tells Prometheus.
-//! - `wiring`: the real workers, mesh and placement behind [`ports`]; `gossip`: chitchat's transport over the mesh.
+//! - `wiring`: the real workers, mesh and placement behind [`ports`]; `gossip`: gossip over the mesh.
 //! - `facts`: what the node tells the others of itself; `links`: the pipes that it keeps up.
+//! - [`vitals`]: the parts that a node cannot do without.
 //! - `telemetry`: logs, traces and the trace context that travels between nodes.
 
 pub(crate) mod admin;
@@ -27,4 +28,5 @@ pub mod signalling;
 pub(crate) mod telemetry;
 #[cfg(test)]
 mod tests;
+pub mod vitals;
 pub(crate) mod wiring;

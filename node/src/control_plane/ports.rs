@@ -12,6 +12,7 @@ use sluice_proto::pipe::PipeMessage;
 use sluice_proto::placement::RosterPart;
 use tokio::sync::mpsc;
 
+use super::vitals::Vitals;
 use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Response, WorkerEvent, WorkerIndex};
 
 /// The answer to a request, to be awaited.
@@ -102,4 +103,6 @@ pub struct Ports {
     pub mesh_signals: mpsc::Receiver<MeshSignal>,
     /// Directory and rosters.
     pub placement: Arc<dyn PlacementPort>,
+    /// Where the end of what rooms cannot do without is told.
+    pub vitals: Vitals,
 }

@@ -10,6 +10,7 @@ use sluice_proto::placement::RosterPart;
 use tokio::sync::{mpsc, watch};
 
 use super::ports::{Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher};
+use super::vitals::Vitals;
 use crate::data_plane::messages::{LinkKey, PipeEnd, Request, WorkerIndex};
 use crate::data_plane::worker::{FrameOut, WorkerHandle};
 
@@ -72,9 +73,9 @@ impl MeshPort for MeshWiring {
 }
 
 /// Hands the mesh's events over in the words of rooms, until either side ends.
-pub(crate) fn mesh_signals(mut events: mpsc::Receiver<MeshEvent>) -> mpsc::Receiver<MeshSignal> {
+pub(crate) fn mesh_signals(mut events: mpsc::Receiver<MeshEvent>, vitals: &Vitals) -> mpsc::Receiver<MeshSignal> {
     let (sender, receiver) = mpsc::channel(SIGNAL_QUEUE);
-    tokio::spawn(async move {
+    vitals.spawn("the pipes' events", async move {
         while let Some(event) = events.recv().await {
             if sender.send(signal(event)).await.is_err() {
                 return;

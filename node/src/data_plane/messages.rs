@@ -311,6 +311,9 @@ pub enum Request {
     },
     /// Counters and gauges of the whole worker.
     Snapshot,
+    /// Makes the worker panic, as a mistake in it would.
+    #[cfg(test)]
+    Panic,
 }
 
 /// The answer to a [`Request`].

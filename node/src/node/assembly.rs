@@ -2,24 +2,28 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshLimits, MeshTls};
-use sluice_placement::{
-    Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, PlacementTls, TraceHooks,
-};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshLimits, MeshTls, Standing};
+use sluice_placement::{Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, TraceHooks};
 use sluice_proto::ids::NodeInstance;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_rustls::TlsAcceptor;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::sync::CancellationToken;
 
-use super::{StartError, identity};
+use super::certificates::Certificates;
+use super::identity::{self, UsersCertificate};
+use super::standing::superseded;
+use super::{NodeEnd, StartError};
 use crate::config::{Announced, NodeConfig};
 use crate::control_plane::admin::admin_router;
 use crate::control_plane::facts::publish_facts;
-use crate::control_plane::gossip::MeshTransport;
+use crate::control_plane::gossip::{MeshTransport, MeshWitness};
 use crate::control_plane::http::{Health, Server, ServerConfig, users_router};
 use crate::control_plane::limits::Limits;
 use crate::control_plane::links::keep_links;
@@ -27,6 +31,7 @@ use crate::control_plane::metrics::{Metrics, Sources};
 use crate::control_plane::ports::{MediaWorker, Ports};
 use crate::control_plane::rooms::{Rooms, RoomsConfig};
 use crate::control_plane::telemetry::{current_traceparent, set_parent};
+use crate::control_plane::vitals::Vitals;
 use crate::control_plane::wiring::{MeshOut, MeshWiring, PlacementWiring, mesh_signals};
 use crate::data_plane::dtls::DtlsCertificate;
 use crate::data_plane::messages::{WorkerEvent, WorkerIndex};
@@ -47,11 +52,15 @@ pub(super) struct Parts {
     users: Server,
     admin: Server,
     rooms: Rooms,
-    placement: Placement,
+    pub(super) placement: Placement,
     pub(super) membership: Arc<Membership>,
-    tasks: Vec<AbortOnDropHandle<()>>,
-    mesh: Mesh,
-    workers: WorkerThreads,
+    certificates: Arc<Certificates>,
+    instance: NodeInstance,
+    vitals: Vitals,
+    /// Ends what nobody waits for.
+    stop: CancellationToken,
+    pub(super) mesh: Mesh,
+    pub(super) workers: WorkerThreads,
 }
 
 impl Parts {
@@ -63,16 +72,17 @@ impl Parts {
         mesh_runtime: Handle,
     ) -> Result<(Self, NodeConfig), StartError> {
         let tls = identity::mesh_tls(&config)?;
-        let users_tls = identity::users_tls(&config)?;
+        let users_tls = users_certificate(&config)?;
         let users = bind("users.listen", &mut config.users.listen)?;
         let admin = bind("admin.listen", &mut config.admin.listen)?;
         let (mesh, inbox) = bind_mesh(&mut config, &instance, &tls, &mesh_runtime)?;
         let (mut workers, certificate) = WorkerThreads::start(&mut config, &mesh)?;
 
         let transport = MeshTransport::new(mesh.clone(), inbox.gossip);
-        let membership = start_membership(&config, &instance, &mesh, &transport).await?;
+        let membership = start_membership(&config, &instance, &mesh, transport, &mesh_runtime).await?;
         let members = membership.members();
-        let placement = start_placement(&mut config, &instance, tls, &membership).await?;
+        let placement = start_placement(&mut config, &instance, tls.clone(), &membership).await?;
+        let (vitals, stop) = (Vitals::default(), CancellationToken::new());
         let rooms_config = RoomsConfig {
             instance: instance.clone(),
             region: config.region.clone(),
@@ -87,13 +97,16 @@ impl Parts {
                 workers: handles.iter().map(|handle| Arc::new(handle.clone()) as Arc<dyn MediaWorker>).collect(),
                 worker_events,
                 mesh: Arc::new(MeshWiring::new(mesh.clone(), &handles)),
-                mesh_signals: mesh_signals(inbox.events),
+                mesh_signals: mesh_signals(inbox.events, &vitals),
                 placement: Arc::new(PlacementWiring::new(placement.clone(), members.clone())),
+                vitals: vitals.clone(),
             },
         );
 
-        let health = Health::default();
-        let users = serve_users(&config, users, users_tls, users_router(rooms.clone(), health.clone()))?;
+        let stuck = Arc::new(AtomicBool::new(false));
+        let health = Health::new(vitals.clone(), hindrance(&mesh, &stuck));
+        let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
+        let users = serve_users(&config, users, acceptor, users_router(rooms.clone(), health.clone()))?;
         let sources = Arc::new(Sources {
             instance: instance.clone(),
             workers: handles,
@@ -105,32 +118,80 @@ impl Parts {
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = serve_admin(&config, admin, admin_router(sources.clone(), metrics, health.clone()))?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &mesh));
-        let publishing = publish_facts(membership.clone(), facts, sources, config.data_dir.clone());
-        let tasks = [tokio::spawn(publishing), tokio::spawn(keep_links(mesh.clone(), members))];
-        let tasks = tasks.map(AbortOnDropHandle::new).into();
-        health.set_ready(true);
-        tracing::info!(node = %instance, users = %config.users.listen, "ready");
-        Ok((Self { health, users, admin, rooms, placement, membership, tasks, mesh, workers }, config))
+        let certificates = Arc::new(Certificates::new(&config, users_tls, (tls, mesh.clone(), placement.clone())));
+        let run = |part, task: BoxFuture<'static, ()>| {
+            vitals.spawn(part, stop.clone().run_until_cancelled_owned(task).map(drop));
+        };
+        let publishing = publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), stuck);
+        run("the publication of facts", publishing.boxed());
+        run("the keeping of links", keep_links(mesh.clone(), members).boxed());
+        run("the watch over certificates", certificates.clone().watch().boxed());
+        let parts = Self {
+            health,
+            users,
+            admin,
+            rooms,
+            placement,
+            membership,
+            certificates,
+            instance,
+            vitals,
+            stop,
+            mesh,
+            workers,
+        };
+        parts.watch_over();
+        parts.health.set_serving(true);
+        tracing::info!(node = %parts.instance, users = %config.users.listen, "ready");
+        Ok((parts, config))
+    }
+
+    /// Whatever of it ends by itself ends the node.
+    fn watch_over(&self) {
+        let mut worker_ended = self.workers.ended();
+        let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
+        let parts: [(&'static str, BoxFuture<'static, ()>); 4] = [
+            ("a media worker", worker_ended.boxed()),
+            ("gossip", self.membership.ended().boxed()),
+            ("placement", self.placement.ended().boxed()),
+            ("the mesh", self.mesh.ended().boxed()),
+        ];
+        for (part, ended) in parts {
+            self.vitals.spawn(part, self.stop.clone().run_until_cancelled_owned(ended).map(drop));
+        }
+    }
+
+    /// Why the node has to end, when it has to.
+    pub(super) fn ending(&self) -> impl Future<Output = NodeEnd> + Send + use<> {
+        let (vitals, superseded) = (self.vitals.clone(), superseded(self.instance.clone(), self.mesh.newer()));
+        async move {
+            tokio::select! {
+                part = vitals.end() => NodeEnd::Lost(part),
+                incarnation = superseded => NodeEnd::Superseded { incarnation },
+            }
+        }
+    }
+
+    /// Reads the certificates again.
+    pub(super) fn reload_certificates(&self) -> impl FnOnce() + Send + use<> {
+        let certificates = self.certificates.clone();
+        move || certificates.reload()
     }
 
     /// Ends everything, in the order in which nobody misses what has ended already.
     pub(super) async fn shutdown(self) {
-        self.health.set_ready(false);
+        self.health.set_serving(false);
+        self.stop.cancel();
         within("rooms", self.rooms.shutdown()).await;
         self.users.shutdown().await;
         within("placement", self.placement.shutdown()).await;
-        for task in self.tasks {
-            task.abort();
-            // Cancelled, which is what was asked for.
-            let _ = task.await;
-        }
         if let Some(membership) = Arc::into_inner(self.membership) {
             within("membership", membership.shutdown()).await;
         }
         self.admin.shutdown().await;
         within("mesh", self.mesh.shutdown()).await;
         // Waits for threads.
-        let _ = tokio::task::spawn_blocking(move || drop(self.workers)).await;
+        within("workers", tokio::task::spawn_blocking(move || drop(self.workers)).map(drop)).await;
     }
 }
 
@@ -142,7 +203,7 @@ async fn within(part: &'static str, ending: impl Future<Output = ()>) {
 }
 
 /// The media workers; dropping it ends their threads and waits for them.
-struct WorkerThreads(Option<Workers>);
+pub(super) struct WorkerThreads(Option<Workers>);
 
 impl WorkerThreads {
     fn start(config: &mut NodeConfig, mesh: &Mesh) -> Result<(Self, Arc<DtlsCertificate>), StartError> {
@@ -161,6 +222,16 @@ impl WorkerThreads {
         })?;
         config.media.listen = workers.local_addr;
         Ok((Self(Some(workers)), certificate))
+    }
+
+    #[cfg(test)]
+    pub(super) fn handles(&self) -> &[WorkerHandle] {
+        self.0.as_ref().map_or(&[], |workers| &workers.handles)
+    }
+
+    /// The worker whose thread has ended, once one has.
+    fn ended(&self) -> watch::Receiver<Option<WorkerIndex>> {
+        self.0.as_ref().map_or_else(|| watch::channel(None).1, |workers| workers.ended.clone())
     }
 
     /// The ways into the workers and what they tell. The second time nothing is told any more.
@@ -216,27 +287,27 @@ fn bind_mesh(
     })
     .map_err(|error| match error {
         BindError::Socket(addr, source) => StartError::Listen { setting: "mesh.listen", addr, source },
-        BindError::Tls(reason) => {
-            let value = config.mesh.cert.as_ref().map(ToString::to_string).unwrap_or_default();
-            StartError::Certificate { setting: "mesh.cert", value, reason }
-        }
+        BindError::Tls(reason) => identity::mesh_unusable(config, reason),
     })?;
     config.mesh.listen = mesh.local_addr();
     Ok((mesh, inbox))
 }
 
+/// On the mesh's threads, which rooms do not keep busy: a node that cannot tell the time takes the others for dead.
 async fn start_membership(
     config: &NodeConfig,
     instance: &NodeInstance,
     mesh: &Mesh,
-    transport: &MeshTransport,
+    transport: MeshTransport,
+    runtime: &Handle,
 ) -> Result<Membership, StartError> {
     let cluster = config.cluster.name.to_string();
     let mut membership = MembershipConfig::new(instance.clone(), mesh.advertised(), cluster);
     membership.seeds = config.cluster.seeds.iter().map(ToString::to_string).collect();
-    Membership::spawn(membership, facts(config, mesh), transport)
-        .await
-        .map_err(|error| StartError::system("membership", error))
+    let witness = MeshWitness::new(mesh.clone(), config.grpc.listen.ip());
+    let spawning = runtime.spawn(Membership::spawn(membership, facts(config, mesh), transport, witness));
+    let spawned = spawning.await.map_err(|error| StartError::system("membership", error))?;
+    spawned.map_err(|error| StartError::system("membership", error))
 }
 
 async fn start_placement(
@@ -245,8 +316,7 @@ async fn start_placement(
     tls: MeshTls,
     membership: &Membership,
 ) -> Result<Placement, StartError> {
-    let tls = PlacementTls { ca_pem: tls.ca_pem, cert_pem: tls.cert_pem, key_pem: tls.key_pem, cluster: tls.cluster };
-    let mut placement = PlacementConfig::new(instance.clone(), config.grpc.listen, tls);
+    let mut placement = PlacementConfig::new(instance.clone(), config.grpc.listen, identity::placement_tls(tls));
     placement.trace = TraceHooks { inject: current_traceparent, set_parent };
     let placement = Placement::spawn(placement, membership.members()).await.map_err(|error| match error {
         sluice_placement::SpawnError::Listen { addr, source } => {
@@ -256,6 +326,27 @@ async fn start_placement(
     })?;
     config.grpc.listen = placement.local_addr();
     Ok(placement)
+}
+
+/// The users' certificate, and the text that it was made of.
+fn users_certificate(config: &NodeConfig) -> Result<Option<([String; 2], UsersCertificate)>, StartError> {
+    let Some(pem) = identity::users_pem(config)? else { return Ok(None) };
+    let certificate = UsersCertificate::new(config, &pem)?;
+    Ok(Some((pem, certificate)))
+}
+
+/// What keeps a node that runs from being ready.
+fn hindrance(mesh: &Mesh, stuck: &Arc<AtomicBool>) -> impl Fn() -> Option<&'static str> + Send + Sync + use<> {
+    let (mesh, newer, stuck) = (mesh.clone(), mesh.newer(), stuck.clone());
+    move || {
+        if newer.borrow().is_some() {
+            return Some("the mesh knows a newer incarnation of this node");
+        }
+        if mesh.standing() == Standing::Refused {
+            return Some("no node of the mesh lets this one in");
+        }
+        stuck.load(Ordering::Relaxed).then_some("a media worker does not answer")
+    }
 }
 
 fn serve_users(

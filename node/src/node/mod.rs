@@ -2,12 +2,14 @@
 //!
 //! # Layout
 //! - `assembly`: the parts and how they are joined.
-//! - `identity`: certificates and incarnation.
+//! - `identity`: certificates and incarnation; `certificates`: their renewal; `standing`: whether the others believe in this one.
 //! - `runtimes`: the threads of control plane and mesh.
 
 mod assembly;
+mod certificates;
 mod identity;
 mod runtimes;
+mod standing;
 #[cfg(test)]
 mod tests;
 
@@ -62,6 +64,18 @@ impl StartError {
     }
 }
 
+/// Why a node has to end although nobody asked it to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeEnd {
+    /// A part that it cannot do without has ended: it is not ready any more, and to be ended with an error.
+    Lost(&'static str),
+    /// The others remember a newer incarnation of it, which is no more: it is to be started again with a higher one.
+    Superseded {
+        /// The highest that is remembered.
+        incarnation: u64,
+    },
+}
+
 /// A running node, on threads of its own. To be ended with [`Self::shutdown`]; when it is dropped instead, it ends without
 /// telling anybody, as if it had been killed.
 pub struct Node {
@@ -108,6 +122,24 @@ impl Node {
     /// This life of the node.
     pub fn instance(&self) -> &NodeInstance {
         &self.instance
+    }
+
+    /// Waits until the node has to be ended with [`Self::shutdown`].
+    pub fn ending(&self) -> impl Future<Output = NodeEnd> + Send + use<> {
+        let ending = self.parts.as_ref().map(Parts::ending);
+        async move {
+            match ending {
+                Some(ending) => ending.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Reads the certificates again; those of their files that cannot be used are left aside.
+    pub fn reload_certificates(&self) {
+        if let (Some(parts), Some(runtimes)) = (&self.parts, &self.runtimes) {
+            runtimes.control().spawn_blocking(parts.reload_certificates());
+        }
     }
 
     /// Stops in order: users first, the mesh last. Returns when all threads have ended.

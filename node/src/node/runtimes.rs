@@ -2,6 +2,7 @@
 //! burst of joins never holds up a pipe.
 
 use std::num::NonZero;
+use std::time::Duration;
 
 use sluice_proto::ids::NodeId;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -14,6 +15,9 @@ const MAX_CONTROL_THREADS: usize = 4;
 
 /// QUIC costs about as much for each packet as media do, so the mesh may use two cores.
 const MAX_MESH_THREADS: usize = 2;
+
+/// How long threads may take to end.
+const THREADS_WITHIN: Duration = Duration::from_secs(3);
 
 pub(super) struct Runtimes {
     runtimes: Option<(Runtime, Runtime)>,
@@ -41,8 +45,9 @@ impl Runtimes {
     pub(super) async fn end(mut self) {
         if let Some((control, mesh)) = self.runtimes.take() {
             let joined = tokio::task::spawn_blocking(move || {
-                drop(control);
-                drop(mesh);
+                // What blocks a thread for longer, such as a media worker that is stuck, ends with the process.
+                control.shutdown_timeout(THREADS_WITHIN);
+                mesh.shutdown_timeout(THREADS_WITHIN);
             });
             // Fails only if a task's destructor panicked, which has been logged by then.
             let _ = joined.await;

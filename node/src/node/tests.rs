@@ -1,4 +1,4 @@
-//! One join across two nodes is one trace.
+//! One join across two nodes is one trace. What a node cannot do without ends it.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -11,10 +11,12 @@ use sluice_loadtest::driver::{Driver, DriverConfig};
 use sluice_loadtest::media::{Source, VideoSource};
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::transport::{Certificate, TransportConfig};
-use sluice_loadtest::user::{User, UserConfig};
+use sluice_loadtest::user::{User, UserConfig, UserEnd};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::Node;
+use super::{Node, NodeEnd};
 use crate::control_plane::telemetry::NodeTelemetry;
+use crate::data_plane::messages::Request;
 use crate::dev::{DevOptions, configs};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -113,4 +115,63 @@ async fn a_join_across_two_nodes_is_one_trace() {
         assert!(story.contains(&(node.to_owned(), span.to_owned())), "{span} on {node} is missing in {story:#?}");
     }
     assert_ne!(spans.trace_of("a"), spans.trace_of("b"));
+}
+
+/// A node that nobody else knows, on whatever ports are free.
+async fn lone_node() -> Node {
+    let mut config = configs(&DevOptions { nodes: 1, workers: 2, ..DevOptions::default() }).unwrap().remove(0);
+    for listen in [
+        &mut config.users.listen,
+        &mut config.admin.listen,
+        &mut config.media.listen,
+        &mut config.mesh.listen,
+        &mut config.grpc.listen,
+    ] {
+        listen.set_port(0);
+    }
+    Node::start_with(config, None).await.unwrap()
+}
+
+/// What `/readyz` says.
+async fn readiness(node: &Node) -> String {
+    let mut stream = tokio::net::TcpStream::connect(node.config().users.listen).await.unwrap();
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    format!("{} {}", head.split(' ').nth(1).unwrap(), body.trim())
+}
+
+/// Takes a vital part from a node, which then says so, tells its users to come back, and ends.
+async fn ends_without(part: &'static str, take: impl AsyncFnOnce(&Node)) {
+    let node = lone_node().await;
+    assert_eq!(readiness(&node).await, "200 ready");
+    let driver = Driver::new(DriverConfig::default());
+    let user = join(&driver, &node, "a").await;
+    take(&node).await;
+    let end = tokio::time::timeout(SOON, node.ending()).await.unwrap();
+    assert_eq!(end, NodeEnd::Lost(part));
+    assert_eq!(readiness(&node).await, format!("503 {part} has ended"));
+    node.shutdown().await;
+    let closed = tokio::time::timeout(SOON, user.ended()).await.unwrap();
+    assert!(matches!(closed, UserEnd::Closed(Some(1012))), "{closed}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_media_worker_panics_sends_its_users_away_and_ends() {
+    ends_without("a media worker", async |node| {
+        let handles = node.parts.as_ref().unwrap().workers.handles();
+        handles.last().unwrap().send(Request::Panic);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_placement_ends_ends() {
+    ends_without("placement", async |node| node.parts.as_ref().unwrap().placement.shutdown().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_mesh_endpoint_ends_ends() {
+    ends_without("the mesh", async |node| node.parts.as_ref().unwrap().mesh.shutdown().await).await;
 }

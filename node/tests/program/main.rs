@@ -2,6 +2,7 @@
 //! die and come back.
 
 mod admin;
+mod certificates;
 mod cli;
 mod dev;
 mod garbage;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
-use crate::support::{Process, eventually, free_base_port, get, is_ready, local, run, within};
+use crate::support::{Process, eventually, free_base_port, get, is_ready, local, run, try_get, within};
 
 /// A cluster's certificates, and processes made with them.
 struct Cluster {
@@ -40,13 +40,33 @@ impl Cluster {
         self.users(index) - 3
     }
 
-    /// Writes a node's file and starts it; node 0 is everybody's seed.
+    /// Writes a node's file and starts it; node 0 is everybody's seed. Returns when it is ready.
     fn start(&self, index: u16) -> Process {
-        let users = self.users(index);
+        let data_dir = format!("--data-dir={}/{}", self.path(), id(index));
+        let node = self.spawn(index, index, &[&data_dir]);
+        self.is_ready(index);
+        node
+    }
+
+    fn is_ready(&self, index: u16) {
+        eventually("the node is ready", || is_ready(self.users(index)).then_some(()));
+    }
+
+    /// Waits until the node says why it is not ready.
+    fn is_not_ready(&self, index: u16, why: &str) {
+        eventually(why, || {
+            let answer = try_get(self.users(index), "/readyz", &[])?;
+            (answer.status == 503 && answer.text().contains(why)).then_some(())
+        });
+    }
+
+    /// Starts a node on the ports of another one, or on its own.
+    fn spawn(&self, index: u16, index_of_ports: u16, more: &[&str]) -> Process {
+        let users = self.users(index_of_ports);
         let (dir, id) = (self.path(), id(index));
         let listens =
             [("users", users), ("admin", users - 3), ("media", users + 1), ("mesh", users + 2), ("grpc", users + 3)];
-        let mut toml = format!("id = \"{id}\"\nregion = \"{id}\"\nworkers = 1\ndata_dir = \"{dir}/{id}\"\n");
+        let mut toml = format!("id = \"{id}\"\nregion = \"{id}\"\nworkers = 1\n");
         for (section, port) in listens {
             toml.push_str(&format!("{section}.listen = \"{}\"\n", local(port)));
         }
@@ -54,11 +74,9 @@ impl Cluster {
             "mesh.ca = \"{dir}/ca.pem\"\nmesh.cert = \"{dir}/{id}.pem\"\nmesh.key = \"{dir}/{id}.key\"\n"
         ));
         toml.push_str(&format!("cluster.seeds = [\"{}\"]\n", local(self.users(0) + 2)));
-        let file = Path::new(dir).join(format!("{id}.toml"));
+        let file = Path::new(dir).join(format!("{id}-{index_of_ports}.toml"));
         std::fs::write(&file, toml).unwrap();
-        let node = Process::spawn(&["node", "--config", file.to_str().unwrap()]);
-        eventually("the node is ready", || is_ready(users).then_some(()));
-        node
+        Process::spawn(&[&["node", "--config", file.to_str().unwrap()], more].concat())
     }
 
     fn members(&self, index: u16) -> Vec<Value> {
@@ -153,7 +171,7 @@ fn nodes_find_each_other_by_a_seed() {
 }
 
 #[test]
-fn peers_of_a_killed_node_are_gone_within_5_seconds() {
+fn peers_of_a_killed_node_are_gone_within_2_seconds() {
     let cluster = Cluster::new(3);
     let [_first, _second, third] = [0, 1, 2].map(|index| cluster.start(index));
     for index in 0..3 {
@@ -167,7 +185,7 @@ fn peers_of_a_killed_node_are_gone_within_5_seconds() {
     }
     third.kill();
     for peer in [&mut a, &mut b] {
-        within(Duration::from_secs(5), "c is told to be gone", || {
+        within(Duration::from_secs(2), "c is told to be gone", || {
             peer.sees(|message| message["method"] == "peerClosed" && message["data"]["peerId"] == "c")
         });
     }
@@ -180,6 +198,54 @@ fn peers_of_a_killed_node_are_gone_within_5_seconds() {
     let mut e = Peer::join(cluster.users(2), "r", "e");
     e.meets("a");
     a.meets("e");
+}
+
+#[test]
+fn a_node_that_stalls_for_less_than_5_seconds_is_not_left() {
+    let cluster = Cluster::new(3);
+    let nodes = [0, 1, 2].map(|index| cluster.start(index));
+    for index in 0..3 {
+        cluster.sees_alive(index, 3);
+    }
+    let mut peers = [0, 1, 2].map(|index| Peer::join(cluster.users(index), "r", &format!("p{index}")));
+    for (index, peer) in peers.iter_mut().enumerate() {
+        (0..3).filter(|other| *other != index).for_each(|other| peer.meets(&format!("p{other}")));
+    }
+    for stall in [2_000, 4_000] {
+        nodes[1].signal("STOP");
+        std::thread::sleep(Duration::from_millis(stall));
+        nodes[1].signal("CONT");
+        for index in 0..3 {
+            cluster.sees_alive(index, 3);
+        }
+        // Somebody who comes now is told of by all; whatever was said before has arrived by then.
+        let witness = format!("w{stall}");
+        let _witness = Peer::join(cluster.users(1), "r", &witness);
+        for peer in &mut peers {
+            peer.meets(&witness);
+            let left = peer.seen.iter().find(|message| {
+                message["method"] == "peerClosed" && message["data"]["peerId"].as_str().unwrap().starts_with('p')
+            });
+            assert!(left.is_none(), "after {stall} ms: {left:?}");
+        }
+    }
+}
+
+#[test]
+fn a_user_of_a_stalled_node_who_comes_back_elsewhere_is_not_waited_for() {
+    let cluster = Cluster::new(2);
+    let [_first, second] = [0, 1].map(|index| cluster.start(index));
+    cluster.sees_alive(0, 2);
+    let mut a = Peer::join(cluster.users(0), "r", "a");
+    let _x = Peer::join(cluster.users(1), "r", "x");
+    a.meets("x");
+    second.signal("STOP");
+    let _x = Peer::join(cluster.users(0), "r", "x");
+    within(Duration::from_secs(2), "the old session of x is gone", || {
+        a.sees(|message| message["method"] == "peerClosed" && message["data"]["peerId"] == "x")
+    });
+    a.meets("x");
+    second.signal("CONT");
 }
 
 #[test]
@@ -221,10 +287,61 @@ fn a_foreign_certificate_is_no_way_in() {
     for file in ["ca.pem", "node-1.pem", "node-1.key"] {
         std::fs::copy(foreign.dir.path().join(file), cluster.dir.path().join(file)).unwrap();
     }
-    let stranger = cluster.start(1);
+    let stranger = cluster.spawn(1, 1, &[]);
+    cluster.is_not_ready(1, "no node of the mesh lets this one in");
     eventually("it is refused, and says so", || {
         let log = stranger.log();
         (log.contains("WARN") && log.contains("certificate")).then_some(())
     });
     assert_eq!(cluster.members(0).len(), 1);
+}
+
+/// Milliseconds since the Unix epoch, some minutes from now.
+#[allow(clippy::disallowed_methods, reason = "a clock that is ahead")]
+fn minutes_ahead(minutes: u64) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    format!("--incarnation={}", now.as_millis() as u64 + minutes * 60_000)
+}
+
+#[test]
+fn a_node_whose_clock_was_set_back_comes_back_as_a_newer_one() {
+    let cluster = Cluster::new(2);
+    let _first = cluster.start(0);
+    // Nothing outlives its restart: it has no data directory.
+    let second = cluster.spawn(1, 1, &[&minutes_ahead(10)]);
+    cluster.sees_alive(0, 2);
+    let before = cluster.incarnation(0, 1).unwrap();
+    second.kill();
+    let second = cluster.spawn(1, 1, &[]);
+    cluster.is_not_ready(1, "newer incarnation");
+    let after = eventually("it is a member again", || cluster.incarnation(0, 1).filter(|now| *now != before));
+    assert_eq!(after, before + 1);
+    cluster.is_ready(1);
+    cluster.sees_alive(1, 2);
+    assert!(second.log().contains("others know a newer incarnation of this node"));
+    let mut a = Peer::join(cluster.users(0), "r", "a");
+    let mut b = Peer::join(cluster.users(1), "r", "b");
+    a.meets("b");
+    b.meets("a");
+}
+
+#[test]
+fn of_two_processes_with_one_id_the_displaced_one_is_not_ready_and_says_so() {
+    let cluster = Cluster::new(3);
+    let _first = cluster.start(0);
+    let older = cluster.spawn(1, 1, &[]);
+    cluster.is_ready(1);
+    cluster.sees_alive(0, 2);
+    // With the ports of another node.
+    let newer = cluster.spawn(1, 2, &[&minutes_ahead(1)]);
+    cluster.is_not_ready(1, "newer incarnation");
+    cluster.is_ready(2);
+    eventually("an error is logged", || {
+        older.log().lines().any(|line| line.contains("ERROR") && line.contains("another process runs")).then_some(())
+    });
+    assert!(is_ready(cluster.users(2)));
+    // The newer one goes: the older takes its place.
+    newer.kill();
+    cluster.is_ready(1);
+    cluster.sees_alive(0, 2);
 }

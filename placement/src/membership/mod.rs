@@ -1,31 +1,45 @@
 //! Membership over gossip (chitchat): publishes this node's facts, and tells who else is there.
 //!
-//! The transport is the caller's. What chitchat asks of it: `send` enqueues and returns (it is awaited in the gossip loop),
-//! answers `Ok` for what it has to drop, and carries messages of up to 64 KiB; `recv` is cancel-safe, reports a peer by its
-//! advertised address, and errs only when gossip shall end.
+//! # Layout
+//! - `door`: the way of messages, which is the caller's, and what of them reaches chitchat; `message` reads them.
+//! - `observer`: who is there; `pulse`: and lives; `facts`: and says what of itself.
+//! - `stats`: what is counted.
 
+mod door;
 mod facts;
+mod message;
 mod observer;
+mod pulse;
+mod stats;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use chitchat::transport::Transport;
-use chitchat::{ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, spawn_chitchat};
+use chitchat::{Chitchat, ChitchatConfig, ChitchatHandle, ChitchatId, FailureDetectorConfig, spawn_chitchat};
 use prometheus_client::registry::Registry;
+use rand::seq::IteratorRandom;
 use sluice_proto::ids::NodeInstance;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::members::{Members, NodeFacts};
+use crate::members::{MemberState, Members, NodeFacts};
+use door::{Door, Guests, lock};
 use observer::Observer;
+use pulse::Patience;
 
-/// How long a dead node is gossiped of and to, so that a healed partition is found without seeds.
-const DEAD_NODE_GRACE: Duration = Duration::from_secs(2 * 3600);
+pub use door::GossipTransport;
+pub(crate) use stats::{GossipRefused, GossipStats};
+
+/// How long chitchat remembers a dead node; for half of it the node takes room in every digest. Short, so that nodes which are
+/// started again and again do not crowd out the others, and longer than any wave of gossip about it takes to ebb away.
+const DEAD_NODE_GRACE: Duration = Duration::from_secs(30);
+
+/// How often one of the dead is gossiped to, and each suspect's door is knocked at.
+const KNOCK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a deleted key is remembered. Nothing deletes keys yet; the value is chitchat's own example's.
 const TOMBSTONE_GRACE: Duration = Duration::from_secs(3600);
@@ -52,15 +66,18 @@ pub struct MembershipConfig {
     pub cluster: String,
     /// How often a node gossips, with three others each time.
     pub interval: Duration,
-    /// Suspicion begins when the silence is this many times the usual interval between heartbeats.
+    /// The failure detector has no opinion of a node that it has not heard for this many times the usual interval between
+    /// heartbeats.
     pub phi: f64,
-    /// A suspect is dead after this long without a heartbeat.
+    /// A node that is silent for this long is suspected: its door is knocked at, and if its machine says that nobody is there,
+    /// it is dead.
+    pub suspect_after: Duration,
+    /// A node that is silent for this long is dead.
     pub dead_after: Duration,
 }
 
 impl MembershipConfig {
-    /// The settings of production: death is noticed within 1.5 to 2.5 s, by the smallest cluster and by one of a hundred
-    /// nodes.
+    /// The settings of production: a node that is killed is missed within 2 s, one that is merely silent after 5 s.
     pub fn new(instance: NodeInstance, gossip_addr: SocketAddr, cluster: String) -> Self {
         Self {
             instance,
@@ -69,7 +86,8 @@ impl MembershipConfig {
             cluster,
             interval: Duration::from_millis(200),
             phi: 8.0,
-            dead_after: Duration::from_millis(1_600),
+            suspect_after: Duration::from_secs(1),
+            dead_after: Duration::from_secs(5),
         }
     }
 
@@ -111,43 +129,69 @@ pub enum MembershipError {
     Transport(String),
 }
 
+/// What tells of life and death besides gossip.
+pub trait Witness: Send + Sync + 'static {
+    /// How much has arrived from a node on the connection that this node has with it: a number that grows. `None` when there is no
+    /// connection.
+    fn arrived(&self, instance: &NodeInstance) -> Option<u64>;
+
+    /// Knocks at a silent node's door: whether its machine says that nobody is there. An answer that does not come within about a
+    /// second is none.
+    fn refuses(&self, facts: &NodeFacts) -> impl Future<Output = bool> + Send + 'static;
+}
+
 /// A running membership; dropping it ends the gossip without a word.
 #[derive(Debug)]
 pub struct Membership {
     members: watch::Receiver<Arc<Members>>,
     facts: watch::Sender<NodeFacts>,
+    stats: Arc<GossipStats>,
     goodbye: CancellationToken,
     task: JoinHandle<()>,
 }
 
 impl Membership {
-    /// Begins to gossip. Waits for no other node.
+    /// Begins to gossip. Waits for no other node. Its tasks run on the current runtime, which should not be one that others keep
+    /// busy: whoever cannot tell the time takes the others for dead.
     ///
     /// # Errors
     /// [`MembershipError::Transport`] when the transport does not open.
     pub async fn spawn(
         config: MembershipConfig,
         facts: NodeFacts,
-        transport: &dyn Transport,
+        transport: impl GossipTransport,
+        witness: impl Witness,
     ) -> Result<Self, MembershipError> {
         let keys = facts::to_keys(&facts);
-        let handle = spawn_chitchat(config.chitchat(), keys.clone().into_iter().collect(), transport)
+        let chitchat = config.chitchat();
+        let stats = Arc::new(GossipStats::default());
+        let guests = Arc::new(Mutex::new(Guests::new(chitchat.chitchat_id.clone(), Arc::clone(&stats))));
+        let door = Door::new(transport, Arc::clone(&guests));
+        let handle = spawn_chitchat(chitchat, keys.clone().into_iter().collect(), &door)
             .await
             .map_err(|error| MembershipError::Transport(format!("{error:#}")))?;
-        let mut observer = Observer::new(config.instance.clone(), Instant::now(), config.dead_after);
-        let first = handle.with_chitchat(|chitchat| observer.observe(Instant::now(), chitchat, &facts)).await;
+        let patience = Patience { suspect_after: config.suspect_after, dead_after: config.dead_after };
+        let mut observer = Observer::new(config.instance.clone(), Instant::now(), config.interval, patience);
+        let first = handle.with_chitchat(|chitchat| observer.observe(Instant::now(), chitchat, &facts, |_| None)).await;
         let (members_tx, members) = watch::channel(Arc::new(first));
         let (facts, facts_rx) = watch::channel(facts);
         let goodbye = CancellationToken::new();
-        let gossip = Gossip { handle, observer, keys, facts: facts_rx, members: members_tx };
+        let knocks = JoinSet::new();
+        let gossip = Gossip { handle, observer, guests, witness, knocks, keys, facts: facts_rx, members: members_tx };
         let task = tokio::spawn(gossip.run(config, goodbye.clone()));
-        Ok(Self { members, facts, goodbye, task })
+        Ok(Self { members, facts, stats, goodbye, task })
     }
 
     /// Everybody that is known, and each change. Closed when gossip has ended, which without [`Self::shutdown`] means that
-    /// the transport broke.
+    /// something broke, and that the view is frozen.
     pub fn members(&self) -> watch::Receiver<Arc<Members>> {
         self.members.clone()
+    }
+
+    /// Waits until gossip has ended.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut members = self.members();
+        async move { while members.changed().await.is_ok() {} }
     }
 
     /// Publishes what changed of this node's facts.
@@ -161,7 +205,7 @@ impl Membership {
 
     /// Registers the metrics of membership.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        crate::metrics::register_membership(registry, self.members());
+        crate::metrics::register_membership(registry, self.members(), Arc::clone(&self.stats));
     }
 
     /// Says goodbye to the others and ends the gossip. Takes less than half a second.
@@ -179,31 +223,34 @@ impl Drop for Membership {
 }
 
 /// The task beside chitchat's own.
-struct Gossip {
+struct Gossip<W> {
     handle: ChitchatHandle,
     observer: Observer,
+    guests: Arc<Mutex<Guests>>,
+    witness: W,
+    /// At whose doors is knocked, since when, and whether nobody is there.
+    knocks: JoinSet<(NodeInstance, Instant, bool)>,
     /// What was published last.
     keys: BTreeMap<String, String>,
     facts: watch::Receiver<NodeFacts>,
     members: watch::Sender<Arc<Members>>,
 }
 
-impl Drop for Gossip {
+impl<W> Drop for Gossip<W> {
     fn drop(&mut self) {
         // Dropping the handle would do, but only after the next message.
         self.handle.abort();
     }
 }
 
-impl Gossip {
+impl<W: Witness> Gossip<W> {
     async fn run(mut self, config: MembershipConfig, goodbye: CancellationToken) {
         let ended = self.handle.termination_watcher();
         tokio::pin!(ended);
         let mut live_nodes = self.handle.with_chitchat(|chitchat| chitchat.live_nodes_watcher()).await;
-        let mut tick = interval(config.interval);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut resolve = interval(RESOLVE_INTERVAL);
-        resolve.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick = slow_interval(config.interval);
+        let mut knock = slow_interval(KNOCK_INTERVAL);
+        let mut resolve = slow_interval(RESOLVE_INTERVAL);
         let names: Vec<String> =
             config.seeds.iter().filter(|seed| seed.parse::<SocketAddr>().is_err()).cloned().collect();
         let (resolved_tx, mut resolved) = tokio::sync::mpsc::channel(1);
@@ -220,6 +267,14 @@ impl Gossip {
                 },
                 Ok(()) = live_nodes.changed() => {}
                 _ = tick.tick() => {}
+                Some(knocked) = self.knocks.join_next() => match knocked {
+                    Ok((node, asked, true)) => self.observer.refused(&node, asked),
+                    _ => continue,
+                },
+                _ = knock.tick() => {
+                    self.knock();
+                    continue;
+                }
                 _ = resolve.tick(), if !names.is_empty() => {
                     // One lookup at a time: the permit comes back when it is over.
                     if let Ok(permit) = resolved_tx.clone().try_reserve_owned() {
@@ -239,8 +294,13 @@ impl Gossip {
 
     async fn observe(&mut self) {
         let facts = self.facts.borrow().clone();
-        let observer = &mut self.observer;
-        let members = self.handle.with_chitchat(|chitchat| observer.observe(Instant::now(), chitchat, &facts)).await;
+        let Self { observer, guests, witness, .. } = self;
+        let look = |chitchat: &mut Chitchat| {
+            let now = Instant::now();
+            lock(guests).sync(now, chitchat.node_states().keys());
+            observer.observe(now, chitchat, &facts, |node| witness.arrived(node))
+        };
+        let members = self.handle.with_chitchat(look).await;
         self.members.send_if_modified(|current| {
             let changed = **current != members;
             if changed {
@@ -249,6 +309,20 @@ impl Gossip {
             }
             changed
         });
+    }
+
+    /// Asks whether the suspects are there, and one of the dead whether it is back.
+    fn knock(&mut self) {
+        let members = self.members.borrow().clone();
+        for suspect in members.iter().filter(|member| member.state == MemberState::Suspect) {
+            let (node, asked, refuses) =
+                (suspect.instance.clone(), Instant::now(), self.witness.refuses(&suspect.facts));
+            self.knocks.spawn(async move { (node, asked, refuses.await) });
+        }
+        if let Some(addr) = self.observer.dead().choose(&mut rand::rng()) {
+            // Fails only when gossip has ended, which the loop notices.
+            let _ = self.handle.gossip(addr);
+        }
     }
 
     async fn publish(&mut self) {
@@ -295,6 +369,13 @@ impl Gossip {
             tokio::time::sleep(GOODBYE).await;
         }
     }
+}
+
+/// Ticks that were missed are not made up for.
+fn slow_interval(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
 }
 
 async fn resolve_seeds(names: Vec<String>) -> Vec<SocketAddr> {

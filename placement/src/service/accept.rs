@@ -6,14 +6,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use super::tls::Tls;
 use crate::metrics::{Metrics, Refused};
 
 /// Handshakes at a time. More than a cluster's nodes dial a fresh node at once; what strangers can make it hold is this
@@ -32,12 +32,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Accepts connections until cancelled. Those with a certificate of the cluster come out of the receiver.
 pub(super) fn accept_loop(
     listener: TcpListener,
-    tls: Arc<ServerConfig>,
+    tls: watch::Receiver<Tls>,
     metrics: Arc<Metrics>,
     cancel: CancellationToken,
 ) -> mpsc::Receiver<io::Result<TlsStream<TcpStream>>> {
     let (accepted, receiver) = mpsc::channel(ACCEPTED);
-    let acceptor = TlsAcceptor::from(tls);
     let slots = Arc::new(Semaphore::new(MAX_HANDSHAKES));
     tokio::spawn(async move {
         loop {
@@ -59,11 +58,13 @@ pub(super) fn accept_loop(
             };
             // Updates are small and a user waits for them.
             let _ = stream.set_nodelay(true);
-            let (acceptor, accepted, metrics) = (acceptor.clone(), accepted.clone(), Arc::clone(&metrics));
+            let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow().server));
+            let (accepted, metrics) = (accepted.clone(), Arc::clone(&metrics));
             tokio::spawn(async move {
-                match timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
+                match timeout(HANDSHAKE_TIMEOUT, handshake(acceptor, stream)).await {
                     // Fails only when the server has ended.
-                    Ok(Ok(stream)) => drop(accepted.send(Ok(stream)).await),
+                    Ok(Ok(Some(stream))) => drop(accepted.send(Ok(stream)).await),
+                    Ok(Ok(None)) => {}
                     Ok(Err(error)) => {
                         metrics.refuse(Refused::Handshake);
                         tracing::info!(%from, %error, "refused a connection to the gRPC port");
@@ -75,4 +76,12 @@ pub(super) fn accept_loop(
         }
     });
     receiver
+}
+
+/// `None` for whoever says nothing and goes: another node looked whether this one is there.
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream) -> io::Result<Option<TlsStream<TcpStream>>> {
+    if stream.peek(&mut [0]).await? == 0 {
+        return Ok(None);
+    }
+    acceptor.accept(stream).await.map(Some)
 }

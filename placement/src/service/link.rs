@@ -1,22 +1,31 @@
 //! The way to another node: a connection that is kept up as long as the node is a member, and on it the stream by which
 //! this node follows its parts. A join finds both open.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper_util::rt::TokioIo;
 use rand::RngExt;
 use sluice_proto::ids::NodeInstance;
 use sluice_proto::placement::rosters_client::RostersClient;
-use tokio::sync::{Notify, mpsc};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
+use tower::service_fn;
 
 use super::driver::Shared;
-use super::server::MAX_UPDATE_LEN;
+use super::tls::Tls;
+use crate::rosters::MAX_MESSAGE_LEN;
 
 /// A node that does not answer within this is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -41,19 +50,43 @@ const REQUESTS: usize = 4;
 /// How other nodes are dialled.
 #[derive(Debug, Clone)]
 pub(super) struct Dialling {
-    pub(super) tls: ClientTlsConfig,
+    /// The certificates of the moment: each new connection uses the newest.
+    pub(super) tls: watch::Receiver<Tls>,
     /// Where this node listens.
     pub(super) listen: IpAddr,
 }
 
 impl Dialling {
-    /// The address to dial `to` from. A node that was told to listen on one of its machine's addresses is known by that one, to the
-    /// firewalls between nodes too; its pipes are dialled from there as well. `None` lets the system choose.
-    fn source(&self, to: IpAddr) -> Option<IpAddr> {
-        // Nothing gets from loopback to anywhere else.
-        let leads_there = !self.listen.is_unspecified() && self.listen.is_loopback() == to.is_loopback();
-        leads_there.then_some(self.listen)
+    fn connector(
+        &self,
+        addr: SocketAddr,
+    ) -> impl Service<Uri, Response = Stream, Error = io::Error, Future: Send> + Send + use<> {
+        let (tls, source) = (self.tls.clone(), dial_source(self.listen, addr.ip()));
+        service_fn(move |_: Uri| {
+            let now = tls.borrow().clone();
+            async move {
+                let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+                if let Some(source) = source {
+                    socket.bind((source, 0).into())?;
+                }
+                let stream = socket.connect(addr).await?;
+                // Updates are small and a user waits for them.
+                stream.set_nodelay(true)?;
+                TlsConnector::from(now.client).connect(now.server_name, stream).await.map(TokioIo::new)
+            }
+        })
     }
+}
+
+type Stream = TokioIo<TlsStream<TcpStream>>;
+
+/// The address to dial another node's gRPC port at `to` from, by a node that listens at `listen`. A node that was told to listen on one
+/// of its machine's addresses is known by that one, to the firewalls between nodes too; its pipes are dialled from there as well. `None`
+/// lets the system choose.
+pub fn dial_source(listen: IpAddr, to: IpAddr) -> Option<IpAddr> {
+    // Nothing gets from loopback to anywhere else.
+    let leads_there = !listen.is_unspecified() && listen.is_loopback() == to.is_loopback();
+    leads_there.then_some(listen)
 }
 
 /// See the module. Dropping it ends the task.
@@ -75,17 +108,15 @@ impl Link {
         addr: SocketAddr,
         dialling: &Dialling,
     ) -> Result<Self, tonic::transport::Error> {
-        let channel = Endpoint::from_shared(format!("https://{addr}"))?
-            .tls_config(dialling.tls.clone())?
-            .local_address(dialling.source(addr.ip()))
+        // The connector speaks TLS; to the rest it is plain HTTP/2.
+        let channel = Endpoint::from_shared(format!("http://{addr}"))?
             .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
             .keep_alive_while_idle(true)
-            .connect_lazy();
+            .connect_with_connector_lazy(dialling.connector(addr));
         let (notify, cancel) = (Arc::new(Notify::new()), shared.cancel.child_token());
         let task = run(Arc::clone(shared), instance.clone(), channel.clone(), Arc::clone(&notify), cancel.clone());
         shared.streams.spawn(task);
@@ -145,7 +176,7 @@ async fn follow(
         }
     };
     let listen = async {
-        let mut client = RostersClient::new(channel.clone()).max_decoding_message_size(MAX_UPDATE_LEN);
+        let mut client = RostersClient::new(channel.clone()).max_decoding_message_size(MAX_MESSAGE_LEN);
         let mut updates = client.follow(ReceiverStream::new(requests)).await?.into_inner();
         while let Some(update) = updates.message().await? {
             shared.step(|state, _| state.core.rosters.handle_update(instance, update));
@@ -165,8 +196,7 @@ mod tests {
     #[test]
     fn a_node_dials_from_where_it_listens_if_that_leads_there() {
         let source = |listen: &str, to: &str| {
-            let dialling = Dialling { tls: ClientTlsConfig::new(), listen: listen.parse().unwrap() };
-            dialling.source(to.parse().unwrap()).map(|source| source.to_string())
+            dial_source(listen.parse().unwrap(), to.parse().unwrap()).map(|source| source.to_string())
         };
         assert_eq!(source("10.0.0.7", "10.0.0.8").as_deref(), Some("10.0.0.7"));
         assert_eq!(source("127.0.0.2", "127.0.0.1").as_deref(), Some("127.0.0.2"));

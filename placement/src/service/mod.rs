@@ -20,16 +20,20 @@ use sluice_proto::placement::directory_server::DirectoryServer;
 use sluice_proto::placement::rosters_server::RostersServer;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 pub use config::{PlacementConfig, PlacementTls, SpawnError, TraceHooks};
 pub(crate) use driver::Shared;
 use driver::State;
+pub use link::dial_source;
 use link::{Dialling, Link};
 pub use room::RoomHandle;
 use server::{MAX_REQUEST_LEN, Services};
+use tls::Tls;
 
 use crate::core::Core;
 use crate::members::Members;
@@ -76,6 +80,8 @@ pub struct RoomOverview {
 pub struct Placement {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
+    tls: watch::Sender<Tls>,
+    ended: CancellationToken,
 }
 
 impl Placement {
@@ -86,21 +92,44 @@ impl Placement {
     pub async fn spawn(config: PlacementConfig, members: watch::Receiver<Arc<Members>>) -> Result<Self, SpawnError> {
         let PlacementConfig { instance, grpc_listen, tls, lease, renew, trace } = config;
         let listen_error = |source| SpawnError::Listen { addr: grpc_listen, source };
-        let server_tls = tls::server_config(&tls)?;
+        let (tls_tx, tls) = watch::channel(Tls::new(&tls)?);
         let listener = TcpListener::bind(grpc_listen).await.map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
-        let dialling = Dialling { tls: tls::client_config(&tls), listen: local_addr.ip() };
+        let dialling = Dialling { tls: tls.clone(), listen: local_addr.ip() };
         let metrics = Arc::new(Metrics::default());
         let core = Core::new(instance.clone(), lease, renew);
         let shared = Shared::new(instance, core, trace, Arc::clone(&metrics));
 
-        let incoming = accept::accept_loop(listener, server_tls, metrics, shared.cancel.clone());
-        tokio::spawn(serve(Arc::clone(&shared), ReceiverStream::new(incoming)));
-        tokio::spawn(Arc::clone(&shared).keep_time());
+        let incoming = accept::accept_loop(listener, tls, metrics, shared.cancel.clone());
+        let mut vital = JoinSet::new();
+        vital.spawn(serve(Arc::clone(&shared), ReceiverStream::new(incoming)));
+        vital.spawn(Arc::clone(&shared).keep_time());
         let present = members.borrow().clone();
         shared.step(|state, now| set_members(&shared, state, now, &present, &dialling));
-        tokio::spawn(watch_members(Arc::clone(&shared), members, dialling));
-        Ok(Self { shared, local_addr })
+        vital.spawn(watch_members(Arc::clone(&shared), members, dialling));
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        tokio::spawn(async move {
+            vital.join_next().await;
+            drop(end);
+            // The others may go on until they are told to end.
+            while vital.join_next().await.is_some() {}
+        });
+        Ok(Self { shared, local_addr, tls: tls_tx, ended })
+    }
+
+    /// Uses other certificates from now on. Connections that are up stay; the cluster's name stays too.
+    ///
+    /// # Errors
+    /// [`SpawnError::Tls`] when they are unusable; the former ones stay in use then.
+    pub fn set_tls(&self, tls: &PlacementTls) -> Result<(), SpawnError> {
+        self.tls.send_replace(Tls::new(tls)?);
+        Ok(())
+    }
+
+    /// Waits until one of its tasks has ended: without [`Self::shutdown`], or the end of membership, something broke.
+    pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.ended.clone().cancelled_owned()
     }
 
     /// Where it listens for other nodes.

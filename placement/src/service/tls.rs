@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use sluice_proto::ids::{NodeId, NodeInstance};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use tonic::{Request, Status};
 use x509_parser::extensions::GeneralName;
 
@@ -17,37 +16,59 @@ use crate::wire;
 /// In a certificate, what precedes the node's id.
 const NODE_URI: &str = "sluice:node/";
 
-/// The server's side: a client certificate of the cluster's CA is required.
-pub(super) fn server_config(tls: &PlacementTls) -> Result<Arc<ServerConfig>, SpawnError> {
-    let unusable = |error: &dyn std::fmt::Display| SpawnError::Tls(error.to_string());
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(tls.ca_pem.as_bytes()) {
-        roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
-    }
-    let chain = CertificateDer::pem_slice_iter(tls.cert_pem.as_bytes())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| unusable(&error))?;
-    let key = PrivateKeyDer::from_pem_slice(tls.key_pem.as_bytes()).map_err(|error| unusable(&error))?;
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-        .build()
-        .map_err(|error| unusable(&error))?;
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|error| unusable(&error))?
-        .with_client_cert_verifier(verifier)
-        .with_single_cert(chain, key)
-        .map_err(|error| unusable(&error))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
+/// What gRPC is spoken over, RFC 9113 section 3.2.
+const ALPN: &[u8] = b"h2";
+
+/// Both sides of the connections between nodes, out of one set of certificates.
+#[derive(Clone)]
+pub(super) struct Tls {
+    /// A client certificate of the cluster's CA is required.
+    pub(super) server: Arc<ServerConfig>,
+    /// The server must have a node's certificate of this cluster.
+    pub(super) client: Arc<ClientConfig>,
+    /// The name that such a certificate has.
+    pub(super) server_name: ServerName<'static>,
 }
 
-/// The client's side: the server must have a node's certificate of this cluster.
-pub(super) fn client_config(tls: &PlacementTls) -> ClientTlsConfig {
-    ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(&tls.ca_pem))
-        .identity(Identity::from_pem(&tls.cert_pem, &tls.key_pem))
-        .domain_name(format!("mesh.{}", tls.cluster))
+impl Tls {
+    pub(super) fn new(tls: &PlacementTls) -> Result<Self, SpawnError> {
+        let unusable = |error: &dyn std::fmt::Display| SpawnError::Tls(error.to_string());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(tls.ca_pem.as_bytes()) {
+            roots.add(certificate.map_err(|error| unusable(&error))?).map_err(|error| unusable(&error))?;
+        }
+        let roots = Arc::new(roots);
+        let chain = CertificateDer::pem_slice_iter(tls.cert_pem.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| unusable(&error))?;
+        let key = PrivateKeyDer::from_pem_slice(tls.key_pem.as_bytes()).map_err(|error| unusable(&error))?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&provider))
+            .build()
+            .map_err(|error| unusable(&error))?;
+        let mut server = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| unusable(&error))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain.clone(), key.clone_key())
+            .map_err(|error| unusable(&error))?;
+        let mut client = ClientConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .map_err(|error| unusable(&error))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| unusable(&error))?;
+        server.alpn_protocols = vec![ALPN.to_vec()];
+        client.alpn_protocols = vec![ALPN.to_vec()];
+        let server_name = ServerName::try_from(format!("mesh.{}", tls.cluster)).map_err(|error| unusable(&error))?;
+        Ok(Self { server: Arc::new(server), client: Arc::new(client), server_name })
+    }
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tls").field("server_name", &self.server_name).finish_non_exhaustive()
+    }
 }
 
 /// Why a caller is not taken for whom it says it is.

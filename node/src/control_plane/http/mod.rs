@@ -22,16 +22,38 @@ use axum::{Router, response::IntoResponse};
 pub(crate) use server::{HttpCounters, Server, ServerConfig};
 pub(crate) use users::users_router;
 
-/// Whether the node serves, as health checks see it.
-#[derive(Debug, Clone, Default)]
+use super::vitals::Vitals;
+
+/// Why a node that runs is not ready, in words for whoever asks; `None` if nothing hinders it.
+type Hindrance = dyn Fn() -> Option<&'static str> + Send + Sync;
+
+/// Whether users may come, as health checks see it: looked at anew each time.
+#[derive(Clone)]
 pub(crate) struct Health {
-    ready: Arc<AtomicBool>,
+    serving: Arc<AtomicBool>,
+    vitals: Vitals,
+    hindrance: Arc<Hindrance>,
 }
 
 impl Health {
-    /// Says that users may come, or that they may not any more.
-    pub(crate) fn set_ready(&self, ready: bool) {
-        self.ready.store(ready, Ordering::Relaxed);
+    /// Of a node that is starting. Once it serves it is ready while nothing vital has ended and nothing hinders it.
+    pub(crate) fn new(vitals: Vitals, hindrance: impl Fn() -> Option<&'static str> + Send + Sync + 'static) -> Self {
+        Self { serving: Arc::default(), vitals, hindrance: Arc::new(hindrance) }
+    }
+
+    /// The node has started, or it is stopping.
+    pub(crate) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.serving.load(Ordering::Relaxed) {
+            return Err("starting or stopping".to_owned());
+        }
+        if let Some(part) = self.vitals.lost() {
+            return Err(format!("{part} has ended"));
+        }
+        (self.hindrance)().map_or(Ok(()), |words| Err(words.to_owned()))
     }
 }
 
@@ -41,8 +63,8 @@ pub(crate) fn health_router<S>(health: Health) -> Router<S> {
 }
 
 async fn readyz(State(health): State<Health>) -> impl IntoResponse {
-    match health.ready.load(Ordering::Relaxed) {
-        true => (StatusCode::OK, "ready\n"),
-        false => (StatusCode::SERVICE_UNAVAILABLE, "starting or stopping\n"),
+    match health.check() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(words) => (StatusCode::SERVICE_UNAVAILABLE, format!("{words}\n")),
     }
 }

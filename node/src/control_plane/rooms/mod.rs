@@ -30,7 +30,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use futures_util::{Sink, Stream};
+use futures_util::{FutureExt as _, Sink, Stream};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::{mpsc, oneshot};
@@ -98,7 +98,7 @@ struct Entered {
 impl Rooms {
     /// Starts the tasks that bring workers, mesh and placement together. Must be called on a tokio runtime.
     pub fn spawn(config: RoomsConfig, ports: Ports) -> Self {
-        let Ports { workers, worker_events, mesh, mesh_signals, placement } = ports;
+        let Ports { workers, worker_events, mesh, mesh_signals, placement, vitals } = ports;
         let pipes = Pipes::new(workers.clone(), mesh, config.limits.routes_out);
         let context = Arc::new(Context {
             instance: config.instance,
@@ -122,8 +122,9 @@ impl Rooms {
             stop: CancellationToken::new(),
         };
         let stop = inner.stop.clone();
-        tokio::spawn(stop.clone().run_until_cancelled_owned(pipes.run(mesh_signals)));
-        tokio::spawn(stop.run_until_cancelled_owned(events::dispatch(context, worker_events)));
+        vitals.spawn("the pipes' control", stop.clone().run_until_cancelled_owned(pipes.run(mesh_signals)).map(drop));
+        let dispatch = events::dispatch(context, worker_events);
+        vitals.spawn("the dispatch of media events", stop.run_until_cancelled_owned(dispatch).map(drop));
         Self { inner: Arc::new(inner) }
     }
 

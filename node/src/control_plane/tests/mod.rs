@@ -25,6 +25,7 @@ use self::fakes::{FakeMesh, FakePlacement, FakeWorker, World};
 use super::limits::Limits;
 use super::ports::{MediaWorker, Ports};
 use super::rooms::{Rooms, RoomsConfig};
+use super::vitals::Vitals;
 use crate::data_plane::messages::{WorkerEvent, WorkerIndex};
 
 /// Longer than anything takes that is not waiting for a time-out of its own.
@@ -61,6 +62,7 @@ impl TestNode {
             mesh: Arc::new(mesh),
             mesh_signals,
             placement: Arc::new(FakePlacement::join(world, &instance)),
+            vitals: Vitals::default(),
         };
         Self { rooms: Rooms::spawn(config, ports), instance, workers, events }
     }

@@ -105,6 +105,8 @@ impl Media {
                 return Ok(Response::ConsumerStats(Box::new(stats.unwrap_or_default())));
             }
             Request::Snapshot => return Ok(Response::Snapshot(Box::new(self.snapshot()))),
+            #[cfg(test)]
+            Request::Panic => panic!("asked for by a test"),
         }
         Ok(Response::Done)
     }

@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use rand::RngExt as _;
 use sluice_mesh::Frame;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use self::handle::WorkerHandle;
 
@@ -92,6 +92,8 @@ pub fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError> {
     }
     let mailboxes: Arc<[Arc<Mailbox>]> = mailboxes.into();
     let (event_sender, events) = mpsc::channel(EVENT_QUEUE_LEN);
+    let (ended_sender, ended) = watch::channel(None);
+    let ended_sender = Arc::new(ended_sender);
     let mut threads = Threads { mailboxes: mailboxes.clone(), threads: Vec::with_capacity(sockets.len()) };
     for (index, (socket, poll)) in sockets.into_iter().zip(polls).enumerate() {
         let worker = WorkerIndex(index as u16);
@@ -103,19 +105,23 @@ pub fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError> {
             events: event_sender.clone(),
             frame_out: config.frame_out.clone(),
         };
-        let certificate = config.certificate.clone();
+        let (certificate, end) = (config.certificate.clone(), End { worker, ended: ended_sender.clone() });
         // The core is made on its thread, which it never leaves.
-        let thread = std::thread::Builder::new()
-            .name(format!("media-{index}"))
-            .spawn(move || Driver::new(driver, media_config(worker, certificate)).and_then(Driver::run))
-            .map_err(SpawnError::Thread)?;
+        let work = move || {
+            let _end = end;
+            if let Err(error) = Driver::new(driver, media_config(worker, certificate)).and_then(Driver::run) {
+                tracing::error!(worker = worker.0, %error, "a media worker failed");
+            }
+        };
+        let name = format!("media-{index}");
+        let thread = std::thread::Builder::new().name(name).spawn(work).map_err(SpawnError::Thread)?;
         threads.threads.push(thread);
     }
     let handles = mailboxes
         .iter()
         .enumerate()
         .map(|(index, mailbox)| WorkerHandle::new(WorkerIndex(index as u16), mailbox.clone()));
-    Ok(Workers { handles: handles.collect(), events, local_addr, threads })
+    Ok(Workers { handles: handles.collect(), events, ended, local_addr, threads })
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver gives the core its clocks")]
@@ -130,6 +136,9 @@ pub struct Workers {
     pub handles: Vec<WorkerHandle>,
     /// What the workers report; answers to requests are taken out.
     pub events: mpsc::Receiver<(WorkerIndex, WorkerEvent)>,
+    /// The last worker whose thread has ended, for whatever reason. While nobody shut them down, that is a loss: what the worker had is
+    /// gone, and nothing else tells of it.
+    pub ended: watch::Receiver<Option<WorkerIndex>>,
     /// Where the media port was bound.
     pub local_addr: SocketAddr,
     threads: Threads,
@@ -143,20 +152,32 @@ impl Workers {
     }
 }
 
+/// Goes with a worker's thread, and tells of its end even if that is a panic.
+struct End {
+    worker: WorkerIndex,
+    ended: Arc<watch::Sender<Option<WorkerIndex>>>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(worker = self.worker.0, "a media worker panicked");
+        }
+        self.ended.send_replace(Some(self.worker));
+    }
+}
+
 struct Threads {
     mailboxes: Arc<[Arc<Mailbox>]>,
-    threads: Vec<JoinHandle<std::io::Result<()>>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Drop for Threads {
     fn drop(&mut self) {
         self.mailboxes.iter().for_each(|mailbox| mailbox.stop());
-        for (index, thread) in self.threads.drain(..).enumerate() {
-            match thread.join() {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::error!(worker = index, %error, "media worker ended"),
-                Err(_) => tracing::error!(worker = index, "media worker panicked"),
-            }
+        for thread in self.threads.drain(..) {
+            // One that failed or panicked has said so.
+            let _ = thread.join();
         }
     }
 }

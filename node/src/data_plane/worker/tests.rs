@@ -287,3 +287,15 @@ async fn junk_is_counted_and_survived() {
     assert_eq!(drops, snapshot.datagrams_received - 1);
     assert!(drops >= 100, "empty datagrams may be passed over, the others are not: {drops}");
 }
+
+#[tokio::test]
+async fn a_worker_that_panics_is_missed_at_once() {
+    let mut workers = spawn_workers(config(2)).unwrap();
+    assert_eq!(*workers.ended.borrow(), None);
+    let answer = workers.handles[1].request(Request::Panic).await;
+    assert!(matches!(answer, Err(RequestError::Unavailable)), "{answer:?}");
+    let ended = tokio::time::timeout(PATIENCE, workers.ended.wait_for(Option::is_some)).await.unwrap();
+    assert_eq!(*ended.unwrap(), Some(WorkerIndex(1)));
+    snapshot(&workers.handles[0]).await;
+    workers.shutdown();
+}
