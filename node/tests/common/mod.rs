@@ -27,8 +27,13 @@ pub(crate) const AUDIO: Source = Source::Audio(AudioSource::continuous(80, 20));
 
 /// A node without others, on free ports, with one media worker.
 pub(crate) async fn lone_node() -> Node {
+    lone_node_with(1).await
+}
+
+/// The same with more workers.
+pub(crate) async fn lone_node_with(workers: u16) -> Node {
     let local = ([127, 0, 0, 1], 0).into();
-    let mut config = NodeConfig { workers: 1, ..NodeConfig::default() };
+    let mut config = NodeConfig { workers, ..NodeConfig::default() };
     config.users.listen = local;
     config.media.listen = local;
     config.mesh.listen = local;

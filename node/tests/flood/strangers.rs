@@ -1,15 +1,9 @@
 //! Strangers flood the media port: nothing grows, and nobody else loses a packet.
-//!
-//! This is a test binary of its own because it counts what the whole process has allocated.
 
-mod common;
-
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use common::{VIDEO, consumes, driver, join, lone_node, receives};
 use quinn_udp::{Transmit, UdpSockRef, UdpSocketState};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,28 +12,8 @@ use sluice_loadtest::media::RtpHeader;
 use sluice_loadtest::session::Session;
 use sluice_loadtest::signalling::ortc::Kind;
 
-/// Bytes that are allocated and not freed.
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-struct Counting;
-
-// SAFETY: everything is left to the system's allocator; only sizes are added up beside it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise, passed on.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
+use crate::common::{VIDEO, consumes, driver, join, lone_node, receives};
+use crate::{LIVE, ONE_AT_A_TIME};
 
 const FORGED: u32 = 300_000;
 /// Forged packets in one go; then a millisecond's rest, so that the flood is not the kernel's to drop.
@@ -50,6 +24,7 @@ const ALLOWED_GROWTH: usize = 4 << 20;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn strangers_leave_no_trace() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let (node, driver) = (lone_node().await, driver());
     let (alice, bob) = (join(&driver, &node, "room", "alice").await, join(&driver, &node, "room", "bob").await);
     alice.produce(VIDEO).await.unwrap();
