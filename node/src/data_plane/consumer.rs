@@ -10,17 +10,17 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::demux::TransportKey;
 use super::drop_reason::DropReason;
-use super::header_template::{HeaderFields, HeaderTemplate, Stamp};
+use super::header_template::{HeaderFields, HeaderTemplate};
 use super::keys::ProducerKey;
 use super::messages::StreamStats;
 use super::rate::RateMeter;
 use super::rtcp::{ReportBlock, SenderInfo};
 use super::rtp::{Codec, RtpHeader};
-use super::rtp_cache::{CachedPacket, RtpCache};
+use super::rtp_cache::{CachedPacket, Part, RtpCache};
 use super::rtp_stream_recv::ClockMapping;
 use super::score::Score;
 use super::sender_reports::SenderReports;
-use super::sent_packets::SentPackets;
+use super::sent_packets::{InputNumber, SentPackets};
 use super::seq_manager::SeqManager;
 use super::user_transport::UserTransport;
 
@@ -57,27 +57,16 @@ pub struct ConsumerParameters {
 }
 
 impl ConsumerParameters {
-    /// The fields of a packet's header under its output number, but for the stamp.
-    fn header(&self, packet: &CachedPacket, output: u16) -> impl Fn(Stamp) -> HeaderFields + use<> {
-        let header = RtpHeader {
-            marker: packet.header.marker,
+    /// The header of a part of a packet under its output number.
+    fn header(&self, packet: &CachedPacket<'_>, part: Part, output: u16) -> RtpHeader {
+        RtpHeader {
+            marker: packet.header.marker && part == Part::Payload,
             payload_type: self.payload_type,
             sequence_number: output,
             timestamp: packet.header.timestamp,
             ssrc: self.ssrc,
-        };
-        let audio_level = packet.audio_level;
-        move |stamp| HeaderFields { header, stamp, audio_level }
+        }
     }
-}
-
-/// What became of a packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sent {
-    /// It went out.
-    Yes,
-    /// It was the publisher's padding.
-    Padding,
 }
 
 /// A consumer.
@@ -100,6 +89,8 @@ pub struct Consumer {
     parameters: ConsumerParameters,
     /// The next packet begins anew; of video only a key frame can.
     sync_required: bool,
+    /// The client cannot decode: it may have missed parameter sets that its publisher does not repeat.
+    parameter_sets_wanted: bool,
     seq: SeqManager,
     rtx_seq: u16,
     sent: SentPackets,
@@ -152,6 +143,7 @@ impl Consumer {
             reported_score: None,
             parameters,
             sync_required: true,
+            parameter_sets_wanted: false,
             seq: SeqManager::new(first),
             rtx_seq: rtx_first,
             sent,
@@ -204,45 +196,79 @@ impl Consumer {
         self.active && self.sync_required && self.parameters.codec.has_key_frames()
     }
 
-    /// Sends a packet of the producer, if it is this consumer's turn.
+    /// Sends a packet of the producer, if it is this consumer's turn. Returns how many packets that made: none of the publisher's padding,
+    /// two with parameter sets.
     ///
     /// # Errors
     /// Why it did not go out. No number was used then.
     #[inline]
     pub fn send_rtp(
         &mut self,
-        packet: &CachedPacket,
+        packet: &CachedPacket<'_>,
         transport: &mut UserTransport,
         clock: &Clock,
-    ) -> Result<Sent, DropReason> {
-        let payload = packet.payload();
-        if self.sync_required {
-            let is_beginning = !self.parameters.codec.has_key_frames() || packet.info.key_frame_start;
-            if !is_beginning || payload.is_empty() || !self.seq.is_ahead(packet.sequence) {
-                return Err(DropReason::WaitingForKeyFrame);
-            }
-            self.seq.sync(packet.sequence);
+    ) -> Result<u64, DropReason> {
+        let before = self.packets;
+        if self.sync_required || self.parameter_sets_wanted {
+            self.begin(packet, transport, clock)?;
         }
-        if payload.is_empty() {
+        if packet.payload().is_empty() {
             self.seq.drop_input(packet.sequence);
-            return Ok(Sent::Padding);
+            return Ok(0);
         }
         let output = self.seq.output(packet.sequence).ok_or(DropReason::TooLate)?;
-        let parameters = &self.parameters;
-        let header = parameters.header(packet, output as u16);
-        let len = parameters.template.header_len() + payload.len();
-        let is_numbered = parameters.template.has_transport_wide_seq();
-        let sealed = transport.send_rtp(clock, len, is_numbered, |room, stamp| {
-            parameters.template.write(room, &header(stamp)).copy_from_slice(payload);
-        });
-        let sealed = sealed.inspect_err(|_| self.seq.drop_input(packet.sequence))?;
+        let sent = self.transmit(packet, Part::Payload, output as u16, transport, clock);
+        sent.inspect_err(|_| self.seq.drop_input(packet.sequence))?;
         self.sync_required = false;
         self.seq.sent(packet.sequence, output);
-        self.sent.insert(output as u16, packet.sequence, sealed);
+        self.key_frames += u64::from(packet.info.key_frame_start);
+        Ok(self.packets - before)
+    }
+
+    /// Lets the stream begin (anew) with a packet, if it can, with what the client must know before.
+    fn begin(
+        &mut self,
+        packet: &CachedPacket<'_>,
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> Result<(), DropReason> {
+        let is_beginning = !self.parameters.codec.has_key_frames() || packet.info.key_frame_start;
+        if !is_beginning || packet.payload().is_empty() || !self.seq.is_ahead(packet.sequence) {
+            return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(()) };
+        }
+        self.parameter_sets_wanted = false;
+        if packet.has_parameter_sets() {
+            self.sync_required = true;
+            self.transmit(packet, Part::ParameterSets, self.seq.next_output(), transport, clock)?;
+            self.seq.inserted();
+        }
+        if self.sync_required {
+            self.seq.sync(packet.sequence);
+        }
+        Ok(())
+    }
+
+    /// Sends a part of a packet for the first time.
+    #[inline]
+    fn transmit(
+        &mut self,
+        packet: &CachedPacket<'_>,
+        part: Part,
+        output: u16,
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> Result<(), DropReason> {
+        let (template, payload) = (&self.parameters.template, packet.part(part));
+        let header = self.parameters.header(packet, part, output);
+        let len = template.header_len() + payload.len();
+        let sealed = transport.send_rtp(clock, len, template.has_transport_wide_seq(), |room, stamp| {
+            let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
+            template.write(room, &fields).copy_from_slice(payload);
+        })?;
+        self.sent.insert(output, packet.sequence, part, sealed);
         self.packets += 1;
         self.bytes += payload.len() as u64;
-        self.key_frames += u64::from(packet.info.key_frame_start);
-        Ok(Sent::Yes)
+        Ok(())
     }
 
     /// The client misses these packets: those that the producer's cache still has go out again.
@@ -280,14 +306,14 @@ impl Consumer {
         if !self.active || !self.sent.may_resend(clock.since_epoch, output, self.rtt) {
             return Ok(false);
         }
-        let packet = self.sent.get(output).and_then(|input| {
-            let packet = cache.get_recent(input as u16, clock.now, MAX_RETRANSMISSION_AGE)?;
-            (packet.sequence as u32 == input).then_some(packet)
-        });
-        let Some(packet) = packet else { return Ok(false) };
+        let Some((input, part)) = self.sent.get(output) else { return Ok(false) };
+        let packet = cache.get_recent(input.sequence_number(), clock.now, MAX_RETRANSMISSION_AGE);
+        let Some(packet) = packet.filter(|packet| InputNumber::new(packet.sequence) == input) else {
+            return Ok(false);
+        };
         match self.parameters.rtx {
-            Some(rtx) => self.send_rtx(output, &packet, rtx, transport, clock)?,
-            None => self.send_again(output, &packet, transport, clock)?,
+            Some(rtx) => self.send_rtx(output, (&packet, part), rtx, transport, clock)?,
+            None => self.send_again(output, (&packet, part), transport, clock)?,
         }
         self.sent.resent(clock.since_epoch, output);
         Ok(true)
@@ -297,14 +323,15 @@ impl Consumer {
     fn send_rtx(
         &mut self,
         output: u16,
-        packet: &CachedPacket,
+        (packet, part): (&CachedPacket<'_>, Part),
         (ssrc, payload_type): (u32, u8),
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
-        let (template, payload) = (&self.parameters.template, packet.payload());
+        let (template, payload) = (&self.parameters.template, packet.part(part));
         let sequence_number = self.rtx_seq.wrapping_add(1);
-        let header = RtpHeader { payload_type, sequence_number, ssrc, ..packet.header };
+        let header = self.parameters.header(packet, part, sequence_number);
+        let header = RtpHeader { payload_type, ssrc, ..header };
         let len = template.header_len() + 2 + payload.len();
         transport.send_rtx(clock, len, template.has_transport_wide_seq(), |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
@@ -321,20 +348,22 @@ impl Consumer {
     fn send_again(
         &self,
         output: u16,
-        packet: &CachedPacket,
+        (packet, part): (&CachedPacket<'_>, Part),
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
-        let (template, payload) = (&self.parameters.template, packet.payload());
-        let header = self.parameters.header(packet, output);
+        let (template, payload) = (&self.parameters.template, packet.part(part));
+        let header = self.parameters.header(packet, part, output);
         let sealed = self.sent.sealed(output).ok_or(DropReason::SrtpNonceReused)?;
         transport.send_again(clock.now, template.header_len() + payload.len(), sealed, |room, stamp| {
-            template.write(room, &header(stamp)).copy_from_slice(payload);
+            let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
+            template.write(room, &fields).copy_from_slice(payload);
         })
     }
 
     /// The client wants a key frame (PLI, or FIR with its number). Returns whether that is news: a FIR is repeated until a key frame comes.
     pub fn receive_key_frame_request(&mut self, fir: Option<u8>) -> bool {
+        self.parameter_sets_wanted = self.parameters.codec == Codec::H264;
         match fir {
             None => self.plis += 1,
             Some(number) => {

@@ -20,13 +20,15 @@ pub struct FrameBatches {
 }
 
 impl FrameBatches {
-    /// A copy of a packet, changed by `patch`, that can be handed on without another one.
-    pub fn copy(&mut self, packet: &[u8], patch: impl FnOnce(&mut [u8])) -> Bytes {
-        if self.chunk.capacity() < packet.len() {
+    /// A copy of a packet's header and payload, changed by `patch`, that can be handed on without another one.
+    pub fn copy(&mut self, header: &[u8], payload: &[u8], patch: impl FnOnce(&mut [u8])) -> Bytes {
+        let len = header.len() + payload.len();
+        if self.chunk.capacity() < len {
             // Takes the former chunk again if all of its packets are gone.
-            self.chunk.reserve(CHUNK_LEN.max(packet.len()));
+            self.chunk.reserve(CHUNK_LEN.max(len));
         }
-        self.chunk.extend_from_slice(packet);
+        self.chunk.extend_from_slice(header);
+        self.chunk.extend_from_slice(payload);
         patch(&mut self.chunk);
         self.chunk.split().freeze()
     }
@@ -70,7 +72,7 @@ mod tests {
         let mut batches = FrameBatches::default();
         let ends = [PipeEnd::Node(LinkKey(1)), PipeEnd::Worker(WorkerIndex(1))];
         for seq in 0..300_u16 {
-            let packet = batches.copy(&[seq as u8; 1_000], |packet| packet[0] = 0xff);
+            let packet = batches.copy(&[seq as u8; 12], &[seq as u8; 988], |packet| packet[0] = 0xff);
             let (route, epoch, class) = (RouteId(0), RouteEpoch(0), FrameClass::Audio);
             let frame = Frame { route, epoch, seq, flags: FrameFlags::default(), class, packet };
             batches.push(ends[usize::from(seq % 2)], frame);

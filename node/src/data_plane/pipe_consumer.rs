@@ -14,7 +14,7 @@ use super::keys::ProducerKey;
 use super::left_out::LeftOutPictures;
 use super::messages::PipeEnd;
 use super::rtp::{Codec, shift_picture_id};
-use super::rtp_cache::{CachedPacket, RtpCache};
+use super::rtp_cache::{CachedPacket, Part, RtpCache};
 use super::seq_manager::SeqManager;
 
 /// No repair of what is older. Behind a pipe that was dark for a while everything is missing at once: what was said and shown then
@@ -32,11 +32,14 @@ struct Cookie {
     pictures: u16,
     /// How often the publisher had begun to count anew, modulo 2^8: inputs of another time are other packets.
     generation: u8,
+    /// What of the packet was sent.
+    part: Part,
 }
 
 impl Cookie {
     fn to_u64(self) -> u64 {
-        u64::from(self.generation) << 48
+        u64::from(self.part == Part::ParameterSets) << 56
+            | u64::from(self.generation) << 48
             | u64::from(self.input) << 32
             | u64::from(self.output) << 16
             | u64::from(self.pictures)
@@ -44,6 +47,7 @@ impl Cookie {
 
     fn from_u64(cookie: u64) -> Self {
         Self {
+            part: if cookie >> 56 == 0 { Part::Payload } else { Part::ParameterSets },
             generation: (cookie >> 48) as u8,
             input: (cookie >> 32) as u16,
             output: (cookie >> 16) as u16,
@@ -68,6 +72,8 @@ pub struct PipeConsumer {
     wanted_temporal: u8,
     current_temporal: u8,
     sync_required: bool,
+    /// Somebody behind the pipe cannot decode: parameter sets that the publisher does not repeat may have been lost on it.
+    parameter_sets_wanted: bool,
     seq: SeqManager,
     left_out: LeftOutPictures,
     generation: u8,
@@ -93,6 +99,7 @@ impl PipeConsumer {
             wanted_temporal: u8::MAX,
             current_temporal: u8::MAX,
             sync_required: true,
+            parameter_sets_wanted: false,
             seq: SeqManager::new(0),
             left_out: LeftOutPictures::default(),
             generation: 0,
@@ -132,37 +139,57 @@ impl PipeConsumer {
         self.seq.is_ahead(sequence)
     }
 
+    /// The next key frame is to come with its parameter sets.
+    pub fn want_parameter_sets(&mut self) {
+        self.parameter_sets_wanted = self.codec == Codec::H264;
+    }
+
     /// Whether it waits for a key frame.
     pub fn waits_for_key_frame(&self) -> bool {
         self.sync_required && self.codec.has_key_frames()
     }
 
-    /// Sends a packet of the producer, if the other end wants its layer.
+    /// Sends a packet of the producer, if the other end wants its layer. Returns how many frames that made: two with parameter sets.
     ///
     /// # Errors
     /// Why it did not go out.
-    pub fn send_rtp(&mut self, packet: &CachedPacket, out: &mut FrameBatches) -> Result<(), DropReason> {
-        let input = packet.header.sequence_number;
-        if self.sync_required {
-            let is_beginning = !self.codec.has_key_frames() || packet.info.key_frame_start;
-            if !is_beginning || !self.seq.is_ahead(packet.sequence) {
-                return Err(DropReason::WaitingForKeyFrame);
-            }
-            self.sync_required = false;
-            self.seq.sync(packet.sequence);
-            self.current_temporal = self.wanted_temporal;
-        }
+    pub fn send_rtp(&mut self, packet: &CachedPacket<'_>, out: &mut FrameBatches) -> Result<u64, DropReason> {
+        let has_parameter_sets = (self.sync_required || self.parameter_sets_wanted) && self.begin(packet, out)?;
         self.choose_layer(packet);
         if packet.info.temporal_layer > self.current_temporal {
             self.leave_out(packet);
             return Err(DropReason::UnwantedLayer);
         }
         let output = self.seq.input(packet.sequence).ok_or(DropReason::TooLate)?;
-        let pictures = self.left_out.before(packet.sequence);
-        let cookie = Cookie { input, output, pictures, generation: self.generation };
+        self.transmit(packet, Part::Payload, output, out);
+        Ok(1 + u64::from(has_parameter_sets))
+    }
+
+    /// Lets the route begin (anew) with a packet, if it can. Returns whether parameter sets were sent before it.
+    fn begin(&mut self, packet: &CachedPacket<'_>, out: &mut FrameBatches) -> Result<bool, DropReason> {
+        let is_beginning = !self.codec.has_key_frames() || packet.info.key_frame_start;
+        if !is_beginning || !self.seq.is_ahead(packet.sequence) {
+            return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(false) };
+        }
+        self.parameter_sets_wanted = false;
+        let has_parameter_sets = packet.has_parameter_sets();
+        if has_parameter_sets {
+            self.transmit(packet, Part::ParameterSets, self.seq.next_output(), out);
+            self.seq.inserted();
+        }
+        if has_parameter_sets || self.sync_required {
+            self.sync_required = false;
+            self.seq.sync(packet.sequence);
+            self.current_temporal = self.wanted_temporal;
+        }
+        Ok(has_parameter_sets)
+    }
+
+    fn transmit(&mut self, packet: &CachedPacket<'_>, part: Part, output: u16, out: &mut FrameBatches) {
+        let (input, generation) = (packet.header.sequence_number, self.generation);
+        let cookie = Cookie { input, output, pictures: self.left_out.before(packet.sequence), generation, part };
         let seq = self.sender.next(cookie.to_u64());
         self.push(packet, cookie, seq, FrameFlags::default(), out);
-        Ok(())
     }
 
     fn choose_layer(&mut self, packet: &CachedPacket) {
@@ -201,20 +228,20 @@ impl PipeConsumer {
         sent
     }
 
-    fn push(&self, packet: &CachedPacket, cookie: Cookie, seq: u16, flags: FrameFlags, out: &mut FrameBatches) {
+    fn push(&self, packet: &CachedPacket<'_>, cookie: Cookie, seq: u16, flags: FrameFlags, out: &mut FrameBatches) {
         let class = match self.kind {
             MediaKind::Audio => FrameClass::Audio,
             MediaKind::Video => {
                 FrameClass::Video { temporal: packet.info.temporal_layer, spatial: 0, key: packet.key_frame }
             }
         };
-        let bytes = out.copy(packet.bytes(), |bytes| {
-            if let Some(number) = bytes.get_mut(2..4) {
-                number.copy_from_slice(&cookie.output.to_be_bytes());
+        let header = packet.header_bytes();
+        let bytes = out.copy(header, packet.part(cookie.part), |bytes| {
+            if let Some([_, marker, number @ ..]) = bytes.first_chunk_mut::<4>() {
+                *marker &= if cookie.part == Part::ParameterSets { 0x7f } else { 0xff };
+                *number = cookie.output.to_be_bytes();
             }
-            if let (1.., Codec::Vp8, Some(payload)) =
-                (cookie.pictures, self.codec, bytes.get_mut(packet.header_len()..))
-            {
+            if let (1.., Codec::Vp8, Some(payload)) = (cookie.pictures, self.codec, bytes.get_mut(header.len()..)) {
                 shift_picture_id(payload, cookie.pictures);
             }
         });

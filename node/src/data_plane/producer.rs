@@ -287,6 +287,7 @@ impl Producer {
         // Numbers are followed through a pause, however long it is.
         self.newest = self.newest.max(Some(packet.sequence));
         if self.paused {
+            self.cache.remember_parameter_sets(codec, packet.payload);
             return Err(DropReason::ProducerPaused);
         }
         if let Some(level) = packet.audio_level {

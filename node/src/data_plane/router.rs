@@ -4,7 +4,7 @@ use slotmap::SlotMap;
 use sluice_proto::ids::RouterId;
 
 use super::clock::Clock;
-use super::consumer::{Consumer, Sent};
+use super::consumer::Consumer;
 use super::counters::Counters;
 use super::demux::TransportKey;
 use super::frames::FrameBatches;
@@ -104,8 +104,7 @@ pub fn send(
 ) {
     for packet in packets.filter_map(|seq| producer.cache.get(seq)) {
         match consumer.send_rtp(&packet, transport, clock) {
-            Ok(Sent::Yes) => counters.rtp_packets_sent += 1,
-            Ok(Sent::Padding) => {}
+            Ok(packets) => counters.rtp_packets_sent += packets,
             Err(reason) => counters.drops.count(reason),
         }
     }
@@ -121,7 +120,7 @@ pub fn send_by_pipe(
 ) {
     for packet in packets.filter_map(|seq| producer.cache.get(seq)) {
         match pipe_consumer.send_rtp(&packet, frames) {
-            Ok(()) => counters.pipe_packets_sent += 1,
+            Ok(frames) => counters.pipe_packets_sent += frames,
             Err(reason) => counters.drops.count(reason),
         }
     }

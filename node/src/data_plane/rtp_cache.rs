@@ -3,12 +3,14 @@
 //! stream sends in [`KEEP`] needs, so a steady stream allocates nothing.
 
 use std::ops::Deref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_proto::ortc::MediaKind;
 
 use super::rtp::{
-    AudioLevel, Codec, MAX_CANONICAL_HEADER_LEN, PayloadInfo, RtpHeader, shift_picture_id, write_canonical_header,
+    AudioLevel, Codec, MAX_CANONICAL_HEADER_LEN, ParameterSets, PayloadInfo, RtpHeader, shift_picture_id,
+    write_canonical_header,
 };
 use super::segments::{Place, Segments};
 
@@ -27,6 +29,18 @@ const MIN_SLOTS: usize = 64;
 /// Largest payload: what an MTU of 1,500 can carry, so that a packet has a known largest size.
 pub const MAX_PAYLOAD_LEN: usize = 1_500;
 
+/// Packets of a key frame that may come before its first slice: delimiter, parameter sets, supplemental information.
+const MAX_BEFORE_SLICES: u16 = 16;
+
+/// What of a cached packet is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Its payload.
+    Payload,
+    /// The parameter sets for whoever begins with it, in a packet of their own.
+    ParameterSets,
+}
+
 /// What is known of a packet in the mesh's canonical form, and was found out when it came in.
 #[derive(Debug)]
 pub struct PacketInfo {
@@ -44,6 +58,8 @@ pub struct PacketInfo {
     pub received_at: Instant,
     header_len: u8,
     place: Place,
+    /// What whoever begins here must be sent before; `None` if nothing.
+    parameter_sets: Option<Arc<[u8]>>,
 }
 
 /// A packet in the mesh's canonical form.
@@ -59,13 +75,25 @@ impl<'a> CachedPacket<'a> {
         self.bytes.get(self.header_len()..).unwrap_or_default()
     }
 
-    /// The whole packet.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    /// Whether whoever begins here must be sent [`Part::ParameterSets`] before.
+    pub fn has_parameter_sets(&self) -> bool {
+        self.known.parameter_sets.is_some()
     }
 
-    /// Length of the header within [`bytes`](Self::bytes).
-    pub fn header_len(&self) -> usize {
+    /// The payload of a part of it.
+    pub fn part(&self, part: Part) -> &'a [u8] {
+        match part {
+            Part::Payload => self.payload(),
+            Part::ParameterSets => self.known.parameter_sets.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// The header as bytes.
+    pub fn header_bytes(&self) -> &'a [u8] {
+        self.bytes.get(..self.header_len()).unwrap_or_default()
+    }
+
+    fn header_len(&self) -> usize {
         self.known.header_len.into()
     }
 }
@@ -102,6 +130,8 @@ pub struct RtpCache {
     segments: Segments,
     /// Timestamp of the last key frame that began: all of its packets belong to it.
     key_frame_timestamp: Option<u32>,
+    /// Of H.264.
+    parameter_sets: ParameterSets,
 }
 
 impl RtpCache {
@@ -112,7 +142,13 @@ impl RtpCache {
             MediaKind::Video => (VIDEO_SLOTS, Segments::new(16 << 10, 96, KEEP)),
             MediaKind::Audio => (AUDIO_SLOTS, Segments::new(4 << 10, 40, KEEP)),
         };
-        Self { slots: Vec::new(), max_slots, segments, key_frame_timestamp: None }
+        Self {
+            slots: Vec::new(),
+            max_slots,
+            segments,
+            key_frame_timestamp: None,
+            parameter_sets: ParameterSets::default(),
+        }
     }
 
     fn index(&self, seq: u16) -> usize {
@@ -135,8 +171,11 @@ impl RtpCache {
     pub fn insert(&mut self, now: Instant, codec: Codec, packet: NewPacket<'_>) -> Option<CachedPacket<'_>> {
         let seq = packet.header.sequence_number;
         self.make_room(now, &packet)?;
-        let info = codec.inspect(packet.payload);
-        if info.key_frame_start {
+        let mut info = codec.inspect(packet.payload);
+        self.remember_parameter_sets(codec, packet.payload);
+        let parameter_sets = if info.key_picture_start { self.parameter_sets_before(&packet.header) } else { None };
+        info.key_frame_start |= parameter_sets.is_some();
+        if info.key_frame_start || info.key_picture_start {
             self.key_frame_timestamp = Some(packet.header.timestamp);
         }
         let mut header_len = 0;
@@ -161,8 +200,30 @@ impl RtpCache {
             received_at: now,
             header_len: header_len as u8,
             place,
+            parameter_sets,
         });
         self.get(seq)
+    }
+
+    /// Keeps the parameter sets that a payload has, whatever becomes of the packet.
+    pub fn remember_parameter_sets(&mut self, codec: Codec, payload: &[u8]) {
+        if codec == Codec::H264 {
+            self.parameter_sets.remember(payload);
+        }
+    }
+
+    /// What must be told before a key frame's first slice if its own packets do not tell it: none of those between the slice and the
+    /// picture before has parameter sets, nor is one missing that may have.
+    fn parameter_sets_before(&self, header: &RtpHeader) -> Option<Arc<[u8]>> {
+        if self.key_frame_timestamp == Some(header.timestamp) {
+            return None;
+        }
+        for distance in 1..=MAX_BEFORE_SLICES {
+            if self.get(header.sequence_number.wrapping_sub(distance))?.header.timestamp != header.timestamp {
+                return self.parameter_sets.payload().cloned();
+            }
+        }
+        None
     }
 
     /// Sees to it that a packet has a slot: the ring grows where it would lose what is not old yet. `None` if there is a newer one in it.
@@ -197,7 +258,8 @@ impl RtpCache {
         }
     }
 
-    /// Forgets everything: the publisher began to count anew, or is not heard for a while. Gives the memory back.
+    /// Forgets everything: the publisher began to count anew, or is not heard for a while. Gives the memory back. Parameter
+    /// sets stay: who tells them once will not tell them again.
     pub fn clear(&mut self) {
         self.slots = Vec::new();
         self.segments.clear();
@@ -323,6 +385,26 @@ mod tests {
         assert!(cache.get_recent(127, now + max_age, max_age).is_some());
         assert!(cache.get_recent(127, now + max_age + Duration::from_millis(1), max_age).is_none());
         assert!(cache.get(127 + 64).is_none());
+    }
+
+    #[test]
+    fn the_first_slice_of_a_key_frame_is_a_beginning_if_its_sets_are_known() {
+        let now = Instant::now();
+        let mut cache = RtpCache::new(MediaKind::Video);
+        let (sets, slice): (&[u8], _) = (&[0x78, 0, 5, 0x67, 0x42, 0xe0, 0x1f, 0x8c, 0, 2, 0x68, 0xce], &[0x65, 0x88]);
+        let mut insert = |number, timestamp, payload: &[u8]| {
+            let packet = cache.insert(now, Codec::H264, packet(number, timestamp, payload)).unwrap();
+            (packet.info.key_frame_start, packet.part(Part::ParameterSets).to_vec())
+        };
+        assert_eq!(insert(1, 10, slice), (false, vec![]), "no sets are known");
+        assert_eq!(insert(2, 20, sets), (true, vec![]));
+        assert_eq!(insert(3, 20, slice), (false, vec![]), "the key frame has begun already");
+        assert_eq!(insert(4, 30, &[0x41, 0x9a]), (false, vec![]));
+        assert_eq!(insert(5, 40, slice), (true, sets.to_vec()));
+        assert_eq!(insert(6, 40, &[0x65, 0x40]), (false, vec![]), "a later slice");
+        assert_eq!(insert(8, 50, slice), (false, vec![]), "what is missing may be the sets of this key frame");
+        assert_eq!(insert(9, 60, &[0x06, 0x05]), (false, vec![]));
+        assert_eq!(insert(10, 60, slice), (true, sets.to_vec()), "behind supplemental information");
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use super::header_template::Stamp;
+use super::rtp_cache::Part;
 use super::srtp::TagPrefix;
 
 /// Shortest time between two retransmissions of one packet when the round-trip time is not known.
@@ -15,10 +16,29 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// The same for a client that claims to be very far away: no packet is asked for that long.
 const MAX_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Marks an input whose parameter sets were sent, not the packet itself.
+const PARAMETER_SETS: u32 = 1 << 31;
+
+/// Which packet of a producer: the lower 31 bits of its number without its wrap.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InputNumber(u32);
+
+impl InputNumber {
+    /// Of the number.
+    pub fn new(sequence: u64) -> Self {
+        Self(sequence as u32 & !PARAMETER_SETS)
+    }
+
+    /// As packets carry it.
+    pub fn sequence_number(self) -> u16 {
+        self.0 as u16
+    }
+}
+
 /// One packet that went out.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    /// Lower half of the input number. Zero at the start names a packet that the cache will not have.
+    /// An [`InputNumber`], maybe with [`PARAMETER_SETS`]. Zero at the start names a packet that the cache will not have.
     input: u32,
     output: u16,
     /// When it went out again last, in milliseconds modulo 2^16; 0 is never. What can be found in the cache is younger than the wrap.
@@ -65,11 +85,12 @@ impl SentPackets {
         usize::from(output) & self.slots.len().saturating_sub(1)
     }
 
-    /// `input`, without its wrap, went out as `output`.
-    pub fn insert(&mut self, output: u16, input: u64, sealed: Sealed) {
+    /// A part of `input`, without its wrap, went out as `output`.
+    pub fn insert(&mut self, output: u16, input: u64, part: Part, sealed: Sealed) {
         let index = self.index(output);
         if let Some(slot) = self.slots.get_mut(index) {
-            *slot = Slot { input: input as u32, output, resent_ms: 0 };
+            let mark = if part == Part::ParameterSets { PARAMETER_SETS } else { 0 };
+            *slot = Slot { input: InputNumber::new(input).0 | mark, output, resent_ms: 0 };
         }
         if let Some(packed) = self.sealed.get_mut(index) {
             let [_, abs_send_time @ ..] = sealed.stamp.abs_send_time.to_be_bytes();
@@ -87,9 +108,11 @@ impl SentPackets {
         self.slots.get(self.index(output)).filter(|slot| slot.output == output)
     }
 
-    /// The lower half of the number of what went out as `output`.
-    pub fn get(&self, output: u16) -> Option<u32> {
-        self.slot(output).map(|slot| slot.input)
+    /// What went out as `output`.
+    pub fn get(&self, output: u16) -> Option<(InputNumber, Part)> {
+        let input = self.slot(output)?.input;
+        let part = if input & PARAMETER_SETS == 0 { Part::Payload } else { Part::ParameterSets };
+        Some((InputNumber(input & !PARAMETER_SETS), part))
     }
 
     /// What `output`, which [`get`](Self::get) finds, went out with.
@@ -129,11 +152,12 @@ mod tests {
     #[test]
     fn a_number_that_was_skipped_is_not_found_under_its_predecessor() {
         let mut sent = SentPackets::new(128, false);
-        sent.insert(5, 1_005, Sealed::default());
-        assert_eq!(sent.get(5), Some(1_005));
+        sent.insert(5, 1_005, Part::Payload, Sealed::default());
+        assert_eq!(sent.get(5), Some((InputNumber::new((7 << 31) + 1_005), Part::Payload)));
         assert_eq!(sent.get(5 + 128), None);
-        sent.insert(5 + 128, 2_000, Sealed::default());
+        sent.insert(5 + 128, 2_000, Part::ParameterSets, Sealed::default());
         assert_eq!(sent.get(5), None);
+        assert_eq!(sent.get(5 + 128), Some((InputNumber::new(2_000), Part::ParameterSets)));
     }
 
     #[test]
@@ -141,12 +165,12 @@ mod tests {
         let tag = TagPrefix::default();
         let sealed = Sealed { stamp: Stamp { abs_send_time: 0x00fe_dcba, transport_wide_seq: 0x9876 }, tag };
         let mut sent = SentPackets::new(32, true);
-        sent.insert(65_535, 9, sealed);
+        sent.insert(65_535, 9, Part::Payload, sealed);
         assert_eq!(sent.sealed(65_535), Some(sealed));
         sent.clear();
         assert_eq!(sent.get(65_535), None);
         let mut none = SentPackets::new(0, true);
-        none.insert(0, 9, sealed);
+        none.insert(0, 9, Part::Payload, sealed);
         assert_eq!((none.get(0), none.sealed(0)), (None, None));
     }
 
@@ -156,7 +180,7 @@ mod tests {
         let start = Duration::from_millis(65_500);
         let rtt = Some(Duration::from_millis(80));
         for output in 0..512 {
-            sent.insert(output, output.into(), Sealed::default());
+            sent.insert(output, output.into(), Part::Payload, Sealed::default());
             assert!(sent.may_resend(start, output, rtt));
             sent.resent(start, output);
         }
@@ -167,7 +191,7 @@ mod tests {
     #[test]
     fn nobody_is_so_near_or_so_far_that_the_interval_ends() {
         let mut sent = SentPackets::new(128, false);
-        sent.insert(7, 1, Sealed::default());
+        sent.insert(7, 1, Part::Payload, Sealed::default());
         sent.resent(Duration::ZERO, 7);
         assert!(!sent.may_resend(Duration::from_millis(9), 7, Some(Duration::ZERO)));
         assert!(sent.may_resend(Duration::from_millis(2_001), 7, Some(Duration::from_secs(3_600))));

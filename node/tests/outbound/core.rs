@@ -35,6 +35,8 @@ pub(crate) enum Stream {
     /// Whose receiver has no RTX.
     Vp8Plain,
     H264,
+    /// Whose receiver has no RTX.
+    H264Plain,
 }
 
 /// A core, what it gave out, and the time that it knows.
@@ -89,7 +91,7 @@ impl Stream {
         match self {
             Self::Opus => 100,
             Self::Vp8 | Self::Vp8Plain => 101,
-            Self::H264 => 103,
+            Self::H264 | Self::H264Plain => 103,
         }
     }
 
@@ -99,7 +101,7 @@ impl Stream {
         let (mime, clock_rate, channels) = match self {
             Self::Opus => ("audio/opus", 48_000, r#""channels": 2,"#),
             Self::Vp8 | Self::Vp8Plain => ("video/VP8", 90_000, ""),
-            Self::H264 => ("video/H264", 90_000, ""),
+            Self::H264 | Self::H264Plain => ("video/H264", 90_000, ""),
         };
         let (mut codecs, mut encoding) = (String::new(), String::new());
         if has_rtx {

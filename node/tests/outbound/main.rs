@@ -2,8 +2,8 @@
 //! feedback can make it do.
 #![allow(missing_docs, reason = "tests")]
 
-#[allow(dead_code, reason = "each behaviour uses its part")]
 mod core;
 mod key_frames;
 mod numbering;
+mod parameter_sets;
 mod retransmission;

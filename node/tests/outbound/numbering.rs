@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sluice_node::data_plane::messages::{Request, SrtpProfile};
-use sluice_node::data_plane::rtcp::{TransportFeedbackBuilder, nack};
+use sluice_node::data_plane::rtcp::{TransportFeedbackBuilder, nack, pli};
 use sluice_node::data_plane::rtp::{ExtensionIds, RtpPacket};
 
 use crate::core::{Core, Stream, header, vp8};
@@ -124,13 +124,25 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 1..200)
 }
 
+/// Of H.264 only the slices; the parameter sets went before.
+fn payload(stream: Stream, is_key_frame: bool, len: usize) -> Vec<u8> {
+    let mut payload = vp8(is_key_frame, len);
+    if matches!(stream, Stream::H264 | Stream::H264Plain) {
+        payload[..2].copy_from_slice(if is_key_frame { &[0x65, 0x88] } else { &[0x41, 0x9a] });
+    }
+    payload
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// But for what was lost on the way to the node, which shows as a gap that a late packet can fill.
     #[test]
-    fn numbers_that_a_client_sees_are_unique_and_only_losses_are_gaps(steps in steps(), plain: bool, start: u16) {
-        let stream = if plain { Stream::Vp8Plain } else { Stream::Vp8 };
+    fn numbers_that_a_client_sees_are_unique_and_only_losses_are_gaps(
+        steps in steps(),
+        stream in prop::sample::select(vec![Stream::Vp8, Stream::Vp8Plain, Stream::H264, Stream::H264Plain]),
+        start: u16,
+    ) {
         let mut core = Core::new(0);
         let (mut publisher, mut receiver) =
             (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::Aes128CmSha1_80));
@@ -138,6 +150,11 @@ proptest! {
         let (consumer, ssrc) = core.consume(&receiver, producer, stream);
         let (mut next, mut lost, mut losses, mut highest) = (start, BTreeSet::new(), 0, None);
         let mut seen = BTreeSet::new();
+        if matches!(stream, Stream::H264 | Stream::H264Plain) {
+            let sets = [0x78, 0, 5, 0x67, 0x42, 0xe0, 0x1f, 0x8c, 0, 2, 0x68, 0xce];
+            core.rtp(&mut publisher, header(stream, start, 0), &sets);
+            next = start.wrapping_add(1);
+        }
         for step in steps {
             core.advance(Duration::from_millis(10));
             let mut send = |core: &mut Core, number: u16, payload: &[u8]| {
@@ -148,11 +165,11 @@ proptest! {
                     losses += usize::from(skip);
                     lost.extend((0..skip).map(|number| next.wrapping_add(number)));
                     next = next.wrapping_add(skip);
-                    send(&mut core, next, &vp8(false, len));
+                    send(&mut core, next, &payload(stream, false, len));
                     next = next.wrapping_add(1);
                 }
                 Step::KeyFrame { len } => {
-                    send(&mut core, next, &vp8(true, len));
+                    send(&mut core, next, &payload(stream, true, len));
                     next = next.wrapping_add(1);
                 }
                 Step::Padding => {
@@ -162,7 +179,7 @@ proptest! {
                 Step::Late { back } => {
                     let number = next.wrapping_sub(back);
                     if lost.remove(&number) {
-                        send(&mut core, number, &vp8(false, 100));
+                        send(&mut core, number, &payload(stream, false, 100));
                     }
                 }
                 Step::PauseConsumer(true) => { core.request(Request::PauseConsumer { consumer }); }
@@ -172,12 +189,13 @@ proptest! {
                 Step::Restart { jump } => {
                     lost.clear();
                     // The first packet behind the jump may be a stray.
-                    send(&mut core, next.wrapping_add(jump), &vp8(false, 10));
-                    send(&mut core, next.wrapping_add(jump + 1), &vp8(true, 10));
+                    send(&mut core, next.wrapping_add(jump), &payload(stream, false, 10));
+                    send(&mut core, next.wrapping_add(jump + 1), &payload(stream, true, 10));
                     next = next.wrapping_add(jump + 2);
                 }
                 Step::Nack { back } => {
                     let mut compound = Vec::new();
+                    pli(&mut compound, 1, ssrc);
                     nack(&mut compound, 1, ssrc, highest.map(|highest: u16| highest.wrapping_sub(back)).into_iter());
                     if highest.is_some() {
                         core.rtcp(&mut receiver, compound);
@@ -185,7 +203,8 @@ proptest! {
                 }
             }
             for packet in core.received(&mut receiver) {
-                if packet.ssrc() != ssrc || plain && packet.plain.is_empty() {
+                // One that went out again as it was cannot be opened a second time.
+                if packet.ssrc() != ssrc || packet.plain.is_empty() {
                     continue;
                 }
                 let number = packet.sequence_number();

@@ -74,9 +74,9 @@ impl Media {
                 }
             }
             PipeBody::KeyFrameRequest => {
-                let Some(consumer) = self.route_out(from, &message).and_then(|key| self.pipe_consumers.get(key)) else {
-                    return;
-                };
+                let key = self.route_out(from, &message);
+                let Some(consumer) = key.and_then(|key| self.pipe_consumers.get_mut(key)) else { return };
+                consumer.want_parameter_sets();
                 let producer = consumer.producer;
                 self.request_key_frame(clock, producer);
             }

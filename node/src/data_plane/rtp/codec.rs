@@ -2,7 +2,8 @@
 
 use sluice_proto::ortc::{MimeType, MimeTypeVideo};
 
-use super::{Vp8Descriptor, h264};
+use super::Vp8Descriptor;
+use super::h264::{self, Beginning};
 
 /// Codecs that are told apart; of all others the payload is opaque.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Codec {
 pub struct PayloadInfo {
     /// A receiver can begin with this packet.
     pub key_frame_start: bool,
+    /// The same, but for parameter sets that it must have been told: the first slice of a key frame of H.264.
+    pub key_picture_start: bool,
     /// First packet of a frame, where the codec tells.
     pub frame_start: bool,
     /// Temporal layer.
@@ -51,8 +54,16 @@ impl Codec {
                 frame_start: descriptor.frame_start,
                 temporal_layer: descriptor.temporal_layer,
                 layer_sync: descriptor.layer_sync,
+                ..PayloadInfo::default()
             }),
-            Self::H264 => PayloadInfo { key_frame_start: h264::is_key_frame_start(payload), ..PayloadInfo::default() },
+            Self::H264 => {
+                let beginning = h264::beginning(payload);
+                PayloadInfo {
+                    key_frame_start: beginning == Some(Beginning::ParameterSets),
+                    key_picture_start: beginning == Some(Beginning::Picture),
+                    ..PayloadInfo::default()
+                }
+            }
             Self::Opaque => PayloadInfo::default(),
         }
     }

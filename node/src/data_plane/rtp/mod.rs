@@ -11,6 +11,7 @@ mod vp8;
 
 pub use codec::{Codec, PayloadInfo};
 pub use extensions::{AudioLevel, ExtensionIds, Extensions, ReceivedExtensions};
+pub use h264::ParameterSets;
 pub use packet::{
     CANONICAL_AUDIO_LEVEL_ID, FIXED_HEADER_LEN, MAX_CANONICAL_HEADER_LEN, RtpHeader, RtpPacket, write_canonical_header,
 };
