@@ -275,6 +275,10 @@ impl RtpCache {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
 
     fn packet(sequence: u64, timestamp: u32, payload: &[u8]) -> NewPacket<'_> {
@@ -374,6 +378,38 @@ mod tests {
             assert!(cache.insert(now, Codec::Opaque, packet(sequence, 0, b"repair")).is_some(), "{sequence}");
         }
         assert!((0..300).all(|sequence| cache.get(sequence).is_some()));
+    }
+
+    proptest! {
+        /// Against a map of everything: what is there is right, the newest is always there, and the last 64 of a second are.
+        #[test]
+        fn what_is_kept_is_what_came(
+            steps in prop::collection::vec((-80_i64..100, 0_usize..1_500, 0_u64..30), 1..400),
+            audio: bool,
+        ) {
+            let mut cache = RtpCache::new(if audio { MediaKind::Audio } else { MediaKind::Video });
+            let (mut now, mut newest) = (Instant::now(), 100_000_u64);
+            let mut came = BTreeMap::new();
+            cache.insert(now, Codec::Opaque, packet(newest, 0, b"first"));
+            for (index, (step, len, ms)) in steps.into_iter().enumerate() {
+                now += Duration::from_millis(ms);
+                let sequence = newest.saturating_add_signed(step);
+                let payload = vec![index as u8; len];
+                let stored = cache.insert(now, Codec::Opaque, packet(sequence, 0, &payload)).is_some();
+                prop_assert!(stored || sequence < newest);
+                newest = newest.max(sequence);
+                if stored {
+                    came.insert(sequence, (payload, now));
+                }
+                prop_assert!(cache.get(newest as u16).is_some());
+                for (sequence, (payload, at)) in came.range(newest.saturating_sub(500)..) {
+                    match cache.get(*sequence as u16) {
+                        Some(packet) => prop_assert_eq!(packet.payload(), &payload[..]),
+                        None => prop_assert!(*sequence + 64 <= newest || now - *at >= KEEP),
+                    }
+                }
+            }
+        }
     }
 
     #[test]

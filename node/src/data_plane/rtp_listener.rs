@@ -188,6 +188,7 @@ impl RtpListener {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use slotmap::SlotMap;
 
     use super::*;
@@ -255,6 +256,34 @@ mod tests {
         let replaced = Some(Learned { producer: a, kind: StreamKind::Media, replaces: true });
         assert_eq!(listener.learn(3, 96, &with_mid(b"0"), |_, _| 8), replaced);
         assert_eq!(listener.learn(4, 96, &with_mid(b"0"), |_, _| 8), None, "once");
+    }
+
+    proptest! {
+        /// Whatever a client sends, a known SSRC stays its producer's until another one of the same producer takes its place.
+        #[test]
+        fn no_stream_changes_its_producer(
+            packets in prop::collection::vec((1_u32..12, 95_u8..99, 0_usize..3, 0_u64..3, any::<bool>()), 0..200),
+        ) {
+            let mut listener = RtpListener::default();
+            let producers = two_producers(&mut listener);
+            let mut owners = FxHashMap::default();
+            for (ssrc, payload_type, mid, heard, ends) in packets {
+                if ends {
+                    listener.end(ssrc, |_, _| heard);
+                } else if listener.find(ssrc).is_none() {
+                    let mid = [&b"0"[..], b"1", b"2"][mid];
+                    let extensions = ReceivedExtensions { mid: Some(mid), ..Default::default() };
+                    if let Some(learned) = listener.learn(ssrc, payload_type, &extensions, |_, _| heard) {
+                        prop_assert_eq!(Some(&learned.producer), producers.get(usize::from(mid[0] - b'0')));
+                        owners.insert(ssrc, learned.producer);
+                    }
+                }
+                prop_assert!(listener.by_ssrc.len() <= 4);
+                for (ssrc, (producer, _)) in &listener.by_ssrc {
+                    prop_assert_eq!(owners.get(ssrc), Some(producer));
+                }
+            }
+        }
     }
 
     #[test]
