@@ -1,40 +1,49 @@
 //! The path of a packet allocates nothing once every buffer has been used: not a byte while bursts go from a publisher to its
-//! receivers, and less than one block a burst for a hop between nodes.
+//! receivers, and less than one block a burst for a hop between nodes. A DTLS association keeps little once it is connected.
 #![allow(missing_docs, reason = "a test")]
 
+mod associations;
 mod fan_out;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
+use associations::Ends;
 use fan_out::{BURST, Core};
 
 struct Counting;
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    /// Bytes that this thread has taken and not given back.
+    static LIVE: Cell<i64> = const { Cell::new(0) };
 }
 
-fn count() {
+fn count(bytes: i64) {
     // A thread that ends has no counter any more, and no test either.
-    let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+    let _ = LIVE.try_with(|live| live.set(live.get() + bytes));
+    if bytes > 0 {
+        let _ = ALLOCATIONS.try_with(|allocations| allocations.set(allocations.get() + 1));
+    }
 }
 
 // SAFETY: everything is the system allocator's, which keeps the contract; counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count();
+        count(layout.size() as i64);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(-(layout.size() as i64));
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count();
+        count(-(layout.size() as i64));
+        count(size as i64);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -45,6 +54,31 @@ static ALLOCATOR: Counting = Counting;
 
 fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
+}
+
+#[test]
+fn a_connected_association_keeps_less_than_two_kilobytes() {
+    let ends = Ends::new();
+    for calls in [false, true] {
+        drop(ends.connected(calls));
+        let before = LIVE.with(Cell::get);
+        let kept: Vec<_> = (0..16).map(|_| ends.connected(calls)).collect();
+        let each = (LIVE.with(Cell::get) - before) / 16;
+        drop(kept);
+        assert!(each < 2_048, "{each} bytes");
+        println!("{each} bytes; calls: {calls}");
+    }
+}
+
+#[test]
+fn an_association_under_attack_keeps_a_flight_and_no_more() {
+    let ends = Ends::new();
+    drop(ends.attacked());
+    let before = LIVE.with(Cell::get);
+    let attacked = ends.attacked();
+    let kept = LIVE.with(Cell::get) - before;
+    drop(attacked);
+    assert!(kept < 65_536, "{kept} bytes");
 }
 
 #[test]
