@@ -124,7 +124,7 @@ impl Crowd {
 }
 
 /// A user's life.
-async fn attend(driver: Driver, part: Part, board: Arc<Board>, leave: CancellationToken) {
+async fn attend(driver: Driver, mut part: Part, board: Arc<Board>, leave: CancellationToken) {
     let mut pause = FIRST_PAUSE;
     loop {
         board.joins().attempted += 1;
@@ -134,6 +134,7 @@ async fn attend(driver: Driver, part: Part, board: Arc<Board>, leave: Cancellati
                 board.joins().times.record(times.joined.max(times.connected));
                 board.joined.fetch_add(1, Ordering::Relaxed);
                 pause = FIRST_PAUSE;
+                part.config.secret = user.secret().map(str::to_owned);
                 let lost = leave.run_until_cancelled(user.ended()).await;
                 board.joined.fetch_sub(1, Ordering::Relaxed);
                 match lost {

@@ -89,10 +89,14 @@ pub fn dtls_parameters(role: DtlsRole, fingerprint: &str) -> Value {
 
 /// The answer to `join`.
 #[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
 #[allow(missing_docs, reason = "mediasoup's names")]
 pub struct Joined {
     #[serde(default)]
     pub peers: Vec<Peer>,
+    /// Sluice's: what the client shows to take its place again.
+    #[serde(default)]
+    pub peer_secret: Option<String>,
 }
 
 /// Another participant; what a server says beyond mediasoup-demo's fields is in `extra`.

@@ -42,6 +42,8 @@ pub struct UserConfig {
     pub room: String,
     /// Peer, unique in the room.
     pub peer: String,
+    /// What the answer to the peer's last join said, to take its place again.
+    pub secret: Option<String>,
     /// Has a transport to send by.
     pub produce: bool,
     /// Wants to receive what others produce.
@@ -70,6 +72,7 @@ impl UserConfig {
             tls: None,
             room: room.to_owned(),
             peer: peer.to_owned(),
+            secret: None,
             produce: true,
             consume: true,
             watch_audio: Watch::All,
@@ -112,6 +115,7 @@ pub struct User {
     began: Instant,
     websocket: Duration,
     joined: Duration,
+    secret: Option<String>,
 }
 
 /// What the user's own calls and the server's requests both need.
@@ -136,7 +140,10 @@ impl User {
     /// [`UserError`] with the step that failed.
     pub async fn join(driver: &Driver, config: UserConfig) -> Result<Self, UserError> {
         let began = Instant::now();
-        let url = room_url(&config.url, &config.room, &config.peer, &config.query);
+        let mut url = room_url(&config.url, &config.room, &config.peer, &config.query);
+        if let Some(secret) = &config.secret {
+            url.push_str(&format!("&peerSecret={}", escape(secret)));
+        }
         let path = config.path.as_ref().map(|path| (path, config.seed));
         let (protoo, incoming) = ProtooClient::connect(&url, config.tls.clone(), path).await?;
         let websocket = began.elapsed();
@@ -170,8 +177,13 @@ impl User {
             }
         };
         state.send_modify(|room| room.peers.extend(joined.peers.into_iter().map(|peer| (peer.id.clone(), peer))));
-        let joined = began.elapsed();
-        Ok(Self { protoo, shared, router, room, reader, began, websocket, joined })
+        let (secret, joined) = (joined.peer_secret, began.elapsed());
+        Ok(Self { protoo, shared, router, room, reader, began, websocket, joined, secret })
+    }
+
+    /// What [`UserConfig::secret`] is to be for the same user to come again; `None` if the server knows nothing of that.
+    pub fn secret(&self) -> Option<&str> {
+        self.secret.as_deref()
     }
 
     /// Connects the transports that the user has, whether there is something to send or receive already or not, and waits until

@@ -191,12 +191,23 @@ section! {
         /// How long a client may take to join, in milliseconds, from when its room knows of it. Browsers ask people for camera and
         /// microphone meanwhile, and people take their time.
         join_within_ms: u64 [100 ..= 86400000] = 600_000,
+        /// Times that one client may ask to join; a client whose connection broke while it waited for its user asks twice.
+        joins_per_session: u32 [1 ..= 1000] = 8,
+        /// How long a peer has for a sign of life when another client wants its name without its secret, in milliseconds. Without one it
+        /// gives way.
+        sign_of_life_ms: u64 [100 ..= 60000] = 2_000,
         /// Between pings, in milliseconds; proxies drop connections that are silent for longer, many after 30 or 60 s.
         ping_interval_ms: u64 [1000 ..= 3600000] = 20_000,
         /// How long nothing may be heard of a client, answers to pings included, before it counts as gone, in milliseconds.
         silence_ms: u64 [1000 ..= 3600000] = 60_000,
         /// How long one write to a WebSocket may take before the client counts as gone, in milliseconds.
         write_within_ms: u64 [100 ..= 600000] = 10_000,
+        /// How long a node that stops goes on after it has said that it is not ready, in milliseconds, so that load balancers send
+        /// nobody there who would be sent away.
+        shutdown_pause_ms: u64 [0 ..= 600000] = 0,
+        /// The time in which a node that stops sends its users away, in milliseconds; it takes less when there are fewer than a thousand
+        /// for each second. They come back to other nodes, not all at once.
+        shutdown_spread_ms: u64 [0 ..= 600000] = 5_000,
     }
 }
 

@@ -23,9 +23,13 @@ pub struct Limits {
     pub message_bytes: usize,
     pub bytes_per_second: u32,
     pub join_within: Duration,
+    pub joins_per_session: u32,
+    pub sign_of_life: Duration,
     pub ping_interval: Duration,
     pub silence: Duration,
     pub write_within: Duration,
+    pub shutdown_pause: Duration,
+    pub shutdown_spread: Duration,
 }
 
 impl From<&LimitsConfig> for Limits {
@@ -46,9 +50,13 @@ impl From<&LimitsConfig> for Limits {
             message_bytes: config.message_bytes as usize,
             bytes_per_second: config.bytes_per_second,
             join_within: Duration::from_millis(config.join_within_ms),
+            joins_per_session: config.joins_per_session,
+            sign_of_life: Duration::from_millis(config.sign_of_life_ms),
             ping_interval: Duration::from_millis(config.ping_interval_ms),
             silence: Duration::from_millis(config.silence_ms),
             write_within: Duration::from_millis(config.write_within_ms),
+            shutdown_pause: Duration::from_millis(config.shutdown_pause_ms),
+            shutdown_spread: Duration::from_millis(config.shutdown_spread_ms),
         }
     }
 }

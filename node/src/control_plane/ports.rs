@@ -26,6 +26,11 @@ pub trait MediaWorker: Send + Sync {
     fn request(&self, request: Request) -> Answer;
     /// Queues a request whose answer only the log needs.
     fn send(&self, request: Request);
+    /// As [`send`](Self::send), but gives back what is not taken. What ends something is always taken, unless the worker is gone.
+    ///
+    /// # Errors
+    /// The request, if there is no room for it.
+    fn try_send(&self, request: Request) -> Result<(), Box<Request>>;
     /// Hands over what the other end of a route said.
     fn pipe(&self, from: PipeEnd, message: PipeMessage);
 }

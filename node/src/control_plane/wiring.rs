@@ -31,6 +31,10 @@ impl MediaWorker for WorkerHandle {
         Self::send(self, request);
     }
 
+    fn try_send(&self, request: Request) -> Result<(), Box<Request>> {
+        Self::try_send(self, request)
+    }
+
     fn pipe(&self, from: PipeEnd, message: PipeMessage) {
         Self::pipe(self, from, message);
     }

@@ -181,8 +181,10 @@ impl Parts {
     /// Ends everything, in the order in which nobody misses what has ended already.
     pub(super) async fn shutdown(self) {
         self.health.set_serving(false);
+        tokio::time::sleep(self.rooms.limits().shutdown_pause).await;
         self.stop.cancel();
-        within("rooms", self.rooms.shutdown()).await;
+        // Which takes its time, and no more.
+        self.rooms.shutdown().await;
         self.users.shutdown().await;
         within("placement", self.placement.shutdown()).await;
         if let Some(membership) = Arc::into_inner(self.membership) {

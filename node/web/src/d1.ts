@@ -9,9 +9,13 @@ export interface PeerInfo {
   node?: string;
 }
 
-/** Answer to `join`. `region` and `node`, where they are given, say where this page itself is connected. */
+/**
+ * Answer to `join`. `region` and `node`, where they are given, say where this page itself is connected; `peerSecret` is what
+ * takes the peer's place again.
+ */
 export interface JoinResponse {
   peers: PeerInfo[];
+  peerSecret?: string;
   region?: string;
   node?: string;
 }

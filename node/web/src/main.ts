@@ -3,7 +3,7 @@ import { rememberedDevice } from './capabilities';
 import { LocalMedia, type Kind } from './devices';
 import { installHooks } from './hooks';
 import { Meeting } from './meeting';
-import { loadPreferences, parseOptions, savePreferences, signallingUrl, suggestRoom, tabPeerId } from './options';
+import { loadPreferences, parseOptions, PeerSecret, savePreferences, signallingUrl, suggestRoom, tabPeerId } from './options';
 import { Lobby, type LobbyChoice } from './ui/lobby';
 import { RoomView } from './ui/room';
 
@@ -49,8 +49,9 @@ function showRoom(choice: LobbyChoice): void {
   address.searchParams.set('roomId', choice.room);
   history.replaceState(null, '', address);
   const peerId = options.peerId ?? tabPeerId();
-  const url = signallingUrl(location.origin, choice.room, peerId);
-  const current = new Meeting({ url, displayName: choice.displayName, media }, peerId);
+  const url = (secret: string | undefined) => signallingUrl(location.origin, choice.room, peerId, secret);
+  const secret = new PeerSecret(choice.room, peerId);
+  const current = new Meeting({ url, secret, displayName: choice.displayName, media }, peerId);
   meeting = current;
   const end = (next: () => void) => () => {
     current.leave();

@@ -22,12 +22,13 @@ export function parseOptions(search: string): PageOptions {
   };
 }
 
-/** The WebSocket address of a room on the server at `origin`. */
-export function signallingUrl(origin: string, room: string, peerId: string): string {
+/** The WebSocket address of a room on the server at `origin`; `secret` says that the peer was there before. */
+export function signallingUrl(origin: string, room: string, peerId: string, secret?: string): string {
   const url = new URL('/', origin);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
   url.searchParams.set('roomId', room);
   url.searchParams.set('peerId', peerId);
+  if (secret) url.searchParams.set('peerSecret', secret);
   return url.href;
 }
 
@@ -89,6 +90,37 @@ export function tabPeerId(): string {
     return id;
   } catch {
     return randomId();
+  }
+}
+
+/** What the server gave a peer of this tab to be known by when it comes again. It survives a reload, as the peer's id does. */
+export class PeerSecret {
+  private static readonly KEY = 'sluice.peerSecret';
+  private value: string | undefined;
+
+  constructor(
+    private readonly room: string,
+    private readonly peerId: string,
+  ) {
+    try {
+      const [ofRoom, ofPeer, value] = JSON.parse(sessionStorage.getItem(PeerSecret.KEY) ?? '[]') as (string | undefined)[];
+      if (ofRoom === room && ofPeer === peerId) this.value = value;
+    } catch {
+      // Then it has none yet.
+    }
+  }
+
+  get(): string | undefined {
+    return this.value;
+  }
+
+  set(value: string): void {
+    this.value = value;
+    try {
+      sessionStorage.setItem(PeerSecret.KEY, JSON.stringify([this.room, this.peerId, value]));
+    } catch {
+      // It still holds for as long as the page does.
+    }
   }
 }
 

@@ -41,7 +41,9 @@ type Events = {
 export class StaleCapabilities extends Error {}
 
 export interface SessionOptions {
-  url: string;
+  /** The WebSocket address for a peer with this secret. */
+  url(secret: string | undefined): string;
+  secret: { get(): string | undefined; set(secret: string): void };
   displayName: string;
   media: LocalMedia;
 }
@@ -79,7 +81,7 @@ export class Session extends Emitter<Events> {
     const session = new Session(options);
     observe(session);
     const device = rememberedDevice();
-    const protoo = await Protoo.open(options.url, (method, data) => session.serve(method, data));
+    const protoo = await Protoo.open(options.url(options.secret.get()), (method, data) => session.serve(method, data));
     mark('ws-open');
     session.protoo = protoo;
     protoo.on('notification', ({ method, data }) => session.notified(method as keyof Notifications, data));
@@ -139,8 +141,10 @@ export class Session extends Emitter<Events> {
 
   private joined(response: JoinResponse): void {
     mark('joined');
-    this.home = response;
-    for (const info of response.peers) {
+    const { peerSecret, peers, ...home } = response;
+    this.home = home;
+    if (peerSecret) this.options.secret.set(peerSecret);
+    for (const info of peers) {
       if (!this.gone.has(info.id)) this.peer(info.id).update(info);
     }
     this.emit('peers', this.peers);

@@ -95,6 +95,7 @@ fn opening(uri: &Uri, connection: &Connection) -> Result<Opening, Refusal> {
         namespace: NamespaceId::new(namespace).map_err(|error| refuse_name("namespace", &error))?,
         room: query_name(&query, "roomId", |name| RoomId::new(name))?,
         peer: query_name(&query, "peerId", |name| PeerId::new(name))?,
+        secret: query.get("peerSecret").map(|secret| secret.to_string()),
         remote: connection.remote,
     })
 }

@@ -153,6 +153,13 @@ impl Inlets {
         Some(inlet.room)
     }
 
+    pub(super) fn close_room(&mut self, ends: &Ends, room: &RoomKey) {
+        let of_it = self.by_producer.iter().filter(|(_, inlet)| inlet.source.room == *room).map(|(id, _)| *id);
+        for producer in of_it.collect::<Vec<_>>() {
+            self.remove(ends, producer);
+        }
+    }
+
     pub(super) fn enter_at(&self, room: &RoomKey, worker: WorkerIndex) -> bool {
         let at = |inlet: &Inlet| inlet.entry.as_ref().is_some_and(|entry| entry.worker == worker);
         self.by_producer.values().any(|inlet| inlet.source.room == *room && at(inlet))

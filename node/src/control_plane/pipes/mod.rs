@@ -163,6 +163,13 @@ impl Pipes {
         }
     }
 
+    /// The room is no more, whatever it has left here. Its workers tell whoever subscribed.
+    pub(crate) fn close_room(&self, room: &RoomKey) {
+        let tables = &mut *lock(&self.inner.tables);
+        tables.inlets.close_room(&self.inner.ends, room);
+        tables.outlets.close_room(room);
+    }
+
     /// A worker has something to say to the other end of a route.
     pub(crate) fn on_worker_message(&self, from: WorkerIndex, to: PipeEnd, message: PipeMessage) {
         match to {

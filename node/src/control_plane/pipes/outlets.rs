@@ -53,6 +53,13 @@ impl Outlets {
         self.routes.retain(|_, outlet| outlet.producer != producer);
     }
 
+    pub(super) fn close_room(&mut self, room: &RoomKey) {
+        let of_it = self.published.iter().filter(|(_, published)| published.room == *room).map(|(id, _)| *id);
+        for producer in of_it.collect::<Vec<_>>() {
+            self.unpublish(producer);
+        }
+    }
+
     /// Serves a subscription, or refuses it.
     pub(super) fn subscribe(&mut self, ends: &Ends, link: LinkKey, message: PipeMessage) -> Option<Creation> {
         let (route, epoch) = (RouteId(message.route), RouteEpoch(message.epoch));

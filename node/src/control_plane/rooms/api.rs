@@ -7,7 +7,7 @@ use sluice_proto::ids::{ConsumerId, NodeId, PeerId, ProducerId, Region, Transpor
 use sluice_proto::ortc::{
     DtlsFingerprint, DtlsParameters, IceParameters, MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::data_plane::messages::{RequestError, StreamStats, TransportStats};
@@ -52,6 +52,8 @@ pub(crate) enum PeerReply {
         /// Where the peer itself is connected.
         node: NodeId,
         region: Region,
+        /// What the client shows to take its own place again; nobody else is told.
+        secret: String,
     },
     Ice(IceParameters),
     Produced(ProducerId),
@@ -156,6 +158,8 @@ pub(crate) enum CloseReason {
     Replaced,
     /// The client opened its WebSocket and did not join.
     NotJoined,
+    /// A worker did not take what the peer needs; the client may come back.
+    Overloaded,
     /// The node stops: the client shall come back, to another node or this one's next life.
     Shutdown,
     /// A limit of the node or room.
@@ -173,6 +177,8 @@ pub(crate) enum Outgoing {
     NewConsumer(Box<NewConsumer>),
     /// It is the client's turn to join, within [`crate::config::LimitsConfig::join_within_ms`] from now on.
     JoinAwaited,
+    /// Whatever is heard of the client from now on is a sign of life.
+    Probe(oneshot::Sender<()>),
     Close(CloseReason, String),
 }
 
@@ -192,14 +198,20 @@ impl Outbox {
     }
 
     /// Queues without waiting. A client that lets its queue fill up does not read: its session ends, and the room hears of
-    /// it as of any other end.
-    pub(crate) fn send(&self, outgoing: Outgoing) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(outgoing) {
-            self.abort.cancel();
+    /// it as of any other end. False if the session has ended.
+    pub(crate) fn send(&self, outgoing: Outgoing) -> bool {
+        match self.queue.try_send(outgoing) {
+            Ok(()) => true,
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                self.abort.cancel();
+                true
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => false,
         }
     }
 
-    pub(crate) fn notify(&self, notice: Notice) {
-        self.send(Outgoing::Notice(notice));
+    /// The session has ended.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.queue.is_closed()
     }
 }

@@ -45,14 +45,32 @@ impl Context {
         &self.workers[usize::from(index.0)]
     }
 
-    /// The worker for a new peer: one that the room is on already unless another has much less to do.
-    pub(crate) fn place(&self, room_is_on: impl Fn(WorkerIndex) -> bool) -> WorkerIndex {
+    /// The worker for a new peer: one that the room is on already unless another has much less to do. `None` if there are no workers.
+    pub(crate) fn place(self: &Arc<Self>, room_is_on: impl Fn(WorkerIndex) -> bool) -> Option<Load> {
         let load = |worker: &&Arc<dyn MediaWorker>| {
             let index = worker.index();
             let peers = self.loads[usize::from(index.0)].load(Ordering::Relaxed);
             peers + if room_is_on(index) { 0 } else { SPREAD_AT }
         };
-        self.workers.iter().min_by_key(load).map_or(WorkerIndex(0), |worker| worker.index())
+        let worker = self.workers.iter().min_by_key(load)?.index();
+        self.loads[usize::from(worker.0)].fetch_add(1, Ordering::Relaxed);
+        Some(Load { context: Arc::clone(self), worker })
+    }
+
+    /// Lets a room hear of something, for as long as the answer lives.
+    pub(crate) fn address(self: &Arc<Self>, subject: Subject, room: &RoomSender) -> Address {
+        lock(&self.addresses.rooms).insert(subject, room.clone());
+        Address { context: Arc::clone(self), subject }
+    }
+
+    /// Counts a joined peer, for as long as the answer lives.
+    pub(crate) fn count_peer(self: &Arc<Self>) -> Gauge {
+        Gauge::new(self, |counters| &counters.peers)
+    }
+
+    /// Counts an open session, for as long as the answer lives.
+    pub(crate) fn count_session(self: &Arc<Self>) -> Gauge {
+        Gauge::new(self, |counters| &counters.sessions)
     }
 
     /// The region of a node, for users who like to know.
@@ -81,16 +99,57 @@ pub(crate) struct Addresses {
 }
 
 impl Addresses {
-    pub(crate) fn insert(&self, subject: Subject, room: RoomSender) {
-        lock(&self.rooms).insert(subject, room);
-    }
-
-    pub(crate) fn remove(&self, subject: Subject) {
-        lock(&self.rooms).remove(&subject);
-    }
-
     pub(crate) fn get(&self, subject: Subject) -> Option<RoomSender> {
         lock(&self.rooms).get(&subject).cloned()
+    }
+}
+
+/// A room's entry in [`Addresses`]; dropping it takes it out.
+pub(crate) struct Address {
+    context: Arc<Context>,
+    subject: Subject,
+}
+
+impl Drop for Address {
+    fn drop(&mut self) {
+        lock(&self.context.addresses.rooms).remove(&self.subject);
+    }
+}
+
+/// A peer's share of its worker's load; dropping it gives it back.
+pub(crate) struct Load {
+    context: Arc<Context>,
+    worker: WorkerIndex,
+}
+
+impl Load {
+    pub(crate) fn worker(&self) -> WorkerIndex {
+        self.worker
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.context.loads[usize::from(self.worker.0)].fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One of those that a gauge counts; dropping it takes it off.
+pub(crate) struct Gauge {
+    context: Arc<Context>,
+    gauge: fn(&Counters) -> &AtomicU64,
+}
+
+impl Gauge {
+    fn new(context: &Arc<Context>, gauge: fn(&Counters) -> &AtomicU64) -> Self {
+        gauge(&context.counters).fetch_add(1, Ordering::Relaxed);
+        Self { context: Arc::clone(context), gauge }
+    }
+}
+
+impl Drop for Gauge {
+    fn drop(&mut self) {
+        (self.gauge)(&self.context.counters).fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -107,10 +166,6 @@ pub(crate) struct Counters {
 
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
-}
-
-pub(crate) fn uncount(gauge: &AtomicU64) {
-    gauge.fetch_sub(1, Ordering::Relaxed);
 }
 
 /// Locks; a panic elsewhere while the lock was held left whole entries, since every change under these locks is one call.

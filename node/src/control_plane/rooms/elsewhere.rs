@@ -3,7 +3,7 @@
 //! A peer id can be in several parts for a moment, when somebody comes back through another node: the newest join is the peer, the older
 //! ones are nobody, and their nodes dismiss them as soon as they hear of it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -18,6 +18,8 @@ use crate::control_plane::ortc::parse_consumable_rtp_parameters;
 pub(super) struct RemotePeer {
     pub(super) instance: NodeInstance,
     joined_at_ms: u64,
+    /// Of the secret by which its client is known again.
+    pub(super) secret_digest: Vec<u8>,
     pub(super) display_name: String,
     pub(super) device: Value,
     pub(super) producers: HashMap<ProducerId, RemoteProducer>,
@@ -52,25 +54,36 @@ pub(super) enum Change {
 pub(super) struct Elsewhere {
     me: NodeInstance,
     parts: HashMap<NodeInstance, HashMap<PeerId, Arc<RemotePeer>>>,
+    /// Names that other nodes' clients would like to have.
+    claims: HashMap<NodeInstance, HashSet<PeerId>>,
     /// The winners, as the room was told.
     shown: HashMap<PeerId, Arc<RemotePeer>>,
 }
 
 impl Elsewhere {
     pub(super) fn new(me: NodeInstance) -> Self {
-        Self { me, parts: HashMap::new(), shown: HashMap::new() }
+        Self { me, parts: HashMap::new(), claims: HashMap::new(), shown: HashMap::new() }
     }
 
-    /// A node's part is now this. [`Self::refresh`] tells what follows.
-    pub(super) fn put(&mut self, instance: &NodeInstance, part: &RosterPart) {
+    /// A node's part is now this. [`Self::refresh`] tells what follows. Answers with the names that it claims anew.
+    pub(super) fn put(&mut self, instance: &NodeInstance, part: &RosterPart) -> Vec<PeerId> {
         let old = self.parts.remove(instance).unwrap_or_default();
-        let peers = part.peers.iter().filter_map(|entry| read_peer(instance, entry, &old));
+        let (claims, peers): (Vec<_>, Vec<_>) = part.peers.iter().partition(|entry| entry.claim);
+        let peers = peers.into_iter().filter_map(|entry| read_peer(instance, entry, &old));
         self.parts.insert(instance.clone(), peers.collect());
+        let claims: HashSet<PeerId> = claims.into_iter().filter_map(|entry| PeerId::new(&entry.id).ok()).collect();
+        let before = self.claims.remove(instance).unwrap_or_default();
+        let new = claims.difference(&before).cloned().collect();
+        if !claims.is_empty() {
+            self.claims.insert(instance.clone(), claims);
+        }
+        new
     }
 
     /// A node has no part any more.
     pub(super) fn remove(&mut self, instance: &NodeInstance) {
         self.parts.remove(instance);
+        self.claims.remove(instance);
     }
 
     /// The peers that the room was told of.
@@ -168,6 +181,7 @@ fn read_peer(
     let peer = RemotePeer {
         instance: instance.clone(),
         joined_at_ms: entry.joined_at_ms,
+        secret_digest: entry.secret_digest.clone(),
         display_name: entry.display_name.clone(),
         device: object(&entry.device),
         producers,
@@ -234,6 +248,7 @@ mod tests {
                 })
                 .collect(),
             joined_at_ms: *joined_at_ms,
+            ..PeerEntry::default()
         });
         RosterPart { peers: peers.collect() }
     }
@@ -331,6 +346,21 @@ mod tests {
                 prop_assert_eq!(&believed, &expected);
             }
         }
+    }
+
+    #[test]
+    fn a_claim_is_told_once_and_is_no_peer() {
+        let mut elsewhere = Elsewhere::new(instance(9));
+        let mut claiming = part(1, &[(1, 5, 0, BTreeMap::new()), (2, 0, 0, BTreeMap::new())]);
+        claiming.peers[1].claim = true;
+        assert_eq!(elsewhere.put(&instance(1), &claiming), [PeerId::new("p2").unwrap()]);
+        assert_eq!(elsewhere.put(&instance(1), &claiming), []);
+        assert_eq!(
+            elsewhere.refresh(|_| Some(1)),
+            [Change::Outdone(PeerId::new("p1").unwrap()), Change::PeerCame(PeerId::new("p1").unwrap())]
+        );
+        elsewhere.remove(&instance(1));
+        assert_eq!(elsewhere.put(&instance(1), &claiming), [PeerId::new("p2").unwrap()]);
     }
 
     #[test]

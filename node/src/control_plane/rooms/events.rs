@@ -67,8 +67,8 @@ impl Room {
     fn on_producer_score(&mut self, id: ProducerId, score: u8) {
         let Some(producer) = self.producers.get_mut(&id) else { return };
         producer.score = score;
-        if let Some(peer) = self.peers.get(&producer.owner) {
-            peer.outbox.notify(Notice::ProducerScore { producer: id, ssrc: producer.ssrc, score });
+        if let Some(local) = &producer.local {
+            self.peers.notify(local.session, Notice::ProducerScore { producer: id, ssrc: local.ssrc, score });
         }
     }
 
@@ -78,8 +78,6 @@ impl Room {
         if let Some(producer) = self.producers.get_mut(&consumer.producer) {
             producer.score = producer_score;
         }
-        if let Some(peer) = self.peers.get(&consumer.peer) {
-            peer.outbox.notify(Notice::ConsumerScore { consumer: id, score, producer_score });
-        }
+        self.peers.notify(consumer.session, Notice::ConsumerScore { consumer: id, score, producer_score });
     }
 }

@@ -10,13 +10,14 @@ use sluice_proto::placement::ProducerEntry;
 use tracing::{Instrument, info_span};
 
 use super::api::{NewConsumer, Notice, Outgoing, Refusal};
-use super::context::Subject;
-use super::peer::Peer;
+use super::context::{Address, Subject};
+use super::peer::{Doomed, Peer};
+use super::requests::gone;
 use super::room::{Room, SessionId};
 use super::roster::producer_entry;
 use crate::control_plane::ortc::{can_consume, consumer_rtp_parameters};
 use crate::control_plane::pipes::{Origin, Source};
-use crate::data_plane::messages::{Request, WorkerIndex};
+use crate::data_plane::messages::{Request, RequestError, WorkerIndex};
 
 /// The score of a stream that nothing is known of yet.
 pub(super) const PERFECT: u8 = 10;
@@ -29,19 +30,27 @@ pub(super) struct Producer {
     pub(super) owner: PeerId,
     /// JSON object as the client gave it.
     pub(super) app_data: Value,
-    /// Of this node's producers: where it comes in.
-    pub(super) transport: Option<TransportId>,
-    /// Of this node's producers: the client's SSRC.
-    pub(super) ssrc: Option<u32>,
-    /// Of this node's producers: as other nodes are told of it, which is often and each time whole.
-    pub(super) entry: Option<ProducerEntry>,
+    /// Only of this node's producers.
+    pub(super) local: Option<LocalProducer>,
     pub(super) score: u8,
-    pub(super) consumers: HashMap<PeerId, ConsumerId>,
+    pub(super) consumers: HashMap<SessionId, ConsumerId>,
     consumers_on: HashMap<WorkerIndex, usize>,
 }
 
+/// What only its own node has to know of a producer.
+pub(super) struct LocalProducer {
+    pub(super) session: SessionId,
+    /// Where it comes in.
+    transport: TransportId,
+    /// The client's SSRC.
+    pub(super) ssrc: Option<u32>,
+    /// As other nodes are told of it, which is often and each time whole.
+    pub(super) entry: ProducerEntry,
+    _address: Address,
+}
+
 pub(super) struct Consumer {
-    pub(super) peer: PeerId,
+    pub(super) session: SessionId,
     pub(super) producer: ProducerId,
     pub(super) kind: MediaKind,
     worker: WorkerIndex,
@@ -52,6 +61,7 @@ pub(super) struct Consumer {
     /// Whether its producer was paused when the client was told of it.
     told_paused: bool,
     pub(super) score: u8,
+    _address: Address,
 }
 
 /// A producer that a worker has made for a peer of this node.
@@ -70,13 +80,16 @@ impl Producer {
             source,
             owner,
             app_data,
-            transport: None,
-            ssrc: None,
-            entry: None,
+            local: None,
             score: PERFECT,
             consumers: HashMap::new(),
             consumers_on: HashMap::new(),
         }
+    }
+
+    /// Whether it comes in over this transport.
+    pub(super) fn is_on(&self, transport: TransportId) -> bool {
+        self.local.as_ref().is_some_and(|local| local.transport == transport)
     }
 
     /// What consumers are told of it: the client's own data, and over how many pipes it comes.
@@ -95,26 +108,28 @@ impl Producer {
 
 impl Room {
     /// Makes a producer of this node known to the room.
-    pub(super) fn add_local_producer(
-        &mut self,
-        id: &PeerId,
-        session: SessionId,
-        new: NewProducer,
-    ) -> Result<(), Refusal> {
+    pub(super) fn add_local_producer(&mut self, session: SessionId, new: NewProducer) -> Result<(), Refusal> {
         let NewProducer { producer, transport, kind, rtp, app_data, ssrc } = new;
-        let gone = || Refusal::new(410, "the peer has left");
-        let peer = self.peers.get(id).filter(|peer| peer.session == session).ok_or_else(gone)?;
+        let peer = self.peers.get(session).ok_or_else(gone)?;
+        if !peer.transports.contains_key(&transport) {
+            return Err(Refusal::not_found("transport", transport));
+        }
         // Others may have been made since this one was asked for.
         self.check_room_for_producer(peer, &app_data)?;
-        let peer = self.peers.get_mut(id).ok_or_else(gone)?;
+        let peer = self.peers.get_mut(session).ok_or_else(gone)?;
         peer.producers.insert(producer);
-        let worker = peer.worker;
+        let (owner, worker) = (peer.id.clone(), peer.worker());
         let (room, rtp) = (self.key.clone(), Arc::new(rtp));
         let source = Source { producer, room, kind, rtp, paused: false, origin: Origin::Worker(worker) };
-        let entry = Some(producer_entry(&source, &app_data));
-        let new = Producer { transport: Some(transport), ssrc, entry, ..Producer::new(source, id.clone(), app_data) };
+        let local = LocalProducer {
+            session,
+            transport,
+            ssrc,
+            entry: producer_entry(&source, &app_data),
+            _address: self.context.address(Subject::Producer(producer), &self.me),
+        };
+        let new = Producer { local: Some(local), ..Producer::new(source, owner, app_data) };
         self.producers.insert(producer, new);
-        self.context.addresses.insert(Subject::Producer(producer), self.me.clone());
         self.context.pipes.publish(producer, self.key.clone(), worker);
         Ok(())
     }
@@ -125,8 +140,8 @@ impl Room {
         if peer.producers.len() >= limit {
             return Err(Refusal::new(403, format!("a peer may have {limit} producers")));
         }
-        let entries = peer.producers.iter().filter_map(|id| self.producers.get(id)?.entry.as_ref());
-        let len = app_data.to_string().len() + entries.map(|entry| entry.app_data.len()).sum::<usize>();
+        let local = peer.producers.iter().filter_map(|id| self.producers.get(id)?.local.as_ref());
+        let len = app_data.to_string().len() + local.map(|local| local.entry.app_data.len()).sum::<usize>();
         if len > MAX_APP_DATA_LEN {
             let reason = format!("appData of a peer's producers may have {MAX_APP_DATA_LEN} bytes together, not {len}");
             return Err(Refusal::bad_request(reason));
@@ -136,28 +151,24 @@ impl Room {
 
     /// Shows a producer to everybody who can receive it.
     pub(super) fn offer_to_everybody(&mut self, producer: ProducerId) {
-        for worker in self.workers() {
-            self.reconcile(producer, worker);
-        }
-        let everybody: Vec<PeerId> = self.peers.keys().cloned().collect();
-        for peer in everybody {
-            self.offer(&peer, producer);
+        for session in self.peers.joined_sessions() {
+            self.offer(session, producer);
         }
     }
 
     /// Shows a peer every producer that it can receive.
-    pub(super) fn offer_everything(&mut self, peer: &PeerId) {
+    pub(super) fn offer_everything(&mut self, session: SessionId) {
         let everything: Vec<ProducerId> = self.producers.keys().copied().collect();
         for producer in everything {
-            self.offer(peer, producer);
+            self.offer(session, producer);
         }
     }
 
-    fn offer(&mut self, peer_id: &PeerId, producer_id: ProducerId) {
-        let (Some(producer), Some(peer)) = (self.producers.get_mut(&producer_id), self.peers.get_mut(peer_id)) else {
+    fn offer(&mut self, session: SessionId, producer_id: ProducerId) {
+        let (Some(producer), Some(peer)) = (self.producers.get_mut(&producer_id), self.peers.get_mut(session)) else {
             return;
         };
-        if producer.owner == *peer_id || producer.consumers.contains_key(peer_id) {
+        if producer.owner == peer.id || producer.consumers.contains_key(&session) {
             return;
         }
         let capabilities = peer.joined.as_ref().and_then(|joined| joined.rtp_capabilities.clone());
@@ -166,20 +177,19 @@ impl Room {
             return;
         }
         if peer.consumers.len() >= self.context.limits.consumers_per_peer {
-            tracing::debug!(peer = %peer_id, producer = %producer_id, "the peer has as many consumers as it may have");
+            tracing::debug!(peer = %peer.id, producer = %producer_id, "the peer has as many consumers as it may have");
             return;
         }
         let (mid, ssrc) = peer.next_stream();
         let Ok(rtp) = consumer_rtp_parameters(&producer.source.rtp, &capabilities, mid, ssrc) else { return };
         let id = ConsumerId::from_random_bytes(rand::random());
-        let (worker, kind) = (peer.worker, producer.source.kind);
+        let (worker, kind) = (peer.worker(), producer.source.kind);
         peer.consumers.insert(id);
-        producer.consumers.insert(peer_id.clone(), id);
+        producer.consumers.insert(session, id);
         *producer.consumers_on.entry(worker).or_default() += 1;
         let rtp = Arc::new(rtp);
-        let peer = peer_id.clone();
         let consumer = Consumer {
-            peer,
+            session,
             producer: producer_id,
             kind,
             worker,
@@ -188,9 +198,9 @@ impl Room {
             set_up: false,
             told_paused: false,
             score: PERFECT,
+            _address: self.context.address(Subject::Consumer(id), &self.me),
         };
         self.consumers.insert(id, consumer);
-        self.context.addresses.insert(Subject::Consumer(id), self.me.clone());
         self.reconcile(producer_id, worker);
         if self.is_at(producer_id, worker) {
             self.set_up(id);
@@ -200,14 +210,15 @@ impl Room {
     /// Makes a consumer, paused, and asks its client to do the same; neither waits for the other.
     fn set_up(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(&consumer.peer))
+        let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(consumer.session))
         else {
             return;
         };
         consumer.set_up = true;
         consumer.told_paused = producer.source.paused;
+        let session = consumer.session;
         let (kind, rtp, transport) = (consumer.kind, Arc::clone(&consumer.rtp), consumer.transport);
-        let span = info_span!("consume", room = %self.key, peer = %consumer.peer, producer = %consumer.producer, ?kind);
+        let span = info_span!("consume", room = %self.key, peer = %peer.id, producer = %consumer.producer, ?kind);
         let request = Request::Consume {
             transport,
             consumer: id,
@@ -217,7 +228,7 @@ impl Room {
             paused: true,
         };
         let answer = self.context.worker(consumer.worker).request(request);
-        peer.outbox.send(Outgoing::NewConsumer(Box::new(NewConsumer {
+        let question = NewConsumer {
             id,
             peer: producer.owner.clone(),
             producer: consumer.producer,
@@ -225,51 +236,48 @@ impl Room {
             rtp,
             app_data: producer.app_data(),
             producer_paused: producer.source.paused,
-        })));
+        };
+        self.peers.tell(session, Outgoing::NewConsumer(Box::new(question)));
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
-            if let Err(error) = result {
-                span.in_scope(|| tracing::warn!(%error, "a consumer could not be made"));
-                room.close_consumer(id);
+            let Err(error) = result else { return };
+            span.in_scope(|| tracing::warn!(%error, "a consumer could not be made"));
+            room.close_consumer(id);
+            if error == RequestError::Unavailable {
+                // It would never be offered again: the peer is to come back to a worker that has room for it.
+                room.peers.doom(session, Doomed::Unserved);
             }
         });
     }
 
     pub(super) fn on_consumer_answered(&mut self, session: SessionId, id: ConsumerId, accepted: bool) {
-        let Some((_, peer)) = self.peer_of(session) else { return };
-        if !peer.consumers.contains(&id) {
+        let Some(consumer) = self.consumers.get(&id).filter(|consumer| consumer.session == session) else {
             // It ended while the client set it up, who had nothing to end when it was told.
             if accepted {
-                peer.outbox.notify(Notice::ConsumerClosed { consumer: id });
+                self.peers.notify(session, Notice::ConsumerClosed { consumer: id });
             }
             return;
-        }
-        let Some(consumer) = self.consumers.get(&id) else { return };
-        let worker = consumer.worker;
+        };
         if !accepted {
-            self.context.worker(worker).send(Request::CloseConsumer { consumer: id });
+            self.command(session, Request::CloseConsumer { consumer: id });
             self.forget_consumer(id);
             return;
         }
-        self.context.worker(worker).send(Request::ResumeConsumer { consumer: id });
-        let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(&consumer.peer))
-        else {
-            return;
-        };
-        // What changed while the client set it up is said again: it had nothing to apply it to.
-        if producer.source.paused != consumer.told_paused {
-            peer.outbox.notify(pause_notice(id, producer.source.paused));
-        }
+        let Some(producer) = self.producers.get(&consumer.producer) else { return };
+        let (paused, told_paused) = (producer.source.paused, consumer.told_paused);
         let (score, producer_score) = (consumer.score, producer.score);
-        peer.outbox.notify(Notice::ConsumerScore { consumer: id, score, producer_score });
+        self.command(session, Request::ResumeConsumer { consumer: id });
+        // What changed while the client set it up is said again: it had nothing to apply it to.
+        if paused != told_paused {
+            self.peers.notify(session, pause_notice(id, paused));
+        }
+        self.peers.notify(session, Notice::ConsumerScore { consumer: id, score, producer_score });
     }
 
     /// Ends a consumer whose producer or transport ended, or which its worker does not have: the worker needs no word.
     pub(super) fn close_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get(&id) else { return };
-        if let Some(peer) = self.peers.get(&consumer.peer)
-            && consumer.set_up
-        {
-            peer.outbox.notify(Notice::ConsumerClosed { consumer: id });
+        if consumer.set_up {
+            self.peers.notify(consumer.session, Notice::ConsumerClosed { consumer: id });
         }
         self.forget_consumer(id);
     }
@@ -277,12 +285,11 @@ impl Room {
     /// Takes a consumer out of every table.
     pub(super) fn forget_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.remove(&id) else { return };
-        self.context.addresses.remove(Subject::Consumer(id));
-        if let Some(peer) = self.peers.get_mut(&consumer.peer) {
+        if let Some(peer) = self.peers.get_mut(consumer.session) {
             peer.consumers.remove(&id);
         }
         if let Some(producer) = self.producers.get_mut(&consumer.producer) {
-            producer.consumers.remove(&consumer.peer);
+            producer.consumers.remove(&consumer.session);
             if let Some(count) = producer.consumers_on.get_mut(&consumer.worker) {
                 *count = count.saturating_sub(1);
             }
@@ -301,7 +308,6 @@ impl Room {
         self.context.pipes.gone(id);
         if matches!(producer.source.origin, Origin::Worker(_)) {
             self.context.pipes.unpublish(id);
-            self.context.addresses.remove(Subject::Producer(id));
         }
     }
 
@@ -312,14 +318,14 @@ impl Room {
             return false;
         }
         producer.source.paused = paused;
-        if let Some(entry) = &mut producer.entry {
-            entry.paused = paused;
+        if let Some(local) = &mut producer.local {
+            local.entry.paused = paused;
         }
         self.context.pipes.set_paused(id, paused);
-        for (peer, consumer) in &producer.consumers {
-            let set_up = self.consumers.get(consumer).is_some_and(|consumer| consumer.set_up);
-            let Some(peer) = self.peers.get(peer).filter(|_| set_up) else { continue };
-            peer.outbox.notify(pause_notice(*consumer, paused));
+        for (session, consumer) in &producer.consumers {
+            if self.consumers.get(consumer).is_some_and(|consumer| consumer.set_up) {
+                self.peers.notify(*session, pause_notice(*consumer, paused));
+            }
         }
         true
     }
@@ -346,28 +352,17 @@ impl Room {
         consumers.filter(|id| self.consumers.get(id).is_some_and(&filter)).copied().collect()
     }
 
-    /// Brings to a worker what is wanted there and gives back what is not.
-    pub(super) fn reconcile_worker(&mut self, worker: WorkerIndex) {
-        let everything: Vec<ProducerId> = self.producers.keys().copied().collect();
-        for producer in everything {
-            self.reconcile(producer, worker);
-        }
-    }
-
-    /// A producer is wanted at a worker while a consumer there receives it, or a peer there has not joined yet: most peers
-    /// want everything, and what is on its way by the time they join is there sooner.
+    /// A producer is wanted at a worker while a consumer there receives it.
     fn reconcile(&mut self, id: ProducerId, worker: WorkerIndex) {
         let Some(producer) = self.producers.get(&id) else { return };
         if producer.source.origin == Origin::Worker(worker) {
             return;
         }
-        let consumed = producer.consumers_on.get(&worker).is_some_and(|count| *count > 0);
-        let anticipated = || self.peers.values().any(|peer| peer.worker == worker && peer.joined.is_none());
-        let wanted = consumed || anticipated();
+        let wanted = producer.consumers_on.get(&worker).is_some_and(|count| *count > 0);
         let brought = self.brought.contains_key(&(id, worker));
         if wanted && !brought {
             let Some(router) = self.routers.get(&worker) else { return };
-            let ready = self.context.pipes.want(&producer.source, worker, *router, &self.me);
+            let ready = self.context.pipes.want(&producer.source, worker, router.id, &self.me);
             self.brought.insert((id, worker), ready);
         } else if brought && !wanted {
             self.brought.remove(&(id, worker));

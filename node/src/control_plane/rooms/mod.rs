@@ -2,7 +2,7 @@
 //!
 //! # Layout
 //! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
-//! - `room`: one room, the task that decides everything in it; `peer`, `requests`, `transports`, `media`, `roster`,
+//! - `room`: one room, the task that decides everything in it; `join`, `peer`, `requests`, `transports`, `media`, `roster`,
 //!   `events`, `speakers` are its parts by subject.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told; the interface of signalling dialects.
@@ -13,6 +13,7 @@ pub(crate) mod api;
 pub(crate) mod context;
 mod elsewhere;
 mod events;
+mod join;
 mod media;
 mod overview;
 mod peer;
@@ -38,10 +39,12 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
-use self::api::{Outbox, Outgoing};
-use self::context::{Addresses, Context, Counters, RoomSender, count, lock, uncount};
-use self::room::{Opened, Room, RoomMessage, SessionId};
+use self::api::Outbox;
+use self::context::{Addresses, Context, Counters, RoomSender, lock};
+use self::join::Secret;
+use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
 use super::limits::Limits;
 use super::pipes::Pipes;
 use super::ports::{EnteredRoom, Ports};
@@ -53,7 +56,10 @@ pub use overview::{PeerOverview, ProducerOverview, RoomOverview, RoomsOverview, 
 /// How long a room may take to describe itself; one that does not is left out.
 const OVERVIEW_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long sessions and rooms may take to end when the node stops.
+/// How far apart sessions are sent away at least when the node stops.
+const SHUTDOWN_PACE: Duration = Duration::from_millis(1);
+
+/// How long sessions and rooms may take to end when the node stops, after the last was sent away.
 const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
 
 /// What rooms have to know of their node.
@@ -85,14 +91,6 @@ struct Inner {
     tasks: TaskTracker,
     /// Ends the tasks that follow workers and mesh.
     stop: CancellationToken,
-}
-
-/// A session that has a place in a room.
-struct Entered {
-    id: SessionId,
-    room: RoomSender,
-    outgoing: mpsc::Receiver<Outgoing>,
-    abort: CancellationToken,
 }
 
 impl Rooms {
@@ -140,15 +138,14 @@ impl Rooms {
         S: Stream<Item = Result<Message, E>> + Sink<Message> + Send + 'static,
         E: std::fmt::Display + Send,
     {
-        let span =
-            tracing::info_span!("join", namespace = %opening.namespace, room = %opening.room, peer = %opening.peer);
+        let Opening { namespace, room, peer, remote, .. } = &opening;
+        let span = tracing::info_span!("session", %namespace, %room, %peer, %remote);
         let served = async {
-            match self.enter(opening, span) {
-                Ok(Entered { id, room, outgoing, abort }) => {
-                    let context = &*self.inner.context;
-                    count(&context.counters.sessions);
-                    session::serve(socket, Session { id, room, outgoing, abort, context }).await;
-                    uncount(&context.counters.sessions);
+            match self.enter(opening) {
+                Ok(session) => {
+                    tracing::info!("a session has opened");
+                    let _counted = self.inner.context.count_session();
+                    session::serve(socket, session).await;
                 }
                 Err(reason) => {
                     tracing::info!(reason, "a WebSocket was refused");
@@ -156,7 +153,7 @@ impl Rooms {
                 }
             }
         };
-        self.inner.tasks.track_future(served).await;
+        self.inner.tasks.track_future(served.instrument(span)).await;
     }
 
     /// Every room with its peers and producers, here and elsewhere.
@@ -194,28 +191,36 @@ impl Rooms {
         }
     }
 
-    /// Closes every session (clients retry elsewhere or later) and waits until the rooms are left.
+    /// Closes every session (clients retry elsewhere or later), over the time that they are given, and waits until the rooms
+    /// are left.
     pub async fn shutdown(&self) {
         self.inner.stopping.store(true, Ordering::SeqCst);
+        let context = &self.inner.context;
+        let sessions = u32::try_from(context.counters.sessions.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let spread = context.limits.shutdown_spread.min(SHUTDOWN_PACE * sessions);
         let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().cloned().collect();
-        for room in rooms {
-            // A room that has ended meanwhile needs no telling.
-            let _ = room.send(RoomMessage::Shutdown).await;
-        }
-        self.inner.tasks.close();
-        if timeout(SHUTDOWN_WITHIN, self.inner.tasks.wait()).await.is_err() {
+        let ended = async {
+            // All at the same time: one that is busy holds up nobody. One that has ended meanwhile needs no telling.
+            let _ = join_all(rooms.iter().map(|room| room.send(RoomMessage::Shutdown(spread)))).await;
+            self.inner.tasks.close();
+            self.inner.tasks.wait().await;
+        };
+        if timeout(spread + SHUTDOWN_WITHIN, ended).await.is_err() {
             tracing::warn!(left = self.inner.tasks.len(), "sessions or rooms did not end in time");
         }
         self.inner.stop.cancel();
     }
 
     /// Puts a session into its room, which is made if need be.
-    fn enter(&self, opening: Opening, span: tracing::Span) -> Result<Entered, String> {
+    fn enter(&self, opening: Opening) -> Result<Session, String> {
+        let Opening { namespace, room, peer, secret, remote } = opening;
+        let key = RoomKey { namespace, room };
+        let span = tracing::info_span!("join", room = %key, %peer, %remote);
         let _entered = span.clone().entered();
-        let limits = &self.inner.context.limits;
+        let context = &self.inner.context;
+        let limits = &context.limits;
         let id = SessionId(self.inner.next_session.fetch_add(1, Ordering::Relaxed));
         let (outbox, outgoing, abort) = Outbox::new(limits.outgoing_queue);
-        let key = RoomKey { namespace: opening.namespace, room: opening.room };
         let mut rooms = lock(&self.inner.rooms);
         // Looked at under the lock under which `shutdown` reads the rooms.
         if self.inner.stopping.load(Ordering::SeqCst) {
@@ -230,10 +235,17 @@ impl Rooms {
                 room
             }
         };
-        let opened = Opened { session: id, peer: opening.peer, outbox, span };
+        let opened = Opened { session: id, peer, secret: secret.map(Secret::from), outbox, span };
         // Sent under the lock: a room ends only under it, and not while something waits in its mailbox.
         room.try_send(RoomMessage::Open(opened)).map_err(|_| "the room is too busy".to_owned())?;
-        Ok(Entered { id, room, outgoing, abort })
+        Ok(Session::new(id, room, outgoing, abort, Arc::clone(context)))
+    }
+
+    /// The way into an open room of the default namespace.
+    #[cfg(test)]
+    pub(crate) fn way_into(&self, name: &str) -> RoomSender {
+        let rooms = lock(&self.inner.rooms);
+        rooms.iter().find(|(key, _)| key.room.as_str() == name).unwrap().1.clone()
     }
 
     fn open_room(&self, key: RoomKey) -> Result<RoomSender, String> {
@@ -242,15 +254,18 @@ impl Rooms {
         let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
         let room = Room::new(key.clone(), context, sender.clone(), publisher);
         let inner = Arc::clone(&self.inner);
-        let retire = move |mailbox: &mpsc::Receiver<RoomMessage>, room: &mut Room| {
+        let retire = move |why: Retirement<'_>, room: &mut Room| {
             let mut rooms = lock(&inner.rooms);
-            let empty = mailbox.is_empty();
-            if empty {
-                // Placement is left before anybody can enter the room anew.
-                room.leave();
+            let ends = match why {
+                Retirement::Empty(mailbox) => mailbox.is_empty(),
+                Retirement::Failed => true,
+            };
+            if ends {
+                // Nobody can enter the room anew before everything is left.
                 rooms.remove(&key);
+                room.leave();
             }
-            empty
+            ends
         };
         self.inner.tasks.spawn(room.run(mailbox, events, retire));
         Ok(sender)

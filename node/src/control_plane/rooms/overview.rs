@@ -99,8 +99,9 @@ impl Room {
             by_owner.entry(&producer.owner).or_default().push(producer_overview(producer));
         }
         let mut peers: Vec<PeerOverview> = Vec::new();
-        for (id, peer) in &self.peers {
-            peers.push(self.local_overview(id, peer, by_owner.remove(id).unwrap_or_default()));
+        for (_, peer) in self.peers.iter() {
+            let producers = peer.joined.as_ref().and_then(|_| by_owner.remove(&peer.id));
+            peers.push(self.local_overview(peer, producers.unwrap_or_default()));
         }
         for (id, remote) in self.elsewhere.peers() {
             peers.push(self.remote_overview(id, remote, by_owner.remove(id).unwrap_or_default()));
@@ -109,9 +110,9 @@ impl Room {
         RoomOverview { key: self.key.clone(), peers }
     }
 
-    fn local_overview(&self, id: &PeerId, peer: &Peer, producers: Vec<ProducerOverview>) -> PeerOverview {
+    fn local_overview(&self, peer: &Peer, producers: Vec<ProducerOverview>) -> PeerOverview {
         PeerOverview {
-            id: id.clone(),
+            id: peer.id.clone(),
             display_name: peer.joined.as_ref().map(|joined| joined.display_name.clone()).unwrap_or_default(),
             node: self.context.node().clone(),
             region: Some(self.context.region.clone()),

@@ -1,27 +1,36 @@
-//! A peer of a room on this node: its session, transports, and what it said of itself.
+//! The peers of a room on this node: their sessions, transports, and what they said of themselves.
+//!
+//! A WebSocket that was opened is a session, and no more than that: it becomes the peer that it is named after when it joins. So there can
+//! be several sessions of one name, of which at most one has joined.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use serde_json::Value;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::RtpCapabilities;
 use tracing::Span;
 
-use super::api::{Notice, Outbox, PeerInfo};
-use super::context::{Subject, count, random_text, uncount};
+use super::api::{Notice, Outbox, Outgoing, PeerInfo};
+use super::context::{Gauge, Load, random_text};
+use super::join::{Joining, Secret};
 use super::room::{Room, SessionId};
 use super::transports::Transport;
 use crate::data_plane::messages::{Request, WorkerIndex};
 
 pub(super) struct Peer {
-    pub(super) session: SessionId,
-    pub(super) outbox: Outbox,
+    pub(super) id: PeerId,
+    outbox: Outbox,
     /// Where its transports are.
-    pub(super) worker: WorkerIndex,
+    load: Load,
     /// Of its join, until that is answered.
     pub(super) span: Option<Span>,
+    /// What the client showed to be who it says it is.
+    pub(super) shown_secret: Option<Secret>,
+    /// How often the client asked to join.
+    pub(super) joins: u32,
+    /// A join that waits.
+    pub(super) joining: Option<Joining>,
     pub(super) joined: Option<Joined>,
     pub(super) transports: HashMap<TransportId, Transport>,
     pub(super) producers: HashSet<ProducerId>,
@@ -39,15 +48,21 @@ pub(super) struct Joined {
     pub(super) rtp_capabilities: Option<Arc<RtpCapabilities>>,
     /// The newest join of a peer id wins, wherever it is.
     pub(super) at_ms: u64,
+    /// By which its client is known again.
+    pub(super) secret: Secret,
+    pub(super) _counted: Gauge,
 }
 
 impl Peer {
-    pub(super) fn new(session: SessionId, outbox: Outbox, worker: WorkerIndex, span: Span) -> Self {
+    pub(super) fn new(id: PeerId, outbox: Outbox, load: Load, span: Span, shown_secret: Option<Secret>) -> Self {
         Self {
-            session,
+            id,
             outbox,
-            worker,
+            load,
             span: Some(span),
+            shown_secret,
+            joins: 0,
+            joining: None,
             joined: None,
             transports: HashMap::new(),
             producers: HashSet::new(),
@@ -57,6 +72,15 @@ impl Peer {
             next_ssrc: rand::random(),
             next_transport: 0,
         }
+    }
+
+    pub(super) fn worker(&self) -> WorkerIndex {
+        self.load.worker()
+    }
+
+    /// Whether the client's session has ended, of which the room has not heard yet.
+    pub(super) fn is_gone(&self) -> bool {
+        self.outbox.is_closed()
     }
 
     /// A number for a new transport.
@@ -75,15 +99,134 @@ impl Peer {
     }
 }
 
+/// Why a session has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doomed {
+    /// It takes nothing any more.
+    Gone,
+    /// A worker did not take a command for it, so that what the room believes of it is not so.
+    Unserved,
+}
+
+/// The sessions of a room on this node, and which of them are joined peers.
+#[derive(Default)]
+pub(super) struct Peers {
+    by_session: HashMap<SessionId, Peer>,
+    joined: HashMap<PeerId, SessionId>,
+    /// Sessions that have to end, once what is going on is done.
+    doomed: Vec<(SessionId, Doomed)>,
+}
+
+impl Peers {
+    pub(super) fn insert(&mut self, session: SessionId, peer: Peer) {
+        self.by_session.insert(session, peer);
+    }
+
+    pub(super) fn remove(&mut self, session: SessionId) -> Option<Peer> {
+        let peer = self.by_session.remove(&session)?;
+        if self.joined.get(&peer.id) == Some(&session) {
+            self.joined.remove(&peer.id);
+        }
+        Some(peer)
+    }
+
+    /// Makes a session the peer that it is named after. Whoever was it before has been removed.
+    pub(super) fn set_joined(&mut self, session: SessionId, joined: Joined) {
+        if let Some(peer) = self.by_session.get_mut(&session) {
+            peer.joined = Some(joined);
+            self.joined.insert(peer.id.clone(), session);
+        }
+    }
+
+    pub(super) fn get(&self, session: SessionId) -> Option<&Peer> {
+        self.by_session.get(&session)
+    }
+
+    pub(super) fn get_mut(&mut self, session: SessionId) -> Option<&mut Peer> {
+        self.by_session.get_mut(&session)
+    }
+
+    /// The session that is the peer of this name.
+    pub(super) fn session_of(&self, id: &PeerId) -> Option<SessionId> {
+        self.joined.get(id).copied()
+    }
+
+    /// The joined peer of this name.
+    pub(super) fn joined(&self, id: &PeerId) -> Option<&Joined> {
+        self.by_session.get(self.joined.get(id)?)?.joined.as_ref()
+    }
+
+    pub(super) fn joined_ids(&self) -> impl Iterator<Item = &PeerId> {
+        self.joined.keys()
+    }
+
+    pub(super) fn joined_count(&self) -> usize {
+        self.joined.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_session.is_empty()
+    }
+
+    pub(super) fn unjoined_count(&self) -> usize {
+        self.by_session.len() - self.joined.len()
+    }
+
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        self.by_session.keys().copied().collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Peer)> {
+        self.by_session.iter().map(|(session, peer)| (*session, peer))
+    }
+
+    /// Sessions of joined peers.
+    pub(super) fn joined_sessions(&self) -> Vec<SessionId> {
+        self.joined.values().copied().collect()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SessionId, &mut Peer)> {
+        self.by_session.iter_mut().map(|(session, peer)| (*session, peer))
+    }
+
+    /// Queues something for a session.
+    pub(super) fn tell(&mut self, session: SessionId, outgoing: Outgoing) {
+        let Some(peer) = self.by_session.get(&session) else { return };
+        if !peer.outbox.send(outgoing) {
+            self.doomed.push((session, Doomed::Gone));
+        }
+    }
+
+    pub(super) fn notify(&mut self, session: SessionId, notice: Notice) {
+        self.tell(session, Outgoing::Notice(notice));
+    }
+
+    /// Tells every joined peer but one.
+    pub(super) fn notify_others(&mut self, but: Option<&PeerId>, notice: &Notice) {
+        let told = self.joined.iter().filter(|(id, _)| Some(*id) != but).map(|(_, session)| *session);
+        for session in told.collect::<Vec<_>>() {
+            self.notify(session, notice.clone());
+        }
+    }
+
+    /// Ends a session once what is going on is done.
+    pub(super) fn doom(&mut self, session: SessionId, why: Doomed) {
+        self.doomed.push((session, why));
+    }
+
+    /// The next session that has to end.
+    pub(super) fn next_doomed(&mut self) -> Option<(SessionId, Doomed)> {
+        self.doomed.pop()
+    }
+}
+
 impl Room {
-    /// Everything that a peer's end entails, whatever ended it.
-    pub(super) fn close_peer(&mut self, id: &PeerId) {
-        let Some(peer) = self.peers.remove(id) else { return };
-        self.sessions.remove(&peer.session);
-        self.context.loads[usize::from(peer.worker.0)].fetch_sub(1, Ordering::Relaxed);
+    /// Everything that a session's end entails, whatever ended it.
+    pub(super) fn close_peer(&mut self, session: SessionId) {
+        let Some(peer) = self.peers.remove(session) else { return };
+        let claimed = self.claims.remove(&session).is_some();
         if peer.joined.is_some() {
-            uncount(&self.context.counters.peers);
-            self.tell_others(None, &Notice::PeerClosed { peer: id.clone() });
+            self.peers.notify_others(None, &Notice::PeerClosed { peer: peer.id.clone() });
         }
         for consumer in &peer.consumers {
             self.forget_consumer(*consumer);
@@ -92,12 +235,10 @@ impl Room {
             self.remove_producer(*producer);
         }
         for transport in peer.transports.keys() {
-            self.context.worker(peer.worker).send(Request::CloseTransport { transport: *transport });
-            self.context.addresses.remove(Subject::Transport(*transport));
+            self.context.worker(peer.worker()).send(Request::CloseTransport { transport: *transport });
         }
-        self.reconcile_worker(peer.worker);
         self.close_unused_routers();
-        if peer.joined.is_some() {
+        if peer.joined.is_some() || claimed {
             self.publish();
             self.refresh_elsewhere();
         }
@@ -106,28 +247,31 @@ impl Room {
     /// Closes the routers of workers that no peer is on any more, except where producers of other nodes come in that other
     /// workers still need.
     pub(super) fn close_unused_routers(&mut self) {
-        let unused = |worker: &WorkerIndex| !self.peers.values().any(|peer| peer.worker == *worker);
-        let unused: Vec<WorkerIndex> = self.routers.keys().copied().filter(unused).collect();
+        let used: HashSet<WorkerIndex> = self.peers.iter().map(|(_, peer)| peer.worker()).collect();
+        let unused: Vec<WorkerIndex> = self.routers.keys().copied().filter(|worker| !used.contains(worker)).collect();
         self.spare_routers = false;
         for worker in unused {
             if self.context.pipes.enter_at(&self.key, worker) {
                 self.spare_routers = true;
             } else if let Some(router) = self.routers.remove(&worker) {
-                self.context.worker(worker).send(Request::CloseRouter { router });
-                self.context.addresses.remove(Subject::Router(router));
-                self.speakers.forget(router);
+                self.context.worker(worker).send(Request::CloseRouter { router: router.id });
+                self.speakers.forget(router.id);
             }
         }
     }
 
-    /// Marks a peer as joined.
-    pub(super) fn count_joined(&self) {
-        count(&self.context.counters.peers);
+    /// Asks a peer's worker for something. What it does not take is not done later either, so the session ends, and with it
+    /// what the room believes.
+    pub(super) fn command(&mut self, session: SessionId, request: Request) {
+        let Some(peer) = self.peers.get(session) else { return };
+        if self.context.worker(peer.worker()).try_send(request).is_err() {
+            self.peers.doom(session, Doomed::Unserved);
+        }
     }
 
     /// What others are told of a peer of this node.
     pub(super) fn local_info(&self, id: &PeerId) -> Option<PeerInfo> {
-        let joined = self.peers.get(id)?.joined.as_ref()?;
+        let joined = self.peers.joined(id)?;
         Some(PeerInfo {
             id: id.clone(),
             display_name: joined.display_name.clone(),

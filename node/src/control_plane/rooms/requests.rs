@@ -1,19 +1,15 @@
 //! What peers ask for.
 
-use std::sync::Arc;
-
 use serde_json::Value;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 use tracing::{Instrument, info_span};
 
-use super::api::{Join, Notice, PeerReply, PeerRequest, Refusal};
-use super::context::unix_ms;
+use super::api::{Notice, PeerReply, PeerRequest, Refusal};
 use super::media::NewProducer;
-use super::peer::Joined;
 use super::room::{Room, SessionId};
 use crate::control_plane::ortc::{negotiate_producer, router_rtp_capabilities};
-use crate::data_plane::messages::{Request, Response, WorkerIndex};
+use crate::data_plane::messages::{Request, Response};
 
 /// Answered at once, or by a continuation.
 pub(super) type Outcome = Option<Result<PeerReply, Refusal>>;
@@ -24,13 +20,15 @@ pub(super) struct Asker {
     pub(super) session: SessionId,
     pub(super) id: u32,
     pub(super) peer: PeerId,
-    pub(super) worker: WorkerIndex,
 }
 
 impl Room {
     pub(super) fn on_request(&mut self, session: SessionId, id: u32, request: PeerRequest) {
-        let Some((peer, state)) = self.peer_of(session) else { return };
-        let asker = Asker { session, id, peer, worker: state.worker };
+        let Some(peer) = self.peers.get(session) else { return };
+        if peer.is_gone() {
+            return self.close_peer(session);
+        }
+        let asker = Asker { session, id, peer: peer.id.clone() };
         let outcome = self.request(&asker, request).unwrap_or_else(|refusal| Some(Err(refusal)));
         if let Some(result) = outcome {
             self.reply(session, id, result);
@@ -65,39 +63,6 @@ impl Room {
         Ok(Some(Ok(reply)))
     }
 
-    fn join(&mut self, asker: &Asker, join: Join) -> Result<Outcome, Refusal> {
-        let peer = self.peers.get_mut(&asker.peer).ok_or_else(gone)?;
-        if peer.joined.is_some() {
-            return Err(Refusal::new(409, "the peer has joined already"));
-        }
-        let span = peer.span.take();
-        let _entered = span.as_ref().map(tracing::Span::enter);
-        let newest_elsewhere = self.elsewhere.newest_join(&asker.peer);
-        let at_ms = unix_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
-        peer.joined = Some(Joined {
-            display_name: join.display_name,
-            device: join.device,
-            rtp_capabilities: join.rtp_capabilities.map(Arc::new),
-            at_ms,
-        });
-        self.count_joined();
-        self.publish();
-        // The same peer on another node is outdone now: the others see it go before it comes again.
-        self.refresh_elsewhere();
-        if let Some(info) = self.local_info(&asker.peer) {
-            self.tell_others(Some(&asker.peer), &Notice::NewPeer(info));
-        }
-        let mut peers: Vec<_> =
-            self.peers.keys().filter(|id| **id != asker.peer).filter_map(|id| self.local_info(id)).collect();
-        peers.extend(self.elsewhere.peers().map(|(id, remote)| self.remote_info(id, remote)));
-        let (node, region) = (self.context.node().clone(), self.context.region.clone());
-        self.reply(asker.session, asker.id, Ok(PeerReply::Joined { peers, node, region }));
-        self.offer_everything(&asker.peer);
-        // What was brought here on the chance that this peer wants it is given back if it does not.
-        self.reconcile_worker(asker.worker);
-        Ok(None)
-    }
-
     fn produce(
         &mut self,
         asker: &Asker,
@@ -109,7 +74,7 @@ impl Room {
         let span = info_span!("produce", room = %self.key, peer = %asker.peer, ?kind);
         let _entered = span.clone().entered();
         self.transport_of(asker, transport)?;
-        let peer = self.peers.get(&asker.peer).ok_or_else(gone)?;
+        let peer = self.peers.get(asker.session).ok_or_else(gone)?;
         if peer.joined.is_none() {
             return Err(Refusal::new(409, "join comes before produce"));
         }
@@ -119,14 +84,15 @@ impl Room {
         let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);
         let mapping = negotiated.mapping;
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
-        let answer = self.context.worker(asker.worker).request(request);
+        let worker = peer.worker();
+        let answer = self.context.worker(worker).request(request);
         let asker = asker.clone();
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
             let result = result.map_err(Refusal::from).and_then(|_| {
                 let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, ssrc };
-                let added = room.add_local_producer(&asker.peer, asker.session, new);
-                added.inspect_err(|_| room.context.worker(asker.worker).send(Request::CloseProducer { producer }))
+                let added = room.add_local_producer(asker.session, new);
+                added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
             });
             let added = result.is_ok();
             room.reply(asker.session, asker.id, result.map(|()| PeerReply::Produced(producer)));
@@ -140,10 +106,10 @@ impl Room {
 
     fn close_producer(&mut self, asker: &Asker, producer: ProducerId) -> Result<PeerReply, Refusal> {
         self.own_producer(asker, producer)?;
-        if let Some(peer) = self.peers.get_mut(&asker.peer) {
+        if let Some(peer) = self.peers.get_mut(asker.session) {
             peer.producers.remove(&producer);
         }
-        self.context.worker(asker.worker).send(Request::CloseProducer { producer });
+        self.command(asker.session, Request::CloseProducer { producer });
         self.remove_producer(producer);
         self.publish();
         Ok(PeerReply::Done)
@@ -152,7 +118,7 @@ impl Room {
     fn pause_producer(&mut self, asker: &Asker, producer: ProducerId, paused: bool) -> Result<PeerReply, Refusal> {
         self.own_producer(asker, producer)?;
         let request = if paused { Request::PauseProducer { producer } } else { Request::ResumeProducer { producer } };
-        self.context.worker(asker.worker).send(request);
+        self.command(asker.session, request);
         if self.set_producer_paused(producer, paused) {
             self.publish();
         }
@@ -161,16 +127,16 @@ impl Room {
 
     fn tell_consumer(&mut self, asker: &Asker, consumer: ConsumerId, request: Request) -> Result<PeerReply, Refusal> {
         self.own_consumer(asker, consumer)?;
-        self.context.worker(asker.worker).send(request);
+        self.command(asker.session, request);
         Ok(PeerReply::Done)
     }
 
     fn change_display_name(&mut self, asker: &Asker, display_name: String) -> Result<PeerReply, Refusal> {
-        let joined = self.peers.get_mut(&asker.peer).and_then(|peer| peer.joined.as_mut());
+        let joined = self.peers.get_mut(asker.session).and_then(|peer| peer.joined.as_mut());
         let joined = joined.ok_or_else(|| Refusal::new(409, "join comes before changeDisplayName"))?;
         let old = std::mem::replace(&mut joined.display_name, display_name.clone());
         let notice = Notice::DisplayNameChanged { peer: asker.peer.clone(), display_name, old };
-        self.tell_others(Some(&asker.peer), &notice);
+        self.peers.notify_others(Some(&asker.peer), &notice);
         self.publish();
         Ok(PeerReply::Done)
     }
@@ -204,7 +170,8 @@ impl Room {
     where
         F: FnOnce(Response) -> Option<PeerReply> + Send + 'static,
     {
-        let answer = self.context.worker(asker.worker).request(request);
+        let peer = self.peers.get(asker.session).ok_or_else(gone)?;
+        let answer = self.context.worker(peer.worker()).request(request);
         let (session, id) = (asker.session, asker.id);
         self.later(answer, move |room, result| {
             let unexpected = || Refusal::new(500, "the media worker gave another answer");
@@ -215,13 +182,13 @@ impl Room {
     }
 
     fn own_producer(&self, asker: &Asker, producer: ProducerId) -> Result<MediaKind, Refusal> {
-        let own = self.peers.get(&asker.peer).is_some_and(|peer| peer.producers.contains(&producer));
+        let own = self.peers.get(asker.session).is_some_and(|peer| peer.producers.contains(&producer));
         let found = self.producers.get(&producer).filter(|_| own);
         found.map(|found| found.source.kind).ok_or_else(|| Refusal::not_found("producer", producer))
     }
 
     fn own_consumer(&self, asker: &Asker, consumer: ConsumerId) -> Result<MediaKind, Refusal> {
-        let found = self.consumers.get(&consumer).filter(|found| found.peer == asker.peer);
+        let found = self.consumers.get(&consumer).filter(|found| found.session == asker.session);
         found.map(|found| found.kind).ok_or_else(|| Refusal::not_found("consumer", consumer))
     }
 }

@@ -3,7 +3,8 @@
 //! The task never waits: a worker's answer comes back as a [`Continuation`], so that one slow answer delays one request and
 //! nobody else's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,19 +17,16 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
-use super::api::{CloseReason, Notice, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
-use super::context::{Context, RoomSender, Subject, count};
+use super::api::{CloseReason, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
+use super::context::{Address, Context, RoomSender, Subject, count};
 use super::elsewhere::Elsewhere;
+use super::join::Secret;
 use super::media::{Consumer, Producer};
 use super::overview::RoomOverview;
-use super::peer::Peer;
+use super::peer::{Doomed, Peers};
 use super::speakers::Speakers;
 use crate::control_plane::ports::{Answer, RosterPublisher};
-use crate::control_plane::telemetry::current_traceparent;
 use crate::data_plane::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
-
-/// For how long after a client's coming what other nodes tell is taken for its doing, in traces.
-const JOIN_TRACE: Duration = Duration::from_secs(10);
 
 /// One WebSocket, from open to close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -55,8 +53,8 @@ pub(crate) enum RoomMessage {
     ProducerLost(ProducerId),
     /// Somebody looks at `/v1/rooms`.
     Overview(oneshot::Sender<RoomOverview>),
-    /// The node stops.
-    Shutdown,
+    /// The node stops: the peers are sent away within this time.
+    Shutdown(Duration),
 }
 
 /// A session that wants to be a peer of the room.
@@ -64,9 +62,19 @@ pub(crate) enum RoomMessage {
 pub(crate) struct Opened {
     pub(crate) session: SessionId,
     pub(crate) peer: PeerId,
+    /// By which its client says that it is that peer already.
+    pub(crate) secret: Option<Secret>,
     pub(crate) outbox: Outbox,
     /// The span of the join, from WebSocket to the answer.
     pub(crate) span: Span,
+}
+
+/// Why a room ends.
+pub(crate) enum Retirement<'a> {
+    /// It has no peers; somebody may be on the way in this mailbox.
+    Empty(&'a mpsc::Receiver<RoomMessage>),
+    /// It panicked.
+    Failed,
 }
 
 /// What is left to do once a worker has answered.
@@ -80,10 +88,11 @@ pub(crate) struct Room {
     pub(super) me: RoomSender,
     /// `None` once the room has been left for good.
     pub(super) publisher: Option<Box<dyn RosterPublisher>>,
-    pub(super) peers: HashMap<PeerId, Peer>,
-    pub(super) sessions: HashMap<SessionId, PeerId>,
+    pub(super) peers: Peers,
+    /// Sessions that want the name of a peer of another node, and since when.
+    pub(super) claims: HashMap<SessionId, Instant>,
     /// The room's router on each worker that a peer is on.
-    pub(super) routers: HashMap<WorkerIndex, RouterId>,
+    pub(super) routers: HashMap<WorkerIndex, Router>,
     /// A router without peers waits until nothing enters the node through it.
     pub(super) spare_routers: bool,
     /// Every producer of the room, wherever it lives.
@@ -94,8 +103,21 @@ pub(crate) struct Room {
     pub(super) elsewhere: Elsewhere,
     pub(super) speakers: Speakers,
     /// The trace of the latest join, and until when what happens may be its doing.
-    latest_join: Option<(String, Instant)>,
-    pending: FuturesUnordered<Pin<Box<dyn Future<Output = Continuation> + Send>>>,
+    pub(super) latest_join: Option<(String, Instant)>,
+    pub(super) pending: FuturesUnordered<Pin<Box<dyn Future<Output = Continuation> + Send>>>,
+}
+
+/// The room's router on a worker.
+pub(super) struct Router {
+    pub(super) id: RouterId,
+    _address: Address,
+}
+
+/// What a room has to do next.
+enum Step {
+    Message(RoomMessage),
+    Roster(RosterEvent),
+    Continue(Continuation),
 }
 
 impl Room {
@@ -111,8 +133,8 @@ impl Room {
             context,
             me,
             publisher: Some(publisher),
-            peers: HashMap::new(),
-            sessions: HashMap::new(),
+            peers: Peers::default(),
+            claims: HashMap::new(),
             routers: HashMap::new(),
             spare_routers: false,
             producers: HashMap::new(),
@@ -126,34 +148,58 @@ impl Room {
     }
 
     /// Runs until `retire` says that nobody can enter any more. It is asked whenever the room is empty, with the mailbox so that
-    /// it can see whether somebody is on the way.
+    /// it can see whether somebody is on the way, and after a panic, when it has to agree.
     pub(crate) async fn run(
         mut self,
         mut mailbox: mpsc::Receiver<RoomMessage>,
         mut roster: mpsc::Receiver<RosterEvent>,
-        mut retire: impl FnMut(&mpsc::Receiver<RoomMessage>, &mut Self) -> bool,
+        mut retire: impl FnMut(Retirement<'_>, &mut Self) -> bool,
     ) {
         loop {
-            tokio::select! {
-                message = mailbox.recv() => match message {
-                    Some(message) => self.handle(message),
-                    None => break,
-                },
-                Some(event) = roster.recv() => self.on_roster_event(event),
-                Some(go_on) = self.pending.next(), if !self.pending.is_empty() => go_on(&mut self),
+            let step = tokio::select! {
+                Some(message) = mailbox.recv() => Step::Message(message),
+                Some(event) = roster.recv() => Step::Roster(event),
+                Some(go_on) = self.pending.next(), if !self.pending.is_empty() => Step::Continue(go_on),
+            };
+            // What a panic leaves behind is thrown away whole.
+            if catch_unwind(AssertUnwindSafe(|| self.take(step))).is_err() {
+                tracing::error!(room = %self.key, "the room has failed: its peers are sent away and may come back");
+                retire(Retirement::Failed, &mut self);
+                return;
             }
-            if self.spare_routers {
-                self.close_unused_routers();
-            }
-            if self.sessions.is_empty() && retire(&mailbox, &mut self) {
-                break;
+            if self.peers.is_empty() && retire(Retirement::Empty(&mailbox), &mut self) {
+                return;
             }
         }
     }
 
-    /// Gives the room up in placement.
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Message(message) => self.handle(message),
+            Step::Roster(event) => self.on_roster_event(event),
+            Step::Continue(go_on) => go_on(self),
+        }
+        while let Some((session, why)) = self.peers.next_doomed() {
+            match why {
+                Doomed::Gone => self.close_peer(session),
+                Doomed::Unserved => {
+                    self.dismiss(session, CloseReason::Overloaded, "the media worker is too busy");
+                }
+            }
+        }
+        if self.spare_routers {
+            self.close_unused_routers();
+        }
+    }
+
+    /// Gives up what the room has at placement, other nodes and workers, whatever state it is in. What it has in tables of the
+    /// node goes when it is dropped, and its sessions end for want of a room.
     pub(super) fn leave(&mut self) {
         self.publisher = None;
+        self.context.pipes.close_room(&self.key);
+        for (worker, router) in self.routers.drain() {
+            self.context.worker(worker).send(Request::CloseRouter { router: router.id });
+        }
     }
 
     fn handle(&mut self, message: RoomMessage) {
@@ -164,11 +210,7 @@ impl Room {
                 self.on_consumer_answered(session, consumer, accepted);
             }
             RoomMessage::JoinDue { session } => self.on_join_due(session),
-            RoomMessage::Left { session } => {
-                if let Some(peer) = self.sessions.get(&session).cloned() {
-                    self.close_peer(&peer);
-                }
-            }
+            RoomMessage::Left { session } => self.close_peer(session),
             RoomMessage::Worker(event) => self.on_worker_event(event),
             RoomMessage::ProducerReady(producer) => self.on_producer_ready(producer),
             RoomMessage::ProducerLost(producer) => self.on_producer_lost(producer),
@@ -176,63 +218,36 @@ impl Room {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.overview());
             }
-            RoomMessage::Shutdown => self.shutdown(),
+            RoomMessage::Shutdown(within) => self.shutdown(within),
         }
     }
 
-    fn open(&mut self, opened: Opened) {
-        let Opened { session, peer: id, outbox, span } = opened;
-        let _entered = span.clone().entered();
-        self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
-        if self.peers.contains_key(&id) {
-            self.dismiss(&id, CloseReason::Replaced, "the same peer joined again");
-        }
-        if self.peers.len() >= self.context.limits.peers_per_room {
-            let limit = self.context.limits.peers_per_room;
-            outbox.send(Outgoing::Close(CloseReason::Full, format!("the room has {limit} peers on this node already")));
-            return;
-        }
-        let worker = self.context.place(|worker| self.routers.contains_key(&worker));
-        self.context.loads[usize::from(worker.0)].fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.ensure_router(worker);
-        self.sessions.insert(session, id.clone());
-        outbox.send(Outgoing::JoinAwaited);
-        self.peers.insert(id, Peer::new(session, outbox, worker, span));
-        // Whatever is in the room already starts on its way while the client still asks for capabilities.
-        self.reconcile_worker(worker);
-    }
-
-    fn on_join_due(&mut self, session: SessionId) {
-        if let Some((id, peer)) = self.peer_of(session)
-            && peer.joined.is_none()
-        {
-            let words = format!("no join within {} s", self.context.limits.join_within.as_secs());
-            self.dismiss(&id, CloseReason::NotJoined, &words);
-        }
-    }
-
-    fn ensure_router(&mut self, worker: WorkerIndex) {
+    /// False if the worker cannot take it.
+    pub(super) fn ensure_router(&mut self, worker: WorkerIndex) -> bool {
         if self.routers.contains_key(&worker) {
-            return;
+            return true;
         }
-        let router = RouterId::from_random_bytes(rand::random());
-        self.context.worker(worker).send(Request::CreateRouter { router });
-        self.context.addresses.insert(Subject::Router(router), self.me.clone());
-        self.routers.insert(worker, router);
+        let id = RouterId::from_random_bytes(rand::random());
+        if self.context.worker(worker).try_send(Request::CreateRouter { router: id }).is_err() {
+            return false;
+        }
+        let _address = self.context.address(Subject::Router(id), &self.me);
+        self.routers.insert(worker, Router { id, _address });
+        true
     }
 
-    /// Closes a peer on the room's own decision.
-    pub(super) fn dismiss(&mut self, id: &PeerId, reason: CloseReason, words: &str) {
-        if let Some(peer) = self.peers.get(id) {
-            peer.outbox.send(Outgoing::Close(reason, words.to_owned()));
-        }
-        self.close_peer(id);
+    /// Closes a session on the room's own decision.
+    pub(super) fn dismiss(&mut self, session: SessionId, reason: CloseReason, words: &str) {
+        self.peers.tell(session, Outgoing::Close(reason, words.to_owned()));
+        self.close_peer(session);
     }
 
-    fn shutdown(&mut self) {
-        let everybody: Vec<PeerId> = self.peers.keys().cloned().collect();
-        for peer in everybody {
-            self.dismiss(&peer, CloseReason::Shutdown, "the node stops");
+    /// Not all at once, so that they do not come back all at once, to one place.
+    fn shutdown(&mut self, within: Duration) {
+        for session in self.peers.sessions() {
+            self.after(within.mul_f64(rand::random()), move |room| {
+                room.dismiss(session, CloseReason::Shutdown, "the node stops");
+            });
         }
     }
 
@@ -258,37 +273,14 @@ impl Room {
         }));
     }
 
-    /// The peer of a session, unless it has gone or been replaced.
-    pub(super) fn peer_of(&mut self, session: SessionId) -> Option<(PeerId, &mut Peer)> {
-        let id = self.sessions.get(&session)?.clone();
-        let peer = self.peers.get_mut(&id)?;
-        Some((id, peer))
-    }
-
     pub(super) fn reply(&mut self, session: SessionId, id: u32, result: Result<PeerReply, Refusal>) {
         let counters = &self.context.counters;
         count(if result.is_ok() { &counters.requests_ok } else { &counters.requests_failed });
-        if let Some((_, peer)) = self.peer_of(session) {
-            peer.outbox.send(Outgoing::Reply { id, result });
-        }
-    }
-
-    /// Tells every joined peer but one.
-    pub(super) fn tell_others(&self, but: Option<&PeerId>, notice: &Notice) {
-        for (id, peer) in &self.peers {
-            if peer.joined.is_some() && Some(id) != but {
-                peer.outbox.notify(notice.clone());
-            }
-        }
+        self.peers.tell(session, Outgoing::Reply { id, result });
     }
 
     /// The trace of a join that is still going on, or was until just now.
     pub(super) fn recent_join(&self) -> Option<&str> {
         self.latest_join.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(trace, _)| trace.as_str())
-    }
-
-    /// Workers that a peer is on.
-    pub(super) fn workers(&self) -> HashSet<WorkerIndex> {
-        self.routers.keys().copied().collect()
     }
 }

@@ -11,6 +11,7 @@ use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry,
 use super::api::{CloseReason, Notice, PeerInfo};
 use super::elsewhere::{Change, RemotePeer};
 use super::media::Producer;
+use super::peer::Peer;
 use super::room::Room;
 use crate::control_plane::pipes::{Origin, Source};
 use crate::control_plane::telemetry::set_parent;
@@ -19,23 +20,26 @@ impl Room {
     /// Tells the other nodes what this node's part is now.
     pub(super) fn publish(&self) {
         let Some(publisher) = &self.publisher else { return };
-        let mut peers: Vec<PeerEntry> = self.peers.keys().filter_map(|id| self.peer_entry(id)).collect();
+        let joined = self.peers.iter().filter_map(|(_, peer)| self.peer_entry(peer));
+        let claims = self.claims.keys().filter_map(|session| self.peers.get(*session)).map(claim);
+        let mut peers: Vec<PeerEntry> = joined.chain(claims).collect();
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         publisher.publish(RosterPart { peers });
     }
 
-    fn peer_entry(&self, id: &PeerId) -> Option<PeerEntry> {
-        let peer = self.peers.get(id)?;
+    fn peer_entry(&self, peer: &Peer) -> Option<PeerEntry> {
         let joined = peer.joined.as_ref()?;
-        let entries = peer.producers.iter().filter_map(|producer| self.producers.get(producer)?.entry.clone());
-        let mut producers: Vec<ProducerEntry> = entries.collect();
+        let local = peer.producers.iter().filter_map(|producer| self.producers.get(producer)?.local.as_ref());
+        let mut producers: Vec<ProducerEntry> = local.map(|local| local.entry.clone()).collect();
         producers.sort_by(|a, b| a.id.cmp(&b.id));
         Some(PeerEntry {
-            id: id.to_string(),
+            id: peer.id.to_string(),
             display_name: joined.display_name.clone(),
             device: joined.device.to_string(),
             producers,
             joined_at_ms: joined.at_ms,
+            secret_digest: joined.secret.digest(),
+            claim: false,
         })
     }
 
@@ -47,7 +51,11 @@ impl Room {
         }
         let _entered = span.entered();
         match event {
-            RosterEvent::PartChanged { instance, part } => self.elsewhere.put(&instance, &part),
+            RosterEvent::PartChanged { instance, part } => {
+                for claimed in self.elsewhere.put(&instance, &part) {
+                    self.on_claim(&claimed);
+                }
+            }
             RosterEvent::PartGone { instance } => {
                 self.elsewhere.remove(&instance);
                 self.context.pipes.forget(&self.key, &instance);
@@ -59,29 +67,34 @@ impl Room {
     /// Draws the consequences of what other nodes, or this one's joins, say of who is where.
     pub(super) fn refresh_elsewhere(&mut self) {
         let peers = &self.peers;
-        let local = |id: &PeerId| peers.get(id).and_then(|peer| peer.joined.as_ref()).map(|joined| joined.at_ms);
+        let local = |id: &PeerId| peers.joined(id).map(|joined| joined.at_ms);
         for change in self.elsewhere.refresh(local) {
             self.on_change(change);
         }
+        self.try_claims();
     }
 
     fn on_change(&mut self, change: Change) {
         match change {
-            Change::Outdone(peer) => self.dismiss(&peer, CloseReason::Replaced, "the same peer joined on another node"),
-            Change::PeerGone(peer) => self.tell_others(Some(&peer), &Notice::PeerClosed { peer: peer.clone() }),
+            Change::Outdone(peer) => {
+                if let Some(session) = self.peers.session_of(&peer) {
+                    self.dismiss(session, CloseReason::Replaced, "the same peer joined on another node");
+                }
+            }
+            Change::PeerGone(peer) => {
+                self.peers.notify_others(Some(&peer), &Notice::PeerClosed { peer: peer.clone() });
+            }
             Change::PeerCame(peer) => {
                 if let Some(remote) = self.elsewhere.peer(&peer) {
                     let notice = Notice::NewPeer(self.remote_info(&peer, remote));
-                    self.tell_others(Some(&peer), &notice);
+                    self.peers.notify_others(Some(&peer), &notice);
                 }
             }
             Change::Renamed { peer, old } => {
                 if let Some(remote) = self.elsewhere.peer(&peer) {
                     let display_name = remote.display_name.clone();
-                    self.tell_others(
-                        Some(&peer),
-                        &Notice::DisplayNameChanged { peer: peer.clone(), display_name, old },
-                    );
+                    let notice = Notice::DisplayNameChanged { peer: peer.clone(), display_name, old };
+                    self.peers.notify_others(Some(&peer), &notice);
                 }
             }
             Change::ProducerGone(producer) => {
@@ -131,6 +144,11 @@ impl Room {
             region: self.context.region_of(&remote.instance),
         }
     }
+}
+
+/// What other nodes are told of somebody who wants the name of a peer of theirs.
+fn claim(peer: &Peer) -> PeerEntry {
+    PeerEntry { id: peer.id.to_string(), claim: true, ..PeerEntry::default() }
 }
 
 /// What other nodes are told of a producer of this one.

@@ -46,7 +46,7 @@ impl Room {
         let owner =
             |producer| -> Option<PeerId> { self.producers.get(&producer).map(|producer| producer.owner.clone()) };
         let loudest = loudest.and_then(|(producer, volume)| Some((owner(producer)?, volume)));
-        self.tell_others(None, &Notice::ActiveSpeaker { loudest });
+        self.peers.notify_others(None, &Notice::ActiveSpeaker { loudest });
     }
 }
 

@@ -10,10 +10,10 @@ use sluice_proto::ortc::{DtlsParameters, IceParameters};
 use tokio::time::Instant;
 
 use super::api::{NewTransport, PeerReply, Refusal};
-use super::context::{Subject, random_text};
+use super::context::{Address, Subject, random_text};
 use super::peer::Peer;
 use super::requests::{Asker, Outcome, gone};
-use super::room::Room;
+use super::room::{Room, SessionId};
 use crate::data_plane::demux::make_ufrag;
 use crate::data_plane::messages::{DtlsState, IceCredentials, IceState, Request, WorkerIndex};
 
@@ -32,6 +32,7 @@ pub(super) struct Transport {
     /// `connect` was said.
     pub(super) connected: bool,
     path: Path,
+    _address: Address,
 }
 
 /// What ICE says of a transport's network path.
@@ -55,6 +56,10 @@ impl Peer {
         let consuming = self.transports.iter().filter(|(_, transport)| transport.consuming);
         let best = consuming.max_by_key(|(_, transport)| (!transport.is_lost(), transport.number));
         best.map(|(id, _)| *id)
+    }
+
+    fn transport_mut(&mut self, id: TransportId) -> Result<&mut Transport, Refusal> {
+        self.transports.get_mut(&id).ok_or_else(|| Refusal::not_found("transport", id))
     }
 
     /// Consuming transports whose network is gone and that the client has made another for.
@@ -82,28 +87,32 @@ impl Room {
     pub(super) fn create_transport(&mut self, asker: &Asker, consuming: bool) -> Result<PeerReply, Refusal> {
         let limits = &self.context.limits;
         let limit = limits.transports_per_peer;
-        let peer = self.peers.get(&asker.peer).ok_or_else(gone)?;
+        let peer = self.peers.get(asker.session).ok_or_else(gone)?;
         if peer.transports.len() >= limit {
             let dead = peer.dead_transport(limits.transport_unused);
             let dead = dead.ok_or_else(|| Refusal::new(403, format!("a peer may have {limit} transports")))?;
-            self.end_transport(&asker.peer, dead);
+            self.end_transport(asker.session, dead);
         }
-        let transport = TransportId::from_random_bytes(rand::random());
-        let ice = ice_credentials(asker.worker);
-        let router = *self.routers.get(&asker.worker).ok_or_else(gone)?;
-        let peer = self.peers.get_mut(&asker.peer).ok_or_else(gone)?;
-        let made = Instant::now();
-        let number = peer.number_transport();
-        peer.transports.insert(transport, Transport { consuming, number, made, connected: false, path: Path::None });
-        self.context.addresses.insert(Subject::Transport(transport), self.me.clone());
-        let request = Request::CreateWebRtcTransport { router, transport, ice: ice.clone() };
-        self.context.worker(asker.worker).send(request);
+        let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
+        let id = TransportId::from_random_bytes(rand::random());
+        let ice = ice_credentials(peer.worker());
+        let router = self.routers.get(&peer.worker()).ok_or_else(gone)?.id;
+        let transport = Transport {
+            consuming,
+            number: peer.number_transport(),
+            made: Instant::now(),
+            connected: false,
+            path: Path::None,
+            _address: self.context.address(Subject::Transport(id), &self.me),
+        };
+        peer.transports.insert(id, transport);
+        self.command(asker.session, Request::CreateWebRtcTransport { router, transport: id, ice: ice.clone() });
         if consuming {
-            self.end_replaced_transports(&asker.peer);
-            self.offer_everything(&asker.peer);
+            self.end_replaced_transports(asker.session);
+            self.offer_everything(asker.session);
         }
         Ok(PeerReply::Transport(Box::new(NewTransport {
-            id: transport,
+            id,
             ice: ice_parameters(ice),
             addresses: Arc::clone(&self.context.media_addresses),
             fingerprints: Arc::clone(&self.context.fingerprints),
@@ -116,12 +125,14 @@ impl Room {
         transport: TransportId,
         dtls: DtlsParameters,
     ) -> Result<Outcome, Refusal> {
-        let state = self.transport_of(asker, transport)?;
+        let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
+        let worker = peer.worker();
+        let state = peer.transport_mut(transport)?;
         if state.connected {
             return Err(Refusal::new(409, format!("transport {transport} is connected already")));
         }
         state.connected = true;
-        let answer = self.context.worker(asker.worker).request(Request::ConnectWebRtcTransport { transport, dtls });
+        let answer = self.context.worker(worker).request(Request::ConnectWebRtcTransport { transport, dtls });
         let asker = asker.clone();
         self.later(answer, move |room, result| {
             if result.is_err()
@@ -135,31 +146,31 @@ impl Room {
     }
 
     pub(super) fn restart_ice(&mut self, asker: &Asker, transport: TransportId) -> Result<PeerReply, Refusal> {
-        self.transport_of(asker, transport)?;
-        let ice = ice_credentials(asker.worker);
-        self.context.worker(asker.worker).send(Request::RestartIce { transport, ice: ice.clone() });
+        let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
+        peer.transport_mut(transport)?;
+        let ice = ice_credentials(peer.worker());
+        self.command(asker.session, Request::RestartIce { transport, ice: ice.clone() });
         Ok(PeerReply::Ice(ice_parameters(ice)))
     }
 
     pub(super) fn transport_of(&mut self, asker: &Asker, transport: TransportId) -> Result<&mut Transport, Refusal> {
-        let peer = self.peers.get_mut(&asker.peer).filter(|peer| peer.session == asker.session).ok_or_else(gone)?;
-        peer.transports.get_mut(&transport).ok_or_else(|| Refusal::not_found("transport", transport))
+        let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
+        peer.transport_mut(transport)
     }
 
     pub(super) fn on_ice_state(&mut self, id: TransportId, state: IceState) {
-        let Some((owner, transport)) = self.owned_transport(id) else { return };
+        let Some((session, name, transport)) = self.owned_transport(id) else { return };
         match state {
             IceState::Connected => transport.path = Path::Up,
             IceState::Disconnected => {
                 let lost = Path::LostSince(Instant::now());
                 transport.path = lost;
-                tracing::info!(room = %self.key, peer = %owner, transport = %id, "the network path of a transport is gone");
-                self.end_replaced_transports(&owner);
+                tracing::info!(room = %self.key, peer = %name, transport = %id, "the network path of a transport is gone");
+                self.end_replaced_transports(session);
                 self.after(self.context.limits.transport_lost, move |room| {
-                    if let Some((owner, transport)) = room.owned_transport(id)
-                        && transport.path == lost
-                    {
-                        room.end_transport(&owner, id);
+                    let transport = room.peers.get(session).and_then(|peer| peer.transports.get(&id));
+                    if transport.is_some_and(|transport| transport.path == lost) {
+                        room.end_transport(session, id);
                     }
                 });
             }
@@ -168,40 +179,36 @@ impl Room {
 
     pub(super) fn on_dtls_state(&mut self, id: TransportId, state: DtlsState) {
         if !matches!(state, DtlsState::Connected(_))
-            && let Some((owner, _)) = self.owned_transport(id)
+            && let Some((session, name, _)) = self.owned_transport(id)
         {
-            tracing::info!(room = %self.key, peer = %owner, transport = %id, ?state, "a transport has ended");
-            self.end_transport(&owner, id);
+            tracing::info!(room = %self.key, peer = %name, transport = %id, ?state, "a transport has ended");
+            self.end_transport(session, id);
         }
     }
 
-    fn end_replaced_transports(&mut self, owner: &PeerId) {
-        let replaced = self.peers.get(owner).map(Peer::replaced_transports);
+    fn end_replaced_transports(&mut self, session: SessionId) {
+        let replaced = self.peers.get(session).map(Peer::replaced_transports);
         for transport in replaced.into_iter().flatten() {
-            self.end_transport(owner, transport);
+            self.end_transport(session, transport);
         }
     }
 
     /// Ends a transport with its producers and consumers. What was received over it is offered anew over another, if the peer has one.
-    fn end_transport(&mut self, owner: &PeerId, id: TransportId) {
-        let Some(peer) = self.peers.get_mut(owner) else { return };
+    fn end_transport(&mut self, session: SessionId, id: TransportId) {
+        let Some(peer) = self.peers.get_mut(session) else { return };
         if peer.transports.remove(&id).is_none() {
             return;
         }
-        self.context.worker(peer.worker).send(Request::CloseTransport { transport: id });
-        self.context.addresses.remove(Subject::Transport(id));
-        let producers: Vec<ProducerId> = {
-            let on_it = self.producers.iter().filter(|(_, producer)| producer.transport == Some(id));
-            on_it.map(|(id, _)| *id).collect()
-        };
-        peer.producers.retain(|producer| !producers.contains(producer));
+        let (producers, consumers) = (&self.producers, &self.consumers);
+        let producers: Vec<ProducerId> = peer
+            .producers
+            .extract_if(|producer| producers.get(producer).is_some_and(|producer| producer.is_on(id)))
+            .collect();
         let consumers: Vec<ConsumerId> = {
-            let on_it = peer
-                .consumers
-                .iter()
-                .filter(|consumer| self.consumers.get(*consumer).is_some_and(|consumer| consumer.transport == id));
-            on_it.copied().collect()
+            let on_it = |consumer: &&ConsumerId| consumers.get(*consumer).is_some_and(|found| found.transport == id);
+            peer.consumers.iter().filter(on_it).copied().collect()
         };
+        self.command(session, Request::CloseTransport { transport: id });
         consumers.into_iter().for_each(|consumer| self.close_consumer(consumer));
         for producer in &producers {
             self.remove_producer(*producer);
@@ -209,11 +216,14 @@ impl Room {
         if !producers.is_empty() {
             self.publish();
         }
-        self.offer_everything(owner);
+        self.offer_everything(session);
     }
 
-    fn owned_transport(&mut self, id: TransportId) -> Option<(PeerId, &mut Transport)> {
-        self.peers.iter_mut().find_map(|(owner, peer)| Some((owner.clone(), peer.transports.get_mut(&id)?)))
+    fn owned_transport(&mut self, id: TransportId) -> Option<(SessionId, PeerId, &mut Transport)> {
+        self.peers.iter_mut().find_map(|(session, peer)| {
+            let name = peer.id.clone();
+            Some((session, name, peer.transports.get_mut(&id)?))
+        })
     }
 }
 

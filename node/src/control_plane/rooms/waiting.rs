@@ -83,6 +83,10 @@ mod tests {
         WorkerEvent::DtlsStateChanged { transport: transport(number), state }
     }
 
+    fn shutdown() -> RoomMessage {
+        RoomMessage::Shutdown(std::time::Duration::ZERO)
+    }
+
     async fn next(room: &mut mpsc::Receiver<RoomMessage>) -> WorkerEvent {
         match room.recv().await {
             Some(RoomMessage::Worker(event)) => event,
@@ -94,7 +98,7 @@ mod tests {
     async fn a_full_room_holds_up_nobody_and_misses_nothing_that_counts() {
         let (busy, mut busy_mailbox) = mpsc::channel(1);
         let (idle, mut idle_mailbox) = mpsc::channel(8);
-        busy.try_send(RoomMessage::Shutdown).unwrap();
+        busy.try_send(shutdown()).unwrap();
         let mut waiting = Waiting::default();
         for _ in 0..1_000 {
             waiting.deliver(&busy, transport(1), ice(1, IceState::Connected));
@@ -106,7 +110,7 @@ mod tests {
         assert!(matches!(next(&mut idle_mailbox).await, WorkerEvent::IceStateChanged { .. }));
         assert_eq!((waiting.news.len(), waiting.news[&transport(1)].len()), (2, 2), "bounded by transports");
 
-        assert!(matches!(busy_mailbox.recv().await, Some(RoomMessage::Shutdown)));
+        assert!(matches!(busy_mailbox.recv().await, Some(RoomMessage::Shutdown(_))));
         let mut heard = Vec::new();
         while heard.len() < 3 {
             tokio::select! {
@@ -136,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn what_waits_for_a_room_ends_with_it() {
         let (room, mailbox) = mpsc::channel(1);
-        room.try_send(RoomMessage::Shutdown).unwrap();
+        room.try_send(shutdown()).unwrap();
         let mut waiting = Waiting::default();
         waiting.deliver(&room, transport(1), dtls(1, DtlsState::Failed));
         drop(mailbox);

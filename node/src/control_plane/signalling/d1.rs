@@ -73,9 +73,12 @@ pub(super) fn reply(reply: PeerReply) -> Value {
         PeerReply::Done => json!({}),
         PeerReply::RouterRtpCapabilities(capabilities) => json!(capabilities),
         PeerReply::Transport(transport) => new_transport(&transport),
-        PeerReply::Joined { peers, node, region } => {
-            json!({"peers": peers.iter().map(peer_info).collect::<Vec<_>>(), "node": node, "region": region})
-        }
+        PeerReply::Joined { peers, node, region, secret } => json!({
+            "peers": peers.iter().map(peer_info).collect::<Vec<_>>(),
+            "node": node,
+            "region": region,
+            "peerSecret": secret,
+        }),
         PeerReply::Ice(ice) => json!(ice),
         PeerReply::Produced(id) => json!({"id": id}),
         PeerReply::TransportStats(id, stats) => {

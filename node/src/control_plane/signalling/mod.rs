@@ -23,6 +23,8 @@ pub struct Opening {
     pub room: RoomId,
     /// `peerId` of the query.
     pub peer: PeerId,
+    /// `peerSecret` of the query: what the answer to a former join said.
+    pub secret: Option<String>,
     /// Where the connection comes from.
     pub remote: SocketAddr,
 }

@@ -25,11 +25,19 @@ struct Socket {
     to_client: PollSender<Message>,
 }
 
+/// What a socket panics at, as if the server had a bug.
+pub(super) const EXPLOSION: &[u8] = b"explosion";
+
 impl Stream for Socket {
     type Item = Result<Message, String>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.from_client.poll_recv(context).map(|frame| frame.map(Ok))
+        let frame = self.from_client.poll_recv(context);
+        assert!(
+            !matches!(&frame, Poll::Ready(Some(Message::Binary(bytes))) if bytes == EXPLOSION),
+            "as asked for by the test"
+        );
+        frame.map(|frame| frame.map(Ok))
     }
 }
 
@@ -61,18 +69,21 @@ pub(super) struct Client {
     aside: VecDeque<Value>,
     next_id: u32,
     deaf: bool,
+    /// Of the answer to `join`.
+    pub(super) secret: String,
     pub(super) send_transport: String,
     pub(super) recv_transport: String,
 }
 
 impl Client {
-    pub(super) fn open(rooms: &Rooms, room: &str, peer: &str) -> Self {
+    pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
         let (to_server, from_client) = mpsc::channel(CONNECTION);
         let (to_client, from_server) = mpsc::channel(CONNECTION);
         let opening = Opening {
             namespace: NamespaceId::new("default").unwrap(),
             room: RoomId::new(room).unwrap(),
             peer: PeerId::new(peer).unwrap(),
+            secret: secret.map(str::to_owned),
             remote: "198.51.100.7:50000".parse().unwrap(),
         };
         let (rooms, socket) = (rooms.clone(), Socket { from_client, to_client: PollSender::new(to_client) });
@@ -83,6 +94,7 @@ impl Client {
             aside: VecDeque::new(),
             next_id: 1000,
             deaf: false,
+            secret: String::new(),
             send_transport: String::new(),
             recv_transport: String::new(),
         }
@@ -93,9 +105,9 @@ impl Client {
         assert_eq!(self.next_notification("mediasoup-version").await["version"], env!("CARGO_PKG_VERSION"));
         self.send_transport = self.create_transport(false).await;
         self.recv_transport = self.create_transport(true).await;
-        let join =
-            json!({"displayName": "A name", "device": {"flag": "chrome"}, "rtpCapabilities": rtp::capabilities()});
-        self.request("join", join).await.unwrap()
+        let joined = self.request("join", join_data()).await.unwrap();
+        self.secret = joined["peerSecret"].as_str().unwrap().to_owned();
+        joined
     }
 
     pub(super) async fn create_transport(&mut self, consuming: bool) -> String {
@@ -249,4 +261,9 @@ impl Client {
     pub(super) fn hang_up(&mut self) {
         self.to_server = None;
     }
+}
+
+/// What the client says of itself when it joins.
+pub(super) fn join_data() -> Value {
+    json!({"displayName": "A name", "device": {"flag": "chrome"}, "rtpCapabilities": rtp::capabilities()})
 }

@@ -28,9 +28,10 @@ pub(super) struct FakeWorker {
 #[derive(Default)]
 struct WorkerState {
     routers: HashSet<RouterId>,
-    transports: HashMap<TransportId, bool>,
-    /// With their transport, which pipe producers have not.
-    producers: HashMap<ProducerId, Option<TransportId>>,
+    /// With their router, and whether they are connected.
+    transports: HashMap<TransportId, (RouterId, bool)>,
+    /// With their router, and their transport, which pipe producers have not.
+    producers: HashMap<ProducerId, (RouterId, Option<TransportId>)>,
     consumers: HashMap<ConsumerId, (TransportId, ProducerId)>,
     /// Requests that have not been looked at, and what came of them.
     asked: Vec<(Request, Option<RequestError>)>,
@@ -38,6 +39,10 @@ struct WorkerState {
     said: Vec<(PipeEnd, PipeMessage)>,
     /// What the next `Produce` is answered with.
     refuse_produce: Option<RequestError>,
+    /// There is no room for what does not end anything.
+    full: bool,
+    /// The next request is the caller's end.
+    explode: bool,
 }
 
 impl FakeWorker {
@@ -47,6 +52,15 @@ impl FakeWorker {
 
     pub(super) fn refuse_next_produce(&self, error: RequestError) {
         self.state.lock().unwrap().refuse_produce = Some(error);
+    }
+
+    pub(super) fn set_full(&self, full: bool) {
+        self.state.lock().unwrap().full = full;
+    }
+
+    /// Whoever asks next panics, as if it had a bug.
+    pub(super) fn explode(&self) {
+        self.state.lock().unwrap().explode = true;
     }
 
     /// The next request that `pick` wants, now or soon; earlier ones that it does not want stay.
@@ -110,11 +124,22 @@ impl FakeWorker {
 
     fn handle(&self, request: Request) -> Result<Response, RequestError> {
         let mut state = self.state.lock().unwrap();
+        if std::mem::take(&mut state.explode) {
+            drop(state);
+            panic!("as asked for by the test");
+        }
         let result = state.handle(&request);
         state.asked.push((request, result.as_ref().err().cloned()));
         drop(state);
         self.news.notify_waiters();
         result
+    }
+}
+
+impl FakeWorker {
+    fn is_full_for(&self, request: &Request) -> bool {
+        let closes = format!("{request:?}").starts_with("Close");
+        self.state.lock().unwrap().full && !closes
     }
 }
 
@@ -124,34 +149,40 @@ impl WorkerState {
             Request::CreateRouter { router } => drop(self.routers.insert(router)),
             Request::CloseRouter { router } => {
                 self.routers.remove(&router).then_some(()).ok_or(RequestError::RouterNotFound(router))?;
+                self.transports.retain(|_, (of, _)| *of != router);
+                self.producers.retain(|_, (of, _)| *of != router);
+                self.consumers.retain(|_, (transport, _)| self.transports.contains_key(transport));
             }
             Request::CreateWebRtcTransport { router, transport, .. } => {
                 self.routers.contains(&router).then_some(()).ok_or(RequestError::RouterNotFound(router))?;
-                self.transports.insert(transport, false);
+                self.transports.insert(transport, (router, false));
             }
             Request::ConnectWebRtcTransport { transport, .. } => {
-                let connected =
-                    self.transports.get_mut(&transport).ok_or(RequestError::TransportNotFound(transport))?;
+                let transports = &mut self.transports;
+                let (_, connected) =
+                    transports.get_mut(&transport).ok_or(RequestError::TransportNotFound(transport))?;
                 if std::mem::replace(connected, true) {
                     return Err(RequestError::AlreadyConnected(transport));
                 }
             }
-            Request::RestartIce { transport, .. } => self.transport(transport)?,
+            Request::RestartIce { transport, .. } => {
+                self.transport(transport)?;
+            }
             Request::CloseTransport { transport } => {
                 self.transport(transport)?;
                 self.transports.remove(&transport);
                 self.consumers.retain(|_, (on, _)| *on != transport);
-                let on_it = self.producers.iter().filter(|(_, on)| **on == Some(transport)).map(|(id, _)| *id);
+                let on_it = self.producers.iter().filter(|(_, (_, on))| *on == Some(transport)).map(|(id, _)| *id);
                 on_it.collect::<Vec<_>>().into_iter().for_each(|producer| self.close_producer(producer));
             }
             Request::Produce { transport, producer, .. } => {
-                self.transport(transport)?;
+                let router = self.transport(transport)?;
                 self.refuse_produce.take().map_or(Ok(()), Err)?;
-                self.producers.insert(producer, Some(transport));
+                self.producers.insert(producer, (router, Some(transport)));
             }
             Request::CreatePipeProducer { router, producer, .. } => {
                 self.routers.contains(&router).then_some(()).ok_or(RequestError::RouterNotFound(router))?;
-                if self.producers.insert(producer, None).is_some() {
+                if self.producers.insert(producer, (router, None)).is_some() {
                     return Err(RequestError::AlreadyExists(producer.to_string()));
                 }
             }
@@ -192,8 +223,8 @@ impl WorkerState {
         self.consumers.retain(|_, (_, of)| *of != id);
     }
 
-    fn transport(&self, id: TransportId) -> Result<(), RequestError> {
-        self.transports.contains_key(&id).then_some(()).ok_or(RequestError::TransportNotFound(id))
+    fn transport(&self, id: TransportId) -> Result<RouterId, RequestError> {
+        self.transports.get(&id).map(|(router, _)| *router).ok_or(RequestError::TransportNotFound(id))
     }
 
     fn producer(&self, id: ProducerId) -> Result<(), RequestError> {
@@ -211,7 +242,8 @@ impl MediaWorker for FakeWorker {
     }
 
     fn request(&self, request: Request) -> Answer {
-        let result = self.handle(request);
+        let full = self.is_full_for(&request);
+        let result = if full { Err(RequestError::Unavailable) } else { self.handle(request) };
         Box::pin(async move {
             // An answer is never there at once.
             tokio::task::yield_now().await;
@@ -220,7 +252,15 @@ impl MediaWorker for FakeWorker {
     }
 
     fn send(&self, request: Request) {
+        let _ = self.try_send(request);
+    }
+
+    fn try_send(&self, request: Request) -> Result<(), Box<Request>> {
+        if self.is_full_for(&request) {
+            return Err(Box::new(request));
+        }
         let _ = self.handle(request);
+        Ok(())
     }
 
     fn pipe(&self, from: PipeEnd, message: PipeMessage) {

@@ -45,14 +45,15 @@ async fn peers_of_two_nodes_meet_through_one_route() {
     let producer: ProducerId = video.parse().unwrap();
 
     let mut bob = us.open("room", "bob");
-    // The route is there before bob has said a word.
+    bob.request("getRouterRtpCapabilities", json!({})).await.unwrap();
+    assert_eq!(us.rooms.snapshot().routes_in, 0, "nothing is brought for somebody who has not joined");
+    let joined = bob.join().await;
     let (piped, from, route, epoch) = pipe_producer(&us.workers[0]).await;
     assert_eq!(piped, producer);
     let served = pipe_consumer(&eu.workers[0]).await;
     assert_eq!((served.0, served.2, served.3), (producer, route, epoch));
     assert!(matches!((from, served.1), (PipeEnd::Node(_), PipeEnd::Node(_))));
 
-    let joined = bob.join().await;
     assert_eq!((&joined["peers"][0]["id"], &joined["peers"][0]["region"]), (&json!("alice"), &json!("region-of-eu-1")));
     let newcomer = alice.next_notification("newPeer").await;
     assert_eq!(
@@ -299,7 +300,8 @@ async fn a_peer_that_comes_back_on_another_node_replaces_itself() {
     first.produce("audio", rtp::opus(1)).await;
     watcher.accept_consumer().await;
     watcher.settle().await;
-    let mut second = us.join("room", "alice").await;
+    let mut second = us.reopen("room", "alice", &first.secret);
+    second.join().await;
     assert_eq!(first.closed().await.0, 4000);
     let told: Vec<_> = watcher
         .settle()
@@ -312,7 +314,8 @@ async fn a_peer_that_comes_back_on_another_node_replaces_itself() {
         [(json!("peerClosed"), json!(null)), (json!("consumerClosed"), json!(null)), (json!("newPeer"), json!("us-1"))]
     );
     // And back again.
-    let mut third = eu.join("room", "alice").await;
+    let mut third = eu.reopen("room", "alice", &second.secret);
+    third.join().await;
     assert_eq!(second.closed().await.0, 4000);
     let told: Vec<_> = watcher.settle().await.into_iter().map(|message| message["method"].clone()).collect();
     assert_eq!(told, ["peerClosed", "newPeer"]);

@@ -3,8 +3,10 @@
 
 mod changes;
 mod client;
+mod failures;
 mod fakes;
 mod mesh;
+mod names;
 mod patience;
 mod producers;
 mod real;
@@ -69,7 +71,12 @@ impl TestNode {
 
     /// Opens a WebSocket.
     fn open(&self, room: &str, peer: &str) -> Client {
-        Client::open(&self.rooms, room, peer)
+        Client::open(&self.rooms, room, peer, None)
+    }
+
+    /// Opens a WebSocket as somebody who was in the room already.
+    fn reopen(&self, room: &str, peer: &str, secret: &str) -> Client {
+        Client::open(&self.rooms, room, peer, Some(secret))
     }
 
     /// Opens a WebSocket and joins with two transports.

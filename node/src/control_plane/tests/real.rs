@@ -35,22 +35,29 @@ struct User {
     incoming: mpsc::Receiver<Incoming>,
     /// Notifications that came while something else was awaited.
     aside: VecDeque<(String, Value)>,
+    /// Of the answer to `join`.
+    secret: String,
 }
 
 impl User {
-    async fn open(node: &Node, peer: &str) -> Self {
-        let url = format!("ws://{}/?roomId=room&peerId={peer}", node.config().users.listen);
+    async fn open(node: &Node, peer: &str, secret: &str) -> Self {
+        let url = format!("ws://{}/?roomId=room&peerId={peer}&peerSecret={secret}", node.config().users.listen);
         let (protoo, incoming) = ProtooClient::connect(&url, None, None).await.unwrap();
-        Self { protoo, incoming, aside: VecDeque::new() }
+        Self { protoo, incoming, aside: VecDeque::new(), secret: String::new() }
     }
 
     async fn join(node: &Node, peer: &str) -> Self {
-        let mut user = Self::open(node, peer).await;
+        Self::join_again(node, peer, "").await
+    }
+
+    async fn join_again(node: &Node, peer: &str, secret: &str) -> Self {
+        let mut user = Self::open(node, peer, secret).await;
         for consuming in [false, true] {
             let data = json!({"forceTcp": false, "producing": !consuming, "consuming": consuming});
             user.ask("createWebRtcTransport", data).await;
         }
-        user.ask("join", json!({"displayName": peer, "rtpCapabilities": rtp::capabilities()})).await;
+        let join = json!({"displayName": peer, "rtpCapabilities": rtp::capabilities()});
+        user.secret = user.ask("join", join).await["peerSecret"].as_str().unwrap().to_owned();
         user
     }
 
@@ -121,7 +128,11 @@ async fn what_happens_on_one_node_shows_on_the_other() {
     assert_eq!(bob.hears("consumerClosed").await["consumerId"], consumer["id"]);
 
     // Alice comes back through the other node, and through the first again.
-    let mut again = User::join(us, "alice").await;
+    let stranger = User::open(us, "alice", "guessed").await;
+    let refused = stranger.protoo.request("join", json!({})).await.unwrap_err();
+    assert!(refused.to_string().contains("in the room already"), "{refused}");
+    stranger.protoo.close().await;
+    let mut again = User::join_again(us, "alice", &alice.secret).await;
     assert_eq!(alice.close_code().await, Some(4000));
     bob.hears("peerClosed").await;
     // The first of these may be of before: whoever joins before the rosters are there hears of the others afterwards.

@@ -48,6 +48,17 @@ impl WorkerHandle {
         }
     }
 
+    /// As [`send`](Self::send), but gives back what is not taken. What ends something is always taken, unless the worker is gone.
+    ///
+    /// # Errors
+    /// The request, if the worker is gone or its queue is full.
+    pub fn try_send(&self, request: Request) -> Result<(), Box<Request>> {
+        match self.mailbox.offer(Letter::Request { request, answer: None }).map_err(|letter| *letter) {
+            Err(Letter::Request { request, .. }) => Err(Box::new(request)),
+            _ => Ok(()),
+        }
+    }
+
     /// Hands over a message of a route's other end.
     pub fn pipe(&self, from: PipeEnd, message: PipeMessage) {
         if !self.mailbox.post(Letter::Pipe { from, message }) {

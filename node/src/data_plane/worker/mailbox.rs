@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::{ArrayQueue, SegQueue};
 use mio::{Registry, Token, Waker};
 use sluice_mesh::{Frame, FrameSink};
 use sluice_proto::pipe::PipeMessage;
@@ -15,9 +15,10 @@ use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Respo
 /// The waker's token in the worker's poll.
 pub(super) const WAKER: Token = Token(0);
 
-/// Requests and pipe messages: hundreds of joins at once, a dozen requests each. Beyond that a worker is past helping and
-/// says so.
-const MAX_LETTERS: usize = 8192;
+/// Requests and pipe messages, beside those that end something: everybody of a full room coming back at once, a dozen
+/// requests each, and as much again of consumers. A worker that has this before it is seconds behind and says so. Room for it
+/// is made as it is needed.
+const MAX_LETTERS: usize = 131_072;
 
 /// Batches of frames; a batch is what one wake-up of a link brought.
 const MAX_FRAME_BATCHES: usize = 512;
@@ -48,6 +49,23 @@ const MAX_ADDRESSES: usize = 16_384;
 pub(super) enum Letter {
     Request { request: Request, answer: Option<oneshot::Sender<Result<Response, RequestError>>> },
     Pipe { from: PipeEnd, message: PipeMessage },
+}
+
+impl Letter {
+    /// Such letters are no more than there are things to end, and what is not ended stays for ever.
+    fn ends_something(&self) -> bool {
+        matches!(
+            self,
+            Self::Request {
+                request: Request::CloseRouter { .. }
+                    | Request::CloseTransport { .. }
+                    | Request::CloseProducer { .. }
+                    | Request::CloseConsumer { .. }
+                    | Request::ClosePipeConsumer { .. },
+                ..
+            }
+        )
+    }
 }
 
 /// Datagrams one behind the other.
@@ -156,7 +174,8 @@ pub(super) struct Mailbox {
     stopped: AtomicBool,
     /// The worker has read its last letter.
     abandoned: AtomicBool,
-    letters: ArrayQueue<Letter>,
+    letters: SegQueue<Letter>,
+    queued_letters: AtomicUsize,
     frames: ArrayQueue<(PipeEnd, Vec<Frame>)>,
     queued_frames: AtomicUsize,
     /// Emptied vectors: who posts a batch takes one of these in exchange.
@@ -175,7 +194,8 @@ impl Mailbox {
             woken: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             abandoned: AtomicBool::new(false),
-            letters: ArrayQueue::new(MAX_LETTERS),
+            letters: SegQueue::new(),
+            queued_letters: AtomicUsize::new(0),
             frames: ArrayQueue::new(MAX_FRAME_BATCHES),
             queued_frames: AtomicUsize::new(0),
             spare_frames: ArrayQueue::new(MAX_FRAME_BATCHES),
@@ -198,15 +218,26 @@ impl Mailbox {
     /// Hands over a command. False if the queue is full or nobody reads it any more.
     #[must_use]
     pub(super) fn post(&self, letter: Letter) -> bool {
-        let taken = !self.is_stopped() && self.letters.push(letter).is_ok();
-        if taken {
-            self.wake();
-            // If the worker ended in between, nobody will answer: dropping the letters says so.
-            if self.abandoned.load(Ordering::SeqCst) {
-                self.drop_letters();
-            }
+        self.offer(letter).is_ok()
+    }
+
+    /// As [`post`](Self::post), but gives back what is not taken.
+    pub(super) fn offer(&self, letter: Letter) -> Result<(), Box<Letter>> {
+        if self.is_stopped() {
+            return Err(Box::new(letter));
         }
-        taken
+        let queued = self.queued_letters.fetch_add(1, Ordering::AcqRel);
+        if queued >= MAX_LETTERS && !letter.ends_something() {
+            self.queued_letters.fetch_sub(1, Ordering::AcqRel);
+            return Err(Box::new(letter));
+        }
+        self.letters.push(letter);
+        self.wake();
+        // If the worker ended in between, nobody will answer: dropping the letters says so.
+        if self.abandoned.load(Ordering::SeqCst) {
+            self.drop_letters();
+        }
+        Ok(())
     }
 
     /// Hands over frames and leaves an empty vector.
@@ -276,7 +307,7 @@ impl Mailbox {
     }
 
     fn drop_letters(&self) {
-        while self.letters.pop().is_some() {}
+        while self.next_letter().is_some() {}
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -284,7 +315,9 @@ impl Mailbox {
     }
 
     pub(super) fn next_letter(&self) -> Option<Letter> {
-        self.letters.pop()
+        let letter = self.letters.pop()?;
+        self.queued_letters.fetch_sub(1, Ordering::AcqRel);
+        Some(letter)
     }
 
     pub(super) fn next_frames(&self) -> Option<(PipeEnd, Vec<Frame>)> {
@@ -460,9 +493,21 @@ mod tests {
     }
 
     #[test]
-    fn commands_are_bounded() {
+    fn commands_are_bounded_but_for_those_that_end_something() {
         let (_poll, mailbox) = mailbox();
         let posted = (0..MAX_LETTERS + 10).filter(|_| mailbox.post(request().0)).count();
         assert_eq!(posted, MAX_LETTERS);
+        let back = *mailbox.offer(request().0).unwrap_err();
+        assert!(matches!(back, Letter::Request { request: Request::CreateRouter { .. }, .. }));
+        let close = Request::CloseRouter { router: RouterId::from_random_bytes([0; 16]) };
+        assert!(mailbox.post(Letter::Request { request: close, answer: None }));
+        // Two have to be read before there is room for one.
+        mailbox.next_letter().unwrap();
+        assert!(!mailbox.post(request().0));
+        mailbox.next_letter().unwrap();
+        assert!(mailbox.post(request().0));
+        let last = std::iter::from_fn(|| mailbox.next_letter()).last();
+        assert!(matches!(last, Some(Letter::Request { request: Request::CreateRouter { .. }, .. })), "in order");
+        assert_eq!(mailbox.queued_letters.load(Ordering::Relaxed), 0);
     }
 }

@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::pin::pin;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use sluice_proto::ids::ConsumerId;
-use tokio::sync::mpsc;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -37,13 +39,44 @@ const REQUEST_IDS: u32 = 10_000_000;
 /// What a client may send at once, in seconds of what it may send: a browser that joins sends what it has to say in a moment.
 const BYTES_BURST_SECONDS: f64 = 4.0;
 
-/// A session that a room has been told of.
-pub(crate) struct Session<'a> {
-    pub(crate) id: SessionId,
-    pub(crate) room: RoomSender,
-    pub(crate) outgoing: mpsc::Receiver<Outgoing>,
-    pub(crate) abort: CancellationToken,
-    pub(crate) context: &'a Context,
+/// Longest reason of a close frame, in bytes: RFC 6455 section 5.5 allows 125 with the code.
+const MAX_REASON_LEN: usize = 123;
+
+/// A session that a room has been told of. However it ends, the room hears of that.
+pub(crate) struct Session {
+    leaving: Leaving,
+    outgoing: mpsc::Receiver<Outgoing>,
+    abort: CancellationToken,
+    context: Arc<Context>,
+}
+
+/// Tells the room that the session has ended.
+struct Leaving {
+    session: SessionId,
+    room: RoomSender,
+}
+
+impl Session {
+    pub(crate) fn new(
+        session: SessionId,
+        room: RoomSender,
+        outgoing: mpsc::Receiver<Outgoing>,
+        abort: CancellationToken,
+        context: Arc<Context>,
+    ) -> Self {
+        Self { leaving: Leaving { session, room }, outgoing, abort, context }
+    }
+}
+
+impl Drop for Leaving {
+    fn drop(&mut self) {
+        let left = RoomMessage::Left { session: self.session };
+        // A room that has ended needs no telling; one that is busy is told by a task of its own.
+        if let (Err(TrySendError::Full(left)), Ok(runtime)) = (self.room.try_send(left), Handle::try_current()) {
+            let room = self.room.clone();
+            runtime.spawn(async move { room.send(left).await });
+        }
+    }
 }
 
 /// A close frame: code and reason.
@@ -57,28 +90,38 @@ struct Questions {
     waiting: HashMap<u32, (ConsumerId, Instant)>,
 }
 
+/// What shows that the client is there.
+struct Signs {
+    /// When something came from it last, if only the answer to a ping; `None` while the reader is busy with that.
+    heard: Option<Instant>,
+    /// Who waits for something to come.
+    probes: Vec<oneshot::Sender<()>>,
+}
+
 /// What reader and writer share.
 struct Shared {
     questions: Mutex<Questions>,
-    /// When something came from the client last, if only the answer to a ping.
-    heard: Mutex<Instant>,
+    signs: Mutex<Signs>,
     /// Answers of the reader's own, to messages that no room has to see.
     answers: mpsc::Sender<String>,
 }
 
 /// Serves a WebSocket until it closes.
-pub(crate) async fn serve<S, E>(socket: S, session: Session<'_>)
+pub(crate) async fn serve<S, E>(socket: S, session: Session)
 where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
     E: Display + Send,
 {
+    let Session { leaving, outgoing, abort, context } = session;
     let (mut sink, mut stream) = socket.split();
-    let (answers, answers_out) = mpsc::channel(session.context.limits.request_burst as usize);
-    let shared = Shared { questions: Mutex::default(), heard: Mutex::new(Instant::now()), answers };
-    let Session { id, room, outgoing, abort, context } = session;
+    let (answers, answers_out) = mpsc::channel(context.limits.request_burst as usize);
+    let signs = Mutex::new(Signs { heard: Some(Instant::now()), probes: Vec::new() });
+    let shared = Shared { questions: Mutex::default(), signs, answers };
     let closing = {
-        let reader = pin!(read(&mut stream, &shared, id, &room, context));
-        let mut writer = Writer { sink: &mut sink, shared: &shared, id, room: &room, limits: &context.limits };
+        let (id, room) = (leaving.session, &leaving.room);
+        let reader = pin!(read(&mut stream, &shared, id, room, &context));
+        let limits = &context.limits;
+        let mut writer = Writer { sink: &mut sink, shared: &shared, id, room, limits, join_due: None };
         let writer = pin!(writer.run(outgoing, answers_out));
         tokio::select! {
             closing = reader => closing,
@@ -89,8 +132,8 @@ where
             }
         }
     };
-    // Fails only when the room has ended.
-    let _ = room.send(RoomMessage::Left { session: id }).await;
+    drop(leaving);
+    tracing::debug!(?closing, "a session has ended");
     if let Some(closing) = closing {
         close(&mut sink, &mut stream, closing).await;
     }
@@ -105,14 +148,17 @@ where
     close(&mut sink, &mut stream, Closing(1013, reason)).await;
 }
 
+fn shortened(reason: &str) -> &str {
+    &reason[..reason.floor_char_boundary(MAX_REASON_LEN)]
+}
+
 /// Sends a close frame and waits a moment for the client's own, so that the frame is not lost in a reset.
 async fn close<S, R>(sink: &mut S, stream: &mut R, Closing(code, reason): Closing)
 where
     S: Sink<Frame> + Unpin,
     R: Stream + Unpin,
 {
-    // A close frame's reason has at most 123 bytes.
-    let reason: String = reason.chars().take(40).collect();
+    let reason = shortened(&reason).to_owned();
     let _ = timeout(CLOSE_WITHIN, async {
         if sink.send(Frame::Close(Some(CloseFrame { code: code.into(), reason: reason.into() }))).await.is_ok() {
             while stream.next().await.is_some() {}
@@ -136,8 +182,10 @@ where
     let mut messages = Bucket::new(limits.request_burst.into(), limits.requests_per_second.into());
     let mut bytes =
         Bucket::new(BYTES_BURST_SECONDS * f64::from(limits.bytes_per_second), limits.bytes_per_second.into());
-    while let Some(frame) = stream.next().await {
-        *lock(&shared.heard) = Instant::now();
+    loop {
+        shared.listen();
+        let frame = stream.next().await?;
+        shared.hear();
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
@@ -154,10 +202,9 @@ where
             Frame::Close(_) => return None,
         };
         if !on_text(&text, shared, id, room, context).await {
-            return None;
+            return Some(room_ended());
         }
     }
-    None
 }
 
 /// False when the room has ended.
@@ -190,12 +237,12 @@ async fn on_text(text: &str, shared: &Shared, session: SessionId, room: &RoomSen
     shared.answers.send(message::response(id, Err(refusal))).await.is_ok()
 }
 
-/// What a message of the room is to the writer.
-enum Rendered {
-    Text(String),
-    /// From now on the client is waited for.
-    JoinAwaited,
-    Closing(Closing),
+/// What one turn of the writer sends, in this order.
+#[derive(Default)]
+struct Batch {
+    texts: Vec<String>,
+    ping: bool,
+    closing: Option<Closing>,
 }
 
 struct Writer<'a, S> {
@@ -204,6 +251,8 @@ struct Writer<'a, S> {
     id: SessionId,
     room: &'a RoomSender,
     limits: &'a Limits,
+    /// When the client should have joined, while it is waited for.
+    join_due: Option<Instant>,
 }
 
 impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
@@ -212,65 +261,60 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
         mut outgoing: mpsc::Receiver<Outgoing>,
         mut answers: mpsc::Receiver<String>,
     ) -> Option<Closing> {
-        let mut join_due = None;
         let mut ping = interval(self.limits.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
         let (method, data) = d1::greeting();
         self.write([message::notification(method, &data)]).await?;
         loop {
-            let mut texts = Vec::new();
-            let mut closing = None;
+            let mut batch = Batch::default();
             tokio::select! {
                 first = outgoing.recv() => {
+                    let Some(first) = first else { return Some(room_ended()) };
+                    self.take(first, &mut batch);
                     // Whatever else is waiting leaves in the same write.
-                    let mut next = Some(first?);
-                    while let Some(message) = next {
-                        match self.render(message) {
-                            Rendered::Text(text) => texts.push(text),
-                            Rendered::JoinAwaited => join_due = Some(Instant::now() + self.limits.join_within),
-                            Rendered::Closing(reason) => {
-                                closing = Some(reason);
-                                break;
-                            }
-                        }
-                        next = outgoing.try_recv().ok();
+                    while batch.closing.is_none() && let Ok(next) = outgoing.try_recv() {
+                        self.take(next, &mut batch);
                     }
                 }
-                Some(text) = answers.recv() => texts.push(text),
-                _ = ping.tick() => self.send(Frame::Ping(Default::default())).await?,
+                Some(text) = answers.recv() => batch.texts.push(text),
+                _ = ping.tick() => batch.ping = true,
                 () = self.shared.silent_for(self.limits.silence) => {
                     return Some(Closing(4003, "nothing was heard of the client".to_owned()));
                 }
-                () = until(join_due) => {
-                    join_due = None;
+                () = until(self.join_due) => {
+                    self.join_due = None;
                     // Behind a join that waits there: the room knows whether this client is late or itself.
                     let _ = self.room.send(RoomMessage::JoinDue { session: self.id }).await;
                 }
                 expired = self.shared.expiry() => self.expire(expired).await,
             }
-            self.write(texts).await?;
-            if closing.is_some() {
-                return closing;
+            self.write(batch.texts).await?;
+            if batch.ping {
+                self.send(Frame::Ping(Default::default())).await?;
+            }
+            if batch.closing.is_some() {
+                return batch.closing;
             }
         }
     }
 
-    fn render(&self, message: Outgoing) -> Rendered {
-        Rendered::Text(match message {
-            Outgoing::Reply { id, result } => message::response(Some(id), result.map(d1::reply)),
+    fn take(&mut self, message: Outgoing, batch: &mut Batch) {
+        match message {
+            Outgoing::Reply { id, result } => batch.texts.push(message::response(Some(id), result.map(d1::reply))),
             Outgoing::Notice(notice) => {
                 let (method, data) = d1::notice(&notice);
-                message::notification(method, &data)
+                batch.texts.push(message::notification(method, &data));
             }
             Outgoing::NewConsumer(consumer) => {
                 let (method, data) = d1::new_consumer(&consumer);
                 let id = lock(&self.shared.questions).ask(consumer.id);
-                message::request(id, method, &data)
+                batch.texts.push(message::request(id, method, &data));
             }
-            Outgoing::JoinAwaited => return Rendered::JoinAwaited,
-            Outgoing::Close(reason, words) => return Rendered::Closing(Closing(close_code(reason), words)),
-        })
+            Outgoing::JoinAwaited => self.join_due = Some(Instant::now() + self.limits.join_within),
+            Outgoing::Probe(answer) => batch.ping |= self.shared.probe(answer),
+            Outgoing::Close(reason, words) => batch.closing = Some(Closing(close_code(reason), words)),
+        }
     }
 
     /// A question that is not answered in time counts as refused.
@@ -312,14 +356,40 @@ impl Questions {
 }
 
 impl Shared {
+    /// Something came from the client.
+    fn hear(&self) {
+        let signs = &mut *lock(&self.signs);
+        signs.heard = None;
+        for probe in signs.probes.drain(..) {
+            // Whoever waited may have given up.
+            let _ = probe.send(());
+        }
+    }
+
+    /// Whatever came has been dealt with.
+    fn listen(&self) {
+        lock(&self.signs).heard = Some(Instant::now());
+    }
+
+    /// Asks for a sign of life. True if the client has to be asked for one.
+    fn probe(&self, answer: oneshot::Sender<()>) -> bool {
+        let signs = &mut *lock(&self.signs);
+        if signs.heard.is_none() {
+            let _ = answer.send(());
+            return false;
+        }
+        signs.probes.push(answer);
+        signs.probes.len() == 1
+    }
+
     /// Waits until nothing has been heard of the client for so long.
     async fn silent_for(&self, limit: Duration) {
         loop {
-            let until = *lock(&self.heard) + limit;
-            if Instant::now() >= until {
+            let since = lock(&self.signs).heard.unwrap_or_else(Instant::now);
+            if since.elapsed() >= limit {
                 return;
             }
-            sleep_until(until).await;
+            sleep_until(since + limit).await;
         }
     }
 
@@ -335,6 +405,11 @@ impl Shared {
             None => std::future::pending().await,
         }
     }
+}
+
+/// The client may come back at once: the room will be made anew.
+fn room_ended() -> Closing {
+    Closing(1012, "the room has ended".to_owned())
 }
 
 /// Waits for a moment, if there is one.
@@ -374,7 +449,21 @@ fn close_code(reason: CloseReason) -> u16 {
         // The one code after which clients do not come back.
         CloseReason::Replaced => 4000,
         CloseReason::NotJoined => 4002,
+        CloseReason::Overloaded => 1013,
         CloseReason::Shutdown => 1012,
         CloseReason::Full => 1013,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_fits_into_a_close_frame_in_any_script() {
+        assert_eq!(shortened("short"), "short");
+        assert_eq!(shortened(&"a".repeat(124)).len(), 123);
+        assert_eq!(shortened(&"ж".repeat(100)), "ж".repeat(61));
+        assert_eq!(shortened(&"漢".repeat(100)), "漢".repeat(41));
     }
 }
