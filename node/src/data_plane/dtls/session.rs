@@ -20,8 +20,7 @@ use crate::data_plane::drop_reason::DropReason;
 /// An association that is connected.
 ///
 /// Plaintext says nothing to it. Of encrypted records it looks at one alert a datagram, and at none of the handshake's:
-/// that there is one is enough to send the last flight again, no oftener than [`MIN_GAP`], which is less than whoever asks
-/// has sent.
+/// that there is one is enough to send the last flight again, 75 bytes for 61, no oftener than [`MIN_GAP`] allows.
 pub(super) struct Session {
     /// Opens the client's alerts. It was given nothing of the handshake but its keys.
     connection: Box<DTLSConn>,
