@@ -3,8 +3,8 @@
 
 mod common;
 
-use common::{Cluster, Node, any_addr, node_id, until};
-use sluice_mesh::{BindError, LinkState, Mesh, PeerAddress};
+use common::{Cluster, Node, any_addr, linked_pair, node_id, until, within};
+use sluice_mesh::{BindError, LinkState, Mesh, MeshTls, Newer, PeerAddress, Standing};
 
 fn assert_no_link(node: &Node) {
     assert!(node.mesh.links().iter().all(|link| link.state != LinkState::Up), "{:?}", node.mesh.links());
@@ -72,4 +72,80 @@ async fn a_taken_address_is_a_clear_error() {
     let Err(error) = Mesh::bind(config) else { panic!("it started") };
     assert!(error.to_string().contains(&a.mesh.local_addr().to_string()), "{error}");
     assert_ne!(a.mesh.local_addr(), any_addr());
+}
+
+/// What others say of a newer incarnation, as soon as it is this.
+async fn says(node: &Node, newer: Newer) {
+    let mut said = node.mesh.newer();
+    within("others know a newer incarnation", said.wait_for(|said| *said == Some(newer))).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_older_incarnation_learns_of_the_newer_and_whether_it_lives() {
+    let cluster = Cluster::new();
+    let mut home = cluster.node("a");
+    let incarnation = |incarnation| {
+        let mut config = cluster.config("b");
+        config.instance.incarnation = incarnation;
+        Node::start(config)
+    };
+    let newer = incarnation(7);
+    newer.mesh.connect(home.address());
+    home.link_up().await;
+    let older = incarnation(3);
+    assert_eq!(older.mesh.standing(), Standing::Good, "nobody was met");
+    older.mesh.connect(home.address());
+    says(&older, Newer { incarnation: 7, is_alive: true }).await;
+    assert_eq!(older.mesh.standing(), Standing::Refused);
+    newer.mesh.shutdown().await;
+    says(&older, Newer { incarnation: 7, is_alive: false }).await;
+    assert_eq!(*newer.mesh.newer().borrow(), None);
+}
+
+#[tokio::test]
+async fn an_incarnation_whose_place_is_taken_learns_of_the_newer() {
+    let cluster = Cluster::new();
+    let mut home = cluster.node("a");
+    let older = cluster.node("b");
+    older.mesh.connect(home.address());
+    home.link_up().await;
+    let mut config = cluster.config("b");
+    config.instance.incarnation = 7;
+    let newer = Node::start(config);
+    newer.mesh.connect(home.address());
+    says(&older, Newer { incarnation: 7, is_alive: true }).await;
+}
+
+#[tokio::test]
+async fn a_node_that_nobody_lets_in_knows() {
+    let home = Cluster::new().node("a");
+    let stranger = Cluster::new().node("b");
+    stranger.mesh.connect(home.address());
+    until("refused", || stranger.mesh.standing() == Standing::Refused).await;
+    home.mesh.shutdown().await;
+    // Nobody is there any more, which is no refusal.
+    until("alone", || stranger.mesh.standing() == Standing::Good).await;
+}
+
+#[tokio::test]
+async fn certificates_are_replaced_while_a_link_is_up() {
+    let (cluster, renewed) = (Cluster::new(), Cluster::new());
+    let (a, _, mut b, _) = linked_pair(&cluster).await;
+    let before = a.mesh.arrived(&b.instance).unwrap();
+    for (node, name) in [(&a, "a"), (&b, "b")] {
+        assert!(node.mesh.set_tls(&MeshTls { cert_pem: "nonsense".to_owned(), ..renewed.tls(name) }).is_err());
+        assert!(node.mesh.set_tls(&renewed.tls("c")).is_err(), "it is another node's");
+        node.mesh.set_tls(&renewed.tls(name)).unwrap();
+    }
+    until("the link goes on", || a.mesh.arrived(&b.instance).is_some_and(|now| now > before)).await;
+    // Whoever comes now needs one of the new ones.
+    let mut c = renewed.node("c");
+    c.mesh.connect(b.address());
+    assert_eq!(c.link_up().await.1, b.instance);
+    assert_eq!(b.link_up().await.1, c.instance);
+    a.mesh.connect(c.address());
+    assert_eq!(c.link_up().await.1, a.instance);
+    let late = cluster.node("d");
+    late.mesh.connect(a.address());
+    until("refused", || late.mesh.standing() == Standing::Refused).await;
 }

@@ -33,6 +33,9 @@ pub struct NodeFacts {
     /// How busy it is.
     #[serde(default)]
     pub load: NodeLoad,
+    /// What time it is there, in milliseconds since the Unix epoch, by the furthest clock that it has heard of.
+    #[serde(default)]
+    pub clock_ms: u64,
     /// The operator is emptying it: no new users.
     #[serde(default)]
     pub draining: bool,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use sluice_placement::{Membership, NodeFacts, NodeLoad};
 use sysinfo::{Disks, Networks, System};
 
+use super::clock::ClusterClock;
 use super::metrics::Sources;
 use crate::data_plane::messages::WorkerSnapshot;
 
@@ -24,6 +25,7 @@ pub(crate) async fn publish_facts(
     sources: Arc<Sources>,
     data_dir: Option<PathBuf>,
     stuck: Arc<AtomicBool>,
+    clock: ClusterClock,
 ) {
     let mut machine = Machine::new(data_dir.unwrap_or_else(|| "/".into()));
     let mut ticks = tokio::time::interval(INTERVAL);
@@ -42,6 +44,7 @@ pub(crate) async fn publish_facts(
         if (missing > 0) != stuck.swap(missing > 0, Ordering::Relaxed) {
             tracing::warn!(missing, "media workers that do not answer");
         }
+        facts.clock_ms = clock.now_ms();
         facts.load = with_media(load, &sources, &workers);
         membership.publish(facts.clone());
     }

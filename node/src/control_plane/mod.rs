@@ -9,11 +9,13 @@
 //! - [`limits`]: how much of everything there may be.
 //! - `http`: the users' port: room page, WebSocket, health; `admin`: the operators' port; `metrics`: what it tells Prometheus.
 //! - `wiring`: the real workers, mesh and placement behind [`ports`]; `gossip`: gossip over the mesh.
+//! - [`clock`]: the clock by which sessions of one peer on several nodes are ordered.
 //! - `facts`: what the node tells the others of itself; `links`: the pipes that it keeps up.
 //! - [`vitals`]: the parts that a node cannot do without.
 //! - `telemetry`: logs, traces and the trace context that travels between nodes.
 
 pub(crate) mod admin;
+pub mod clock;
 pub(crate) mod facts;
 pub(crate) mod gossip;
 pub(crate) mod http;

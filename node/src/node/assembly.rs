@@ -22,6 +22,7 @@ use super::standing::superseded;
 use super::{NodeEnd, StartError};
 use crate::config::{Announced, NodeConfig};
 use crate::control_plane::admin::admin_router;
+use crate::control_plane::clock::ClusterClock;
 use crate::control_plane::facts::publish_facts;
 use crate::control_plane::gossip::{MeshTransport, MeshWitness};
 use crate::control_plane::http::{Health, Server, ServerConfig, users_router};
@@ -83,16 +84,10 @@ impl Parts {
         let members = membership.members();
         let placement = start_placement(&mut config, &instance, tls.clone(), &membership).await?;
         let (vitals, stop) = (Vitals::default(), CancellationToken::new());
-        let rooms_config = RoomsConfig {
-            instance: instance.clone(),
-            region: config.region.clone(),
-            media_addresses: media_addresses(&config),
-            fingerprints: certificate.fingerprints(),
-            limits: Limits::from(&config.limits),
-        };
         let (handles, worker_events) = workers.take_events();
+        let clock = ClusterClock::default();
         let rooms = Rooms::spawn(
-            rooms_config,
+            rooms_config(&config, &instance, &certificate, &clock),
             Ports {
                 workers: handles.iter().map(|handle| Arc::new(handle.clone()) as Arc<dyn MediaWorker>).collect(),
                 worker_events,
@@ -119,13 +114,14 @@ impl Parts {
         let admin = serve_admin(&config, admin, admin_router(sources.clone(), metrics, health.clone()))?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &mesh));
         let certificates = Arc::new(Certificates::new(&config, users_tls, (tls, mesh.clone(), placement.clone())));
-        let run = |part, task: BoxFuture<'static, ()>| {
-            vitals.spawn(part, stop.clone().run_until_cancelled_owned(task).map(drop));
-        };
-        let publishing = publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), stuck);
-        run("the publication of facts", publishing.boxed());
-        run("the keeping of links", keep_links(mesh.clone(), members).boxed());
-        run("the watch over certificates", certificates.clone().watch().boxed());
+        let publishing =
+            publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), stuck, clock.clone());
+        let tasks: [(&'static str, BoxFuture<'static, ()>); 4] = [
+            ("the publication of facts", publishing.boxed()),
+            ("the cluster's clock", clock.follow(members.clone()).boxed()),
+            ("the keeping of links", keep_links(mesh.clone(), members).boxed()),
+            ("the watch over certificates", certificates.clone().watch().boxed()),
+        ];
         let parts = Self {
             health,
             users,
@@ -140,14 +136,14 @@ impl Parts {
             mesh,
             workers,
         };
-        parts.watch_over();
+        parts.watch_over(tasks);
         parts.health.set_serving(true);
         tracing::info!(node = %parts.instance, users = %config.users.listen, "ready");
         Ok((parts, config))
     }
 
-    /// Whatever of it ends by itself ends the node.
-    fn watch_over(&self) {
+    /// Runs the tasks. Whatever of them or of the parts ends by itself ends the node.
+    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 4]) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
         let parts: [(&'static str, BoxFuture<'static, ()>); 4] = [
@@ -156,7 +152,7 @@ impl Parts {
             ("placement", self.placement.ended().boxed()),
             ("the mesh", self.mesh.ended().boxed()),
         ];
-        for (part, ended) in parts {
+        for (part, ended) in tasks.into_iter().chain(parts) {
             self.vitals.spawn(part, self.stop.clone().run_until_cancelled_owned(ended).map(drop));
         }
     }
@@ -376,7 +372,23 @@ fn serve_admin(config: &NodeConfig, listener: TcpListener, router: Router) -> Re
     Server::spawn(listener, server, router).map_err(|error| StartError::system("the admin port", error))
 }
 
-/// What the node says of itself at first; its load follows.
+fn rooms_config(
+    config: &NodeConfig,
+    instance: &NodeInstance,
+    certificate: &DtlsCertificate,
+    clock: &ClusterClock,
+) -> RoomsConfig {
+    RoomsConfig {
+        instance: instance.clone(),
+        region: config.region.clone(),
+        media_addresses: media_addresses(config),
+        fingerprints: certificate.fingerprints(),
+        limits: Limits::from(&config.limits),
+        clock: clock.clone(),
+    }
+}
+
+/// What the node says of itself at first; its load and its time follow.
 fn facts(config: &NodeConfig, mesh: &Mesh) -> NodeFacts {
     NodeFacts {
         region: config.region.clone(),
@@ -387,6 +399,7 @@ fn facts(config: &NodeConfig, mesh: &Mesh) -> NodeFacts {
         mesh_addr: mesh.advertised(),
         grpc_addr: advertised(config.grpc.listen, config.grpc.announced),
         load: NodeLoad::default(),
+        clock_ms: 0,
         draining: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }

@@ -345,3 +345,33 @@ fn of_two_processes_with_one_id_the_displaced_one_is_not_ready_and_says_so() {
     cluster.is_ready(1);
     cluster.sees_alive(0, 2);
 }
+
+#[test]
+fn the_mesh_gets_certificates_of_another_authority_while_it_runs() {
+    let cluster = Cluster::new(3);
+    let nodes = [0, 1].map(|index| cluster.start(index));
+    cluster.sees_alive(0, 2);
+    let mut a = Peer::join(cluster.users(0), "r", "a");
+    let mut b = Peer::join(cluster.users(1), "r", "b");
+    a.meets("b");
+    b.meets("a");
+    let renewed = Cluster::new(3);
+    for file in ["ca.pem", "node-0.pem", "node-0.key", "node-1.pem", "node-1.key", "node-2.pem", "node-2.key"] {
+        std::fs::copy(renewed.dir.path().join(file), cluster.dir.path().join(file)).unwrap();
+    }
+    for node in &nodes {
+        node.signal("HUP");
+        eventually("they are in use", || node.log().contains("the new certificate is in use").then_some(()));
+    }
+    let _third = cluster.start(2);
+    for index in 0..3 {
+        cluster.sees_alive(index, 3);
+    }
+    let mut c = Peer::join(cluster.users(2), "r", "c");
+    for peer in [&mut a, &mut b] {
+        peer.meets("c");
+        assert!(peer.seen.iter().all(|message| message["method"] != "peerClosed"));
+    }
+    c.meets("a");
+    c.meets("b");
+}

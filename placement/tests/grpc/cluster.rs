@@ -173,6 +173,7 @@ pub(crate) fn member(instance: &NodeInstance, addr: SocketAddr) -> Member {
         mesh_addr: addr,
         grpc_addr: addr,
         load: NodeLoad::default(),
+        clock_ms: 0,
         draining: false,
         version: String::new(),
     };

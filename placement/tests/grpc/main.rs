@@ -7,10 +7,11 @@ mod hostile;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use sluice_placement::{EnterError, TraceHooks};
+use sluice_placement::{EnterError, PlacementTls, RosterEvent, TraceHooks};
+use sluice_proto::placement::{PeerEntry, RosterPart};
 use tokio::time::{sleep, timeout};
 
-use cluster::{Cluster, changed, gone, instance, member, next, part, room, until};
+use cluster::{Ca, Cluster, changed, gone, instance, member, next, part, room, until};
 
 #[tokio::test]
 async fn a_join_a_change_and_a_leave_show_on_the_other_node() {
@@ -206,4 +207,54 @@ async fn the_trace_of_a_join_reaches_owners_and_followed_nodes() {
         });
         assert!(waited.await.is_ok(), "{name}: {:?}", PARENTS.lock().unwrap());
     }
+}
+
+#[tokio::test]
+async fn a_part_of_twenty_megabytes_is_told_and_taken_back() {
+    let cluster = Cluster::start(&["a", "b"]).await;
+    let (a, mut at_a) = cluster.placement("a").enter(room("r")).unwrap();
+    let (_b, mut at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    until(&mut at_a, &changed(&instance("b", 1), &[])).await;
+    until(&mut at_b, &changed(&instance("a", 1), &[])).await;
+    let peer = |i| PeerEntry { id: format!("{i:05}"), device: "x".repeat(4_000), ..PeerEntry::default() };
+    let whole = RosterPart { peers: (0..5_000).map(peer).collect() };
+    a.publish(whole.clone());
+    let RosterEvent::PartChanged { part, .. } = next(&mut at_b).await else { panic!("it is gone") };
+    assert_eq!(*part, whole);
+    a.publish(RosterPart { peers: whole.peers[..1].to_vec() });
+    let RosterEvent::PartChanged { part, .. } = next(&mut at_b).await else { panic!("it is gone") };
+    assert_eq!(part.peers, whole.peers[..1]);
+    // Somebody who comes later gets it as a snapshot.
+    a.publish(whole.clone());
+    drop((_b, at_b));
+    let (_again, mut at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    let RosterEvent::PartChanged { part, .. } = next(&mut at_b).await else { panic!("it is gone") };
+    assert_eq!(*part, whole);
+}
+
+#[tokio::test]
+async fn certificates_of_another_ca_are_taken_into_use_while_streams_go_on() {
+    let mut cluster = Cluster::start(&["a", "b"]).await;
+    let (a, _at_a) = cluster.placement("a").enter(room("r")).unwrap();
+    let (_b, mut at_b) = cluster.placement("b").enter(room("r")).unwrap();
+    a.publish(part(&["ann"]));
+    until(&mut at_b, &changed(&instance("a", 1), &["ann"])).await;
+    cluster.ca = Ca::new();
+    for node in ["a", "b"] {
+        let tls = cluster.ca.issue_node(node);
+        let broken = PlacementTls { key_pem: "nonsense".into(), ..tls.clone() };
+        assert!(cluster.placement(node).set_tls(&broken).is_err());
+        cluster.placement(node).set_tls(&tls).unwrap();
+    }
+    a.publish(part(&["ann", "amy"]));
+    assert_eq!(next(&mut at_b).await, changed(&instance("a", 1), &["amy", "ann"]), "the stream is up");
+    assert_eq!(cluster.node("b").metric("roster_streams_broken_total"), 0);
+    // A newcomer has a certificate of the new authority only.
+    let config = cluster.config("c", 1);
+    cluster.add(config).await;
+    cluster.tell();
+    let (c, mut at_c) = cluster.placement("c").enter(room("r")).unwrap();
+    c.publish(part(&["cas"]));
+    until(&mut at_b, &changed(&instance("c", 1), &["cas"])).await;
+    until(&mut at_c, &changed(&instance("a", 1), &["amy", "ann"])).await;
 }

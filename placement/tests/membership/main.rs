@@ -39,6 +39,7 @@ fn facts(node: u16) -> NodeFacts {
         mesh_addr: addr(node),
         grpc_addr: addr(node),
         load: NodeLoad { workers: 2, ..NodeLoad::default() },
+        clock_ms: 0,
         draining: false,
         version: "0.1.0".into(),
     }

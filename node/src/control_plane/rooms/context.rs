@@ -11,6 +11,7 @@ use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::mpsc;
 
 use super::room::RoomMessage;
+use crate::control_plane::clock::ClusterClock;
 use crate::control_plane::limits::Limits;
 use crate::control_plane::pipes::Pipes;
 use crate::control_plane::ports::{MediaWorker, PlacementPort};
@@ -30,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) media_addresses: Arc<[SocketAddr]>,
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
     pub(crate) limits: Limits,
+    pub(crate) clock: ClusterClock,
     pub(crate) workers: Vec<Arc<dyn MediaWorker>>,
     pub(crate) placement: Arc<dyn PlacementPort>,
     pub(crate) pipes: Pipes,
@@ -174,10 +176,7 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Milliseconds since the Unix epoch.
-#[allow(
-    clippy::disallowed_methods,
-    reason = "rooms live in real time; joins of the same peer on two nodes are ordered by it"
-)]
+#[allow(clippy::disallowed_methods, reason = "rooms live in real time")]
 pub(crate) fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }

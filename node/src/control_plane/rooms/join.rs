@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use super::api::{CloseReason, Join, Notice, Outbox, Outgoing, PeerReply, Refusal};
-use super::context::{random_text, unix_ms};
+use super::context::random_text;
 use super::peer::{Joined, Peer};
 use super::requests::{Asker, Outcome, gone};
 use super::room::{Continuation, Opened, Room, SessionId};
@@ -240,7 +240,7 @@ impl Room {
         let span = peer.span.take();
         let _entered = span.as_ref().map(tracing::Span::enter);
         let newest_elsewhere = self.elsewhere.newest_join(&id);
-        let at_ms = unix_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
+        let at_ms = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
         let secret = Secret::new();
         let joined = Joined {
             display_name: join.display_name,

@@ -45,6 +45,7 @@ use self::api::Outbox;
 use self::context::{Addresses, Context, Counters, RoomSender, lock};
 use self::join::Secret;
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
+use super::clock::ClusterClock;
 use super::limits::Limits;
 use super::pipes::Pipes;
 use super::ports::{EnteredRoom, Ports};
@@ -75,6 +76,8 @@ pub struct RoomsConfig {
     pub fingerprints: Vec<DtlsFingerprint>,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// Orders the sessions of one peer on several nodes.
+    pub clock: ClusterClock,
 }
 
 /// The rooms of a node. Cheap to clone.
@@ -104,6 +107,7 @@ impl Rooms {
             media_addresses: config.media_addresses.into(),
             fingerprints: config.fingerprints.into(),
             limits: config.limits,
+            clock: config.clock,
             loads: workers.iter().map(|_| AtomicUsize::new(0)).collect(),
             workers,
             placement,

@@ -283,6 +283,8 @@ struct WorldState {
     /// Messages to these nodes get lost.
     deaf: HashSet<NodeInstance>,
     rooms: HashMap<RoomKey, HashMap<NodeInstance, Holder>>,
+    /// No node hears of another.
+    split: bool,
 }
 
 #[derive(Default)]
@@ -326,6 +328,21 @@ impl World {
     /// What has been said over the mesh since the last look.
     pub(super) fn said(&self) -> Vec<(NodeInstance, NodeInstance, PipeMessage)> {
         std::mem::take(&mut self.inner.lock().unwrap().said)
+    }
+
+    /// Parts every node from every other as far as placement is concerned, or brings them together.
+    pub(super) fn set_split(&self, split: bool) {
+        let mut state = self.inner.lock().unwrap();
+        state.split = split;
+        for holders in state.rooms.values() {
+            for (instance, holder) in holders {
+                let event = match &holder.part {
+                    Some(part) if !split => RosterEvent::PartChanged { instance: instance.clone(), part: part.clone() },
+                    _ => RosterEvent::PartGone { instance: instance.clone() },
+                };
+                tell(holders, instance, &event);
+            }
+        }
     }
 
     /// A node dies as far as placement is concerned.
@@ -421,11 +438,12 @@ impl PlacementPort for FakePlacement {
             }
         });
         let mut state = self.world.inner.lock().unwrap();
+        let split = state.split;
         let holders = state.rooms.entry(room.clone()).or_default();
         if holders.contains_key(&self.me) {
             return Err("entered already".to_owned());
         }
-        for (instance, holder) in holders.iter() {
+        for (instance, holder) in holders.iter().filter(|_| !split) {
             if let Some(part) = &holder.part {
                 let _ = sender.send(RosterEvent::PartChanged { instance: instance.clone(), part: part.clone() });
             }
@@ -449,10 +467,14 @@ struct FakePublisher {
 impl RosterPublisher for FakePublisher {
     fn publish(&self, part: RosterPart) {
         let mut state = self.world.inner.lock().unwrap();
+        let split = state.split;
         let Some(holders) = state.rooms.get_mut(&self.room) else { return };
         let part = Arc::new(part);
         let Some(holder) = holders.get_mut(&self.me) else { return };
         holder.part = Some(part.clone());
+        if split {
+            return;
+        }
         tell(holders, &self.me, &RosterEvent::PartChanged { instance: self.me.clone(), part });
     }
 }

@@ -330,6 +330,28 @@ async fn a_peer_that_comes_back_on_another_node_replaces_itself() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_split_the_newer_session_stays_whatever_the_machines_clocks_say() {
+    for ahead in [5_000, 3_600_000] {
+        let (world, eu, us) = two_nodes(1);
+        // The clock of the first is ahead, and gossip has told the second.
+        eu.clock.hear(eu.clock.now_ms() + ahead);
+        us.clock.hear(eu.clock.now_ms());
+        let mut watcher = us.join("room", "watcher").await;
+        let mut old = eu.join("room", "alice").await;
+        watcher.settle().await;
+        world.set_split(true);
+        watcher.settle().await;
+        let mut new = us.join("room", "alice").await;
+        watcher.settle().await;
+        world.set_split(false);
+        assert_eq!(old.closed().await.0, 4000);
+        assert!(watcher.settle().await.is_empty(), "alice was here already");
+        new.produce("audio", rtp::opus(1)).await;
+        watcher.accept_consumer().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_overview_says_where_everything_lives() {
     let (_world, eu, us) = two_nodes(1);
     let mut alice = eu.join("room", "alice").await;

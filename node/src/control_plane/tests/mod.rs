@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 
 use self::client::Client;
 use self::fakes::{FakeMesh, FakePlacement, FakeWorker, World};
+use super::clock::ClusterClock;
 use super::limits::Limits;
 use super::ports::{MediaWorker, Ports};
 use super::rooms::{Rooms, RoomsConfig};
@@ -39,6 +40,7 @@ struct TestNode {
     rooms: Rooms,
     workers: Vec<Arc<FakeWorker>>,
     events: mpsc::Sender<(WorkerIndex, WorkerEvent)>,
+    clock: ClusterClock,
 }
 
 impl TestNode {
@@ -51,12 +53,14 @@ impl TestNode {
         let workers: Vec<_> = (0..workers).map(|index| Arc::new(FakeWorker::new(WorkerIndex(index)))).collect();
         let (events, worker_events) = mpsc::channel(64);
         let (mesh, mesh_signals) = FakeMesh::join(world, &instance);
+        let clock = ClusterClock::default();
         let config = RoomsConfig {
             instance: instance.clone(),
             region: Region::new(format!("region-of-{name}")).unwrap(),
             media_addresses: vec!["192.0.2.1:4444".parse::<SocketAddr>().unwrap()],
             fingerprints: vec![DtlsFingerprint::Sha256 { value: [7; 32] }],
             limits,
+            clock: clock.clone(),
         };
         let ports = Ports {
             workers: workers.iter().map(|worker| Arc::clone(worker) as Arc<dyn MediaWorker>).collect(),
@@ -66,7 +70,7 @@ impl TestNode {
             placement: Arc::new(FakePlacement::join(world, &instance)),
             vitals: Vitals::default(),
         };
-        Self { rooms: Rooms::spawn(config, ports), instance, workers, events }
+        Self { rooms: Rooms::spawn(config, ports), instance, workers, events, clock }
     }
 
     /// Opens a WebSocket.
