@@ -146,7 +146,9 @@ impl Parts {
     fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 4]) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
-        let parts: [(&'static str, BoxFuture<'static, ()>); 4] = [
+        let parts: [(&'static str, BoxFuture<'static, ()>); 6] = [
+            ("the users' port", self.users.ended().boxed()),
+            ("the admin port", self.admin.ended().boxed()),
             ("a media worker", worker_ended.boxed()),
             ("gossip", self.membership.ended().boxed()),
             ("placement", self.placement.ended().boxed()),

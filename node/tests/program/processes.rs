@@ -104,24 +104,32 @@ fn id(index: u16) -> String {
 struct Peer {
     socket: WebSocket<TcpStream>,
     seen: Vec<Value>,
+    /// By which it is known again.
+    secret: String,
 }
 
 impl Peer {
     fn join(users_port: u16, room: &str, id: &str) -> Self {
-        let mut request =
-            format!("ws://localhost:{users_port}/?roomId={room}&peerId={id}").into_client_request().unwrap();
+        Self::come_back(users_port, room, id, "")
+    }
+
+    /// Joins, and shows what it was given the last time.
+    fn come_back(users_port: u16, room: &str, id: &str, secret: &str) -> Self {
+        let url = format!("ws://localhost:{users_port}/?roomId={room}&peerId={id}&peerSecret={secret}");
+        let mut request = url.into_client_request().unwrap();
         request.headers_mut().insert("Sec-WebSocket-Protocol", "protoo".parse().unwrap());
         let stream = TcpStream::connect(local(users_port)).unwrap();
         let (socket, _) = tokio_tungstenite::tungstenite::client(request, stream).unwrap();
         // What is asked for later is asked again and again.
         socket.get_ref().set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-        let mut peer = Self { socket, seen: Vec::new() };
+        let mut peer = Self { socket, seen: Vec::new(), secret: String::new() };
         let device = json!({"flag": "chrome", "name": "Chrome", "version": "1"});
         let data = json!({"displayName": id, "device": device});
         let join = json!({"request": true, "id": 1, "method": "join", "data": data});
         peer.socket.send(Message::text(join.to_string())).unwrap();
         let answer = peer.eventually_sees(|message| message["response"] == true && message["id"] == 1);
         assert_eq!(answer["ok"], true, "{answer}");
+        peer.secret = answer["data"]["peerSecret"].as_str().unwrap().to_owned();
         // Those that are there already are told in the answer.
         for other in answer["data"]["peers"].as_array().unwrap() {
             peer.seen.push(json!({"method": "newPeer", "data": other}));
@@ -237,10 +245,10 @@ fn a_user_of_a_stalled_node_who_comes_back_elsewhere_is_not_waited_for() {
     let [_first, second] = [0, 1].map(|index| cluster.start(index));
     cluster.sees_alive(0, 2);
     let mut a = Peer::join(cluster.users(0), "r", "a");
-    let _x = Peer::join(cluster.users(1), "r", "x");
+    let x = Peer::join(cluster.users(1), "r", "x");
     a.meets("x");
     second.signal("STOP");
-    let _x = Peer::join(cluster.users(0), "r", "x");
+    let _x = Peer::come_back(cluster.users(0), "r", "x", &x.secret);
     within(Duration::from_secs(2), "the old session of x is gone", || {
         a.sees(|message| message["method"] == "peerClosed" && message["data"]["peerId"] == "x")
     });

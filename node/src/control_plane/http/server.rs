@@ -83,6 +83,7 @@ pub(crate) struct Server {
     pub(crate) counters: Arc<HttpCounters>,
     stop: CancellationToken,
     tasks: TaskTracker,
+    ended: CancellationToken,
 }
 
 impl Server {
@@ -106,8 +107,18 @@ impl Server {
             tasks: TaskTracker::new(),
         };
         let (stop, tasks) = (acceptor.stop.clone(), acceptor.tasks.clone());
-        tasks.spawn(acceptor.run());
-        Ok(Self { local_addr, counters, stop, tasks })
+        let ended = CancellationToken::new();
+        let end = ended.clone().drop_guard();
+        tasks.spawn(async move {
+            let _end = end;
+            acceptor.run().await;
+        });
+        Ok(Self { local_addr, counters, stop, tasks, ended })
+    }
+
+    /// Waits until nobody is let in any more: without [`Self::shutdown`], something broke.
+    pub(crate) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.ended.clone().cancelled_owned()
     }
 
     /// Takes no more connections and lets the requests under way end.

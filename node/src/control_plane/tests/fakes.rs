@@ -210,10 +210,8 @@ impl WorkerState {
             Request::TransportStats { .. } => return Ok(Response::TransportStats(Box::default())),
             Request::ProducerStats { .. } => return Ok(Response::ProducerStats(Box::default())),
             Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(Box::default())),
-            Request::ClosePipeConsumer { .. }
-            | Request::ConnectWithSrtpKeys { .. }
-            | Request::Snapshot
-            | Request::Panic => {}
+            Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } => {}
+            Request::Snapshot | Request::Panic => {}
         }
         Ok(Response::Done)
     }
