@@ -3,9 +3,8 @@
 mod common;
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use common::{SOON, VIDEO, consumes, driver, join, lone_node, receives, transport};
+use common::{SOON, VIDEO, consumes, driver, join, lone_node, receives, transport, url};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -15,7 +14,8 @@ use sluice_loadtest::signalling::ProtooError;
 use sluice_loadtest::signalling::d1::{TransportOptions, dtls_parameters};
 use sluice_loadtest::signalling::ortc::{Kind, send_parameters};
 use sluice_loadtest::transport::{DtlsRole, TransportState};
-use sluice_loadtest::user::User;
+use sluice_loadtest::user::{User, UserConfig};
+use sluice_node::Node;
 
 /// Makes a request that must be refused, and returns why it was.
 async fn refused(user: &User, method: &str, data: Value) -> String {
@@ -88,7 +88,6 @@ async fn nonsense_in_signalling_is_answered_and_harms_nobody() {
         ("closeProducer", json!({})),
         ("pauseConsumer", json!({ "consumerId": nobody })),
         ("requestConsumerKeyFrame", json!({ "consumerId": nobody })),
-        ("join", json!({ "displayName": "again", "device": {} })),
         ("makeCoffee", json!({})),
     ] {
         let reason = refused(&user, method, data.clone()).await;
@@ -136,21 +135,34 @@ async fn replayed_srtp_is_forwarded_once() {
 }
 
 #[tokio::test]
-async fn a_second_connection_of_a_peer_replaces_the_first() {
+async fn a_second_connection_of_a_peer_replaces_the_first_by_its_secret_only() {
     let (node, driver) = (lone_node().await, driver());
     let bob = join(&driver, &node, "room", "bob").await;
     let first = join(&driver, &node, "room", "alice").await;
     first.produce(VIDEO).await.unwrap();
     consumes(&bob, "alice", Kind::Video).await;
-    let second = join(&driver, &node, "room", "alice").await;
+    let refusal = match User::join(&driver, user("alice", &node)).await {
+        Err(error) => error.to_string(),
+        Ok(_) => panic!("a stranger took the name of a peer that lives"),
+    };
+    assert!(refusal.contains("409"), "{refusal}");
+    assert_eq!(first.room().borrow().closed, None);
+
+    let mut again = user("alice", &node);
+    again.secret = first.secret().map(str::to_owned);
+    let second = User::join(&driver, again).await.unwrap();
     first.wait(SOON, "the end of the first", |room| room.closed.is_some()).await.unwrap();
     bob.wait(SOON, "the second", |room| room.consumers.is_empty() && room.peers.contains_key("alice")).await.unwrap();
     second.produce(VIDEO).await.unwrap();
     let consumer = consumes(&bob, "alice", Kind::Video).await;
     receives(&bob, &consumer, "media of the second", |stats| stats.packets >= 50).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(second.room().borrow().closed, None);
     node.shutdown().await;
+}
+
+/// A user of "room" who is about to join.
+fn user(peer: &str, node: &Node) -> UserConfig {
+    UserConfig::new(&url(node), "room", peer, transport(), 1)
 }
 
 /// The sum of the drop counters whose reason contains `reason`.
