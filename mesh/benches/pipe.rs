@@ -16,6 +16,7 @@ use sluice_mesh::{
     PeerAddress, RouteReceiver, RouteSender, Shedder, decode_datagram,
 };
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
+use sluice_proto::pipe::RouteFeedback;
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
@@ -115,6 +116,8 @@ impl FrameSink for Counting {
             self.complete.notify_one();
         }
     }
+
+    fn feedback(&self, _link: u32, _feedback: RouteFeedback) {}
 }
 
 struct Hop {

@@ -3,12 +3,15 @@
 
 mod common;
 
+use std::time::Duration;
+
 use common::raw::{RawPeer, hello};
-use common::{Cluster, Collect, Node, audio, linked_pair, until, within};
+use common::{Cluster, Collect, Node, audio, control, feedback, linked_pair, until, within};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sluice_mesh::{LinkDownReason, MeshEvent};
-use sluice_proto::pipe::MAX_MESSAGE_LEN;
+use sluice_mesh::{LinkDownReason, LinkState, MeshEvent};
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::{ControlBody, FeedbackBody, Layers, MAX_MESSAGE_LEN};
 
 /// That a node still does what it is for.
 async fn assert_serves(cluster: &Cluster, node: &mut Node) {
@@ -16,7 +19,7 @@ async fn assert_serves(cluster: &Cluster, node: &mut Node) {
     peer.mesh.connect(node.address());
     let (key, ..) = peer.link_up().await;
     loop {
-        let (_, instance, _) = node.link_up().await;
+        let (_, instance) = node.link_up().await;
         if instance == peer.instance {
             break;
         }
@@ -95,8 +98,7 @@ async fn a_peer_that_talks_nonsense_is_closed() {
     bytes.extend_from_slice(&[8, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]);
     assert_eq!(peer.say_and_be_closed(&node, &bytes).await, "protocol violation");
     node.link_up().await;
-    let MeshEvent::LinkDown { reason, .. } = node.event().await else { panic!("the link is not down") };
-    assert_eq!(reason, LinkDownReason::ClosedHere);
+    assert_eq!(node.link_down().await.1, LinkDownReason::ClosedHere);
     assert_serves(&cluster, &mut node).await;
 }
 
@@ -133,6 +135,22 @@ async fn garbage_datagrams_and_overlong_gossip_are_counted() {
 }
 
 #[tokio::test]
+async fn frames_for_a_peer_that_takes_none_are_dropped_and_counted() {
+    let cluster = Cluster::new();
+    let mut node = cluster.node("a");
+    let peer = RawPeer::new(&cluster, Some(cluster.certificate("b"))).without_datagrams();
+    let connection = peer.connect(&node).await.unwrap();
+    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+    send.write_all(&hello("b", "127.0.0.1:1")).await.unwrap();
+    within("the answer", recv.read_chunk(1000, true)).await.unwrap().unwrap();
+    let (key, _) = node.link_up().await;
+    for seq in 0..10 {
+        node.mesh.send_frames(key, &mut vec![audio((RouteId(0), RouteEpoch(0)), seq, vec![1; 10])]);
+    }
+    until("all are dropped", || node.dropped("too_large") == 10).await;
+}
+
+#[tokio::test]
 async fn silent_strangers_cannot_take_all_places() {
     let cluster = Cluster::new();
     let mut config = cluster.config("a");
@@ -152,27 +170,37 @@ async fn silent_strangers_cannot_take_all_places() {
 }
 
 #[tokio::test]
-async fn a_peer_that_does_not_read_is_started_over() {
-    let (mut a, key_of_b, _b, _) = linked_pair(&Cluster::new()).await;
-    let message = |route| sluice_proto::pipe::PipeMessage {
-        route,
-        epoch: 0,
-        body: sluice_proto::pipe::PipeBody::Nack((0..1024).collect()),
+async fn a_peer_that_does_not_read_takes_no_more_and_loses_nothing() {
+    let (mut a, key_of_b, mut b, key_of_a) = linked_pair(&Cluster::new()).await;
+    let message = |route| {
+        let (namespace, room) = ("n".repeat(60), "r".repeat(120));
+        let wanted = Layers::ALL;
+        let body = ControlBody::Subscribe { producer: [7; 16], namespace, room, wanted, traceparent: None };
+        control((RouteId(route), RouteEpoch(0)), body)
     };
     // Nobody reads b's events: its queue, the stream's window and a's queue fill, one after the other.
-    within("the reset", async {
-        let mut route = 0;
-        while a.metric("mesh_link_resets_total") == 0.0 {
-            for _ in 0..256 {
-                a.mesh.send_message(key_of_b, message(route));
-                route += 1;
+    let mut said = 0;
+    let mut full = 0;
+    within("it is full", async {
+        while full < 200 {
+            full += 1;
+            while a.mesh.send_control(key_of_b, message(said)) {
+                said += 1;
+                full = 0;
             }
-            tokio::task::yield_now().await;
+            a.mesh.send_feedback(key_of_b, feedback((RouteId(0), RouteEpoch(0)), FeedbackBody::KeyFrameRequest));
+            tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
-    let MeshEvent::LinkDown { reason, .. } = a.event().await else { panic!("the link is not down") };
-    assert_eq!(reason, LinkDownReason::ClosedHere);
-    let (key, _, reconnected) = a.link_up().await;
-    assert_eq!((key, reconnected), (key_of_b, true));
+    assert!(said > 4_096);
+    // Other links, and this one's other direction, do not mind.
+    assert!(b.mesh.send_control(key_of_a, message(1)));
+    let MeshEvent::Control { .. } = a.event().await else { panic!("not a message") };
+    for route in 0..said {
+        let MeshEvent::Control { message: heard, .. } = b.event().await else { panic!("not a message") };
+        assert_eq!(heard, message(route));
+    }
+    until("there is room again", || a.mesh.send_control(key_of_b, message(said))).await;
+    assert_eq!((a.metric("mesh_link_connections_total"), a.status("b").unwrap().state), (1.0, LinkState::Up));
 }

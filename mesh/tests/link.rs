@@ -3,26 +3,48 @@
 
 mod common;
 
-use common::{Cluster, Collect, audio, linked_pair, until, within};
+use common::{Cluster, Collect, audio, control, feedback, linked_pair, until, within};
 use sluice_mesh::{FrameClass, LinkState, MeshEvent};
-use sluice_proto::pipe::{PipeBody, PipeMessage};
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteControl, RouteStats};
 
-fn message(route: u32) -> PipeMessage {
-    PipeMessage { route, epoch: 0, body: PipeBody::Nack((0..100).collect()) }
+fn message(route: u32) -> RouteControl {
+    control((RouteId(route), RouteEpoch(0)), ControlBody::Unsubscribe)
 }
 
 #[tokio::test]
 async fn messages_arrive_in_order_both_ways() {
     let (mut a, key_of_b, mut b, key_of_a) = linked_pair(&Cluster::new()).await;
-    for n in 0..1000 {
-        a.mesh.send_message(key_of_b, message(n));
-        b.mesh.send_message(key_of_a, message(n + 5000));
+    for n in 0..500 {
+        assert!(a.mesh.send_control(key_of_b, message(n)) && b.mesh.send_control(key_of_a, message(n + 5000)));
     }
-    for n in 0..1000 {
-        let MeshEvent::Message { key, instance, message: heard } = b.event().await else { panic!("not a message") };
-        assert_eq!((key, &instance, heard), (key_of_a, &a.instance, message(n)));
-        let MeshEvent::Message { message: heard, .. } = a.event().await else { panic!("not a message") };
+    for n in 0..500 {
+        let MeshEvent::Control { key, message: heard } = b.event().await else { panic!("not a message") };
+        assert_eq!((key, heard), (key_of_a, message(n)));
+        let MeshEvent::Control { message: heard, .. } = a.event().await else { panic!("not a message") };
         assert_eq!(heard, message(n + 5000));
+    }
+}
+
+#[tokio::test]
+async fn feedback_goes_to_the_ends_of_the_route_and_to_nobody_else() {
+    let (a, key_of_b, b, key_of_a) = linked_pair(&Cluster::new()).await;
+    // b receives on the route, a sends.
+    let ((sending, _), (receiving, _)) = (Collect::new(), Collect::new());
+    let route = b.mesh.allocate_route(receiving.clone()).unwrap();
+    a.mesh.open_route_out(key_of_b, route.0, route.1, sending.clone());
+    let back = [
+        FeedbackBody::Nack(vec![1, 2, 3]),
+        FeedbackBody::KeyFrameRequest,
+        FeedbackBody::Stats(RouteStats { received: 1, lost: 2, repaired: 3 }),
+    ];
+    let forth = [FeedbackBody::SenderReport { ssrc: 1, ntp: 2, rtp_timestamp: 3 }, FeedbackBody::LayersCarried(None)];
+    back.iter().for_each(|body| b.mesh.send_feedback(key_of_a, feedback(route, body.clone())));
+    forth.iter().for_each(|body| a.mesh.send_feedback(key_of_b, feedback(route, body.clone())));
+    for (end, link, bodies) in [(&sending, key_of_b, &back[..]), (&receiving, key_of_a, &forth[..])] {
+        until("all is heard", || end.heard.lock().unwrap().len() >= bodies.len()).await;
+        let wanted: Vec<_> = bodies.iter().map(|body| (link, feedback(route, body.clone()))).collect();
+        assert_eq!(*end.heard.lock().unwrap(), wanted);
     }
 }
 

@@ -11,7 +11,9 @@ use sluice_mesh::{
     decode_datagram, encode_message,
 };
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::{Hello, Layers, PipeBody, PipeMessage, RouteCloseReason, RouteStats};
+use sluice_proto::pipe::{
+    ControlBody, FeedbackBody, Hello, Layers, PipeMessage, RouteCloseReason, RouteControl, RouteFeedback, RouteStats,
+};
 
 fn class() -> impl Strategy<Value = FrameClass> {
     let video = (0..=5_u8, 0..=3_u8, any::<bool>()).prop_map(|(temporal, spatial, key)| FrameClass::Video {
@@ -58,11 +60,11 @@ fn encode_all(frames: &[Frame], max_size: usize) -> Vec<Bytes> {
     datagrams
 }
 
-fn body() -> impl Strategy<Value = PipeBody> {
+fn control_body() -> impl Strategy<Value = ControlBody> {
     let layers = (any::<u8>(), any::<u8>()).prop_map(|(spatial, temporal)| Layers { spatial, temporal });
     prop_oneof![
-        (any::<[u8; 16]>(), ".{0,32}", ".{0,32}", layers.clone(), proptest::option::of(".{0,55}")).prop_map(
-            |(producer, namespace, room, wanted, traceparent)| PipeBody::Subscribe {
+        (any::<[u8; 16]>(), ".{0,32}", ".{0,32}", layers, proptest::option::of(".{0,55}")).prop_map(
+            |(producer, namespace, room, wanted, traceparent)| ControlBody::Subscribe {
                 producer,
                 namespace,
                 room,
@@ -70,27 +72,42 @@ fn body() -> impl Strategy<Value = PipeBody> {
                 traceparent
             }
         ),
-        Just(PipeBody::Unsubscribe),
-        layers.clone().prop_map(PipeBody::LayersWanted),
-        proptest::option::of(layers).prop_map(PipeBody::LayersCarried),
-        Just(PipeBody::KeyFrameRequest),
-        vec(any::<u16>(), 0..1024).prop_map(PipeBody::Nack),
-        (any::<u32>(), any::<u64>(), any::<u32>()).prop_map(|(ssrc, ntp, rtp_timestamp)| PipeBody::SenderReport {
+        Just(ControlBody::Unsubscribe),
+        Just(ControlBody::RouteClosed(RouteCloseReason::WrongRoom)),
+    ]
+}
+
+fn feedback_body() -> impl Strategy<Value = FeedbackBody> {
+    let layers = (any::<u8>(), any::<u8>()).prop_map(|(spatial, temporal)| Layers { spatial, temporal });
+    prop_oneof![
+        layers.clone().prop_map(FeedbackBody::LayersWanted),
+        proptest::option::of(layers).prop_map(FeedbackBody::LayersCarried),
+        Just(FeedbackBody::KeyFrameRequest),
+        vec(any::<u16>(), 0..1024).prop_map(FeedbackBody::Nack),
+        (any::<u32>(), any::<u64>(), any::<u32>()).prop_map(|(ssrc, ntp, rtp_timestamp)| FeedbackBody::SenderReport {
             ssrc,
             ntp,
             rtp_timestamp
         }),
-        Just(PipeBody::RouteClosed(RouteCloseReason::WrongRoom)),
-        (any::<u64>(), any::<u64>(), any::<u64>()).prop_map(|(received, lost, repaired)| PipeBody::Stats(RouteStats {
-            received,
-            lost,
-            repaired
-        })),
+        (any::<u64>(), any::<u64>(), any::<u64>())
+            .prop_map(|(received, lost, repaired)| FeedbackBody::Stats(RouteStats { received, lost, repaired })),
     ]
 }
 
 fn message() -> impl Strategy<Value = PipeMessage> {
-    (any::<u32>(), any::<u8>(), body()).prop_map(|(route, epoch, body)| PipeMessage { route, epoch, body })
+    let of = (any::<u32>(), any::<u8>());
+    prop_oneof![
+        (of, control_body()).prop_map(|((route, epoch), body)| PipeMessage::Control(RouteControl {
+            route,
+            epoch,
+            body
+        })),
+        (of, feedback_body()).prop_map(|((route, epoch), body)| PipeMessage::Feedback(RouteFeedback {
+            route,
+            epoch,
+            body
+        })),
+    ]
 }
 
 /// Every path that a person can describe.

@@ -5,9 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, Node, linked_pair, relay_to, within};
+use common::{Cluster, Node, control, linked_pair, relay_to, until, within};
 use sluice_mesh::wan::ImpairmentConfig;
 use sluice_mesh::{LinkDownReason, LinkState, MeshEvent, PeerAddress};
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::ControlBody;
 
 #[tokio::test]
 async fn a_restarted_peer_is_linked_again_as_a_new_incarnation() {
@@ -16,17 +18,14 @@ async fn a_restarted_peer_is_linked_again_as_a_new_incarnation() {
     let addr = b.mesh.local_addr();
     b.mesh.shutdown().await;
     drop(b);
-    let MeshEvent::LinkDown { key, reason, .. } = a.event().await else { panic!("no link down") };
-    assert_eq!((key, reason), (key_of_b, LinkDownReason::ClosedByPeer("the node stops".to_owned())));
+    assert_eq!(a.link_down().await, (key_of_b, LinkDownReason::ClosedByPeer("the node stops".to_owned())));
 
     let mut config = cluster.config("b");
     config.instance.incarnation = 2;
     config.listen = addr;
     let mut b = start_when_free(config).await;
-    let MeshEvent::LinkDown { key, reason, .. } = a.event().await else { panic!("the old life is not voided") };
-    assert_eq!((key, reason), (key_of_b, LinkDownReason::NewIncarnation));
-    let (key, instance, reconnected) = a.link_up().await;
-    assert!(key != key_of_b && !reconnected);
+    let (key, instance) = a.link_up().await;
+    assert_ne!(key, key_of_b);
     assert_eq!(instance, b.instance);
     b.link_up().await;
     assert_eq!(a.status("b").unwrap().incarnation, Some(2));
@@ -58,14 +57,13 @@ async fn a_killed_peer_is_voided_by_its_next_life_even_before_the_time_out() {
     config.instance.incarnation = 2;
     let mut second = Node::start(config);
     second.mesh.connect(a.address());
-    let MeshEvent::LinkDown { key: down, reason, .. } = a.event().await else { panic!("no link down") };
-    assert_eq!((down, reason), (key, LinkDownReason::NewIncarnation));
-    let (new_key, instance, reconnected) = a.link_up().await;
+    assert_eq!(a.link_down().await, (key, LinkDownReason::NewIncarnation));
+    let (new_key, instance) = a.link_up().await;
     assert_ne!(new_key, key);
-    assert_eq!((instance, reconnected), (second.instance.clone(), false));
+    assert_eq!(instance, second.instance);
     second.link_up().await;
     // The former life is told, and not let in again.
-    let MeshEvent::LinkDown { .. } = first.event().await else { panic!("the former life is not told") };
+    first.link_down().await;
     within("the former life is refused", async {
         while first.metric("mesh_dials_total") < 3.0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -77,7 +75,7 @@ async fn a_killed_peer_is_voided_by_its_next_life_even_before_the_time_out() {
 }
 
 #[tokio::test]
-async fn a_path_that_heals_brings_the_same_link_back() {
+async fn a_path_that_heals_brings_a_new_link() {
     let cluster = Cluster::new();
     let config = |node| {
         let mut config = cluster.config(node);
@@ -92,25 +90,61 @@ async fn a_path_that_heals_brings_the_same_link_back() {
 
     path.forward.cut();
     path.backward.cut();
-    let MeshEvent::LinkDown { reason, .. } = a.event().await else { panic!("no link down") };
-    assert_eq!(reason, LinkDownReason::TimedOut);
+    assert_eq!(a.link_down().await, (key, LinkDownReason::TimedOut));
     assert_eq!(a.status("b").unwrap().state, LinkState::Dialling);
     path.forward.heal();
     path.backward.heal();
-    let (again, _, reconnected) = a.link_up().await;
-    assert_eq!((again, reconnected), (key, true));
-    let (_, _, reconnected) = b.link_up().await;
-    assert!(reconnected);
+    let (again, instance) = a.link_up().await;
+    assert_ne!(again, key, "what was said before is of another link");
+    assert_eq!(instance, b.instance);
+    b.link_down().await;
+    b.link_up().await;
+    // What is for the link that was goes nowhere.
+    let message = control((RouteId(1), RouteEpoch(0)), ControlBody::Unsubscribe);
+    assert!(a.mesh.send_control(key, message.clone()) && a.mesh.send_control(again, message));
+    let MeshEvent::Control { .. } = b.event().await else { panic!("not a message") };
+    tokio::task::yield_now().await;
+    assert!(b.inbox.events.try_recv().is_err());
 }
 
 #[tokio::test]
 async fn a_link_that_is_given_up_stays_down() {
-    let (mut a, _, mut b, _) = linked_pair(&Cluster::new()).await;
+    let (mut a, key_of_b, mut b, key_of_a) = linked_pair(&Cluster::new()).await;
     a.mesh.disconnect(&b.instance.node);
-    let MeshEvent::LinkDown { reason, .. } = a.event().await else { panic!("no link down") };
-    assert_eq!(reason, LinkDownReason::ClosedHere);
-    let MeshEvent::LinkDown { reason, .. } = b.event().await else { panic!("no link down") };
-    assert_eq!(reason, LinkDownReason::ClosedByPeer("the link is not wanted".to_owned()));
+    assert_eq!(a.link_down().await, (key_of_b, LinkDownReason::ClosedHere));
+    assert_eq!(b.link_down().await, (key_of_a, LinkDownReason::ClosedByPeer("the link is not wanted".to_owned())));
     assert_eq!((a.status("b").unwrap().state, b.status("a").unwrap().state), (LinkState::Down, LinkState::Down));
     assert_eq!(a.metric("mesh_dials_total"), 1.0);
+}
+
+#[tokio::test]
+async fn nodes_that_do_not_come_back_take_no_places() {
+    let cluster = Cluster::new();
+    let mut config = cluster.config("a");
+    config.limits.peers = 2;
+    config.limits.forget_after = Duration::from_millis(200);
+    let mut a = Node::start(config);
+    let wanted = cluster.node("wanted");
+    a.mesh.connect(wanted.address());
+    a.link_up().await;
+    // Many more than there are places come and go.
+    for number in 0..6 {
+        let mut pod = cluster.node(&format!("pod-{number}"));
+        pod.mesh.connect(a.address());
+        pod.link_up().await;
+        assert_eq!(a.link_up().await.1, pod.instance);
+        assert_eq!(a.mesh.links().len(), 2);
+        pod.mesh.shutdown().await;
+        a.link_down().await;
+        until("it is forgotten", || a.mesh.links().len() == 1).await;
+    }
+    wanted.mesh.shutdown().await;
+    a.link_down().await;
+    // One that is wanted is not forgotten, however long it is down, and one whose link is up is not either.
+    let mut linked = cluster.node("linked");
+    linked.mesh.connect(a.address());
+    linked.link_up().await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let links: Vec<String> = a.mesh.links().into_iter().map(|link| link.node.to_string()).collect();
+    assert_eq!(links, ["linked", "wanted"]);
 }

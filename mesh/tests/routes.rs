@@ -1,10 +1,12 @@
-//! The route table: frames of another use of a route id, or of none, reach nobody.
+//! The route table: frames of another use of a route id, or of none, reach nobody, and their sender is told.
 #![cfg(feature = "io")]
 
 mod common;
 
-use common::{Cluster, Collect, audio, linked_pair, until, within};
+use common::{Cluster, Collect, audio, control, feedback, linked_pair, until, within};
+use sluice_mesh::MeshEvent;
 use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteCloseReason};
 
 #[tokio::test]
 async fn late_frames_of_a_former_use_are_dropped() {
@@ -30,6 +32,35 @@ async fn late_frames_of_a_former_use_are_dropped() {
     let (_, frame) = within("the frame", arrived.recv()).await.unwrap();
     assert_eq!((frame.route, frame.epoch, frame.seq), (last.0, last.1, 7));
     assert!(arrived.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn whoever_speaks_of_a_route_that_is_none_is_told_so() {
+    let (mut a, key_of_b, mut b, key_of_a) = linked_pair(&Cluster::new()).await;
+    let (sink, _arrived) = Collect::new();
+    let route = b.mesh.allocate_route(sink.clone()).unwrap();
+    a.mesh.open_route_out(key_of_b, route.0, route.1, sink);
+    b.mesh.release_route(route.0);
+    // b has given the route up and a does not know: neither a thousand frames nor feedback bring more than an answer each.
+    for seq in 0..1_000 {
+        a.mesh.send_frames(key_of_b, &mut vec![audio(route, seq, vec![1; 10])]);
+    }
+    a.mesh.send_feedback(key_of_b, feedback(route, FeedbackBody::LayersCarried(None)));
+    for _ in 0..2 {
+        let MeshEvent::Control { key, message } = a.event().await else { panic!("not a message") };
+        assert_eq!((key, message), (key_of_b, control(route, ControlBody::Unsubscribe)));
+    }
+    until("all have come", || b.dropped("unknown_route") >= 900).await;
+    assert!(b.metric("mesh_link_unknown_routes_answered_total") < 10.0);
+
+    // The other way round: a has closed the route and b does not know.
+    a.mesh.close_route_out(key_of_b, route.0, route.1);
+    for _ in 0..100 {
+        b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::KeyFrameRequest));
+    }
+    let MeshEvent::Control { key, message } = b.event().await else { panic!("not a message") };
+    assert_eq!((key, message), (key_of_a, control(route, ControlBody::RouteClosed(RouteCloseReason::ProducerGone))));
+    assert!(a.metric("mesh_link_unknown_routes_answered_total") < 10.0);
 }
 
 #[tokio::test]

@@ -149,6 +149,19 @@ fn layers_come_back_one_by_one_with_a_key_frame() {
 }
 
 #[test]
+fn a_route_that_is_forgotten_is_told_to_be_carried_again() {
+    let mut bench = Bench::new();
+    bench.run(seconds(2), &[2_400_000], 1, None);
+    bench.run(seconds(2), &[2_400_000], 1, Some(1_000_000));
+    assert_eq!(bench.carried[&0], None);
+    // The publisher pauses for longer than a route is remembered, and the path recovers meanwhile.
+    bench.run(seconds(15), &[], 1, None);
+    assert_eq!(bench.carried[&0], Some(Layers::ALL));
+    let carried = bench.run(seconds(2), &[2_400_000], 1, None);
+    assert!(carried > 2_000_000, "{carried}");
+}
+
+#[test]
 fn a_capacity_at_the_edge_does_not_make_it_flap() {
     let mut bench = Bench::new();
     bench.key_every = Some(60);

@@ -5,29 +5,35 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Cluster, Node, relay_to, until};
+use common::{Cluster, Node, control, relay_to, until};
 use sluice_mesh::wan::{ImpairmentConfig, UdpRelay};
-use sluice_mesh::{MeshEvent, PeerAddress};
-use sluice_proto::pipe::{PipeBody, PipeMessage};
+use sluice_mesh::{LinkDownReason, MeshEvent, PeerAddress};
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::{ControlBody, RouteControl};
 
 /// Stands for a node's address, and takes so long that two dials cross for certain.
 fn far_away(node: &Node) -> UdpRelay {
     relay_to(node, ImpairmentConfig { delay: Duration::from_millis(30), ..Default::default() }, 1).0
 }
 
-fn message(route: u32) -> PipeMessage {
-    PipeMessage { route, epoch: 0, body: PipeBody::Unsubscribe }
+fn message(route: u32) -> RouteControl {
+    control((RouteId(route), RouteEpoch(0)), ControlBody::Unsubscribe)
 }
 
-/// The next message; panics when the link goes down before.
-async fn heard(node: &mut Node) -> PipeMessage {
+/// The next message; links may only take each other's place before it.
+async fn heard(node: &mut Node) -> RouteControl {
     loop {
         match node.event().await {
-            MeshEvent::Message { message, .. } => return message,
-            MeshEvent::LinkUp { .. } => {}
+            MeshEvent::Control { message, .. } => return message,
+            MeshEvent::LinkUp { .. } | MeshEvent::LinkDown { reason: LinkDownReason::Replaced, .. } => {}
             MeshEvent::LinkDown { reason, .. } => panic!("the link went down: {reason:?}"),
         }
     }
+}
+
+/// The key of the link that is kept.
+fn key(node: &Node, peer: &str) -> u32 {
+    node.status(peer).and_then(|link| link.key).expect("the link is up")
 }
 
 #[tokio::test]
@@ -38,15 +44,15 @@ async fn the_dial_of_the_lower_id_is_kept() {
         let (to_a, to_b) = (far_away(&a), far_away(&b));
         a.mesh.connect(PeerAddress { node: b.instance.node.clone(), addr: to_b.local_addr() });
         b.mesh.connect(PeerAddress { node: a.instance.node.clone(), addr: to_a.local_addr() });
-        let (key_of_b, ..) = a.link_up().await;
-        let (key_of_a, ..) = b.link_up().await;
+        a.link_up().await;
+        b.link_up().await;
         until("both keep a's", || {
             a.status("b").is_some_and(|link| link.dialled_here) && b.status("a").is_some_and(|link| !link.dialled_here)
         })
         .await;
-        a.mesh.send_message(key_of_b, message(1));
+        assert!(a.mesh.send_control(key(&a, "b"), message(1)));
         assert_eq!(heard(&mut b).await, message(1));
-        b.mesh.send_message(key_of_a, message(2));
+        assert!(b.mesh.send_control(key(&b, "a"), message(2)));
         assert_eq!(heard(&mut a).await, message(2));
         assert_eq!((a.metric("mesh_dials_total"), b.metric("mesh_dials_total")), (1.0, 1.0));
     }

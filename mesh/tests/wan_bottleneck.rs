@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::stream::{AUDIO, ReceivingWorker, SendingWorker, Source, layers_told, percentile};
+use common::stream::{AUDIO, ReceivingWorker, SendingWorker, Source, percentile};
 use common::{Cluster, Linked, linked_over};
 use sluice_mesh::wan::{ImpairmentConfig, Loss, Rate};
 
@@ -19,15 +19,15 @@ async fn layers_are_shed_and_audio_is_whole() {
     // 200 ms of queue before the bottleneck, as much as cheap routers have at least.
     let rate = Some(Rate { bits_per_second: 5_000_000, queue_bytes: 125_000 });
     let path = ImpairmentConfig { delay: ONE_WAY, loss: Loss::Random(0.01), rate, ..Default::default() };
-    let Linked { mut a, key_of_b, mut b, key_of_a, path, _relay } = linked_over(&Cluster::new(), path, 1).await;
+    let Linked { a, key_of_b, b, key_of_a, path, _relay } = linked_over(&Cluster::new(), path, 1).await;
     let (worker, routes) = ReceivingWorker::start(&b.mesh, key_of_a, 6);
     let video = Source { size: 1200, packets: 5, every: 2, video: true };
     let mut sources: Vec<_> = routes[..4].iter().map(|&route| (route, video)).collect();
     sources.extend(routes[4..].iter().map(|&route| (route, AUDIO)));
     let mut sender = SendingWorker::new(a.mesh.clone(), key_of_b, &sources);
-    sender.run(Duration::from_secs(8), &mut a.inbox.events).await;
+    sender.run(Duration::from_secs(8)).await;
     let wanted = sender.sent();
-    sender.run(Duration::from_millis(1500), &mut a.inbox.events).await;
+    sender.run(Duration::from_millis(1500)).await;
 
     let delays = worker.delays_ms(SETTLE);
     let (median, p99, worst) = (percentile(&delays, 0.5), percentile(&delays, 0.99), percentile(&delays, 1.0));
@@ -48,7 +48,7 @@ async fn layers_are_shed_and_audio_is_whole() {
         assert_eq!(worker.with(route, |receiving| receiving.shed), 0);
     }
     assert!(a.dropped("shed") > 0);
-    let told = layers_told(&mut b.inbox.events);
+    let told = worker.layers_told();
     println!("told: {told:?}");
     assert!(told.iter().any(|(_, carried)| carried.is_none_or(|layers| layers.temporal < 2)), "{told:?}");
     let carried = used as f64 * 1200.0 * 8.0 / 9.5;

@@ -14,17 +14,17 @@ const ONE_WAY: Duration = Duration::from_millis(40);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_arrives_and_nothing_queues() {
     let path = ImpairmentConfig { delay: ONE_WAY, loss: Loss::Random(0.01), ..Default::default() };
-    let Linked { mut a, key_of_b, b, key_of_a, path, _relay } = linked_over(&Cluster::new(), path, 1).await;
+    let Linked { a, key_of_b, b, key_of_a, path, _relay } = linked_over(&Cluster::new(), path, 1).await;
     // Four videos of 2.5 Mbit/s and two of audio.
     let (worker, routes) = ReceivingWorker::start(&b.mesh, key_of_a, 6);
     let video = Source { size: 1200, packets: 5, every: 2, video: true };
     let video: Vec<_> = routes[..4].iter().map(|&route| (route, Source { packets: 5, ..video })).collect();
     let audio: Vec<_> = routes[4..].iter().map(|&route| (route, AUDIO)).collect();
     let mut sender = SendingWorker::new(a.mesh.clone(), key_of_b, &[video, audio].concat());
-    sender.run(Duration::from_secs(8), &mut a.inbox.events).await;
+    sender.run(Duration::from_secs(8)).await;
     let wanted = sender.sent();
     // What follows shows the loss of the last ones.
-    sender.run(Duration::from_millis(1500), &mut a.inbox.events).await;
+    sender.run(Duration::from_millis(1500)).await;
 
     let delays = worker.delays_ms(Duration::ZERO);
     let (median, p995, worst) = (percentile(&delays, 0.5), percentile(&delays, 0.995), percentile(&delays, 1.0));

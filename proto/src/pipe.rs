@@ -1,17 +1,19 @@
 //! The messages of a pipe's control stream, encoded with rkyv.
 //!
 //! Each message is preceded by its length as a little-endian `u32`, at most [`MAX_MESSAGE_LEN`]. The types are frozen per
-//! protocol version: a change makes a new version, and a node speaks its own and the one before.
+//! protocol version: a change makes a new version, and a node speaks its own and the one before. It speaks no version 1: that one could not
+//! tell the subscriptions of one connection from those of the next.
 //!
-//! A *route* is one producer's way into one node. The receiving node allocates its id, names it in [`PipeBody::Subscribe`] and
-//! every later message about it, in either direction, carries the same `route` and `epoch`.
+//! A *route* is one producer's way into one node. The receiving node allocates its id, names it in [`ControlBody::Subscribe`], and
+//! every later message about it, in either direction, carries the same `route` and `epoch`. Each subscription is made with an epoch of its
+//! own, and all of them end with the connection that they were made on: whoever still wants something then subscribes anew.
 
 #![allow(missing_docs, reason = "rkyv derives a struct for the fields of a variant without their docs")]
 
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The protocol version of these messages; the ALPN is `sluice/<version>`.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Largest encoded message. A `Nack` of a whole cache (2 bytes a packet, 1,024 packets) is 2 KiB, the longest names make a
 /// `Subscribe` of under 1 KiB: 16 KiB leaves room, and bounds what a broken peer can make a node hold.
@@ -66,22 +68,30 @@ pub struct RouteStats {
     pub repaired: u64,
 }
 
-/// A message about one route.
+/// What is said on a pipe's control stream after the hellos.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-pub struct PipeMessage {
+pub enum PipeMessage {
+    /// Between the nodes.
+    Control(RouteControl),
+    /// Between the two ends of a route.
+    Feedback(RouteFeedback),
+}
+
+/// What the control planes of two nodes say of a route. Nothing of it may get lost while the connection lives.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct RouteControl {
     /// The route, as allocated by the receiving end of its media.
     pub route: u32,
     /// The use of the route id that is meant.
     pub epoch: u8,
     /// What is said.
-    pub body: PipeBody,
+    pub body: ControlBody,
 }
 
-/// What is said about a route.
+/// Whether a route carries anything.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
-pub enum PipeBody {
-    /// Receiver to sender: send this producer's packets on this route. Said again after a reconnect; the second time
-    /// changes nothing.
+pub enum ControlBody {
+    /// Receiver to sender: send this producer's packets on this route. It is said once for each epoch.
     Subscribe {
         /// The producer, living on the node that this is sent to.
         producer: [u8; 16],
@@ -94,8 +104,28 @@ pub enum PipeBody {
         /// W3C trace context of the join that caused this, if it is traced.
         traceparent: Option<String>,
     },
-    /// Receiver to sender: nobody wants this any more.
+    /// Receiver to sender: nobody wants this any more. Also the answer to frames and feedback of a route that is none.
     Unsubscribe,
+    /// Sender to receiver: the subscription was refused or has ended. Also the answer to feedback about a route that is none. The next one
+    /// has another epoch.
+    RouteClosed(RouteCloseReason),
+}
+
+/// What the two ends of a route tell each other about its packets. It goes the way of the packets, past the control planes; any of it may
+/// get lost, and is said again if it still matters.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct RouteFeedback {
+    /// The route, as allocated by the receiving end of its media.
+    pub route: u32,
+    /// The use of the route id that is meant.
+    pub epoch: u8,
+    /// What is said.
+    pub body: FeedbackBody,
+}
+
+/// What is said about a route's packets.
+#[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub enum FeedbackBody {
     /// Receiver to sender: the wanted layers changed.
     LayersWanted(Layers),
     /// Sender to receiver: the layers that the pipe carries now; fewer than wanted when its rate does not suffice.
@@ -114,8 +144,16 @@ pub enum PipeBody {
         /// The RTP timestamp of the same instant.
         rtp_timestamp: u32,
     },
-    /// Sender to receiver: the route ended, or the subscription was refused.
-    RouteClosed(RouteCloseReason),
     /// Receiver to sender, once a second.
     Stats(RouteStats),
+}
+
+impl FeedbackBody {
+    /// Whether it is said by the end that the packets go to.
+    pub fn is_of_receiver(&self) -> bool {
+        match self {
+            Self::LayersWanted(_) | Self::KeyFrameRequest | Self::Nack(_) | Self::Stats(_) => true,
+            Self::LayersCarried(_) | Self::SenderReport { .. } => false,
+        }
+    }
 }

@@ -12,7 +12,7 @@ const LIMIT: u32 = 7;
 /// The last word of the reason when a connection with the newer incarnation is up.
 const ALIVE: &str = "alive";
 
-/// Application error codes of `sluice/1`.
+/// Application error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CloseCode {
     /// The node stops.
@@ -28,7 +28,7 @@ pub(super) enum CloseCode {
     Disconnected,
     /// What was said could not be understood, or the rules were broken.
     Protocol,
-    /// More messages wait than the peer takes; both ends start over.
+    /// More connections wait than this end has come to use.
     Overflow,
     /// The node knows as many peers as it may.
     Limit,
@@ -59,7 +59,7 @@ impl CloseCode {
             }
             Self::Disconnected => "the link is not wanted",
             Self::Protocol => "protocol violation",
-            Self::Overflow => "too many messages wait",
+            Self::Overflow => "too many connections wait",
             Self::Limit => "too many peers",
         })
     }

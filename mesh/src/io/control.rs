@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use quinn::{Connection, RecvStream, SendStream};
-use sluice_proto::pipe::PipeMessage;
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::{ControlBody, PipeMessage, RouteCloseReason, RouteControl, RouteFeedback};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
+use super::clock;
 use super::close::CloseCode;
 use super::hello::Control;
-use super::link::Link;
+use super::link::{Current, Link};
+use super::routes::RouteTable;
 use super::types::MeshEvent;
+use super::unknown::UnknownRoutes;
 use crate::message::{MessageDecoder, MessageError, encode_message};
 
 /// Messages that are written at once: a burst of subscriptions leaves in few packets.
@@ -19,24 +23,30 @@ const WRITE_BATCH: usize = 64;
 /// Before gossip.
 const PRIORITY: i32 = 1;
 
-pub(super) fn split(control: Control) -> (SendStream, Reader) {
+pub(super) fn split(control: Control) -> (SendStream, Stream) {
     let Control { send, recv, decoder, rest } = control;
-    (send, Reader { recv, decoder, rest })
+    (send, Stream { recv, decoder, rest })
 }
 
-/// Writes what is said, until the connection ends.
+/// Writes what is said, until the connection ends. Neither kind of message waits for all of the other.
 pub(super) async fn write(
     link: Arc<Link>,
     connection: Connection,
     mut send: SendStream,
-    mut messages: mpsc::Receiver<PipeMessage>,
+    mut control: mpsc::Receiver<RouteControl>,
+    mut feedback: mpsc::Receiver<RouteFeedback>,
 ) {
     // Fails only when the stream is closed, which the first write tells.
     let _ = send.set_priority(PRIORITY);
-    let mut batch = Vec::with_capacity(WRITE_BATCH);
+    let (mut controls, mut feedbacks) = (Vec::with_capacity(WRITE_BATCH), Vec::with_capacity(WRITE_BATCH));
     let mut bytes = Vec::new();
-    while messages.recv_many(&mut batch, WRITE_BATCH).await > 0 {
-        for message in batch.drain(..) {
+    loop {
+        tokio::select! {
+            count = control.recv_many(&mut controls, WRITE_BATCH) => if count == 0 { return },
+            count = feedback.recv_many(&mut feedbacks, WRITE_BATCH) => if count == 0 { return },
+        }
+        let controls = controls.drain(..).map(PipeMessage::Control);
+        for message in controls.chain(feedbacks.drain(..).map(PipeMessage::Feedback)) {
             match encode_message(&message) {
                 Ok(encoded) => {
                     bytes.extend_from_slice(&encoded);
@@ -54,47 +64,79 @@ pub(super) async fn write(
     }
 }
 
-/// The receiving half.
-pub(super) struct Reader {
+/// The receiving half of the stream.
+pub(super) struct Stream {
     recv: RecvStream,
     decoder: MessageDecoder,
     rest: Vec<u8>,
 }
 
+/// Who hears what comes by the stream.
+pub(super) struct Reader {
+    pub(super) link: Arc<Link>,
+    pub(super) current: Arc<Current>,
+    pub(super) routes: Arc<RouteTable>,
+    pub(super) events: mpsc::Sender<MeshEvent>,
+}
+
 impl Reader {
     /// Hands over what is heard, until the connection ends. A peer that cannot be understood is closed.
-    pub(super) async fn run(mut self, link: Arc<Link>, connection: Connection, events: mpsc::Sender<MeshEvent>) {
-        let rest = std::mem::take(&mut self.rest);
-        let mut heard = self.hear(&rest, &link, &events).await;
+    pub(super) async fn run(self, mut stream: Stream) {
+        let mut unknown = UnknownRoutes::new(clock());
+        let rest = std::mem::take(&mut stream.rest);
+        let mut heard = self.hear(&mut stream.decoder, &mut unknown, &rest).await;
         while heard.is_ok() {
-            match self.recv.read_chunk(usize::MAX, true).await {
-                Ok(Some(chunk)) => heard = self.hear(&chunk.bytes, &link, &events).await,
+            match stream.recv.read_chunk(usize::MAX, true).await {
+                Ok(Some(chunk)) => heard = self.hear(&mut stream.decoder, &mut unknown, &chunk.bytes).await,
                 Ok(None) => break,
                 Err(error) => {
-                    debug!(peer = %link.instance, %error, "the control stream is closed");
+                    debug!(peer = %self.link.instance, %error, "the control stream is closed");
                     break;
                 }
             }
         }
         if let Err(error) = heard {
-            warn!(peer = %link.instance, %error, "the peer says what cannot be understood");
+            warn!(peer = %self.link.instance, %error, "the peer says what cannot be understood");
         }
-        CloseCode::Protocol.close(&connection);
+        CloseCode::Protocol.close(&self.current.connection);
     }
 
     async fn hear(
-        &mut self,
+        &self,
+        decoder: &mut MessageDecoder,
+        unknown: &mut UnknownRoutes,
         mut input: &[u8],
-        link: &Link,
-        events: &mpsc::Sender<MeshEvent>,
     ) -> Result<(), MessageError> {
-        while let Some(message) = self.decoder.decode::<PipeMessage>(&mut input)? {
-            link.counters.messages_received.add(1);
-            let event = MeshEvent::Message { key: link.key, instance: link.instance.clone(), message };
-            if events.send(event).await.is_err() {
-                debug!("nobody listens to messages");
+        while let Some(message) = decoder.decode::<PipeMessage>(&mut input)? {
+            self.link.counters.messages_received.add(1);
+            match message {
+                PipeMessage::Control(message) => {
+                    if self.events.send(MeshEvent::Control { key: self.current.key, message }).await.is_err() {
+                        debug!("nobody listens to messages");
+                    }
+                }
+                PipeMessage::Feedback(feedback) => self.hear_feedback(unknown, feedback),
             }
         }
         Ok(())
+    }
+
+    /// Gives feedback to the end of the route that is here, past everybody else.
+    fn hear_feedback(&self, unknown: &mut UnknownRoutes, feedback: RouteFeedback) {
+        let (route, epoch) = (RouteId(feedback.route), RouteEpoch(feedback.epoch));
+        let answer = if feedback.body.is_of_receiver() {
+            if self.current.hear_of_route_out(feedback) {
+                return;
+            }
+            ControlBody::RouteClosed(RouteCloseReason::ProducerGone)
+        } else {
+            match self.routes.get(route, epoch) {
+                Ok(sink) => return sink.feedback(self.current.key, feedback),
+                Err(_) => ControlBody::Unsubscribe,
+            }
+        };
+        if unknown.is_to_be_answered(clock(), route, epoch) {
+            self.link.answer_unknown(&self.current, route, epoch, answer);
+        }
     }
 }

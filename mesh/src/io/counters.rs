@@ -11,7 +11,7 @@ pub(crate) enum DropReason {
     LinkDown,
     /// Frames: too much waits for the path already.
     BufferFull,
-    /// Frames: does not even fit into two datagrams.
+    /// Frames: does not even fit into two datagrams, or the peer takes none.
     TooLarge,
     /// Frames: the path cannot carry this layer; the receiver is told.
     Shed,
@@ -23,6 +23,8 @@ pub(crate) enum DropReason {
     StaleEpoch,
     /// Halves of packets whose other half did not arrive.
     HalfLost,
+    /// Feedback of routes that did not fit into the queue of the link.
+    FeedbackFull,
     /// Gossip that did not fit into the queue of the link, or of this node.
     GossipFull,
     /// Gossip that arrived longer than allowed.
@@ -30,7 +32,7 @@ pub(crate) enum DropReason {
 }
 
 impl DropReason {
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 12] = [
         Self::QueueFull,
         Self::LinkDown,
         Self::BufferFull,
@@ -40,6 +42,7 @@ impl DropReason {
         Self::UnknownRoute,
         Self::StaleEpoch,
         Self::HalfLost,
+        Self::FeedbackFull,
         Self::GossipFull,
         Self::GossipTooLong,
     ];
@@ -55,6 +58,7 @@ impl DropReason {
             Self::UnknownRoute => "unknown_route",
             Self::StaleEpoch => "stale_epoch",
             Self::HalfLost => "half_lost",
+            Self::FeedbackFull => "feedback_full",
             Self::GossipFull => "gossip_full",
             Self::GossipTooLong => "gossip_too_long",
         }
@@ -94,7 +98,7 @@ pub(crate) struct LinkCounters {
     pub(crate) gossip_sent: Count,
     pub(crate) gossip_received: Count,
     pub(crate) connections: Count,
-    pub(crate) resets: Count,
+    pub(crate) unknown_routes_answered: Count,
     /// Gauge: bits per second.
     pub(crate) send_bitrate: Count,
     /// Gauge: bits per second.

@@ -1,16 +1,17 @@
 //! A link: one incarnation of a peer, over as many connections as it takes.
 //!
-//! One task per link sees its connections one after the other, so that the events of a link are in order by construction.
+//! One task per link sees its connections one after the other, so that the events of a link are in order by construction. To the users
+//! of the mesh each connection is a link of its own, with a key of its own: what was said on one is no part of the next.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use quinn::Connection;
-use sluice_proto::ids::NodeInstance;
-use sluice_proto::pipe::PipeMessage;
+use quinn::{Connection, ConnectionError};
+use rustc_hash::FxHashMap;
+use sluice_proto::ids::{NodeInstance, RouteEpoch, RouteId};
+use sluice_proto::pipe::{ControlBody, RouteControl, RouteFeedback};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -21,52 +22,96 @@ use super::counters::{DropReason, LinkCounters};
 use super::hello::Control;
 use super::pipe::{Pipe, PipeContext};
 use super::queue::FrameQueue;
+use super::sink::FrameSink;
 use super::types::{LinkDownReason, MeshEvent};
 use crate::Frame;
 use crate::shed::Shedder;
 
-/// Messages that may wait for a peer's control stream: a room of a thousand producers subscribed at once. A peer that lets more wait has
-/// lost its way, and starts over.
-pub(super) const MESSAGE_QUEUE: usize = 4096;
+/// Control messages that may wait for a peer's control stream: a few round trips' worth. Whoever says more keeps it until there is room.
+pub(super) const CONTROL_QUEUE: usize = 512;
+
+/// Feedback that may wait for the stream: a second's account of a thousand routes. What does not fit is dropped and counted; if it still
+/// matters it will be said again.
+pub(super) const FEEDBACK_QUEUE: usize = 2048;
 
 /// Gossip messages that may wait for a link: a few rounds of gossip; older ones say nothing new.
 pub(super) const GOSSIP_QUEUE: usize = 32;
 
-/// A peer that closes a connection for another one has that other one already: it is here within a round trip.
-const REPLACEMENT_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// A connection that both ends want, with what it takes to use it.
 #[derive(Debug)]
 pub(super) struct Established {
-    pub(super) connection: Connection,
-    pub(super) control: Control,
-    pub(super) messages: mpsc::Receiver<PipeMessage>,
+    pub(super) current: Arc<Current>,
+    pub(super) stream: Control,
+    pub(super) control: mpsc::Receiver<RouteControl>,
+    pub(super) feedback: mpsc::Receiver<RouteFeedback>,
     pub(super) gossip: mpsc::Receiver<Bytes>,
 }
 
+/// The uses of route ids, as the peer allocated them, and who sends on them.
+type RoutesOut = FxHashMap<RouteId, (RouteEpoch, Arc<dyn FrameSink>)>;
+
 /// How the present connection is reached from outside the link's task.
-#[derive(Debug)]
 pub(super) struct Current {
+    pub(super) key: u32,
     pub(super) connection: Connection,
     pub(super) dialled_here: bool,
-    messages: mpsc::Sender<PipeMessage>,
+    control: mpsc::Sender<RouteControl>,
+    feedback: mpsc::Sender<RouteFeedback>,
     gossip: mpsc::Sender<Bytes>,
+    /// Who takes feedback about the routes that begin at this end; looked up once a message.
+    routes_out: Mutex<RoutesOut>,
+}
+
+impl std::fmt::Debug for Current {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Current").field("key", &self.key).field("connection", &self.connection).finish_non_exhaustive()
+    }
 }
 
 impl Current {
-    pub(super) fn message_room(&self) -> usize {
-        self.messages.capacity()
+    /// Messages that wait for the control stream.
+    pub(super) fn waiting_messages(&self) -> usize {
+        let feedback = FEEDBACK_QUEUE - self.feedback.capacity();
+        CONTROL_QUEUE - self.control.capacity() + feedback
     }
 
-    pub(super) fn gossip_room(&self) -> usize {
-        self.gossip.capacity()
+    /// Gossip that waits.
+    pub(super) fn waiting_gossip(&self) -> usize {
+        GOSSIP_QUEUE - self.gossip.capacity()
+    }
+
+    /// False if there is no room now. On a connection that has ended there always is.
+    #[must_use]
+    pub(super) fn send_control(&self, message: RouteControl) -> bool {
+        !matches!(self.control.try_send(message), Err(mpsc::error::TrySendError::Full(_)))
+    }
+
+    /// Gives feedback about a route that begins here to whom it is for; false if there is no such route.
+    pub(super) fn hear_of_route_out(&self, feedback: RouteFeedback) -> bool {
+        let (route, epoch) = (RouteId(feedback.route), RouteEpoch(feedback.epoch));
+        let sink = self.routes_out().get(&route).filter(|(of, _)| *of == epoch).map(|(_, sink)| sink.clone());
+        sink.map(|sink| sink.feedback(self.key, feedback)).is_some()
+    }
+
+    pub(super) fn open_route_out(&self, route: RouteId, epoch: RouteEpoch, sink: Arc<dyn FrameSink>) {
+        self.routes_out().insert(route, (epoch, sink));
+    }
+
+    pub(super) fn close_route_out(&self, route: RouteId, epoch: RouteEpoch) {
+        let mut routes = self.routes_out();
+        if routes.get(&route).is_some_and(|(of, _)| *of == epoch) {
+            routes.remove(&route);
+        }
+    }
+
+    fn routes_out(&self) -> MutexGuard<'_, RoutesOut> {
+        self.routes_out.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The shared half of a link.
 #[derive(Debug)]
 pub(super) struct Link {
-    pub(super) key: u32,
     pub(super) instance: NodeInstance,
     pub(super) advertised: SocketAddr,
     pub(super) queue: FrameQueue,
@@ -79,9 +124,8 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(key: u32, instance: NodeInstance, advertised: SocketAddr, stop: &CancellationToken) -> Self {
+    pub(super) fn new(instance: NodeInstance, advertised: SocketAddr, stop: &CancellationToken) -> Self {
         Self {
-            key,
             instance,
             advertised,
             queue: FrameQueue::default(),
@@ -93,15 +137,17 @@ impl Link {
     }
 
     /// Makes a connection the present one and closes the one before. What is returned goes to the link's task.
-    pub(super) fn install(&self, connection: Connection, dialled_here: bool, control: Control) -> Established {
-        let (messages, messages_out) = mpsc::channel(MESSAGE_QUEUE);
+    pub(super) fn install(&self, key: u32, connection: Connection, dialled_here: bool, stream: Control) -> Established {
+        let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
+        let (feedback, feedback_out) = mpsc::channel(FEEDBACK_QUEUE);
         let (gossip, gossip_out) = mpsc::channel(GOSSIP_QUEUE);
-        let current = Current { connection: connection.clone(), dialled_here, messages, gossip };
-        if let Some(former) = self.current.swap(Some(Arc::new(current))) {
+        let routes_out = Mutex::default();
+        let current = Arc::new(Current { key, connection, dialled_here, control, feedback, gossip, routes_out });
+        if let Some(former) = self.current.swap(Some(current.clone())) {
             CloseCode::Duplicate.close(&former.connection);
         }
         self.counters.connections.add(1);
-        Established { connection, control, messages: messages_out, gossip: gossip_out }
+        Established { current, stream, control: control_out, feedback: feedback_out, gossip: gossip_out }
     }
 
     /// The present connection, if it is alive.
@@ -109,8 +155,13 @@ impl Link {
         self.current.load_full().filter(|current| current.connection.close_reason().is_none())
     }
 
-    pub(super) fn send_frames(&self, frames: &mut Vec<Frame>) {
-        if self.current.load().is_none() {
+    /// The present connection, if it is the one with this key.
+    pub(super) fn connection(&self, key: u32) -> Option<Arc<Current>> {
+        self.current.load_full().filter(|current| current.key == key)
+    }
+
+    pub(super) fn send_frames(&self, key: u32, frames: &mut Vec<Frame>) {
+        if self.current.load().as_ref().is_none_or(|current| current.key != key) {
             self.counters.drop(DropReason::LinkDown, frames.len() as u64);
             frames.clear();
             return;
@@ -121,20 +172,12 @@ impl Link {
         }
     }
 
-    pub(super) fn send_message(&self, message: PipeMessage) {
+    pub(super) fn send_feedback(&self, key: u32, feedback: RouteFeedback) {
         let current = self.current.load();
-        let Some(current) = current.as_ref() else {
-            self.counters.drop(DropReason::LinkDown, 1);
-            return;
-        };
-        match current.messages.try_send(message) {
-            Ok(()) => {}
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                info!(peer = %self.instance, "too many messages wait for the peer, the link starts over");
-                self.counters.resets.add(1);
-                CloseCode::Overflow.close(&current.connection);
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => self.counters.drop(DropReason::LinkDown, 1),
+        match current.as_ref().filter(|current| current.key == key).map(|current| current.feedback.try_send(feedback)) {
+            Some(Ok(())) => {}
+            Some(Err(mpsc::error::TrySendError::Full(_))) => self.counters.drop(DropReason::FeedbackFull, 1),
+            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => self.counters.drop(DropReason::LinkDown, 1),
         }
     }
 
@@ -145,6 +188,13 @@ impl Link {
             self.counters.drop(DropReason::GossipFull, 1);
         }
         true
+    }
+
+    /// Tells the peer that a route which it speaks of is none. If there is no room for that, its next word will be answered.
+    pub(super) fn answer_unknown(&self, current: &Current, route: RouteId, epoch: RouteEpoch, body: ControlBody) {
+        if current.send_control(RouteControl { route: route.0, epoch: epoch.0, body }) {
+            self.counters.unknown_routes_answered.add(1);
+        }
     }
 
     /// A newer incarnation is here: ends the link's task.
@@ -158,12 +208,6 @@ impl Link {
             code.close(&current.connection);
         }
     }
-}
-
-/// How a connection ended.
-struct Ended {
-    is_duplicate: bool,
-    reason: LinkDownReason,
 }
 
 /// The link's task.
@@ -182,82 +226,69 @@ impl LinkTask {
             let _ = predecessor.await;
         }
         let mut shedder = Shedder::new();
-        let mut reconnected = false;
         let voided = self.link.voided.clone();
         let mut next = self.next(&voided).await;
         while let Some(established) = next.take() {
-            let ended = self.run_pipe(established, &mut shedder, &mut reconnected, &voided).await;
-            // A connection that took the place of this one: the link was never down.
-            next = self.replacement(&ended, &voided).await;
-            if next.is_none() && !voided.is_cancelled() {
-                self.emit_down(ended.reason).await;
-                next = self.next(&voided).await;
+            let key = established.current.key;
+            let ended = self.run_pipe(established, &mut shedder, &voided).await;
+            if self.context.stop.is_cancelled() {
+                break;
             }
+            let reason = match ended {
+                None => LinkDownReason::NewIncarnation,
+                Some(_) if !self.connections.is_empty() => LinkDownReason::Replaced,
+                Some(error) if CloseCode::Duplicate.is(&error) => LinkDownReason::Replaced,
+                Some(error) => down_reason(&error),
+            };
+            self.emit_down(key, reason).await;
+            next = self.next(&voided).await;
         }
-        self.link.close(match self.link.successor.get() {
-            Some(&known) => CloseCode::StaleIncarnation { known, is_alive: true },
-            None => CloseCode::Shutdown,
-        });
+        self.link.close(self.farewell());
         self.link.current.store(None);
-        if !self.context.stop.is_cancelled() {
-            self.emit_down(LinkDownReason::NewIncarnation).await;
-        }
     }
 
     async fn next(&mut self, voided: &CancellationToken) -> Option<Established> {
         voided.run_until_cancelled(self.connections.recv()).await.flatten()
     }
 
-    /// The connection that is here already, or that the peer announced by closing the former one.
-    async fn replacement(&mut self, ended: &Ended, voided: &CancellationToken) -> Option<Established> {
-        match self.connections.try_recv() {
-            Ok(established) => Some(established),
-            Err(_) if ended.is_duplicate => {
-                let wait = tokio::time::timeout(REPLACEMENT_TIMEOUT, self.connections.recv());
-                voided.run_until_cancelled(wait).await?.ok().flatten()
-            }
-            Err(_) => None,
-        }
-    }
-
+    /// Why the connection ended; `None`: the link did.
     async fn run_pipe(
         &self,
         established: Established,
         shedder: &mut Shedder,
-        reconnected: &mut bool,
         voided: &CancellationToken,
-    ) -> Ended {
-        let connection = established.connection.clone();
-        info!(peer = %self.link.instance, addr = %connection.remote_address(), reconnected, "link up");
-        self.emit(MeshEvent::LinkUp {
-            key: self.link.key,
-            instance: self.link.instance.clone(),
-            reconnected: *reconnected,
-        })
-        .await;
-        *reconnected = true;
+    ) -> Option<ConnectionError> {
+        let current = established.current.clone();
+        info!(peer = %self.link.instance, addr = %current.connection.remote_address(), "link up");
+        self.emit(MeshEvent::LinkUp { key: current.key, instance: self.link.instance.clone() }).await;
         let pipe = Pipe { link: self.link.clone(), context: self.context.clone() };
         let ended = voided.run_until_cancelled(pipe.run(established, shedder)).await;
-        self.forget(&connection);
+        if ended.is_none() {
+            self.farewell().close(&current.connection);
+        }
+        self.forget(current.key);
         if let Some(newer) = ended.as_ref().and_then(newer_known) {
             self.context.newer.send_replace(Some(newer));
         }
-        Ended {
-            is_duplicate: ended.as_ref().is_some_and(|error| CloseCode::Duplicate.is(error)),
-            reason: ended.as_ref().map_or(LinkDownReason::ClosedHere, down_reason),
+        ended
+    }
+
+    /// Why this end gives the link up.
+    fn farewell(&self) -> CloseCode {
+        match self.link.successor.get() {
+            Some(&known) => CloseCode::StaleIncarnation { known, is_alive: true },
+            None => CloseCode::Shutdown,
         }
     }
 
     /// Frames and messages for a connection that ended are refused at once, unless there is a newer one already.
-    fn forget(&self, connection: &Connection) {
-        self.link.current.rcu(|current| {
-            current.as_ref().filter(|current| current.connection.stable_id() != connection.stable_id()).cloned()
-        });
+    fn forget(&self, key: u32) {
+        self.link.current.rcu(|current| current.as_ref().filter(|current| current.key != key).cloned());
     }
 
-    async fn emit_down(&self, reason: LinkDownReason) {
+    async fn emit_down(&self, key: u32, reason: LinkDownReason) {
         info!(peer = %self.link.instance, ?reason, "link down");
-        self.emit(MeshEvent::LinkDown { key: self.link.key, instance: self.link.instance.clone(), reason }).await;
+        self.emit(MeshEvent::LinkDown { key, instance: self.link.instance.clone(), reason }).await;
     }
 
     async fn emit(&self, event: MeshEvent) {

@@ -1,26 +1,27 @@
 //! The mesh endpoint of a node.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
-use sluice_proto::pipe::{Hello, PipeMessage};
+use sluice_proto::pipe::{Hello, RouteControl, RouteFeedback};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::accept::Acceptor;
+use super::clock;
 use super::close::CloseCode;
 use super::counters::EndpointCounters;
 use super::dial::{Dialler, GOSSIP_WAITING};
 use super::gossip;
-use super::link::Link;
+use super::link::{Current, Link};
 use super::metrics::MeshCollector;
 use super::pipe::PipeContext;
 use super::registry::Registry;
@@ -137,7 +138,9 @@ impl Mesh {
             stop,
             ended,
         };
-        Ok((Self { shared: Arc::new(shared) }, Inbox { events: events_out, gossip: gossip_out }))
+        let shared = Arc::new(shared);
+        tokio::spawn(forget_silent(Arc::downgrade(&shared)));
+        Ok((Self { shared }, Inbox { events: events_out, gossip: gossip_out }))
     }
 
     /// Uses other certificates from now on. Connections that are up stay; the cluster's name stays too.
@@ -238,10 +241,24 @@ impl Mesh {
         self.shared.routes.release(route);
     }
 
+    /// Lets feedback about a route that begins at this end reach `sink`, until the route is closed or the link goes down.
+    pub fn open_route_out(&self, link: u32, route: RouteId, epoch: RouteEpoch, sink: Arc<dyn FrameSink>) {
+        if let Some(current) = self.connection(link) {
+            current.open_route_out(route, epoch, sink);
+        }
+    }
+
+    /// Closes a route that begins at this end: from now on feedback about it is answered with its end.
+    pub fn close_route_out(&self, link: u32, route: RouteId, epoch: RouteEpoch) {
+        if let Some(current) = self.connection(link) {
+            current.close_route_out(route, epoch);
+        }
+    }
+
     /// Sends frames. Never blocks; what the link cannot take is dropped and counted. `frames` is empty afterwards.
     pub fn send_frames(&self, link: u32, frames: &mut Vec<Frame>) {
         match self.shared.registry.by_key().get(&link) {
-            Some(link) => link.send_frames(frames),
+            Some(peer) => peer.send_frames(link, frames),
             None => {
                 self.shared.counters.unknown_link.add(frames.len() as u64);
                 frames.clear();
@@ -249,13 +266,19 @@ impl Mesh {
         }
     }
 
-    /// Sends a message, reliably and in order while the link is up. When more are waiting than the link's bound the connection is reset,
-    /// which shows as [`MeshEvent::LinkUp`](super::MeshEvent::LinkUp) with `reconnected`. On a link that is down it is dropped.
-    pub fn send_message(&self, link: u32, message: PipeMessage) {
+    /// Says something about a route's packets to its other end. Never blocks; what the link cannot take is dropped and counted.
+    pub fn send_feedback(&self, link: u32, feedback: RouteFeedback) {
         match self.shared.registry.by_key().get(&link) {
-            Some(link) => link.send_message(message),
+            Some(peer) => peer.send_feedback(link, feedback),
             None => self.shared.counters.unknown_link.add(1),
         }
+    }
+
+    /// Says something about a route, reliably and in order while the link is up. False when there is no room for it now, and nothing was
+    /// said. On a link that is down there is always room, and nobody hears.
+    #[must_use]
+    pub fn send_control(&self, link: u32, message: RouteControl) -> bool {
+        self.connection(link).is_none_or(|current| current.send_control(message))
     }
 
     /// Sends a gossip message of at most 65,507 bytes to the node that advertises `to`; dials it if there is no link. Enqueues and returns.
@@ -317,8 +340,24 @@ impl Mesh {
         tokio::spawn(async move { stop.run_until_cancelled(dialler.deliver(to, messages)).await });
     }
 
+    fn connection(&self, link: u32) -> Option<Arc<Current>> {
+        self.shared.registry.by_key().get(&link)?.connection(link)
+    }
+
     fn dialler(&self) -> Option<Dialler> {
         lock(&self.shared.dialler).clone()
+    }
+}
+
+/// Looks now and then for nodes to forget, while the endpoint exists.
+async fn forget_silent(shared: Weak<Shared>) {
+    let Some(after) = shared.upgrade().map(|shared| shared.limits.forget_after) else { return };
+    let mut looks = tokio::time::interval((after / 4).max(Duration::from_millis(1)));
+    loop {
+        looks.tick().await;
+        let Some(shared) = shared.upgrade() else { return };
+        let wanted: FxHashSet<NodeId> = lock(&shared.wanted).keys().cloned().collect();
+        shared.registry.forget_silent(clock(), after, |node| wanted.contains(node));
     }
 }
 
@@ -358,7 +397,7 @@ fn unmet_status(node: &NodeId, addr: SocketAddr) -> LinkStatus {
 fn status(link: &Link, wanted: bool) -> LinkStatus {
     let base = LinkStatus {
         incarnation: Some(link.instance.incarnation),
-        key: Some(link.key),
+        key: link.current.load().as_ref().map(|current| current.key),
         state: if wanted { LinkState::Dialling } else { LinkState::Down },
         drops: link.counters.drops(),
         ..unmet_status(&link.instance.node, link.advertised)

@@ -13,7 +13,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use super::counters::{DropReason, EndpointCounters};
-use super::link::{GOSSIP_QUEUE, Link, MESSAGE_QUEUE};
+use super::link::Link;
 use super::registry::Registry;
 use super::routes::RouteTable;
 
@@ -67,8 +67,8 @@ const LINK_COUNTERS: &[LinkCounter] = &[
         link.counters.gossip_received.get()
     }),
     (("mesh_link_connections", "Connections that the link had", None), |link| link.counters.connections.get()),
-    (("mesh_link_resets", "Connections closed because too many control messages waited", None), |link| {
-        link.counters.resets.get()
+    (("mesh_link_unknown_routes_answered", "Answers to frames and feedback of routes that are none", None), |link| {
+        link.counters.unknown_routes_answered.get()
     }),
     (("mesh_link_packets_sent", "QUIC packets sent on the present connection", None), |link| {
         link.live().map_or(0, |current| current.connection.stats().path.sent_packets)
@@ -97,10 +97,10 @@ const LINK_GAUGES: &[LinkGauge] = &[
     }),
     (("mesh_link_queue_frames", "Media packets that wait for the link's task", None), |link| link.queue.len() as f64),
     (("mesh_link_queue_messages", "Control messages that wait for the peer", None), |link| {
-        link.live().map_or(0.0, |current| (MESSAGE_QUEUE - current.message_room()) as f64)
+        link.live().map_or(0.0, |current| current.waiting_messages() as f64)
     }),
     (("mesh_link_queue_gossip", "Gossip messages that wait for the peer", None), |link| {
-        link.live().map_or(0.0, |current| (GOSSIP_QUEUE - current.gossip_room()) as f64)
+        link.live().map_or(0.0, |current| current.waiting_gossip() as f64)
     }),
 ];
 

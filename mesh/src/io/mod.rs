@@ -3,7 +3,7 @@
 //! - `mesh`: the endpoint as its users see it; `types`: what they deal with.
 //! - `congestion`: how much a connection may have under way; `tls`, `hello`, `accept`, `dial`: how a connection comes to be; `registry`: which one is kept; `close`: why one ends.
 //! - `link`: one incarnation of a peer; `pipe`: one of its connections, whose jobs are `control`, `sender`, `receiver`, `gossip`.
-//! - `routes`, `sink`: where arriving frames go; `queue`: where leaving ones wait.
+//! - `routes`, `sink`: where arriving frames go, `unknown`: what is said of those that go nowhere; `queue`: where leaving ones wait.
 //! - `counters`, `metrics`: what is counted, and how Prometheus sees it.
 
 mod accept;
@@ -26,6 +26,7 @@ mod sender;
 mod sink;
 mod tls;
 mod types;
+mod unknown;
 
 pub use mesh::Mesh;
 pub use sink::FrameSink;
@@ -33,3 +34,8 @@ pub use types::{
     BindError, Gossip, Inbox, LinkDownReason, LinkState, LinkStatus, MeshConfig, MeshEvent, MeshLimits, MeshTls, Newer,
     PeerAddress, Standing,
 };
+
+#[allow(clippy::disallowed_methods, reason = "the driver is what reads the clock for the cores")]
+fn clock() -> std::time::Instant {
+    std::time::Instant::now()
+}

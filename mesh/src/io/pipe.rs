@@ -34,21 +34,28 @@ pub(super) struct Pipe {
 impl Pipe {
     /// Runs until the connection is closed, by whomever.
     pub(super) async fn run(self, established: Established, shedder: &mut Shedder) -> ConnectionError {
-        let Established { connection, control, messages, gossip } = established;
+        let Established { current, stream, control, feedback, gossip } = established;
         let Self { link, context } = self;
+        let connection = current.connection.clone();
         // What waited for the connection before is too old to be of use.
         let mut stale = Vec::new();
         link.queue.take(&mut stale);
         link.counters.drop(DropReason::LinkDown, stale.len() as u64);
 
         let mut jobs = JoinSet::new();
-        let (send, reader) = control::split(control);
-        jobs.spawn(control::write(link.clone(), connection.clone(), send, messages));
-        jobs.spawn(reader.run(link.clone(), connection.clone(), context.events.clone()));
-        jobs.spawn(receiver::run(link.clone(), connection.clone(), context.routes));
+        let (send, stream) = control::split(stream);
+        let reader = control::Reader {
+            link: link.clone(),
+            current: current.clone(),
+            routes: context.routes.clone(),
+            events: context.events,
+        };
+        jobs.spawn(control::write(link.clone(), connection.clone(), send, control, feedback));
+        jobs.spawn(reader.run(stream));
+        jobs.spawn(receiver::run(link.clone(), current.clone(), context.routes));
         jobs.spawn(gossip::write(link.clone(), connection.clone(), gossip));
         jobs.spawn(gossip::read(link.clone(), connection.clone(), context.gossip));
-        let sender = Sender::new(&link, &connection, shedder, &context.events);
+        let sender = Sender::new(&link, &current, shedder);
         let ended = tokio::select! {
             ended = connection.closed() => ended,
             never = sender.run() => match never {},

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use quinn::Connection;
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::ControlBody;
 
+use super::clock;
 use super::counters::DropReason;
-use super::link::Link;
+use super::link::{Current, Link};
 use super::routes::{NoRoute, RouteTable};
 use super::sink::FrameSink;
+use super::unknown::UnknownRoutes;
 use crate::Frame;
 use crate::frame::{Reassembler, decode_datagram};
 
@@ -17,10 +20,13 @@ use crate::frame::{Reassembler, decode_datagram};
 const BATCH: usize = 64;
 
 /// Runs until the connection ends.
-pub(super) async fn run(link: Arc<Link>, connection: Connection, routes: Arc<RouteTable>) {
+pub(super) async fn run(link: Arc<Link>, current: Arc<Current>, routes: Arc<RouteTable>) {
+    let connection = &current.connection;
     let mut receiver = Receiver {
         link: &link,
+        current: &current,
         routes: &routes,
+        unknown: UnknownRoutes::new(clock()),
         halves: Reassembler::new(),
         evicted: 0,
         frames: Vec::new(),
@@ -45,7 +51,9 @@ pub(super) async fn run(link: Arc<Link>, connection: Connection, routes: Arc<Rou
 
 struct Receiver<'a> {
     link: &'a Link,
+    current: &'a Current,
     routes: &'a RouteTable,
+    unknown: UnknownRoutes,
     halves: Reassembler,
     evicted: u64,
     /// Of the datagram at hand.
@@ -65,7 +73,7 @@ impl Receiver<'_> {
                 let (route, epoch) = half.route();
                 match self.routes.get(route, epoch) {
                     Ok(_) => frames.extend(self.halves.insert(half)),
-                    Err(error) => self.count_unrouted(error),
+                    Err(error) => self.refuse(route, epoch, error),
                 }
             }
             Err(_) => self.link.counters.drop(DropReason::Malformed, 1),
@@ -79,7 +87,7 @@ impl Receiver<'_> {
     fn sort(&mut self, frame: Frame) {
         let sink = match self.routes.get(frame.route, frame.epoch) {
             Ok(sink) => sink,
-            Err(error) => return self.count_unrouted(error),
+            Err(error) => return self.refuse(frame.route, frame.epoch, error),
         };
         self.link.counters.frames_received.add(1);
         self.link.counters.frame_bytes_received.add(frame.packet.len() as u64);
@@ -89,18 +97,22 @@ impl Receiver<'_> {
         }
     }
 
-    fn count_unrouted(&self, error: NoRoute) {
+    /// Whoever sends on a route that is none is told to stop.
+    fn refuse(&mut self, route: RouteId, epoch: RouteEpoch, error: NoRoute) {
         let reason = match error {
             NoRoute::Unknown => DropReason::UnknownRoute,
             NoRoute::Epoch => DropReason::StaleEpoch,
         };
         self.link.counters.drop(reason, 1);
+        if self.unknown.is_to_be_answered(clock(), route, epoch) {
+            self.link.answer_unknown(self.current, route, epoch, ControlBody::Unsubscribe);
+        }
     }
 
     fn deliver(&mut self) {
         for (sink, batch) in &mut self.batches {
             if !batch.is_empty() {
-                sink.deliver(self.link.key, batch);
+                sink.deliver(self.current.key, batch);
                 batch.clear();
             }
         }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use quinn::Connection;
@@ -50,6 +51,8 @@ struct Entry {
     link: Arc<Link>,
     connections: mpsc::Sender<Established>,
     task: JoinHandle<()>,
+    /// When it was first seen without a connection and not wanted.
+    down_since: Option<Instant>,
 }
 
 impl Registry {
@@ -78,10 +81,14 @@ impl Registry {
         if known != Some(peer.instance.incarnation) {
             self.add_link(&mut state, &peer);
         }
-        let entry = state.peers.get(&peer.instance.node).ok_or(CloseCode::Limit)?;
+        let key = state.next_key;
+        state.next_key = key.wrapping_add(1);
+        let entry = state.peers.get_mut(&peer.instance.node).ok_or(CloseCode::Limit)?;
         let waiting = entry.connections.try_reserve().map_err(|_| CloseCode::Overflow)?;
-        waiting.send(entry.link.install(connection.clone(), dialled_here, control));
         let link = entry.link.clone();
+        self.name(key, &link);
+        waiting.send(link.install(key, connection.clone(), dialled_here, control));
+        entry.down_since = None;
         drop(state);
         self.changed.send_replace(());
         self.watch_end(connection);
@@ -195,26 +202,56 @@ impl Registry {
     }
 
     fn add_link(&self, state: &mut State, peer: &Peer) {
-        let key = state.next_key;
-        state.next_key = state.next_key.wrapping_add(1);
-        let link = Arc::new(Link::new(key, peer.instance.clone(), peer.advertised, &self.context.stop));
+        let link = Arc::new(Link::new(peer.instance.clone(), peer.advertised, &self.context.stop));
         let former = state.peers.remove(&peer.instance.node);
         if let Some(former) = &former {
             info!(peer = %peer.instance, "a new incarnation voids the one before");
             former.link.void(peer.instance.incarnation);
         }
-        self.links.rcu(|links| {
-            let mut links = Links::clone(links);
-            links.retain(|_, other| other.instance.node != peer.instance.node);
-            links.insert(key, link.clone());
-            links
-        });
         let (connections, incoming) = mpsc::channel(WAITING_CONNECTIONS);
         let predecessor = former.map(|former| former.task);
         let task = LinkTask { link: link.clone(), connections: incoming, context: self.context.clone(), predecessor };
         let task = tokio::spawn(task.run());
         state.by_addr.insert(peer.advertised, peer.instance.node.clone());
-        state.peers.insert(peer.instance.node.clone(), Entry { link, connections, task });
+        state.peers.insert(peer.instance.node.clone(), Entry { link, connections, task, down_since: None });
+    }
+
+    /// From now on this key, and no other, leads to the link.
+    fn name(&self, key: u32, link: &Arc<Link>) {
+        self.links.rcu(|links| {
+            let mut links = Links::clone(links);
+            links.retain(|_, other| other.instance.node != link.instance.node);
+            links.insert(key, link.clone());
+            links
+        });
+    }
+
+    /// Forgets the nodes that have no connection and are not wanted, once they were seen so for `after`.
+    pub(super) fn forget_silent(&self, now: Instant, after: Duration, is_wanted: impl Fn(&NodeId) -> bool) {
+        let mut state = self.state();
+        let State { peers, by_addr, .. } = &mut *state;
+        for (node, entry) in peers.iter_mut() {
+            let is_silent = entry.link.live().is_none() && !is_wanted(node);
+            entry.down_since = is_silent.then(|| entry.down_since.unwrap_or(now));
+        }
+        let long_silent = |entry: &Entry| entry.down_since.is_some_and(|since| now >= since + after);
+        if !peers.values().any(long_silent) {
+            return;
+        }
+        self.links.rcu(|links| {
+            let mut links = Links::clone(links);
+            links.retain(|_, link| !peers.get(&link.instance.node).is_some_and(long_silent));
+            links
+        });
+        by_addr.retain(|_, node| !peers.get(node).is_some_and(long_silent));
+        peers.retain(|node, entry| {
+            let forgotten = long_silent(entry);
+            if forgotten {
+                // Its task ends with the way in.
+                info!(%node, "a node that was silent for long is forgotten");
+            }
+            !forgotten
+        });
     }
 
     /// Diallers wait for connections to end.

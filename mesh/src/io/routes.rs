@@ -80,6 +80,8 @@ mod tests {
         fn deliver(&self, _link: u32, frames: &mut Vec<Frame>) {
             frames.clear();
         }
+
+        fn feedback(&self, _link: u32, _feedback: sluice_proto::pipe::RouteFeedback) {}
     }
 
     #[test]

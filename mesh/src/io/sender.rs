@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use quinn::{Connection, SendDatagramError};
-use sluice_proto::pipe::{PipeBody, PipeMessage};
-use tokio::sync::mpsc;
-use tracing::{debug, info};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
+use tracing::info;
 
+use super::clock;
 use super::congestion::PipeController;
 use super::counters::{DropReason, LinkCounters};
-use super::link::Link;
+use super::link::{Current, Link};
 use super::tls::DATAGRAM_BUFFER;
-use super::types::MeshEvent;
 use crate::frame::FrameEncoder;
 use crate::shed::{CapacityEstimator, PathSample, ShedEvent, Shedder, Verdict};
 use crate::{Frame, FrameClass};
@@ -38,9 +37,9 @@ const BITRATE_WINDOW: Duration = Duration::from_secs(1);
 
 pub(super) struct Sender<'a> {
     link: &'a Link,
+    current: &'a Current,
     connection: &'a Connection,
     shedder: &'a mut Shedder,
-    events: &'a mpsc::Sender<MeshEvent>,
     estimator: CapacityEstimator,
     encoder: FrameEncoder,
     queued: Vec<Frame>,
@@ -53,24 +52,14 @@ pub(super) struct Sender<'a> {
     bitrates: Bitrates,
 }
 
-#[allow(clippy::disallowed_methods, reason = "the link's driver is what reads the clock for the cores")]
-fn clock() -> Instant {
-    Instant::now()
-}
-
 impl<'a> Sender<'a> {
-    pub(super) fn new(
-        link: &'a Link,
-        connection: &'a Connection,
-        shedder: &'a mut Shedder,
-        events: &'a mpsc::Sender<MeshEvent>,
-    ) -> Self {
+    pub(super) fn new(link: &'a Link, current: &'a Current, shedder: &'a mut Shedder) -> Self {
         let bitrates = Bitrates::new(clock(), &link.counters);
         Self {
             link,
-            connection,
+            current,
+            connection: &current.connection,
             shedder,
-            events,
             estimator: CapacityEstimator::new(),
             encoder: FrameEncoder::new(),
             queued: Vec::new(),
@@ -124,6 +113,11 @@ impl<'a> Sender<'a> {
             self.audio = self.send(audio, max_size, AUDIO_BUFFER);
             let video = std::mem::take(&mut self.video);
             self.video = self.send(video, max_size, VIDEO_BUFFER);
+        } else {
+            // The peer takes no datagrams.
+            self.link.counters.drop(DropReason::TooLarge, (self.audio.len() + self.video.len()) as u64);
+            self.audio.clear();
+            self.video.clear();
         }
         self.tell_shed();
     }
@@ -203,17 +197,13 @@ impl<'a> Sender<'a> {
             match event {
                 ShedEvent::LayersCarried { route, epoch, carried } => {
                     info!(peer = %self.link.instance, route = route.0, ?carried, "the path carries other layers now");
-                    let body = PipeBody::LayersCarried(carried);
-                    self.link.send_message(PipeMessage { route: route.0, epoch: epoch.0, body });
+                    let body = FeedbackBody::LayersCarried(carried);
+                    self.link.send_feedback(self.current.key, RouteFeedback { route: route.0, epoch: epoch.0, body });
                 }
                 ShedEvent::KeyFrameNeeded { route, epoch } => {
-                    let message = PipeMessage { route: route.0, epoch: epoch.0, body: PipeBody::KeyFrameRequest };
-                    let event =
-                        MeshEvent::Message { key: self.link.key, instance: self.link.instance.clone(), message };
-                    if self.events.try_send(event).is_err() {
-                        // The shedder asks again.
-                        debug!("a key-frame request found no room among the events");
-                    }
+                    let body = FeedbackBody::KeyFrameRequest;
+                    // A route that has ended meanwhile needs none.
+                    self.current.hear_of_route_out(RouteFeedback { route: route.0, epoch: epoch.0, body });
                 }
             }
         }

@@ -1,10 +1,15 @@
-//! Where frames go that arrive on a route.
+//! Where frames go that arrive on a route, and what is said about it.
+
+use sluice_proto::pipe::RouteFeedback;
 
 use crate::Frame;
 
-/// Takes the frames of the routes that were allocated for it.
+/// One end of routes: of those that were allocated for it, and of those that were opened for it.
 pub trait FrameSink: Send + Sync {
     /// Frames of one link, in order of arrival, of any of the sink's routes. Takes them out of `frames`; must not block: what
     /// cannot be queued is dropped and counted by the sink.
     fn deliver(&self, link: u32, frames: &mut Vec<Frame>);
+
+    /// What the other end of one of the sink's routes says. Must not block either: what cannot be queued is dropped and counted.
+    fn feedback(&self, link: u32, feedback: RouteFeedback);
 }

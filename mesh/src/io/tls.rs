@@ -29,8 +29,12 @@ const KEEP_ALIVE: Duration = Duration::from_millis(500);
 const INITIAL_MTU: u16 = 1350;
 const MIN_MTU: u16 = 1200;
 
-/// Unread bytes of a stream that a peer may send: several messages, or most of a gossip message.
-const STREAM_WINDOW: u32 = 64 * 1024;
+/// Unread bytes of a stream that a peer may send: some 4,000 subscriptions in one round trip, or the sender reports and NACKs of as many
+/// routes over 100 ms.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+
+/// Unread bytes of all streams of a peer: of them the control stream's, and of gossip as much as may wait to be read.
+const WINDOW: u32 = STREAM_WINDOW + 64 * 1024 * MAX_STREAMS;
 
 pub(super) struct Tls {
     pub(super) server: ServerConfig,
@@ -132,6 +136,6 @@ fn transport_config(limits: &MeshLimits) -> Result<TransportConfig, BindError> {
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(STREAM_WINDOW * (MAX_STREAMS + 1)));
+        .receive_window(VarInt::from_u32(WINDOW));
     Ok(config)
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_proto::ids::{NodeId, NodeInstance};
-use sluice_proto::pipe::PipeMessage;
+use sluice_proto::pipe::RouteControl;
 use tokio::sync::mpsc;
 
 /// What a mesh endpoint is made with.
@@ -48,8 +48,10 @@ impl std::fmt::Debug for MeshTls {
 pub struct MeshLimits {
     /// Routes that can be allocated at one time. Each costs 16 bytes even while it is not used.
     pub routes: u32,
-    /// Nodes that are known at one time, linked or not: a mesh has hundreds of nodes, the CA bounds them already.
+    /// Nodes that are known at one time, linked or not. Each costs a task and some kilobytes.
     pub peers: usize,
+    /// A node that is neither linked nor wanted for this long is forgotten, so that nodes which never come back take no places.
+    pub forget_after: Duration,
     /// Incoming handshakes under way at one time. More are turned away, and from a quarter of it on a peer must first prove its
     /// address. One takes a round trip and some 10 KB.
     pub handshakes: usize,
@@ -60,7 +62,13 @@ pub struct MeshLimits {
 
 impl Default for MeshLimits {
     fn default() -> Self {
-        Self { routes: 16_384, peers: 1024, handshakes: 256, idle_timeout: Duration::from_secs(6) }
+        Self {
+            routes: 16_384,
+            peers: 1024,
+            forget_after: Duration::from_secs(300),
+            handshakes: 256,
+            idle_timeout: Duration::from_secs(6),
+        }
     }
 }
 
@@ -73,19 +81,17 @@ pub struct PeerAddress {
     pub addr: SocketAddr,
 }
 
-/// What happens on links.
+/// What happens on links. A link is one connection with a peer.
 #[derive(Debug)]
 pub enum MeshEvent {
-    /// A link carries messages and frames.
+    /// A link carries messages and frames. Nothing of what was said on links before is known to the other end.
     LinkUp {
-        /// Names the link in every call; the same for every connection with the same incarnation.
+        /// Names the link in every call. No other link ever has it.
         key: u32,
         /// The other end.
         instance: NodeInstance,
-        /// Messages said before may be lost: say every subscription again.
-        reconnected: bool,
     },
-    /// A link carries nothing any more; it may come up again, unless the reason is [`LinkDownReason::NewIncarnation`].
+    /// A link is no more; its key is void. Said of every link that came up, before the next one with the same node does.
     LinkDown {
         /// The link.
         key: u32,
@@ -94,15 +100,12 @@ pub enum MeshEvent {
         /// Why.
         reason: LinkDownReason,
     },
-    /// The other end said something. Also a `KeyFrameRequest` of this end's own: a pipe that can carry a route again must begin with a key
-    /// frame.
-    Message {
+    /// The other end said something about a route.
+    Control {
         /// The link.
         key: u32,
-        /// The other end.
-        instance: NodeInstance,
         /// What it said.
-        message: PipeMessage,
+        message: RouteControl,
     },
 }
 
@@ -117,7 +120,9 @@ pub enum LinkDownReason {
     ClosedHere,
     /// The connection failed otherwise.
     Failed(String),
-    /// The node was started again: this incarnation is no more and the link's key is void. Said even if the link was down.
+    /// Of two connections with one incarnation the other one is kept.
+    Replaced,
+    /// The node was started again: this incarnation is no more.
     NewIncarnation,
 }
 
@@ -158,7 +163,7 @@ pub struct LinkStatus {
     pub node: NodeId,
     /// Its incarnation, once it said so.
     pub incarnation: Option<u64>,
-    /// The link's key, once it was up.
+    /// The link's key, while it is up.
     pub key: Option<u32>,
     /// Its mesh address.
     pub addr: SocketAddr,
@@ -198,7 +203,8 @@ pub struct Gossip {
 /// What comes out of a mesh endpoint.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Link events and pipe messages, reliable and in order of each link. While nobody reads, the peers' control streams wait.
+    /// Link events and what is said about routes, reliable and in order of each link. While nobody reads, the peers' control streams
+    /// wait.
     pub events: mpsc::Receiver<MeshEvent>,
     /// Gossip; what does not fit is dropped and counted.
     pub gossip: mpsc::Receiver<Gossip>,

@@ -29,6 +29,8 @@ pub enum Accept {
     New,
     /// First arrival of one that had to be asked for, use it.
     Repaired,
+    /// Use it; but numbers have lost their meaning, and what comes now has nothing to do with what came.
+    Restarted,
     /// Arrived before, drop it.
     Duplicate,
     /// Given up already or older than anything that was waited for, drop it.
@@ -88,7 +90,7 @@ impl RouteReceiver {
             Order::Restarted { skipped } => {
                 self.give_up_all(skipped);
                 self.stats.received += 1;
-                Accept::New
+                Accept::Restarted
             }
             Order::Late { seq } => self.fill_gap(now, seq, retransmission),
             Order::Duplicate => Accept::Duplicate,

@@ -53,7 +53,7 @@ pub enum ShedEvent {
         route: RouteId,
         /// The use of its id.
         epoch: RouteEpoch,
-        /// As in [`PipeBody::LayersCarried`](sluice_proto::pipe::PipeBody::LayersCarried).
+        /// As in [`FeedbackBody::LayersCarried`](sluice_proto::pipe::FeedbackBody::LayersCarried).
         carried: Option<Layers>,
     },
     /// To the sending end's producer: layers can be carried again as soon as there is a key frame.
@@ -121,7 +121,7 @@ impl Shedder {
         if let Some(elapsed) = self.window.end(now) {
             self.audio.roll(elapsed);
             self.routes.values_mut().for_each(|route| route.offered.roll(elapsed));
-            self.routes.retain(|_, route| now < route.last_offer + FORGET_AFTER);
+            self.forget_silent(now);
         }
         let budget = capacity.map(|capacity| (capacity / 100 * USABLE_PERCENT).saturating_sub(self.audio.get()));
         if !self.lower(now, budget) {
@@ -143,6 +143,18 @@ impl Shedder {
     /// What there is to tell. To be drained after [`rebalance`](Self::rebalance) and after a batch of [`offer`](Self::offer)s.
     pub fn poll_event(&mut self) -> Option<ShedEvent> {
         self.events.pop_front()
+    }
+
+    /// Whatever is offered on a route that was forgotten is carried at first, as on a new one: its other end must know.
+    fn forget_silent(&mut self, now: Instant) {
+        let events = &mut self.events;
+        self.routes.retain(|&(route, epoch), state| {
+            let silent = now >= state.last_offer + FORGET_AFTER;
+            if silent && state.carried != Rung::Everything {
+                events.push_back(ShedEvent::LayersCarried { route, epoch, carried: Rung::Everything.layers() });
+            }
+            !silent
+        });
     }
 
     /// Takes layers from the routes that have most of them until the rest fits. Says whether any had to go.

@@ -6,18 +6,19 @@ pub(crate) mod stream;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sluice_mesh::ca::{ClusterCa, NodeCertificate};
 use sluice_mesh::wan::{ImpairmentConfig, PathPair, RelayConfig, UdpRelay};
 use sluice_mesh::{
-    Frame, FrameClass, FrameFlags, FrameSink, Inbox, LinkStatus, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls,
-    PeerAddress,
+    Frame, FrameClass, FrameFlags, FrameSink, Inbox, LinkDownReason, LinkStatus, Mesh, MeshConfig, MeshEvent,
+    MeshLimits, MeshTls, PeerAddress,
 };
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
+use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteControl, RouteFeedback};
 use tokio::sync::mpsc;
 
 /// Longer than anything here takes on the slowest machine; a test that waits this long has failed.
@@ -103,12 +104,20 @@ impl Node {
         within("an event", self.inbox.events.recv()).await.expect("events end only with the mesh")
     }
 
-    /// Skips everything before the next `LinkUp`; gives its key, instance and whether it is a reconnect.
-    pub(crate) async fn link_up(&mut self) -> (u32, NodeInstance, bool) {
+    /// Skips everything before the next `LinkUp`; gives its key and instance.
+    pub(crate) async fn link_up(&mut self) -> (u32, NodeInstance) {
         loop {
-            if let MeshEvent::LinkUp { key, instance, reconnected } = self.event().await {
-                return (key, instance, reconnected);
+            if let MeshEvent::LinkUp { key, instance } = self.event().await {
+                return (key, instance);
             }
+        }
+    }
+
+    /// The next event, which must be a link's end; gives its key and why.
+    pub(crate) async fn link_down(&mut self) -> (u32, LinkDownReason) {
+        match self.event().await {
+            MeshEvent::LinkDown { key, reason, .. } => (key, reason),
+            other => panic!("{other:?} instead of the link's end"),
         }
     }
 
@@ -146,12 +155,13 @@ pub(crate) async fn linked_pair(cluster: &Cluster) -> (Node, u32, Node, u32) {
 pub(crate) struct Collect {
     frames: mpsc::UnboundedSender<(u32, Frame)>,
     pub(crate) count: AtomicU64,
+    pub(crate) heard: Mutex<Vec<(u32, RouteFeedback)>>,
 }
 
 impl Collect {
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<(u32, Frame)>) {
         let (frames, out) = mpsc::unbounded_channel();
-        (Arc::new(Self { frames, count: AtomicU64::new(0) }), out)
+        (Arc::new(Self { frames, count: AtomicU64::new(0), heard: Mutex::default() }), out)
     }
 }
 
@@ -163,6 +173,18 @@ impl FrameSink for Collect {
             let _ = self.frames.send((link, frame));
         }
     }
+
+    fn feedback(&self, link: u32, feedback: RouteFeedback) {
+        self.heard.lock().unwrap().push((link, feedback));
+    }
+}
+
+pub(crate) fn control(route: (RouteId, RouteEpoch), body: ControlBody) -> RouteControl {
+    RouteControl { route: route.0.0, epoch: route.1.0, body }
+}
+
+pub(crate) fn feedback(route: (RouteId, RouteEpoch), body: FeedbackBody) -> RouteFeedback {
+    RouteFeedback { route: route.0.0, epoch: route.1.0, body }
 }
 
 pub(crate) fn audio(route: (RouteId, RouteEpoch), seq: u16, packet: impl Into<Bytes>) -> Frame {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint};
+use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -36,9 +36,17 @@ impl RawPeer {
             }
             None => builder.with_no_client_auth(),
         };
-        tls.alpn_protocols = vec![b"sluice/1".to_vec()];
+        tls.alpn_protocols = vec![format!("sluice/{}", sluice_proto::pipe::VERSION).into_bytes()];
         let config = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap()));
         Self { endpoint: Endpoint::client(any_addr()).unwrap(), config }
+    }
+
+    /// As one that takes no datagrams.
+    pub(crate) fn without_datagrams(mut self) -> Self {
+        let mut transport = TransportConfig::default();
+        transport.datagram_receive_buffer_size(None);
+        self.config.transport_config(Arc::new(transport));
+        self
     }
 
     pub(crate) async fn connect(&self, to: &Node) -> Result<Connection, quinn::ConnectionError> {

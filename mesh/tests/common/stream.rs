@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use sluice_mesh::{Accept, Frame, FrameClass, FrameFlags, FrameSink, Mesh, MeshEvent, RouteReceiver, RouteSender};
+use sluice_mesh::{Accept, Frame, FrameClass, FrameFlags, FrameSink, Mesh, RouteReceiver, RouteSender};
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::{Layers, PipeBody, PipeMessage, RouteStats};
+use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats};
 use tokio::sync::mpsc;
 
 /// How often the sending worker has packets: bursts, as a media socket brings them.
@@ -84,6 +84,21 @@ pub(crate) struct SendingWorker {
     sending: Vec<Sending>,
     mesh: Mesh,
     link: u32,
+    heard: mpsc::UnboundedReceiver<RouteFeedback>,
+}
+
+/// Takes what the other ends say.
+struct Heard(mpsc::UnboundedSender<RouteFeedback>);
+
+impl FrameSink for Heard {
+    fn deliver(&self, _link: u32, frames: &mut Vec<Frame>) {
+        frames.clear();
+    }
+
+    fn feedback(&self, _link: u32, feedback: RouteFeedback) {
+        // The test may have sent enough.
+        let _ = self.0.send(feedback);
+    }
 }
 
 impl SendingWorker {
@@ -94,7 +109,12 @@ impl SendingWorker {
             cache: Vec::new(),
             pictures: 0,
         });
-        Self { sending: sending.collect(), mesh, link }
+        let (hear, heard) = mpsc::unbounded_channel();
+        let sink = Arc::new(Heard(hear));
+        for ((route, epoch), _) in routes {
+            mesh.open_route_out(link, *route, *epoch, sink.clone());
+        }
+        Self { sending: sending.collect(), mesh, link, heard }
     }
 
     pub(crate) fn sent(&self) -> Vec<u64> {
@@ -102,7 +122,7 @@ impl SendingWorker {
     }
 
     /// Sends for this long, answering what comes back.
-    pub(crate) async fn run(&mut self, time: Duration, events: &mut mpsc::Receiver<MeshEvent>) {
+    pub(crate) async fn run(&mut self, time: Duration) {
         let mut ticks = tokio::time::interval(BURST);
         let end = clock() + time;
         let mut burst = 0;
@@ -114,17 +134,15 @@ impl SendingWorker {
                     let due = self.sending.iter_mut().filter(|sending| burst % sending.source.every == 0);
                     due.for_each(|sending| sending.burst(&mut frames));
                 }
-                event = events.recv() => if let Some(MeshEvent::Message { message, .. }) = event {
-                    self.hear(&message, &mut frames);
-                }
+                Some(feedback) = self.heard.recv() => self.hear(&feedback, &mut frames),
             }
             self.mesh.send_frames(self.link, &mut frames);
         }
     }
 
-    fn hear(&self, message: &PipeMessage, frames: &mut Vec<Frame>) {
+    fn hear(&self, message: &RouteFeedback, frames: &mut Vec<Frame>) {
         let sending = self.sending.iter().find(|sending| sending.route.route().0 == message.route);
-        if let (Some(sending), PipeBody::Nack(seqs)) = (sending, &message.body) {
+        if let (Some(sending), FeedbackBody::Nack(seqs)) = (sending, &message.body) {
             sending.answer(seqs, frames);
         }
     }
@@ -142,11 +160,12 @@ pub(crate) struct Receiving {
 /// The receiving worker: a sink, and a task that asks for what is missing.
 pub(crate) struct ReceivingWorker {
     routes: Mutex<HashMap<u32, Receiving>>,
+    layers_told: Mutex<Vec<(u32, Option<Layers>)>>,
 }
 
 impl ReceivingWorker {
     pub(crate) fn start(mesh: &Mesh, link: u32, count: usize) -> (Arc<Self>, Vec<(RouteId, RouteEpoch)>) {
-        let worker = Arc::new(Self { routes: Mutex::default() });
+        let worker = Arc::new(Self { routes: Mutex::default(), layers_told: Mutex::default() });
         let routes: Vec<_> = (0..count).map(|_| mesh.allocate_route(worker.clone()).unwrap()).collect();
         for (route, _) in &routes {
             let receiving = Receiving { receiver: RouteReceiver::new(clock()), used: 0, shed: 0, delays: Vec::new() };
@@ -166,7 +185,7 @@ impl ReceivingWorker {
     fn ask(&self, mesh: &Mesh, link: u32) {
         for (&route, receiving) in self.routes.lock().unwrap().iter_mut() {
             if let Some(seqs) = receiving.receiver.poll_nack(clock(), Duration::from_millis(100)) {
-                mesh.send_message(link, PipeMessage { route, epoch: 0, body: PipeBody::Nack(seqs) });
+                mesh.send_feedback(link, RouteFeedback { route, epoch: 0, body: FeedbackBody::Nack(seqs) });
             }
         }
     }
@@ -177,6 +196,11 @@ impl ReceivingWorker {
 
     pub(crate) fn stats(&self, route: (RouteId, RouteEpoch)) -> RouteStats {
         self.with(route, |receiving| receiving.receiver.stats())
+    }
+
+    /// What the far end said about layers, by route.
+    pub(crate) fn layers_told(&self) -> Vec<(u32, Option<Layers>)> {
+        self.layers_told.lock().unwrap().clone()
     }
 
     /// One-way times in milliseconds of what arrived from `after` the first arrival on, ascending.
@@ -212,20 +236,11 @@ impl FrameSink for ReceivingWorker {
             }
         }
     }
-}
-
-/// Collects what the far end says about layers, by route.
-pub(crate) fn layers_told(events: &mut mpsc::Receiver<MeshEvent>) -> Vec<(u32, Option<Layers>)> {
-    let mut told = Vec::new();
-    while let Ok(event) = events.try_recv() {
-        if let MeshEvent::Message {
-            message: PipeMessage { route, body: PipeBody::LayersCarried(carried), .. }, ..
-        } = event
-        {
-            told.push((route, carried));
+    fn feedback(&self, _link: u32, feedback: RouteFeedback) {
+        if let FeedbackBody::LayersCarried(carried) = feedback.body {
+            self.layers_told.lock().unwrap().push((feedback.route, carried));
         }
     }
-    told
 }
 
 pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {

@@ -129,6 +129,12 @@ section! {
         cert: Option<Pem> = None,
         /// Private key of cert.
         key: Option<Pem> = None,
+        /// Other nodes that are known at one time. One that is neither linked nor a member is forgotten after 5 minutes; each costs some
+        /// kilobytes.
+        peers: u32 [1 ..= 100000] = 1_024,
+        /// Routes of producers of other nodes into this one: one for each producer that somebody here receives. Beyond them producers
+        /// wait.
+        routes: u32 [1 ..= 1000000] = 16_384,
     }
 }
 
@@ -171,8 +177,10 @@ section! {
         producers_per_peer: u32 [1 ..= 256] = 8,
         /// Consumers of one peer. Beyond it further producers are not shown to the peer: no browser decodes this many.
         consumers_per_peer: u32 [1 ..= 10000] = 512,
-        /// Routes that other nodes may have out of this one.
+        /// Routes that other nodes may have out of this one, all together: one for each producer that one of them receives.
         routes_out: u32 [1 ..= 1000000] = 65_536,
+        /// Routes that one other node may have out of this one. As many as it may have in (mesh.routes), so that none takes all.
+        routes_out_per_node: u32 [1 ..= 1000000] = 16_384,
         /// Messages that wait for one WebSocket. A join into a full room queues a request and two notifications per consumer; a
         /// client that lets more pile up does not read, and is disconnected.
         outgoing_queue: u32 [16 ..= 1000000] = 2_048,

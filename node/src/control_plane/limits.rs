@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::pipes::OutletLimits;
 use crate::config::LimitsConfig;
 
 /// Limits of rooms and signalling, as [`LimitsConfig`] has them, with the reason for each.
@@ -15,7 +16,7 @@ pub struct Limits {
     pub transport_unused: Duration,
     pub producers_per_peer: usize,
     pub consumers_per_peer: usize,
-    pub routes_out: usize,
+    pub outlets: OutletLimits,
     pub outgoing_queue: usize,
     pub room_queue: usize,
     pub request_burst: u32,
@@ -42,7 +43,7 @@ impl From<&LimitsConfig> for Limits {
             transport_unused: Duration::from_millis(config.transport_unused_ms),
             producers_per_peer: config.producers_per_peer as usize,
             consumers_per_peer: config.consumers_per_peer as usize,
-            routes_out: config.routes_out as usize,
+            outlets: OutletLimits { all: config.routes_out as usize, of_one_node: config.routes_out_per_node as usize },
             outgoing_queue: config.outgoing_queue as usize,
             room_queue: config.room_queue as usize,
             request_burst: config.request_burst,

@@ -154,20 +154,23 @@ const WORKER_COUNTERS: [OfWorker; 10] = [
 /// A metric of rooms and signalling.
 type OfRooms = (&'static str, &'static str, fn(&RoomsSnapshot) -> u64);
 
-const ROOM_GAUGES: [OfRooms; 5] = [
+const ROOM_GAUGES: [OfRooms; 7] = [
     ("rooms", "Rooms with a peer on this node", |r| r.rooms),
     ("sessions", "Open signalling WebSockets", |r| r.sessions),
     ("peers", "Peers of this node that have joined a room", |r| r.peers),
     ("routes_in", "Routes of producers into this node", |r| r.routes_in),
     ("routes_out", "Routes of producers out of this node", |r| r.routes_out),
+    ("subscriptions_waiting", "Producers of other nodes that are wanted and do not come", |r| r.subscriptions_waiting),
+    ("pipe_commands_waiting", "Commands about pipes that wait for a worker", |r| r.pipe_commands_waiting),
 ];
 
-const ROOM_COUNTERS: [OfRooms; 5] = [
+const ROOM_COUNTERS: [OfRooms; 6] = [
     ("requests_ok", "Signalling requests answered with success", |r| r.requests_ok),
     ("requests_failed", "Signalling requests answered with an error", |r| r.requests_failed),
     ("malformed_messages", "Signalling messages that were not protoo", |r| r.malformed_messages),
     ("sessions_dropped", "Sessions closed because the client did not read, answer or behave", |r| r.sessions_dropped),
-    ("subscriptions_refused", "Subscriptions that another node refused", |r| r.subscriptions_refused),
+    ("subscriptions_refused", "Subscriptions that another node refused or ended", |r| r.subscriptions_refused),
+    ("subscriptions_retried", "Subscriptions that were tried again", |r| r.subscriptions_retried),
 ];
 
 impl Collector for Sample {

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
-use sluice_proto::pipe::PipeMessage;
+use sluice_proto::pipe::RouteControl;
 use sluice_proto::placement::RosterPart;
 use tokio::sync::mpsc;
 
 use super::vitals::Vitals;
-use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Response, WorkerEvent, WorkerIndex};
+use crate::data_plane::messages::{LinkKey, Request, RequestError, Response, WorkerEvent, WorkerIndex};
 
 /// The answer to a request, to be awaited.
 pub type Answer = Pin<Box<dyn Future<Output = Result<Response, RequestError>> + Send>>;
@@ -31,8 +31,6 @@ pub trait MediaWorker: Send + Sync {
     /// # Errors
     /// The request, if there is no room for it.
     fn try_send(&self, request: Request) -> Result<(), Box<Request>>;
-    /// Hands over what the other end of a route said.
-    fn pipe(&self, from: PipeEnd, message: PipeMessage);
 }
 
 /// The pipes to other nodes. The assembly keeps a pipe to every member, so that the first subscription finds it warm.
@@ -41,33 +39,36 @@ pub trait MeshPort: Send + Sync {
     fn allocate_route(&self, worker: WorkerIndex) -> Option<(RouteId, RouteEpoch)>;
     /// Frees a route.
     fn release_route(&self, route: RouteId);
-    /// Sends reliably and in order; never blocks.
-    fn send_message(&self, link: LinkKey, message: PipeMessage);
+    /// Lets feedback about a route out of this node reach `worker`, until it is closed or the link goes down.
+    fn open_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch, worker: WorkerIndex);
+    /// Closes a route out of this node.
+    fn close_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch);
+    /// Says something about a route, reliably and in order while the link is up; never blocks. False when there is no room for it now.
+    #[must_use]
+    fn send_control(&self, link: LinkKey, message: RouteControl) -> bool;
 }
 
 /// What the mesh tells.
 #[derive(Debug)]
 pub enum MeshSignal {
-    /// A pipe is up, or up again: then routes have to be subscribed again.
+    /// A pipe is up. Nothing of what was said before is known to the other end.
     LinkUp {
-        /// Stable for one incarnation of the node.
+        /// The pipe. No other one ever has this key.
         link: LinkKey,
         /// The node at the other end.
         instance: NodeInstance,
     },
-    /// A pipe broke; the mesh is dialling, unless the node was started again.
+    /// A pipe is no more. It is said before the next pipe to the same node is up.
     LinkDown {
         /// The pipe.
         link: LinkKey,
-        /// The link's key is void: this incarnation of the node is no more.
-        forever: bool,
     },
-    /// A message about a route.
-    Message {
+    /// The other end said something about a route.
+    Control {
         /// The pipe.
         link: LinkKey,
-        /// What the other end said.
-        message: PipeMessage,
+        /// What it said.
+        message: RouteControl,
     },
 }
 

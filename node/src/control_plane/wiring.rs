@@ -2,20 +2,19 @@
 
 use std::sync::Arc;
 
-use sluice_mesh::{Frame, FrameSink, LinkDownReason, Mesh, MeshEvent};
+use sluice_mesh::{Frame, FrameSink, Mesh, MeshEvent};
 use sluice_placement::{Members, Placement, RoomHandle};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
-use sluice_proto::pipe::PipeMessage;
+use sluice_proto::pipe::{RouteControl, RouteFeedback};
 use sluice_proto::placement::RosterPart;
 use tokio::sync::{mpsc, watch};
 
 use super::ports::{Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher};
 use super::vitals::Vitals;
-use crate::data_plane::messages::{LinkKey, PipeEnd, Request, WorkerIndex};
+use crate::data_plane::messages::{LinkKey, Request, WorkerIndex};
 use crate::data_plane::worker::{FrameOut, WorkerHandle};
 
-/// Mesh signals that wait for the rooms' pipe task. It does a table look-up for each, so this is the burst of every room's
-/// resubscription after a link came back.
+/// Mesh signals that wait for the rooms' pipe task. It does a table look-up for each; while it is full the peers' control streams wait.
 const SIGNAL_QUEUE: usize = 1_024;
 
 impl MediaWorker for WorkerHandle {
@@ -34,10 +33,6 @@ impl MediaWorker for WorkerHandle {
     fn try_send(&self, request: Request) -> Result<(), Box<Request>> {
         Self::try_send(self, request)
     }
-
-    fn pipe(&self, from: PipeEnd, message: PipeMessage) {
-        Self::pipe(self, from, message);
-    }
 }
 
 /// Takes what workers send to other nodes.
@@ -46,6 +41,10 @@ pub(crate) struct MeshOut(pub(crate) Mesh);
 impl FrameOut for MeshOut {
     fn send_frames(&self, to: LinkKey, frames: &mut Vec<Frame>) {
         self.0.send_frames(to.0, frames);
+    }
+
+    fn send_feedback(&self, to: LinkKey, feedback: RouteFeedback) {
+        self.0.send_feedback(to.0, feedback);
     }
 }
 
@@ -71,8 +70,18 @@ impl MeshPort for MeshWiring {
         self.mesh.release_route(route);
     }
 
-    fn send_message(&self, link: LinkKey, message: PipeMessage) {
-        self.mesh.send_message(link.0, message);
+    fn open_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch, worker: WorkerIndex) {
+        if let Some(sink) = self.sinks.get(usize::from(worker.0)) {
+            self.mesh.open_route_out(link.0, route, epoch, sink.clone());
+        }
+    }
+
+    fn close_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch) {
+        self.mesh.close_route_out(link.0, route, epoch);
+    }
+
+    fn send_control(&self, link: LinkKey, message: RouteControl) -> bool {
+        self.mesh.send_control(link.0, message)
     }
 }
 
@@ -91,15 +100,15 @@ pub(crate) fn mesh_signals(mut events: mpsc::Receiver<MeshEvent>, vitals: &Vital
 
 fn signal(event: MeshEvent) -> MeshSignal {
     match event {
-        MeshEvent::LinkUp { key, instance, reconnected } => {
-            tracing::info!(peer = %instance, reconnected, "pipe up");
+        MeshEvent::LinkUp { key, instance } => {
+            tracing::info!(peer = %instance, "pipe up");
             MeshSignal::LinkUp { link: LinkKey(key), instance }
         }
         MeshEvent::LinkDown { key, instance, reason } => {
             tracing::info!(peer = %instance, ?reason, "pipe down");
-            MeshSignal::LinkDown { link: LinkKey(key), forever: reason == LinkDownReason::NewIncarnation }
+            MeshSignal::LinkDown { link: LinkKey(key) }
         }
-        MeshEvent::Message { key, message, .. } => MeshSignal::Message { link: LinkKey(key), message },
+        MeshEvent::Control { key, message } => MeshSignal::Control { link: LinkKey(key), message },
     }
 }
 

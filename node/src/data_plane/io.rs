@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 
 use sluice_mesh::Frame;
+use sluice_proto::pipe::RouteFeedback;
 
 use super::demux::Datagram;
 use super::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
@@ -22,6 +23,13 @@ pub enum Input<'a> {
         from: PipeEnd,
         /// The frames.
         frames: &'a mut Vec<Frame>,
+    },
+    /// What the other end of a route says. About an unknown route it is old news.
+    Feedback {
+        /// Who said it.
+        from: PipeEnd,
+        /// What was said.
+        feedback: RouteFeedback,
     },
     /// Another worker has authenticated an address, which it says again while it is in use, or has no use for it any more.
     AddressOwned {
@@ -47,6 +55,13 @@ pub enum Output {
         to: PipeEnd,
         /// The frames.
         frames: Vec<Frame>,
+    },
+    /// To the other end of a route.
+    Feedback {
+        /// Whom to tell.
+        to: PipeEnd,
+        /// What to say.
+        feedback: RouteFeedback,
     },
     /// To the control plane.
     Event(WorkerEvent),

@@ -134,9 +134,9 @@ impl Media {
                 let result = self.handle_request(&clock, request);
                 self.event(WorkerEvent::Response { id, result });
             }
-            Input::Command(WorkerCommand::Pipe { from, message }) => self.receive_pipe_message(&clock, from, message),
             Input::Datagrams(datagrams) => self.receive_datagrams(&clock, datagrams),
             Input::Frames { from, frames } => self.receive_frames(&clock, from, frames),
+            Input::Feedback { from, feedback } => self.receive_feedback(&clock, from, feedback),
             Input::AddressOwned { address, worker, owned } => self.receive_address(&clock, address, worker, owned),
             Input::Timeout => {}
         }

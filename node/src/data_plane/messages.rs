@@ -1,5 +1,5 @@
-//! What crosses a worker's border: commands in, events out (both reliable). Media batches are the third and only lossy
-//! way, see [`sluice_mesh`]'s frames.
+//! What crosses a worker's border: commands in, events out (both reliable). Frames, and what the two ends of a route say of them, are the
+//! third and only lossy way, see [`sluice_mesh`].
 //!
 //! Every id is made by the control plane, randomness included, so that most requests need no answer before the client can
 //! be answered.
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{DtlsParameters, MediaKind, RtpParameters};
-use sluice_proto::pipe::{Layers, PipeMessage};
+use sluice_proto::pipe::Layers;
 
 /// Index of a worker within its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,6 +27,17 @@ pub enum PipeEnd {
     Worker(WorkerIndex),
 }
 
+/// The way of a producer's packets into a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteIn {
+    /// Where they come from.
+    pub from: PipeEnd,
+    /// The route, as allocated here.
+    pub route: RouteId,
+    /// Which use of it. Each use begins a numbering of its own.
+    pub epoch: RouteEpoch,
+}
+
 /// Correlates a [`Request`] with its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u64);
@@ -40,13 +51,6 @@ pub enum WorkerCommand {
         id: RequestId,
         /// What to do.
         request: Request,
-    },
-    /// A message of a route's other end. Nothing comes back; one about an unknown route is ignored.
-    Pipe {
-        /// Who said it.
-        from: PipeEnd,
-        /// What was said.
-        message: PipeMessage,
     },
 }
 
@@ -99,13 +103,6 @@ pub enum WorkerEvent {
         score: u8,
         /// The producer's.
         producer_score: u8,
-    },
-    /// To the other end of a route.
-    Pipe {
-        /// Whom to tell.
-        to: PipeEnd,
-        /// What to say.
-        message: PipeMessage,
     },
 }
 
@@ -253,18 +250,21 @@ pub enum Request {
         rtp: RtpParameters,
         paused: bool,
     },
-    /// A producer that lives at `from` enters this router by a route. `rtp` are its consumable RTP parameters.
+    /// A producer that lives elsewhere enters this router, by a route or by none yet. `rtp` are its consumable RTP parameters.
     CreatePipeProducer {
         router: RouterId,
         producer: ProducerId,
         kind: MediaKind,
         rtp: RtpParameters,
-        from: PipeEnd,
-        route: RouteId,
-        epoch: RouteEpoch,
+        route: Option<RouteIn>,
         paused: bool,
     },
-    /// A producer of this worker leaves by a route allocated at `to`.
+    /// A producer that lives elsewhere comes by another route from now on, or by none for the time being. Its consumers stay.
+    MovePipeProducer {
+        producer: ProducerId,
+        route: Option<RouteIn>,
+    },
+    /// A producer of this worker leaves by a route allocated at `to`. A route with the same id ends, whatever its epoch.
     CreatePipeConsumer {
         producer: ProducerId,
         to: PipeEnd,
@@ -277,7 +277,7 @@ pub enum Request {
         route: RouteId,
         epoch: RouteEpoch,
     },
-    /// Pipe producers too. Its consumers end with it, and its routes are told [`sluice_proto::pipe::RouteCloseReason::ProducerGone`].
+    /// Pipe producers too. Its consumers end with it, and those that feed its routes.
     CloseProducer {
         producer: ProducerId,
     },

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use sluice_mesh::{Frame, FrameClass, FrameFlags, RouteSender};
+use sluice_mesh::{Frame, FrameClass, FrameFlags, REPAIR_WINDOW, RouteSender};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::{Layers, RouteStats};
@@ -77,6 +77,8 @@ pub struct PipeConsumer {
     seq: SeqManager,
     left_out: LeftOutPictures,
     generation: u8,
+    /// Packets that may be sent again: as many as were sent, and no more of them at once than can be asked for.
+    repairs: u16,
 }
 
 impl PipeConsumer {
@@ -103,6 +105,7 @@ impl PipeConsumer {
             seq: SeqManager::new(0),
             left_out: LeftOutPictures::default(),
             generation: 0,
+            repairs: 0,
         }
     }
 
@@ -189,6 +192,7 @@ impl PipeConsumer {
         let (input, generation) = (packet.header.sequence_number, self.generation);
         let cookie = Cookie { input, output, pictures: self.left_out.before(packet.sequence), generation, part };
         let seq = self.sender.next(cookie.to_u64());
+        self.repairs = (self.repairs + 1).min(REPAIR_WINDOW);
         self.push(packet, cookie, seq, FrameFlags::default(), out);
     }
 
@@ -215,7 +219,7 @@ impl PipeConsumer {
     /// The other end misses these frames: those that the producer's cache still has, and that are not too old to be of use, go out again. Returns how many did.
     pub fn receive_nack(&mut self, now: Instant, missing: &[u16], cache: &RtpCache, out: &mut FrameBatches) -> u64 {
         let mut sent = 0;
-        for (seq, cookie) in self.sender.on_nack(missing) {
+        for (seq, cookie) in self.sender.on_nack(missing).take(self.repairs.into()) {
             let cookie = Cookie::from_u64(cookie);
             if cookie.generation != self.generation {
                 continue;
@@ -225,7 +229,8 @@ impl PipeConsumer {
                 sent += 1;
             }
         }
-        sent
+        self.repairs -= sent;
+        sent.into()
     }
 
     fn push(&self, packet: &CachedPacket<'_>, cookie: Cookie, seq: u16, flags: FrameFlags, out: &mut FrameBatches) {
@@ -313,5 +318,10 @@ mod tests {
             assert!(frame.flags.retransmission);
             assert_eq!(frame.packet, sent[usize::from(frame.seq)].packet);
         }
+        // However often it is asked for the same: no more is sent again than was sent.
+        let everything: Vec<u16> = (0..layers.len() as u16).collect();
+        let ask = || consumer.receive_nack(Instant::now(), &everything, &cache, &mut out);
+        let again: u64 = std::iter::repeat_with(ask).take(100).sum();
+        assert_eq!(again, layers.len() as u64 - 2);
     }
 }

@@ -251,13 +251,13 @@ impl Producer {
     /// Why it is not passed on.
     pub fn receive_frame(&mut self, clock: &Clock, frame: &Frame) -> Result<(), DropReason> {
         let Origin::Pipe(origin) = &mut self.origin else { return Err(DropReason::UnknownRoute) };
-        if origin.epoch != frame.epoch {
+        if origin.route.is_none_or(|route| route.epoch != frame.epoch) {
             return Err(DropReason::StaleRoute);
         }
         let arrival = origin.receive(clock.now, frame)?;
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
         let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
-        let (seq, left_out_pictures) = origin.renumber(&packet.header).ok_or(DropReason::TooLate)?;
+        let (seq, left_out_pictures) = origin.renumber(frame, &packet.header).ok_or(DropReason::TooLate)?;
         let mut packet = NewPacket {
             sequence: extend(self.newest, seq),
             header: RtpHeader { sequence_number: seq, ..packet.header },
@@ -357,6 +357,11 @@ impl Producer {
         let (first, newest) = (self.last_key_frame?.0, self.newest?);
         let is_pending = newest.saturating_sub(first) < MAX_CATCH_UP && self.pending.contains(&(first as u16));
         is_pending.then_some(first..=newest)
+    }
+
+    /// What comes next does not follow what came last, so nobody can begin with the latest key frame.
+    pub fn forget_key_frame(&mut self) {
+        self.last_key_frame = None;
     }
 
     /// When it wants to be woken.

@@ -43,6 +43,11 @@ impl SeqManager {
         self.floor == u64::MAX
     }
 
+    /// The highest output number there was.
+    pub fn highest_output(&self) -> u16 {
+        self.highest_output as u16
+    }
+
     /// Inputs are counted anew: what comes is neither older nor newer than what came.
     pub fn restart(&mut self) {
         self.floor = u64::MAX;

@@ -283,7 +283,7 @@ fn bind_mesh(
         listen,
         advertised: advertised(listen, config.mesh.announced),
         tls: tls.clone(),
-        limits: MeshLimits::default(),
+        limits: MeshLimits { routes: config.mesh.routes, peers: config.mesh.peers as usize, ..MeshLimits::default() },
     })
     .map_err(|error| match error {
         BindError::Socket(addr, source) => StartError::Listen { setting: "mesh.listen", addr, source },

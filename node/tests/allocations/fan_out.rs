@@ -10,7 +10,7 @@ use sluice_node::data_plane::dtls::DtlsCertificate;
 use sluice_node::data_plane::io::{Input, Output};
 use sluice_node::data_plane::media::{Media, MediaConfig};
 use sluice_node::data_plane::messages::{
-    IceCredentials, LinkKey, PipeEnd, Request, RequestId, RtpMapping, SrtpKeys, SrtpProfile, WorkerCommand,
+    IceCredentials, LinkKey, PipeEnd, Request, RequestId, RouteIn, RtpMapping, SrtpKeys, SrtpProfile, WorkerCommand,
     WorkerEvent, WorkerIndex,
 };
 use sluice_node::data_plane::rtp::RtpHeader;
@@ -131,9 +131,9 @@ impl Core {
 
     /// Lets the producer enter by a route.
     pub(crate) fn add_route_in(&mut self) {
-        let (from, route, epoch) = (PipeEnd::Node(LinkKey(0)), RouteId(0), RouteEpoch(0));
+        let route = Some(RouteIn { from: PipeEnd::Node(LinkKey(0)), route: RouteId(0), epoch: RouteEpoch(0) });
         let (router, producer, kind, rtp) = (ROUTER, PRODUCER, MediaKind::Video, parameters(77, 101));
-        self.request(Request::CreatePipeProducer { router, producer, kind, rtp, from, route, epoch, paused: false });
+        self.request(Request::CreatePipeProducer { router, producer, kind, rtp, route, paused: false });
     }
 
     /// A burst comes in from the publisher. What leaves by the route is appended to `frames`.

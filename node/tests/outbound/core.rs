@@ -11,15 +11,15 @@ use sluice_node::data_plane::dtls::DtlsCertificate;
 use sluice_node::data_plane::io::{Input, Output};
 use sluice_node::data_plane::media::{Media, MediaConfig};
 use sluice_node::data_plane::messages::{
-    IceCredentials, LinkKey, PipeEnd, Request, RequestId, Response, RtpMapping, SrtpKeys, SrtpProfile, StreamStats,
-    TransportStats, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
+    IceCredentials, LinkKey, PipeEnd, Request, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, SrtpProfile,
+    StreamStats, TransportStats, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_node::data_plane::rtcp::{Compound, Packet};
 use sluice_node::data_plane::rtp::RtpHeader;
 use sluice_node::data_plane::srtp::{SrtpReceiver, SrtpSender};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::{Layers, PipeMessage};
+use sluice_proto::pipe::{Layers, RouteFeedback};
 
 const ROUTER: RouterId = RouterId::from_bytes([2; 16]);
 const PUBLISHED_SSRC: u32 = 10;
@@ -44,7 +44,7 @@ pub(crate) struct Core {
     pub(crate) now: Instant,
     pub(crate) events: Vec<WorkerEvent>,
     pub(crate) frames: Vec<Frame>,
-    pub(crate) messages: Vec<PipeMessage>,
+    pub(crate) feedback: Vec<RouteFeedback>,
     media: Media,
     end: PipeEnd,
     sent: VecDeque<(SocketAddr, Vec<u8>)>,
@@ -137,7 +137,7 @@ impl Core {
             now: origin(),
             events: Vec::new(),
             frames: Vec::new(),
-            messages: Vec::new(),
+            feedback: Vec::new(),
             media,
             end: PipeEnd::Node(LinkKey(number)),
             sent: VecDeque::new(),
@@ -169,7 +169,7 @@ impl Core {
                     self.media.recycle(transmit.contents);
                 }
                 Output::Frames { frames, .. } => self.frames.extend(frames),
-                Output::Event(WorkerEvent::Pipe { message, .. }) => self.messages.push(message),
+                Output::Feedback { feedback, .. } => self.feedback.push(feedback),
                 Output::Event(event) => self.events.push(event),
                 Output::Forward { .. } | Output::AddressOwned { .. } => {}
             }
@@ -270,8 +270,9 @@ impl Core {
     /// Lets the producer of another core enter.
     pub(crate) fn open_route_from(&mut self, other: &Self, producer: ProducerId, stream: Stream) {
         let (kind, rtp, (route, epoch)) = (stream.kind(), stream.parameters(77, stream != Stream::Opus), ROUTE);
-        let (router, from, paused) = (ROUTER, other.end, false);
-        self.request(Request::CreatePipeProducer { router, producer, kind, rtp, from, route, epoch, paused });
+        let route = Some(RouteIn { from: other.end, route, epoch });
+        let (router, paused) = (ROUTER, false);
+        self.request(Request::CreatePipeProducer { router, producer, kind, rtp, route, paused });
     }
 
     /// What the other core sent by pipe arrives, and what this one says to it.
@@ -279,11 +280,11 @@ impl Core {
         self.now = self.now.max(other.now);
         let mut frames = std::mem::take(&mut other.frames);
         self.input(Input::Frames { from: other.end, frames: &mut frames });
-        for message in std::mem::take(&mut other.messages) {
-            self.input(Input::Command(WorkerCommand::Pipe { from: other.end, message }));
+        for feedback in std::mem::take(&mut other.feedback) {
+            self.input(Input::Feedback { from: other.end, feedback });
         }
-        for message in std::mem::take(&mut self.messages) {
-            other.input(Input::Command(WorkerCommand::Pipe { from: self.end, message }));
+        for feedback in std::mem::take(&mut self.feedback) {
+            other.input(Input::Feedback { from: self.end, feedback });
         }
     }
 

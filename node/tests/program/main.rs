@@ -7,5 +7,6 @@ mod cli;
 mod dev;
 mod garbage;
 mod processes;
+mod stall;
 mod support;
 mod users;

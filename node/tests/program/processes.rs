@@ -12,13 +12,13 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket};
 use crate::support::{Process, eventually, free_base_port, get, is_ready, local, run, try_get, within};
 
 /// A cluster's certificates, and processes made with them.
-struct Cluster {
+pub(crate) struct Cluster {
     dir: tempfile::TempDir,
     base_port: u16,
 }
 
 impl Cluster {
-    fn new(nodes: u16) -> Self {
+    pub(crate) fn new(nodes: u16) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let cluster = Self { base_port: free_base_port(nodes), dir };
         assert!(run(&["ca", "init", "--dir", cluster.path()]).status.success());
@@ -32,16 +32,16 @@ impl Cluster {
         self.dir.path().to_str().unwrap()
     }
 
-    fn users(&self, index: u16) -> u16 {
+    pub(crate) fn users(&self, index: u16) -> u16 {
         self.base_port + 100 * index
     }
 
-    fn admin(&self, index: u16) -> u16 {
+    pub(crate) fn admin(&self, index: u16) -> u16 {
         self.users(index) - 3
     }
 
     /// Writes a node's file and starts it; node 0 is everybody's seed. Returns when it is ready.
-    fn start(&self, index: u16) -> Process {
+    pub(crate) fn start(&self, index: u16) -> Process {
         let data_dir = format!("--data-dir={}/{}", self.path(), id(index));
         let node = self.spawn(index, index, &[&data_dir]);
         self.is_ready(index);
@@ -83,7 +83,7 @@ impl Cluster {
         get(self.admin(index), "/v1/cluster").json()["members"].as_array().unwrap().clone()
     }
 
-    fn sees_alive(&self, index: u16, count: usize) {
+    pub(crate) fn sees_alive(&self, index: u16, count: usize) {
         eventually("everybody is a member", || {
             (self.members(index).iter().filter(|member| member["state"] == "live").count() == count).then_some(())
         });

@@ -8,10 +8,10 @@ use rand::RngExt;
 use sluice_mesh::{Frame, FrameClass, FrameFlags};
 use sluice_node::data_plane::demux::Datagram;
 use sluice_node::data_plane::io::Input;
-use sluice_node::data_plane::messages::{LinkKey, PipeEnd, Request, WorkerCommand};
+use sluice_node::data_plane::messages::{LinkKey, PipeEnd, Request, RouteIn};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{Layers, PipeBody, PipeMessage, RouteCloseReason, RouteStats};
+use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats};
 
 use crate::for_each_seed;
 use crate::world::World;
@@ -52,19 +52,17 @@ fn authentic_nonsense(world: &mut World) -> (SocketAddr, Vec<u8>) {
     (connection.address, sealed.unwrap_or_default())
 }
 
-fn message(world: &mut World) -> PipeMessage {
+fn feedback(world: &mut World) -> RouteFeedback {
     let rng = &mut world.mesh.rng;
-    let body = match rng.random_range(0..8) {
-        0 => PipeBody::KeyFrameRequest,
-        1 => PipeBody::Nack((0..rng.random_range(0..200)).map(|_| rng.random()).collect()),
-        2 => PipeBody::SenderReport { ssrc: rng.random(), ntp: rng.random(), rtp_timestamp: rng.random() },
-        3 => PipeBody::LayersWanted(Layers { spatial: rng.random(), temporal: rng.random_range(0..4) }),
-        4 => PipeBody::Stats(RouteStats { received: rng.random(), lost: rng.random(), repaired: rng.random() }),
-        5 => PipeBody::RouteClosed(RouteCloseReason::ProducerGone),
-        6 => PipeBody::Unsubscribe,
-        _ => PipeBody::LayersCarried(None),
+    let body = match rng.random_range(0..6) {
+        0 => FeedbackBody::KeyFrameRequest,
+        1 => FeedbackBody::Nack((0..rng.random_range(0..200)).map(|_| rng.random()).collect()),
+        2 => FeedbackBody::SenderReport { ssrc: rng.random(), ntp: rng.random(), rtp_timestamp: rng.random() },
+        3 => FeedbackBody::LayersWanted(Layers { spatial: rng.random(), temporal: rng.random_range(0..4) }),
+        4 => FeedbackBody::Stats(RouteStats { received: rng.random(), lost: rng.random(), repaired: rng.random() }),
+        _ => FeedbackBody::LayersCarried(None),
     };
-    PipeMessage { route: rng.random_range(0..6), epoch: rng.random_range(0..3), body }
+    RouteFeedback { route: rng.random_range(0..6), epoch: rng.random_range(0..3), body }
 }
 
 fn frame(world: &mut World) -> Frame {
@@ -92,7 +90,9 @@ fn request(world: &mut World, node: usize) {
     let transport = world.clients[client].receiving.transport;
     let to = PipeEnd::Node(LinkKey(world.mesh.rng.random_range(0..3)));
     let (route, epoch) = (RouteId(world.mesh.rng.random_range(0..6)), RouteEpoch(world.mesh.rng.random_range(0..3)));
-    let request = match world.mesh.rng.random_range(0..13) {
+    let way = RouteIn { from: to, route, epoch };
+    let way = world.mesh.rng.random::<bool>().then_some(way);
+    let request = match world.mesh.rng.random_range(0..14) {
         0 => Request::PauseProducer { producer },
         1 => Request::ResumeProducer { producer },
         2 => Request::PauseConsumer { consumer },
@@ -106,6 +106,7 @@ fn request(world: &mut World, node: usize) {
         10 => Request::CloseConsumer { consumer },
         11 if world.mesh.rng.random_range(0..20) == 0 => Request::CloseProducer { producer },
         12 if world.mesh.rng.random_range(0..20) == 0 => Request::CloseTransport { transport },
+        13 => Request::MovePipeProducer { producer, route: way },
         _ => Request::Snapshot,
     };
     // Refusals are as good as acceptance here.
@@ -138,8 +139,8 @@ fn nothing_that_comes_in_is_a_panic() {
                     world.mesh.input(node, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
                 }
                 3 => {
-                    let message = message(&mut world);
-                    world.mesh.input(node, Input::Command(WorkerCommand::Pipe { from, message }));
+                    let feedback = feedback(&mut world);
+                    world.mesh.input(node, Input::Feedback { from, feedback });
                 }
                 4 => {
                     let mut frames = (0..3).map(|_| frame(&mut world)).collect();

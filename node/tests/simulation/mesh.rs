@@ -24,7 +24,7 @@ use sluice_node::data_plane::messages::{
     WorkerSnapshot,
 };
 use sluice_proto::ids::{ProducerId, RouteId};
-use sluice_proto::pipe::PipeMessage;
+use sluice_proto::pipe::RouteFeedback;
 
 pub(crate) use self::routes::{Route, Source};
 
@@ -35,7 +35,7 @@ const CONTROL_LEN: usize = 100;
 enum Event<E> {
     ToNode { node: usize, source: SocketAddr, data: Vec<u8> },
     PipeDatagram { from: usize, to: usize, data: Bytes },
-    PipeMessage { from: usize, to: usize, message: PipeMessage },
+    Feedback { from: usize, to: usize, feedback: RouteFeedback },
     Request { node: usize, request: Box<Request> },
     NodeTimeout { node: usize },
     Users(UserEvent<E>),
@@ -225,10 +225,10 @@ impl<E> Mesh<E> {
                 self.trace.write(&data);
                 self.receive_pipe_datagram(from, to, data);
             }
-            Event::PipeMessage { from, to, message } => {
-                self.trace.write(format!("{message:?}").as_bytes());
+            Event::Feedback { from, to, feedback } => {
+                self.trace.write(format!("{feedback:?}").as_bytes());
                 let from = PipeEnd::Node(LinkKey(from as u32));
-                self.input(to, Input::Command(WorkerCommand::Pipe { from, message }));
+                self.input(to, Input::Feedback { from, feedback });
             }
             Event::Request { node, request } => {
                 // Its subject may be gone by now.
@@ -277,10 +277,11 @@ impl<E> Mesh<E> {
                 Output::Transmit(transmit) => self.transmit(node, transmit),
                 Output::Frames { to, frames } => self.send_frames(node, to, frames),
                 Output::Event(WorkerEvent::Response { result, .. }) => running.responses.push_back(result),
-                Output::Event(WorkerEvent::Pipe { to: PipeEnd::Node(LinkKey(to)), message }) => {
+                Output::Feedback { to: PipeEnd::Node(LinkKey(to)), feedback } => {
                     let to = to as usize;
-                    self.say(node, to, Event::PipeMessage { from: node, to, message });
+                    self.say(node, to, Event::Feedback { from: node, to, feedback });
                 }
+                Output::Feedback { .. } => panic!("there is one worker only"),
                 Output::Event(event) => running.events.push(event),
                 Output::Forward { .. } => panic!("there is one worker only"),
                 Output::AddressOwned { .. } => {}
@@ -349,8 +350,8 @@ impl<E> Mesh<E> {
     }
 
     /// What a pipe's sending end says to its receiving end.
-    pub(crate) fn say_message(&mut self, from: usize, to: usize, message: PipeMessage) {
-        self.say(from, to, Event::PipeMessage { from, to, message });
+    pub(crate) fn say_feedback(&mut self, from: usize, to: usize, feedback: RouteFeedback) {
+        self.say(from, to, Event::Feedback { from, to, feedback });
     }
 
     /// Asks a node's media core, as its control plane would.

@@ -10,7 +10,7 @@ use sluice_node::data_plane::demux::make_ufrag;
 use sluice_node::data_plane::messages::{IceCredentials, Request, WorkerIndex};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouterId};
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{Layers, PipeBody, PipeMessage};
+use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback};
 
 use crate::client::{Client, Connection};
 use crate::mesh::{Mesh, Route, Source, UserEvent};
@@ -169,8 +169,8 @@ impl World {
     /// What a pipe's sending end says to its receiving end about a publication's route.
     pub(crate) fn say_carried(&mut self, publication: usize, node: usize, carried: Option<Layers>) {
         let Route { id, epoch, home } = self.mesh.routes[&(self.publications[publication].id, node)];
-        let message = PipeMessage { route: id.0, epoch: epoch.0, body: PipeBody::LayersCarried(carried) };
-        self.mesh.say_message(home, node, message);
+        let feedback = RouteFeedback { route: id.0, epoch: epoch.0, body: FeedbackBody::LayersCarried(carried) };
+        self.mesh.say_feedback(home, node, feedback);
     }
 
     /// Ends a route from its receiving end, its consumers too.

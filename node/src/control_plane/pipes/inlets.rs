@@ -1,25 +1,29 @@
 //! Producers that come in: from other nodes by a route of the mesh, from other workers of this node by an in-process one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_proto::ids::{NodeInstance, ProducerId, RoomKey, RouteEpoch, RouteId, RouterId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::{Layers, PipeBody, PipeMessage, RouteCloseReason};
+use sluice_proto::pipe::{ControlBody, Layers, RouteCloseReason};
+use tokio::time::Instant;
 
 use super::Ends;
-use crate::control_plane::rooms::context::RoomSender;
-use crate::control_plane::rooms::room::RoomMessage;
+use super::links::control;
 use crate::control_plane::telemetry::current_traceparent;
-use crate::data_plane::messages::{LinkKey, PipeEnd, Request, WorkerIndex};
+use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RouteIn, WorkerIndex};
 
-/// How often a subscription is said again when its node says that the producer is not there: a roster can be ahead of the
-/// node that it tells of, by less than the sum of these waits.
-const ATTEMPTS: u32 = 6;
-
-/// Wait before the first of them; each further one doubles it (3 s in all).
+/// Wait before a subscription that was refused is tried again. Each further refusal doubles it, up to the second one: rosters can be ahead of
+/// the node that they tell of, usually by very little, and say themselves when a producer is no more.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
+const MAX_RETRY: Duration = Duration::from_secs(5);
+
+/// A subscription that lived this long was no failure when it ends.
+const PROVEN: Duration = Duration::from_secs(10);
+
+/// Wait when no route is free: until some rooms are over.
+const ROUTE_RETRY: Duration = Duration::from_secs(1);
 
 /// A producer as pipes have to know it.
 #[derive(Debug, Clone)]
@@ -45,28 +49,35 @@ pub(crate) enum Origin {
 #[derive(Default)]
 pub(super) struct Inlets {
     by_producer: HashMap<ProducerId, Inlet>,
+    /// Producers of other nodes, by where they live.
+    by_node: HashMap<NodeInstance, HashSet<ProducerId>>,
+    /// Of producers of other nodes: how many of a room come in at which worker.
+    entries: HashMap<RoomKey, HashMap<WorkerIndex, usize>>,
     /// Routes of the mesh that are in use, to find the producer of a message.
     by_route: HashMap<RouteId, ProducerId>,
+    /// When to try again to subscribe.
+    retries: BTreeSet<(Instant, ProducerId)>,
     /// Numbers in-process routes; in 2^40 of them none is used twice.
     local_routes: u64,
 }
 
 struct Inlet {
     source: Source,
-    room: RoomSender,
     /// Only of producers of other nodes: where they come in.
     entry: Option<Entry>,
     /// Further workers that get it from its entry or home worker.
-    branches: HashMap<WorkerIndex, Branch>,
+    branches: HashMap<WorkerIndex, (RouteId, RouteEpoch)>,
 }
 
 struct Entry {
     worker: WorkerIndex,
-    router: RouterId,
     /// Somebody at the entry worker itself needs it, not only branches.
     wanted: bool,
-    /// `None` while there is no link to the node.
+    /// `None` while nothing comes: there is no link to the node, or no route, or the node has refused.
     feed: Option<Feed>,
+    /// Refusals in a row.
+    refusals: u32,
+    retry_at: Option<Instant>,
     traceparent: Option<String>,
 }
 
@@ -75,172 +86,214 @@ struct Feed {
     link: LinkKey,
     route: RouteId,
     epoch: RouteEpoch,
-    /// Refusals in a row.
-    refusals: u32,
+    since: Instant,
 }
 
-struct Branch {
-    router: RouterId,
-    /// `None` while the entry has no feed.
-    route: Option<(RouteId, RouteEpoch)>,
+/// What came of subscribing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Subscribed {
+    /// It is said, or not wanted any more.
+    Yes,
+    /// The link has no room for that now.
+    NoRoom,
+    /// No route is free. This one is tried again in a while, and the others then.
+    NoRoute,
+}
+
+/// A subscription that ended with its producer's inlet.
+pub(super) struct Ended {
+    pub(super) origin: NodeInstance,
+    /// The route that the other end still believes in.
+    pub(super) said: Option<(LinkKey, RouteId, RouteEpoch)>,
 }
 
 impl Inlets {
+    /// Makes the producer at the worker, to be fed by whatever way there is. Gives the node that it has to be subscribed to at, if that
+    /// is new.
     pub(super) fn want(
         &mut self,
-        ends: &Ends,
+        ends: &mut Ends,
         source: &Source,
         worker: WorkerIndex,
         router: RouterId,
-        room: &RoomSender,
-        link: Option<LinkKey>,
-    ) -> bool {
+    ) -> Option<NodeInstance> {
         let inlet = self.by_producer.entry(source.producer).or_insert_with(|| Inlet {
             source: source.clone(),
-            room: room.clone(),
             entry: None,
             branches: HashMap::new(),
         });
-        if matches!(source.origin, Origin::Node(_)) {
-            let others_wait = inlet.entry.is_some();
-            let entry = inlet.entry.get_or_insert_with(|| Entry {
-                worker,
-                router,
-                wanted: true,
-                feed: None,
-                traceparent: current_traceparent(),
-            });
-            entry.wanted |= entry.worker == worker;
-            if entry.worker != worker {
-                inlet.branches.entry(worker).or_insert(Branch { router, route: None });
+        match (&source.origin, &mut inlet.entry) {
+            (Origin::Node(node), entry @ None) => {
+                ends.workers.send(worker, inlet.source.pipe_producer(router, None));
+                let traceparent = current_traceparent();
+                *entry = Some(Entry { worker, wanted: true, feed: None, refusals: 0, retry_at: None, traceparent });
+                self.by_node.entry(node.clone()).or_default().insert(source.producer);
+                *self.entries.entry(source.room.clone()).or_default().entry(worker).or_default() += 1;
+                Some(node.clone())
             }
-            if entry.feed.is_none()
-                && let Some(route) = link.and_then(|link| inlet.open_feed(ends, link))
-            {
-                self.by_route.insert(route, source.producer);
-                if others_wait {
-                    tell(&inlet.room, RoomMessage::ProducerReady(source.producer));
-                }
+            (Origin::Node(_), Some(entry)) if entry.worker == worker => {
+                entry.wanted = true;
+                None
             }
-        } else {
-            inlet.branches.entry(worker).or_insert(Branch { router, route: None });
+            _ => {
+                inlet.open_branch(ends, worker, router, &mut self.local_routes);
+                None
+            }
         }
-        inlet.open_branches(ends, &mut self.local_routes);
-        inlet.root().is_some()
     }
 
-    pub(super) fn release(&mut self, ends: &Ends, producer: ProducerId, worker: WorkerIndex) {
-        let Some(inlet) = self.by_producer.get_mut(&producer) else { return };
+    pub(super) fn release(&mut self, ends: &mut Ends, producer: ProducerId, worker: WorkerIndex) -> Option<Ended> {
+        let inlet = self.by_producer.get_mut(&producer)?;
         match &mut inlet.entry {
             Some(entry) if entry.worker == worker => entry.wanted = false,
             _ => inlet.close_branch(ends, worker),
         }
         let fed_for_itself = inlet.entry.as_ref().is_some_and(|entry| entry.wanted);
-        if !fed_for_itself && inlet.branches.is_empty() {
-            self.remove(ends, producer);
+        if fed_for_itself || !inlet.branches.is_empty() {
+            return None;
         }
+        self.remove(ends, producer)
     }
 
-    pub(super) fn remove(&mut self, ends: &Ends, producer: ProducerId) -> Option<RoomSender> {
+    pub(super) fn remove(&mut self, ends: &mut Ends, producer: ProducerId) -> Option<Ended> {
         let mut inlet = self.by_producer.remove(&producer)?;
         let workers: Vec<WorkerIndex> = inlet.branches.keys().copied().collect();
         for worker in workers {
             inlet.close_branch(ends, worker);
         }
-        if let Some(feed) = inlet.close_feed(ends) {
-            self.by_route.remove(&feed.route);
+        let Source { room, origin: Origin::Node(origin), .. } = inlet.source else { return None };
+        let entry = inlet.entry?;
+        ends.workers.send(entry.worker, Request::CloseProducer { producer });
+        if let Some(at) = entry.retry_at {
+            self.retries.remove(&(at, producer));
         }
-        Some(inlet.room)
+        if let Some(feed) = entry.feed {
+            self.by_route.remove(&feed.route);
+            ends.mesh.release_route(feed.route);
+        }
+        take_one(&mut self.entries, &room, entry.worker);
+        if let Some(producers) = self.by_node.get_mut(&origin) {
+            producers.remove(&producer);
+            if producers.is_empty() {
+                self.by_node.remove(&origin);
+            }
+        }
+        Some(Ended { origin, said: entry.feed.map(|feed| (feed.link, feed.route, feed.epoch)) })
     }
 
-    pub(super) fn close_room(&mut self, ends: &Ends, room: &RoomKey) {
-        let of_it = self.by_producer.iter().filter(|(_, inlet)| inlet.source.room == *room).map(|(id, _)| *id);
-        for producer in of_it.collect::<Vec<_>>() {
-            self.remove(ends, producer);
-        }
+    pub(super) fn of_room(&self, room: &RoomKey) -> Vec<ProducerId> {
+        let of_it = self.by_producer.iter().filter(|(_, inlet)| inlet.source.room == *room);
+        of_it.map(|(producer, _)| *producer).collect()
     }
 
     pub(super) fn enter_at(&self, room: &RoomKey, worker: WorkerIndex) -> bool {
-        let at = |inlet: &Inlet| inlet.entry.as_ref().is_some_and(|entry| entry.worker == worker);
-        self.by_producer.values().any(|inlet| inlet.source.room == *room && at(inlet))
+        self.entries.get(room).is_some_and(|workers| workers.contains_key(&worker))
     }
 
-    pub(super) fn set_paused(&mut self, ends: &Ends, producer: ProducerId, paused: bool) {
+    pub(super) fn set_paused(&mut self, ends: &mut Ends, producer: ProducerId, paused: bool) {
         let Some(inlet) = self.by_producer.get_mut(&producer) else { return };
         inlet.source.paused = paused;
-        let entry = inlet.entry.iter().filter(|entry| entry.feed.is_some()).map(|entry| entry.worker);
-        let branches = inlet.branches.iter().filter(|(_, branch)| branch.route.is_some()).map(|(worker, _)| *worker);
-        for worker in entry.chain(branches) {
+        let entry = inlet.entry.iter().map(|entry| entry.worker);
+        for worker in entry.chain(inlet.branches.keys().copied()) {
             let request =
                 if paused { Request::PauseProducer { producer } } else { Request::ResumeProducer { producer } };
-            ends.worker(worker).send(request);
+            ends.workers.send(worker, request);
         }
     }
 
-    pub(super) fn link_up(&mut self, ends: &Ends, link: LinkKey, instance: &NodeInstance) {
-        for (producer, inlet) in &mut self.by_producer {
-            if inlet.source.origin != Origin::Node(instance.clone()) {
+    /// Producers of a node that are wanted and do not come.
+    pub(super) fn unfed(&self, node: &NodeInstance) -> impl Iterator<Item = ProducerId> {
+        let producers = self.by_node.get(node).into_iter().flatten().copied();
+        producers.filter(|producer| self.entry(*producer).is_some_and(|entry| entry.feed.is_none()))
+    }
+
+    /// Subscribes to a producer that is wanted and does not come.
+    pub(super) fn subscribe(&mut self, ends: &mut Ends, link: LinkKey, producer: ProducerId) -> Subscribed {
+        let Some(inlet) = self.by_producer.get_mut(&producer) else { return Subscribed::Yes };
+        let Some(entry) = inlet.entry.as_mut().filter(|entry| entry.feed.is_none()) else { return Subscribed::Yes };
+        if let Some(at) = entry.retry_at.take() {
+            self.retries.remove(&(at, producer));
+        }
+        let Some((route, epoch)) = ends.mesh.allocate_route(entry.worker) else {
+            self.retry(producer, ROUTE_RETRY);
+            return Subscribed::NoRoute;
+        };
+        let body = ControlBody::Subscribe {
+            producer: producer.to_bytes(),
+            namespace: inlet.source.room.namespace.to_string(),
+            room: inlet.source.room.room.to_string(),
+            wanted: Layers::ALL,
+            traceparent: entry.traceparent.clone(),
+        };
+        if !ends.mesh.send_control(link, control(route, epoch, body)) {
+            ends.mesh.release_route(route);
+            return Subscribed::NoRoom;
+        }
+        let from = PipeEnd::Node(link);
+        let way = Some(RouteIn { from, route, epoch });
+        ends.workers.send(entry.worker, Request::MovePipeProducer { producer, route: way });
+        entry.feed = Some(Feed { link, route, epoch, since: Instant::now() });
+        self.by_route.insert(route, producer);
+        Subscribed::Yes
+    }
+
+    /// Nothing comes over this link any more.
+    pub(super) fn link_down(&mut self, ends: &mut Ends, link: LinkKey, node: &NodeInstance) {
+        let producers: Vec<ProducerId> = self.by_node.get(node).into_iter().flatten().copied().collect();
+        for producer in producers {
+            let Some(entry) = self.by_producer.get_mut(&producer).and_then(|inlet| inlet.entry.as_mut()) else {
                 continue;
+            };
+            entry.refusals = 0;
+            if entry.feed.is_some_and(|feed| feed.link == link) {
+                self.starve(ends, producer);
             }
-            let Some(entry) = &mut inlet.entry else { continue };
-            if let Some(feed) = &mut entry.feed {
-                feed.refusals = 0;
-                let feed = *feed;
-                inlet.subscribe(ends, feed);
-            } else if let Some(route) = inlet.open_feed(ends, link) {
-                self.by_route.insert(route, *producer);
-                inlet.open_branches(ends, &mut self.local_routes);
-                tell(&inlet.room, RoomMessage::ProducerReady(*producer));
+            // What was refused is tried again on the next link.
+            if let Some(at) = self.entry_mut(producer).and_then(|entry| entry.retry_at.take()) {
+                self.retries.remove(&(at, producer));
             }
         }
     }
 
-    /// The node at the other end was started again: rosters will say what became of its producers.
-    pub(super) fn link_void(&mut self, ends: &Ends, link: LinkKey) {
-        let fed_by = |inlet: &Inlet| inlet.feed().is_some_and(|feed| feed.link == link);
-        let lost: Vec<ProducerId> =
-            self.by_producer.iter().filter(|(_, inlet)| fed_by(inlet)).map(|(id, _)| *id).collect();
-        for producer in lost {
-            self.lose(ends, producer);
-        }
-    }
-
-    /// Hands a message of the sending end to the entry worker.
-    pub(super) fn forward(&mut self, ends: &Ends, link: LinkKey, message: PipeMessage) {
-        let Some((_, inlet)) = self.fed(link, &message) else { return };
-        if let Some(entry) = &mut inlet.entry {
-            if let Some(feed) = &mut entry.feed {
-                feed.refusals = 0;
-            }
-            ends.worker(entry.worker).pipe(PipeEnd::Node(link), message);
-        }
-    }
-
-    /// The sending end refused or ended a route. Answers after what time to ask again, if that makes sense.
+    /// The sending end refused or ended a route. Whatever its reason, as long as the room's roster has the producer it is asked for again.
+    /// False if there is no such route: it was given up here meanwhile.
     pub(super) fn refused(
         &mut self,
-        ends: &Ends,
+        ends: &mut Ends,
         link: LinkKey,
-        message: &PipeMessage,
+        (route, epoch): (RouteId, RouteEpoch),
         reason: RouteCloseReason,
-    ) -> Option<Duration> {
-        let (producer, inlet) = self.fed(link, message)?;
-        let feed = inlet.entry.as_mut()?.feed.as_mut()?;
-        if reason == RouteCloseReason::ProducerGone && feed.refusals < ATTEMPTS {
-            feed.refusals += 1;
-            return Some(FIRST_RETRY * (1 << (feed.refusals - 1)));
+    ) -> bool {
+        let Some(&producer) = self.by_route.get(&route) else { return false };
+        let Some(entry) = self.entry_mut(producer) else { return false };
+        let Some(feed) = entry.feed.filter(|feed| feed.link == link && feed.epoch == epoch) else { return false };
+        entry.refusals = if feed.since.elapsed() >= PROVEN { 0 } else { entry.refusals };
+        let wait = FIRST_RETRY.saturating_mul(1 << entry.refusals.min(16)).min(MAX_RETRY);
+        entry.refusals += 1;
+        if wait == MAX_RETRY {
+            tracing::warn!(%producer, ?reason, "the producer's node does not send it");
         }
-        tracing::warn!(%producer, ?reason, "the producer's node does not send it");
-        self.lose(ends, producer);
-        None
+        self.starve(ends, producer);
+        self.retry(producer, wait);
+        true
     }
 
-    pub(super) fn subscribe_again(&mut self, ends: &Ends, link: LinkKey, refused: &PipeMessage) {
-        if let Some((_, inlet)) = self.fed(link, refused)
-            && let Some(feed) = inlet.feed()
-        {
-            inlet.subscribe(ends, feed);
+    /// When a subscription is to be tried again next.
+    pub(super) fn next_retry(&self) -> Option<Instant> {
+        self.retries.first().map(|(at, _)| *at)
+    }
+
+    /// A producer that is to be subscribed to again now, and the node that it lives on.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<(ProducerId, NodeInstance)> {
+        while self.next_retry().is_some_and(|at| at <= now) {
+            let (_, producer) = self.retries.pop_first()?;
+            let Some(inlet) = self.by_producer.get_mut(&producer) else { continue };
+            if let (Some(entry), Origin::Node(node)) = (&mut inlet.entry, &inlet.source.origin) {
+                entry.retry_at = None;
+                return Some((producer, node.clone()));
+            }
         }
+        None
     }
 
     /// Routes into this node.
@@ -248,103 +301,83 @@ impl Inlets {
         self.by_route.len() as u64
     }
 
-    fn lose(&mut self, ends: &Ends, producer: ProducerId) {
-        if let Some(room) = self.remove(ends, producer) {
-            tell(&room, RoomMessage::ProducerLost(producer));
+    /// Producers of other nodes that are wanted and do not come.
+    pub(super) fn waiting(&self) -> u64 {
+        self.by_node.values().map(|producers| producers.len() as u64).sum::<u64>() - self.routes()
+    }
+
+    fn entry(&self, producer: ProducerId) -> Option<&Entry> {
+        self.by_producer.get(&producer)?.entry.as_ref()
+    }
+
+    fn entry_mut(&mut self, producer: ProducerId) -> Option<&mut Entry> {
+        self.by_producer.get_mut(&producer)?.entry.as_mut()
+    }
+
+    fn retry(&mut self, producer: ProducerId, wait: Duration) {
+        let at = Instant::now() + wait;
+        if let Some(entry) = self.entry_mut(producer) {
+            entry.retry_at = Some(at);
+            self.retries.insert((at, producer));
         }
     }
 
-    /// The inlet that a message from the sending end is about, if it means the present use of the route.
-    fn fed(&mut self, link: LinkKey, message: &PipeMessage) -> Option<(ProducerId, &mut Inlet)> {
-        let producer = *self.by_route.get(&RouteId(message.route))?;
-        let inlet = self.by_producer.get_mut(&producer)?;
-        let feed = inlet.feed()?;
-        (feed.link == link && feed.epoch.0 == message.epoch).then_some((producer, inlet))
+    /// The producer's route is over: nothing comes for the time being.
+    fn starve(&mut self, ends: &mut Ends, producer: ProducerId) {
+        let Some(entry) = self.entry_mut(producer) else { return };
+        let (worker, Some(feed)) = (entry.worker, entry.feed.take()) else { return };
+        ends.workers.send(worker, Request::MovePipeProducer { producer, route: None });
+        ends.mesh.release_route(feed.route);
+        self.by_route.remove(&feed.route);
     }
 }
 
 impl Inlet {
-    fn feed(&self) -> Option<Feed> {
-        self.entry.as_ref().and_then(|entry| entry.feed)
-    }
-
-    /// The worker that branches start from, once the producer is there.
+    /// The worker that branches start from.
     fn root(&self) -> Option<WorkerIndex> {
-        match (&self.source.origin, &self.entry) {
-            (Origin::Worker(home), _) => Some(*home),
-            (Origin::Node(_), Some(entry)) if entry.feed.is_some() => Some(entry.worker),
-            _ => None,
+        match &self.source.origin {
+            Origin::Worker(home) => Some(*home),
+            Origin::Node(_) => self.entry.as_ref().map(|entry| entry.worker),
         }
     }
 
-    fn open_feed(&mut self, ends: &Ends, link: LinkKey) -> Option<RouteId> {
-        let entry = self.entry.as_mut()?;
-        let Some((route, epoch)) = ends.mesh.allocate_route(entry.worker) else {
-            tracing::warn!(producer = %self.source.producer, "no route is free for another producer of other nodes");
-            return None;
-        };
-        let feed = Feed { link, route, epoch, refusals: 0 };
-        entry.feed = Some(feed);
-        let (worker, router) = (entry.worker, entry.router);
-        ends.worker(worker).send(self.pipe_producer(router, PipeEnd::Node(link), route, epoch));
-        self.subscribe(ends, feed);
-        Some(route)
+    fn open_branch(&mut self, ends: &mut Ends, worker: WorkerIndex, router: RouterId, local_routes: &mut u64) {
+        let Some(root) = self.root().filter(|_| !self.branches.contains_key(&worker)) else { return };
+        let (route, epoch) = local_route(local_routes);
+        let producer = self.source.producer;
+        let way = RouteIn { from: PipeEnd::Worker(root), route, epoch };
+        ends.workers.send(worker, self.source.pipe_producer(router, Some(way)));
+        let to = PipeEnd::Worker(worker);
+        ends.workers.send(root, Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL });
+        self.branches.insert(worker, (route, epoch));
     }
 
-    fn close_feed(&mut self, ends: &Ends) -> Option<Feed> {
-        let entry = self.entry.as_mut()?;
-        let feed = entry.feed.take()?;
-        ends.worker(entry.worker).send(Request::CloseProducer { producer: self.source.producer });
-        ends.mesh.send_message(
-            feed.link,
-            PipeMessage { route: feed.route.0, epoch: feed.epoch.0, body: PipeBody::Unsubscribe },
-        );
-        ends.mesh.release_route(feed.route);
-        Some(feed)
+    fn close_branch(&mut self, ends: &mut Ends, worker: WorkerIndex) {
+        let Some((route, epoch)) = self.branches.remove(&worker) else { return };
+        if let Some(root) = self.root() {
+            ends.workers.send(root, Request::ClosePipeConsumer { to: PipeEnd::Worker(worker), route, epoch });
+        }
+        ends.workers.send(worker, Request::CloseProducer { producer: self.source.producer });
     }
+}
 
-    fn subscribe(&self, ends: &Ends, feed: Feed) {
-        let body = PipeBody::Subscribe {
-            producer: self.source.producer.to_bytes(),
-            namespace: self.source.room.namespace.to_string(),
-            room: self.source.room.room.to_string(),
-            wanted: Layers::ALL,
-            traceparent: self.entry.as_ref().and_then(|entry| entry.traceparent.clone()),
-        };
-        ends.mesh.send_message(feed.link, PipeMessage { route: feed.route.0, epoch: feed.epoch.0, body });
+impl Source {
+    fn pipe_producer(&self, router: RouterId, route: Option<RouteIn>) -> Request {
+        let Self { producer, kind, paused, ref rtp, .. } = *self;
+        Request::CreatePipeProducer { router, producer, kind, rtp: (**rtp).clone(), route, paused }
     }
+}
 
-    /// Opens the branches that wait for the producer to be there.
-    fn open_branches(&mut self, ends: &Ends, local_routes: &mut u64) {
-        let Some(root) = self.root() else { return };
-        let waiting: Vec<(WorkerIndex, RouterId)> = {
-            let waiting = self.branches.iter().filter(|(_, branch)| branch.route.is_none());
-            waiting.map(|(worker, branch)| (*worker, branch.router)).collect()
-        };
-        for (worker, router) in waiting {
-            let (route, epoch) = local_route(local_routes);
-            let producer = self.source.producer;
-            ends.worker(worker).send(self.pipe_producer(router, PipeEnd::Worker(root), route, epoch));
-            let to = PipeEnd::Worker(worker);
-            ends.worker(root).send(Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL });
-            if let Some(branch) = self.branches.get_mut(&worker) {
-                branch.route = Some((route, epoch));
-            }
+fn take_one(entries: &mut HashMap<RoomKey, HashMap<WorkerIndex, usize>>, room: &RoomKey, worker: WorkerIndex) {
+    let Some(workers) = entries.get_mut(room) else { return };
+    if let Some(count) = workers.get_mut(&worker) {
+        *count -= 1;
+        if *count == 0 {
+            workers.remove(&worker);
         }
     }
-
-    fn close_branch(&mut self, ends: &Ends, worker: WorkerIndex) {
-        let root = self.root();
-        let Some(Branch { route: Some((route, epoch)), .. }) = self.branches.remove(&worker) else { return };
-        if let Some(root) = root {
-            ends.worker(root).send(Request::ClosePipeConsumer { to: PipeEnd::Worker(worker), route, epoch });
-        }
-        ends.worker(worker).send(Request::CloseProducer { producer: self.source.producer });
-    }
-
-    fn pipe_producer(&self, router: RouterId, from: PipeEnd, route: RouteId, epoch: RouteEpoch) -> Request {
-        let Source { producer, kind, paused, ref rtp, .. } = self.source;
-        Request::CreatePipeProducer { router, producer, kind, rtp: (**rtp).clone(), from, route, epoch, paused }
+    if workers.is_empty() {
+        entries.remove(room);
     }
 }
 
@@ -352,12 +385,4 @@ fn local_route(routes: &mut u64) -> (RouteId, RouteEpoch) {
     *routes += 1;
     let [_, _, _, epoch, a, b, c, d] = routes.to_be_bytes();
     (RouteId(u32::from_be_bytes([a, b, c, d])), RouteEpoch(epoch))
-}
-
-/// Tells a room, after its present work if it has much to do.
-fn tell(room: &RoomSender, message: RoomMessage) {
-    if let Err(tokio::sync::mpsc::error::TrySendError::Full(message)) = room.try_send(message) {
-        let room = room.clone();
-        tokio::spawn(async move { room.send(message).await });
-    }
 }

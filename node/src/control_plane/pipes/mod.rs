@@ -2,40 +2,48 @@
 //! the other nodes' subscriptions.
 //!
 //! A producer of another node enters this node once, at its *entry* worker; further workers get it from there by an
-//! in-process branch. Everything is decided under one lock and sent without waiting, so that a room may ask a worker for a consumer right after
-//! [`Pipes::want`]: the commands arrive in that order.
+//! in-process branch. It is there for consumers from the moment that it is wanted; what feeds it comes as soon as there is a way, and comes
+//! again whenever a way was lost. Everything is decided under one lock and sent without waiting, so that a room may ask a worker for a
+//! consumer right after [`Pipes::want`]: the commands arrive in that order.
+//!
+//! A subscription belongs to the link that it was made on, and ends with it at both ends. So whenever a link comes up both ends begin from
+//! nothing: there is never anything that one of them believes and the other does not.
 //!
 //! # Layout
 //! - `inlets`: producers that come in, from nodes and from workers.
 //! - `outlets`: producers that go out to other nodes.
+//! - `links`: what is still to be said to other nodes; `workers`: what is still to be said to workers.
 
 mod inlets;
+mod links;
 mod outlets;
+mod workers;
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sluice_proto::ids::{NodeInstance, ProducerId, RoomKey};
-use sluice_proto::pipe::{PipeBody, PipeMessage};
-use tokio::sync::mpsc;
+use sluice_proto::ids::{NodeInstance, ProducerId, RoomKey, RouteEpoch, RouteId, RouterId};
+use sluice_proto::pipe::{ControlBody, RouteControl};
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
-use self::inlets::Inlets;
-use self::outlets::Outlets;
+use self::inlets::{Ended, Inlets, Subscribed};
+use self::links::Links;
+use self::outlets::{Closed, Outlets};
+use self::workers::Workers;
 use super::ports::{MediaWorker, MeshPort, MeshSignal};
-use super::rooms::context::{RoomSender, lock};
-use crate::data_plane::messages::{LinkKey, PipeEnd, WorkerIndex};
+use super::rooms::context::{count, lock};
+use crate::data_plane::messages::{LinkKey, WorkerIndex};
 
 pub(crate) use self::inlets::{Origin, Source};
+pub(crate) use self::outlets::OutletLimits;
 
-/// A node that is silent for this long will not take up its routes again. Membership notices a dead node within seconds; this only
-/// catches what it cannot tell.
-const LINK_FORGOTTEN_AFTER: Duration = Duration::from_secs(300);
-
-/// How often links are looked at for that.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+/// How soon room is looked for again where there was none, on a link or in a worker's queue: often enough to fill the path.
+const PACE: Duration = Duration::from_millis(20);
 
 /// The pipes of a node's producers. Clones are the same ones.
 #[derive(Clone)]
@@ -44,209 +52,297 @@ pub(crate) struct Pipes {
 }
 
 struct Inner {
-    ends: Ends,
-    tables: Mutex<Tables>,
-    /// Subscriptions that another node refused for good.
+    state: Mutex<State>,
+    /// Something waits for time or room.
+    waits: Notify,
+    counters: Counters,
+}
+
+#[derive(Default)]
+struct Counters {
     refused: AtomicU64,
+    retried: AtomicU64,
+}
+
+/// What there is of pipes, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct PipesSnapshot {
+    /// Routes into this node.
+    pub(crate) routes_in: u64,
+    /// Routes out of it.
+    pub(crate) routes_out: u64,
+    /// Producers of other nodes that are wanted and do not come.
+    pub(crate) waiting: u64,
+    /// Subscriptions that other nodes refused or ended, since the start.
+    pub(crate) refused: u64,
+    /// Subscriptions that were tried again, since the start.
+    pub(crate) retried: u64,
+    /// Commands for which workers have no room.
+    pub(crate) commands_waiting: u64,
 }
 
 /// Where commands and messages go.
 struct Ends {
-    workers: Vec<Arc<dyn MediaWorker>>,
+    workers: Workers,
     mesh: Arc<dyn MeshPort>,
 }
 
-impl Ends {
-    fn worker(&self, index: WorkerIndex) -> &Arc<dyn MediaWorker> {
-        &self.workers[usize::from(index.0)]
-    }
-}
-
-#[derive(Default)]
-struct Tables {
-    links: HashMap<LinkKey, Link>,
+struct State {
+    ends: Ends,
+    links: Links,
     inlets: Inlets,
     outlets: Outlets,
 }
 
-struct Link {
-    instance: NodeInstance,
-    /// `None` while it is up.
-    down_since: Option<Instant>,
-}
-
-impl Tables {
-    fn link_to(&self, instance: &NodeInstance) -> Option<LinkKey> {
-        let up = self.links.iter().find(|(_, link)| link.instance == *instance && link.down_since.is_none());
-        up.map(|(key, _)| *key)
-    }
-}
-
 impl Pipes {
-    pub(crate) fn new(workers: Vec<Arc<dyn MediaWorker>>, mesh: Arc<dyn MeshPort>, routes_out: usize) -> Self {
-        let tables = Tables { outlets: Outlets::new(routes_out), ..Tables::default() };
-        Self {
-            inner: Arc::new(Inner {
-                ends: Ends { workers, mesh },
-                tables: Mutex::new(tables),
-                refused: AtomicU64::new(0),
-            }),
-        }
+    pub(crate) fn new(workers: Vec<Arc<dyn MediaWorker>>, mesh: Arc<dyn MeshPort>, limits: OutletLimits) -> Self {
+        let state = State {
+            ends: Ends { workers: Workers::new(workers), mesh },
+            links: Links::default(),
+            inlets: Inlets::default(),
+            outlets: Outlets::new(limits),
+        };
+        let inner = Inner { state: Mutex::new(state), waits: Notify::new(), counters: Counters::default() };
+        Self { inner: Arc::new(inner) }
     }
 
     /// Follows the mesh until its signals end.
     pub(crate) async fn run(self, mut signals: mpsc::Receiver<MeshSignal>) {
-        let mut sweep = tokio::time::interval(SWEEP_INTERVAL);
+        let mut last_look = Instant::now();
         loop {
+            let due = lock(&self.inner.state).next_due(last_look);
             tokio::select! {
                 signal = signals.recv() => match signal {
                     Some(signal) => self.on_signal(signal),
                     None => return,
                 },
-                now = sweep.tick() => self.sweep(now),
+                () = self.inner.waits.notified() => {}
+                () = tokio::time::sleep_until(due.unwrap_or(last_look)), if due.is_some() => {
+                    last_look = Instant::now();
+                    let retried = lock(&self.inner.state).on_time(last_look);
+                    self.inner.counters.retried.fetch_add(retried, Ordering::Relaxed);
+                }
             }
         }
     }
 
-    /// Sees to it that `source` gets to `worker`, into `router`. True when a consumer may be made of it at once; else
-    /// [`super::rooms::room::RoomMessage::ProducerReady`] follows when it may, or `ProducerLost`.
-    pub(crate) fn want(
-        &self,
-        source: &Source,
-        worker: WorkerIndex,
-        router: sluice_proto::ids::RouterId,
-        room: &RoomSender,
-    ) -> bool {
-        let tables = &mut *lock(&self.inner.tables);
-        let link = match &source.origin {
-            Origin::Node(instance) => tables.link_to(instance),
-            Origin::Worker(_) => None,
-        };
-        tables.inlets.want(&self.inner.ends, source, worker, router, room, link)
+    /// Sees to it that `source` gets to `worker`, into `router`. Consumers may be made of it at once.
+    pub(crate) fn want(&self, source: &Source, worker: WorkerIndex, router: RouterId) {
+        self.change(|state| {
+            let node = state.inlets.want(&mut state.ends, source, worker, router);
+            if let Some((key, link)) = node.as_ref().and_then(|node| state.links.to(node)) {
+                link.subscribe.insert(source.producer);
+                state.say(key);
+            }
+        });
     }
 
     /// Nobody at `worker` needs the producer any more.
     pub(crate) fn release(&self, producer: ProducerId, worker: WorkerIndex) {
-        lock(&self.inner.tables).inlets.release(&self.inner.ends, producer, worker);
+        self.change(|state| {
+            let ended = state.inlets.release(&mut state.ends, producer, worker);
+            state.unsubscribe(producer, ended);
+        });
     }
 
     /// The producer is no more: takes it away from every worker that it was brought to.
     pub(crate) fn gone(&self, producer: ProducerId) {
-        lock(&self.inner.tables).inlets.remove(&self.inner.ends, producer);
+        self.change(|state| {
+            let ended = state.inlets.remove(&mut state.ends, producer);
+            state.unsubscribe(producer, ended);
+        });
     }
 
     /// Whether a producer of the room comes into the node at `worker`.
     pub(crate) fn enter_at(&self, room: &RoomKey, worker: WorkerIndex) -> bool {
-        lock(&self.inner.tables).inlets.enter_at(room, worker)
+        lock(&self.inner.state).inlets.enter_at(room, worker)
     }
 
     /// The producer's owner paused or resumed it.
     pub(crate) fn set_paused(&self, producer: ProducerId, paused: bool) {
-        lock(&self.inner.tables).inlets.set_paused(&self.inner.ends, producer, paused);
+        self.change(|state| state.inlets.set_paused(&mut state.ends, producer, paused));
     }
 
     /// Lets other nodes subscribe to a producer of this one.
     pub(crate) fn publish(&self, producer: ProducerId, room: RoomKey, worker: WorkerIndex) {
-        lock(&self.inner.tables).outlets.publish(producer, room, worker);
+        lock(&self.inner.state).outlets.publish(producer, room, worker);
     }
 
-    /// The producer is no more; its worker tells whoever subscribed.
+    /// The producer is no more, as its worker has been told.
     pub(crate) fn unpublish(&self, producer: ProducerId) {
-        lock(&self.inner.tables).outlets.unpublish(producer);
+        self.change(|state| {
+            let closed = state.outlets.unpublish(&state.ends, producer);
+            closed.into_iter().for_each(|closed| state.tell_closed(closed));
+        });
     }
 
-    /// The node has left the room or is dead: what it subscribed to in this room is not wanted any more.
-    pub(crate) fn forget(&self, room: &RoomKey, instance: &NodeInstance) {
-        let tables = &mut *lock(&self.inner.tables);
-        for (key, _) in tables.links.iter().filter(|(_, link)| link.instance == *instance) {
-            tables.outlets.forget(&self.inner.ends, room, *key);
+    /// What there is, for metrics.
+    pub(crate) fn snapshot(&self) -> PipesSnapshot {
+        let state = lock(&self.inner.state);
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PipesSnapshot {
+            routes_in: state.inlets.routes(),
+            routes_out: state.outlets.routes(),
+            waiting: state.inlets.waiting(),
+            refused: read(&self.inner.counters.refused),
+            retried: read(&self.inner.counters.retried),
+            commands_waiting: state.ends.workers.waiting() as u64,
         }
     }
 
-    /// The room is no more, whatever it has left here. Its workers tell whoever subscribed.
+    /// The room is no more, whatever it has left here.
     pub(crate) fn close_room(&self, room: &RoomKey) {
-        let tables = &mut *lock(&self.inner.tables);
-        tables.inlets.close_room(&self.inner.ends, room);
-        tables.outlets.close_room(room);
-    }
-
-    /// A worker has something to say to the other end of a route.
-    pub(crate) fn on_worker_message(&self, from: WorkerIndex, to: PipeEnd, message: PipeMessage) {
-        match to {
-            PipeEnd::Node(link) => self.inner.ends.mesh.send_message(link, message),
-            PipeEnd::Worker(worker) => self.inner.ends.worker(worker).pipe(PipeEnd::Worker(from), message),
-        }
-    }
-
-    /// Routes in and routes out, for metrics.
-    pub(crate) fn counts(&self) -> (u64, u64, u64) {
-        let tables = lock(&self.inner.tables);
-        (tables.inlets.routes(), tables.outlets.routes(), self.inner.refused.load(Ordering::Relaxed))
+        self.change(|state| {
+            for producer in state.inlets.of_room(room) {
+                let ended = state.inlets.remove(&mut state.ends, producer);
+                state.unsubscribe(producer, ended);
+            }
+            for producer in state.outlets.of_room(room) {
+                let closed = state.outlets.unpublish(&state.ends, producer);
+                closed.into_iter().for_each(|closed| state.tell_closed(closed));
+            }
+        });
     }
 
     fn on_signal(&self, signal: MeshSignal) {
         match signal {
-            MeshSignal::LinkUp { link, instance } => {
-                let tables = &mut *lock(&self.inner.tables);
-                tables.links.insert(link, Link { instance: instance.clone(), down_since: None });
-                tables.inlets.link_up(&self.inner.ends, link, &instance);
-            }
-            MeshSignal::LinkDown { link, forever } => self.on_link_down(link, forever),
-            MeshSignal::Message { link, message } => self.on_message(link, message),
+            MeshSignal::LinkUp { link, instance } => self.change(|state| state.link_up(link, instance)),
+            MeshSignal::LinkDown { link } => self.change(|state| state.link_down(link)),
+            MeshSignal::Control { link, message } => self.on_control(link, message),
         }
     }
 
-    fn on_link_down(&self, link: LinkKey, forever: bool) {
-        let tables = &mut *lock(&self.inner.tables);
-        if forever {
-            tables.links.remove(&link);
-            tables.inlets.link_void(&self.inner.ends, link);
-            tables.outlets.link_void(&self.inner.ends, link);
-        } else if let Some(link) = tables.links.get_mut(&link) {
-            link.down_since.get_or_insert_with(Instant::now);
-        }
-    }
-
-    fn on_message(&self, link: LinkKey, message: PipeMessage) {
-        let tables = &mut *lock(&self.inner.tables);
+    fn on_control(&self, link: LinkKey, message: RouteControl) {
+        let (route, epoch) = (RouteId(message.route), RouteEpoch(message.epoch));
         match message.body {
-            PipeBody::Subscribe { .. } => {
-                if let Some(creation) = tables.outlets.subscribe(&self.inner.ends, link, message) {
+            ControlBody::Subscribe { .. } => {
+                let served = self.change(|state| state.subscribed(link, message));
+                if let Some(creation) = served {
                     let pipes = self.clone();
                     tokio::spawn(async move { creation.finish(&pipes).await });
                 }
             }
-            PipeBody::Unsubscribe => tables.outlets.unsubscribe(&self.inner.ends, link, &message),
-            PipeBody::LayersWanted(_) | PipeBody::KeyFrameRequest | PipeBody::Nack(_) | PipeBody::Stats(_) => {
-                tables.outlets.forward(&self.inner.ends, link, message);
+            ControlBody::Unsubscribe => {
+                self.change(|state| state.outlets.unsubscribe(&mut state.ends, link, route, epoch));
             }
-            PipeBody::LayersCarried(_) | PipeBody::SenderReport { .. } => {
-                tables.inlets.forward(&self.inner.ends, link, message);
-            }
-            PipeBody::RouteClosed(reason) => {
-                let retry = tables.inlets.refused(&self.inner.ends, link, &message, reason);
-                match retry {
-                    Some(after) => self.subscribe_again(after, link, message),
-                    None => drop(self.inner.refused.fetch_add(1, Ordering::Relaxed)),
+            ControlBody::RouteClosed(reason) => {
+                if self.change(|state| state.inlets.refused(&mut state.ends, link, (route, epoch), reason)) {
+                    count(&self.inner.counters.refused);
                 }
             }
         }
     }
 
-    fn subscribe_again(&self, after: Duration, link: LinkKey, refused: PipeMessage) {
-        let pipes = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(after).await;
-            lock(&pipes.inner.tables).inlets.subscribe_again(&pipes.inner.ends, link, &refused);
+    fn on_failed_creation(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch) {
+        self.change(|state| {
+            if let Some(closed) = state.outlets.failed(&state.ends, link, route, epoch) {
+                state.tell_closed(closed);
+            }
         });
     }
 
-    fn sweep(&self, now: Instant) {
-        let tables = &mut *lock(&self.inner.tables);
-        let silent =
-            |link: &Link| link.down_since.is_some_and(|since| now.duration_since(since) >= LINK_FORGOTTEN_AFTER);
-        for (key, _) in tables.links.iter().filter(|(_, link)| silent(link)) {
-            tables.outlets.link_void(&self.inner.ends, *key);
+    /// Changes the state, and sees to what then waits for time or room.
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let state = &mut *lock(&self.inner.state);
+        let result = change(state);
+        if state.waits() {
+            self.inner.waits.notify_one();
+        }
+        result
+    }
+}
+
+impl State {
+    fn waits(&self) -> bool {
+        self.links.any_stuck() || self.ends.workers.waiting() > 0 || self.inlets.next_retry().is_some()
+    }
+
+    fn next_due(&self, last_look: Instant) -> Option<Instant> {
+        let lacks_room = self.links.any_stuck() || self.ends.workers.waiting() > 0;
+        [lacks_room.then(|| last_look + PACE), self.inlets.next_retry()].into_iter().flatten().min()
+    }
+
+    /// Tries again what there was no room for, and what was refused. Gives the number of the latter.
+    fn on_time(&mut self, now: Instant) -> u64 {
+        self.ends.workers.send_on();
+        let mut retried = 0;
+        let mut keys = self.links.take_stuck();
+        while let Some((producer, node)) = self.inlets.pop_due(now) {
+            if let Some((key, link)) = self.links.to(&node) {
+                link.subscribe.insert(producer);
+                keys.insert(key);
+                retried += 1;
+            }
+        }
+        keys.into_iter().for_each(|key| self.say(key));
+        retried
+    }
+
+    fn link_up(&mut self, key: LinkKey, instance: NodeInstance) {
+        let unfed: Vec<ProducerId> = self.inlets.unfed(&instance).collect();
+        self.links.up(key, instance);
+        if let Some(link) = self.links.get(key) {
+            link.subscribe.extend(unfed);
+        }
+        self.say(key);
+    }
+
+    fn link_down(&mut self, key: LinkKey) {
+        self.outlets.link_down(&mut self.ends, key);
+        if let Some(node) = self.links.down(key) {
+            self.inlets.link_down(&mut self.ends, key, &node);
+        }
+    }
+
+    fn subscribed(&mut self, link: LinkKey, message: RouteControl) -> Option<outlets::Creation> {
+        match self.outlets.subscribe(&mut self.ends, link, message) {
+            Ok(creation) => Some(creation),
+            Err(refused) => {
+                self.tell_closed(refused);
+                None
+            }
+        }
+    }
+
+    fn tell_closed(&mut self, closed: Closed) {
+        let Closed { link: key, route, epoch, reason } = closed;
+        let limit = self.outlets.limits().of_one_node;
+        if let Some(link) = self.links.get(key) {
+            link.close(route, epoch, reason, limit);
+            self.say(key);
+        }
+    }
+
+    fn unsubscribe(&mut self, producer: ProducerId, ended: Option<Ended>) {
+        let Some(Ended { origin, said }) = ended else { return };
+        if let Some((_, link)) = self.links.to(&origin) {
+            link.subscribe.remove(&producer);
+        }
+        if let Some((key, route, epoch)) = said
+            && let Some(link) = self.links.get(key)
+        {
+            link.unsubscribe(route, epoch);
+            self.say(key);
+        }
+    }
+
+    /// Says on a link what is to be said, as far as there is room; ends first, since they make room for new subscriptions at the other end.
+    fn say(&mut self, key: LinkKey) {
+        let Some(link) = self.links.get(key) else { return };
+        if !link.say_ends(&*self.ends.mesh, key) {
+            return self.links.set_stuck(key);
+        }
+        while let Some(producer) = self.links.get(key).and_then(|link| link.subscribe.first().copied()) {
+            let subscribed = self.inlets.subscribe(&mut self.ends, key, producer);
+            if subscribed == Subscribed::NoRoom {
+                return self.links.set_stuck(key);
+            }
+            if let Some(link) = self.links.get(key) {
+                link.subscribe.remove(&producer);
+            }
+            if subscribed == Subscribed::NoRoute {
+                return;
+            }
         }
     }
 }

@@ -1,33 +1,51 @@
 //! Producers that go out: other nodes' subscriptions.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sluice_proto::ids::{ProducerId, RoomKey, RouteEpoch, RouteId};
-use sluice_proto::pipe::{PipeBody, PipeMessage, RouteCloseReason};
+use sluice_proto::pipe::{ControlBody, RouteCloseReason, RouteControl};
 use tracing::Instrument;
 
 use super::{Ends, Pipes};
 use crate::control_plane::ports::Answer;
-use crate::control_plane::rooms::context::lock;
 use crate::control_plane::telemetry::set_parent;
-use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, WorkerIndex};
+use crate::data_plane::messages::{LinkKey, PipeEnd, Request, WorkerIndex};
 
 #[derive(Default)]
 pub(super) struct Outlets {
-    limit: usize,
+    limits: OutletLimits,
     published: HashMap<ProducerId, Published>,
-    routes: HashMap<(LinkKey, RouteId), Outlet>,
+    links: HashMap<LinkKey, HashMap<RouteId, Outlet>>,
+    count: usize,
+}
+
+/// How many subscriptions of other nodes are served.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OutletLimits {
+    /// Of all together.
+    pub all: usize,
+    /// Of one node.
+    pub of_one_node: usize,
 }
 
 struct Published {
     room: RoomKey,
     worker: WorkerIndex,
+    routes: HashSet<(LinkKey, RouteId)>,
 }
 
 struct Outlet {
     epoch: RouteEpoch,
     producer: ProducerId,
     worker: WorkerIndex,
+}
+
+/// A route that has ended at this end, of which the other one is to be told.
+pub(super) struct Closed {
+    pub(super) link: LinkKey,
+    pub(super) route: RouteId,
+    pub(super) epoch: RouteEpoch,
+    pub(super) reason: RouteCloseReason,
 }
 
 /// A pipe consumer that its worker is making.
@@ -40,121 +58,139 @@ pub(super) struct Creation {
 }
 
 impl Outlets {
-    pub(super) fn new(limit: usize) -> Self {
-        Self { limit, ..Self::default() }
+    pub(super) fn new(limits: OutletLimits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    pub(super) fn limits(&self) -> OutletLimits {
+        self.limits
     }
 
     pub(super) fn publish(&mut self, producer: ProducerId, room: RoomKey, worker: WorkerIndex) {
-        self.published.insert(producer, Published { room, worker });
+        self.published.insert(producer, Published { room, worker, routes: HashSet::new() });
     }
 
-    pub(super) fn unpublish(&mut self, producer: ProducerId) {
-        self.published.remove(&producer);
-        self.routes.retain(|_, outlet| outlet.producer != producer);
+    /// The producer's worker has been told, and its pipe consumers end with it.
+    pub(super) fn unpublish(&mut self, ends: &Ends, producer: ProducerId) -> Vec<Closed> {
+        let routes = self.published.remove(&producer).map(|published| published.routes).unwrap_or_default();
+        let closed = routes.into_iter().filter_map(|(link, route)| {
+            let Outlet { epoch, .. } = self.take(link, route)?;
+            ends.mesh.close_route_out(link, route, epoch);
+            Some(Closed { link, route, epoch, reason: RouteCloseReason::ProducerGone })
+        });
+        closed.collect()
     }
 
-    pub(super) fn close_room(&mut self, room: &RoomKey) {
-        let of_it = self.published.iter().filter(|(_, published)| published.room == *room).map(|(id, _)| *id);
-        for producer in of_it.collect::<Vec<_>>() {
-            self.unpublish(producer);
-        }
+    pub(super) fn of_room(&self, room: &RoomKey) -> Vec<ProducerId> {
+        let of_it = self.published.iter().filter(|(_, published)| published.room == *room);
+        of_it.map(|(producer, _)| *producer).collect()
     }
 
     /// Serves a subscription, or refuses it.
-    pub(super) fn subscribe(&mut self, ends: &Ends, link: LinkKey, message: PipeMessage) -> Option<Creation> {
+    pub(super) fn subscribe(
+        &mut self,
+        ends: &mut Ends,
+        link: LinkKey,
+        message: RouteControl,
+    ) -> Result<Creation, Closed> {
         let (route, epoch) = (RouteId(message.route), RouteEpoch(message.epoch));
-        let PipeBody::Subscribe { producer, namespace, room, wanted, traceparent } = message.body else { return None };
+        let refuse = |reason| Closed { link, route, epoch, reason };
+        let ControlBody::Subscribe { producer, namespace, room, wanted, traceparent } = message.body else {
+            return Err(refuse(RouteCloseReason::ProducerGone));
+        };
         let producer = ProducerId::from_bytes(producer);
         let span = tracing::info_span!("subscribe", %producer, namespace, room, link = link.0);
         if let Some(traceparent) = traceparent {
             set_parent(&span, &traceparent);
         }
         let _entered = span.enter();
-        let worker = match self.check(producer, &namespace, &room) {
-            Ok(worker) => worker,
-            Err(reason) => {
-                tracing::info!(?reason, "subscription refused");
-                ends.mesh.send_message(link, closed(route, epoch, reason));
-                return None;
-            }
-        };
+        // The subscriber gave up a former use of the route.
+        self.close(ends, link, route);
+        let worker = self.check(ends, link, producer, &namespace, &room).map_err(|reason| {
+            tracing::info!(?reason, "subscription refused");
+            refuse(reason)
+        })?;
         let to = PipeEnd::Node(link);
-        match self.routes.get(&(link, route)) {
-            Some(outlet) if outlet.epoch == epoch && outlet.producer == producer => {
-                let body = PipeBody::LayersWanted(wanted);
-                ends.worker(worker).pipe(to, PipeMessage { route: route.0, epoch: epoch.0, body });
-                return None;
-            }
-            Some(_) => self.close(ends, link, route),
-            None if self.routes.len() >= self.limit => {
-                ends.mesh.send_message(link, closed(route, epoch, RouteCloseReason::Limit));
-                return None;
-            }
-            None => {}
+        let request = Request::CreatePipeConsumer { producer, to, route, epoch, wanted };
+        let answer = ends.workers.request(worker, request).ok_or_else(|| refuse(RouteCloseReason::ProducerGone))?;
+        ends.mesh.open_route_out(link, route, epoch, worker);
+        self.links.entry(link).or_default().insert(route, Outlet { epoch, producer, worker });
+        self.count += 1;
+        if let Some(published) = self.published.get_mut(&producer) {
+            published.routes.insert((link, route));
         }
-        self.routes.insert((link, route), Outlet { epoch, producer, worker });
-        let answer = ends.worker(worker).request(Request::CreatePipeConsumer { producer, to, route, epoch, wanted });
-        Some(Creation { link, route, epoch, answer, span: span.clone() })
+        Ok(Creation { link, route, epoch, answer, span: span.clone() })
     }
 
-    pub(super) fn unsubscribe(&mut self, ends: &Ends, link: LinkKey, message: &PipeMessage) {
-        let route = RouteId(message.route);
-        if self.routes.get(&(link, route)).is_some_and(|outlet| outlet.epoch.0 == message.epoch) {
+    pub(super) fn unsubscribe(&mut self, ends: &mut Ends, link: LinkKey, route: RouteId, epoch: RouteEpoch) {
+        if self.is_open(link, route, epoch) {
             self.close(ends, link, route);
         }
     }
 
-    /// Hands a message of the receiving end to the producer's worker.
-    pub(super) fn forward(&mut self, ends: &Ends, link: LinkKey, message: PipeMessage) {
-        let outlet = self.routes.get(&(link, RouteId(message.route)));
-        if let Some(outlet) = outlet.filter(|outlet| outlet.epoch.0 == message.epoch) {
-            ends.worker(outlet.worker).pipe(PipeEnd::Node(link), message);
-        }
-    }
-
-    /// Ends what a node has subscribed to in one room.
-    pub(super) fn forget(&mut self, ends: &Ends, room: &RoomKey, link: LinkKey) {
-        let in_room = |producer| self.published.get(producer).is_some_and(|published| published.room == *room);
-        let routes: Vec<RouteId> = {
-            let routes = self.routes.iter().filter(|((of, _), outlet)| *of == link && in_room(&outlet.producer));
-            routes.map(|((_, route), _)| *route).collect()
-        };
-        routes.into_iter().for_each(|route| self.close(ends, link, route));
-    }
-
-    /// Ends everything that goes to a node.
-    pub(super) fn link_void(&mut self, ends: &Ends, link: LinkKey) {
-        let routes: Vec<RouteId> = self.routes.keys().filter(|(of, _)| *of == link).map(|(_, route)| *route).collect();
+    /// Ends everything that went over a link.
+    pub(super) fn link_down(&mut self, ends: &mut Ends, link: LinkKey) {
+        let routes: Vec<RouteId> = self.links.get(&link).into_iter().flat_map(HashMap::keys).copied().collect();
         routes.into_iter().for_each(|route| self.close(ends, link, route));
     }
 
     /// Routes out of this node.
     pub(super) fn routes(&self) -> u64 {
-        self.routes.len() as u64
+        self.count as u64
     }
 
     /// The worker of a producer that may be subscribed to.
-    fn check(&self, producer: ProducerId, namespace: &str, room: &str) -> Result<WorkerIndex, RouteCloseReason> {
+    fn check(
+        &self,
+        ends: &Ends,
+        link: LinkKey,
+        producer: ProducerId,
+        namespace: &str,
+        room: &str,
+    ) -> Result<WorkerIndex, RouteCloseReason> {
         let published = self.published.get(&producer).ok_or(RouteCloseReason::ProducerGone)?;
         if published.room.namespace.as_str() != namespace || published.room.room.as_str() != room {
             return Err(RouteCloseReason::WrongRoom);
         }
+        let of_link = self.links.get(&link).map_or(0, HashMap::len);
+        let is_full = self.count >= self.limits.all || of_link >= self.limits.of_one_node;
+        if is_full || ends.workers.is_behind(published.worker) {
+            return Err(RouteCloseReason::Limit);
+        }
         Ok(published.worker)
     }
 
-    fn close(&mut self, ends: &Ends, link: LinkKey, route: RouteId) {
-        if let Some(outlet) = self.routes.remove(&(link, route)) {
-            let request = Request::ClosePipeConsumer { to: PipeEnd::Node(link), route, epoch: outlet.epoch };
-            ends.worker(outlet.worker).send(request);
-        }
+    fn is_open(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch) -> bool {
+        self.links.get(&link).and_then(|routes| routes.get(&route)).is_some_and(|outlet| outlet.epoch == epoch)
     }
 
-    /// The worker could not make the pipe consumer.
-    fn failed(&mut self, ends: &Ends, link: LinkKey, route: RouteId, epoch: RouteEpoch) {
-        if self.routes.get(&(link, route)).is_some_and(|outlet| outlet.epoch == epoch) {
-            self.routes.remove(&(link, route));
-            ends.mesh.send_message(link, closed(route, epoch, RouteCloseReason::ProducerGone));
+    fn close(&mut self, ends: &mut Ends, link: LinkKey, route: RouteId) {
+        let Some(Outlet { epoch, worker, .. }) = self.take(link, route) else { return };
+        ends.mesh.close_route_out(link, route, epoch);
+        ends.workers.send(worker, Request::ClosePipeConsumer { to: PipeEnd::Node(link), route, epoch });
+    }
+
+    fn take(&mut self, link: LinkKey, route: RouteId) -> Option<Outlet> {
+        let routes = self.links.get_mut(&link)?;
+        let outlet = routes.remove(&route)?;
+        if routes.is_empty() {
+            self.links.remove(&link);
         }
+        self.count -= 1;
+        if let Some(published) = self.published.get_mut(&outlet.producer) {
+            published.routes.remove(&(link, route));
+        }
+        Some(outlet)
+    }
+
+    /// The worker could not make the pipe consumer, and so has none to close.
+    pub(super) fn failed(&mut self, ends: &Ends, link: LinkKey, route: RouteId, epoch: RouteEpoch) -> Option<Closed> {
+        if !self.is_open(link, route, epoch) {
+            return None;
+        }
+        self.take(link, route)?;
+        ends.mesh.close_route_out(link, route, epoch);
+        Some(Closed { link, route, epoch, reason: RouteCloseReason::ProducerGone })
     }
 }
 
@@ -162,16 +198,9 @@ impl Creation {
     /// Waits for the worker; a failure is told to the subscriber.
     pub(super) async fn finish(self, pipes: &Pipes) {
         let Self { link, route, epoch, answer, span } = self;
-        match answer.instrument(span.clone()).await {
-            Ok(_) | Err(RequestError::AlreadyExists(_)) => {}
-            Err(error) => {
-                span.in_scope(|| tracing::warn!(%error, "a pipe consumer could not be made"));
-                lock(&pipes.inner.tables).outlets.failed(&pipes.inner.ends, link, route, epoch);
-            }
+        if let Err(error) = answer.instrument(span.clone()).await {
+            span.in_scope(|| tracing::warn!(%error, "a pipe consumer could not be made"));
+            pipes.on_failed_creation(link, route, epoch);
         }
     }
-}
-
-fn closed(route: RouteId, epoch: RouteEpoch, reason: RouteCloseReason) -> PipeMessage {
-    PipeMessage { route: route.0, epoch: epoch.0, body: PipeBody::RouteClosed(reason) }
 }

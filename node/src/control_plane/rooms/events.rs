@@ -18,7 +18,7 @@ pub(super) async fn dispatch(
     loop {
         tokio::select! {
             event = events.recv() => match event {
-                Some((worker, event)) => dispatch_one(&context, &mut waiting, worker, event),
+                Some((_, event)) => dispatch_one(&context, &mut waiting, event),
                 None => return,
             },
             () = waiting.go_on() => {}
@@ -26,12 +26,8 @@ pub(super) async fn dispatch(
     }
 }
 
-fn dispatch_one(context: &Context, waiting: &mut Waiting, worker: WorkerIndex, event: WorkerEvent) {
+fn dispatch_one(context: &Context, waiting: &mut Waiting, event: WorkerEvent) {
     let subject = match &event {
-        WorkerEvent::Pipe { .. } => {
-            let WorkerEvent::Pipe { to, message } = event else { return };
-            return context.pipes.on_worker_message(worker, to, message);
-        }
         // The worker's handle takes answers out.
         WorkerEvent::Response { .. } => return,
         WorkerEvent::IceStateChanged { transport, .. } | WorkerEvent::DtlsStateChanged { transport, .. } => {
@@ -60,7 +56,7 @@ impl Room {
             WorkerEvent::ConsumerScore { consumer, score, producer_score } => {
                 self.on_consumer_score(consumer, score, producer_score);
             }
-            WorkerEvent::Response { .. } | WorkerEvent::Pipe { .. } => {}
+            WorkerEvent::Response { .. } => {}
         }
     }
 

@@ -56,8 +56,6 @@ pub(super) struct Consumer {
     worker: WorkerIndex,
     pub(super) transport: TransportId,
     rtp: Arc<RtpParameters>,
-    /// The worker and the client were told of it; before that, its producer is on its way.
-    set_up: bool,
     /// Whether its producer was paused when the client was told of it.
     told_paused: bool,
     pub(super) score: u8,
@@ -195,27 +193,22 @@ impl Room {
             worker,
             transport,
             rtp,
-            set_up: false,
-            told_paused: false,
+            told_paused: producer.source.paused,
             score: PERFECT,
             _address: self.context.address(Subject::Consumer(id), &self.me),
         };
         self.consumers.insert(id, consumer);
         self.reconcile(producer_id, worker);
-        if self.is_at(producer_id, worker) {
-            self.set_up(id);
-        }
+        self.set_up(id);
     }
 
     /// Makes a consumer, paused, and asks its client to do the same; neither waits for the other.
     fn set_up(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        let Some(consumer) = self.consumers.get(&id) else { return };
         let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(consumer.session))
         else {
             return;
         };
-        consumer.set_up = true;
-        consumer.told_paused = producer.source.paused;
         let session = consumer.session;
         let (kind, rtp, transport) = (consumer.kind, Arc::clone(&consumer.rtp), consumer.transport);
         let span = info_span!("consume", room = %self.key, peer = %peer.id, producer = %consumer.producer, ?kind);
@@ -276,9 +269,7 @@ impl Room {
     /// Ends a consumer whose producer or transport ended, or which its worker does not have: the worker needs no word.
     pub(super) fn close_consumer(&mut self, id: ConsumerId) {
         let Some(consumer) = self.consumers.get(&id) else { return };
-        if consumer.set_up {
-            self.peers.notify(consumer.session, Notice::ConsumerClosed { consumer: id });
-        }
+        self.peers.notify(consumer.session, Notice::ConsumerClosed { consumer: id });
         self.forget_consumer(id);
     }
 
@@ -303,7 +294,7 @@ impl Room {
         for consumer in producer.consumers.values() {
             self.close_consumer(*consumer);
         }
-        self.brought.retain(|(brought, _), _| *brought != id);
+        self.brought.retain(|(brought, _)| *brought != id);
         self.speakers.forget_producer(id);
         self.context.pipes.gone(id);
         if matches!(producer.source.origin, Origin::Worker(_)) {
@@ -323,33 +314,9 @@ impl Room {
         }
         self.context.pipes.set_paused(id, paused);
         for (session, consumer) in &producer.consumers {
-            if self.consumers.get(consumer).is_some_and(|consumer| consumer.set_up) {
-                self.peers.notify(*session, pause_notice(*consumer, paused));
-            }
+            self.peers.notify(*session, pause_notice(*consumer, paused));
         }
         true
-    }
-
-    pub(super) fn on_producer_ready(&mut self, producer: ProducerId) {
-        for ((brought, _), ready) in &mut self.brought {
-            *ready |= *brought == producer;
-        }
-        for id in self.consumers_of(producer, |consumer| !consumer.set_up) {
-            self.set_up(id);
-        }
-    }
-
-    /// A producer of another node does not come: its node refuses, or has been started again.
-    pub(super) fn on_producer_lost(&mut self, producer: ProducerId) {
-        self.brought.retain(|(brought, _), _| *brought != producer);
-        for id in self.consumers_of(producer, |_| true) {
-            self.close_consumer(id);
-        }
-    }
-
-    fn consumers_of(&self, producer: ProducerId, filter: impl Fn(&Consumer) -> bool) -> Vec<ConsumerId> {
-        let consumers = self.producers.get(&producer).into_iter().flat_map(|producer| producer.consumers.values());
-        consumers.filter(|id| self.consumers.get(id).is_some_and(&filter)).copied().collect()
     }
 
     /// A producer is wanted at a worker while a consumer there receives it.
@@ -359,20 +326,15 @@ impl Room {
             return;
         }
         let wanted = producer.consumers_on.get(&worker).is_some_and(|count| *count > 0);
-        let brought = self.brought.contains_key(&(id, worker));
+        let brought = self.brought.contains(&(id, worker));
         if wanted && !brought {
             let Some(router) = self.routers.get(&worker) else { return };
-            let ready = self.context.pipes.want(&producer.source, worker, router.id, &self.me);
-            self.brought.insert((id, worker), ready);
+            self.context.pipes.want(&producer.source, worker, router.id);
+            self.brought.insert((id, worker));
         } else if brought && !wanted {
             self.brought.remove(&(id, worker));
             self.context.pipes.release(id, worker);
         }
-    }
-
-    fn is_at(&self, producer: ProducerId, worker: WorkerIndex) -> bool {
-        let home = self.producers.get(&producer).is_some_and(|found| found.source.origin == Origin::Worker(worker));
-        home || self.brought.get(&(producer, worker)).copied().unwrap_or(false)
     }
 }
 

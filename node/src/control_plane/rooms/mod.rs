@@ -100,7 +100,7 @@ impl Rooms {
     /// Starts the tasks that bring workers, mesh and placement together. Must be called on a tokio runtime.
     pub fn spawn(config: RoomsConfig, ports: Ports) -> Self {
         let Ports { workers, worker_events, mesh, mesh_signals, placement, vitals } = ports;
-        let pipes = Pipes::new(workers.clone(), mesh, config.limits.routes_out);
+        let pipes = Pipes::new(workers.clone(), mesh, config.limits.outlets);
         let context = Arc::new(Context {
             instance: config.instance,
             region: config.region,
@@ -180,18 +180,21 @@ impl Rooms {
         let context = &self.inner.context;
         let counters = &context.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (routes_in, routes_out, subscriptions_refused) = context.pipes.counts();
+        let pipes = context.pipes.snapshot();
         RoomsSnapshot {
             rooms: lock(&self.inner.rooms).len() as u64,
             sessions: read(&counters.sessions),
             peers: read(&counters.peers),
-            routes_in,
-            routes_out,
+            routes_in: pipes.routes_in,
+            routes_out: pipes.routes_out,
+            subscriptions_waiting: pipes.waiting,
+            pipe_commands_waiting: pipes.commands_waiting,
             requests_ok: read(&counters.requests_ok),
             requests_failed: read(&counters.requests_failed),
             malformed_messages: read(&counters.malformed_messages),
             sessions_dropped: read(&counters.sessions_dropped),
-            subscriptions_refused,
+            subscriptions_refused: pipes.refused,
+            subscriptions_retried: pipes.retried,
         }
     }
 

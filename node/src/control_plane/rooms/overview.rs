@@ -80,6 +80,10 @@ pub struct RoomsSnapshot {
     pub routes_in: u64,
     /// Routes out of this node.
     pub routes_out: u64,
+    /// Producers of other nodes that are wanted and do not come.
+    pub subscriptions_waiting: u64,
+    /// Commands about pipes for which workers have no room.
+    pub pipe_commands_waiting: u64,
     /// Requests answered with success.
     pub requests_ok: u64,
     /// Requests answered with an error.
@@ -88,8 +92,10 @@ pub struct RoomsSnapshot {
     pub malformed_messages: u64,
     /// Sessions that were closed because the client did not read, answer or behave.
     pub sessions_dropped: u64,
-    /// Subscriptions that another node refused.
+    /// Subscriptions that another node refused or ended.
     pub subscriptions_refused: u64,
+    /// Of those, how many were tried again.
+    pub subscriptions_retried: u64,
 }
 
 impl Room {

@@ -3,7 +3,7 @@
 //! The task never waits: a worker's answer comes back as a [`Continuation`], so that one slow answer delays one request and
 //! nobody else's.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -47,10 +47,6 @@ pub(crate) enum RoomMessage {
     Left { session: SessionId },
     /// A worker tells of something in this room.
     Worker(WorkerEvent),
-    /// A producer that was wanted has come.
-    ProducerReady(ProducerId),
-    /// A producer of another node does not come, or no longer.
-    ProducerLost(ProducerId),
     /// Somebody looks at `/v1/rooms`.
     Overview(oneshot::Sender<RoomOverview>),
     /// The node stops: the peers are sent away within this time.
@@ -98,8 +94,8 @@ pub(crate) struct Room {
     /// Every producer of the room, wherever it lives.
     pub(super) producers: HashMap<ProducerId, Producer>,
     pub(super) consumers: HashMap<ConsumerId, Consumer>,
-    /// Producers that were brought to a worker that is not their home; true once they are there.
-    pub(super) brought: HashMap<(ProducerId, WorkerIndex), bool>,
+    /// Producers that were brought to a worker that is not their home.
+    pub(super) brought: HashSet<(ProducerId, WorkerIndex)>,
     pub(super) elsewhere: Elsewhere,
     pub(super) speakers: Speakers,
     /// The trace of the latest join, and until when what happens may be its doing.
@@ -139,7 +135,7 @@ impl Room {
             spare_routers: false,
             producers: HashMap::new(),
             consumers: HashMap::new(),
-            brought: HashMap::new(),
+            brought: HashSet::new(),
             elsewhere,
             speakers: Speakers::default(),
             latest_join: None,
@@ -212,8 +208,6 @@ impl Room {
             RoomMessage::JoinDue { session } => self.on_join_due(session),
             RoomMessage::Left { session } => self.close_peer(session),
             RoomMessage::Worker(event) => self.on_worker_event(event),
-            RoomMessage::ProducerReady(producer) => self.on_producer_ready(producer),
-            RoomMessage::ProducerLost(producer) => self.on_producer_lost(producer),
             RoomMessage::Overview(answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.overview());

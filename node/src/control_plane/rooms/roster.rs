@@ -56,10 +56,7 @@ impl Room {
                     self.on_claim(&claimed);
                 }
             }
-            RosterEvent::PartGone { instance } => {
-                self.elsewhere.remove(&instance);
-                self.context.pipes.forget(&self.key, &instance);
-            }
+            RosterEvent::PartGone { instance } => self.elsewhere.remove(&instance),
         }
         self.refresh_elsewhere();
     }

@@ -7,7 +7,7 @@ use sluice_placement::RosterEvent;
 use sluice_proto::ids::{
     ConsumerId, NodeInstance, ProducerId, Region, RoomKey, RouteEpoch, RouteId, RouterId, TransportId,
 };
-use sluice_proto::pipe::PipeMessage;
+use sluice_proto::pipe::RouteControl;
 use sluice_proto::placement::RosterPart;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
@@ -16,7 +16,7 @@ use super::SOON;
 use crate::control_plane::ports::{
     Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher,
 };
-use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Response, WorkerIndex};
+use crate::data_plane::messages::{LinkKey, Request, RequestError, Response, WorkerIndex};
 
 /// A worker that knows what exists and answers accordingly, and remembers what it was asked.
 pub(super) struct FakeWorker {
@@ -35,8 +35,6 @@ struct WorkerState {
     consumers: HashMap<ConsumerId, (TransportId, ProducerId)>,
     /// Requests that have not been looked at, and what came of them.
     asked: Vec<(Request, Option<RequestError>)>,
-    /// Messages of pipes that have not been looked at.
-    said: Vec<(PipeEnd, PipeMessage)>,
     /// What the next `Produce` is answered with.
     refuse_produce: Option<RequestError>,
     /// There is no room for what does not end anything.
@@ -101,25 +99,6 @@ impl FakeWorker {
     pub(super) fn counts(&self) -> (usize, usize, usize, usize) {
         let state = self.state.lock().unwrap();
         (state.routers.len(), state.transports.len(), state.producers.len(), state.consumers.len())
-    }
-
-    pub(super) async fn said<T>(&self, pick: impl Fn(&PipeEnd, &PipeMessage) -> Option<T>) -> T {
-        let waiting = async {
-            loop {
-                let news = self.news.notified();
-                let found = {
-                    let said = &mut self.state.lock().unwrap().said;
-                    let found =
-                        said.iter().enumerate().find_map(|(index, (end, message))| Some((index, pick(end, message)?)));
-                    found.map(|(index, found)| (said.remove(index), found).1)
-                };
-                match found {
-                    Some(found) => return found,
-                    None => news.await,
-                }
-            }
-        };
-        timeout(SOON, waiting).await.expect("the worker is told")
     }
 
     fn handle(&self, request: Request) -> Result<Response, RequestError> {
@@ -192,6 +171,7 @@ impl WorkerState {
                 self.consumers.insert(consumer, (transport, producer));
             }
             Request::CreatePipeConsumer { producer, .. }
+            | Request::MovePipeProducer { producer, .. }
             | Request::PauseProducer { producer }
             | Request::ResumeProducer { producer } => self.producer(producer)?,
             Request::CloseProducer { producer } => {
@@ -260,11 +240,6 @@ impl MediaWorker for FakeWorker {
         let _ = self.handle(request);
         Ok(())
     }
-
-    fn pipe(&self, from: PipeEnd, message: PipeMessage) {
-        self.state.lock().unwrap().said.push((from, message));
-        self.news.notify_waiters();
-    }
 }
 
 /// What the nodes of a test have between them.
@@ -276,8 +251,11 @@ pub(super) struct World {
 #[derive(Default)]
 struct WorldState {
     nodes: Vec<(NodeInstance, mpsc::UnboundedSender<MeshSignal>)>,
+    /// The pipes that are up, with the nodes at their ends.
+    links: HashMap<LinkKey, [NodeInstance; 2]>,
+    next_link: u32,
     /// Everything said over the mesh: from, to, message.
-    said: Vec<(NodeInstance, NodeInstance, PipeMessage)>,
+    said: Vec<(NodeInstance, NodeInstance, RouteControl)>,
     /// Messages to these nodes get lost.
     deaf: HashSet<NodeInstance>,
     rooms: HashMap<RoomKey, HashMap<NodeInstance, Holder>>,
@@ -292,26 +270,30 @@ struct Holder {
 }
 
 impl World {
-    /// Brings the pipe between two nodes up; a link's key is the other node's place in the list.
+    /// Brings a pipe between two nodes up, which has a key of its own.
     pub(super) fn link_up(&self, a: &NodeInstance, b: &NodeInstance) {
-        let state = self.inner.lock().unwrap();
+        let mut state = self.inner.lock().unwrap();
+        let link = LinkKey(state.next_link);
+        state.next_link += 1;
+        state.links.insert(link, [a.clone(), b.clone()]);
         for (at, other) in [(a, b), (b, a)] {
-            let signal = MeshSignal::LinkUp { link: state.key(other), instance: other.clone() };
-            state.signals(at).send(signal).unwrap();
+            state.signals(at).send(MeshSignal::LinkUp { link, instance: other.clone() }).unwrap();
         }
     }
 
     pub(super) fn link_down(&self, a: &NodeInstance, b: &NodeInstance) {
-        let state = self.inner.lock().unwrap();
-        for (at, other) in [(a, b), (b, a)] {
-            state.signals(at).send(MeshSignal::LinkDown { link: state.key(other), forever: false }).unwrap();
+        let mut state = self.inner.lock().unwrap();
+        let link = state.link(a, b);
+        state.links.remove(&link);
+        for at in [a, b] {
+            state.signals(at).send(MeshSignal::LinkDown { link }).unwrap();
         }
     }
 
     /// Sends a message as if one node had said it.
-    pub(super) fn say(&self, from: &NodeInstance, to: &NodeInstance, message: PipeMessage) {
+    pub(super) fn say(&self, from: &NodeInstance, to: &NodeInstance, message: RouteControl) {
         let state = self.inner.lock().unwrap();
-        state.signals(to).send(MeshSignal::Message { link: state.key(from), message }).unwrap();
+        state.signals(to).send(MeshSignal::Control { link: state.link(from, to), message }).unwrap();
     }
 
     pub(super) fn set_deaf(&self, node: &NodeInstance, deaf: bool) {
@@ -324,7 +306,7 @@ impl World {
     }
 
     /// What has been said over the mesh since the last look.
-    pub(super) fn said(&self) -> Vec<(NodeInstance, NodeInstance, PipeMessage)> {
+    pub(super) fn said(&self) -> Vec<(NodeInstance, NodeInstance, RouteControl)> {
         std::mem::take(&mut self.inner.lock().unwrap().said)
     }
 
@@ -354,9 +336,9 @@ impl World {
 }
 
 impl WorldState {
-    fn key(&self, node: &NodeInstance) -> LinkKey {
-        let place = self.nodes.iter().position(|(instance, _)| instance == node).unwrap();
-        LinkKey(u32::try_from(place).unwrap() + 100)
+    fn link(&self, a: &NodeInstance, b: &NodeInstance) -> LinkKey {
+        let between = |ends: &[NodeInstance; 2]| ends.contains(a) && ends.contains(b);
+        *self.links.iter().find(|(_, ends)| between(ends)).expect("the pipe is up").0
     }
 
     fn signals(&self, node: &NodeInstance) -> &mpsc::UnboundedSender<MeshSignal> {
@@ -375,8 +357,12 @@ fn tell(holders: &HashMap<NodeInstance, Holder>, but: &NodeInstance, event: &Ros
 pub(super) struct FakeMesh {
     world: World,
     me: NodeInstance,
-    routes: Mutex<u32>,
+    /// Ids given out, and how many of them are in use.
+    routes: Mutex<(u32, usize)>,
 }
+
+/// Routes that a fake mesh has.
+pub(super) const ROUTES: usize = 100;
 
 impl FakeMesh {
     pub(super) fn join(world: &World, me: &NodeInstance) -> (Self, mpsc::Receiver<MeshSignal>) {
@@ -390,26 +376,39 @@ impl FakeMesh {
                 }
             }
         });
-        (Self { world: world.clone(), me: me.clone(), routes: Mutex::new(0) }, receiver)
+        (Self { world: world.clone(), me: me.clone(), routes: Mutex::default() }, receiver)
     }
 }
 
 impl MeshPort for FakeMesh {
     fn allocate_route(&self, _worker: WorkerIndex) -> Option<(RouteId, RouteEpoch)> {
-        let mut routes = self.routes.lock().unwrap();
-        *routes += 1;
-        Some((RouteId(*routes), RouteEpoch(3)))
+        let (next, used) = &mut *self.routes.lock().unwrap();
+        if *used == ROUTES {
+            return None;
+        }
+        *next += 1;
+        *used += 1;
+        Some((RouteId(*next), RouteEpoch(3)))
     }
 
-    fn release_route(&self, _route: RouteId) {}
+    fn release_route(&self, _route: RouteId) {
+        self.routes.lock().unwrap().1 -= 1;
+    }
 
-    fn send_message(&self, link: LinkKey, message: PipeMessage) {
+    fn open_route_out(&self, _link: LinkKey, _route: RouteId, _epoch: RouteEpoch, _worker: WorkerIndex) {}
+
+    fn close_route_out(&self, _link: LinkKey, _route: RouteId, _epoch: RouteEpoch) {}
+
+    fn send_control(&self, link: LinkKey, message: RouteControl) -> bool {
         let mut state = self.world.inner.lock().unwrap();
-        let to = state.nodes[link.0 as usize - 100].0.clone();
+        let Some(to) = state.links.get(&link).and_then(|ends| ends.iter().find(|end| **end != self.me)).cloned() else {
+            return true;
+        };
         state.said.push((self.me.clone(), to.clone(), message.clone()));
         if !state.deaf.contains(&to) {
-            let _ = state.signals(&to).send(MeshSignal::Message { link: state.key(&self.me), message });
+            let _ = state.signals(&to).send(MeshSignal::Control { link, message });
         }
+        true
     }
 }
 

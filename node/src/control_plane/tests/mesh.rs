@@ -2,12 +2,12 @@
 
 use serde_json::json;
 use sluice_proto::ids::{NodeInstance, ProducerId, RouteEpoch, RouteId};
-use sluice_proto::pipe::{Layers, PipeBody, PipeMessage, RouteCloseReason};
+use sluice_proto::pipe::{ControlBody, Layers, RouteCloseReason, RouteControl};
 
 use super::TestNode;
-use super::fakes::{FakeWorker, World};
+use super::fakes::{FakeWorker, ROUTES, World};
 use super::rtp;
-use crate::data_plane::messages::{PipeEnd, Request, WorkerEvent, WorkerIndex};
+use crate::data_plane::messages::{PipeEnd, Request, RouteIn, WorkerIndex};
 
 /// Two nodes with a pipe between them.
 fn two_nodes(workers: u16) -> (World, TestNode, TestNode) {
@@ -17,12 +17,21 @@ fn two_nodes(workers: u16) -> (World, TestNode, TestNode) {
     (world, eu, us)
 }
 
-async fn pipe_producer(worker: &FakeWorker) -> (ProducerId, PipeEnd, RouteId, RouteEpoch) {
+async fn pipe_producer(worker: &FakeWorker) -> (ProducerId, Option<RouteIn>) {
     let made = worker.asked(|request| match request {
-        Request::CreatePipeProducer { producer, from, route, epoch, .. } => Some((*producer, *from, *route, *epoch)),
+        Request::CreatePipeProducer { producer, route, .. } => Some((*producer, *route)),
         _ => None,
     });
     made.await
+}
+
+/// The next change of the way that a producer comes by.
+async fn moved(worker: &FakeWorker) -> (ProducerId, Option<RouteIn>) {
+    let moved = worker.asked(|request| match request {
+        Request::MovePipeProducer { producer, route } => Some((*producer, *route)),
+        _ => None,
+    });
+    moved.await
 }
 
 async fn pipe_consumer(worker: &FakeWorker) -> (ProducerId, PipeEnd, RouteId, RouteEpoch) {
@@ -33,8 +42,16 @@ async fn pipe_consumer(worker: &FakeWorker) -> (ProducerId, PipeEnd, RouteId, Ro
     made.await
 }
 
-fn bodies(world: &World) -> Vec<(NodeInstance, PipeBody)> {
+fn bodies(world: &World) -> Vec<(NodeInstance, ControlBody)> {
     world.said().into_iter().map(|(from, _, message)| (from, message.body)).collect()
+}
+
+fn subscriptions(world: &World) -> usize {
+    bodies(world).into_iter().filter(|(_, body)| matches!(body, ControlBody::Subscribe { .. })).count()
+}
+
+fn closed(route: RouteIn, reason: RouteCloseReason) -> RouteControl {
+    RouteControl { route: route.route.0, epoch: route.epoch.0, body: ControlBody::RouteClosed(reason) }
 }
 
 #[tokio::test(start_paused = true)]
@@ -48,7 +65,8 @@ async fn peers_of_two_nodes_meet_through_one_route() {
     bob.request("getRouterRtpCapabilities", json!({})).await.unwrap();
     assert_eq!(us.rooms.snapshot().routes_in, 0, "nothing is brought for somebody who has not joined");
     let joined = bob.join().await;
-    let (piped, from, route, epoch) = pipe_producer(&us.workers[0]).await;
+    assert_eq!(pipe_producer(&us.workers[0]).await, (producer, None));
+    let (piped, Some(RouteIn { from, route, epoch })) = moved(&us.workers[0]).await else { panic!("no route") };
     assert_eq!(piped, producer);
     let served = pipe_consumer(&eu.workers[0]).await;
     assert_eq!((served.0, served.2, served.3), (producer, route, epoch));
@@ -66,9 +84,7 @@ async fn peers_of_two_nodes_meet_through_one_route() {
     // A second peer of the node costs no second route.
     let mut carol = us.join("room", "carol").await;
     carol.accept_consumer().await;
-    let subscriptions =
-        bodies(&world).into_iter().filter(|(_, body)| matches!(body, PipeBody::Subscribe { .. })).count();
-    assert_eq!(subscriptions, 1);
+    assert_eq!(subscriptions(&world), 1);
 
     alice.request("pauseProducer", json!({"producerId": video})).await.unwrap();
     bob.next_notification("consumerPaused").await;
@@ -102,7 +118,7 @@ async fn the_last_consumer_gives_the_route_back() {
         _ => None,
     });
     assert_eq!(closed.await, (route, epoch));
-    assert!(bodies(&world).iter().any(|(_, body)| *body == PipeBody::Unsubscribe));
+    assert!(bodies(&world).iter().any(|(_, body)| *body == ControlBody::Unsubscribe));
     assert_eq!((us.rooms.snapshot().routes_in, eu.rooms.snapshot().routes_out), (0, 0));
     assert_eq!(us.workers[0].refused(), Vec::<String>::new());
 }
@@ -119,19 +135,13 @@ async fn further_workers_branch_off_the_entry_worker() {
         listener.accept_consumer().await;
         listeners.push(listener);
     }
-    let (entry_of, from, ..) = pipe_producer(&us.workers[0]).await;
-    assert!(matches!(from, PipeEnd::Node(_)));
-    let (branch_of, from, route, epoch) = pipe_producer(&us.workers[1]).await;
+    let (entry_of, _) = pipe_producer(&us.workers[0]).await;
+    assert!(matches!(moved(&us.workers[0]).await, (_, Some(RouteIn { from: PipeEnd::Node(_), .. }))));
+    let (branch_of, branch) = pipe_producer(&us.workers[1]).await;
+    let RouteIn { from, route, epoch } = branch.expect("a branch has its route at once");
     assert_eq!((branch_of, from), (entry_of, PipeEnd::Worker(WorkerIndex(0))));
     assert_eq!(pipe_consumer(&us.workers[0]).await, (entry_of, PipeEnd::Worker(WorkerIndex(1)), route, epoch));
-    let subscriptions =
-        bodies(&world).into_iter().filter(|(_, body)| matches!(body, PipeBody::Subscribe { .. })).count();
-    assert_eq!(subscriptions, 1, "one copy per node");
-    // What the ends of the branch say to each other goes through the control plane.
-    let message = PipeMessage { route: route.0, epoch: epoch.0, body: PipeBody::KeyFrameRequest };
-    us.tell(1, WorkerEvent::Pipe { to: PipeEnd::Worker(WorkerIndex(0)), message: message.clone() }).await;
-    let heard = us.workers[0].said(|from, said| (*said == message).then_some(*from)).await;
-    assert_eq!(heard, PipeEnd::Worker(WorkerIndex(1)));
+    assert_eq!(subscriptions(&world), 1, "one copy per node");
 
     // Everybody of the entry worker leaves: the producer still comes in there.
     let on_branch = listeners.split_off(33);
@@ -158,7 +168,7 @@ async fn peers_on_two_workers_of_one_node_meet() {
     assert_eq!(node.workers[1].counts().0, 1, "the room spread");
     peers[0].produce("video", rtp::vp8(1)).await;
     on_other_worker.accept_consumer().await;
-    let (_, from, route, _) = pipe_producer(&node.workers[1]).await;
+    let (_, Some(RouteIn { from, route, .. })) = pipe_producer(&node.workers[1]).await else { panic!("no route") };
     assert_eq!(from, PipeEnd::Worker(WorkerIndex(0)));
     on_other_worker.hang_up();
     let closed = node.workers[0].asked(|request| match request {
@@ -169,79 +179,166 @@ async fn peers_on_two_workers_of_one_node_meet() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn messages_about_routes_find_their_workers() {
+async fn a_pipe_that_is_back_is_subscribed_anew() {
     let (world, eu, us) = two_nodes(1);
     let mut alice = eu.join("room", "alice").await;
     alice.produce("video", rtp::vp8(1)).await;
     let mut bob = us.join("room", "bob").await;
     bob.accept_consumer().await;
-    let (_, from_eu, route, epoch) = pipe_producer(&us.workers[0]).await;
-    let message = |body| PipeMessage { route: route.0, epoch: epoch.0, body };
-    let nack = message(PipeBody::Nack(vec![1, 2]));
-    us.tell(0, WorkerEvent::Pipe { to: from_eu, message: nack.clone() }).await;
-    eu.workers[0].said(|_, said| (*said == nack).then_some(())).await;
-    let report = message(PipeBody::SenderReport { ssrc: 1, ntp: 2, rtp_timestamp: 3 });
-    let (_, to_us, ..) = pipe_consumer(&eu.workers[0]).await;
-    eu.tell(0, WorkerEvent::Pipe { to: to_us, message: report.clone() }).await;
-    assert_eq!(us.workers[0].said(|from, said| (*said == report).then_some(*from)).await, from_eu);
-    // Another epoch is another route: nobody hears of it.
-    let late = PipeMessage { epoch: epoch.0 + 1, ..nack.clone() };
-    world.say(&us.instance, &eu.instance, late.clone());
-    world.say(&us.instance, &eu.instance, nack.clone());
-    let heard = eu.workers[0].said(|_, said| (*said == late || *said == nack).then_some(said.clone())).await;
-    assert_eq!(heard, nack);
-}
-
-#[tokio::test(start_paused = true)]
-async fn subscriptions_are_said_again_when_the_pipe_is_back() {
-    let (world, eu, us) = two_nodes(1);
-    let mut alice = eu.join("room", "alice").await;
-    alice.produce("video", rtp::vp8(1)).await;
-    let mut bob = us.join("room", "bob").await;
-    bob.accept_consumer().await;
-    let (_, _, route, epoch) = pipe_producer(&us.workers[0]).await;
+    let (producer, Some(before)) = moved(&us.workers[0]).await else { panic!("no route") };
+    pipe_consumer(&eu.workers[0]).await;
     world.said();
     world.link_down(&eu.instance, &us.instance);
+    assert_eq!(moved(&us.workers[0]).await, (producer, None));
+    eu.workers[0].asked(|request| matches!(request, Request::ClosePipeConsumer { .. }).then_some(())).await;
+    assert_eq!((us.rooms.snapshot().routes_in, eu.rooms.snapshot().routes_out), (0, 0));
+    assert_eq!(us.rooms.snapshot().subscriptions_waiting, 1);
+
     world.link_up(&eu.instance, &us.instance);
-    eu.workers[0].said(|_, said| (said.body == PipeBody::LayersWanted(Layers::ALL)).then_some(())).await;
-    let said: Vec<_> = world.said().into_iter().map(|(_, _, message)| (message.route, message.epoch)).collect();
-    assert_eq!(said, [(route.0, epoch.0)], "the same route, once");
+    let (_, Some(after)) = moved(&us.workers[0]).await else { panic!("no route") };
+    assert_ne!(
+        (after.from, after.route),
+        (before.from, before.route),
+        "what is sent on the one is not taken for the other"
+    );
+    let (_, to, route, epoch) = pipe_consumer(&eu.workers[0]).await;
+    assert_eq!(RouteIn { from: to, route, epoch }, after);
+    assert_eq!(subscriptions(&world), 1);
+    // Bob's consumer has seen nothing of all that.
+    assert!(bob.settle().await.iter().all(|message| message["method"] != "consumerClosed"));
+    assert_eq!([us.workers[0].refused(), eu.workers[0].refused()].concat(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_producer_waits_for_the_pipe_to_its_node() {
+async fn what_is_given_back_while_the_pipe_is_down_is_not_sent_when_it_is_back() {
+    let (world, eu, us) = two_nodes(1);
+    let mut alice = eu.join("room", "alice").await;
+    alice.produce("video", rtp::vp8(1)).await;
+    let mut bob = us.join("room", "bob").await;
+    bob.accept_consumer().await;
+    pipe_consumer(&eu.workers[0]).await;
+    world.link_down(&eu.instance, &us.instance);
+    bob.hang_up();
+    alice.next_notification("peerClosed").await;
+    world.link_up(&eu.instance, &us.instance);
+    alice.settle().await;
+    assert_eq!((us.rooms.snapshot().routes_in, eu.rooms.snapshot().routes_out), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn consumers_do_not_wait_for_the_pipe_to_a_producers_node() {
     let world = World::default();
     let (eu, us) = (TestNode::start(&world, "eu-1", 1), TestNode::start(&world, "us-1", 1));
     let mut alice = eu.join("room", "alice").await;
     alice.produce("video", rtp::vp8(1)).await;
     let mut bob = us.join("room", "bob").await;
-    assert!(bob.settle().await.iter().all(|message| message["method"] != "newConsumer"));
-    world.link_up(&eu.instance, &us.instance);
     bob.accept_consumer().await;
+    assert_eq!((us.rooms.snapshot().routes_in, us.rooms.snapshot().subscriptions_waiting), (0, 1));
+    world.link_up(&eu.instance, &us.instance);
+    pipe_consumer(&eu.workers[0]).await;
+    assert_eq!((us.rooms.snapshot().routes_in, us.rooms.snapshot().subscriptions_waiting), (1, 0));
     assert_eq!(us.workers[0].refused(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_refused_subscription_is_tried_again_and_then_given_up() {
+async fn a_refused_subscription_is_tried_again_for_as_long_as_the_producer_is_wanted() {
     let (world, eu, us) = two_nodes(1);
     let mut alice = eu.join("room", "alice").await;
     alice.produce("video", rtp::vp8(1)).await;
     world.set_deaf(&eu.instance, true);
     let mut bob = us.join("room", "bob").await;
     bob.accept_consumer().await;
-    let (_, _, route, epoch) = pipe_producer(&us.workers[0]).await;
-    let refusal =
-        PipeMessage { route: route.0, epoch: epoch.0, body: PipeBody::RouteClosed(RouteCloseReason::ProducerGone) };
-    for attempt in 0..6 {
-        world.said();
-        world.say(&eu.instance, &us.instance, refusal.clone());
-        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
-        let again = bodies(&world).into_iter().any(|(_, body)| matches!(body, PipeBody::Subscribe { .. }));
-        assert!(again, "attempt {attempt}");
+    let (producer, mut route) = moved(&us.workers[0]).await;
+    world.said();
+    for refusals in 1..=7 {
+        let refused = route.expect("a route");
+        world.say(&eu.instance, &us.instance, closed(refused, RouteCloseReason::ProducerGone));
+        // An answer that comes twice is of a route that is no more.
+        world.say(&eu.instance, &us.instance, closed(refused, RouteCloseReason::ProducerGone));
+        assert_eq!(moved(&us.workers[0]).await, (producer, None));
+        route = moved(&us.workers[0]).await.1;
+        assert_ne!(
+            route.map(|route| route.route),
+            Some(refused.route),
+            "each subscription has a use of a route of its own"
+        );
+        assert_eq!(subscriptions(&world), 1);
+        let snapshot = us.rooms.snapshot();
+        assert_eq!((snapshot.routes_in, snapshot.subscriptions_refused), (1, refusals));
+        assert_eq!(snapshot.subscriptions_retried, refusals);
     }
-    world.say(&eu.instance, &us.instance, refusal);
-    bob.next_notification("consumerClosed").await;
-    assert_eq!((us.rooms.snapshot().routes_in, us.rooms.snapshot().subscriptions_refused), (0, 1));
+    world.set_deaf(&eu.instance, false);
+    world.say(&eu.instance, &us.instance, closed(route.expect("a route"), RouteCloseReason::Limit));
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    pipe_consumer(&eu.workers[0]).await;
+    // Bob's consumer was there all the time.
+    assert!(bob.settle().await.iter().all(|message| message["method"] != "consumerClosed"));
+    assert_eq!(us.workers[0].refused(), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_that_its_sender_ends_is_made_anew() {
+    let (world, eu, us) = two_nodes(1);
+    let mut alice = eu.join("room", "alice").await;
+    let producer: ProducerId = alice.produce("video", rtp::vp8(1)).await.parse().unwrap();
+    let mut bob = us.join("room", "bob").await;
+    bob.accept_consumer().await;
+    let (_, to, route, epoch) = pipe_consumer(&eu.workers[0]).await;
+    // Rosters say that the node has left, and are late with it.
+    world.die(&us.instance);
+    alice.settle().await;
+    assert_eq!(eu.rooms.snapshot().routes_out, 1, "the subscriber says what it wants, and nobody else");
+    // And whatever else may end a route, the subscriber hears of it.
+    world.say(&eu.instance, &us.instance, closed(RouteIn { from: to, route, epoch }, RouteCloseReason::ProducerGone));
+    let (again, _, other, _) = pipe_consumer(&eu.workers[0]).await;
+    assert_eq!(again, producer);
+    assert_ne!(other, route);
+}
+
+#[tokio::test(start_paused = true)]
+async fn producers_wait_for_a_free_route() {
+    let (_world, eu, us) = two_nodes(1);
+    let mut speakers = Vec::new();
+    for number in 0..=ROUTES {
+        let mut speaker = eu.join("room", &format!("speaker-{number}")).await;
+        speaker.produce("audio", rtp::opus(1)).await;
+        speakers.push(speaker);
+    }
+    let mut bob = us.join("room", "bob").await;
+    bob.settle().await;
+    let counts = || (us.rooms.snapshot().routes_in, us.rooms.snapshot().subscriptions_waiting);
+    assert_eq!(counts(), (ROUTES as u64, 1));
+    // One of those that came leaves; whichever it is, all others come then.
+    speakers.pop().unwrap().hang_up();
+    speakers.swap_remove(0).hang_up();
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(counts(), (ROUTES as u64 - 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_about_pipes_wait_for_a_busy_worker() {
+    let (_world, eu, us) = two_nodes(1);
+    let mut alice = eu.join("room", "alice").await;
+    let video = alice.produce("video", rtp::vp8(1)).await;
+    let mut bob = us.join("room", "bob").await;
+    bob.accept_consumer().await;
+    bob.settle().await;
+    us.workers[0].set_full(true);
+    alice.request("pauseProducer", json!({"producerId": video})).await.unwrap();
+    bob.next_notification("consumerPaused").await;
+    alice.request("resumeProducer", json!({"producerId": video})).await.unwrap();
+    bob.next_notification("consumerResumed").await;
+    assert_eq!(us.rooms.snapshot().pipe_commands_waiting, 2);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    us.workers[0].set_full(false);
+    let about_pauses = |request: &Request| match request {
+        Request::PauseProducer { .. } => Some(true),
+        Request::ResumeProducer { .. } => Some(false),
+        _ => None,
+    };
+    assert!(us.workers[0].asked(about_pauses).await);
+    assert!(!us.workers[0].asked(about_pauses).await);
+    assert_eq!(us.rooms.snapshot().pipe_commands_waiting, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -249,10 +346,10 @@ async fn subscriptions_to_what_is_not_there_or_not_in_the_room_are_refused() {
     let (world, eu, us) = two_nodes(1);
     let mut alice = eu.join("room", "alice").await;
     let producer: ProducerId = alice.produce("video", rtp::vp8(1)).await.parse().unwrap();
-    let subscribe = |producer: ProducerId, namespace: &str, room: &str| PipeMessage {
+    let subscribe = |producer: ProducerId, namespace: &str, room: &str| RouteControl {
         route: 77,
         epoch: 1,
-        body: PipeBody::Subscribe {
+        body: ControlBody::Subscribe {
             producer: producer.to_bytes(),
             namespace: namespace.to_owned(),
             room: room.to_owned(),
@@ -269,7 +366,7 @@ async fn subscriptions_to_what_is_not_there_or_not_in_the_room_are_refused() {
         world.said();
         world.say(&us.instance, &eu.instance, subscription);
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        assert_eq!(bodies(&world), [(eu.instance.clone(), PipeBody::RouteClosed(reason))]);
+        assert_eq!(bodies(&world), [(eu.instance.clone(), ControlBody::RouteClosed(reason))]);
     }
     assert_eq!(eu.rooms.snapshot().routes_out, 0);
     world.say(&us.instance, &eu.instance, subscribe(producer, "default", "room"));
@@ -288,6 +385,7 @@ async fn a_dead_nodes_peers_go_and_its_routes_are_closed() {
     world.die(&us.instance);
     assert_eq!(alice.next_notification("peerClosed").await["peerId"], "bob");
     alice.next_notification("consumerClosed").await;
+    world.link_down(&eu.instance, &us.instance);
     eu.workers[0].asked(|request| matches!(request, Request::ClosePipeConsumer { .. }).then_some(())).await;
     assert_eq!((eu.rooms.snapshot().routes_in, eu.rooms.snapshot().routes_out), (0, 0));
 }

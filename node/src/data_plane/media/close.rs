@@ -1,11 +1,8 @@
 //! Closing: what depends on something ends with it.
 
-use sluice_proto::pipe::{PipeBody, PipeMessage, RouteCloseReason};
-
 use super::super::clock::Clock;
 use super::super::demux::TransportKey;
 use super::super::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
-use super::super::messages::WorkerEvent;
 use super::super::producer::Origin;
 use super::super::rtcp;
 use super::Media;
@@ -57,7 +54,6 @@ impl Media {
             self.close_consumer(clock, consumer);
         }
         for consumer in pipe_consumers {
-            self.tell_route_closed(consumer);
             self.close_pipe_consumer(consumer);
         }
         let Some(producer) = self.producers.remove(key) else { return };
@@ -70,20 +66,14 @@ impl Media {
                 }
             }
             Origin::Pipe(origin) => {
-                self.routes_in.remove(&(origin.from, origin.route));
+                if let Some(route) = origin.route {
+                    self.routes_in.remove(&(route.from, route.route));
+                }
             }
         }
         if let Some(router) = self.routers.get_mut(producer.router) {
             router.producers.retain(|other| *other != key);
         }
-    }
-
-    fn tell_route_closed(&mut self, key: PipeConsumerKey) {
-        let Some(consumer) = self.pipe_consumers.get(key) else { return };
-        let body = PipeBody::RouteClosed(RouteCloseReason::ProducerGone);
-        let message = PipeMessage { route: consumer.route().0, epoch: consumer.epoch().0, body };
-        let to = consumer.to;
-        self.event(WorkerEvent::Pipe { to, message });
     }
 
     pub(super) fn close_consumer(&mut self, clock: &Clock, key: ConsumerKey) {

@@ -5,14 +5,13 @@ use super::super::demux::TransportKey;
 use super::super::drop_reason::DropReason;
 use super::super::keys::PipeConsumerKey;
 use super::super::keys::{ConsumerKey, ProducerKey};
-use super::super::messages::WorkerEvent;
 use super::super::producer::Origin;
 use super::super::router::{send, send_by_pipe};
 use super::super::rtcp::{self, SenderInfo};
 use super::super::timers::TimerKey;
 use super::super::user_origin::KeyFrameMessage;
 use super::Media;
-use sluice_proto::pipe::{PipeBody, PipeMessage};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 
 /// Packets that one NACK names. Each may take four bytes, so that with its SRTCP trailer it stays below any path's MTU.
 const MAX_NACKED: usize = 250;
@@ -36,8 +35,8 @@ impl Media {
                 }
             }
             Origin::Pipe(origin) => {
-                while let Some(message) = origin.poll_message(clock.now) {
-                    self.outputs.push_back(super::Output::Event(WorkerEvent::Pipe { to: origin.from, message }));
+                while let Some((to, feedback)) = origin.poll_feedback(clock.now) {
+                    self.outputs.push_back(super::Output::Feedback { to, feedback });
                 }
                 let lost = origin.take_lost();
                 needs_key_frame |= lost > 0;
@@ -98,10 +97,11 @@ impl Media {
     pub(super) fn send_key_frame_request(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         match &mut producer.origin {
-            Origin::Pipe(origin) if origin.closed || origin.starved => return,
+            // What asks comes back until there is a key frame, so that it is heard as soon as one can come.
+            Origin::Pipe(origin) if origin.starved => return,
             Origin::Pipe(origin) => {
-                let (to, message) = (origin.from, origin.message(PipeBody::KeyFrameRequest));
-                self.outputs.push_back(super::Output::Event(WorkerEvent::Pipe { to, message }));
+                let Some((to, feedback)) = origin.feedback(FeedbackBody::KeyFrameRequest) else { return };
+                self.outputs.push_back(super::Output::Feedback { to, feedback });
             }
             Origin::User(origin) => {
                 let (Some(message), Some(ssrc)) = (&mut origin.key_frame_message, origin.ssrc) else { return };
@@ -146,10 +146,10 @@ impl Media {
             return;
         };
         let Some(clock) = producer.stream.clock() else { return };
-        let body = PipeBody::SenderReport { ssrc: producer.ssrc(), ntp: clock.ntp, rtp_timestamp: clock.rtp_timestamp };
-        let message = PipeMessage { route: consumer.route().0, epoch: consumer.epoch().0, body };
-        let to = consumer.to;
-        self.event(WorkerEvent::Pipe { to, message });
+        let (ssrc, ntp, rtp_timestamp) = (producer.ssrc(), clock.ntp, clock.rtp_timestamp);
+        let body = FeedbackBody::SenderReport { ssrc, ntp, rtp_timestamp };
+        let feedback = RouteFeedback { route: consumer.route().0, epoch: consumer.epoch().0, body };
+        self.outputs.push_back(super::Output::Feedback { to: consumer.to, feedback });
     }
 
     /// Looks whether a consumer can send now, and begins or ends that.

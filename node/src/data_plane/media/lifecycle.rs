@@ -8,7 +8,7 @@ use sluice_proto::pipe::Layers;
 use super::super::clock::Clock;
 use super::super::consumer::Consumer;
 use super::super::keys::{ConsumerKey, ProducerKey};
-use super::super::messages::{IceCredentials, PipeEnd, RequestError, RtpMapping};
+use super::super::messages::{IceCredentials, PipeEnd, RequestError, RouteIn, RtpMapping};
 use super::super::nack_generator::NackGenerator;
 use super::super::parameters;
 use super::super::pipe_consumer::PipeConsumer;
@@ -111,28 +111,57 @@ impl Media {
         id: ProducerId,
         kind: MediaKind,
         rtp: &RtpParameters,
-        from: PipeEnd,
-        (route, epoch): (RouteId, RouteEpoch),
+        route: Option<RouteIn>,
         paused: bool,
     ) -> Result<(), RequestError> {
         let router_key = self.router_key(router)?;
         self.check_new_producer(id)?;
-        if self.routes_in.contains_key(&(from, route)) {
-            return Err(RequestError::AlreadyExists(format!("route {}", route.0)));
-        }
+        self.check_new_route(route)?;
         let parameters = parameters::pipe_producer(rtp)?;
-        let origin = Origin::Pipe(Box::new(PipeProducer::new(clock.now, from, route, epoch, parameters.ssrc)));
+        let origin = Origin::Pipe(Box::new(PipeProducer::new(clock.now, route, parameters.ssrc)));
         let rates = (parameters.clock_rate, parameters.max_silence);
         let mut producer = Producer::new(id, kind, router_key, origin, parameters.codec, rates);
         producer.paused = paused;
         producer.stream.expect(clock.now);
         let key = self.producers.insert(producer);
         self.producers_by_id.insert(id, key);
-        self.routes_in.insert((from, route), key);
+        if let Some(route) = route {
+            self.routes_in.insert((route.from, route.route), key);
+        }
         if let Some(router) = self.routers.get_mut(router_key) {
             router.producers.push(key);
         }
         Ok(())
+    }
+
+    pub(super) fn move_pipe_producer(
+        &mut self,
+        clock: &Clock,
+        id: ProducerId,
+        route: Option<RouteIn>,
+    ) -> Result<(), RequestError> {
+        let key = self.producer_key(id)?;
+        self.check_new_route(route)?;
+        let Some(producer) = self.producers.get_mut(key) else { return Ok(()) };
+        let Origin::Pipe(origin) = &mut producer.origin else {
+            return Err(RequestError::Invalid(format!("producer {id} comes by no pipe")));
+        };
+        if let Some(former) = origin.take_route(clock.now, route) {
+            self.routes_in.remove(&(former.from, former.route));
+        }
+        if let Some(route) = route {
+            self.routes_in.insert((route.from, route.route), key);
+            self.begin_anew(clock, key);
+        }
+        self.arm_producer(clock.now, key);
+        Ok(())
+    }
+
+    fn check_new_route(&self, route: Option<RouteIn>) -> Result<(), RequestError> {
+        match route.filter(|route| self.routes_in.contains_key(&(route.from, route.route))) {
+            Some(taken) => Err(RequestError::AlreadyExists(format!("route {}", taken.route.0))),
+            None => Ok(()),
+        }
     }
 
     fn check_new_producer(&self, id: ProducerId) -> Result<(), RequestError> {
@@ -195,13 +224,6 @@ impl Media {
     ) -> Result<(), RequestError> {
         let producer_key = self.producer_key(producer)?;
         if let Some(key) = self.routes_out.get(&(to, route)).copied() {
-            let same = |consumer: &&mut PipeConsumer| consumer.epoch() == epoch && consumer.producer == producer_key;
-            if let Some(consumer) = self.pipe_consumers.get_mut(key).filter(same) {
-                // Said again after a reconnect: what was sent meanwhile is lost, so video begins anew.
-                consumer.set_wanted(wanted);
-                self.request_key_frame(clock, producer_key);
-                return Ok(());
-            }
             self.close_pipe_consumer(key);
         }
         let Some(producer) = self.producers.get_mut(producer_key) else { return Ok(()) };

@@ -1,8 +1,8 @@
-//! What the other ends of routes send: frames, and messages about routes.
+//! What the other ends of routes send: frames, and what they say of them.
 
 use sluice_mesh::{Frame, FrameClass};
-use sluice_proto::ids::RouteId;
-use sluice_proto::pipe::{PipeBody, PipeMessage};
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 
 use super::super::clock::Clock;
 use super::super::consumer::Consumer;
@@ -35,11 +35,12 @@ impl Media {
         result
     }
 
-    /// The base layer was left out on purpose: receivers are to wait for the key frame that follows, and not to ask for what will
-    /// never come.
-    fn begin_anew(&mut self, clock: &Clock, key: ProducerKey) {
+    /// What comes next does not follow what came last, since the base layer was left out on purpose or the route is another one: receivers
+    /// are to wait for the key frame that follows, and not to ask for what will never come.
+    pub(super) fn begin_anew(&mut self, clock: &Clock, key: ProducerKey) {
         self.route_pending(clock, key);
-        let Some(producer) = self.producers.get(key) else { return };
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        producer.forget_key_frame();
         for consumer in &producer.consumers {
             self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::require_sync);
         }
@@ -48,72 +49,66 @@ impl Media {
         }
     }
 
-    /// A message about a route that begins or ends here. One about any other is old news.
-    pub(super) fn receive_pipe_message(&mut self, clock: &Clock, from: PipeEnd, message: PipeMessage) {
-        match message.body {
-            PipeBody::SenderReport { ssrc, ntp, rtp_timestamp } => {
-                let Some(producer) = self.route_in(from, &message) else { return };
-                let info = SenderInfo { ssrc, ntp, rtp_timestamp, packets: 0, octets: 0 };
-                self.set_producer_clock(clock, producer, &info);
+    /// What is said about a route that begins or ends here. About any other it is old news.
+    pub(super) fn receive_feedback(&mut self, clock: &Clock, from: PipeEnd, feedback: RouteFeedback) {
+        let of_receiver = feedback.body.is_of_receiver();
+        let (route, epoch) = (RouteId(feedback.route), RouteEpoch(feedback.epoch));
+        if of_receiver {
+            if let Some(key) = self.route_out(from, route, epoch) {
+                self.hear_receiver(clock, key, feedback.body);
             }
-            PipeBody::RouteClosed(_) => {
-                let Some(producer) = self.route_in(from, &message) else { return };
-                if let Some(Origin::Pipe(origin)) = self.producers.get_mut(producer).map(|p| &mut p.origin) {
-                    origin.closed = true;
-                }
-            }
-            PipeBody::Unsubscribe => {
-                if let Some(consumer) = self.route_out(from, &message) {
-                    self.close_pipe_consumer(consumer);
-                }
-            }
-            PipeBody::LayersWanted(wanted) => {
-                if let Some(consumer) = self.route_out(from, &message).and_then(|key| self.pipe_consumers.get_mut(key))
-                {
-                    consumer.set_wanted(wanted);
-                }
-            }
-            PipeBody::KeyFrameRequest => {
-                let key = self.route_out(from, &message);
-                let Some(consumer) = key.and_then(|key| self.pipe_consumers.get_mut(key)) else { return };
+        } else if let Some(key) = self.route_in(from, route, epoch) {
+            self.hear_sender(clock, key, &feedback.body);
+        }
+    }
+
+    fn hear_receiver(&mut self, clock: &Clock, key: PipeConsumerKey, body: FeedbackBody) {
+        let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
+        match body {
+            FeedbackBody::LayersWanted(wanted) => consumer.set_wanted(wanted),
+            FeedbackBody::KeyFrameRequest => {
                 consumer.want_parameter_sets();
                 let producer = consumer.producer;
                 self.request_key_frame(clock, producer);
             }
-            PipeBody::Nack(ref missing) => {
-                let Some(key) = self.route_out(from, &message) else { return };
-                let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
+            FeedbackBody::Nack(missing) => {
                 let Some(producer) = self.producers.get(consumer.producer) else { return };
                 self.counters.pipe_packets_sent +=
-                    consumer.receive_nack(clock.now, missing, &producer.cache, &mut self.frames);
+                    consumer.receive_nack(clock.now, &missing, &producer.cache, &mut self.frames);
             }
-            PipeBody::Stats(stats) => {
-                if let Some(consumer) = self.route_out(from, &message).and_then(|key| self.pipe_consumers.get_mut(key))
-                {
-                    consumer.remote = stats;
-                }
-            }
-            PipeBody::LayersCarried(carried) => {
-                let Some(producer) = self.route_in(from, &message) else { return };
-                if let Some(Origin::Pipe(origin)) = self.producers.get_mut(producer).map(|p| &mut p.origin) {
-                    origin.starved = carried.is_none();
-                }
-            }
-            // Subscriptions are the control plane's.
-            PipeBody::Subscribe { .. } => {}
+            FeedbackBody::Stats(stats) => consumer.remote = stats,
+            FeedbackBody::SenderReport { .. } | FeedbackBody::LayersCarried(_) => {}
         }
     }
 
-    fn route_in(&self, from: PipeEnd, message: &PipeMessage) -> Option<ProducerKey> {
-        let key = *self.routes_in.get(&(from, RouteId(message.route)))?;
+    fn hear_sender(&mut self, clock: &Clock, key: ProducerKey, body: &FeedbackBody) {
+        match *body {
+            FeedbackBody::SenderReport { ssrc, ntp, rtp_timestamp } => {
+                let info = SenderInfo { ssrc, ntp, rtp_timestamp, packets: 0, octets: 0 };
+                self.set_producer_clock(clock, key, &info);
+            }
+            FeedbackBody::LayersCarried(carried) => {
+                if let Some(Origin::Pipe(origin)) = self.producers.get_mut(key).map(|producer| &mut producer.origin) {
+                    origin.starved = carried.is_none();
+                }
+            }
+            FeedbackBody::LayersWanted(_)
+            | FeedbackBody::KeyFrameRequest
+            | FeedbackBody::Nack(_)
+            | FeedbackBody::Stats(_) => {}
+        }
+    }
+
+    fn route_in(&self, from: PipeEnd, route: RouteId, epoch: RouteEpoch) -> Option<ProducerKey> {
+        let key = *self.routes_in.get(&(from, route))?;
         match &self.producers.get(key)?.origin {
-            Origin::Pipe(origin) if origin.epoch.0 == message.epoch => Some(key),
+            Origin::Pipe(origin) if origin.route.is_some_and(|route| route.epoch == epoch) => Some(key),
             _ => None,
         }
     }
 
-    fn route_out(&self, to: PipeEnd, message: &PipeMessage) -> Option<PipeConsumerKey> {
-        let key = *self.routes_out.get(&(to, RouteId(message.route)))?;
-        (self.pipe_consumers.get(key)?.epoch().0 == message.epoch).then_some(key)
+    fn route_out(&self, to: PipeEnd, route: RouteId, epoch: RouteEpoch) -> Option<PipeConsumerKey> {
+        let key = *self.routes_out.get(&(to, route))?;
+        (self.pipe_consumers.get(key)?.epoch() == epoch).then_some(key)
     }
 }

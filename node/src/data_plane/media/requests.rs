@@ -49,9 +49,10 @@ impl Media {
             Request::Consume { transport, consumer, producer, kind, rtp, paused } => {
                 self.consume(clock, transport, consumer, producer, kind, &rtp, paused)?;
             }
-            Request::CreatePipeProducer { router, producer, kind, rtp, from, route, epoch, paused } => {
-                self.create_pipe_producer(clock, router, producer, kind, &rtp, from, (route, epoch), paused)?;
+            Request::CreatePipeProducer { router, producer, kind, rtp, route, paused } => {
+                self.create_pipe_producer(clock, router, producer, kind, &rtp, route, paused)?;
             }
+            Request::MovePipeProducer { producer, route } => self.move_pipe_producer(clock, producer, route)?,
             Request::CreatePipeConsumer { producer, to, route, epoch, wanted } => {
                 self.create_pipe_consumer(clock, producer, to, (route, epoch), wanted)?;
             }

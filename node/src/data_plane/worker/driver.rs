@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
 use rustc_hash::FxHashMap;
+use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, oneshot};
 
 use super::FrameOut;
@@ -23,7 +24,7 @@ use crate::data_plane::messages::{
 
 const SOCKET: Token = Token(1);
 
-/// Commands, addresses and batches of frames each in one turn, so that none of them starves the others.
+/// Commands, feedback, addresses and batches of frames each in one turn, so that none of them starves the others.
 const MAX_PER_TURN: usize = 256;
 
 /// Datagrams that other workers passed on, in one turn: as many as two full batches of the socket, and fewer of strangers'.
@@ -171,6 +172,7 @@ impl Driver {
         full |= self.read_datagrams(now, Forwarded::Client, MAX_CLIENTS_PER_TURN);
         full |= self.read_datagrams(now, Forwarded::Stranger, MAX_STRANGERS_PER_TURN);
         full |= self.read_frames(now);
+        full |= self.read_feedback(now);
         if full && !last {
             // Something was left: look again without waiting for somebody to post more.
             self.mailbox.wake();
@@ -190,14 +192,9 @@ impl Driver {
         let limit = if all { usize::MAX } else { MAX_PER_TURN };
         for _ in 0..limit {
             let Some(letter) = mailbox.next_letter() else { return false };
-            let command = match letter {
-                Letter::Request { request, answer } => {
-                    let id = self.out.expect_answer(answer);
-                    WorkerCommand::Request { id, request }
-                }
-                Letter::Pipe { from, message } => WorkerCommand::Pipe { from, message },
-            };
-            self.handle(now, Input::Command(command));
+            let Letter::Request { request, answer } = letter;
+            let id = self.out.expect_answer(answer);
+            self.handle(now, Input::Command(WorkerCommand::Request { id, request }));
         }
         true
     }
@@ -236,6 +233,15 @@ impl Driver {
         true
     }
 
+    fn read_feedback(&mut self, now: Instant) -> bool {
+        let mailbox = self.mailbox.clone();
+        for _ in 0..MAX_PER_TURN {
+            let Some((from, feedback)) = mailbox.next_feedback() else { return false };
+            self.handle(now, Input::Feedback { from, feedback });
+        }
+        true
+    }
+
     fn receive(&mut self, now: Instant) {
         let (batch, more) = self.socket.receive();
         self.readable = more;
@@ -265,6 +271,7 @@ impl Driver {
                     self.out.send_frames(to, &mut frames);
                     self.media.recycle_frames(frames);
                 }
+                Output::Feedback { to, feedback } => self.out.send_feedback(to, feedback),
                 Output::Forward { to, source, known, data } => {
                     self.out.forward(origin, to, (source, known), &data);
                     self.media.recycle(data);
@@ -357,6 +364,17 @@ impl Outbound {
             }
         }
         frames.clear();
+    }
+
+    fn send_feedback(&self, to: PipeEnd, feedback: RouteFeedback) {
+        match to {
+            PipeEnd::Node(link) => self.frame_out.send_feedback(link, feedback),
+            PipeEnd::Worker(worker) => {
+                if let Some(mailbox) = self.mailboxes.get(usize::from(worker.0)) {
+                    mailbox.post_feedback(PipeEnd::Worker(self.worker), feedback);
+                }
+            }
+        }
     }
 
     /// Tells whoever needs to know: all datagrams of an address come to one socket, so the worker that passed this one on.

@@ -4,11 +4,10 @@ use std::future::Future;
 use std::sync::Arc;
 
 use sluice_mesh::FrameSink;
-use sluice_proto::pipe::PipeMessage;
 use tokio::sync::oneshot;
 
 use super::mailbox::{Letter, Mailbox};
-use crate::data_plane::messages::{PipeEnd, Request, RequestError, Response, WorkerIndex};
+use crate::data_plane::messages::{Request, RequestError, Response, WorkerIndex};
 
 /// A way into a worker.
 #[derive(Clone)]
@@ -55,18 +54,12 @@ impl WorkerHandle {
     pub fn try_send(&self, request: Request) -> Result<(), Box<Request>> {
         match self.mailbox.offer(Letter::Request { request, answer: None }).map_err(|letter| *letter) {
             Err(Letter::Request { request, .. }) => Err(Box::new(request)),
-            _ => Ok(()),
+            Ok(()) => Ok(()),
         }
     }
 
-    /// Hands over a message of a route's other end.
-    pub fn pipe(&self, from: PipeEnd, message: PipeMessage) {
-        if !self.mailbox.post(Letter::Pipe { from, message }) {
-            tracing::warn!(worker = self.index.0, "media worker takes no pipe message");
-        }
-    }
-
-    /// Where the mesh puts frames of routes that end at this worker. Never blocks; drops are counted.
+    /// Where the mesh puts frames of routes that end at this worker, and feedback about those that begin there. Never blocks; drops are
+    /// counted.
     pub fn frame_sink(&self) -> Arc<dyn FrameSink> {
         self.mailbox.clone()
     }

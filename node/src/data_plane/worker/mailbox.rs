@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use mio::{Registry, Token, Waker};
 use sluice_mesh::{Frame, FrameSink};
-use sluice_proto::pipe::PipeMessage;
+use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::oneshot;
 
 use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Response, WorkerIndex};
@@ -15,9 +15,8 @@ use crate::data_plane::messages::{LinkKey, PipeEnd, Request, RequestError, Respo
 /// The waker's token in the worker's poll.
 pub(super) const WAKER: Token = Token(0);
 
-/// Requests and pipe messages, beside those that end something: everybody of a full room coming back at once, a dozen
-/// requests each, and as much again of consumers. A worker that has this before it is seconds behind and says so. Room for it
-/// is made as it is needed.
+/// Requests, beside those that end something: everybody of a full room coming back at once, a dozen requests each, and as
+/// much again of consumers. A worker that has this before it is seconds behind and says so. Room for it is made as it is needed.
 const MAX_LETTERS: usize = 131_072;
 
 /// Batches of frames; a batch is what one wake-up of a link brought.
@@ -25,6 +24,10 @@ const MAX_FRAME_BATCHES: usize = 512;
 
 /// Frames in all batches: 80 ms of 100,000 packets/s, 10 MB. What waits longer than that is better dropped.
 const MAX_FRAMES: usize = 8192;
+
+/// What the other ends of routes said: a second's account of 4,000 of them. What does not fit will be said again if it still
+/// matters.
+const MAX_FEEDBACK: usize = 8192;
 
 /// Batches of datagrams that another worker passed on, and how much is in them together: 80 ms of 100,000 packets/s, as
 /// with frames.
@@ -48,7 +51,6 @@ const MAX_ADDRESSES: usize = 16_384;
 /// A command on its way to the worker.
 pub(super) enum Letter {
     Request { request: Request, answer: Option<oneshot::Sender<Result<Response, RequestError>>> },
-    Pipe { from: PipeEnd, message: PipeMessage },
 }
 
 impl Letter {
@@ -180,6 +182,7 @@ pub(super) struct Mailbox {
     queued_frames: AtomicUsize,
     /// Emptied vectors: who posts a batch takes one of these in exchange.
     spare_frames: ArrayQueue<Vec<Frame>>,
+    feedback: ArrayQueue<(PipeEnd, RouteFeedback)>,
     clients: BatchQueue,
     strangers: BatchQueue,
     spare_datagrams: ArrayQueue<DatagramBatch>,
@@ -199,6 +202,7 @@ impl Mailbox {
             frames: ArrayQueue::new(MAX_FRAME_BATCHES),
             queued_frames: AtomicUsize::new(0),
             spare_frames: ArrayQueue::new(MAX_FRAME_BATCHES),
+            feedback: ArrayQueue::new(MAX_FEEDBACK),
             clients: BatchQueue::new(MAX_FORWARDS),
             strangers: BatchQueue::new(MAX_CHECKS),
             spare_datagrams: ArrayQueue::new(MAX_SPARE_BATCHES),
@@ -238,6 +242,14 @@ impl Mailbox {
             self.drop_letters();
         }
         Ok(())
+    }
+
+    /// Hands over what the other end of a route said.
+    pub(super) fn post_feedback(&self, from: PipeEnd, feedback: RouteFeedback) {
+        if self.feedback.push((from, feedback)).is_err() {
+            self.count_dropped(1);
+        }
+        self.wake();
     }
 
     /// Hands over frames and leaves an empty vector.
@@ -326,6 +338,10 @@ impl Mailbox {
         Some((from, frames))
     }
 
+    pub(super) fn next_feedback(&self) -> Option<(PipeEnd, RouteFeedback)> {
+        self.feedback.pop()
+    }
+
     pub(super) fn give_back_frames(&self, mut frames: Vec<Frame>) {
         frames.clear();
         // One too many is simply freed.
@@ -345,7 +361,7 @@ impl Mailbox {
         self.addresses.pop()
     }
 
-    /// Packets that found no room in this mailbox.
+    /// Packets, and feedback about them, that found no room in this mailbox.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -358,6 +374,10 @@ impl Mailbox {
 impl FrameSink for Mailbox {
     fn deliver(&self, link: u32, frames: &mut Vec<Frame>) {
         self.post_frames(PipeEnd::Node(LinkKey(link)), frames);
+    }
+
+    fn feedback(&self, link: u32, feedback: RouteFeedback) {
+        self.post_feedback(PipeEnd::Node(LinkKey(link)), feedback);
     }
 }
 

@@ -21,6 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use rand::RngExt as _;
 use sluice_mesh::Frame;
+use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, watch};
 
 pub use self::handle::WorkerHandle;
@@ -35,10 +36,12 @@ use super::messages::{LinkKey, WorkerEvent, WorkerIndex};
 /// not fit waits in the worker.
 const EVENT_QUEUE_LEN: usize = 4096;
 
-/// The way of frames to other nodes. Never blocks; what has no room is dropped and counted there.
+/// The way of frames to other nodes, and of what is said about them. Never blocks; what has no room is dropped and counted there.
 pub trait FrameOut: Send + Sync {
     /// Takes all frames.
     fn send_frames(&self, to: LinkKey, frames: &mut Vec<Frame>);
+    /// To the other end of a route.
+    fn send_feedback(&self, to: LinkKey, feedback: RouteFeedback);
 }
 
 /// How the workers of a node are set up.

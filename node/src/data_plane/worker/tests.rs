@@ -11,7 +11,7 @@ use sluice_proto::pipe::Layers;
 use super::*;
 use crate::data_plane::demux::make_ufrag;
 use crate::data_plane::messages::{
-    IceCredentials, IceState, PipeEnd, Request, RequestError, Response, RtpMapping, SrtpKeys, SrtpProfile,
+    IceCredentials, IceState, PipeEnd, Request, RequestError, Response, RouteIn, RtpMapping, SrtpKeys, SrtpProfile,
     WorkerSnapshot,
 };
 use crate::data_plane::srtp::{SrtpReceiver, SrtpSender, profile_lengths};
@@ -30,6 +30,8 @@ impl FrameOut for Frames {
     fn send_frames(&self, to: LinkKey, frames: &mut Vec<Frame>) {
         self.0.lock().unwrap().push((to, std::mem::take(frames)));
     }
+
+    fn send_feedback(&self, _to: LinkKey, _feedback: RouteFeedback) {}
 }
 
 fn config(count: u16) -> WorkersConfig {
@@ -212,17 +214,9 @@ async fn media_pass_from_one_worker_to_another() {
         Request::Produce { transport: transport(1), producer, kind, rtp: opus(111, 7), mapping, paused: false },
     )
     .await;
-    let from = PipeEnd::Worker(WorkerIndex(0));
-    let piped = Request::CreatePipeProducer {
-        router: router(2),
-        producer,
-        kind,
-        rtp: opus(100, 77),
-        from,
-        route,
-        epoch,
-        paused: false,
-    };
+    let way = RouteIn { from: PipeEnd::Worker(WorkerIndex(0)), route, epoch };
+    let (router, rtp) = (router(2), opus(100, 77));
+    let piped = Request::CreatePipeProducer { router, producer, kind, rtp, route: Some(way), paused: false };
     done(second, piped).await;
     let to = PipeEnd::Worker(WorkerIndex(1));
     done(first, Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL }).await;

@@ -1,6 +1,6 @@
 //! How producers get to other nodes: by routes that the receiving node opens and closes, as the control planes would.
 
-use sluice_node::data_plane::messages::{LinkKey, PipeEnd, Request};
+use sluice_node::data_plane::messages::{LinkKey, PipeEnd, Request, RouteIn};
 use sluice_proto::ids::{ProducerId, RouteEpoch, RouteId, RouterId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 use sluice_proto::pipe::Layers;
@@ -33,29 +33,43 @@ impl<E> Mesh<E> {
         if home == node || self.routes.contains_key(&(producer, node)) {
             return;
         }
-        let Some(there) = &mut self.nodes[node] else { return };
-        // A route id is used again as soon as it is free, with the next epoch.
-        let (id, epoch) =
-            there.free_routes.pop().map_or((RouteId(there.next_route), 0), |(id, last)| (id, last.wrapping_add(1)));
-        there.next_route += u32::from(id.0 == there.next_route);
-        let route = Route { id, epoch: RouteEpoch(epoch), home };
-        self.routes.insert((producer, node), route);
-        let request = Request::CreatePipeProducer {
-            router,
-            producer,
-            kind,
-            rtp: source.rtp.clone(),
-            from: PipeEnd::Node(LinkKey(home as u32)),
-            route: route.id,
-            epoch: route.epoch,
-            paused: false,
-        };
+        if self.nodes[node].is_none() {
+            return;
+        }
+        let way = self.allocate_route(producer, node, home);
+        let (rtp, route) = (source.rtp.clone(), Some(way));
+        let request = Request::CreatePipeProducer { router, producer, kind, rtp, route, paused: false };
         self.request(node, request).expect("a new pipe producer");
         self.subscribe(producer, node);
     }
 
-    /// Says to a producer's home, for the first time or again, where it is wanted.
-    pub(crate) fn subscribe(&mut self, producer: ProducerId, node: usize) {
+    /// A pipe broke and is up again: nothing of what was subscribed to is left at its sending end, and the producer comes by another route.
+    pub(crate) fn open_route_anew(&mut self, producer: ProducerId, node: usize) {
+        let Some(Route { id, epoch, home }) = self.routes.remove(&(producer, node)) else { return };
+        let Some(there) = &mut self.nodes[node] else { return };
+        there.free_routes.push((id, epoch.0));
+        let to = PipeEnd::Node(LinkKey(node as u32));
+        // The node may have been started again since.
+        let _ = self.request(home, Request::ClosePipeConsumer { to, route: id, epoch });
+        self.request(node, Request::MovePipeProducer { producer, route: None }).expect("it exists");
+        let way = self.allocate_route(producer, node, home);
+        self.request(node, Request::MovePipeProducer { producer, route: Some(way) }).expect("it exists");
+        self.subscribe(producer, node);
+    }
+
+    /// A route id is used again as soon as it is free, with the next epoch.
+    fn allocate_route(&mut self, producer: ProducerId, node: usize, home: usize) -> RouteIn {
+        let there = self.nodes[node].as_mut().expect("it is running");
+        let (id, epoch) =
+            there.free_routes.pop().map_or((RouteId(there.next_route), 0), |(id, last)| (id, last.wrapping_add(1)));
+        there.next_route += u32::from(id.0 == there.next_route);
+        let epoch = RouteEpoch(epoch);
+        self.routes.insert((producer, node), Route { id, epoch, home });
+        RouteIn { from: PipeEnd::Node(LinkKey(home as u32)), route: id, epoch }
+    }
+
+    /// Says to a producer's home where it is wanted.
+    fn subscribe(&mut self, producer: ProducerId, node: usize) {
         let Route { id, epoch, home } = self.routes[&(producer, node)];
         let to = PipeEnd::Node(LinkKey(node as u32));
         let request = Request::CreatePipeConsumer { producer, to, route: id, epoch, wanted: Layers::ALL };

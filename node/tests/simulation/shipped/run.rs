@@ -234,12 +234,12 @@ impl Run {
         }
     }
 
-    /// Two nodes reach each other again: one hears of the other, and says again what it wants.
+    /// Two nodes reach each other again: one hears of the other, and says anew what it wants.
     fn come_together(&mut self, from: usize, to: usize) {
         self.tell(from, to);
         let routes = self.mesh.routes.iter().filter(|((_, node), route)| *node == to && route.home == from);
         let wanted: Vec<_> = routes.map(|((producer, _), _)| *producer).collect();
-        wanted.into_iter().for_each(|producer| self.mesh.subscribe(producer, to));
+        wanted.into_iter().for_each(|producer| self.mesh.open_route_anew(producer, to));
     }
 
     fn second(&mut self) {
