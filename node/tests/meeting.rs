@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{
     AUDIO, SOON, VIDEO, admin, consumes, driver, join, join_with, lone_node, mesh, mesh_with, receives, transport, url,
@@ -16,6 +16,7 @@ use sluice_loadtest::transport::{DtlsRole, SrtpProfile, TransportConfig};
 use sluice_loadtest::user::{RoomState, User, UserConfig};
 use sluice_node::Node;
 use sluice_node::dev::DevOptions;
+use tokio::time::Instant;
 
 #[tokio::test]
 async fn two_users_of_one_node_see_and_hear_each_other() {
