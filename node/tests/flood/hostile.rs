@@ -1,5 +1,6 @@
 //! A user floods the media port with what a user may send, and with what he may not: others lose nothing, on whichever
 //! worker they live and by whichever socket their packets come.
+#![allow(clippy::disallowed_methods, reason = "a flood has a rate in real time")]
 
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::ops::Range;
