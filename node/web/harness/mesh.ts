@@ -62,6 +62,7 @@ export class Mesh {
     private readonly name: string,
     private readonly base: number,
     readonly nodes: NodeAddress[],
+    private readonly settings: string[],
   ) {}
 
   /** A mesh of `count` nodes in one process. */
@@ -71,9 +72,9 @@ export class Mesh {
     return mesh.started();
   }
 
-  /** A mesh of `count` processes. */
-  static async processes(name: string, count: number): Promise<Mesh> {
-    const mesh = await Mesh.addressed(name, count);
+  /** A mesh of `count` processes, each with these settings besides. */
+  static async processes(name: string, count: number, settings: string[] = []): Promise<Mesh> {
+    const mesh = await Mesh.addressed(name, count, settings);
     mesh.sluice('ca', 'init', '--dir', mesh.folder);
     for (let index = 0; index < count; index++) {
       mesh.sluice('ca', 'issue', '--dir', mesh.folder, '--node', nodeId(index));
@@ -94,6 +95,7 @@ export class Mesh {
       ...['--admin-listen', at(0), '--cluster-seeds', seeds.join(',')],
       ...['--mesh-ca', join(this.folder, 'ca.pem')],
       ...['--mesh-cert', join(this.folder, `${id}.pem`), '--mesh-key', join(this.folder, `${id}.key`)],
+      ...this.settings,
     ]);
   }
 
@@ -132,13 +134,13 @@ export class Mesh {
     }
   }
 
-  private static async addressed(name: string, count: number): Promise<Mesh> {
+  private static async addressed(name: string, count: number, settings: string[] = []): Promise<Mesh> {
     const base = await freeBase(count);
     const nodes = Array.from({ length: count }, (_, index) => ({
       users: `http://127.0.0.1:${base + index * PORT_STEP + 3}`,
       admin: `http://127.0.0.1:${base + index * PORT_STEP}`,
     }));
-    return new Mesh(name, base, nodes);
+    return new Mesh(name, base, nodes, settings);
   }
 
   private port(index: number, offset: number): number {

@@ -14,6 +14,7 @@ import { mark } from './marks';
 import { Peer } from './peers';
 import { Protoo, RequestError, type Closed } from './protoo';
 import { Publisher } from './publisher';
+import { explainFailure } from './reach';
 
 /** Sending does not wait longer than this for the receiving transport. */
 const CONNECTED_AT_LATEST_MS = 1_500;
@@ -24,8 +25,8 @@ const PICTURE_AT_LATEST_MS = 400;
 /** How long a media connection may be interrupted before ICE is restarted. */
 const ICE_PATIENCE_MS = 3_000;
 
-/** How the media connection to the node does. */
-export type MediaState = 'connecting' | 'connected' | 'interrupted';
+/** How the media connection to the node does. `unreachable`: it never came to be, or could not be repaired, though it is tried on. */
+export type MediaState = 'connecting' | 'connected' | 'interrupted' | 'unreachable';
 
 type Events = {
   /** A peer came, went, or changed. */
@@ -62,6 +63,11 @@ export class Session extends Emitter<Events> {
   private readonly recvReady = deferred<types.Transport>();
   private readonly recvConnected = deferred<void>();
   private readonly picture = deferred<void>();
+  /** Transports that were connected and have not failed since. */
+  private readonly healthy = new Set<string>();
+  /** Transports that failed without that, or failed to be repaired. */
+  private readonly failed = new Set<string>();
+  private candidates: types.IceCandidate[] = [];
   private readonly iceTimers = new Map<string, ReturnType<typeof setTimeout>>();
   private gathering: Promise<void> | undefined;
   private ended = false;
@@ -100,6 +106,11 @@ export class Session extends Emitter<Events> {
   close(): void {
     this.protoo?.close();
     this.end({ code: 1000, reason: '' });
+  }
+
+  /** Why the media are unreachable, in words. */
+  explainUnreachable(): string {
+    return explainFailure(this.candidates, navigator.userAgent);
   }
 
   /** Is to be called when a picture of somebody is seen. */
@@ -152,6 +163,7 @@ export class Session extends Emitter<Events> {
 
   private receiveOver(protoo: Protoo, { device }: LoadedDevice, info: TransportInfo): void {
     const transport = device.createRecvTransport(info);
+    this.candidates = info.iceCandidates;
     this.recvTransport = transport;
     this.watch(protoo, transport);
     this.recvReady.resolve(transport);
@@ -199,6 +211,7 @@ export class Session extends Emitter<Events> {
 
   private mediaState(): MediaState {
     const states = [this.recvTransport?.connectionState, this.sendTransport?.connectionState];
+    if (this.failed.size > 0) return 'unreachable';
     if (states.some((state) => state === 'disconnected' || state === 'failed')) return 'interrupted';
     return states.includes('connected') ? 'connected' : 'connecting';
   }
@@ -206,8 +219,15 @@ export class Session extends Emitter<Events> {
   /** Restarts ICE when a connection has failed, or has been interrupted for a while (a network change, a NAT's restart). */
   private followIce(protoo: Protoo, transport: types.Transport, state: types.ConnectionState): void {
     clearTimeout(this.iceTimers.get(transport.id));
-    if (state === 'failed') void this.restartIce(protoo, transport);
-    else if (state === 'disconnected') {
+    if (state === 'connected') {
+      this.healthy.add(transport.id);
+      this.failed.delete(transport.id);
+    }
+    if (state === 'failed') {
+      // What was there and fails is an interruption, which may be repaired.
+      if (!this.healthy.delete(transport.id)) this.failed.add(transport.id);
+      void this.restartIce(protoo, transport);
+    } else if (state === 'disconnected') {
       this.iceTimers.set(transport.id, setTimeout(() => void this.restartIce(protoo, transport), ICE_PATIENCE_MS));
     }
   }

@@ -7,6 +7,8 @@ const STAY_MS = 9_000;
 
 export interface Notice {
   text: string;
+  /** Whether it stays until it is dismissed. */
+  stays?: boolean;
   /** A button; a notice with one stays until it is used or dismissed. */
   action?: { label: string; run(): void };
 }
@@ -16,7 +18,7 @@ export class Notices {
   private readonly shown = new Map<string, HTMLElement>();
 
   /** Shows a notice; one with the same text is shown only once at a time. Returns what dismisses it. */
-  show({ text, action }: Notice): () => void {
+  show({ text, stays, action }: Notice): () => void {
     this.shown.get(text)?.remove();
     const dismiss = () => {
       element.remove();
@@ -36,7 +38,7 @@ export class Notices {
     );
     this.shown.set(text, element);
     this.element.append(element);
-    if (!action) setTimeout(dismiss, STAY_MS);
+    if (!action && !stays) setTimeout(dismiss, STAY_MS);
     return dismiss;
   }
 }

@@ -113,10 +113,14 @@ export class RoomView {
     });
     session.on('speaker', (speaker) => this.showSpeaker(speaker));
     session.on('notice', (text) => this.notices.show({ text }));
+    let dismiss: (() => void) | undefined;
     session.on('media', (state) => {
       this.mediaState = state;
+      if (state === 'unreachable') dismiss ??= this.notices.show({ text: session.explainUnreachable(), stays: true });
+      else if (state === 'connected') dismiss = void dismiss?.();
       this.render();
     });
+    session.on('closed', () => dismiss?.());
   }
 
   private render(): void {

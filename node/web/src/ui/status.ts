@@ -27,6 +27,7 @@ export class Status {
       case 'connecting':
         return this.setChip('busy', 'Connecting…');
       case 'joined':
+        if (media === 'unreachable') return this.setChip('bad', 'No way for media');
         if (media === 'interrupted') return this.setChip('bad', 'Media interrupted, repairing…');
         return this.setChip('good', place || 'Connected');
       case 'waiting':

@@ -5,6 +5,12 @@ import { avatar, hueOf } from './avatar';
 import { h, setText } from './dom';
 import { icon } from './icons';
 
+/** How long a picture that somebody sends may take to arrive before the tile says that it does not. */
+const PICTURE_PATIENCE_MS = 5_000;
+
+/** Before the first picture some browsers show one of this size, which is black. */
+const PLACEHOLDER_PX = 2;
+
 /** Lines of the stats overlay: label and value. */
 export type Lines = [label: string, value: string][];
 
@@ -17,14 +23,16 @@ export class Tile {
   private readonly place = h('span', { class: 'place' }, this.region, this.node);
   private readonly muted = h('span', { class: 'muted' }, icon('microphone-off'));
   private readonly figures = h('dl', { class: 'figures' });
+  private readonly note = h('p', { class: 'note' });
   private portrait = avatar('');
   private shownName: string | undefined;
   private speaking = false;
 
   constructor(id: string) {
     const plate = h('div', { class: 'plate' }, this.muted, h('span', { class: 'who' }, this.name, this.place));
-    this.element = h('li', { class: 'tile', attrs: { 'data-peer': id } }, this.video, this.portrait, plate, this.figures);
+    this.element = h('li', { class: 'tile', attrs: { 'data-peer': id } }, this.video, this.portrait, this.note, plate, this.figures);
     this.figures.hidden = true;
+    this.note.hidden = true;
   }
 
   setPerson(name: string, region: string | undefined, node: string | undefined, note = ''): void {
@@ -53,6 +61,13 @@ export class Tile {
     this.figures.replaceChildren(...lines.flatMap(([label, value]) => [h('dt', {}, label), h('dd', {}, value)]));
   }
 
+  /** Says something in the middle of the tile. */
+  protected setNote(text: string): void {
+    setText(this.note, text);
+    this.note.hidden = !text;
+    this.describe();
+  }
+
   protected setSending(audio: boolean, video: boolean): void {
     this.muted.hidden = audio;
     this.element.classList.toggle('no-audio', !audio);
@@ -65,6 +80,7 @@ export class Tile {
       this.speaking && 'speaking',
       !this.muted.hidden && 'microphone muted',
       this.element.classList.contains('no-video') && 'camera off',
+      this.note.textContent,
     ].filter(Boolean);
     this.element.setAttribute('aria-label', [this.name.textContent, ...states].join(', '));
   }
@@ -94,6 +110,7 @@ export class SelfTile extends Tile {
 export class PeerTile extends Tile {
   private peer: Peer | undefined;
   private tracks = 0;
+  private patience: ReturnType<typeof setTimeout> | undefined;
 
   constructor(
     id: string,
@@ -105,6 +122,7 @@ export class PeerTile extends Tile {
       mark('first-frame', presentationTime);
       pictureSeen();
     });
+    this.video.addEventListener('resize', () => this.awaitPicture());
   }
 
   update(peer: Peer): void {
@@ -115,6 +133,7 @@ export class PeerTile extends Tile {
     }
     this.setPerson(peer.displayName || 'Somebody', peer.region, peer.node);
     this.setSending(peer.isSending('audio'), peer.isSending('video'));
+    this.awaitPicture();
     const tracks = peer.stream.getTracks().length;
     if (tracks > this.tracks) void this.play();
     this.tracks = tracks;
@@ -128,8 +147,21 @@ export class PeerTile extends Tile {
   }
 
   close(): void {
+    clearTimeout(this.patience);
     this.video.srcObject = null;
     this.element.remove();
+  }
+
+  /** A tile that stays empty says so. */
+  private awaitPicture(): void {
+    const waits = this.peer?.isSending('video') === true && this.video.videoWidth <= PLACEHOLDER_PX;
+    if (waits) {
+      this.patience ??= setTimeout(() => this.setNote('No picture arrives'), PICTURE_PATIENCE_MS);
+      return;
+    }
+    clearTimeout(this.patience);
+    this.patience = undefined;
+    this.setNote('');
   }
 
   /** Browsers may refuse to play sound before the user has touched the page: then play the picture alone, and ask. */
