@@ -12,8 +12,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::ca;
 use crate::config::{NodeConfig, Setting, Sources, sample, sections};
-use crate::dev::{DEFAULT_BASE_PORT, DevError, DevMesh, DevOptions};
-use crate::node::{Node, NodeEnd, install_logging};
+use crate::dev::{DEFAULT_BASE_PORT, DevError, DevMesh, DevOptions, lan_address};
+use crate::node::{Node, NodeEnd, install_logging, raise_open_files};
 
 /// More nodes than this do not fit below port 65536, nor on a machine.
 const MAX_DEV_NODES: i64 = 64;
@@ -177,9 +177,10 @@ fn with_setting_flags(mut command: Command, wanted: impl Fn(&Setting) -> bool) -
 fn flag(setting: &'static Setting) -> Arg {
     let doc: Vec<_> = setting.doc.iter().map(|line| line.trim()).collect();
     let arg = Arg::new(setting.key).long(setting.flag.as_str()).value_name("VALUE").help(doc.join(" "));
-    match setting.is_switch {
-        true => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
-        false => arg.num_args(1).allow_hyphen_values(true),
+    match (setting.is_switch, setting.is_list) {
+        (true, _) => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        (false, true) => arg.num_args(1).allow_hyphen_values(true).action(ArgAction::Append),
+        (false, false) => arg.num_args(1).allow_hyphen_values(true),
     }
 }
 
@@ -188,8 +189,9 @@ fn load(args: &ArgMatches) -> Result<NodeConfig, Failure> {
     let file = args.try_get_one::<PathBuf>("config").ok().flatten().cloned();
     let all = sections().iter().flat_map(|section| &section.settings);
     let flags = all.filter_map(|setting| {
-        let value = args.try_get_one::<String>(setting.key).ok().flatten()?;
-        Some((setting.key, value.clone()))
+        let values: Vec<_> = args.try_get_many::<String>(setting.key).ok().flatten()?.cloned().collect();
+        // Several are the items of a list.
+        Some((setting.key, values.join(",")))
     });
     let sources = Sources { file, env: std::env::vars_os().collect(), flags: flags.collect() };
     NodeConfig::load(&sources).map_err(Failure::usage)
@@ -227,6 +229,7 @@ fn run_ca(args: &ArgMatches) -> Result<(), Failure> {
 fn run_node(args: &ArgMatches) -> Result<(), Failure> {
     let mut config = load(args)?;
     install_logging(&config);
+    raise_open_files();
     runtime()?.block_on(async {
         let mut signals = Signals::new()?;
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
@@ -275,6 +278,7 @@ fn run_dev(args: &ArgMatches) -> Result<(), Failure> {
         config.telemetry.level = "warn".parse().expect("a valid filter");
     }
     install_logging(&config);
+    raise_open_files();
     let specs = args.get_many::<String>("wan").into_iter().flatten();
     let wan = specs.map(|spec| spec.parse().map_err(|error| DevError::Wan(spec.clone(), error)));
     let options = DevOptions {
@@ -282,6 +286,7 @@ fn run_dev(args: &ArgMatches) -> Result<(), Failure> {
         workers: config.workers,
         base_port: args.get_one("base-port").copied().unwrap_or(DEFAULT_BASE_PORT),
         wan: wan.collect::<Result<_, _>>()?,
+        lan: lan_address(),
         telemetry: config.telemetry,
     };
     runtime()?.block_on(async {
@@ -290,7 +295,13 @@ fn run_dev(args: &ArgMatches) -> Result<(), Failure> {
             mesh = DevMesh::start(&options) => mesh?,
             () = signals.next() => return Ok(()),
         };
-        println!("{}Ctrl-C ends it.", mesh.table());
+        print!("{}", mesh.table());
+        if options.lan.is_none() {
+            println!(
+                "This machine has no address but loopback, to which Firefox sends no media: take another browser."
+            );
+        }
+        println!("Ctrl-C ends it.");
         let end = tokio::select! {
             () = signals.next() => None,
             (node, end) = mesh.ending() => Some(Failure::failed(format!("node {node} cannot go on: {end:?}"))),

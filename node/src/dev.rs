@@ -1,7 +1,7 @@
 //! `sluice dev`: a whole mesh in one process on this machine, to try things out and to develop against.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -40,6 +40,9 @@ pub struct DevOptions {
     /// Paths between nodes that are not perfect. If there are any, relays stand between all nodes: on the ports that the nodes would have
     /// had, which then listen for each other on 127.0.0.2, 127.0.0.3 and so on, so that relays can tell them apart.
     pub wan: Vec<PathSpec>,
+    /// An address of this machine besides loopback, see [`lan_address`]. Users are told it too, and media are taken on all addresses:
+    /// some browsers (Firefox) send none to loopback.
+    pub lan: Option<IpAddr>,
     /// Logs and traces of all nodes.
     pub telemetry: TelemetryConfig,
 }
@@ -47,8 +50,23 @@ pub struct DevOptions {
 impl Default for DevOptions {
     fn default() -> Self {
         let telemetry = TelemetryConfig::default();
-        Self { nodes: 3, workers: 0, base_port: DEFAULT_BASE_PORT, wan: Vec::new(), telemetry }
+        Self { nodes: 3, workers: 0, base_port: DEFAULT_BASE_PORT, wan: Vec::new(), lan: None, telemetry }
     }
+}
+
+impl DevOptions {
+    fn media_listen(&self, port: u16) -> SocketAddr {
+        if self.lan.is_some() { (Ipv4Addr::UNSPECIFIED, port).into() } else { local(port) }
+    }
+}
+
+/// The address from which this machine would reach others, if it has one. Nothing is sent for it.
+pub fn lan_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    // An address for documentation (RFC 5737): only the route counts.
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 9)).ok()?;
+    let ip = socket.local_addr().ok()?.ip();
+    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
 
 /// Why a mesh did not start.
@@ -208,7 +226,9 @@ fn config(options: &DevOptions, ca: &ClusterCa, index: u16) -> Result<NodeConfig
     config.mesh.key = Some(Pem::Text(certificate.key_pem));
     config.users.listen = local(ports.users);
     config.admin.listen = local(ports.admin);
-    config.media.listen = local(ports.media);
+    config.media.listen = options.media_listen(ports.media);
+    config.media.announced =
+        options.lan.iter().flat_map(|lan| [Ipv4Addr::LOCALHOST.into(), *lan]).map(Announced::from).collect();
     config.mesh.listen = local(ports.mesh);
     config.grpc.listen = local(ports.grpc);
     if !options.wan.is_empty() {
@@ -268,7 +288,7 @@ fn check_base_port(options: &DevOptions) -> Result<(), DevError> {
 
 fn check_ports(options: &DevOptions) -> Result<(), DevError> {
     check_base_port(options)?;
-    let try_ports = |base_port| try_ports(base_port, options.nodes, !options.wan.is_empty());
+    let try_ports = |base_port| try_ports(base_port, options);
     let Err((port, what, error)) = try_ports(options.base_port) else { return Ok(()) };
     let mut others = SUGGESTED_BASE_PORTS.step_by(1_000).map(|base| base + DEFAULT_BASE_PORT % 1_000);
     let suggestion = others.find(|base| try_ports(*base).is_ok()).unwrap_or(options.base_port);
@@ -276,16 +296,16 @@ fn check_ports(options: &DevOptions) -> Result<(), DevError> {
 }
 
 /// The first port that is not to be had.
-fn try_ports(base_port: u16, nodes: u16, with_relays: bool) -> Result<(), (u16, String, std::io::Error)> {
-    for index in 0..nodes {
+fn try_ports(base_port: u16, options: &DevOptions) -> Result<(), (u16, String, std::io::Error)> {
+    for index in 0..options.nodes {
         let ports = Ports::of(base_port, index);
-        let behind = Some(ports.wan_node(index)).filter(|_| with_relays);
+        let behind = Some(ports.wan_node(index)).filter(|_| !options.wan.is_empty());
         let tcp = |addr: SocketAddr| (addr.port(), TcpListener::bind(addr).map(drop));
         let udp = |addr: SocketAddr| (addr.port(), UdpSocket::bind(addr).map(drop));
         let tries = [
             ("users", Some(tcp(local(ports.users)))),
             ("admin", Some(tcp(local(ports.admin)))),
-            ("media", Some(udp(local(ports.media)))),
+            ("media", Some(udp(options.media_listen(ports.media)))),
             ("mesh", Some(udp(local(ports.mesh)))),
             ("mesh", behind.as_ref().map(|node| udp(node.mesh))),
             ("gRPC", Some(tcp(local(ports.grpc)))),

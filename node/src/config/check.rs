@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Announced, ConfigError, NodeConfig};
+use super::{Announced, ConfigError, Host, NodeConfig};
 
 impl NodeConfig {
     /// Checks the settings against each other.
@@ -11,6 +11,7 @@ impl NodeConfig {
     /// The first contradiction.
     pub fn check(&self) -> Result<(), ConfigError> {
         self.check_open()?;
+        self.check_admin()?;
         self.check_certificates()?;
         self.check_announced()?;
         self.check_ports()?;
@@ -40,6 +41,17 @@ impl NodeConfig {
         )
     }
 
+    fn check_admin(&self) -> Result<(), ConfigError> {
+        if self.admin.listen.ip().is_loopback() || self.admin.token.is_some() || self.admin.insecure_open {
+            return Ok(());
+        }
+        refuse(
+            "admin.listen",
+            &self.admin.listen,
+            "a loopback address, or any together with admin.token or --admin-insecure-open, since whoever reaches it learns who is in which room",
+        )
+    }
+
     fn check_certificates(&self) -> Result<(), ConfigError> {
         match (&self.users.tls_cert, &self.users.tls_key) {
             (Some(cert), None) => return refuse("users.tls_cert", cert, "set only together with users.tls_key"),
@@ -62,7 +74,7 @@ impl NodeConfig {
     }
 
     fn check_announced(&self) -> Result<(), ConfigError> {
-        let one_of = |announced: &Option<Announced>| announced.iter().copied().collect::<Vec<_>>();
+        let one_of = |announced: &Option<Announced>| announced.iter().cloned().collect::<Vec<_>>();
         check_announced("media", self.media.listen, &self.media.announced)?;
         check_announced("mesh", self.mesh.listen, &one_of(&self.mesh.announced))?;
         check_announced("grpc", self.grpc.listen, &one_of(&self.grpc.announced))
@@ -91,7 +103,7 @@ fn check_announced(section: &str, listen: SocketAddr, announced: &[Announced]) -
             &format!("an address that others can reach, or any together with {key}"),
         );
     }
-    match announced.iter().find(|announced| announced.ip.is_unspecified() || announced.port == Some(0)) {
+    match announced.iter().find(|announced| matches!(announced.host, Host::Ip(ip) if ip.is_unspecified())) {
         Some(nowhere) => refuse(&key, nowhere, "an address that others can reach"),
         None => Ok(()),
     }

@@ -3,11 +3,12 @@
 //!
 //! # Layout
 //! - `settings`: the table that fields, keys, variables, flags and sample come from.
-//! - `value`: the types of values.
+//! - `value`: the types of values; `address`: those that are addresses.
 //! - `load`: the three sources and their merging.
 //! - `check`: what no single value can be blamed for.
 //! - `sample`: the commented sample file.
 
+mod address;
 mod check;
 mod load;
 mod sample;
@@ -23,10 +24,11 @@ use sluice_proto::ids::{NodeId, Region};
 
 use settings::{Settings, section};
 
+pub use address::{Announced, Host, Network};
 pub use load::Sources;
 pub use sample::sample;
 pub use settings::{Section, Setting, sections};
-pub use value::{Announced, HostPort, HttpUrl, Label, LogFilter, LogFormat, Pem};
+pub use value::{HostPort, HttpUrl, Label, LogFilter, LogFormat, Origin, Pem, Secret};
 
 /// Why a configuration is refused; one line that names the setting, the value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -98,7 +100,14 @@ section! {
         tls_cert: Option<Pem> = None,
         /// Private key of tls_cert.
         tls_key: Option<Pem> = None,
-        /// Connections at a time; further ones wait. Each user has one, and a page's load a few for a moment.
+        /// Web pages of other hosts that may connect, by their origin; `*`: all. The pages of this host (and of url) always may, and
+        /// so may programs, which name no origin. On a loopback address only address and localhost are this host, not its names.
+        allowed_origins: Vec<Origin> = Vec::new(),
+        /// Proxies that many users come through: limits for each address do not apply to theirs. What comes from this machine is
+        /// among them by default, for a proxy beside the node and for load tests.
+        proxies: Vec<Network> = Network::LOOPBACK.to_vec(),
+        /// Connections at a time; further ones are answered with 503. Each user has one, and a page's load a few for a moment. Less
+        /// where the system allows fewer open files.
         max_connections: u32 [1 ..= 1000000] = 20_000,
         /// Time for a request's header to arrive whole, in milliseconds.
         header_timeout_ms: u64 [100 ..= 600000] = 10_000,
@@ -110,8 +119,8 @@ section! {
     pub struct MediaConfig in "media." {
         /// Address and port to listen on.
         listen: SocketAddr = ([127, 0, 0, 1], 4444).into(),
-        /// Addresses that users are told, in order of preference; needed behind a NAT or when listening on 0.0.0.0.
-        /// Empty: the address listened on.
+        /// Addresses that users are told, in order of preference; needed behind a NAT or when listening on 0.0.0.0. A name is
+        /// resolved when the node starts. Empty: the address listened on.
         announced: Vec<Announced> = Vec::new(),
     }
 }
@@ -149,16 +158,28 @@ section! {
 }
 
 section! {
-    /// Operators: health, metrics and the state of cluster and rooms over HTTP (TCP). Whoever reaches it learns of rooms.
+    /// Operators: health, metrics and the state of cluster and rooms over HTTP (TCP).
     pub struct AdminConfig in "admin." {
-        /// Address and port to listen on.
+        /// Address and port to listen on. Beyond loopback token or insecure_open must be set.
         listen: SocketAddr = ([127, 0, 0, 1], 4440).into(),
+        /// What a request must carry as `Authorization: Bearer`, but for health. Unset: nothing.
+        token: Option<Secret> = None,
+        /// Tell whoever reaches the port of rooms and of who is in them, without a token and beyond this machine.
+        insecure_open: bool = false,
     }
 }
 
 section! {
     /// How much of everything a node's rooms and signalling hold. What exceeds a limit is refused with an error that names it.
     pub struct LimitsConfig in "limits." {
+        /// Connections of one address (of IPv6: of one /64) to the users' port; 0: as many as there are. A fifth of all that a node
+        /// has: more than stand behind an office's one address, and not enough to keep everybody else out.
+        connections_per_address: u32 [0 ..= 1000000] = 4_000,
+        /// WebSockets that one address may open a minute, all at once if need be; 0: any number. After a network's outage all of its
+        /// users come back together.
+        sessions_per_minute_per_address: u32 [0 ..= 1000000] = 4_000,
+        /// Rooms that exist at a time because somebody at one address came first; 0: any number. A tenth of all.
+        rooms_per_address: u32 [0 ..= 1000000] = 1_000,
         /// Rooms of this node. A room is a task and a lease: ten thousand cost about 100 MB and 5,000 lease renewals a second
         /// spread over the owners.
         rooms: u32 [1 ..= 1000000] = 10_000,
@@ -249,8 +270,12 @@ impl NodeConfig {
         }
         let scheme = if self.users.tls_cert.is_some() { "https" } else { "http" };
         let mut addr = self.users.listen;
-        if let (true, Some(announced)) = (addr.ip().is_unspecified(), self.media.announced.first()) {
-            addr.set_ip(announced.ip);
+        match self.media.announced.first().map(|announced| &announced.host) {
+            Some(Host::Name(name)) if addr.ip().is_unspecified() => {
+                return format!("{scheme}://{name}:{}", addr.port());
+            }
+            Some(Host::Ip(ip)) if addr.ip().is_unspecified() => addr.set_ip(*ip),
+            _ => {}
         }
         format!("{scheme}://{addr}")
     }

@@ -25,6 +25,8 @@ pub struct Setting {
     pub has_default: bool,
     /// Whether the flag may stand without a value.
     pub is_switch: bool,
+    /// Whether the flag may be given several times.
+    pub is_list: bool,
 }
 
 /// A table of the TOML file.
@@ -78,6 +80,7 @@ impl Setting {
             has_default: shape.default.is_some(),
             sample: shape.default.unwrap_or_else(|| shape.example.to_owned()),
             is_switch: shape.is_switch,
+            is_list: shape.is_list,
         }
     }
 }
@@ -88,6 +91,7 @@ pub(super) struct Shape {
     pub(super) example: &'static str,
     pub(super) default: Option<String>,
     pub(super) is_switch: bool,
+    pub(super) is_list: bool,
 }
 
 pub(super) fn allowed(range: Option<(u64, u64)>, of_type: &str) -> String {

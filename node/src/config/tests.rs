@@ -49,8 +49,8 @@ fn every_setting_is_read_from_all_three_sources() {
             Some((section, _)) => format!("[{section}]\n{name} = {}\n", setting.sample),
             None => format!("{name} = {}\n", setting.sample),
         };
-        let text = setting.sample.trim_matches(['"', '[', ']']);
-        for result in [load_file(&toml), load_env(&[(&setting.env, text)]), load_flags(&[(setting.key, text)])] {
+        let text = setting.sample.trim_matches(['[', ']']).replace('"', "");
+        for result in [load_file(&toml), load_env(&[(&setting.env, &text)]), load_flags(&[(setting.key, &text)])] {
             if let Err(error) = result {
                 let error = error.to_string();
                 assert!(error.contains("set only together with"), "{}: {error}", setting.key);
@@ -141,6 +141,15 @@ fn users_beyond_loopback_need_insecure_open() {
     let listen = ("users.listen", "192.0.2.1:4443");
     assert_refused(load_flags(&[listen]), &["users.listen", "192.0.2.1:4443", "--insecure-open"]);
     assert!(load_flags(&[listen, ("insecure_open", "true")]).is_ok());
+}
+
+#[test]
+fn operators_beyond_loopback_need_a_token_or_a_switch() {
+    let listen = ("admin.listen", "0.0.0.0:4440");
+    assert_refused(load_flags(&[listen]), &["admin.listen", "0.0.0.0:4440", "admin.token", "--admin-insecure-open"]);
+    assert!(load_flags(&[listen, ("admin.token", "0123456789abcdef")]).is_ok());
+    assert!(load_flags(&[listen, ("admin.insecure_open", "true")]).is_ok());
+    assert_refused(load_flags(&[("admin.token", "short")]), &["admin.token", "16 to 512"]);
 }
 
 #[test]

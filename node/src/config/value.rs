@@ -1,12 +1,13 @@
 //! The types that a setting's value can have, and how each is read from TOML, environment and flags.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use figment::value::Value;
 use sluice_proto::ids::{NodeId, Region};
 
+use super::address::{Announced, Network};
 use super::settings::Shape;
 
 /// A type that settings can have.
@@ -17,6 +18,8 @@ pub(super) trait SettingValue: Sized {
     const EXAMPLE: &'static str = "\"\"";
     /// Whether a flag may stand without a value.
     const IS_SWITCH: bool = false;
+    /// Whether there can be several, and so several flags.
+    const IS_LIST: bool = false;
 
     /// Out of text: an environment variable, a flag, or a string of the file.
     fn parse(text: &str) -> Option<Self>;
@@ -36,7 +39,13 @@ pub(super) trait SettingValue: Sized {
 }
 
 pub(super) fn shape<T: SettingValue>(default: &T) -> Shape {
-    Shape { allowed: T::ALLOWED, example: T::EXAMPLE, default: default.to_toml(), is_switch: T::IS_SWITCH }
+    Shape {
+        allowed: T::ALLOWED,
+        example: T::EXAMPLE,
+        default: default.to_toml(),
+        is_switch: T::IS_SWITCH,
+        is_list: T::IS_LIST,
+    }
 }
 
 /// A value of the file as the text that one would write in an environment variable.
@@ -94,7 +103,9 @@ text! {
     NodeId: "a name of up to 128 letters, digits, dots, dashes and underscores", "\"node-1\"";
     Region: "a name of up to 128 letters, digits, dots, dashes and underscores", "\"eu\"";
     SocketAddr: "an IP address and a port, such as 127.0.0.1:4443 or [::1]:4443", "\"203.0.113.7:4443\"";
-    Announced: "an IP address, or one with a port, such as 203.0.113.7 or 203.0.113.7:4444", "\"203.0.113.7\"";
+    Announced: "an IP address or host name, alone or with a port, such as 203.0.113.7 or sfu.example:4444", "\"203.0.113.7\"";
+    Network: "an IP address, or a network such as 10.0.0.0/8", "\"10.0.0.0/8\"";
+    Origin: "an origin such as https://app.example, or *", "\"https://app.example\"";
     HostPort: "a host name or IP address with a port, such as node-2.example:4445", "\"node-2.example:4445\"";
     HttpUrl: "a URL that begins with http:// or https://", "\"https://eu-1.example\"";
     Label: "up to 64 letters, digits, dots, dashes and underscores, or nothing", "\"\"";
@@ -145,6 +156,7 @@ impl<T: SettingValue> SettingValue for Option<T> {
 impl<T: SettingValue> SettingValue for Vec<T> {
     const ALLOWED: &'static str = T::ALLOWED;
     const EXAMPLE: &'static str = T::EXAMPLE;
+    const IS_LIST: bool = true;
     fn parse(text: &str) -> Option<Self> {
         text.split(',').map(str::trim).filter(|item| !item.is_empty()).map(T::parse).collect()
     }
@@ -157,47 +169,6 @@ impl<T: SettingValue> SettingValue for Vec<T> {
     fn to_toml(&self) -> Option<String> {
         let items: Vec<_> = self.iter().filter_map(T::to_toml).collect();
         Some(format!("[{}]", items.join(", ")))
-    }
-}
-
-/// An address that others are told, with the port of the socket unless it has one of its own (behind a NAT).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Announced {
-    /// The address.
-    pub ip: IpAddr,
-    /// Its port, where it differs from the socket's.
-    pub port: Option<u16>,
-}
-
-impl Announced {
-    /// The address to tell others of a socket that is bound to `port`.
-    pub fn resolve(self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.ip, self.port.unwrap_or(port))
-    }
-}
-
-impl From<SocketAddr> for Announced {
-    fn from(addr: SocketAddr) -> Self {
-        Self { ip: addr.ip(), port: Some(addr.port()) }
-    }
-}
-
-impl std::str::FromStr for Announced {
-    type Err = std::net::AddrParseError;
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.parse::<SocketAddr>() {
-            Ok(addr) => Ok(addr.into()),
-            Err(_) => text.parse().map(|ip| Self { ip, port: None }),
-        }
-    }
-}
-
-impl fmt::Display for Announced {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.port {
-            Some(port) => SocketAddr::new(self.ip, port).fmt(f),
-            None => self.ip.fmt(f),
-        }
     }
 }
 
@@ -248,6 +219,41 @@ impl fmt::Display for Pem {
 }
 
 impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A password, which is never shown.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The password.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SettingValue for Secret {
+    const ALLOWED: &'static str = "16 to 512 visible characters";
+    const EXAMPLE: &'static str = "\"at-least-16-characters\"";
+    fn parse(text: &str) -> Option<Self> {
+        let is_one = (16..=512).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+        is_one.then(|| Self(text.to_owned()))
+    }
+    fn to_toml(&self) -> Option<String> {
+        Some(quoted(self))
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -319,6 +325,10 @@ checked_text! {
     /// An HTTP or HTTPS URL.
     HttpUrl, |text| text.parse::<axum::http::Uri>().is_ok_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
+    });
+    /// The origin of a web page as browsers send it (RFC 6454 section 6.2), or `*` for all.
+    Origin, |text| text == "*" || text == "null" || text.parse::<axum::http::Uri>().is_ok_and(|uri| {
+        uri.scheme().is_some() && uri.authority().is_some_and(|authority| text.ends_with(authority.as_str()))
     });
     /// A short name that may be empty.
     Label, |text| text.len() <= 64 && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'));

@@ -231,6 +231,8 @@ impl Sample {
         )?;
         let accepted = read(&http.accepted);
         counter(encoder, "users_connections_accepted", "Connections ever made to the users' port", "", accepted)?;
+        let help = "Connections to the users' port that there was no place for, in all or for their address";
+        counter(encoder, "users_connections_refused", help, "", read(&http.refused))?;
         let help = "Connections to the users' port that ended in something other than HTTP";
         counter(encoder, "users_connections_failed", help, "", read(&http.failed))
     }

@@ -6,7 +6,7 @@
 //! - `pipes`: brings producers to the workers and nodes where they are wanted.
 //! - [`ports`]: what rooms need of workers, mesh and placement.
 //! - [`ortc`]: negotiation of RTP parameters; pure.
-//! - [`limits`]: how much of everything there may be.
+//! - [`limits`]: how much of everything there may be; `address_limits`: how much of it one address may take.
 //! - `http`: the users' port: room page, WebSocket, health; `admin`: the operators' port; `metrics`: what it tells Prometheus.
 //! - `wiring`: the real workers, mesh and placement behind [`ports`]; `gossip`: gossip over the mesh.
 //! - [`clock`]: the clock by which sessions of one peer on several nodes are ordered.
@@ -14,6 +14,7 @@
 //! - [`vitals`]: the parts that a node cannot do without.
 //! - `telemetry`: logs, traces and the trace context that travels between nodes.
 
+pub(crate) mod address_limits;
 pub(crate) mod admin;
 pub mod clock;
 pub(crate) mod facts;

@@ -1,11 +1,9 @@
 //! The parts of a node and how they are joined: workers, mesh, membership, placement, rooms, HTTP.
 
-use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshLimits, MeshTls, Standing};
@@ -13,19 +11,19 @@ use sluice_placement::{Membership, MembershipConfig, NodeFacts, NodeLoad, Placem
 use sluice_proto::ids::NodeInstance;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
+use super::announced::Addresses;
 use super::certificates::Certificates;
 use super::identity::{self, UsersCertificate};
 use super::standing::superseded;
-use super::{NodeEnd, StartError};
-use crate::config::{Announced, NodeConfig};
-use crate::control_plane::admin::admin_router;
+use super::{NodeEnd, StartError, doors};
+use crate::config::NodeConfig;
+use crate::control_plane::address_limits::AddressLimits;
 use crate::control_plane::clock::ClusterClock;
 use crate::control_plane::facts::publish_facts;
 use crate::control_plane::gossip::{MeshTransport, MeshWitness};
-use crate::control_plane::http::{Health, Server, ServerConfig, users_router};
+use crate::control_plane::http::{Health, Server};
 use crate::control_plane::limits::Limits;
 use crate::control_plane::links::keep_links;
 use crate::control_plane::metrics::{Metrics, Sources};
@@ -37,9 +35,6 @@ use crate::control_plane::wiring::{MeshOut, MeshWiring, PlacementWiring, mesh_si
 use crate::data_plane::dtls::DtlsCertificate;
 use crate::data_plane::messages::{WorkerEvent, WorkerIndex};
 use crate::data_plane::worker::{SpawnError, WorkerHandle, Workers, WorkersConfig, spawn_workers};
-
-/// Connections of operators: a scraper, a console, a few shells.
-const ADMIN_CONNECTIONS: usize = 64;
 
 /// How long the parts may take each to end in order.
 const PART_TIME: Duration = Duration::from_secs(3);
@@ -74,34 +69,36 @@ impl Parts {
     ) -> Result<(Self, NodeConfig), StartError> {
         let tls = identity::mesh_tls(&config)?;
         let users_tls = users_certificate(&config)?;
-        let users = bind("users.listen", &mut config.users.listen)?;
-        let admin = bind("admin.listen", &mut config.admin.listen)?;
-        let (mesh, inbox) = bind_mesh(&mut config, &instance, &tls, &mesh_runtime)?;
+        let addresses = Addresses::resolve(&config).await?;
+        let users = doors::bind("users.listen", &mut config.users.listen)?;
+        let admin = doors::bind("admin.listen", &mut config.admin.listen)?;
+        let (mesh, inbox) = bind_mesh(&mut config, &addresses, &instance, &tls, &mesh_runtime)?;
         let (mut workers, certificate) = WorkerThreads::start(&mut config, &mesh)?;
 
         let transport = MeshTransport::new(mesh.clone(), inbox.gossip);
-        let membership = start_membership(&config, &instance, &mesh, transport, &mesh_runtime).await?;
+        let membership =
+            start_membership(&config, facts(&config, &addresses, &mesh), &instance, &mesh, transport, &mesh_runtime)
+                .await?;
         let members = membership.members();
         let placement = start_placement(&mut config, &instance, tls.clone(), &membership).await?;
         let (vitals, stop) = (Vitals::default(), CancellationToken::new());
+        let (address_limits, clock) = (AddressLimits::new(&config), ClusterClock::default());
+        let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, &address_limits, &clock);
         let (handles, worker_events) = workers.take_events();
-        let clock = ClusterClock::default();
-        let rooms = Rooms::spawn(
-            rooms_config(&config, &instance, &certificate, &clock),
-            Ports {
-                workers: handles.iter().map(|handle| Arc::new(handle.clone()) as Arc<dyn MediaWorker>).collect(),
-                worker_events,
-                mesh: Arc::new(MeshWiring::new(mesh.clone(), &handles)),
-                mesh_signals: mesh_signals(inbox.events, &vitals),
-                placement: Arc::new(PlacementWiring::new(placement.clone(), members.clone())),
-                vitals: vitals.clone(),
-            },
-        );
+        let ports = Ports {
+            workers: handles.iter().map(|handle| Arc::new(handle.clone()) as Arc<dyn MediaWorker>).collect(),
+            worker_events,
+            mesh: Arc::new(MeshWiring::new(mesh.clone(), &handles)),
+            mesh_signals: mesh_signals(inbox.events, &vitals),
+            placement: Arc::new(PlacementWiring::new(placement.clone(), members.clone())),
+            vitals: vitals.clone(),
+        };
+        let rooms = Rooms::spawn(rooms_config, ports);
 
         let stuck = Arc::new(AtomicBool::new(false));
         let health = Health::new(vitals.clone(), hindrance(&mesh, &stuck));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
-        let users = serve_users(&config, users, acceptor, users_router(rooms.clone(), health.clone()))?;
+        let users = doors::serve_users(&config, users, acceptor, rooms.clone(), &address_limits, &health)?;
         let sources = Arc::new(Sources {
             instance: instance.clone(),
             workers: handles,
@@ -111,8 +108,8 @@ impl Parts {
             users_http: users.counters.clone(),
         });
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
-        let admin = serve_admin(&config, admin, admin_router(sources.clone(), metrics, health.clone()))?;
-        let (membership, facts) = (Arc::new(membership), facts(&config, &mesh));
+        let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, &health)?;
+        let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
         let certificates = Arc::new(Certificates::new(&config, users_tls, (tls, mesh.clone(), placement.clone())));
         let publishing =
             publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), stuck, clock.clone());
@@ -259,19 +256,9 @@ fn worker_count(configured: u16) -> u16 {
     }
 }
 
-/// Binds a TCP port; port 0 becomes the one that was bound.
-fn bind(setting: &'static str, addr: &mut SocketAddr) -> Result<TcpListener, StartError> {
-    let listen = || {
-        let listener = TcpListener::bind(*addr)?;
-        Ok((listener.local_addr()?, listener))
-    };
-    let (bound, listener) = listen().map_err(|source| StartError::Listen { setting, addr: *addr, source })?;
-    *addr = bound;
-    Ok(listener)
-}
-
 fn bind_mesh(
     config: &mut NodeConfig,
+    addresses: &Addresses,
     instance: &NodeInstance,
     tls: &MeshTls,
     runtime: &Handle,
@@ -281,7 +268,7 @@ fn bind_mesh(
     let (mesh, inbox) = Mesh::bind(MeshConfig {
         instance: instance.clone(),
         listen,
-        advertised: advertised(listen, config.mesh.announced),
+        advertised: addresses.mesh(listen),
         tls: tls.clone(),
         limits: MeshLimits { routes: config.mesh.routes, peers: config.mesh.peers as usize, ..MeshLimits::default() },
     })
@@ -296,6 +283,7 @@ fn bind_mesh(
 /// On the mesh's threads, which rooms do not keep busy: a node that cannot tell the time takes the others for dead.
 async fn start_membership(
     config: &NodeConfig,
+    facts: NodeFacts,
     instance: &NodeInstance,
     mesh: &Mesh,
     transport: MeshTransport,
@@ -305,7 +293,7 @@ async fn start_membership(
     let mut membership = MembershipConfig::new(instance.clone(), mesh.advertised(), cluster);
     membership.seeds = config.cluster.seeds.iter().map(ToString::to_string).collect();
     let witness = MeshWitness::new(mesh.clone(), config.grpc.listen.ip());
-    let spawning = runtime.spawn(Membership::spawn(membership, facts(config, mesh), transport, witness));
+    let spawning = runtime.spawn(Membership::spawn(membership, facts, transport, witness));
     let spawned = spawning.await.map_err(|error| StartError::system("membership", error))?;
     spawned.map_err(|error| StartError::system("membership", error))
 }
@@ -349,49 +337,27 @@ fn hindrance(mesh: &Mesh, stuck: &Arc<AtomicBool>) -> impl Fn() -> Option<&'stat
     }
 }
 
-fn serve_users(
-    config: &NodeConfig,
-    listener: TcpListener,
-    tls: Option<TlsAcceptor>,
-    router: Router,
-) -> Result<Server, StartError> {
-    let server = ServerConfig {
-        name: "users",
-        max_connections: config.users.max_connections as usize,
-        header_timeout: Duration::from_millis(config.users.header_timeout_ms),
-        tls,
-    };
-    Server::spawn(listener, server, router).map_err(|error| StartError::system("the users' port", error))
-}
-
-fn serve_admin(config: &NodeConfig, listener: TcpListener, router: Router) -> Result<Server, StartError> {
-    let server = ServerConfig {
-        name: "admin",
-        max_connections: ADMIN_CONNECTIONS,
-        header_timeout: Duration::from_millis(config.users.header_timeout_ms),
-        tls: None,
-    };
-    Server::spawn(listener, server, router).map_err(|error| StartError::system("the admin port", error))
-}
-
 fn rooms_config(
     config: &NodeConfig,
     instance: &NodeInstance,
+    addresses: &Addresses,
     certificate: &DtlsCertificate,
+    address_limits: &Arc<AddressLimits>,
     clock: &ClusterClock,
 ) -> RoomsConfig {
     RoomsConfig {
         instance: instance.clone(),
         region: config.region.clone(),
-        media_addresses: media_addresses(config),
+        media_addresses: addresses.media(config.media.listen),
         fingerprints: certificate.fingerprints(),
         limits: Limits::from(&config.limits),
+        address_limits: address_limits.clone(),
         clock: clock.clone(),
     }
 }
 
 /// What the node says of itself at first; its load and its time follow.
-fn facts(config: &NodeConfig, mesh: &Mesh) -> NodeFacts {
+fn facts(config: &NodeConfig, addresses: &Addresses, mesh: &Mesh) -> NodeFacts {
     NodeFacts {
         region: config.region.clone(),
         zone: config.zone.to_string(),
@@ -399,22 +365,10 @@ fn facts(config: &NodeConfig, mesh: &Mesh) -> NodeFacts {
         priority: config.priority.try_into().unwrap_or(i32::MAX),
         users_url: config.users_url(),
         mesh_addr: mesh.advertised(),
-        grpc_addr: advertised(config.grpc.listen, config.grpc.announced),
+        grpc_addr: addresses.grpc(config.grpc.listen),
         load: NodeLoad::default(),
         clock_ms: 0,
         draining: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
-}
-
-fn advertised(listen: SocketAddr, announced: Option<Announced>) -> SocketAddr {
-    announced.map_or(listen, |announced| announced.resolve(listen.port()))
-}
-
-fn media_addresses(config: &NodeConfig) -> Vec<SocketAddr> {
-    let listen = config.media.listen;
-    match config.media.announced.as_slice() {
-        [] => vec![listen],
-        announced => announced.iter().map(|announced| announced.resolve(listen.port())).collect(),
     }
 }

@@ -4,10 +4,15 @@
 //! - `assembly`: the parts and how they are joined.
 //! - `identity`: certificates and incarnation; `certificates`: their renewal; `standing`: whether the others believe in this one.
 //! - `runtimes`: the threads of control plane and mesh.
+//! - `doors`: the ports that people come to; `open_files`: how many connections the system allows.
+//! - `announced`: what others are told of the node's sockets.
 
+mod announced;
 mod assembly;
 mod certificates;
+mod doors;
 mod identity;
+mod open_files;
 mod runtimes;
 mod standing;
 #[cfg(test)]
@@ -21,6 +26,8 @@ use crate::config::{ConfigError, NodeConfig};
 use crate::control_plane::telemetry::{self, NodeTelemetry};
 use assembly::Parts;
 use runtimes::Runtimes;
+
+pub(crate) use open_files::raise_limit as raise_open_files;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +44,16 @@ pub enum StartError {
         addr: SocketAddr,
         /// The system's reason.
         source: std::io::Error,
+    },
+    /// An address to be announced is a name that stands for none.
+    #[error("{setting} = \"{value}\": {reason}")]
+    Announced {
+        /// The setting that names it.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong.
+        reason: String,
     },
     /// A certificate or key cannot be used.
     #[error("{setting} = \"{value}\": {reason}")]

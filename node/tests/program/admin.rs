@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::support::{Dev, eventually, get};
+use crate::support::{Dev, eventually, free_base_port, get, get_with, lone_node};
 
 #[test]
 fn the_cluster_shows_members_and_pipes() {
@@ -97,4 +97,39 @@ fn what_is_not_there_is_not_found() {
     assert_eq!(get(dev.admin(0), "/healthz").status, 200);
     assert_eq!(get(dev.users(0), "/v1/rooms").status, 404, "strangers must not learn of rooms");
     assert_eq!(get(dev.users(0), "/metrics").status, 404);
+}
+
+#[test]
+fn names_that_were_made_to_point_here_are_not_answered() {
+    let dev = Dev::start(1);
+    let host = |host: &str| get_with(dev.admin(0), "/v1/rooms", &[("Host", host)]).status;
+    assert_eq!([host("evil.example"), host(&format!("evil.example:{}", dev.admin(0)))], [403, 403]);
+    assert_eq!([host("127.0.0.1:4440"), host("[::1]:4440"), host("localhost")], [200, 200, 200]);
+    assert_eq!(get_with(dev.admin(0), "/healthz", &[("Host", "evil.example")]).status, 200, "health is no secret");
+}
+
+#[test]
+fn a_token_is_asked_for_everything_but_health() {
+    let port = free_base_port(1);
+    let _node = lone_node(port, &["--admin-token", "0123456789abcdef"]);
+    let admin = port - 3;
+    for path in ["/metrics", "/v1/cluster", "/v1/rooms"] {
+        let refused = get(admin, path);
+        assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer")), "{path}");
+        for wrong in ["Bearer 0123456789abcdeX", "Bearer 0123456789abcde", "Basic 0123456789abcdef", "0123456789abcdef"]
+        {
+            assert_eq!(get_with(admin, path, &[("Authorization", wrong)]).status, 401, "{wrong}");
+        }
+        let right = [("Authorization", "Bearer 0123456789abcdef"), ("Host", "sluice.internal")];
+        assert_eq!(get_with(admin, path, &right).status, 200, "{path}");
+    }
+    assert_eq!(get(admin, "/healthz").status, 200);
+    assert_eq!(get(admin, "/readyz").status, 200);
+}
+
+#[test]
+fn rooms_are_asked_for_by_name() {
+    let dev = Dev::start(1);
+    assert_eq!(get(dev.admin(0), "/v1/rooms?after=default/r").status, 200);
+    assert_eq!(get(dev.admin(0), "/v1/rooms?after=nowhere").status, 400);
 }

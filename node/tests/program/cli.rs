@@ -39,6 +39,28 @@ fn settings_are_checked_from_file_flags_and_environment() {
 }
 
 #[test]
+fn flags_of_lists_can_be_given_several_times() {
+    let pem = ["--mesh-ca", "a", "--mesh-cert", "b", "--mesh-key", "c"];
+    let seeds = ["--cluster-seeds", "a:1,b:2", "--cluster-seeds", "c:3"];
+    let output = run(&[&["config", "check"][..], &pem, &seeds].concat());
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let output = run(&[&["config", "check"][..], &pem, &seeds, &["--cluster-seeds", "d"]].concat());
+    let message = text(&output.stderr);
+    assert!(message.starts_with("error: cluster.seeds = \"a:1,b:2,c:3,d\""), "{message}");
+}
+
+#[test]
+fn a_name_that_stands_for_no_address_is_told_with_its_setting() {
+    let listens = ["users", "admin", "media", "mesh", "grpc"].map(|section| format!("--{section}-listen=127.0.0.1:0"));
+    let mut args = vec!["node", "--media-announced", "sfu.invalid"];
+    args.extend(listens.iter().map(String::as_str));
+    let output = run(&args);
+    assert_eq!(output.status.code(), Some(1));
+    let message = text(&output.stderr);
+    assert!(message.contains("media.announced = \"sfu.invalid\": the name cannot be resolved"), "{message}");
+}
+
+#[test]
 fn a_wrong_setting_is_one_line_and_exit_code_2() {
     for verb in [&["config", "check"][..], &["node"]] {
         let output = run(&[verb, &["--workers", "1000"]].concat());

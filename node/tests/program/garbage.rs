@@ -7,7 +7,10 @@ use std::time::Duration;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::support::{Answer, Dev, eventually, exchange, free_base_port, get, is_ready, local, lone_node, within};
+use crate::support::{
+    Answer, Dev, eventually, exchange, free_base_port, get, is_ready, local, lone_node, lone_node_with_open_files,
+    try_get, within,
+};
 
 const SEED: u64 = 7;
 
@@ -83,7 +86,7 @@ fn who_says_nothing_is_dropped() {
 }
 
 #[test]
-fn connections_beyond_the_limit_wait_for_a_place() {
+fn connections_beyond_the_limit_are_told_so_and_health_is_still_answered() {
     let port = free_base_port(1);
     let _node = lone_node(port, &["--users-max-connections", "2"]);
     let held: Vec<_> = (0..2).map(|_| TcpStream::connect(local(port)).unwrap()).collect();
@@ -91,12 +94,49 @@ fn connections_beyond_the_limit_wait_for_a_place() {
         let metrics = get(port - 3, "/metrics").text();
         metrics.contains("\nsluice_users_connections 2\n").then_some(())
     });
-    let mut waiting = TcpStream::connect(local(port)).unwrap();
-    waiting.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-    waiting.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-    let mut answer = [0; 64];
-    assert!(waiting.read(&mut answer).is_err(), "there is no place for it");
+    let refused = get(port, "/");
+    assert_eq!((refused.status, refused.header("retry-after")), (503, Some("5")), "{refused:?}");
+    assert_eq!(get(port, "/healthz").status, 200);
+    assert!(is_ready(port));
+    let metrics = get(port - 3, "/metrics").text();
+    assert!(metrics.contains("\nsluice_users_connections_refused_total 3\n"), "{metrics}");
     drop(held);
-    waiting.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    assert!(waiting.read(&mut answer).unwrap() > 0, "now there is");
+    eventually("there is a place again", || (get(port, "/").status == 200).then_some(()));
+}
+
+#[test]
+fn one_address_has_a_limit_of_its_own() {
+    let port = free_base_port(1);
+    let _node = lone_node(port, &["--users-proxies=", "--limits-connections-per-address", "2"]);
+    let held: Vec<_> = (0..2).map(|_| TcpStream::connect(local(port)).unwrap()).collect();
+    eventually("a third is closed without an answer", || try_get(port, "/", &[]).is_none().then_some(()));
+    drop(held);
+    eventually("there is a place again", || try_get(port, "/", &[]).filter(|answer| answer.status == 200));
+}
+
+#[test]
+fn the_limit_of_open_files_is_raised() {
+    let port = free_base_port(1);
+    let node = lone_node_with_open_files(port, 128, 1_024);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", node.id())).unwrap();
+    let limit = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    assert_eq!(limit.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["1024", "1024"]);
+    let log = node.log();
+    assert!(
+        log.contains("users.max_connections = 20000 needs 20256 open files and the system allows 1024: 768"),
+        "{log}"
+    );
+}
+
+#[test]
+fn a_node_without_open_files_to_spare_answers_health_checks() {
+    let port = free_base_port(1);
+    let _node = lone_node_with_open_files(port, 300, 300);
+    let held: Vec<_> = (0..200).map(|_| TcpStream::connect(local(port)).unwrap()).collect();
+    // Those among them that were to be told so have said nothing, either.
+    eventually("no more are taken", || try_get(port, "/", &[]).filter(|answer| answer.status == 503));
+    assert!(is_ready(port));
+    assert!(is_ready(port - 3), "the operators' port");
+    drop(held);
+    eventually("there is a place again", || (get(port, "/").status == 200).then_some(()));
 }

@@ -34,12 +34,20 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn spawn(args: &[&str]) -> Self {
+        Self::start(sluice(args))
+    }
+
+    fn start(mut command: Command) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
         let stderr = std::fs::File::create(&log).unwrap();
-        let mut child = sluice(args).stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         Self { child, output, log, _dir: dir }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The next line of its standard output.
@@ -161,9 +169,11 @@ pub(crate) fn get_with(port: u16, path: &str, headers: &[(&str, &str)]) -> Answe
 }
 
 pub(crate) fn try_get(port: u16, path: &str, headers: &[(&str, &str)]) -> Option<Answer> {
-    let mut request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
-    if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("connection")) {
-        request.push_str("Connection: close\r\n");
+    let mut request = format!("GET {path} HTTP/1.1\r\n");
+    for (name, value) in [("Host", "localhost"), ("Connection", "close")] {
+        if !headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name)) {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
     }
     for (name, value) in headers {
         request.push_str(&format!("{name}: {value}\r\n"));
@@ -191,12 +201,26 @@ pub(crate) fn is_ready(port: u16) -> bool {
 
 /// A node without others, its ports as those of a development mesh, that is ready.
 pub(crate) fn lone_node(base_port: u16, more: &[&str]) -> Process {
+    lone_node_as(base_port, more, sluice)
+}
+
+/// A node that may have so many open files: a soft and a hard limit.
+pub(crate) fn lone_node_with_open_files(base_port: u16, soft: u32, hard: u32) -> Process {
+    lone_node_as(base_port, &[], |args| {
+        let mut command = Command::new("sh");
+        let limits = format!("ulimit -Sn {soft} && ulimit -Hn {hard} && exec \"$0\" \"$@\"");
+        command.args(["-c", &limits, env!("CARGO_BIN_EXE_sluice")]).args(args).env("NO_COLOR", "1");
+        command
+    })
+}
+
+fn lone_node_as(base_port: u16, more: &[&str], command: impl FnOnce(&[&str]) -> Command) -> Process {
     let listens = [("users", 3), ("admin", 0), ("media", 4), ("mesh", 5), ("grpc", 6)];
     let listens = listens.map(|(section, offset)| format!("--{section}-listen={}", local(base_port - 3 + offset)));
     let mut args = vec!["node", "--workers", "1"];
     args.extend(listens.iter().map(String::as_str));
     args.extend(more);
-    let node = Process::spawn(&args);
+    let node = Process::start(command(&args));
     eventually("the node is ready", || is_ready(base_port - 3).then_some(()));
     node
 }

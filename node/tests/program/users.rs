@@ -5,9 +5,11 @@ use std::net::TcpStream;
 use std::sync::Arc;
 
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-use tokio_tungstenite::tungstenite::{Message, WebSocket};
+use tokio_tungstenite::tungstenite::{Error, HandshakeError, Message, WebSocket};
 
-use crate::support::{Answer, Dev, free_base_port, get, get_with, is_ready, local, lone_node, run, text, try_get};
+use crate::support::{
+    Answer, Dev, eventually, free_base_port, get, get_with, is_ready, local, lone_node, run, text, try_get,
+};
 
 const UPGRADE: [(&str, &str); 4] = [
     // After a refusal the connection is of no more use.
@@ -86,9 +88,72 @@ fn a_broken_upgrade_is_refused() {
     assert!(is_ready(dev.users(0)));
 }
 
+/// What a page of this origin gets that opens a WebSocket: its status, and the reason if it is refused.
+fn upgrade_from(port: u16, origin: &str, host: &str) -> (u16, String) {
+    let mut request = format!("ws://{host}/?roomId=r&peerId=p").into_client_request().unwrap();
+    for (name, value) in [("Sec-WebSocket-Protocol", "protoo"), ("Origin", origin)] {
+        request.headers_mut().insert(name, value.parse().unwrap());
+    }
+    match tokio_tungstenite::tungstenite::client(request, TcpStream::connect(local(port)).unwrap()) {
+        Ok((_, answer)) => (answer.status().as_u16(), String::new()),
+        Err(HandshakeError::Failure(Error::Http(answer))) => {
+            (answer.status().as_u16(), text(answer.body().as_deref().unwrap_or_default()))
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn only_pages_of_this_host_may_connect_unless_others_are_listed() {
+    let port = free_base_port(1);
+    let _node = lone_node(
+        port,
+        &["--users-allowed-origins", "https://app.example", "--users-allowed-origins", "https://b.example"],
+    );
+    for host in [format!("127.0.0.1:{port}"), format!("localhost:{port}")] {
+        assert_eq!(upgrade_from(port, &format!("http://{host}"), &host).0, 101, "{host}");
+        for listed in ["https://app.example", "https://b.example"] {
+            assert_eq!(upgrade_from(port, listed, &host).0, 101, "{listed}");
+        }
+        let refused = upgrade_from(port, "https://evil.example", &host);
+        assert_eq!(refused.0, 403);
+        assert!(refused.1.contains("users.allowed_origins"), "{}", refused.1);
+    }
+    let rebound = upgrade_from(port, &format!("http://evil.example:{port}"), &format!("evil.example:{port}"));
+    assert_eq!(rebound.0, 403, "a name that points here");
+}
+
+#[test]
+fn one_address_opens_so_many_websockets_a_minute() {
+    let port = free_base_port(1);
+    let _node = lone_node(port, &["--users-proxies=", "--limits-sessions-per-minute-per-address", "2"]);
+    let open: Vec<_> = (0..2).map(|_| open(port)).collect();
+    assert_eq!(upgrade(port, "/?roomId=r&peerId=p", Some("protoo")).status, 429);
+    assert_eq!(get(port, "/").status, 200, "the page is no WebSocket");
+    drop(open);
+}
+
+#[test]
+fn one_address_makes_so_many_rooms() {
+    let port = free_base_port(1);
+    let _node = lone_node(port, &["--users-proxies=", "--limits-rooms-per-address", "1"]);
+    let first = open_room(port, "first");
+    let mut second = open_room(port, "second");
+    let closed = second.read().unwrap();
+    assert!(matches!(&closed, Message::Close(Some(frame)) if u16::from(frame.code) == 1013), "{closed:?}");
+    let mut again = open_room(port, "first");
+    assert!(again.read().unwrap().is_text(), "into the room that there is");
+    drop((first, again));
+    eventually("the room has ended", || open_room(port, "second").read().unwrap().is_text().then_some(()));
+}
+
 /// An open WebSocket of signalling.
 fn open(port: u16) -> WebSocket<TcpStream> {
-    let mut request = format!("ws://localhost:{port}/?roomId=r&peerId=p").into_client_request().unwrap();
+    open_room(port, "r")
+}
+
+fn open_room(port: u16, room: &str) -> WebSocket<TcpStream> {
+    let mut request = format!("ws://localhost:{port}/?roomId={room}&peerId=p").into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "protoo".parse().unwrap());
     tokio_tungstenite::tungstenite::client(request, TcpStream::connect(local(port)).unwrap()).unwrap().0
 }

@@ -1,20 +1,23 @@
 //! The operators' port: health, metrics, and the state of cluster and rooms as JSON.
 
 mod cluster;
+mod guard;
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use serde::Deserialize;
+use sluice_proto::ids::{NamespaceId, RoomId, RoomKey};
 
 use super::http::{Health, health_router};
 use super::metrics::{Metrics, Sources};
-use super::rooms::RoomsOverview;
 use cluster::Cluster;
+pub(crate) use guard::AdminGuard;
 
 /// OpenMetrics, which Prometheus asks for and any scraper of its text format reads.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -23,14 +26,17 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// - `GET /healthz`, `GET /readyz`
 /// - `GET /metrics`: OpenMetrics text
 /// - `GET /v1/cluster`: [`Cluster`]
-/// - `GET /v1/rooms`: [`RoomsOverview`]
-pub(crate) fn admin_router(sources: Arc<Sources>, metrics: Metrics, health: Health) -> Router {
+/// - `GET /v1/rooms`: [`RoomsOverview`](super::rooms::RoomsOverview), those after the room `after` (`namespace/room`)
+///
+/// The guard stands before all of them but health.
+pub(crate) fn admin_router(sources: Arc<Sources>, metrics: Metrics, guard: AdminGuard, health: Health) -> Router {
     let metrics = Arc::new(metrics);
     Router::new()
         .route("/v1/cluster", get(cluster))
         .route("/v1/rooms", get(rooms))
         .with_state(sources)
         .merge(Router::new().route("/metrics", get(metrics_text)).with_state(metrics))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(guard), guard::check))
         .merge(health_router(health))
 }
 
@@ -38,8 +44,23 @@ async fn cluster(State(sources): State<Arc<Sources>>) -> Json<Cluster> {
     Json(Cluster::of(&sources))
 }
 
-async fn rooms(State(sources): State<Arc<Sources>>) -> Json<RoomsOverview> {
-    Json(sources.rooms.overview().await)
+#[derive(Deserialize)]
+struct RoomsQuery {
+    after: Option<String>,
+}
+
+async fn rooms(State(sources): State<Arc<Sources>>, Query(query): Query<RoomsQuery>) -> Response {
+    let after = match query.after.as_deref().map(room_key) {
+        None => None,
+        Some(Some(key)) => Some(key),
+        Some(None) => return (StatusCode::BAD_REQUEST, "after must be namespace/room\n").into_response(),
+    };
+    Json(sources.rooms.overview(after.as_ref()).await).into_response()
+}
+
+fn room_key(text: &str) -> Option<RoomKey> {
+    let (namespace, room) = text.split_once('/')?;
+    Some(RoomKey { namespace: NamespaceId::new(namespace).ok()?, room: RoomId::new(room).ok()? })
 }
 
 async fn metrics_text(State(metrics): State<Arc<Metrics>>) -> Response {

@@ -4,9 +4,11 @@
 //! - `server`: connections with their limits, TLS, and an orderly end.
 //! - `users`: the room page, and who may open a WebSocket for signalling.
 //! - `websocket`: such a WebSocket.
+//! - `origin`: which web pages may.
 //! - `assets`: the embedded files of the room page.
 
 mod assets;
+pub(crate) mod origin;
 mod server;
 mod users;
 mod websocket;
@@ -16,11 +18,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
 use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 
 pub(crate) use server::{HttpCounters, Server, ServerConfig};
-pub(crate) use users::users_router;
+pub(crate) use users::{Door, users_router};
 
 use super::vitals::Vitals;
 
@@ -55,6 +58,13 @@ impl Health {
         }
         (self.hindrance)().map_or(Ok(()), |words| Err(words.to_owned()))
     }
+}
+
+/// What those find who come when there is no place: health, and to everything else that there is none.
+pub(crate) fn full_router(health: Health) -> Router {
+    let full =
+        async || (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], "there is no place for another connection\n");
+    health_router(health).fallback(full)
 }
 
 /// `/healthz`: the process answers. `/readyz`: users may come.

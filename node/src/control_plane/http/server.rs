@@ -1,5 +1,7 @@
-//! Connections: accepted up to a limit, given a time to say what they want, told to end when the node does.
+//! Connections: accepted up to a limit, given a time to say what they want, told to end when the node does. Whoever comes beyond
+//! the limit is told so at once.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,10 +16,13 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
+
+use crate::control_plane::address_limits::{AddressLimits, Held};
 
 /// Bytes of a request's line and header. Browsers send 1 to 2 KiB; a token in the URL may add as much again.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -28,15 +33,28 @@ const MAX_HEADER_FIELDS: usize = 64;
 /// How long the last responses may take when the node ends. WebSockets are not waited for: rooms have closed them before.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// Pause after the system refused a connection: it is out of file descriptors, and asking again at once would burn a core.
+/// Connections beyond the limit that are answered all the same, one request each: health checks, and others with a refusal.
+const RESERVE: usize = 32;
+
+/// Time that one of them has for all of it: there are few, and whoever is near enough to check a node's health is fast.
+const RESERVE_TIME: Duration = Duration::from_secs(2);
+
+/// Pause after the system refused a connection: asking again at once would burn a core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two warnings that the system refuses connections.
+const WARN_EVERY: Duration = Duration::from_secs(10);
 
 /// How a server is set up.
 pub(crate) struct ServerConfig {
     /// Which port it is, for the log.
     pub(crate) name: &'static str,
-    /// Connections at a time, WebSockets included; further ones wait in the kernel's queue.
+    /// Connections at a time, WebSockets included.
     pub(crate) max_connections: usize,
+    /// How many of them one address may have, if that is limited.
+    pub(crate) address_limits: Option<Arc<AddressLimits>>,
+    /// What those find who come beyond [`Self::max_connections`].
+    pub(crate) when_full: Router,
     /// Time for TLS, and for each request's header.
     pub(crate) header_timeout: Duration,
     /// For HTTPS.
@@ -50,6 +68,8 @@ pub(crate) struct HttpCounters {
     pub(crate) open: AtomicU64,
     /// Connections ever.
     pub(crate) accepted: AtomicU64,
+    /// Connections that there was no place for, in all or for their address.
+    pub(crate) refused: AtomicU64,
     /// Connections that ended with something that was not TLS or not HTTP, or too large, or too slow.
     pub(crate) failed: AtomicU64,
 }
@@ -67,6 +87,7 @@ pub(crate) struct Connection {
 struct Place {
     counters: Arc<HttpCounters>,
     _permit: OwnedSemaphorePermit,
+    _of_address: Option<Held>,
 }
 
 impl Drop for Place {
@@ -102,6 +123,9 @@ impl Server {
         let acceptor = Acceptor {
             listener: TcpListener::from_std(listener)?,
             places: Arc::new(Semaphore::new(config.max_connections)),
+            reserve: Arc::new(Semaphore::new(RESERVE)),
+            spare_file: SpareFile::open(),
+            warned: None,
             shared: Arc::new(Shared { router, config, counters: counters.clone() }),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -125,7 +149,7 @@ impl Server {
     pub(crate) async fn shutdown(&self) {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(DRAIN_TIME, self.tasks.wait()).await.is_err() {
+        if timeout(DRAIN_TIME, self.tasks.wait()).await.is_err() {
             tracing::info!(port = %self.local_addr, "some responses did not end in time");
         }
     }
@@ -140,13 +164,26 @@ struct Shared {
 struct Acceptor {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    reserve: Arc<Semaphore>,
+    spare_file: SpareFile,
+    warned: Option<Instant>,
     shared: Arc<Shared>,
     stop: CancellationToken,
     tasks: TaskTracker,
 }
 
+/// A file that is closed when no other can be opened, so that one connection can be accepted: to close it, which tells the client
+/// more than waiting in the kernel's queue does.
+struct SpareFile(Option<File>);
+
+impl SpareFile {
+    fn open() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+}
+
 impl Acceptor {
-    async fn run(self) {
+    async fn run(mut self) {
         let stop = self.stop.clone();
         tokio::select! {
             () = stop.cancelled() => {}
@@ -154,58 +191,121 @@ impl Acceptor {
         }
     }
 
-    async fn accept(self) {
-        // The semaphore is never closed, so this ends only with the server.
-        while let Ok(permit) = self.places.clone().acquire_owned().await {
+    async fn accept(&mut self) {
+        loop {
             match self.listener.accept().await {
-                Ok((stream, remote)) => self.spawn(stream, remote, permit),
-                Err(error) => {
-                    tracing::warn!(port = self.shared.config.name, %error, "the system refused a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Ok((stream, remote)) => self.admit(stream, remote),
+                Err(error) => self.accept_failed(&error).await,
             }
         }
     }
 
-    fn spawn(&self, stream: TcpStream, remote: SocketAddr, permit: OwnedSemaphorePermit) {
+    async fn accept_failed(&mut self, error: &std::io::Error) {
+        let now = Instant::now();
+        if self.warned.is_none_or(|warned| now - warned >= WARN_EVERY) {
+            self.warned = Some(now);
+            tracing::warn!(port = self.shared.config.name, %error, "the system refuses connections");
+        }
+        if self.spare_file.0.take().is_some()
+            && let Ok(Ok(_)) = timeout(ACCEPT_PAUSE, self.listener.accept()).await
+        {
+            count(&self.shared.counters.refused);
+        } else {
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+        }
+        self.spare_file = SpareFile::open();
+    }
+
+    fn admit(&self, stream: TcpStream, remote: SocketAddr) {
+        let Shared { config, counters, .. } = &*self.shared;
+        let of_address = match &config.address_limits {
+            None => None,
+            Some(limits) => match limits.connection(remote.ip()) {
+                None => return count(&counters.refused),
+                held => held,
+            },
+        };
+        if let Ok(permit) = self.places.clone().try_acquire_owned() {
+            count(&counters.accepted);
+            self.spawn(stream, remote, permit, of_address, true);
+            return;
+        }
+        count(&counters.refused);
+        if let Ok(permit) = self.reserve.clone().try_acquire_owned() {
+            self.spawn(stream, remote, permit, of_address, false);
+        }
+    }
+
+    fn spawn(
+        &self,
+        stream: TcpStream,
+        remote: SocketAddr,
+        permit: OwnedSemaphorePermit,
+        of_address: Option<Held>,
+        has_place: bool,
+    ) {
         let counters = &self.shared.counters;
-        counters.accepted.fetch_add(1, Ordering::Relaxed);
         counters.open.fetch_add(1, Ordering::Relaxed);
-        let connection = Connection { remote, _place: Arc::new(Place { counters: counters.clone(), _permit: permit }) };
+        let place = Place { counters: counters.clone(), _permit: permit, _of_address: of_address };
+        let connection = Connection { remote, _place: Arc::new(place) };
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks.spawn(async move {
-            if let Err(reason) = shared.serve(stream, connection, stop).await {
-                shared.counters.failed.fetch_add(1, Ordering::Relaxed);
+            let served = shared.serve(stream, connection, stop, has_place);
+            let result = match has_place {
+                true => served.await,
+                false => timeout(RESERVE_TIME, served).await.unwrap_or_else(|_| Err("too slow".to_owned())),
+            };
+            if let Err(reason) = result {
+                count(&shared.counters.failed);
                 tracing::debug!(port = shared.config.name, %remote, reason, "connection failed");
             }
         });
     }
 }
 
+fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
 impl Shared {
-    async fn serve(&self, stream: TcpStream, connection: Connection, stop: CancellationToken) -> Result<(), String> {
+    /// `has_place`: whether it may have more than one answer, and become a WebSocket.
+    async fn serve(
+        &self,
+        stream: TcpStream,
+        connection: Connection,
+        stop: CancellationToken,
+        has_place: bool,
+    ) -> Result<(), String> {
         // Signalling is small messages, each of which somebody waits for.
         stream.set_nodelay(true).map_err(|error| error.to_string())?;
-        let Some(tls) = &self.config.tls else { return self.serve_http(stream, connection, stop).await };
+        let Some(tls) = &self.config.tls else { return self.serve_http(stream, connection, stop, has_place).await };
         let handshake = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            handshake = tokio::time::timeout(self.config.header_timeout, tls.accept(stream)) => handshake,
+            handshake = timeout(self.config.header_timeout, tls.accept(stream)) => handshake,
         };
         let stream =
             handshake.map_err(|_| "no TLS handshake in time".to_owned())?.map_err(|error| error.to_string())?;
-        self.serve_http(stream, connection, stop).await
+        self.serve_http(stream, connection, stop, has_place).await
     }
 
-    async fn serve_http<S>(&self, stream: S, connection: Connection, stop: CancellationToken) -> Result<(), String>
+    async fn serve_http<S>(
+        &self,
+        stream: S,
+        connection: Connection,
+        stop: CancellationToken,
+        has_place: bool,
+    ) -> Result<(), String>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let router = if has_place { &self.router } else { &self.config.when_full };
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(connection.clone());
-            self.router.clone().oneshot(request.map(Body::new))
+            router.clone().oneshot(request.map(Body::new))
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
+            .keep_alive(has_place)
             .header_read_timeout(self.config.header_timeout)
             .max_header_size(MAX_HEADER_BYTES)
             .max_headers(MAX_HEADER_FIELDS);

@@ -2,18 +2,22 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use axum::extract::{Query, Request, State};
-use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderName, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Extension, Router};
 use sluice_proto::ids::{InvalidName, NamespaceId, PeerId, RoomId};
+use tokio::time::Instant;
 
+use super::origin::Origins;
 use super::server::Connection;
 use super::websocket::Upgrade;
 use super::{assets, websocket};
+use crate::control_plane::address_limits::AddressLimits;
 use crate::control_plane::http::{Health, health_router};
 use crate::control_plane::rooms::Rooms;
 use crate::control_plane::signalling::{Opening, SUBPROTOCOL};
@@ -38,12 +42,23 @@ static SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
     ),
 ];
 
+/// What a WebSocket of signalling depends on.
+#[derive(Clone)]
+pub(crate) struct Door {
+    /// Where it leads.
+    pub(crate) rooms: Rooms,
+    /// Which pages may open it.
+    pub(crate) origins: Arc<Origins>,
+    /// How often one address may.
+    pub(crate) address_limits: Arc<AddressLimits>,
+}
+
 /// Everything on the users' port.
-pub(crate) fn users_router(rooms: Rooms, health: Health) -> Router {
+pub(crate) fn users_router(door: Door, health: Health) -> Router {
     Router::new()
         .route("/", get(root))
         .fallback_service(get(asset))
-        .with_state(rooms)
+        .with_state(door)
         .merge(health_router(health))
         .layer(axum::middleware::map_response(with_security_headers))
 }
@@ -60,9 +75,9 @@ async fn asset(uri: Uri, headers: HeaderMap) -> Response {
 }
 
 /// The page, or signalling for those who ask for an upgrade.
-async fn root(State(rooms): State<Rooms>, Extension(connection): Extension<Connection>, request: Request) -> Response {
+async fn root(State(door): State<Door>, Extension(connection): Extension<Connection>, request: Request) -> Response {
     match websocket::is_upgrade(request.headers()) {
-        true => signalling(rooms, connection, request).unwrap_or_else(IntoResponse::into_response),
+        true => signalling(door, connection, request).unwrap_or_else(IntoResponse::into_response),
         false => assets::serve(assets::INDEX, request.headers()),
     }
 }
@@ -70,13 +85,18 @@ async fn root(State(rooms): State<Rooms>, Extension(connection): Extension<Conne
 /// An upgrade that is refused, with the reason in words.
 type Refusal = (StatusCode, String);
 
-fn signalling(rooms: Rooms, connection: Connection, mut request: Request) -> Result<Response, Refusal> {
+fn signalling(door: Door, connection: Connection, mut request: Request) -> Result<Response, Refusal> {
     let (response, upgrade) = Upgrade::accept(&mut request, SUBPROTOCOL)
         .map_err(|reason| (StatusCode::BAD_REQUEST, format!("{reason}\n")))?;
     if !websocket::offers(request.headers(), SUBPROTOCOL) {
         return Err((StatusCode::FORBIDDEN, format!("the WebSocket subprotocol must be {SUBPROTOCOL}\n")));
     }
+    check_origin(&door.origins, request.headers())?;
     let opening = opening(request.uri(), &connection)?;
+    if !door.address_limits.take_session(connection.remote.ip(), Instant::now()) {
+        return Err((StatusCode::TOO_MANY_REQUESTS, "the address opens too many WebSockets\n".to_owned()));
+    }
+    let rooms = door.rooms;
     tokio::spawn(async move {
         if let Ok(socket) = upgrade.open(rooms.limits().message_bytes).await {
             rooms.signalling(socket, opening).await;
@@ -84,6 +104,18 @@ fn signalling(rooms: Rooms, connection: Connection, mut request: Request) -> Res
         drop(connection);
     });
     Ok(response)
+}
+
+/// Programs name no origin.
+fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
+    let text = |name| headers.get(&name).map(|value| value.to_str().unwrap_or_default());
+    match text(ORIGIN) {
+        Some(origin) if !origins.allow(origin, text(HOST)) => {
+            let reason = format!("pages of {origin} may not connect; users.allowed_origins lists those that may\n");
+            Err((StatusCode::FORBIDDEN, reason))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Who comes, out of the URL's query.

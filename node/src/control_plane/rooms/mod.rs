@@ -34,7 +34,7 @@ use futures_util::future::join_all;
 use futures_util::{FutureExt as _, Sink, Stream};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
@@ -45,6 +45,7 @@ use self::api::Outbox;
 use self::context::{Addresses, Context, Counters, RoomSender, lock};
 use self::join::Secret;
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
+use super::address_limits::{AddressLimits, Held};
 use super::clock::ClusterClock;
 use super::limits::Limits;
 use super::pipes::Pipes;
@@ -53,9 +54,6 @@ use super::signalling::Opening;
 use super::signalling::protoo::session::{self, Session};
 
 pub use overview::{PeerOverview, ProducerOverview, RoomOverview, RoomsOverview, RoomsSnapshot};
-
-/// How long a room may take to describe itself; one that does not is left out.
-const OVERVIEW_WITHIN: Duration = Duration::from_secs(1);
 
 /// How far apart sessions are sent away at least when the node stops.
 const SHUTDOWN_PACE: Duration = Duration::from_millis(1);
@@ -78,6 +76,8 @@ pub struct RoomsConfig {
     pub limits: Limits,
     /// Orders the sessions of one peer on several nodes.
     pub clock: ClusterClock,
+    /// How much of it one address may take.
+    pub(crate) address_limits: Arc<AddressLimits>,
 }
 
 /// The rooms of a node. Cheap to clone.
@@ -88,6 +88,7 @@ pub struct Rooms {
 
 struct Inner {
     context: Arc<Context>,
+    address_limits: Arc<AddressLimits>,
     rooms: Mutex<HashMap<RoomKey, RoomSender>>,
     next_session: AtomicU64,
     stopping: AtomicBool,
@@ -117,6 +118,7 @@ impl Rooms {
         });
         let inner = Inner {
             context: Arc::clone(&context),
+            address_limits: config.address_limits,
             rooms: Mutex::default(),
             next_session: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
@@ -158,21 +160,6 @@ impl Rooms {
             }
         };
         self.inner.tasks.track_future(served.instrument(span)).await;
-    }
-
-    /// Every room with its peers and producers, here and elsewhere.
-    pub async fn overview(&self) -> RoomsOverview {
-        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().cloned().collect();
-        let asked = rooms.into_iter().map(|room| async move {
-            let (answer, overview) = oneshot::channel();
-            room.send(RoomMessage::Overview(answer)).await.ok()?;
-            overview.await.ok()
-        });
-        let answers = join_all(asked.map(|asked| timeout(OVERVIEW_WITHIN, asked))).await;
-        let mut rooms: Vec<RoomOverview> = answers.into_iter().filter_map(|answer| answer.ok().flatten()).collect();
-        rooms.sort_by(|a, b| a.key.cmp(&b.key));
-        let context = &self.inner.context;
-        RoomsOverview { node: context.node().clone(), region: context.region.clone(), rooms }
     }
 
     /// Counters and gauges for the metrics endpoint.
@@ -237,7 +224,10 @@ impl Rooms {
             Some(room) => room.clone(),
             None if rooms.len() >= limits.rooms => return Err(format!("the node has {} rooms already", limits.rooms)),
             None => {
-                let room = self.open_room(key.clone())?;
+                let Some(held) = self.inner.address_limits.room(remote.ip()) else {
+                    return Err("the address has too many rooms".to_owned());
+                };
+                let room = self.open_room(key.clone(), held)?;
                 rooms.insert(key, room.clone());
                 room
             }
@@ -255,7 +245,8 @@ impl Rooms {
         rooms.iter().find(|(key, _)| key.room.as_str() == name).unwrap().1.clone()
     }
 
-    fn open_room(&self, key: RoomKey) -> Result<RoomSender, String> {
+    /// `held` is the place that the room takes, as long as it exists.
+    fn open_room(&self, key: RoomKey, held: Held) -> Result<RoomSender, String> {
         let context = Arc::clone(&self.inner.context);
         let EnteredRoom { publisher, events } = context.placement.enter(key.clone())?;
         let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
@@ -274,7 +265,10 @@ impl Rooms {
             }
             ends
         };
-        self.inner.tasks.spawn(room.run(mailbox, events, retire));
+        self.inner.tasks.spawn(async move {
+            room.run(mailbox, events, retire).await;
+            drop(held);
+        });
         Ok(sender)
     }
 }

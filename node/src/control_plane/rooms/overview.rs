@@ -1,26 +1,45 @@
 //! What a node's rooms look like from outside: `/v1/rooms` and metrics.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
+use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use sluice_proto::ids::{NodeId, PeerId, ProducerId, Region, RoomKey};
 use sluice_proto::ortc::MediaKind;
 
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::Rooms;
+use super::context::{RoomSender, lock};
 use super::elsewhere::RemotePeer;
 use super::media::Producer;
 use super::peer::Peer;
-use super::room::Room;
+use super::room::{Room, RoomMessage};
 use crate::control_plane::pipes::Origin;
 
-/// Everything that `/v1/rooms` shows.
+/// How long a room may take to describe itself; one that does not is left out.
+const OVERVIEW_WITHIN: Duration = Duration::from_secs(1);
+
+/// Rooms that are told of at a time, and peers, but for those of the last room: some 3 MB of JSON.
+const ROOMS_PER_PAGE: usize = 100;
+const PEERS_PER_PAGE: usize = 10_000;
+
+/// Rooms that are asked at a time.
+const ASKED_AT_ONCE: usize = 16;
+
+/// What `/v1/rooms` shows.
 #[derive(Debug, Clone, Serialize)]
 pub struct RoomsOverview {
     /// This node.
     pub node: NodeId,
     /// Its region.
     pub region: Region,
-    /// The rooms that have a peer on this node.
+    /// The rooms that have a peer on this node, in the order of their names.
     pub rooms: Vec<RoomOverview>,
+    /// After which room to go on, if there are more.
+    pub next: Option<String>,
 }
 
 /// A room as this node knows it.
@@ -96,6 +115,42 @@ pub struct RoomsSnapshot {
     pub subscriptions_refused: u64,
     /// Of those, how many were tried again.
     pub subscriptions_retried: u64,
+}
+
+impl Rooms {
+    /// Rooms with their peers and producers, here and elsewhere: those after `after`, as far as they fit.
+    pub async fn overview(&self, after: Option<&RoomKey>) -> RoomsOverview {
+        let mut rooms: Vec<(RoomKey, RoomSender)> = {
+            let rooms = lock(&self.inner.rooms);
+            let wanted = rooms.iter().filter(|(key, _)| after.is_none_or(|after| *key > after));
+            wanted.map(|(key, room)| (key.clone(), room.clone())).collect()
+        };
+        rooms.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let all = rooms.len();
+        rooms.truncate(ROOMS_PER_PAGE);
+        let keys: Vec<_> = rooms.iter().map(|(key, _)| key.to_string()).collect();
+        let mut answers =
+            stream::iter(rooms).map(|(_, room)| timeout(OVERVIEW_WITHIN, ask(room))).buffered(ASKED_AT_ONCE);
+        let (mut told, mut peers, mut asked) = (Vec::new(), 0, 0);
+        while let Some(answer) = answers.next().await {
+            asked += 1;
+            let Some(room) = answer.ok().flatten() else { continue };
+            peers += room.peers.len();
+            told.push(room);
+            if peers >= PEERS_PER_PAGE {
+                break;
+            }
+        }
+        let next = keys.into_iter().take(asked).next_back().filter(|_| asked < all);
+        let context = &self.inner.context;
+        RoomsOverview { node: context.node().clone(), region: context.region.clone(), rooms: told, next }
+    }
+}
+
+async fn ask(room: RoomSender) -> Option<RoomOverview> {
+    let (answer, overview) = oneshot::channel();
+    room.send(RoomMessage::Overview(answer)).await.ok()?;
+    overview.await.ok()
 }
 
 impl Room {

@@ -24,11 +24,13 @@ use tokio::sync::mpsc;
 
 use self::client::Client;
 use self::fakes::{FakeMesh, FakePlacement, FakeWorker, World};
+use super::address_limits::AddressLimits;
 use super::clock::ClusterClock;
 use super::limits::Limits;
 use super::ports::{MediaWorker, Ports};
 use super::rooms::{Rooms, RoomsConfig};
 use super::vitals::Vitals;
+use crate::config::NodeConfig;
 use crate::data_plane::messages::{WorkerEvent, WorkerIndex};
 
 /// Longer than anything takes that is not waiting for a time-out of its own.
@@ -61,6 +63,7 @@ impl TestNode {
             fingerprints: vec![DtlsFingerprint::Sha256 { value: [7; 32] }],
             limits,
             clock: clock.clone(),
+            address_limits: AddressLimits::new(&NodeConfig::default()),
         };
         let ports = Ports {
             workers: workers.iter().map(|worker| Arc::clone(worker) as Arc<dyn MediaWorker>).collect(),

@@ -1,0 +1,70 @@
+//! The TCP ports that people come to: users' and operators'.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_rustls::TlsAcceptor;
+
+use super::{StartError, open_files};
+use crate::config::NodeConfig;
+use crate::control_plane::address_limits::AddressLimits;
+use crate::control_plane::admin::{AdminGuard, admin_router};
+use crate::control_plane::http::origin::Origins;
+use crate::control_plane::http::{Door, Health, Server, ServerConfig, full_router, users_router};
+use crate::control_plane::metrics::{Metrics, Sources};
+use crate::control_plane::rooms::Rooms;
+
+/// Connections of operators: a scraper, a console, a few shells.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// Binds a TCP port; port 0 becomes the one that was bound.
+pub(super) fn bind(setting: &'static str, addr: &mut SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let listener = TcpListener::bind(*addr)?;
+        Ok((listener.local_addr()?, listener))
+    };
+    let (bound, listener) = listen().map_err(|source| StartError::Listen { setting, addr: *addr, source })?;
+    *addr = bound;
+    Ok(listener)
+}
+
+pub(super) fn serve_users(
+    config: &NodeConfig,
+    listener: TcpListener,
+    tls: Option<TlsAcceptor>,
+    rooms: Rooms,
+    address_limits: &Arc<AddressLimits>,
+    health: &Health,
+) -> Result<Server, StartError> {
+    let server = ServerConfig {
+        name: "users",
+        max_connections: open_files::connections(config.users.max_connections),
+        address_limits: Some(address_limits.clone()),
+        when_full: full_router(health.clone()),
+        header_timeout: Duration::from_millis(config.users.header_timeout_ms),
+        tls,
+    };
+    let door = Door { rooms, origins: Arc::new(Origins::new(config)), address_limits: address_limits.clone() };
+    let router = users_router(door, health.clone());
+    Server::spawn(listener, server, router).map_err(|error| StartError::system("the users' port", error))
+}
+
+pub(super) fn serve_admin(
+    config: &NodeConfig,
+    listener: TcpListener,
+    sources: Arc<Sources>,
+    metrics: Metrics,
+    health: &Health,
+) -> Result<Server, StartError> {
+    let server = ServerConfig {
+        name: "admin",
+        max_connections: ADMIN_CONNECTIONS,
+        address_limits: None,
+        when_full: full_router(health.clone()),
+        header_timeout: Duration::from_millis(config.users.header_timeout_ms),
+        tls: None,
+    };
+    let router = admin_router(sources, metrics, AdminGuard::new(config), health.clone());
+    Server::spawn(listener, server, router).map_err(|error| StartError::system("the admin port", error))
+}
