@@ -24,7 +24,7 @@ pub struct Negotiated {
 ///
 /// # Errors
 /// [`OrtcError::Unsupported`] for codecs that the router lacks and for several encodings, [`OrtcError::Invalid`] for parameters that
-/// contradict each other or are longer than [`MAX_CONSUMABLE_LEN`] as others are told of them.
+/// contradict each other or are longer than 4 KiB as others are told of them.
 pub fn negotiate_producer(
     kind: MediaKind,
     rtp: &RtpParameters,

@@ -1,7 +1,7 @@
 //! DTLS 1.2 around one client, whose only purpose is the SRTP keys that come out of it (RFC 5764).
 //!
-//! rtc-dtls does the handshake. It never sees what the network brought, only whole messages in their turn ([`Inbound`]),
-//! and it is gone once there are keys ([`Session`]).
+//! rtc-dtls does the handshake. It never sees what the network brought, only whole messages in their turn (`inbound`),
+//! and it is gone once there are keys (`session`).
 
 mod association;
 mod certificate;
@@ -15,9 +15,6 @@ mod session;
 
 pub use association::{Association, Outcome, SrtpKeyMaterial};
 pub use certificate::{CertificateError, DtlsCertificate};
-
-#[cfg(doc)]
-use {inbound::Inbound, session::Session};
 
 #[cfg(test)]
 mod tests;
