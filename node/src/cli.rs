@@ -18,6 +18,9 @@ use crate::node::{Node, NodeEnd, install_logging, raise_open_files};
 /// More nodes than this do not fit below port 65536, nor on a machine.
 const MAX_DEV_NODES: i64 = 64;
 
+/// The highest incarnation that a node may be told to have, as the setting says.
+const MAX_INCARNATION: u64 = 1 << 62;
+
 /// The setting that `sluice dev` has another default for, and its variable.
 const LEVEL: &str = "telemetry.level";
 const LEVEL_ENV: &str = "SLUICE_TELEMETRY_LEVEL";
@@ -234,7 +237,12 @@ fn run_node(args: &ArgMatches) -> Result<(), Failure> {
         let mut signals = Signals::new()?;
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
         while let Some(incarnation) = run_life(config.clone(), &mut signals, &mut hangup).await? {
-            config.incarnation = incarnation.saturating_add(1);
+            if incarnation >= MAX_INCARNATION {
+                return Err(Failure::failed(format!(
+                    "others remember incarnation {incarnation} of this node: there is none above it"
+                )));
+            }
+            config.incarnation = incarnation + 1;
             tracing::warn!(
                 incarnation = config.incarnation,
                 "the node starts again, newer than what the others remember"
