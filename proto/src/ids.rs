@@ -24,7 +24,7 @@ pub enum InvalidName {
     /// The string is longer than [`MAX_NAME_LEN`] bytes.
     #[error("has {0} bytes, at most {MAX_NAME_LEN} are allowed")]
     TooLong(usize),
-    /// The string contains a control character, or for node names one outside `[A-Za-z0-9._-]`.
+    /// The string contains a character that is not plain ([`is_plain`]), or for node names one outside `[A-Za-z0-9._-]`.
     #[error("contains the character {0:?}, which is not allowed")]
     Character(char),
 }
@@ -105,7 +105,14 @@ fn label(c: char) -> bool {
 }
 
 fn text(c: char) -> bool {
-    !c.is_control()
+    is_plain(c)
+}
+
+/// Whether a character may stand in a name that people read, in a log or in a list: no control character, line or paragraph separator,
+/// and none of those that turn the direction of what follows (Unicode's `Bidi_Control`).
+pub fn is_plain(c: char) -> bool {
+    let turns = matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
+    !(c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}'))
 }
 
 name!(
@@ -249,6 +256,10 @@ mod tests {
         assert_eq!(NodeId::new("a b"), Err(InvalidName::Character(' ')));
         assert_eq!(RoomId::new("a\nb"), Err(InvalidName::Character('\n')));
         assert_eq!(PeerId::new("x".repeat(129)), Err(InvalidName::TooLong(129)));
+        for turning in ['\u{202E}', '\u{2028}', '\u{2029}', '\u{200F}', '\u{2066}', '\u{85}'] {
+            assert_eq!(PeerId::new(format!("a{turning}b")), Err(InvalidName::Character(turning)));
+        }
+        assert!(RoomId::new("عائلة 👩\u{200D}👧").is_ok(), "scripts and joined emoji stay");
         assert_eq!(RoomId::new("küche 1").unwrap().as_str(), "küche 1");
         assert!(serde_json::from_str::<NamespaceId>("\"a/b\"").is_err());
     }

@@ -6,6 +6,7 @@ mod certificates;
 mod cli;
 mod dev;
 mod garbage;
+mod leaving;
 mod processes;
 mod stall;
 mod support;

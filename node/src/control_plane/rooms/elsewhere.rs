@@ -20,6 +20,8 @@ pub(super) struct RemotePeer {
     joined_at_ms: u64,
     /// Of the secret by which its client is known again.
     pub(super) secret_digest: Vec<u8>,
+    /// How often its client gave one because of claims.
+    pub(super) signs_of_life: u32,
     pub(super) display_name: String,
     pub(super) device: Value,
     pub(super) producers: HashMap<ProducerId, RemoteProducer>,
@@ -182,6 +184,7 @@ fn read_peer(
         instance: instance.clone(),
         joined_at_ms: entry.joined_at_ms,
         secret_digest: entry.secret_digest.clone(),
+        signs_of_life: entry.signs_of_life,
         display_name: entry.display_name.clone(),
         device: object(&entry.device),
         producers,

@@ -4,12 +4,12 @@ use sluice_proto::ids::{ConsumerId, ProducerId};
 
 use super::api::Notice;
 use super::context::{Context, Subject};
-use super::room::{Room, RoomMessage};
+use super::room::Room;
 use super::waiting::Waiting;
 use crate::data_plane::messages::{WorkerEvent, WorkerIndex};
 
-/// Hands the workers' events to the rooms that they are about. It never waits for a room: levels and scores come again, so that a busy
-/// room may miss one; what must not be lost waits beside this.
+/// Hands the workers' events to the rooms that they are about. It never waits for a room: what a busy one cannot take waits beside
+/// this.
 pub(super) async fn dispatch(
     context: std::sync::Arc<Context>,
     mut events: tokio::sync::mpsc::Receiver<(WorkerIndex, WorkerEvent)>,
@@ -31,18 +31,14 @@ fn dispatch_one(context: &Context, waiting: &mut Waiting, event: WorkerEvent) {
         // The worker's handle takes answers out.
         WorkerEvent::Response { .. } => return,
         WorkerEvent::IceStateChanged { transport, .. } | WorkerEvent::DtlsStateChanged { transport, .. } => {
-            let transport = *transport;
-            if let Some(room) = context.addresses.get(Subject::Transport(transport)) {
-                waiting.deliver(&room, transport, event);
-            }
-            return;
+            Subject::Transport(*transport)
         }
         WorkerEvent::AudioLevels { router, .. } => Subject::Router(*router),
         WorkerEvent::ProducerScore { producer, .. } => Subject::Producer(*producer),
         WorkerEvent::ConsumerScore { consumer, .. } => Subject::Consumer(*consumer),
     };
     if let Some(room) = context.addresses.get(subject) {
-        let _ = room.try_send(RoomMessage::Worker(event));
+        waiting.deliver(&room, subject, event);
     }
 }
 

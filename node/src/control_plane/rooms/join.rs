@@ -2,7 +2,7 @@
 //!
 //! Opening a WebSocket changes nothing for anybody; joining does. A name that is taken is given to whoever shows the secret that its holder was
 //! given. Without it the holder is asked for a sign of life: if it gives one it stays, and the newcomer is refused; else it is a
-//! ghost and gives way. A holder on another node is asked by its node, which hears of the claim by roster and takes its peer out if that is silent.
+//! ghost and gives way. A holder on another node is asked by its node, which hears of the claim by roster and says by roster what it found.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,10 @@ const SECRET_LEN: usize = 26;
 
 /// By which a peer's client is known again.
 #[derive(Clone)]
-pub(crate) struct Secret(Arc<str>);
+pub(crate) struct Secret {
+    text: Arc<str>,
+    digest: Arc<[u8]>,
+}
 
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -40,23 +43,30 @@ impl std::fmt::Debug for Secret {
 
 impl Secret {
     pub(super) fn new() -> Self {
-        Self(random_text(SECRET_LEN).into())
+        Self::from(random_text(SECRET_LEN))
     }
 
     /// What other nodes may know of it. Digests are compared, so that the time it takes tells nothing of the secret.
-    pub(super) fn digest(&self) -> Vec<u8> {
-        digest(&SHA256, self.0.as_bytes()).as_ref().to_vec()
+    pub(super) fn digest(&self) -> &[u8] {
+        &self.digest
     }
 
     pub(super) fn text(&self) -> &str {
-        &self.0
+        &self.text
     }
 }
 
 impl From<String> for Secret {
     fn from(text: String) -> Self {
-        Self(text.into())
+        Self { digest: digest(&SHA256, text.as_bytes()).as_ref().into(), text: text.into() }
     }
+}
+
+/// A join that waits for what another node says of its peer.
+pub(super) struct Claim {
+    at: Instant,
+    /// Of that peer when it was claimed.
+    signs_of_life: u32,
 }
 
 /// A join that waits until it is known whether its name is free.
@@ -141,9 +151,10 @@ impl Room {
             }
             self.dismiss(holder, CloseReason::Replaced, "the same peer joined again");
         } else if let Some(holder) = self.elsewhere.peer(&id)
-            && shown.as_ref() != Some(&holder.secret_digest)
+            && shown != Some(&holder.secret_digest)
         {
-            self.claim(session);
+            let signs_of_life = holder.signs_of_life;
+            self.claim(session, signs_of_life);
             return;
         }
         self.admit(session);
@@ -178,14 +189,21 @@ impl Room {
         }));
     }
 
-    /// Lets the node that has the peer ask for its sign of life.
-    fn claim(&mut self, session: SessionId) {
+    /// Lets the node that has the peer ask for its sign of life. One that says nothing is stalled or out of reach, and gives the
+    /// peer no sign of life either.
+    fn claim(&mut self, session: SessionId, signs_of_life: u32) {
         let claimed = Instant::now();
-        self.claims.insert(session, claimed);
+        self.claims.insert(session, Claim { at: claimed, signs_of_life });
         self.publish();
         self.after(self.context.limits.sign_of_life + CLAIM_MARGIN, move |room| {
-            if room.claims.get(&session) == Some(&claimed) {
-                room.refuse_join(session);
+            if room.claims.get(&session).is_none_or(|claim| claim.at != claimed) {
+                return;
+            }
+            room.claims.remove(&session);
+            let name = room.peers.get(session).map(|peer| &peer.id);
+            match name.and_then(|name| room.peers.session_of(name)) {
+                Some(_) => room.try_join(session),
+                None => room.admit(session),
             }
         });
     }
@@ -195,26 +213,36 @@ impl Room {
         let Some(holder) = self.peers.session_of(id) else { return };
         let id = id.clone();
         self.probe(holder, move |room, alive| {
-            if !alive && room.peers.session_of(&id) == Some(holder) {
+            if room.peers.session_of(&id) != Some(holder) {
+                return;
+            }
+            if !alive {
                 room.dismiss(
                     holder,
                     CloseReason::Replaced,
                     "the same peer joined elsewhere and this client was silent",
                 );
+            } else if let Some(joined) = room.peers.get_mut(holder).and_then(|peer| peer.joined.as_mut()) {
+                joined.signs_of_life += 1;
+                room.publish();
             }
         });
     }
 
-    /// Goes on with those whose name another node has given up.
-    pub(super) fn try_claims(&mut self) {
-        let free = self
-            .claims
-            .keys()
-            .copied()
-            .filter(|session| self.peers.get(*session).is_none_or(|peer| self.elsewhere.peer(&peer.id).is_none()));
-        for session in free.collect::<Vec<_>>() {
-            self.claims.remove(&session);
-            self.try_join(session);
+    /// Goes on with those of whose name another node has said what becomes of it.
+    pub(super) fn settle_claims(&mut self) {
+        let settled = self.claims.iter().filter_map(|(session, claim)| {
+            let holder = self.peers.get(*session).and_then(|peer| self.elsewhere.peer(&peer.id));
+            let waits = holder.is_some_and(|holder| holder.signs_of_life == claim.signs_of_life);
+            (!waits).then_some((*session, holder.is_some()))
+        });
+        for (session, alive) in settled.collect::<Vec<_>>() {
+            if alive {
+                self.refuse_join(session);
+            } else {
+                self.claims.remove(&session);
+                self.try_join(session);
+            }
         }
     }
 
@@ -248,6 +276,7 @@ impl Room {
             rtp_capabilities: join.rtp_capabilities.map(Arc::new),
             at_ms,
             secret: secret.clone(),
+            signs_of_life: 0,
             _counted: self.context.count_peer(),
         };
         self.peers.set_joined(session, joined);

@@ -39,7 +39,6 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument;
 
 use self::api::Outbox;
 use self::context::{Addresses, Context, Counters, RoomSender, lock};
@@ -144,22 +143,22 @@ impl Rooms {
         S: Stream<Item = Result<Message, E>> + Sink<Message> + Send + 'static,
         E: std::fmt::Display + Send,
     {
-        let Opening { namespace, room, peer, remote, .. } = &opening;
-        let span = tracing::info_span!("session", %namespace, %room, %peer, %remote);
+        let Opening { namespace, room, peer, remote, .. } = opening.clone();
         let served = async {
             match self.enter(opening) {
                 Ok(session) => {
-                    tracing::info!("a session has opened");
+                    tracing::info!(%namespace, %room, %peer, %remote, "a session has opened");
                     let _counted = self.inner.context.count_session();
-                    session::serve(socket, session).await;
+                    let code = session::serve(socket, session).await;
+                    tracing::debug!(%namespace, %room, %peer, %remote, code, "a session has ended");
                 }
                 Err(reason) => {
-                    tracing::info!(reason, "a WebSocket was refused");
+                    tracing::info!(%namespace, %room, %peer, %remote, reason, "a WebSocket was refused");
                     session::refuse(socket, reason).await;
                 }
             }
         };
-        self.inner.tasks.track_future(served.instrument(span)).await;
+        self.inner.tasks.track_future(served).await;
     }
 
     /// Counters and gauges for the metrics endpoint.
@@ -208,8 +207,8 @@ impl Rooms {
     /// Puts a session into its room, which is made if need be.
     fn enter(&self, opening: Opening) -> Result<Session, String> {
         let Opening { namespace, room, peer, secret, remote } = opening;
+        let span = tracing::info_span!("join", %namespace, %room, %peer, %remote);
         let key = RoomKey { namespace, room };
-        let span = tracing::info_span!("join", room = %key, %peer, %remote);
         let _entered = span.clone().entered();
         let context = &self.inner.context;
         let limits = &context.limits;

@@ -50,6 +50,8 @@ pub(super) struct Joined {
     pub(super) at_ms: u64,
     /// By which its client is known again.
     pub(super) secret: Secret,
+    /// How often it gave one because of claims.
+    pub(super) signs_of_life: u32,
     pub(super) _counted: Gauge,
 }
 

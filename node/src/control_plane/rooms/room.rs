@@ -20,7 +20,7 @@ use tracing::Span;
 use super::api::{CloseReason, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
 use super::context::{Address, Context, RoomSender, Subject, count};
 use super::elsewhere::Elsewhere;
-use super::join::Secret;
+use super::join::{Claim, Secret};
 use super::media::{Consumer, Producer};
 use super::overview::RoomOverview;
 use super::peer::{Doomed, Peers};
@@ -85,8 +85,8 @@ pub(crate) struct Room {
     /// `None` once the room has been left for good.
     pub(super) publisher: Option<Box<dyn RosterPublisher>>,
     pub(super) peers: Peers,
-    /// Sessions that want the name of a peer of another node, and since when.
-    pub(super) claims: HashMap<SessionId, Instant>,
+    /// Sessions that want the name of a peer of another node.
+    pub(super) claims: HashMap<SessionId, Claim>,
     /// The room's router on each worker that a peer is on.
     pub(super) routers: HashMap<WorkerIndex, Router>,
     /// A router without peers waits until nothing enters the node through it.

@@ -38,8 +38,9 @@ impl Room {
             device: joined.device.to_string(),
             producers,
             joined_at_ms: joined.at_ms,
-            secret_digest: joined.secret.digest(),
+            secret_digest: joined.secret.digest().to_vec(),
             claim: false,
+            signs_of_life: joined.signs_of_life,
         })
     }
 
@@ -68,7 +69,7 @@ impl Room {
         for change in self.elsewhere.refresh(local) {
             self.on_change(change);
         }
-        self.try_claims();
+        self.settle_claims();
     }
 
     fn on_change(&mut self, change: Change) {

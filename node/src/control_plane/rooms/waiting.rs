@@ -6,66 +6,66 @@ use std::mem::discriminant;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use sluice_proto::ids::TransportId;
 use tokio::sync::mpsc::OwnedPermit;
 use tokio::sync::mpsc::error::TrySendError;
 
-use super::context::RoomSender;
+use super::context::{RoomSender, Subject};
 use super::room::RoomMessage;
 use crate::data_plane::messages::WorkerEvent;
 
 /// A place in a room's mailbox, or `None` when the room has ended.
-type Place = (TransportId, Option<OwnedPermit<RoomMessage>>);
+type Place = (Subject, Option<OwnedPermit<RoomMessage>>);
 
-/// News of transports for rooms that are busy. Of each transport no more than the latest of each kind is kept, for it says all that
-/// counts: so this is bounded by the transports of the node, and nothing of it is ever lost.
+/// News for rooms that are busy. Of each subject no more than the latest of each kind is kept, for it says all that counts: so this is
+/// bounded by what the node has of transports, producers and consumers, and nothing of it is ever lost.
 #[derive(Default)]
 pub(super) struct Waiting {
-    news: HashMap<TransportId, Vec<WorkerEvent>>,
+    news: HashMap<Subject, Vec<WorkerEvent>>,
     places: FuturesUnordered<BoxFuture<'static, Place>>,
 }
 
 impl Waiting {
     /// Hands an event to its room, now if it can take it, else when it can.
-    pub(super) fn deliver(&mut self, room: &RoomSender, transport: TransportId, event: WorkerEvent) {
-        if let Some(news) = self.news.get_mut(&transport) {
+    pub(super) fn deliver(&mut self, room: &RoomSender, subject: Subject, event: WorkerEvent) {
+        if let Some(news) = self.news.get_mut(&subject) {
             let kind = discriminant(&event);
             news.retain(|former| discriminant(former) != kind);
             news.push(event);
             return;
         }
-        // One that has ended has no transports.
+        // One that has ended has nothing that this is about.
         if let Err(TrySendError::Full(RoomMessage::Worker(event))) = room.try_send(RoomMessage::Worker(event)) {
-            self.news.insert(transport, vec![event]);
-            self.wait(room.clone(), transport);
+            self.news.insert(subject, vec![event]);
+            self.wait(room.clone(), subject);
         }
     }
 
     /// Waits for a busy room to take some of what waits for it, while there is such a room.
     pub(super) async fn go_on(&mut self) {
         match self.places.next().await {
-            Some((transport, place)) => self.take_place(transport, place),
+            Some((subject, place)) => self.take_place(subject, place),
             None => std::future::pending().await,
         }
     }
 
-    fn wait(&mut self, room: RoomSender, transport: TransportId) {
-        self.places.push(Box::pin(async move { (transport, room.reserve_owned().await.ok()) }));
+    fn wait(&mut self, room: RoomSender, subject: Subject) {
+        self.places.push(Box::pin(async move { (subject, room.reserve_owned().await.ok()) }));
     }
 
-    fn take_place(&mut self, transport: TransportId, place: Option<OwnedPermit<RoomMessage>>) {
-        let Some(mut news) = self.news.remove(&transport) else { return };
+    fn take_place(&mut self, subject: Subject, place: Option<OwnedPermit<RoomMessage>>) {
+        let Some(mut news) = self.news.remove(&subject) else { return };
         let Some(place) = place else { return };
         let room = place.send(RoomMessage::Worker(news.remove(0)));
         if !news.is_empty() {
-            self.news.insert(transport, news);
-            self.wait(room, transport);
+            self.news.insert(subject, news);
+            self.wait(room, subject);
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use sluice_proto::ids::TransportId;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -73,6 +73,10 @@ mod tests {
 
     fn transport(number: u8) -> TransportId {
         TransportId::from_random_bytes([number; 16])
+    }
+
+    fn about(number: u8) -> Subject {
+        Subject::Transport(transport(number))
     }
 
     fn ice(number: u8, state: IceState) -> WorkerEvent {
@@ -101,14 +105,14 @@ mod tests {
         busy.try_send(shutdown()).unwrap();
         let mut waiting = Waiting::default();
         for _ in 0..1_000 {
-            waiting.deliver(&busy, transport(1), ice(1, IceState::Connected));
-            waiting.deliver(&busy, transport(1), ice(1, IceState::Disconnected));
+            waiting.deliver(&busy, about(1), ice(1, IceState::Connected));
+            waiting.deliver(&busy, about(1), ice(1, IceState::Disconnected));
         }
-        waiting.deliver(&busy, transport(1), dtls(1, DtlsState::Closed));
-        waiting.deliver(&busy, transport(2), dtls(2, DtlsState::Failed));
-        waiting.deliver(&idle, transport(3), ice(3, IceState::Disconnected));
+        waiting.deliver(&busy, about(1), dtls(1, DtlsState::Closed));
+        waiting.deliver(&busy, about(2), dtls(2, DtlsState::Failed));
+        waiting.deliver(&idle, about(3), ice(3, IceState::Disconnected));
         assert!(matches!(next(&mut idle_mailbox).await, WorkerEvent::IceStateChanged { .. }));
-        assert_eq!((waiting.news.len(), waiting.news[&transport(1)].len()), (2, 2), "bounded by transports");
+        assert_eq!((waiting.news.len(), waiting.news[&about(1)].len()), (2, 2), "bounded by transports");
 
         assert!(matches!(busy_mailbox.recv().await, Some(RoomMessage::Shutdown(_))));
         let mut heard = Vec::new();
@@ -142,7 +146,7 @@ mod tests {
         let (room, mailbox) = mpsc::channel(1);
         room.try_send(shutdown()).unwrap();
         let mut waiting = Waiting::default();
-        waiting.deliver(&room, transport(1), dtls(1, DtlsState::Failed));
+        waiting.deliver(&room, about(1), dtls(1, DtlsState::Failed));
         drop(mailbox);
         waiting.go_on().await;
         assert!(waiting.news.is_empty() && waiting.places.is_empty());

@@ -4,6 +4,7 @@
 use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
+use sluice_proto::ids::is_plain;
 use sluice_proto::ortc::MediaKind;
 
 use crate::control_plane::ortc::{parse_dtls_parameters, parse_rtp_capabilities, parse_rtp_parameters};
@@ -186,7 +187,9 @@ impl Data {
     fn display_name(&self) -> Result<String, Refusal> {
         match self.0.get("displayName") {
             None | Some(Value::Null) => Ok(String::new()),
-            Some(Value::String(name)) if name.len() <= MAX_DISPLAY_NAME_LEN => Ok(name.clone()),
+            Some(Value::String(name)) if name.len() <= MAX_DISPLAY_NAME_LEN => {
+                Ok(name.chars().filter(|c| is_plain(*c)).collect())
+            }
             Some(_) => Err(Refusal::bad_request(format!(
                 "displayName must be a string of at most {MAX_DISPLAY_NAME_LEN} bytes"
             ))),

@@ -163,6 +163,26 @@ async fn a_name_on_a_dead_node_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_name_on_a_node_that_says_nothing_is_free() {
+    let world = World::default();
+    let (eu, us) = (TestNode::start(&world, "eu-1", 1), TestNode::start(&world, "us-1", 1));
+    world.link_up(&eu.instance, &us.instance);
+    let mut watcher = us.join("room", "watcher").await;
+    let mut ghost = eu.join("room", "alice").await;
+    watcher.next_notification("newPeer").await;
+    world.set_mute();
+    let mut again = us.open("room", "alice");
+    assert_eq!(join_beside(&mut again, &mut [&mut ghost, &mut watcher]).await.map(drop), Ok(()));
+    assert_eq!(methods(&watcher.settle().await), ["peerClosed", "newPeer"]);
+    // The node is back, and its client is not.
+    ghost.go_deaf();
+    world.set_split(false);
+    let closed = tokio::join!(again.wait(MINUTE / 2), watcher.wait(MINUTE / 2), ghost.closed());
+    assert_eq!((closed.0, closed.1, closed.2.0), (None, None, 4000));
+    assert_eq!(watcher.settle().await, Vec::<Value>::new());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claimant_that_leaves_leaves_no_claim() {
     let world = World::default();
     let (eu, us) = (TestNode::start(&world, "eu-1", 1), TestNode::start(&world, "us-1", 1));

@@ -193,6 +193,14 @@ async fn bad_requests_are_answered_in_words_and_harm_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn names_lose_what_would_turn_the_text_around_them() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    alice.request("changeDisplayName", json!({"displayName": "a\u{202e}b\nc\u{2028}d"})).await.unwrap();
+    assert_eq!(bob.next_notification("peerDisplayNameChanged").await["displayName"], "abcd");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_anothers_is_not_found() {
     let node = node();
     let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);

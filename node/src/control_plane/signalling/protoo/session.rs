@@ -106,8 +106,8 @@ struct Shared {
     answers: mpsc::Sender<String>,
 }
 
-/// Serves a WebSocket until it closes.
-pub(crate) async fn serve<S, E>(socket: S, session: Session)
+/// Serves a WebSocket until it closes. The code of the server's close frame; `None` if the client closed or went.
+pub(crate) async fn serve<S, E>(socket: S, session: Session) -> Option<u16>
 where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
     E: Display + Send,
@@ -133,10 +133,10 @@ where
         }
     };
     drop(leaving);
-    tracing::debug!(?closing, "a session has ended");
-    if let Some(closing) = closing {
-        close(&mut sink, &mut stream, closing).await;
-    }
+    let closing = closing?;
+    let code = closing.0;
+    close(&mut sink, &mut stream, closing).await;
+    Some(code)
 }
 
 /// Refuses a WebSocket that no room takes.
