@@ -124,15 +124,26 @@ test('a reloaded page takes its own place again', async () => {
   assert.equal(await alice.tile('Bob').count(), 1);
 });
 
-test('the same person in another tab replaces the first', async () => {
-  const join = () => Person.join(browser, 'Eve', node(1), ROOM, { peerId: 'eve', video: '0' });
-  const first = await join();
+test('the same person in a copy of the tab replaces the first', async () => {
+  const first = await Person.join(browser, 'Eve', node(1), ROOM, { peerId: 'eve', video: '0' });
   await first.inRoom();
-  const second = await join();
+  const second = await first.copyTab();
   await second.inRoom();
   await first.page.getByRole('alertdialog', { name: 'You joined from another tab' }).waitFor();
   await first.screenshot('replaced');
-  await Promise.all([first.close(), second.close()]);
+  await second.close();
+  await alice.tile('Eve').waitFor({ state: 'detached' });
+});
+
+test('a stranger with the name of somebody who is there is not let in', async () => {
+  const eve = await Person.join(browser, 'Eve', node(1), ROOM, { peerId: 'eve', video: '0' });
+  await eve.inRoom();
+  const stranger = await Person.join(browser, 'Mallory', node(2), ROOM, { peerId: 'eve', video: '0' });
+  const refusal = stranger.page.getByRole('alertdialog', { name: 'The server did not let you in' });
+  await refusal.getByText('the peer is in the room already').waitFor();
+  await stranger.screenshot('not-let-in');
+  assert.equal(await eve.state(), 'joined');
+  await Promise.all([stranger.close(), eve.close()]);
   await alice.tile('Eve').waitFor({ state: 'detached' });
 });
 

@@ -47,17 +47,17 @@ export class Person {
     readonly name: string,
     readonly page: Page,
     private readonly context: BrowserContext,
-  ) {}
+  ) {
+    page.on('console', (message) => {
+      if (message.type() === 'error') this.errors.push(message.text());
+    });
+    page.on('pageerror', (error) => this.errors.push(error.message));
+  }
 
   static async open(browser: Browser, name: string, url: string): Promise<Person> {
     const context = await browser.newContext({ viewport: { width: 1280, height: 760 } });
-    const page = await context.newPage();
-    const person = new Person(name, page, context);
-    page.on('console', (message) => {
-      if (message.type() === 'error') person.errors.push(message.text());
-    });
-    page.on('pageerror', (error) => person.errors.push(error.message));
-    await page.goto(url);
+    const person = new Person(name, await context.newPage(), context);
+    await person.page.goto(url);
     return person;
   }
 
@@ -67,6 +67,14 @@ export class Person {
     return Person.open(browser, name, `${node}/?${query}`);
   }
 
+  /** What a browser's "duplicate tab" gives: the same address, with what the tab has stored. */
+  async copyTab(): Promise<Person> {
+    const opened = this.context.waitForEvent('page');
+    await this.page.evaluate(() => void window.open(location.href));
+    return new Person(this.name, await opened, this.context);
+  }
+
+  /** Closes all tabs of the person. */
   close(): Promise<void> {
     return this.context.close();
   }
