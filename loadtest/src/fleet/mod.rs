@@ -44,9 +44,6 @@ pub struct FleetConfig {
     pub seed: u64,
     /// Where the nodes' logs are kept; `None`: they are removed at the end.
     pub log_dir: Option<PathBuf>,
-    /// Files (connections, mostly) that a node may have open, as far as the system's hard limit allows; `None`: as many as this
-    /// process.
-    pub open_files: Option<u64>,
 }
 
 /// Why a mesh does not do what it should.
@@ -133,7 +130,7 @@ impl Fleet {
         let nodes = plans.iter().map(|plan| {
             let log = log_dir.join(format!("{}.log", plan.target.name));
             let args = plan.args(&config, folder.path(), &seeds);
-            NodeProcess::new(config.sluice.clone(), args, log, config.open_files, plan.admin())
+            NodeProcess::new(config.sluice.clone(), args, log, plan.admin())
         });
         let nodes = nodes.collect();
         let targets = plans.into_iter().map(|plan| plan.target).collect();

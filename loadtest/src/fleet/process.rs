@@ -18,21 +18,14 @@ pub(super) struct NodeProcess {
     sluice: PathBuf,
     args: Vec<String>,
     log: PathBuf,
-    open_files: Option<u64>,
     /// The admin port.
     pub(super) admin: SocketAddr,
     child: Option<Child>,
 }
 
 impl NodeProcess {
-    pub(super) fn new(
-        sluice: PathBuf,
-        args: Vec<String>,
-        log: PathBuf,
-        open_files: Option<u64>,
-        admin: SocketAddr,
-    ) -> Self {
-        Self { sluice, args, log, open_files, admin, child: None }
+    pub(super) fn new(sluice: PathBuf, args: Vec<String>, log: PathBuf, admin: SocketAddr) -> Self {
+        Self { sluice, args, log, admin, child: None }
     }
 
     /// Starts it. What it logs is appended to the log of its former lives.
@@ -42,9 +35,9 @@ impl NodeProcess {
         command.args(&self.args).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // Ctrl-C is for the one who started the run; nodes are ended by it, in time.
         command.process_group(0);
-        let (open_files, parent) = (self.open_files, std::process::id());
+        let parent = std::process::id();
         // SAFETY: the closure makes system calls only, all of which are async-signal-safe, and touches no memory of other threads.
-        unsafe { command.pre_exec(move || prepare(open_files, parent)) };
+        unsafe { command.pre_exec(move || prepare(parent)) };
         self.child = Some(spawner.spawn(command)?);
         Ok(())
     }
@@ -114,7 +107,7 @@ pub(super) fn command(sluice: &Path) -> Command {
 }
 
 /// In the new process, before it is the node.
-fn prepare(open_files: Option<u64>, parent: u32) -> io::Result<()> {
+fn prepare(parent: u32) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     {
         // SAFETY: system calls without memory. A parent that died before the first of them is noticed by the second.
@@ -128,15 +121,6 @@ fn prepare(open_files: Option<u64>, parent: u32) -> io::Result<()> {
     }
     #[cfg(not(target_os = "linux"))]
     let _ = parent;
-    let Some(open_files) = open_files else { return Ok(()) };
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both calls are given a valid structure.
-    unsafe {
-        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) == 0 {
-            limit.rlim_cur = limit.rlim_max.min(open_files as libc::rlim_t);
-            libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
-        }
-    }
     Ok(())
 }
 

@@ -50,7 +50,6 @@ impl TargetMesh {
                     paths,
                     seed: scenario.seed,
                     log_dir: None,
-                    open_files: None,
                 });
                 let fleet = fleet.await?;
                 (fleet.nodes().to_vec(), Some(fleet))

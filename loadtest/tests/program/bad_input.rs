@@ -95,15 +95,7 @@ fn results_that_are_none_are_refused() {
 /// Until Sluice has tokens, a front that has: it lets so many connections pass to a real node and refuses the others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_token_that_expires_in_the_run_is_told() {
-    let config = FleetConfig {
-        sluice: sluice(),
-        nodes: 1,
-        workers: 1,
-        paths: Vec::new(),
-        seed: 1,
-        log_dir: None,
-        open_files: None,
-    };
+    let config = FleetConfig { sluice: sluice(), nodes: 1, workers: 1, paths: Vec::new(), seed: 1, log_dir: None };
     let fleet = Fleet::start(config).await.unwrap_or_else(|error| panic!("{error}"));
     let node = fleet.nodes()[0].url.clone();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
