@@ -25,9 +25,9 @@ use super::seq_manager::SeqManager;
 use super::user_transport::UserTransport;
 
 /// Sent packets that a video consumer can find again: a second of 500 each.
-const VIDEO_SENT_SLOTS: usize = 512;
+const VIDEO_SENT_SLOTS: u16 = 512;
 /// The same for audio: 640 ms of 20 ms each. What comes later than that was concealed.
-const AUDIO_SENT_SLOTS: usize = 32;
+const AUDIO_SENT_SLOTS: u16 = 32;
 
 /// No retransmission of what is older: no receiver waits that long.
 const MAX_RETRANSMISSION_AGE: Duration = Duration::from_secs(2);
@@ -183,6 +183,11 @@ impl Consumer {
     pub fn restart(&mut self) {
         self.sync_required = true;
         self.seq.restart();
+        self.sent.clear();
+    }
+
+    /// Sends nothing for now, so that nothing will be asked for again: gives the memory back.
+    pub fn forget_sent(&mut self) {
         self.sent.clear();
     }
 

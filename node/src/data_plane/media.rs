@@ -203,6 +203,7 @@ impl Media {
             pipe_consumers: &mut self.pipe_consumers,
             transports: &mut self.transports,
             dirty: &mut self.dirty_transports,
+            buffers: &mut self.buffers,
             frames: &mut self.frames,
             counters: &mut self.counters,
         };
@@ -215,7 +216,7 @@ impl Media {
 
     fn mark_dirty(&mut self, key: TransportKey) {
         if let Some(transport) = self.transports.get_mut(key) {
-            mark_dirty(transport, key, &mut self.dirty_transports);
+            mark_dirty(transport, key, &mut self.dirty_transports, &mut self.buffers);
         }
     }
 

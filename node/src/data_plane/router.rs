@@ -3,6 +3,7 @@
 use slotmap::SlotMap;
 use sluice_proto::ids::RouterId;
 
+use super::buffer_pool::BufferPool;
 use super::clock::Clock;
 use super::consumer::Consumer;
 use super::counters::Counters;
@@ -55,6 +56,8 @@ pub struct Destinations<'a> {
     pub transports: &'a mut SlotMap<TransportKey, UserTransport>,
     /// Those with something to flush.
     pub dirty: &'a mut Vec<TransportKey>,
+    /// What they send in.
+    pub buffers: &'a mut BufferPool,
     /// What leaves by pipes.
     pub frames: &'a mut FrameBatches,
     /// The account.
@@ -68,12 +71,12 @@ pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'
     for key in &producer.consumers {
         let Some(consumer) = to.consumers.get_mut(*key).filter(|consumer| consumer.active) else { continue };
         let Some(transport) = to.transports.get_mut(consumer.transport) else { continue };
+        mark_dirty(transport, consumer.transport, to.dirty, to.buffers);
         match beginning(producer, consumer.waits_for_key_frame()) {
             Some(packets) => send(consumer, transport, producer, packets, clock, to.counters),
             None => send(consumer, transport, producer, producer.pending.iter().copied(), clock, to.counters),
         }
         somebody_waits |= consumer.waits_for_key_frame();
-        mark_dirty(transport, consumer.transport, to.dirty);
     }
     for key in &producer.pipe_consumers {
         let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
@@ -126,10 +129,16 @@ pub fn send_by_pipe(
     }
 }
 
-/// Enters a transport in the list of those to be flushed.
-pub fn mark_dirty(transport: &mut UserTransport, key: TransportKey, dirty: &mut Vec<TransportKey>) {
+/// Enters a transport in the list of those to be flushed. To be called before something is sent.
+pub fn mark_dirty(
+    transport: &mut UserTransport,
+    key: TransportKey,
+    dirty: &mut Vec<TransportKey>,
+    buffers: &mut BufferPool,
+) {
     if !transport.dirty {
         transport.dirty = true;
+        transport.webrtc.prepare(buffers);
         dirty.push(key);
     }
 }

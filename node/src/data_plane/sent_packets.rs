@@ -62,9 +62,11 @@ struct PackedSealed {
     transport_wide_seq: u16,
 }
 
-/// The last packets, a ring by output number.
+/// The last packets, a ring by output number. It takes up memory from the first one on.
 #[derive(Debug)]
 pub struct SentPackets {
+    capacity: u16,
+    can_be_sealed_again: bool,
     slots: Box<[Slot]>,
     /// Beside `slots`, or empty.
     sealed: Box<[PackedSealed]>,
@@ -72,13 +74,17 @@ pub struct SentPackets {
 
 impl SentPackets {
     /// Remembers the last `slots` packets, a power of two or none; with `sealed` they can be made again as they were.
-    pub fn new(slots: usize, sealed: bool) -> Self {
+    pub fn new(slots: u16, sealed: bool) -> Self {
         debug_assert!(slots == 0 || slots.is_power_of_two());
-        let sealed = if sealed { slots } else { 0 };
-        Self {
-            slots: vec![Slot::default(); slots].into_boxed_slice(),
-            sealed: vec![PackedSealed::default(); sealed].into_boxed_slice(),
-        }
+        Self { capacity: slots, can_be_sealed_again: sealed, slots: Box::default(), sealed: Box::default() }
+    }
+
+    #[cold]
+    fn allocate(&mut self) {
+        let slots = usize::from(self.capacity);
+        self.slots = vec![Slot::default(); slots].into_boxed_slice();
+        let sealed = if self.can_be_sealed_again { slots } else { 0 };
+        self.sealed = vec![PackedSealed::default(); sealed].into_boxed_slice();
     }
 
     fn index(&self, output: u16) -> usize {
@@ -87,6 +93,9 @@ impl SentPackets {
 
     /// A part of `input`, without its wrap, went out as `output`.
     pub fn insert(&mut self, output: u16, input: u64, part: Part, sealed: Sealed) {
+        if self.slots.is_empty() && self.capacity > 0 {
+            self.allocate();
+        }
         let index = self.index(output);
         if let Some(slot) = self.slots.get_mut(index) {
             let mark = if part == Part::ParameterSets { PARAMETER_SETS } else { 0 };
@@ -99,9 +108,9 @@ impl SentPackets {
         }
     }
 
-    /// Nothing that was sent is to be found again: the numbers of the inputs are given anew.
+    /// Nothing that was sent is to be found again: the numbers of the inputs are given anew, or nobody will ask. Gives the memory back.
     pub fn clear(&mut self) {
-        self.slots.fill(Slot::default());
+        (self.slots, self.sealed) = Default::default();
     }
 
     fn slot(&self, output: u16) -> Option<&Slot> {

@@ -51,6 +51,11 @@ fn id<T>(kind: u8, number: usize, make: impl Fn([u8; 16]) -> T) -> T {
     make(bytes)
 }
 
+/// The consumer of a receiver; the first one has number 1.
+pub(crate) fn receiver(number: usize) -> ConsumerId {
+    id(4, number, ConsumerId::from_bytes)
+}
+
 fn parameters(ssrc: usize, payload_type: u8) -> RtpParameters {
     let rtx = payload_type + 1;
     let json = format!(
@@ -81,7 +86,7 @@ impl Core {
         core
     }
 
-    fn request(&mut self, request: Request) {
+    pub(crate) fn request(&mut self, request: Request) {
         let command = WorkerCommand::Request { id: RequestId(0), request };
         self.media.handle_input(self.now, Input::Command(command));
         while let Some(output) = self.media.poll_output() {
@@ -117,7 +122,7 @@ impl Core {
     pub(crate) fn add_receivers(&mut self, receivers: usize) {
         for number in 1..=receivers {
             let (transport, _) = self.add_transport(number);
-            let consumer = id(4, number, ConsumerId::from_bytes);
+            let consumer = receiver(number);
             let (kind, rtp) = (MediaKind::Video, parameters(1_000 + 2 * number, 101));
             self.request(Request::Consume { transport, consumer, producer: PRODUCER, kind, rtp, paused: false });
         }

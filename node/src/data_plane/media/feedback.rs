@@ -6,7 +6,7 @@ use super::super::drop_reason::DropReason;
 use super::super::keys::PipeConsumerKey;
 use super::super::keys::{ConsumerKey, ProducerKey};
 use super::super::producer::Origin;
-use super::super::router::{send, send_by_pipe};
+use super::super::router::{mark_dirty, send, send_by_pipe};
 use super::super::rtcp::{self, SenderInfo};
 use super::super::timers::TimerKey;
 use super::super::user_origin::KeyFrameMessage;
@@ -74,11 +74,14 @@ impl Media {
 
     /// Sends the compound to a user.
     pub(super) fn send_rtcp(&mut self, clock: &Clock, key: TransportKey) {
-        let Some(transport) = self.transports.get_mut(key).filter(|_| !self.compound.is_empty()) else { return };
+        if self.compound.is_empty() {
+            return;
+        }
+        self.mark_dirty(key);
+        let Some(transport) = self.transports.get_mut(key) else { return };
         if let Err(reason) = transport.webrtc.send_rtcp(clock.now, &self.compound) {
             self.counters.drops.count(reason);
         }
-        self.mark_dirty(key);
     }
 
     /// Somebody needs a key frame of this producer.
@@ -158,8 +161,11 @@ impl Media {
         let Some(producer) = self.producers.get(consumer.producer) else { return };
         let Some(transport) = self.transports.get_mut(consumer.transport) else { return };
         let active = !consumer.paused && !producer.paused && transport.writable;
-        if std::mem::replace(&mut consumer.active, active) == active || !active {
+        if std::mem::replace(&mut consumer.active, active) == active {
             return;
+        }
+        if !active {
+            return consumer.forget_sent();
         }
         consumer.require_sync();
         let soon = clock.now + FIRST_REPORT_DELAY;
@@ -181,15 +187,13 @@ impl Media {
         if !producer.codec.has_key_frames() {
             return;
         }
-        let transport_key = consumer.transport;
-        let Some(transport) = self.transports.get_mut(transport_key) else { return };
+        let Some(transport) = self.transports.get_mut(consumer.transport) else { return };
+        mark_dirty(transport, consumer.transport, &mut self.dirty_transports, &mut self.buffers);
         if producer.catch_up(clock.now).next().is_some_and(|first| consumer.may_begin_at(first)) {
             let packets = producer.catch_up(clock.now).map(|sequence| sequence as u16);
             send(consumer, transport, producer, packets, clock, &mut self.counters);
         }
-        let waits = consumer.waits_for_key_frame();
-        self.mark_dirty(transport_key);
-        if waits {
+        if consumer.waits_for_key_frame() {
             self.request_key_frame(clock, producer_key);
         }
     }

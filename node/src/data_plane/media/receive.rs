@@ -253,13 +253,13 @@ impl Media {
         if *left == 0 {
             return self.counters.drops.count(DropReason::RetransmissionLimit);
         }
+        self.mark_dirty(key);
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(consumer) = transport.consumers_by_ssrc.get(&media_ssrc) else { return };
         let Some(consumer) = self.consumers.get_mut(*consumer) else { return };
         let Some(producer) = self.producers.get(consumer.producer) else { return };
         let missing = items.sequence_numbers().take(*left).inspect(|_| *left -= 1);
         consumer.receive_nack(missing, &producer.cache, transport, clock, &mut self.counters);
-        self.mark_dirty(key);
     }
 
     fn receive_key_frame_request(&mut self, clock: &Clock, key: TransportKey, media_ssrc: u32, fir: Option<u8>) {

@@ -327,8 +327,12 @@ impl WebRtcTransport {
         Ok(())
     }
 
-    /// Moves what is to be sent to `out`. `pool` has emptied buffers, of which the transport takes as many as it gave. They are best
-    /// handed back as they came, without being cleared.
+    /// Something is about to be sent. `pool` has emptied buffers, of which the transport takes what it needs until it is flushed.
+    pub fn prepare(&mut self, pool: &mut BufferPool) {
+        self.out.borrow(pool);
+    }
+
+    /// Moves what is to be sent to `out`, in buffers for `pool`. They are best handed back as they came, without being cleared.
     pub fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
         self.out.flush(out, pool);
     }

@@ -13,16 +13,18 @@ const MAX_SEGMENTS: usize = 64;
 /// Bytes that Linux takes in one call: 65,535 less the IPv6 and UDP headers.
 const MAX_CONTENTS_LEN: usize = 65_535 - 40 - 8;
 
-/// Emptied buffers that an active transport keeps for its next batch: a burst of video, and audio in between.
-const MAX_SPARE: usize = 4;
+/// Emptied buffers that a transport borrows for a batch: a burst of video, and audio and reports in between.
+const MAX_BORROWED: usize = 4;
 
-/// The send buffer of one transport.
+/// The send buffer of one transport. Between two batches it is empty: however large a burst was, what it took up is there for others.
 #[derive(Debug, Default)]
 pub(super) struct SendBuffer {
     run: Option<Run>,
     finished: VecDeque<Transmit>,
-    spare: Vec<Vec<u8>>,
-    was_used: bool,
+    borrowed: Vec<Vec<u8>>,
+    /// Buffers that one batch needed at most of late, and since the last tick.
+    needed: usize,
+    needed_since: usize,
 }
 
 #[derive(Debug)]
@@ -88,7 +90,7 @@ impl SendBuffer {
             segments: 0,
             ended: false,
             used: 0,
-            contents: self.spare.pop().unwrap_or_default(),
+            contents: self.borrowed.pop().unwrap_or_default(),
         });
         let filled = fill(run.append(len));
         if filled.is_err() {
@@ -105,26 +107,33 @@ impl SendBuffer {
     fn finish_run(&mut self) {
         match self.run.take() {
             Some(run) if run.used > 0 => self.finished.push_back(run.finish()),
-            Some(run) => self.spare.push(run.contents),
+            Some(run) => self.borrowed.push(run.contents),
             None => {}
         }
     }
 
-    /// Moves everything to `out` and takes as many buffers from `pool` as were given.
-    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
-        self.finish_run();
-        self.was_used |= !self.finished.is_empty();
-        let wanted = self.finished.len().min(MAX_SPARE);
-        out.extend(self.finished.drain(..));
-        while self.spare.len() < wanted {
-            self.spare.push(pool.take());
+    /// A batch begins: takes as many buffers from `pool` as one has needed of late.
+    pub(super) fn borrow(&mut self, pool: &mut BufferPool) {
+        while self.borrowed.len() < self.needed {
+            self.borrowed.push(pool.take());
         }
     }
 
-    /// Called every few seconds: a transport that had nothing to send since gives its buffers up.
+    /// Moves everything to `out`, and gives `pool` back what was not needed.
+    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
+        self.finish_run();
+        self.needed_since = self.needed_since.max(self.finished.len().min(MAX_BORROWED));
+        self.needed = self.needed.max(self.needed_since);
+        out.extend(self.finished.drain(..));
+        self.borrowed.drain(..).for_each(|buffer| pool.give(buffer));
+    }
+
+    /// Called every few seconds: what was not needed since will not be.
     pub(super) fn tick(&mut self) {
-        if !std::mem::take(&mut self.was_used) {
-            self.spare = Vec::new();
+        self.needed = std::mem::take(&mut self.needed_since);
+        if self.needed == 0 {
+            self.finished.shrink_to_fit();
+            self.borrowed.shrink_to_fit();
         }
     }
 }
@@ -179,21 +188,39 @@ mod tests {
     }
 
     #[test]
-    fn buffers_come_from_the_pool_and_go_back_when_idle() {
+    fn buffers_are_borrowed_for_a_batch_and_none_is_kept() {
         let mut buffer = SendBuffer::default();
-        push(&mut buffer, 1, 100, 1);
         let (mut out, mut pool) = (VecDeque::new(), BufferPool::default());
-        (0..2).for_each(|_| pool.give(vec![9; 500]));
-        buffer.flush(&mut out, &mut pool);
-        assert_eq!((out.len(), pool.count()), (1, 1));
-        push(&mut buffer, 1, 100, 2);
-        let sent = flush(&mut buffer);
-        assert_eq!(sent[0].contents, [2; 100]);
-        assert!(sent[0].contents.capacity() >= 500);
-        buffer.flush(&mut out, &mut pool);
+        (0..9).for_each(|_| pool.give(vec![9; 500]));
+        // The first one of this kind takes nobody by surprise but itself.
+        let mut batch = |buffer: &mut SendBuffer, datagrams: u16, borrowed: usize| {
+            buffer.borrow(&mut pool);
+            assert_eq!(buffer.borrowed.len(), borrowed);
+            (0..datagrams).for_each(|port| push(buffer, port, 100, 7));
+            buffer.flush(&mut out, &mut pool);
+            let sent: Vec<Transmit> = out.drain(..).collect();
+            assert!(sent.iter().all(|transmit| transmit.contents == [7; 100]));
+            let own = sent.iter().filter(|transmit| transmit.contents.capacity() >= 500).count();
+            assert_eq!((own, buffer.borrowed.len()), (borrowed.min(sent.len()), 0));
+            sent.into_iter().take(own).for_each(|transmit| pool.give(transmit.contents));
+            assert_eq!(pool.count(), 9);
+        };
+        batch(&mut buffer, 3, 0);
+        batch(&mut buffer, 3, 3);
+        batch(&mut buffer, 1, 3);
+        buffer.tick();
+        batch(&mut buffer, 1, 3);
+        buffer.tick();
+        batch(&mut buffer, 9, 1);
+        batch(&mut buffer, 9, MAX_BORROWED);
         buffer.tick();
         buffer.tick();
-        assert!(buffer.spare.is_empty());
+        batch(&mut buffer, 0, 0);
+        assert_eq!(buffer.borrowed.capacity() + buffer.finished.capacity(), 0);
+        // What waits to be sent is not touched.
+        buffer.push_single(address(1), vec![1]);
+        buffer.tick();
+        assert_eq!(flush(&mut buffer).len(), 1);
     }
 
     proptest! {
