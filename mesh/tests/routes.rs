@@ -6,7 +6,7 @@ mod common;
 use common::{Cluster, Collect, audio, control, feedback, linked_pair, until, within};
 use sluice_mesh::MeshEvent;
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteCloseReason};
+use sluice_proto::pipe::{ControlBody, FeedbackBody, Layers, RouteCloseReason, RouteFeedback};
 
 #[tokio::test]
 async fn late_frames_of_a_former_use_are_dropped() {
@@ -61,6 +61,30 @@ async fn whoever_speaks_of_a_route_that_is_none_is_told_so() {
     let MeshEvent::Control { key, message } = b.event().await else { panic!("not a message") };
     assert_eq!((key, message), (key_of_a, control(route, ControlBody::RouteClosed(RouteCloseReason::ProducerGone))));
     assert!(a.metric("mesh_link_unknown_routes_answered_total") < 10.0);
+}
+
+#[tokio::test]
+async fn what_follows_a_subscription_closely_is_not_about_an_unknown_route() {
+    let (mut a, key_of_b, b, key_of_a) = linked_pair(&Cluster::new()).await;
+    let (sink, _arrived) = Collect::new();
+    let route = b.mesh.allocate_route(sink.clone()).unwrap();
+    let (namespace, room) = ("default".to_owned(), "room".to_owned());
+    let subscribe =
+        ControlBody::Subscribe { producer: [7; 16], namespace, room, wanted: Layers::ALL, traceparent: None };
+    // Both wait for the stream before it is written to, and more than fits into one turn of it.
+    for _ in 0..100 {
+        assert!(b.mesh.send_control(key_of_a, control(route, subscribe.clone())));
+    }
+    b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::KeyFrameRequest));
+    // a's control plane takes its time.
+    for _ in 0..100 {
+        assert!(matches!(a.event().await, MeshEvent::Control { .. }));
+    }
+    a.mesh.open_route_out(key_of_b, route.0, route.1, sink.clone());
+    b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::Nack(vec![1])));
+    let is_nack = |(_, heard): &(u32, RouteFeedback)| matches!(heard.body, FeedbackBody::Nack(_));
+    until("it is heard", || sink.heard.lock().unwrap().iter().any(is_nack)).await;
+    assert_eq!(a.metric("mesh_link_unknown_routes_answered_total"), 0.0);
 }
 
 #[tokio::test]

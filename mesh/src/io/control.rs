@@ -43,7 +43,13 @@ pub(super) async fn write(
     loop {
         tokio::select! {
             count = control.recv_many(&mut controls, WRITE_BATCH) => if count == 0 { return },
-            count = feedback.recv_many(&mut feedbacks, WRITE_BATCH) => if count == 0 { return },
+            count = feedback.recv_many(&mut feedbacks, WRITE_BATCH) => {
+                if count == 0 {
+                    return;
+                }
+                // The subscriptions that it is about come first.
+                controls.extend(std::iter::from_fn(|| control.try_recv().ok()));
+            }
         }
         let controls = controls.drain(..).map(PipeMessage::Control);
         for message in controls.chain(feedbacks.drain(..).map(PipeMessage::Feedback)) {
@@ -111,6 +117,9 @@ impl Reader {
             self.link.counters.messages_received.add(1);
             match message {
                 PipeMessage::Control(message) => {
+                    if matches!(message.body, ControlBody::Subscribe { .. }) {
+                        unknown.expect(clock(), RouteId(message.route), RouteEpoch(message.epoch));
+                    }
                     if self.events.send(MeshEvent::Control { key: self.current.key, message }).await.is_err() {
                         debug!("nobody listens to messages");
                     }
