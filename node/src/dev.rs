@@ -318,3 +318,19 @@ fn try_ports(base_port: u16, options: &DevOptions) -> Result<(), (u16, String, s
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_told_an_address_besides_loopback_if_there_is_one() {
+        let lan: IpAddr = [192, 168, 1, 7].into();
+        for (lan, told) in [(Some(lan), vec![Ipv4Addr::LOCALHOST.into(), lan]), (None, vec![])] {
+            let config = configs(&DevOptions { nodes: 1, lan, ..DevOptions::default() }).unwrap().remove(0);
+            assert_eq!(config.media.announced, told.into_iter().map(Announced::from).collect::<Vec<_>>());
+            // Loopback goes on to be taken, where a browser prefers it.
+            assert_eq!(config.media.listen.ip().is_unspecified(), lan.is_some());
+        }
+    }
+}
