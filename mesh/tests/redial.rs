@@ -3,13 +3,14 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Cluster, Node, control, linked_pair, relay_to, until, within};
+use common::{Cluster, Collect, Node, audio, control, feedback, linked_pair, relay_to, until, within};
 use sluice_mesh::wan::ImpairmentConfig;
-use sluice_mesh::{LinkDownReason, LinkState, MeshEvent, PeerAddress};
+use sluice_mesh::{Frame, FrameSink, LinkDownReason, LinkState, MeshEvent, PeerAddress};
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::ControlBody;
+use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteFeedback};
 
 #[tokio::test]
 async fn a_restarted_peer_is_linked_again_as_a_new_incarnation() {
@@ -29,6 +30,26 @@ async fn a_restarted_peer_is_linked_again_as_a_new_incarnation() {
     assert_eq!(instance, b.instance);
     b.link_up().await;
     assert_eq!(a.status("b").unwrap().incarnation, Some(2));
+}
+
+#[tokio::test]
+async fn what_is_for_whoever_is_where_a_peer_was_does_not_go_to_the_peer() {
+    let cluster = Cluster::new();
+    let (mut a, _, b, _) = linked_pair(&cluster).await;
+    let former = b.mesh.advertised();
+    b.mesh.shutdown().await;
+    drop(b);
+    a.link_down().await;
+    let mut config = cluster.config("b");
+    config.instance.incarnation = 2;
+    let b = Node::start(config);
+    b.mesh.connect(a.address());
+    a.link_up().await;
+    let mut config = cluster.config("c");
+    config.listen = former;
+    let mut c = start_when_free(config).await;
+    a.mesh.send_gossip(former, "x".into());
+    assert_eq!(within("gossip", c.inbox.gossip.recv()).await.unwrap().payload, "x");
 }
 
 /// The former endpoint's task lets go of the socket a moment after its shutdown.
@@ -115,6 +136,42 @@ async fn a_link_that_is_given_up_stays_down() {
     assert_eq!(b.link_down().await, (key_of_a, LinkDownReason::ClosedByPeer("the link is not wanted".to_owned())));
     assert_eq!((a.status("b").unwrap().state, b.status("a").unwrap().state), (LinkState::Down, LinkState::Down));
     assert_eq!(a.metric("mesh_dials_total"), 1.0);
+}
+
+/// Panics at the first frame that it is given, as if it had a bug.
+struct Exploding;
+
+impl FrameSink for Exploding {
+    fn deliver(&self, _: u32, _: &mut Vec<Frame>) {
+        panic!("as a test");
+    }
+
+    fn feedback(&self, _: u32, _: RouteFeedback) {
+        panic!("as a test");
+    }
+}
+
+#[tokio::test]
+async fn a_link_of_which_a_task_panics_goes_down_and_comes_back() {
+    let (mut a, mut key_of_b, mut b, mut key_of_a) = linked_pair(&Cluster::new()).await;
+    for by_frame in [true, false] {
+        let route = b.mesh.allocate_route(Arc::new(Exploding)).unwrap();
+        if by_frame {
+            a.mesh.send_frames(key_of_b, &mut vec![audio(route, 1, "x")]);
+        } else {
+            let report = FeedbackBody::SenderReport { ssrc: 1, ntp: 2, rtp_timestamp: 3 };
+            a.mesh.send_feedback(key_of_b, feedback(route, report));
+        }
+        assert_eq!(b.link_down().await, (key_of_a, LinkDownReason::ClosedHere));
+        assert_eq!(a.link_down().await, (key_of_b, LinkDownReason::ClosedByPeer("this end has failed".to_owned())));
+        (key_of_b, _) = a.link_up().await;
+        (key_of_a, _) = b.link_up().await;
+        b.mesh.release_route(route.0);
+    }
+    let (sink, mut arrived) = Collect::new();
+    let route = b.mesh.allocate_route(sink).unwrap();
+    a.mesh.send_frames(key_of_b, &mut vec![audio(route, 1, "x")]);
+    assert_eq!(within("a frame", arrived.recv()).await.unwrap().0, key_of_a);
 }
 
 #[tokio::test]

@@ -32,6 +32,8 @@ pub(super) enum CloseCode {
     Overflow,
     /// The node knows as many peers as it may.
     Limit,
+    /// A task of this end has failed, without which the connection only looks alive.
+    Broken,
 }
 
 impl CloseCode {
@@ -45,6 +47,7 @@ impl CloseCode {
             Self::Protocol => 5,
             Self::Overflow => 6,
             Self::Limit => LIMIT,
+            Self::Broken => 8,
         })
     }
 
@@ -61,6 +64,7 @@ impl CloseCode {
             Self::Protocol => "protocol violation",
             Self::Overflow => "too many connections wait",
             Self::Limit => "too many peers",
+            Self::Broken => "this end has failed",
         })
     }
 

@@ -3,8 +3,12 @@
 //! One task per link sees its connections one after the other, so that the events of a link are in order by construction. To the users
 //! of the mesh each connection is a link of its own, with a key of its own: what was said on one is no part of the next.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::Poll;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -262,10 +266,18 @@ impl LinkTask {
         info!(peer = %self.link.instance, addr = %current.connection.remote_address(), "link up");
         self.emit(MeshEvent::LinkUp { key: current.key, instance: self.link.instance.clone() }).await;
         let pipe = Pipe { link: self.link.clone(), context: self.context.clone() };
-        let ended = voided.run_until_cancelled(pipe.run(established, shedder)).await;
-        if ended.is_none() {
-            self.farewell().close(&current.connection);
-        }
+        let ended = match voided.run_until_cancelled(caught(pipe.run(established, shedder))).await {
+            Some(Ok(ended)) => Some(ended),
+            Some(Err(Panicked)) => {
+                CloseCode::Broken.close(&current.connection);
+                *shedder = Shedder::new();
+                Some(ConnectionError::LocallyClosed)
+            }
+            None => {
+                self.farewell().close(&current.connection);
+                None
+            }
+        };
         self.forget(current.key);
         if let Some(newer) = ended.as_ref().and_then(newer_known) {
             self.context.newer.send_replace(Some(newer));
@@ -296,4 +308,17 @@ impl LinkTask {
             debug!("nobody listens to link events");
         }
     }
+}
+
+/// The future has panicked, and is not to be polled again.
+struct Panicked;
+
+/// Runs a future whose panic is the end of it and of nothing else.
+async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(_) => Poll::Ready(Err(Panicked)),
+    })
+    .await
 }

@@ -6,7 +6,9 @@ use quinn::ConnectionError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 
+use super::close::CloseCode;
 use super::counters::DropReason;
 use super::link::{Established, Link};
 use super::routes::RouteTable;
@@ -59,6 +61,14 @@ impl Pipe {
         let ended = tokio::select! {
             ended = connection.closed() => ended,
             never = sender.run() => match never {},
+            // They end with the connection; one that panicked would leave a connection that only looks alive.
+            Some(job) = jobs.join_next() => {
+                if let Err(error) = job {
+                    error!(peer = %link.instance, %error, "a task of the link has failed");
+                }
+                CloseCode::Broken.close(&connection);
+                connection.closed().await
+            }
         };
         jobs.shutdown().await;
         ended

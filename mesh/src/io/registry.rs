@@ -21,7 +21,7 @@ use super::types::{Newer, Standing};
 /// Connections of one incarnation that may wait for its link's task: it takes them at once unless the control plane is stuck.
 const WAITING_CONNECTIONS: usize = 4;
 
-/// Addresses that are known to lead to a node: its advertised one and those it was dialled at.
+/// Addresses that are known to lead to a node, beside the advertised one of each: those that it was dialled at.
 const MAX_ADDRESSES: usize = 4096;
 
 pub(super) type Links = FxHashMap<u32, Arc<Link>>;
@@ -207,6 +207,10 @@ impl Registry {
         if let Some(former) = &former {
             info!(peer = %peer.instance, "a new incarnation voids the one before");
             former.link.void(peer.instance.incarnation);
+            // Nobody is met there any more: with it go the addresses of lives that are over.
+            if state.by_addr.get(&former.link.advertised) == Some(&peer.instance.node) {
+                state.by_addr.remove(&former.link.advertised);
+            }
         }
         let (connections, incoming) = mpsc::channel(WAITING_CONNECTIONS);
         let predecessor = former.map(|former| former.task);
