@@ -38,6 +38,8 @@ pub(crate) struct Shared {
     pub(super) metrics: Arc<Metrics>,
     /// Ends everything.
     pub(super) cancel: CancellationToken,
+    /// Something has ended without which placement is none.
+    pub(super) ended: CancellationToken,
     /// Calls under way.
     pub(super) calls: TaskTracker,
     /// Streams under way, in either direction.
@@ -76,6 +78,7 @@ impl Shared {
             trace,
             metrics,
             cancel: CancellationToken::new(),
+            ended: CancellationToken::new(),
             calls: TaskTracker::new(),
             streams: TaskTracker::new(),
             runtime: Handle::current(),
@@ -88,6 +91,7 @@ impl Shared {
     pub(super) fn step<R>(self: &Arc<Self>, change: impl FnOnce(&mut State, Instant) -> R) -> R {
         let now = now();
         let mut calls = Vec::new();
+        let _vital = self.vital();
         let result = {
             let mut state = self.lock();
             let deadline = state.core.poll_timeout();
@@ -116,6 +120,11 @@ impl Shared {
         &self.metrics
     }
 
+    /// Goes with what placement cannot do without: with its panic placement has ended.
+    pub(super) fn vital(&self) -> Vital {
+        Vital { ended: self.ended.clone(), is_aftermath: std::thread::panicking() }
+    }
+
     /// Looks at the core. Nothing may be changed.
     pub(crate) fn look<R>(&self, look: impl FnOnce(&Core) -> R) -> R {
         look(&self.lock().core)
@@ -141,6 +150,7 @@ impl Shared {
     }
 
     async fn call(self: Arc<Self>, channel: Option<Channel>, call: Call) {
+        let _vital = self.vital();
         let began = now();
         let result = match channel {
             Some(channel) => timeout(CALL_TIMEOUT, self.ask(channel, &call))
@@ -184,7 +194,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // The core does not panic; should it, what it holds is still worth more than a second panic.
+        // Should the core panic, placement has ended, and what it holds is still worth more than a second panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -202,7 +212,76 @@ impl State {
     }
 }
 
+/// See [`Shared::vital`].
+pub(super) struct Vital {
+    ended: CancellationToken,
+    /// The panic is somebody else's, who cleans up.
+    is_aftermath: bool,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.is_aftermath {
+            self.ended.cancel();
+        }
+    }
+}
+
 /// tokio's clock, so that paused time simulates this part too.
 fn now() -> Instant {
     tokio::time::Instant::now().into_std()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use super::*;
+
+    fn shared() -> Arc<Shared> {
+        let me = NodeInstance { node: NodeId::new("a").unwrap(), incarnation: 1 };
+        let core = Core::new(me.clone(), Duration::from_secs(6), Duration::from_secs(2));
+        Shared::new(me, core, TraceHooks::default(), Arc::default())
+    }
+
+    fn panics(work: impl FnOnce()) {
+        assert!(catch_unwind(AssertUnwindSafe(work)).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_core_that_panics_is_the_end_of_placement_whoever_asked_it() {
+        let shared = shared();
+        shared.step(|_, _| ());
+        panics(|| {
+            let _cleans_up = OnDrop(|| shared.step(|_, _| ()));
+            panic!("as a test");
+        });
+        assert!(!shared.ended.is_cancelled(), "that was somebody else");
+        panics(|| shared.step(|_, _| panic!("as a test")));
+        assert!(shared.ended.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_task_that_panics_is_too_and_one_that_ends_is_not() {
+        let shared = shared();
+        let vital = shared.vital();
+        tokio::spawn(async move { drop(vital) }).await.unwrap();
+        assert!(!shared.ended.is_cancelled());
+        let vital = shared.vital();
+        let task = tokio::spawn(async move {
+            let _vital = vital;
+            tokio::task::yield_now().await;
+            panic!("as a test");
+        });
+        assert!(task.await.is_err());
+        assert!(shared.ended.is_cancelled());
+    }
+
+    struct OnDrop<F: FnMut()>(F);
+
+    impl<F: FnMut()> Drop for OnDrop<F> {
+        fn drop(&mut self) {
+            (self.0)();
+        }
+    }
 }

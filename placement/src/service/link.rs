@@ -131,6 +131,7 @@ async fn run(
     notify: Arc<Notify>,
     cancel: CancellationToken,
 ) {
+    let _vital = shared.vital();
     let mut wait = BACKOFF.0;
     loop {
         let began = Instant::now();

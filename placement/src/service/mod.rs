@@ -23,7 +23,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 pub use config::{PlacementConfig, PlacementTls, SpawnError, TraceHooks};
@@ -81,7 +80,6 @@ pub struct Placement {
     shared: Arc<Shared>,
     local_addr: SocketAddr,
     tls: watch::Sender<Tls>,
-    ended: CancellationToken,
 }
 
 impl Placement {
@@ -107,15 +105,14 @@ impl Placement {
         let present = members.borrow().clone();
         shared.step(|state, now| set_members(&shared, state, now, &present, &dialling));
         vital.spawn(watch_members(Arc::clone(&shared), members, dialling));
-        let ended = CancellationToken::new();
-        let end = ended.clone().drop_guard();
+        let end = shared.ended.clone().drop_guard();
         tokio::spawn(async move {
             vital.join_next().await;
             drop(end);
             // The others may go on until they are told to end.
             while vital.join_next().await.is_some() {}
         });
-        Ok(Self { shared, local_addr, tls: tls_tx, ended })
+        Ok(Self { shared, local_addr, tls: tls_tx })
     }
 
     /// Uses other certificates from now on. Connections that are up stay; the cluster's name stays too.
@@ -129,7 +126,7 @@ impl Placement {
 
     /// Waits until one of its tasks has ended: without [`Self::shutdown`], or the end of membership, something broke.
     pub fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
-        self.ended.clone().cancelled_owned()
+        self.shared.ended.clone().cancelled_owned()
     }
 
     /// Where it listens for other nodes.

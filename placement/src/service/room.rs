@@ -59,6 +59,7 @@ pub(super) fn spawn_reader(shared: &Arc<Shared>, room: RoomKey, reader: Arc<Noti
     let shared = Arc::clone(shared);
     let runtime = shared.runtime.clone();
     runtime.spawn(async move {
+        let _vital = shared.vital();
         loop {
             let turn = shared.step(|state, _| {
                 let ours = state.readers.get(&room).is_some_and(|current| Arc::ptr_eq(current, &reader));
