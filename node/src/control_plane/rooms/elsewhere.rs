@@ -3,7 +3,7 @@
 //! A peer id can be in several parts for a moment, when somebody comes back through another node: the newest join is the peer, the older
 //! ones are nobody, and their nodes dismiss them as soon as they hear of it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -56,8 +56,8 @@ pub(super) enum Change {
 pub(super) struct Elsewhere {
     me: NodeInstance,
     parts: HashMap<NodeInstance, HashMap<PeerId, Arc<RemotePeer>>>,
-    /// Names that other nodes' clients would like to have.
-    claims: HashMap<NodeInstance, HashSet<PeerId>>,
+    /// Names that other nodes' clients would like to have, with the signs of life that are known there of who has them.
+    claims: HashMap<NodeInstance, HashMap<PeerId, u32>>,
     /// The winners, as the room was told.
     shown: HashMap<PeerId, Arc<RemotePeer>>,
 }
@@ -73,9 +73,12 @@ impl Elsewhere {
         let (claims, peers): (Vec<_>, Vec<_>) = part.peers.iter().partition(|entry| entry.claim);
         let peers = peers.into_iter().filter_map(|entry| read_peer(instance, entry, &old));
         self.parts.insert(instance.clone(), peers.collect());
-        let claims: HashSet<PeerId> = claims.into_iter().filter_map(|entry| PeerId::new(&entry.id).ok()).collect();
+        let claims = claims.into_iter().filter_map(|entry| Some((PeerId::new(&entry.id).ok()?, entry.signs_of_life)));
+        let claims: HashMap<PeerId, u32> = claims.collect();
         let before = self.claims.remove(instance).unwrap_or_default();
-        let new = claims.difference(&before).cloned().collect();
+        // Of a claim that was settled and made again nothing may be heard but the number.
+        let new =
+            claims.iter().filter(|(id, signs)| before.get(*id) != Some(*signs)).map(|(id, _)| id.clone()).collect();
         if !claims.is_empty() {
             self.claims.insert(instance.clone(), claims);
         }
@@ -358,6 +361,9 @@ mod tests {
         claiming.peers[1].claim = true;
         assert_eq!(elsewhere.put(&instance(1), &claiming), [PeerId::new("p2").unwrap()]);
         assert_eq!(elsewhere.put(&instance(1), &claiming), []);
+        // It was settled, and somebody else makes it again; parts between the two may never be heard.
+        claiming.peers[1].signs_of_life = 1;
+        assert_eq!(elsewhere.put(&instance(1), &claiming), [PeerId::new("p2").unwrap()]);
         assert_eq!(
             elsewhere.refresh(|_| Some(1)),
             [Change::Outdone(PeerId::new("p1").unwrap()), Change::PeerCame(PeerId::new("p1").unwrap())]

@@ -62,11 +62,14 @@ impl From<String> for Secret {
     }
 }
 
+/// What is left to do once it is known whether a session gave a sign of life.
+pub(super) type Probed = Box<dyn FnOnce(&mut Room, bool) + Send>;
+
 /// A join that waits for what another node says of its peer.
 pub(super) struct Claim {
     at: Instant,
     /// Of that peer when it was claimed.
-    signs_of_life: u32,
+    pub(super) signs_of_life: u32,
 }
 
 /// A join that waits until it is known whether its name is free.
@@ -149,7 +152,10 @@ impl Room {
                 self.ask_holder(session, holder);
                 return;
             }
-            self.dismiss(holder, CloseReason::Replaced, "the same peer joined again");
+            let words = "the same peer joined again".to_owned();
+            self.peers.tell(holder, Outgoing::Close(CloseReason::Replaced, words));
+            // Other nodes are told with the new beginning: in between the name would look free there.
+            self.end_peer(holder);
         } else if let Some(holder) = self.elsewhere.peer(&id)
             && shown != Some(&holder.secret_digest)
         {
@@ -175,17 +181,24 @@ impl Room {
         });
     }
 
-    /// Waits for a sign of life of a session.
+    /// Waits for a sign of life of a session, which is asked for one at a time: however many want its name, that fills no queue of its.
     fn probe<F>(&mut self, session: SessionId, go_on: F)
     where
         F: FnOnce(&mut Self, bool) + Send + 'static,
     {
+        let waiting = self.probes.entry(session).or_default();
+        waiting.push(Box::new(go_on));
+        if waiting.len() > 1 {
+            return;
+        }
         let (answer, answered) = oneshot::channel();
         self.peers.tell(session, Outgoing::Probe(answer));
         let within = self.context.limits.sign_of_life;
         self.pending.push(Box::pin(async move {
             let alive = matches!(timeout(within, answered).await, Ok(Ok(())));
-            Box::new(move |room: &mut Self| go_on(room, alive)) as Continuation
+            Box::new(move |room: &mut Self| {
+                room.probes.remove(&session).into_iter().flatten().for_each(|go_on| go_on(room, alive));
+            }) as Continuation
         }));
     }
 
@@ -213,16 +226,12 @@ impl Room {
         let Some(holder) = self.peers.session_of(id) else { return };
         let id = id.clone();
         self.probe(holder, move |room, alive| {
-            if room.peers.session_of(&id) != Some(holder) {
-                return;
-            }
-            if !alive {
-                room.dismiss(
-                    holder,
-                    CloseReason::Replaced,
-                    "the same peer joined elsewhere and this client was silent",
-                );
-            } else if let Some(joined) = room.peers.get_mut(holder).and_then(|peer| peer.joined.as_mut()) {
+            let Some(now) = room.peers.session_of(&id) else { return };
+            // One that has taken its own place meanwhile is alive.
+            if now == holder && !alive {
+                let words = "the same peer joined elsewhere and this client was silent";
+                room.dismiss(holder, CloseReason::Replaced, words);
+            } else if let Some(joined) = room.peers.get_mut(now).and_then(|peer| peer.joined.as_mut()) {
                 joined.signs_of_life += 1;
                 room.publish();
             }

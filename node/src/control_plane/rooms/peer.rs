@@ -225,7 +225,15 @@ impl Peers {
 impl Room {
     /// Everything that a session's end entails, whatever ended it.
     pub(super) fn close_peer(&mut self, session: SessionId) {
-        let Some(peer) = self.peers.remove(session) else { return };
+        if self.end_peer(session) {
+            self.publish();
+            self.refresh_elsewhere();
+        }
+    }
+
+    /// The same without a word to other nodes. True if they have to be told.
+    pub(super) fn end_peer(&mut self, session: SessionId) -> bool {
+        let Some(peer) = self.peers.remove(session) else { return false };
         let claimed = self.claims.remove(&session).is_some();
         if peer.joined.is_some() {
             self.peers.notify_others(None, &Notice::PeerClosed { peer: peer.id.clone() });
@@ -240,10 +248,7 @@ impl Room {
             self.context.worker(peer.worker()).send(Request::CloseTransport { transport: *transport });
         }
         self.close_unused_routers();
-        if peer.joined.is_some() || claimed {
-            self.publish();
-            self.refresh_elsewhere();
-        }
+        peer.joined.is_some() || claimed
     }
 
     /// Closes the routers of workers that no peer is on any more, except where producers of other nodes come in that other

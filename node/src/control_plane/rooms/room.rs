@@ -20,7 +20,7 @@ use tracing::Span;
 use super::api::{CloseReason, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
 use super::context::{Address, Context, RoomSender, Subject, count};
 use super::elsewhere::Elsewhere;
-use super::join::{Claim, Secret};
+use super::join::{Claim, Probed, Secret};
 use super::media::{Consumer, Producer};
 use super::overview::RoomOverview;
 use super::peer::{Doomed, Peers};
@@ -87,6 +87,8 @@ pub(crate) struct Room {
     pub(super) peers: Peers,
     /// Sessions that want the name of a peer of another node.
     pub(super) claims: HashMap<SessionId, Claim>,
+    /// Sessions that are asked for a sign of life, and who waits for it.
+    pub(super) probes: HashMap<SessionId, Vec<Probed>>,
     /// The room's router on each worker that a peer is on.
     pub(super) routers: HashMap<WorkerIndex, Router>,
     /// A router without peers waits until nothing enters the node through it.
@@ -131,6 +133,7 @@ impl Room {
             publisher: Some(publisher),
             peers: Peers::default(),
             claims: HashMap::new(),
+            probes: HashMap::new(),
             routers: HashMap::new(),
             spare_routers: false,
             producers: HashMap::new(),

@@ -10,6 +10,7 @@ use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry,
 
 use super::api::{CloseReason, Notice, PeerInfo};
 use super::elsewhere::{Change, RemotePeer};
+use super::join::Claim;
 use super::media::Producer;
 use super::peer::Peer;
 use super::room::Room;
@@ -21,7 +22,8 @@ impl Room {
     pub(super) fn publish(&self) {
         let Some(publisher) = &self.publisher else { return };
         let joined = self.peers.iter().filter_map(|(_, peer)| self.peer_entry(peer));
-        let claims = self.claims.keys().filter_map(|session| self.peers.get(*session)).map(claim);
+        let claims =
+            self.claims.iter().filter_map(|(session, claim)| Some(claim_entry(self.peers.get(*session)?, claim)));
         let mut peers: Vec<PeerEntry> = joined.chain(claims).collect();
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         publisher.publish(RosterPart { peers });
@@ -145,8 +147,9 @@ impl Room {
 }
 
 /// What other nodes are told of somebody who wants the name of a peer of theirs.
-fn claim(peer: &Peer) -> PeerEntry {
-    PeerEntry { id: peer.id.to_string(), claim: true, ..PeerEntry::default() }
+fn claim_entry(peer: &Peer, claim: &Claim) -> PeerEntry {
+    let signs_of_life = claim.signs_of_life;
+    PeerEntry { id: peer.id.to_string(), claim: true, signs_of_life, ..PeerEntry::default() }
 }
 
 /// What other nodes are told of a producer of this one.

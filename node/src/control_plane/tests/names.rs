@@ -73,6 +73,24 @@ async fn a_living_peer_keeps_its_name_from_whoever_lacks_the_secret() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_many_ask_for_at_once_is_asked_once() {
+    let limits = Limits { outgoing_queue: 16, ..Limits::default() };
+    let node = TestNode::start_with(&World::default(), "eu-1", 1, limits);
+    let mut alice = node.join("room", "alice").await;
+    let mut strangers: Vec<_> = (0..40).map(|_| node.open("room", "alice")).collect();
+    for stranger in &mut strangers {
+        stranger.request("getRouterRtpCapabilities", json!({})).await.unwrap();
+    }
+    for stranger in &mut strangers {
+        stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    }
+    assert_eq!(alice.wait(Duration::from_secs(1)).await, None, "its queue is not filled");
+    for stranger in &mut strangers {
+        assert_eq!(stranger.next(|message| message["id"] == 5).await["errorCode"], 409);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_silent_peer_gives_way() {
     let node = node();
     let mut watcher = node.join("room", "watcher").await;
@@ -198,6 +216,24 @@ async fn a_claimant_that_leaves_leaves_no_claim() {
     alice.hang_up();
     watcher.next_notification("peerClosed").await;
     assert_eq!(eu.rooms.snapshot().rooms, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_takes_its_own_place_while_it_is_claimed_keeps_it() {
+    let world = World::default();
+    let (eu, us) = (TestNode::start(&world, "eu-1", 1), TestNode::start(&world, "us-1", 1));
+    world.link_up(&eu.instance, &us.instance);
+    let mut watcher = us.join("room", "watcher").await;
+    let mut first = eu.join("room", "alice").await;
+    watcher.next_notification("newPeer").await;
+    first.go_deaf();
+    let mut stranger = us.open("room", "alice");
+    stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    assert_eq!(watcher.wait(Duration::from_secs(1)).await, None);
+    let mut second = eu.reopen("room", "alice", &first.secret);
+    second.join().await;
+    assert_eq!(tokio::join!(second.wait(MINUTE), watcher.wait(MINUTE)), (None, None));
+    assert_eq!(stranger.next(|message| message["id"] == 5).await["errorCode"], 409);
 }
 
 #[tokio::test(start_paused = true)]
