@@ -230,12 +230,13 @@ fn run_ca(args: &ArgMatches) -> Result<(), Failure> {
 }
 
 fn run_node(args: &ArgMatches) -> Result<(), Failure> {
-    let mut config = load(args)?;
-    install_logging(&config);
-    raise_open_files();
     runtime()?.block_on(async {
-        let mut signals = Signals::new()?;
+        // Before anything else: until then a hangup ends the process.
         let mut hangup = signal(SignalKind::hangup()).map_err(Failure::failed)?;
+        let mut signals = Signals::new()?;
+        let mut config = load(args)?;
+        install_logging(&config);
+        raise_open_files();
         while let Some(incarnation) = run_life(config.clone(), &mut signals, &mut hangup).await? {
             if incarnation >= MAX_INCARNATION {
                 return Err(Failure::failed(format!(

@@ -314,6 +314,9 @@ pub enum Request {
     /// Makes the worker panic, as a mistake in it would.
     #[cfg(test)]
     Panic,
+    /// Makes the worker wait until the test does too.
+    #[cfg(test)]
+    Hang(std::sync::Arc<std::sync::Barrier>),
 }
 
 /// The answer to a [`Request`].

@@ -176,7 +176,10 @@ impl Parts {
     /// Ends everything, in the order in which nobody misses what has ended already.
     pub(super) async fn shutdown(self) {
         self.health.set_serving(false);
-        tokio::time::sleep(self.rooms.limits().shutdown_pause).await;
+        // Who has lost its media is not kept waiting for load balancers, and nobody new is to come.
+        if self.vitals.lost().is_none() {
+            tokio::time::sleep(self.rooms.limits().shutdown_pause).await;
+        }
         self.stop.cancel();
         // Which takes its time, and no more.
         self.rooms.shutdown().await;

@@ -1,6 +1,7 @@
 //! One join across two nodes is one trace. What a node cannot do without ends it.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -118,7 +119,7 @@ async fn a_join_across_two_nodes_is_one_trace() {
 }
 
 /// A node that nobody else knows, on whatever ports are free.
-async fn lone_node() -> Node {
+async fn lone_node(shutdown_pause_ms: u64) -> Node {
     let mut config = configs(&DevOptions { nodes: 1, workers: 2, ..DevOptions::default() }).unwrap().remove(0);
     for listen in [
         &mut config.users.listen,
@@ -129,22 +130,31 @@ async fn lone_node() -> Node {
     ] {
         listen.set_port(0);
     }
+    config.limits.shutdown_pause_ms = shutdown_pause_ms;
     Node::start_with(config, None).await.unwrap()
+}
+
+/// An answer, whole.
+async fn get(port: SocketAddr, path: &str) -> String {
+    let mut stream = tokio::net::TcpStream::connect(port).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
 }
 
 /// What `/readyz` says.
 async fn readiness(node: &Node) -> String {
-    let mut stream = tokio::net::TcpStream::connect(node.config().users.listen).await.unwrap();
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
+    let answer = get(node.config().users.listen, "/readyz").await;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     format!("{} {}", head.split(' ').nth(1).unwrap(), body.trim())
 }
 
 /// Takes a vital part from a node, which then says so, tells its users to come back, and ends.
 async fn ends_without(part: &'static str, take: impl AsyncFnOnce(&Node)) {
-    let node = lone_node().await;
+    // The pause is for users who can wait, not for those whose media are gone.
+    let node = lone_node(600_000).await;
     assert_eq!(readiness(&node).await, "200 ready");
     let driver = Driver::new(DriverConfig::default());
     let user = join(&driver, &node, "a").await;
@@ -152,7 +162,7 @@ async fn ends_without(part: &'static str, take: impl AsyncFnOnce(&Node)) {
     let end = tokio::time::timeout(SOON, node.ending()).await.unwrap();
     assert_eq!(end, NodeEnd::Lost(part));
     assert_eq!(readiness(&node).await, format!("503 {part} has ended"));
-    node.shutdown().await;
+    tokio::time::timeout(SOON, node.shutdown()).await.unwrap();
     let closed = tokio::time::timeout(SOON, user.ended()).await.unwrap();
     assert!(matches!(closed, UserEnd::Closed(Some(1012))), "{closed}");
 }
@@ -164,6 +174,30 @@ async fn a_node_whose_media_worker_panics_sends_its_users_away_and_ends() {
         handles.last().unwrap().send(Request::Panic);
     })
     .await;
+}
+
+/// Waits until `/readyz` says this.
+async fn until_ready_is(node: &Node, wanted: &str) {
+    let waiting = async {
+        while readiness(node).await != wanted {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.unwrap_or_else(|_| panic!("never {wanted}"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_media_worker_hangs_is_not_ready_until_it_goes_on() {
+    let node = lone_node(0).await;
+    until_ready_is(&node, "200 ready").await;
+    let goes_on = Arc::new(std::sync::Barrier::new(2));
+    node.parts.as_ref().unwrap().workers.handles()[0].send(Request::Hang(goes_on.clone()));
+    until_ready_is(&node, "503 a media worker does not answer").await;
+    let metrics = get(node.config().admin.listen, "/metrics").await;
+    assert!(metrics.contains("worker=\"1\"") && !metrics.contains("worker=\"0\""), "{metrics}");
+    tokio::task::spawn_blocking(move || goes_on.wait()).await.unwrap();
+    until_ready_is(&node, "200 ready").await;
+    node.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,6 +37,7 @@ use self::outlets::{Closed, Outlets};
 use self::workers::Workers;
 use super::ports::{MediaWorker, MeshPort, MeshSignal};
 use super::rooms::context::{count, lock};
+use super::vitals::Vitals;
 use crate::data_plane::messages::{LinkKey, WorkerIndex};
 
 pub(crate) use self::inlets::{Origin, Source};
@@ -95,9 +96,15 @@ struct State {
 }
 
 impl Pipes {
-    pub(crate) fn new(workers: Vec<Arc<dyn MediaWorker>>, mesh: Arc<dyn MeshPort>, limits: OutletLimits) -> Self {
+    /// The loss of a worker is told to `vitals`.
+    pub(crate) fn new(
+        workers: Vec<Arc<dyn MediaWorker>>,
+        mesh: Arc<dyn MeshPort>,
+        limits: OutletLimits,
+        vitals: Vitals,
+    ) -> Self {
         let state = State {
-            ends: Ends { workers: Workers::new(workers), mesh },
+            ends: Ends { workers: Workers::new(workers, vitals), mesh },
             links: Links::default(),
             inlets: Inlets::default(),
             outlets: Outlets::new(limits),

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use crate::control_plane::ports::{Answer, MediaWorker};
+use crate::control_plane::vitals::Vitals;
 use crate::data_plane::messages::{Request, WorkerIndex};
 
 /// Commands that wait for one worker: those of some ten thousand producers that come or go at once, as when a node dies. A worker that
-/// lets more wait has stopped working, and the node will not go on without it.
+/// lets more wait has stopped working, and so does the node: nothing of what it believes would be true any more.
 const MAX_WAITING: usize = 65_536;
 
 /// From so many on other nodes are told to come back later: what they may make wait leaves most of the room to this node itself.
@@ -17,6 +18,7 @@ const BEHIND: usize = 4_096;
 /// said when something changes.
 pub(super) struct Workers {
     lanes: Vec<Lane>,
+    vitals: Vitals,
 }
 
 struct Lane {
@@ -25,8 +27,9 @@ struct Lane {
 }
 
 impl Workers {
-    pub(super) fn new(workers: Vec<Arc<dyn MediaWorker>>) -> Self {
-        Self { lanes: workers.into_iter().map(|worker| Lane { worker, waiting: VecDeque::new() }).collect() }
+    pub(super) fn new(workers: Vec<Arc<dyn MediaWorker>>, vitals: Vitals) -> Self {
+        let lanes = workers.into_iter().map(|worker| Lane { worker, waiting: VecDeque::new() });
+        Self { lanes: lanes.collect(), vitals }
     }
 
     /// Sends a command whose failure nobody needs to know.
@@ -35,7 +38,10 @@ impl Workers {
         lane.waiting.push_back(request);
         lane.send_on();
         if lane.waiting.len() > MAX_WAITING {
-            tracing::error!(worker = to.0, "the worker does not work any more: a command about pipes is lost");
+            if self.vitals.lost().is_none() {
+                tracing::error!(worker = to.0, "the worker takes no commands any more");
+            }
+            self.vitals.lose("a media worker");
             lane.waiting.pop_front();
         }
     }
@@ -69,5 +75,45 @@ impl Lane {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_proto::ids::RouterId;
+
+    use super::*;
+    use crate::data_plane::messages::RequestError;
+
+    /// Takes nothing any more.
+    struct Stuck;
+
+    impl MediaWorker for Stuck {
+        fn index(&self) -> WorkerIndex {
+            WorkerIndex(0)
+        }
+
+        fn request(&self, _: Request) -> Answer {
+            Box::pin(async { Err(RequestError::Unavailable) })
+        }
+
+        fn send(&self, _: Request) {}
+
+        fn try_send(&self, request: Request) -> Result<(), Box<Request>> {
+            Err(Box::new(request))
+        }
+    }
+
+    #[test]
+    fn no_command_is_lost_but_with_the_node() {
+        let vitals = Vitals::default();
+        let mut workers = Workers::new(vec![Arc::new(Stuck)], vitals.clone());
+        let router = RouterId::from_random_bytes([7; 16]);
+        for _ in 0..MAX_WAITING {
+            workers.send(WorkerIndex(0), Request::CreateRouter { router });
+        }
+        assert_eq!((workers.waiting(), vitals.lost()), (MAX_WAITING, None));
+        workers.send(WorkerIndex(0), Request::CreateRouter { router });
+        assert_eq!((workers.waiting(), vitals.lost()), (MAX_WAITING, Some("a media worker")));
     }
 }

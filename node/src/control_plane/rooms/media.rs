@@ -297,6 +297,7 @@ impl Room {
         self.brought.retain(|(brought, _)| *brought != id);
         self.speakers.forget_producer(id);
         self.context.pipes.gone(id);
+        self.entry_ended = true;
         if matches!(producer.source.origin, Origin::Worker(_)) {
             self.context.pipes.unpublish(id);
         }
@@ -334,6 +335,7 @@ impl Room {
         } else if brought && !wanted {
             self.brought.remove(&(id, worker));
             self.context.pipes.release(id, worker);
+            self.entry_ended = true;
         }
     }
 }

@@ -100,7 +100,7 @@ impl Rooms {
     /// Starts the tasks that bring workers, mesh and placement together. Must be called on a tokio runtime.
     pub fn spawn(config: RoomsConfig, ports: Ports) -> Self {
         let Ports { workers, worker_events, mesh, mesh_signals, placement, vitals } = ports;
-        let pipes = Pipes::new(workers.clone(), mesh, config.limits.outlets);
+        let pipes = Pipes::new(workers.clone(), mesh, config.limits.outlets, vitals.clone());
         let context = Arc::new(Context {
             instance: config.instance,
             region: config.region,
@@ -253,16 +253,14 @@ impl Rooms {
         let inner = Arc::clone(&self.inner);
         let retire = move |why: Retirement<'_>, room: &mut Room| {
             let mut rooms = lock(&inner.rooms);
-            let ends = match why {
-                Retirement::Empty(mailbox) => mailbox.is_empty(),
-                Retirement::Failed => true,
-            };
-            if ends {
-                // Nobody can enter the room anew before everything is left.
-                rooms.remove(&key);
-                room.leave();
+            // Nobody can enter the room anew before everything is left.
+            match why {
+                Retirement::Empty(mailbox) if !mailbox.is_empty() => return false,
+                Retirement::Empty(_) => room.leave(),
+                Retirement::Failed => room.abandon(),
             }
-            ends
+            rooms.remove(&key);
+            true
         };
         self.inner.tasks.spawn(async move {
             room.run(mailbox, events, retire).await;

@@ -257,6 +257,7 @@ impl Room {
         let used: HashSet<WorkerIndex> = self.peers.iter().map(|(_, peer)| peer.worker()).collect();
         let unused: Vec<WorkerIndex> = self.routers.keys().copied().filter(|worker| !used.contains(worker)).collect();
         self.spare_routers = false;
+        self.entry_ended = false;
         for worker in unused {
             if self.context.pipes.enter_at(&self.key, worker) {
                 self.spare_routers = true;

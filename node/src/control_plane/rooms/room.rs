@@ -4,13 +4,13 @@
 //! nobody else's.
 
 use std::collections::{HashMap, HashSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
 use tokio::sync::{mpsc, oneshot};
@@ -93,6 +93,8 @@ pub(crate) struct Room {
     pub(super) routers: HashMap<WorkerIndex, Router>,
     /// A router without peers waits until nothing enters the node through it.
     pub(super) spare_routers: bool,
+    /// Something that entered the node has ended since spare routers were looked at.
+    pub(super) entry_ended: bool,
     /// Every producer of the room, wherever it lives.
     pub(super) producers: HashMap<ProducerId, Producer>,
     pub(super) consumers: HashMap<ConsumerId, Consumer>,
@@ -136,6 +138,7 @@ impl Room {
             probes: HashMap::new(),
             routers: HashMap::new(),
             spare_routers: false,
+            entry_ended: false,
             producers: HashMap::new(),
             consumers: HashMap::new(),
             brought: HashSet::new(),
@@ -154,19 +157,28 @@ impl Room {
         mut roster: mpsc::Receiver<RosterEvent>,
         mut retire: impl FnMut(Retirement<'_>, &mut Self) -> bool,
     ) {
+        let working = self.work(&mut mailbox, &mut roster, &mut retire);
+        // What a panic leaves behind is thrown away whole.
+        if AssertUnwindSafe(working).catch_unwind().await.is_err() {
+            tracing::error!(room = %self.key, "the room has failed: its peers are sent away and may come back");
+            retire(Retirement::Failed, &mut self);
+        }
+    }
+
+    async fn work(
+        &mut self,
+        mailbox: &mut mpsc::Receiver<RoomMessage>,
+        roster: &mut mpsc::Receiver<RosterEvent>,
+        retire: &mut impl FnMut(Retirement<'_>, &mut Self) -> bool,
+    ) {
         loop {
             let step = tokio::select! {
                 Some(message) = mailbox.recv() => Step::Message(message),
                 Some(event) = roster.recv() => Step::Roster(event),
                 Some(go_on) = self.pending.next(), if !self.pending.is_empty() => Step::Continue(go_on),
             };
-            // What a panic leaves behind is thrown away whole.
-            if catch_unwind(AssertUnwindSafe(|| self.take(step))).is_err() {
-                tracing::error!(room = %self.key, "the room has failed: its peers are sent away and may come back");
-                retire(Retirement::Failed, &mut self);
-                return;
-            }
-            if self.peers.is_empty() && retire(Retirement::Empty(&mailbox), &mut self) {
+            self.take(step);
+            if self.peers.is_empty() && retire(Retirement::Empty(mailbox), self) {
                 return;
             }
         }
@@ -186,19 +198,24 @@ impl Room {
                 }
             }
         }
-        if self.spare_routers {
+        if self.spare_routers && self.entry_ended {
             self.close_unused_routers();
         }
     }
 
-    /// Gives up what the room has at placement, other nodes and workers, whatever state it is in. What it has in tables of the
-    /// node goes when it is dropped, and its sessions end for want of a room.
+    /// Gives up what a room without peers has at placement and workers.
     pub(super) fn leave(&mut self) {
         self.publisher = None;
-        self.context.pipes.close_room(&self.key);
         for (worker, router) in self.routers.drain() {
             self.context.worker(worker).send(Request::CloseRouter { router: router.id });
         }
+    }
+
+    /// The same of a room in whatever state, and what it has at other nodes. What it has in tables of the node goes when it is dropped, and
+    /// its sessions end for want of a room.
+    pub(super) fn abandon(&mut self) {
+        self.context.pipes.close_room(&self.key);
+        self.leave();
     }
 
     fn handle(&mut self, message: RoomMessage) {

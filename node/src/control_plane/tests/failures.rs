@@ -73,6 +73,21 @@ async fn a_room_that_panics_sends_its_peers_back_and_leaves_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_room_that_panics_while_it_waits_does_no_less() {
+    let node = node();
+    let mut alice = node.join("room", "alice").await;
+    node.workers[0].explode_late();
+    let connect = json!({"transportId": alice.send_transport, "dtlsParameters": rtp::dtls()});
+    alice.send(json!({"request": true, "id": 5, "method": "connectWebRtcTransport", "data": connect})).await;
+    assert_eq!(alice.closed().await, (1012, "the room has ended".to_owned()));
+    alice.hang_up();
+    let mut again = node.reopen("room", "alice", &alice.secret);
+    again.join().await;
+    again.produce("audio", rtp::opus(1)).await;
+    assert_eq!(node.workers[0].counts(), (1, 2, 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_a_worker_does_not_take_ends_the_session_that_it_was_for() {
     let node = node();
     let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);

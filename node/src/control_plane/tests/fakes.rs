@@ -41,6 +41,8 @@ struct WorkerState {
     full: bool,
     /// The next request is the caller's end.
     explode: bool,
+    /// The next answer is the end of whoever waits for it.
+    explode_late: bool,
 }
 
 impl FakeWorker {
@@ -59,6 +61,11 @@ impl FakeWorker {
     /// Whoever asks next panics, as if it had a bug.
     pub(super) fn explode(&self) {
         self.state.lock().unwrap().explode = true;
+    }
+
+    /// Whoever waits for the next answer panics.
+    pub(super) fn explode_late(&self) {
+        self.state.lock().unwrap().explode_late = true;
     }
 
     /// The next request that `pick` wants, now or soon; earlier ones that it does not want stay.
@@ -191,7 +198,7 @@ impl WorkerState {
             Request::ProducerStats { .. } => return Ok(Response::ProducerStats(Box::default())),
             Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(Box::default())),
             Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } => {}
-            Request::Snapshot | Request::Panic => {}
+            Request::Snapshot | Request::Panic | Request::Hang(_) => {}
         }
         Ok(Response::Done)
     }
@@ -222,9 +229,11 @@ impl MediaWorker for FakeWorker {
     fn request(&self, request: Request) -> Answer {
         let full = self.is_full_for(&request);
         let result = if full { Err(RequestError::Unavailable) } else { self.handle(request) };
+        let explode = std::mem::take(&mut self.state.lock().unwrap().explode_late);
         Box::pin(async move {
             // An answer is never there at once.
             tokio::task::yield_now().await;
+            assert!(!explode, "as asked for by the test");
             result
         })
     }

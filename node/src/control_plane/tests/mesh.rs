@@ -157,6 +157,29 @@ async fn further_workers_branch_off_the_entry_worker() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_entry_worker_that_nobody_is_on_is_left_with_the_last_that_enters_there() {
+    let (_world, eu, us) = two_nodes(2);
+    let mut alice = eu.join("room", "alice").await;
+    let videos = [alice.produce("video", rtp::vp8(1)).await, alice.produce("video", rtp::vp8(2)).await];
+    let mut listeners = Vec::new();
+    for number in 0..34 {
+        let mut listener = us.join("room", &format!("listener-{number}")).await;
+        listener.accept_consumer().await;
+        listener.accept_consumer().await;
+        listeners.push(listener);
+    }
+    let mut on_branch = listeners.pop().unwrap();
+    drop(listeners);
+    on_branch.settle().await;
+    assert_eq!((us.workers[0].counts().0, us.workers[0].counts().2), (1, 2));
+    for (video, left) in videos.into_iter().zip([1, 0]) {
+        alice.request("closeProducer", json!({"producerId": video})).await.unwrap();
+        on_branch.next_notification("consumerClosed").await;
+        assert_eq!((us.workers[0].counts().0, us.workers[0].counts().2), (left, left));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn peers_on_two_workers_of_one_node_meet() {
     let world = World::default();
     let node = TestNode::start(&world, "eu-1", 2);

@@ -108,6 +108,8 @@ impl Media {
             Request::Snapshot => return Ok(Response::Snapshot(Box::new(self.snapshot()))),
             #[cfg(test)]
             Request::Panic => panic!("asked for by a test"),
+            #[cfg(test)]
+            Request::Hang(until) => drop(until.wait()),
         }
         Ok(Response::Done)
     }

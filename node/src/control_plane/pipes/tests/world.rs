@@ -16,6 +16,7 @@ use super::cores::{CoreWorker, ROUTER, routed};
 use super::net::{Arrival, Net, instance};
 use crate::control_plane::pipes::Origin;
 use crate::control_plane::ports::MediaWorker;
+use crate::control_plane::vitals::Vitals;
 use crate::data_plane::dtls::DtlsCertificate;
 use crate::data_plane::io::{Input, Output};
 use crate::data_plane::messages::{PipeEnd, Request, WorkerIndex};
@@ -91,7 +92,7 @@ impl World {
                 (0..2).map(|index| Arc::new(CoreWorker::new(WorkerIndex(index), certificate()))).collect();
             let ports = workers.iter().map(|worker| Arc::clone(worker) as Arc<dyn MediaWorker>).collect();
             let limits = OutletLimits { all: 10_000, of_one_node: 5_000 };
-            let pipes = Pipes::new(ports, Arc::new(net.port(node)), limits);
+            let pipes = Pipes::new(ports, Arc::new(net.port(node)), limits, Vitals::default());
             let mut unbounded = signals.next().unwrap();
             let (bounded, receiver) = mpsc::channel(1);
             tokio::spawn(async move {
