@@ -14,14 +14,14 @@ pub struct RouteSender {
     next: u16,
     /// How many of the last sequence numbers have a cookie.
     remembered: u16,
-    /// By sequence number modulo [`REPAIR_WINDOW`].
+    /// By sequence number modulo [`REPAIR_WINDOW`]. Takes up memory from the first packet on.
     cookies: Box<[u64]>,
 }
 
 impl RouteSender {
     /// A route that has carried nothing yet.
     pub fn new(route: RouteId, epoch: RouteEpoch) -> Self {
-        Self { route, epoch, next: 0, remembered: 0, cookies: vec![0; usize::from(REPAIR_WINDOW)].into_boxed_slice() }
+        Self { route, epoch, next: 0, remembered: 0, cookies: Box::default() }
     }
 
     /// The route.
@@ -36,6 +36,9 @@ impl RouteSender {
 
     /// The pipe sequence number of the next packet. `cookie` is how the caller finds that packet again.
     pub fn next(&mut self, cookie: u64) -> u16 {
+        if self.cookies.is_empty() {
+            self.cookies = vec![0; usize::from(REPAIR_WINDOW)].into_boxed_slice();
+        }
         let seq = self.next;
         if let Some(slot) = self.cookies.get_mut(usize::from(seq % REPAIR_WINDOW)) {
             *slot = cookie;
@@ -43,6 +46,12 @@ impl RouteSender {
         self.next = seq.wrapping_add(1);
         self.remembered = (self.remembered + 1).min(REPAIR_WINDOW);
         seq
+    }
+
+    /// None of the packets can be had again, and others may be long in coming: forgets them, and gives the memory back. Numbers go on.
+    pub fn forget(&mut self) {
+        self.remembered = 0;
+        self.cookies = Box::default();
     }
 
     /// The packets that a `Nack` asks for and that are still remembered, with their cookies. The caller sends them with
@@ -71,6 +80,21 @@ mod tests {
         }
         let found: Vec<_> = sender.on_nack(&[0, 3, 4, 5, 65535]).collect();
         assert_eq!(found, [(0, 100), (3, 103), (4, 104)]);
+    }
+
+    #[test]
+    fn what_is_forgotten_is_not_found_and_numbers_go_on() {
+        let mut sender = RouteSender::new(RouteId(1), RouteEpoch(0));
+        for round in 0..3_u16 {
+            assert!(sender.cookies.is_empty());
+            for seq in round * 2_000..(round + 1) * 2_000 {
+                assert_eq!(sender.next(seq.into()), seq);
+            }
+            let newest = (round + 1) * 2_000 - 1;
+            assert_eq!(sender.on_nack(&[newest]).collect::<Vec<_>>(), [(newest, newest.into())]);
+            sender.forget();
+            assert_eq!(sender.on_nack(&[newest, newest - 1, newest.wrapping_add(1)]).count(), 0);
+        }
     }
 
     #[test]

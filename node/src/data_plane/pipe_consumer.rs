@@ -137,6 +137,11 @@ impl PipeConsumer {
         self.generation = self.generation.wrapping_add(1);
     }
 
+    /// The producer is silent, and its cache is empty: nothing can be sent again. Gives the memory back.
+    pub fn forget_sent(&mut self) {
+        self.sender.forget();
+    }
+
     /// Whether all of this was never sent, so that it may begin here.
     pub fn may_begin_at(&self, sequence: u64) -> bool {
         self.seq.is_ahead(sequence)

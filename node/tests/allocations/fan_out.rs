@@ -26,7 +26,7 @@ pub(crate) const BURST: usize = 10;
 const INTERVAL: Duration = Duration::from_millis(20);
 
 const PROFILE: SrtpProfile = SrtpProfile::AeadAes128Gcm;
-const PRODUCER: ProducerId = ProducerId::from_bytes([1; 16]);
+pub(crate) const PRODUCER: ProducerId = ProducerId::from_bytes([1; 16]);
 const ROUTER: RouterId = RouterId::from_bytes([2; 16]);
 
 /// A core, what it gave out, and the time that it knows.

@@ -240,6 +240,9 @@ impl Media {
     pub(super) fn pause_producer(&mut self, clock: &Clock, key: ProducerKey) {
         if let Some(producer) = self.producers.get_mut(key) {
             producer.pause();
+            for consumer in &producer.pipe_consumers {
+                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::forget_sent);
+            }
         }
         self.refresh_consumers(clock, key);
     }
