@@ -64,6 +64,8 @@ pub struct NodeLoad {
     pub users: u32,
     /// Streams forwarded: producers and consumers.
     pub streams: u32,
+    /// Media workers that have more to do than they can, and shed video. If all of them do, the node takes no new users.
+    pub overloaded_workers: u32,
 }
 
 /// What the failure detector thinks of a member.

@@ -58,6 +58,7 @@ fn with_media(machine: NodeLoad, sources: &Sources, workers: &[(u16, WorkerSnaps
         rooms: count(rooms.rooms),
         users: count(rooms.sessions),
         streams: count(streams),
+        overloaded_workers: count(workers.iter().filter(|(_, worker)| worker.shedding).count() as u64),
         ..machine
     }
 }

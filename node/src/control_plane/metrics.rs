@@ -128,7 +128,7 @@ struct Sample {
 /// A metric of workers: name, help, unit and where it is in a snapshot.
 type OfWorker = (&'static str, &'static str, &'static str, fn(&WorkerSnapshot) -> u64);
 
-const WORKER_GAUGES: [OfWorker; 7] = [
+const WORKER_GAUGES: [OfWorker; 9] = [
     ("routers", "Open routers", "", |w| w.routers),
     ("transports", "Open WebRTC transports", "", |w| w.transports),
     ("transports_connected", "WebRTC transports with ICE and DTLS connected", "", |w| w.transports_connected),
@@ -136,6 +136,8 @@ const WORKER_GAUGES: [OfWorker; 7] = [
     ("consumers", "Open consumers, pipe consumers excluded", "", |w| w.consumers),
     ("pipe_producers", "Producers that arrive by a pipe", "", |w| w.pipe_producers),
     ("pipe_consumers", "Producers that leave by a pipe", "", |w| w.pipe_consumers),
+    ("overloaded", "Whether the worker sheds video because it has more to do than it can", "", |w| w.shedding.into()),
+    ("shed_consumers", "Consumers and pipe consumers of video that are shed for that", "", |w| w.shed_consumers),
 ];
 
 const WORKER_COUNTERS: [OfWorker; 10] = [
@@ -209,6 +211,9 @@ impl Sample {
             let samples = self.workers.iter().map(|(index, worker)| ([("worker", index.to_string())], value(worker)));
             family(encoder, &format!("worker_{name}"), help, unit, MetricType::Counter, samples)?;
         }
+        let lag = self.workers.iter().map(|(index, w)| ([("worker", index.to_string())], w.lag_us as f64 / 1e6));
+        let help = "The longest that a packet has waited for the worker in the last second or two";
+        family(encoder, "worker_lag", help, "seconds", MetricType::Gauge, lag)?;
         let cpu =
             self.workers.iter().map(|(index, worker)| ([("worker", index.to_string())], worker.cpu_ns as f64 / 1e9));
         family(encoder, "worker_cpu", "CPU time of the worker's thread", "seconds", MetricType::Counter, cpu)?;

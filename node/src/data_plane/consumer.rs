@@ -13,6 +13,7 @@ use super::drop_reason::DropReason;
 use super::header_template::{HeaderFields, HeaderTemplate};
 use super::keys::ProducerKey;
 use super::messages::StreamStats;
+use super::overload::Shed;
 use super::rate::RateMeter;
 use super::rtcp::{ReportBlock, SenderInfo};
 use super::rtp::{Codec, RtpHeader};
@@ -82,8 +83,10 @@ pub struct Consumer {
     pub transport: TransportKey,
     /// The client, or the control plane in its stead, wants nothing for now.
     pub paused: bool,
-    /// Nothing stands in the way of sending: not paused, the producer neither, and the transport is connected.
+    /// Nothing stands in the way of sending: not paused, the producer neither, not shed, and the transport is connected.
     pub active: bool,
+    /// Whether the worker is too busy for it.
+    pub shed: Shed,
     /// The score that the control plane was told last.
     pub reported_score: Option<(u8, u8)>,
     parameters: ConsumerParameters,
@@ -140,6 +143,7 @@ impl Consumer {
             transport,
             paused: true,
             active: false,
+            shed: Shed::No,
             reported_score: None,
             parameters,
             sync_required: true,
@@ -214,7 +218,7 @@ impl Consumer {
         clock: &Clock,
     ) -> Result<u64, DropReason> {
         let before = self.packets;
-        if self.sync_required || self.parameter_sets_wanted {
+        if self.sync_required || self.parameter_sets_wanted || self.shed != Shed::No {
             self.begin(packet, transport, clock)?;
         }
         if packet.payload().is_empty() {
@@ -230,13 +234,20 @@ impl Consumer {
         Ok(self.packets - before)
     }
 
-    /// Lets the stream begin (anew) with a packet, if it can, with what the client must know before.
+    /// Lets the stream begin (anew) with a packet, if it can, with what the client must know before. Or lets it end before it.
     fn begin(
         &mut self,
         packet: &CachedPacket<'_>,
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
+        if self.shed.ends_before(packet.header.timestamp) {
+            self.shed = Shed::Yes;
+            self.active = false;
+        }
+        if self.shed == Shed::Yes {
+            return Err(DropReason::Overload);
+        }
         let is_beginning = !self.parameters.codec.has_key_frames() || packet.info.key_frame_start;
         if !is_beginning || packet.payload().is_empty() || !self.seq.is_ahead(packet.sequence) {
             return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(()) };
@@ -424,9 +435,9 @@ impl Consumer {
         self.sender_reports.is_empty() && self.packets > 0
     }
 
-    /// Quality, 0 to 10.
+    /// Quality, 0 to 10: 0 while it is shed.
     pub fn score(&self) -> u8 {
-        self.score.get()
+        if self.shed == Shed::No { self.score.get() } else { 0 }
     }
 
     /// Everything that is known of it.
@@ -447,7 +458,7 @@ impl Consumer {
             key_frames: self.key_frames,
             bitrate: self.bitrate.bits_per_second(),
             round_trip_time_ms: self.rtt.map(|rtt| rtt.as_secs_f32() * 1_000.0),
-            score: self.score.get(),
+            score: self.score(),
         }
     }
 }

@@ -109,6 +109,8 @@ drop_reasons! {
     PipeLost => "pipe_lost",
     /// A packet of a temporal layer that the other end of a route does not want.
     UnwantedLayer => "unwanted_layer",
+    /// Video that was not sent because the worker has more to do than it can.
+    Overload => "overload",
 }
 
 /// How many packets were dropped for each reason.

@@ -2,6 +2,7 @@
 //! and drains the outputs after each input.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sluice_mesh::Frame;
 use sluice_proto::pipe::RouteFeedback;
@@ -39,6 +40,13 @@ pub enum Input<'a> {
         worker: WorkerIndex,
         /// Whether it is that worker's from now on.
         owned: bool,
+    },
+    /// How late the worker is: every few milliseconds while there is something to do, before what has waited in its socket.
+    Lag {
+        /// How long it has waited there or, if that is more, what came by other ways since this was told last.
+        waited: Duration,
+        /// How long the worker had nothing to do since this was told last.
+        idle: Duration,
     },
     /// The time that `poll_timeout` named has come.
     Timeout,

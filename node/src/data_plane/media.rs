@@ -9,6 +9,7 @@ mod address_tests;
 mod close;
 mod feedback;
 mod lifecycle;
+mod overload;
 mod pipes;
 mod receive;
 mod requests;
@@ -36,6 +37,7 @@ use super::frames::FrameBatches;
 use super::io::{Input, Output, Transmit};
 use super::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use super::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
+use super::overload::Overload;
 use super::pipe_consumer::PipeConsumer;
 use super::producer::Producer;
 use super::router::{Destinations, Router, mark_dirty, route_rtp};
@@ -63,6 +65,7 @@ pub struct Media {
     demux: Demux,
     timers: Timers,
     counters: Counters,
+    overload: Overload,
 
     // What there is, and by which names.
     routers: SlotMap<RouterKey, Router>,
@@ -102,6 +105,7 @@ impl Media {
             config,
             timers: Timers::default(),
             counters: Counters::default(),
+            overload: Overload::default(),
             routers: SlotMap::with_key(),
             transports: SlotMap::with_key(),
             producers: SlotMap::with_key(),
@@ -126,7 +130,7 @@ impl Media {
         }
     }
 
-    /// Does what the input asks for. Outputs are to be drained before the next one.
+    /// Does what the input asks for. Outputs are to be drained before the next one, but for [`Input::Lag`], which what has waited may follow.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         let clock = Clock::new(now, self.config.epoch);
         match input {
@@ -138,6 +142,7 @@ impl Media {
             Input::Frames { from, frames } => self.receive_frames(&clock, from, frames),
             Input::Feedback { from, feedback } => self.receive_feedback(&clock, from, feedback),
             Input::AddressOwned { address, worker, owned } => self.receive_address(&clock, address, worker, owned),
+            Input::Lag { waited, idle } => self.hear_lag(&clock, waited, idle),
             Input::Timeout => {}
         }
         self.finish_batch(&clock);
@@ -156,7 +161,7 @@ impl Media {
 
     /// When [`Input::Timeout`] is to be given next.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next_at()
+        [self.timers.next_at(), self.overload.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Takes a buffer of a [`Transmit`] or [`Output::Forward`] back, so that the next one needs no allocation.
@@ -177,6 +182,7 @@ impl Media {
         }
         self.touched_producers = touched;
         self.handle_timeouts(clock);
+        self.end_shedding(clock);
         self.outputs.extend(self.frames.drain().map(|(to, frames)| Output::Frames { to, frames }));
         for key in self.dirty_transports.drain(..) {
             if let Some(transport) = self.transports.get_mut(key) {

@@ -104,6 +104,11 @@ pub enum WorkerEvent {
         /// The producer's.
         producer_score: u8,
     },
+    /// The worker has begun to shed video because it has more to do than it can, or has ended that.
+    Overload {
+        /// Whether it sheds.
+        shedding: bool,
+    },
 }
 
 /// ICE of a transport, seen from the ICE-lite end.
@@ -433,6 +438,12 @@ pub struct WorkerSnapshot {
     pub retransmissions_sent: u64,
     /// Key-frame requests sent to publishers.
     pub key_frame_requests: u64,
+    /// The longest that a packet has waited for the worker in the last second or two, in microseconds.
+    pub lag_us: u64,
+    /// Whether the worker sheds video because it has more to do than it can.
+    pub shedding: bool,
+    /// Consumers and pipe consumers of video that are shed.
+    pub shed_consumers: u64,
     /// Dropped packets by reason: a label in snake case and a count.
     pub drops: Vec<(&'static str, u64)>,
     /// Thread CPU time, in nanoseconds.

@@ -18,6 +18,7 @@ pub mod left_out;
 pub mod media;
 pub mod messages;
 pub mod nack_generator;
+pub mod overload;
 pub mod parameters;
 pub mod pipe_consumer;
 pub mod pipe_producer;

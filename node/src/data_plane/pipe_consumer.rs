@@ -13,6 +13,7 @@ use super::frames::FrameBatches;
 use super::keys::ProducerKey;
 use super::left_out::LeftOutPictures;
 use super::messages::PipeEnd;
+use super::overload::Shed;
 use super::rtp::{Codec, shift_picture_id};
 use super::rtp_cache::{CachedPacket, Part, RtpCache};
 use super::seq_manager::SeqManager;
@@ -65,7 +66,10 @@ pub struct PipeConsumer {
     pub to: PipeEnd,
     /// What the other end measured.
     pub remote: RouteStats,
-    kind: MediaKind,
+    /// Audio or video.
+    pub kind: MediaKind,
+    /// Whether the worker is too busy for it.
+    pub shed: Shed,
     codec: Codec,
     sender: RouteSender,
     /// Highest temporal layer that somebody behind the pipe wants, and that is sent now.
@@ -96,6 +100,7 @@ impl PipeConsumer {
             to,
             remote: RouteStats::default(),
             kind,
+            shed: Shed::No,
             codec,
             sender: RouteSender::new(route, epoch),
             wanted_temporal: u8::MAX,
@@ -154,7 +159,7 @@ impl PipeConsumer {
 
     /// Whether it waits for a key frame.
     pub fn waits_for_key_frame(&self) -> bool {
-        self.sync_required && self.codec.has_key_frames()
+        self.sync_required && self.shed != Shed::Yes && self.codec.has_key_frames()
     }
 
     /// Sends a packet of the producer, if the other end wants its layer. Returns how many frames that made: two with parameter sets.
@@ -162,7 +167,8 @@ impl PipeConsumer {
     /// # Errors
     /// Why it did not go out.
     pub fn send_rtp(&mut self, packet: &CachedPacket<'_>, out: &mut FrameBatches) -> Result<u64, DropReason> {
-        let has_parameter_sets = (self.sync_required || self.parameter_sets_wanted) && self.begin(packet, out)?;
+        let is_special = self.sync_required || self.parameter_sets_wanted || self.shed != Shed::No;
+        let has_parameter_sets = is_special && self.begin(packet, out)?;
         self.choose_layer(packet);
         if packet.info.temporal_layer > self.current_temporal {
             self.leave_out(packet);
@@ -173,8 +179,14 @@ impl PipeConsumer {
         Ok(1 + u64::from(has_parameter_sets))
     }
 
-    /// Lets the route begin (anew) with a packet, if it can. Returns whether parameter sets were sent before it.
+    /// Lets the route begin (anew) with a packet, if it can, or end before it. Returns whether parameter sets were sent before it.
     fn begin(&mut self, packet: &CachedPacket<'_>, out: &mut FrameBatches) -> Result<bool, DropReason> {
+        if self.shed.ends_before(packet.header.timestamp) {
+            self.shed = Shed::Yes;
+        }
+        if self.shed == Shed::Yes {
+            return Err(DropReason::Overload);
+        }
         let is_beginning = !self.codec.has_key_frames() || packet.info.key_frame_start;
         if !is_beginning || !self.seq.is_ahead(packet.sequence) {
             return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(false) };

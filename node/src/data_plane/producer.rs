@@ -359,6 +359,12 @@ impl Producer {
         is_pending.then_some(first..=newest)
     }
 
+    /// The timestamp of the picture that its last packet belongs to, if more of that picture is to come.
+    pub fn unfinished_picture(&self) -> Option<u32> {
+        let last = self.cache.get(self.newest? as u16)?;
+        (!last.header.marker).then_some(last.header.timestamp)
+    }
+
     /// What comes next does not follow what came last, so nobody can begin with the latest key frame.
     pub fn forget_key_frame(&mut self) {
         self.last_key_frame = None;

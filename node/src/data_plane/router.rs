@@ -8,8 +8,10 @@ use super::clock::Clock;
 use super::consumer::Consumer;
 use super::counters::Counters;
 use super::demux::TransportKey;
+use super::drop_reason::DropReason;
 use super::frames::FrameBatches;
 use super::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
+use super::overload::Shed;
 use super::pipe_consumer::PipeConsumer;
 use super::producer::Producer;
 use super::timers::Timer;
@@ -69,7 +71,11 @@ pub struct Destinations<'a> {
 pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'_>) {
     let mut somebody_waits = false;
     for key in &producer.consumers {
-        let Some(consumer) = to.consumers.get_mut(*key).filter(|consumer| consumer.active) else { continue };
+        let Some(consumer) = to.consumers.get_mut(*key) else { continue };
+        if !consumer.active {
+            count_shed(consumer.shed, producer, to.counters);
+            continue;
+        }
         let Some(transport) = to.transports.get_mut(consumer.transport) else { continue };
         mark_dirty(transport, consumer.transport, to.dirty, to.buffers);
         match beginning(producer, consumer.waits_for_key_frame()) {
@@ -80,6 +86,10 @@ pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'
     }
     for key in &producer.pipe_consumers {
         let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
+        if pipe_consumer.shed == Shed::Yes {
+            count_shed(pipe_consumer.shed, producer, to.counters);
+            continue;
+        }
         match beginning(producer, pipe_consumer.waits_for_key_frame()) {
             Some(packets) => send_by_pipe(pipe_consumer, producer, packets, to.frames, to.counters),
             None => send_by_pipe(pipe_consumer, producer, producer.pending.iter().copied(), to.frames, to.counters),
@@ -88,6 +98,14 @@ pub fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'
     }
     producer.needs_key_frame |= somebody_waits && !producer.pending.is_empty();
     producer.pending.clear();
+}
+
+/// Counts what is not sent to whom the worker is too busy for.
+#[cold]
+fn count_shed(shed: Shed, producer: &Producer, counters: &mut Counters) {
+    if shed == Shed::Yes {
+        counters.drops.count_many(DropReason::Overload, producer.pending.len() as u64);
+    }
 }
 
 /// What whoever waits for a key frame gets instead of what is pending.

@@ -186,6 +186,11 @@ impl Core {
         self.now = end;
     }
 
+    /// What comes next has waited.
+    pub(crate) fn lag(&mut self, waited: Duration) {
+        self.input(Input::Lag { waited, idle: Duration::ZERO });
+    }
+
     pub(crate) fn snapshot(&mut self) -> WorkerSnapshot {
         match self.request(Request::Snapshot) {
             Response::Snapshot(snapshot) => *snapshot,

@@ -5,5 +5,6 @@
 mod core;
 mod key_frames;
 mod numbering;
+mod overload;
 mod parameter_sets;
 mod retransmission;

@@ -65,6 +65,8 @@ struct LoadView {
     users: u32,
     /// Producers and consumers of users.
     streams: u32,
+    /// Media workers that have more to do than they can, and shed video.
+    overloaded_workers: u32,
 }
 
 /// A pipe.
@@ -131,8 +133,8 @@ impl From<&Member> for MemberView {
 
 impl From<NodeLoad> for LoadView {
     fn from(load: NodeLoad) -> Self {
-        let NodeLoad { cpu, memory, network_bps, disk, workers, rooms, users, streams } = load;
-        Self { cpu, memory, disk, network_bps, workers, rooms, users, streams }
+        let NodeLoad { cpu, memory, network_bps, disk, workers, rooms, users, streams, overloaded_workers } = load;
+        Self { cpu, memory, disk, network_bps, workers, rooms, users, streams, overloaded_workers }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,8 +38,16 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     /// Which room hears of what a worker tells.
     pub(crate) addresses: Addresses,
-    /// Peers by worker.
-    pub(crate) loads: Vec<AtomicUsize>,
+    /// By worker.
+    pub(crate) loads: Vec<WorkerLoad>,
+}
+
+/// What a worker has to do.
+#[derive(Default)]
+pub(crate) struct WorkerLoad {
+    peers: AtomicUsize,
+    /// It has more to do than it can, and sheds video.
+    overloaded: AtomicBool,
 }
 
 impl Context {
@@ -47,16 +55,37 @@ impl Context {
         &self.workers[usize::from(index.0)]
     }
 
-    /// The worker for a new peer: one that the room is on already unless another has much less to do. `None` if there are no workers.
+    /// The worker for a new peer: one that the room is on already unless another has much less to do, and none that has too much to do
+    /// if there is another. `None` if there are no workers.
     pub(crate) fn place(self: &Arc<Self>, room_is_on: impl Fn(WorkerIndex) -> bool) -> Option<Load> {
         let load = |worker: &&Arc<dyn MediaWorker>| {
             let index = worker.index();
-            let peers = self.loads[usize::from(index.0)].load(Ordering::Relaxed);
-            peers + if room_is_on(index) { 0 } else { SPREAD_AT }
+            let load = &self.loads[usize::from(index.0)];
+            let peers = load.peers.load(Ordering::Relaxed);
+            let spread = if room_is_on(index) { 0 } else { SPREAD_AT };
+            (load.overloaded.load(Ordering::Relaxed), peers + spread)
         };
         let worker = self.workers.iter().min_by_key(load)?.index();
-        self.loads[usize::from(worker.0)].fetch_add(1, Ordering::Relaxed);
+        self.loads[usize::from(worker.0)].peers.fetch_add(1, Ordering::Relaxed);
         Some(Load { context: Arc::clone(self), worker })
+    }
+
+    /// A worker has more to do than it can, or no longer.
+    pub(crate) fn set_overloaded(&self, worker: WorkerIndex, overloaded: bool) {
+        match overloaded {
+            true => tracing::warn!(worker = worker.0, "a media worker has too much to do: it sheds video"),
+            false => tracing::info!(worker = worker.0, "a media worker keeps up again"),
+        }
+        if let Some(load) = self.loads.get(usize::from(worker.0)) {
+            load.overloaded.store(overloaded, Ordering::Relaxed);
+        }
+    }
+
+    /// Why nobody new is let in, if every worker has more to do than it can. Whoever is inside keeps their place.
+    pub(crate) fn overload(&self) -> Option<String> {
+        let is_overloaded = |load: &WorkerLoad| load.overloaded.load(Ordering::Relaxed);
+        let all = !self.loads.is_empty() && self.loads.iter().all(is_overloaded);
+        all.then(|| "the server is too busy to take anybody new".to_owned())
     }
 
     /// Lets a room hear of something, for as long as the answer lives.
@@ -132,7 +161,7 @@ impl Load {
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.context.loads[usize::from(self.worker.0)].fetch_sub(1, Ordering::Relaxed);
+        self.context.loads[usize::from(self.worker.0)].peers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) async fn dispatch(
     loop {
         tokio::select! {
             event = events.recv() => match event {
+                Some((worker, WorkerEvent::Overload { shedding })) => context.set_overloaded(worker, shedding),
                 Some((_, event)) => dispatch_one(&context, &mut waiting, event),
                 None => return,
             },
@@ -28,8 +29,8 @@ pub(super) async fn dispatch(
 
 fn dispatch_one(context: &Context, waiting: &mut Waiting, event: WorkerEvent) {
     let subject = match &event {
-        // The worker's handle takes answers out.
-        WorkerEvent::Response { .. } => return,
+        // The worker's handle takes answers out, and overload is no room's.
+        WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => return,
         WorkerEvent::IceStateChanged { transport, .. } | WorkerEvent::DtlsStateChanged { transport, .. } => {
             Subject::Transport(*transport)
         }
@@ -52,7 +53,7 @@ impl Room {
             WorkerEvent::ConsumerScore { consumer, score, producer_score } => {
                 self.on_consumer_score(consumer, score, producer_score);
             }
-            WorkerEvent::Response { .. } => {}
+            WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => {}
         }
     }
 

@@ -93,6 +93,9 @@ impl Room {
         if self.peers.unjoined_count() >= limit || self.is_full() && holder.is_none() {
             return refuse(&outbox, self.full());
         }
+        if let Some(reason) = self.context.overload().filter(|_| holder.is_none()) {
+            return refuse(&outbox, reason);
+        }
         let Some(load) = self.context.place(|worker| self.routers.contains_key(&worker)) else {
             return refuse(&outbox, "the node has no media workers".to_owned());
         };

@@ -26,7 +26,7 @@ mod waiting;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::api::Outbox;
-use self::context::{Addresses, Context, Counters, RoomSender, lock};
+use self::context::{Addresses, Context, Counters, RoomSender, WorkerLoad, lock};
 use self::join::Secret;
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
 use super::address_limits::{AddressLimits, Held};
@@ -108,7 +108,7 @@ impl Rooms {
             fingerprints: config.fingerprints.into(),
             limits: config.limits,
             clock: config.clock,
-            loads: workers.iter().map(|_| AtomicUsize::new(0)).collect(),
+            loads: workers.iter().map(|_| WorkerLoad::default()).collect(),
             workers,
             placement,
             pipes: pipes.clone(),
@@ -223,6 +223,9 @@ impl Rooms {
             Some(room) => room.clone(),
             None if rooms.len() >= limits.rooms => return Err(format!("the node has {} rooms already", limits.rooms)),
             None => {
+                if let Some(reason) = context.overload() {
+                    return Err(reason);
+                }
                 let Some(held) = self.inner.address_limits.room(remote.ip()) else {
                     return Err("the address has too many rooms".to_owned());
                 };

@@ -7,6 +7,7 @@ mod failures;
 mod fakes;
 mod mesh;
 mod names;
+mod overload;
 mod patience;
 mod producers;
 mod real;

@@ -3,8 +3,8 @@
 use super::super::clock::Clock;
 use super::super::demux::TransportKey;
 use super::super::drop_reason::DropReason;
-use super::super::keys::PipeConsumerKey;
-use super::super::keys::{ConsumerKey, ProducerKey};
+use super::super::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
+use super::super::overload::Shed;
 use super::super::producer::Origin;
 use super::super::router::{mark_dirty, send, send_by_pipe};
 use super::super::rtcp::{self, SenderInfo};
@@ -53,7 +53,8 @@ impl Media {
     pub(super) fn is_watched(&self, key: ProducerKey) -> bool {
         let Some(producer) = self.producers.get(key) else { return false };
         let is_active = |consumer: &ConsumerKey| self.consumers.get(*consumer).is_some_and(|consumer| consumer.active);
-        !producer.pipe_consumers.is_empty() || producer.consumers.iter().any(is_active)
+        let is_sent = |key: &PipeConsumerKey| self.pipe_consumers.get(*key).is_some_and(|pipe| pipe.shed != Shed::Yes);
+        producer.consumers.iter().any(is_active) || producer.pipe_consumers.iter().any(is_sent)
     }
 
     fn send_nack(&mut self, clock: &Clock, key: ProducerKey) {
@@ -160,7 +161,7 @@ impl Media {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(consumer.producer) else { return };
         let Some(transport) = self.transports.get_mut(consumer.transport) else { return };
-        let active = !consumer.paused && !producer.paused && transport.writable;
+        let active = !consumer.paused && !producer.paused && consumer.shed == Shed::No && transport.writable;
         if std::mem::replace(&mut consumer.active, active) == active {
             return;
         }

@@ -210,6 +210,7 @@ impl Media {
         producer.consumers.push(key);
         self.consumers_by_id.insert(id, key);
         self.arm_transport(transport_key);
+        self.shed_newcomer(clock, key);
         self.refresh_consumer(clock, key);
         Ok(())
     }
@@ -233,6 +234,7 @@ impl Media {
         producer.pipe_consumers.push(key);
         self.routes_out.insert((to, route), key);
         self.tell_clock(producer_key, key);
+        self.shed_new_pipe(key);
         self.start_pipe_consumer(clock, key);
         Ok(())
     }

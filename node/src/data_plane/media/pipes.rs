@@ -9,6 +9,7 @@ use super::super::consumer::Consumer;
 use super::super::drop_reason::DropReason;
 use super::super::keys::{PipeConsumerKey, ProducerKey};
 use super::super::messages::PipeEnd;
+use super::super::overload::Shed;
 use super::super::pipe_consumer::PipeConsumer;
 use super::super::producer::Origin;
 use super::super::rtcp::SenderInfo;
@@ -67,6 +68,9 @@ impl Media {
         match body {
             FeedbackBody::LayersWanted(wanted) => consumer.set_wanted(wanted),
             FeedbackBody::KeyFrameRequest => {
+                if consumer.shed == Shed::Yes {
+                    return;
+                }
                 consumer.want_parameter_sets();
                 let producer = consumer.producer;
                 self.request_key_frame(clock, producer);

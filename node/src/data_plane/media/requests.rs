@@ -105,7 +105,7 @@ impl Media {
                 let stats = self.consumers.get(key).map(|consumer| consumer.stats());
                 return Ok(Response::ConsumerStats(Box::new(stats.unwrap_or_default())));
             }
-            Request::Snapshot => return Ok(Response::Snapshot(Box::new(self.snapshot()))),
+            Request::Snapshot => return Ok(Response::Snapshot(Box::new(self.snapshot(clock)))),
             #[cfg(test)]
             Request::Panic => panic!("asked for by a test"),
             #[cfg(test)]

@@ -4,6 +4,7 @@ use sluice_proto::ids::TransportId;
 
 use super::super::clock::Clock;
 use super::super::messages::{RequestError, Response, WorkerSnapshot};
+use super::super::overload::Shed;
 use super::super::producer::Origin;
 use super::Media;
 
@@ -16,9 +17,11 @@ impl Media {
         Ok(Response::TransportStats(Box::new(stats)))
     }
 
-    pub(super) fn snapshot(&self) -> WorkerSnapshot {
+    pub(super) fn snapshot(&self, clock: &Clock) -> WorkerSnapshot {
         let counters = &self.counters;
         let pipe_producers = self.producers.values().filter(|p| matches!(p.origin, Origin::Pipe(_))).count();
+        let shed_consumers = self.consumers.values().filter(|consumer| consumer.shed != Shed::No);
+        let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.shed != Shed::No);
         WorkerSnapshot {
             routers: self.routers.len() as u64,
             transports: self.transports.len() as u64,
@@ -37,6 +40,9 @@ impl Media {
             pipe_packets_sent: counters.pipe_packets_sent,
             retransmissions_sent: counters.retransmissions_sent,
             key_frame_requests: counters.key_frame_requests,
+            lag_us: self.overload.lag(clock.now).as_micros() as u64,
+            shedding: self.overload.is_shedding(),
+            shed_consumers: (shed_consumers.count() + shed_pipes.count()) as u64,
             drops: counters.drops.nonzero().collect(),
             // The driver's to enter.
             cpu_ns: 0,

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::FrameOut;
 use super::mailbox::{AddressOwned, DatagramBatch, Forwarded, Letter, Mailbox, WAKER};
-use super::socket::MediaSocket;
+use super::socket::{MAX_MESSAGES, MediaSocket};
 use crate::data_plane::demux::Datagram;
 use crate::data_plane::drop_reason::{DropCounters, DropReason};
 use crate::data_plane::io::{Input, Output};
@@ -30,6 +30,12 @@ const MAX_PER_TURN: usize = 256;
 /// Datagrams that other workers passed on, in one turn: as many as two full batches of the socket, and fewer of strangers'.
 const MAX_CLIENTS_PER_TURN: usize = 1024;
 const MAX_STRANGERS_PER_TURN: usize = 256;
+
+/// How often the worker looks how late it is, while something comes. The core needs a look in 10 ms.
+const LAG_INTERVAL: Duration = Duration::from_millis(5);
+
+/// A turn that takes longer is followed by one with half as much: to see what is to be shed while it can still be in time.
+const LONG_TURN: Duration = Duration::from_millis(10);
 
 /// Events that wait for room in the control plane's queue: minutes of a worker's ordinary life. One that lets them pile up
 /// higher will not come back.
@@ -56,6 +62,12 @@ pub(super) struct Driver {
     socket: MediaSocket,
     /// The socket may have more than was taken.
     readable: bool,
+    /// How much is taken of it in a turn.
+    max_messages: usize,
+    /// When the core was told how late it is, the longest that something has waited since, and how long the worker has slept.
+    told_lag_at: Instant,
+    waited: Duration,
+    idle: Duration,
     poll: Poll,
     mailbox: Arc<Mailbox>,
     out: Outbound,
@@ -110,6 +122,10 @@ impl Driver {
             media: Media::new(media),
             socket,
             readable: false,
+            max_messages: MAX_MESSAGES,
+            told_lag_at: now(),
+            waited: Duration::ZERO,
+            idle: Duration::ZERO,
             poll: config.poll,
             mailbox,
             out: Outbound {
@@ -131,6 +147,7 @@ impl Driver {
         let mut events = Events::with_capacity(4);
         loop {
             let timeout = self.timeout();
+            let asleep_since = (timeout != Some(Duration::ZERO)).then(now);
             match self.poll.poll(&mut events, timeout) {
                 Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
                 _ => {}
@@ -146,7 +163,7 @@ impl Driver {
                     }
                 }
             }
-            if !self.turn() {
+            if !self.turn(asleep_since) {
                 return Ok(());
             }
         }
@@ -162,10 +179,11 @@ impl Driver {
     }
 
     /// Takes what came and lets the core work. False if this was the last turn.
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self, asleep_since: Option<Instant>) -> bool {
         self.mailbox.begin_reading();
         let last = self.mailbox.is_stopped();
         let now = now();
+        self.idle += asleep_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let mut full = false;
         full |= self.read_letters(now, last);
         full |= self.read_addresses(now);
@@ -179,6 +197,15 @@ impl Driver {
         }
         if self.readable {
             self.receive(now);
+            if self.readable {
+                self.pace(self::now().saturating_duration_since(now));
+            }
+        }
+        if self.is_lag_due(now) {
+            // Nothing came by the socket.
+            let (waited, idle) = (std::mem::take(&mut self.waited), std::mem::take(&mut self.idle));
+            self.told_lag_at = now;
+            self.handle(now, Input::Lag { waited, idle });
         }
         if self.media.poll_timeout().is_some_and(|at| at <= now) {
             self.handle(now, Input::Timeout);
@@ -212,7 +239,8 @@ impl Driver {
         let mailbox = self.mailbox.clone();
         let mut count = 0;
         while count < limit {
-            let Some((from, mut batch)) = mailbox.next_datagrams(kind) else { return false };
+            let Some((from, mut batch, posted_at)) = mailbox.next_datagrams(kind) else { return false };
+            self.waited = self.waited.max(now.saturating_duration_since(posted_at));
             let mut datagrams: Vec<Datagram<'_>> =
                 batch.iter_mut().map(|(source, data)| Datagram { source, data }).collect();
             count += datagrams.len();
@@ -226,7 +254,8 @@ impl Driver {
     fn read_frames(&mut self, now: Instant) -> bool {
         let mailbox = self.mailbox.clone();
         for _ in 0..MAX_PER_TURN {
-            let Some((from, mut frames)) = mailbox.next_frames() else { return false };
+            let Some((from, mut frames, posted_at)) = mailbox.next_frames() else { return false };
+            self.waited = self.waited.max(now.saturating_duration_since(posted_at));
             self.handle(now, Input::Frames { from, frames: &mut frames });
             mailbox.give_back_frames(frames);
         }
@@ -243,8 +272,14 @@ impl Driver {
     }
 
     fn receive(&mut self, now: Instant) {
-        let (batch, more) = self.socket.receive();
+        let measured = self.is_lag_due(now);
+        let (batch, more) = self.socket.receive(self.max_messages, measured);
         self.readable = more;
+        if let Some(waited) = batch.waited {
+            let (waited, idle) = (waited.max(std::mem::take(&mut self.waited)), std::mem::take(&mut self.idle));
+            self.told_lag_at = now;
+            self.media.handle_input(now, Input::Lag { waited, idle });
+        }
         let mut datagrams: Vec<Datagram<'_>> =
             batch.into_datagrams().map(|(source, data)| Datagram { source, data }).collect();
         if datagrams.is_empty() {
@@ -252,6 +287,19 @@ impl Driver {
         }
         self.media.handle_input(now, Input::Datagrams(&mut datagrams));
         self.drain(Origin::Socket);
+    }
+
+    fn is_lag_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.told_lag_at) >= LAG_INTERVAL
+    }
+
+    /// Adjusts how much is taken in a turn to how long this one was.
+    fn pace(&mut self, turn: Duration) {
+        if turn > LONG_TURN {
+            self.max_messages = (self.max_messages / 2).max(1);
+        } else if turn < LONG_TURN / 4 {
+            self.max_messages = (self.max_messages * 2).min(MAX_MESSAGES);
+        }
     }
 
     fn handle(&mut self, now: Instant, input: Input<'_>) {

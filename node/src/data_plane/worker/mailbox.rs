@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use mio::{Registry, Token, Waker};
@@ -113,9 +114,9 @@ struct Bound {
     bytes: usize,
 }
 
-/// Batches of datagrams with the worker that passed them on.
+/// Batches of datagrams with the worker that passed them on, and when it did.
 struct BatchQueue {
-    batches: ArrayQueue<(WorkerIndex, DatagramBatch)>,
+    batches: ArrayQueue<(WorkerIndex, DatagramBatch, Instant)>,
     datagrams: AtomicUsize,
     bytes: AtomicUsize,
     bound: Bound,
@@ -132,17 +133,18 @@ impl BatchQueue {
         let (datagrams, bytes) = (batch.items.len(), batch.bytes.len());
         let fits = self.datagrams.fetch_add(datagrams, Ordering::AcqRel) + datagrams <= self.bound.datagrams;
         let fits = self.bytes.fetch_add(bytes, Ordering::AcqRel) + bytes <= self.bound.bytes && fits;
-        let rest = if fits { self.batches.push((from, batch)).map_err(|(_, batch)| batch) } else { Err(batch) };
+        let rest =
+            if fits { self.batches.push((from, batch, now())).map_err(|(_, batch, _)| batch) } else { Err(batch) };
         if rest.is_err() {
             self.release(datagrams, bytes);
         }
         rest
     }
 
-    fn pop(&self) -> Option<(WorkerIndex, DatagramBatch)> {
-        let (from, batch) = self.batches.pop()?;
+    fn pop(&self) -> Option<(WorkerIndex, DatagramBatch, Instant)> {
+        let (from, batch, posted_at) = self.batches.pop()?;
         self.release(batch.items.len(), batch.bytes.len());
-        Some((from, batch))
+        Some((from, batch, posted_at))
     }
 
     fn release(&self, datagrams: usize, bytes: usize) {
@@ -178,7 +180,8 @@ pub(super) struct Mailbox {
     abandoned: AtomicBool,
     letters: SegQueue<Letter>,
     queued_letters: AtomicUsize,
-    frames: ArrayQueue<(PipeEnd, Vec<Frame>)>,
+    /// With whose they are, and when they were posted.
+    frames: ArrayQueue<(PipeEnd, Vec<Frame>, Instant)>,
     queued_frames: AtomicUsize,
     /// Emptied vectors: who posts a batch takes one of these in exchange.
     spare_frames: ArrayQueue<Vec<Frame>>,
@@ -265,7 +268,7 @@ impl Mailbox {
             return;
         }
         let batch = std::mem::replace(frames, self.spare_frames.pop().unwrap_or_default());
-        if self.frames.push((from, batch)).is_err() {
+        if self.frames.push((from, batch, now())).is_err() {
             self.queued_frames.fetch_sub(count, Ordering::AcqRel);
             self.count_dropped(count);
         }
@@ -332,10 +335,11 @@ impl Mailbox {
         Some(letter)
     }
 
-    pub(super) fn next_frames(&self) -> Option<(PipeEnd, Vec<Frame>)> {
-        let (from, frames) = self.frames.pop()?;
+    /// Frames with whose they are, and when they were posted.
+    pub(super) fn next_frames(&self) -> Option<(PipeEnd, Vec<Frame>, Instant)> {
+        let (from, frames, posted_at) = self.frames.pop()?;
         self.queued_frames.fetch_sub(frames.len(), Ordering::AcqRel);
-        Some((from, frames))
+        Some((from, frames, posted_at))
     }
 
     pub(super) fn next_feedback(&self) -> Option<(PipeEnd, RouteFeedback)> {
@@ -348,7 +352,8 @@ impl Mailbox {
         let _ = self.spare_frames.push(frames);
     }
 
-    pub(super) fn next_datagrams(&self, kind: Forwarded) -> Option<(WorkerIndex, DatagramBatch)> {
+    /// Datagrams with who passed them on, and when.
+    pub(super) fn next_datagrams(&self, kind: Forwarded) -> Option<(WorkerIndex, DatagramBatch, Instant)> {
         self.batches(kind).pop()
     }
 
@@ -369,6 +374,11 @@ impl Mailbox {
     fn count_dropped(&self, packets: usize) {
         self.dropped.fetch_add(packets as u64, Ordering::Relaxed);
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "what waits here is stamped")]
+fn now() -> Instant {
+    Instant::now()
 }
 
 impl FrameSink for Mailbox {
@@ -441,14 +451,14 @@ mod tests {
             assert!(batch.is_empty());
         }
         assert_eq!(mailbox.dropped(), 5 * 100);
-        let (from, taken) = mailbox.next_frames().unwrap();
+        let (from, taken, _) = mailbox.next_frames().unwrap();
         assert_eq!((from, taken.len()), (PipeEnd::Node(LinkKey(7)), 100));
         mailbox.give_back_frames(taken);
         let mut batch = frames(1);
         mailbox.deliver(7, &mut batch);
         assert!(batch.capacity() >= 100, "the emptied vector is given in exchange");
         mailbox.deliver(7, &mut Vec::new());
-        assert_eq!(std::iter::from_fn(|| mailbox.next_frames()).map(|(_, frames)| frames.len()).last(), Some(1));
+        assert_eq!(std::iter::from_fn(|| mailbox.next_frames()).map(|(_, frames, _)| frames.len()).last(), Some(1));
     }
 
     #[test]
@@ -462,7 +472,7 @@ mod tests {
         mailbox.post_datagrams(WorkerIndex(3), Forwarded::Client, &mut batch);
         assert_eq!(batch.len(), 0);
         assert!(mailbox.next_datagrams(Forwarded::Stranger).is_none());
-        let (from, mut received) = mailbox.next_datagrams(Forwarded::Client).unwrap();
+        let (from, mut received, _) = mailbox.next_datagrams(Forwarded::Client).unwrap();
         assert_eq!(from, WorkerIndex(3));
         let datagrams: Vec<_> = received.iter_mut().map(|(source, data)| (source.port(), data.to_vec())).collect();
         assert_eq!(datagrams, [(1, vec![1; 3]), (2, vec![]), (3, vec![3; 5])]);
@@ -482,8 +492,8 @@ mod tests {
         };
         let drain = |kind| {
             let batches: Vec<_> = std::iter::from_fn(|| mailbox.next_datagrams(kind)).collect();
-            let bytes: usize = batches.iter().map(|(_, batch)| batch.bytes.len()).sum();
-            (batches.iter().map(|(_, batch)| batch.len()).sum::<usize>(), bytes)
+            let bytes: usize = batches.iter().map(|(_, batch, _)| batch.bytes.len()).sum();
+            (batches.iter().map(|(_, batch, _)| batch.len()).sum::<usize>(), bytes)
         };
         (0..100).for_each(|_| post(Forwarded::Stranger, 100));
         assert_eq!(mailbox.dropped(), 100 * BATCH_DATAGRAMS as u64 - MAX_CHECKS.datagrams as u64);

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSliceMut};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use mio::event::Source;
 use mio::{Interest, Registry, Token};
@@ -26,9 +27,9 @@ const BUFFER_LEN: usize = 65_535;
 /// Length of a buffer where the kernel merges nothing: more than any Ethernet frame.
 const SINGLE_BUFFER_LEN: usize = 2048;
 
-/// Receive calls in one turn, of `BATCH_SIZE` (32) messages each. More waits for the next turn, so that timers and commands
-/// of a flooded worker are not late by more than a few milliseconds.
-const MAX_RECV_CALLS: usize = 2;
+/// Messages in one turn, each of them a datagram or a run that the kernel merged: two calls. More waits for the next turn, so that
+/// timers and commands of a flooded worker are not late by more than a few milliseconds.
+pub(super) const MAX_MESSAGES: usize = 2 * BATCH_SIZE;
 
 /// Failed receive calls in a row after which the socket is taken for empty: errors of packets come singly.
 const MAX_FAILED_CALLS: usize = 64;
@@ -108,15 +109,17 @@ pub(super) struct MediaSocket {
 impl MediaSocket {
     fn new(socket: std::net::UdpSocket) -> io::Result<Self> {
         let state = UdpSocketState::new((&socket).into())?;
+        // Has the kernel stamp what comes.
+        let _ = options::waited(socket.as_fd());
         options::allow_fragments(socket.as_fd(), socket.local_addr()?.is_ipv6())?;
         let buffer_len = if state.gro_segments() > 1 { BUFFER_LEN } else { SINGLE_BUFFER_LEN };
         Ok(Self {
             socket: mio::net::UdpSocket::from_std(socket),
             sender: Sender::new(state.max_gso_segments()),
             state,
-            buffers: vec![0; MAX_RECV_CALLS * BATCH_SIZE * buffer_len],
+            buffers: vec![0; MAX_MESSAGES * buffer_len],
             buffer_len,
-            metas: vec![RecvMeta::default(); MAX_RECV_CALLS * BATCH_SIZE],
+            metas: vec![RecvMeta::default(); MAX_MESSAGES],
             failed_calls: 0,
             waiting: VecDeque::new(),
         })
@@ -130,22 +133,31 @@ impl MediaSocket {
         self.socket.register(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Receives what there is, up to a bound. The flag tells whether there may be more.
-    pub(super) fn receive(&mut self) -> (Batch<'_>, bool) {
-        let mut received = 0;
+    /// Receives what there is, up to `max_messages` and [`MAX_MESSAGES`]. The flag tells whether there may be more. If `measured`, the
+    /// batch tells how long its first datagram had waited, which takes two more system calls.
+    pub(super) fn receive(&mut self, max_messages: usize, measured: bool) -> (Batch<'_>, bool) {
+        let max_messages = max_messages.min(MAX_MESSAGES);
+        let (mut received, mut waited) = (0, None);
         let mut more = true;
-        for (buffers, metas) in
-            self.buffers.chunks_mut(BATCH_SIZE * self.buffer_len).zip(self.metas.chunks_mut(BATCH_SIZE))
-        {
+        while received < max_messages {
+            // The stamp is that of the last datagram of a call.
+            let is_sample = measured && received == 0;
+            let room = if is_sample { 1 } else { (max_messages - received).min(BATCH_SIZE) };
+            let free = self.buffers.chunks_mut(self.buffer_len).skip(received).take(room);
             let mut slices = [const { None }; BATCH_SIZE];
-            slices.iter_mut().zip(buffers.chunks_mut(self.buffer_len)).for_each(|(s, b)| *s = Some(IoSliceMut::new(b)));
+            slices.iter_mut().zip(free).for_each(|(slice, buffer)| *slice = Some(IoSliceMut::new(buffer)));
             let mut slices = slices.map(|slice| slice.unwrap_or_else(|| IoSliceMut::new(&mut [])));
-            match self.state.recv((&self.socket).into(), &mut slices, metas) {
+            let slices = slices.get_mut(..room).unwrap_or_default();
+            let metas = self.metas.get_mut(received..).unwrap_or_default();
+            match self.state.recv((&self.socket).into(), slices, metas) {
                 Ok(count) => {
                     self.failed_calls = 0;
                     received += count;
+                    if is_sample {
+                        waited = options::waited(self.socket.as_fd()).ok();
+                    }
                     // A call that was not filled has emptied the queue, but for what came since: that is the next event's.
-                    if count < BATCH_SIZE {
+                    if count < room {
                         more = false;
                         break;
                     }
@@ -168,6 +180,7 @@ impl MediaSocket {
                 buffers: &mut self.buffers,
                 buffer_len: self.buffer_len,
                 metas: self.metas.get(..received).unwrap_or_default(),
+                waited,
             },
             more,
         )
@@ -210,6 +223,8 @@ pub(super) struct Batch<'a> {
     buffers: &'a mut [u8],
     buffer_len: usize,
     metas: &'a [RecvMeta],
+    /// How long the first datagram had waited, if that was measured.
+    pub(super) waited: Option<Duration>,
 }
 
 impl<'a> Batch<'a> {

@@ -15,7 +15,7 @@ fn client() -> UdpSocket {
 fn receive(socket: &mut MediaSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)> {
     let mut received = Vec::new();
     for _ in 0..10_000_000 {
-        let (batch, _) = socket.receive();
+        let (batch, _) = socket.receive(MAX_MESSAGES, false);
         received.extend(batch.into_datagrams().map(|(source, data)| (source, data.to_vec())));
         if received.len() >= count {
             return received;
@@ -86,7 +86,7 @@ fn buffers_of_a_run(socket: &mut MediaSocket) -> usize {
     assert!(socket.send(transmit(own, Some(100), 1000)).is_some());
     let (mut buffers, mut datagrams) = (0, 0);
     while datagrams < 10 {
-        let (batch, _) = socket.receive();
+        let (batch, _) = socket.receive(MAX_MESSAGES, false);
         buffers += batch.metas.len();
         datagrams += batch.into_datagrams().count();
         std::thread::yield_now();
@@ -142,11 +142,43 @@ fn an_error_of_an_earlier_packet_leaves_the_socket_readable() {
     let own = socket.local_addr().unwrap();
     assert!(socket.send(transmit(closed, None, 10)).is_some());
     client.send_to(&[7; 10], own).unwrap();
-    let (batch, more) = socket.receive();
+    let (batch, more) = socket.receive(MAX_MESSAGES, false);
     assert_eq!(batch.into_datagrams().count(), 0, "the port is closed, says the kernel");
     assert!(more);
     assert_eq!(receive(socket, 1), [(client.local_addr().unwrap(), vec![7; 10])]);
-    assert!(!socket.receive().1);
+    assert!(!socket.receive(MAX_MESSAGES, false).1);
+}
+
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the kernel stamps by the clock")]
+fn it_is_known_how_long_the_first_datagram_has_waited() {
+    let client = client();
+    let mut sockets = bind_all(ANY, 1, 1 << 20).unwrap();
+    let socket = &mut sockets[0];
+    let waits = Duration::from_millis(2);
+    // The kernel begins to stamp a moment after it is told to.
+    let is_known = (0..100).any(|_| {
+        client.send_to(&[0; 50], socket.local_addr().unwrap()).unwrap();
+        let sent = std::time::Instant::now();
+        while sent.elapsed() < waits {
+            std::thread::yield_now();
+        }
+        client.send_to(&[1; 50], socket.local_addr().unwrap()).unwrap();
+        let (batch, more) = socket.receive(MAX_MESSAGES, true);
+        let waited = batch.waited;
+        assert_eq!((batch.into_datagrams().count(), more), (2, false));
+        // The clocks differ, but not by a fifth.
+        waited.is_some_and(|waited| waited >= waits * 4 / 5)
+    });
+    assert!(is_known);
+
+    for index in 0..3 {
+        client.send_to(&[index; 50], socket.local_addr().unwrap()).unwrap();
+    }
+    for left in [true, true, true, false] {
+        let (batch, more) = socket.receive(1, false);
+        assert_eq!((batch.waited, batch.into_datagrams().count(), more), (None, usize::from(left), left));
+    }
 }
 
 #[test]
@@ -171,7 +203,9 @@ fn what_overflows_the_kernels_buffer_is_counted() {
         client.send_to(&[0; 1000], socket.local_addr().unwrap()).unwrap();
     }
     let mut received = 0;
-    while let Some(count) = Some(socket.receive().0.into_datagrams().count()).filter(|count| *count > 0) {
+    while let Some(count) =
+        Some(socket.receive(MAX_MESSAGES, false).0.into_datagrams().count()).filter(|count| *count > 0)
+    {
         received += count as u64;
     }
     let lost = socket.drops().get(DropReason::ReceiveBufferFull);
