@@ -38,7 +38,7 @@ const LAG_INTERVAL: Duration = Duration::from_millis(5);
 const LONG_TURN: Duration = Duration::from_millis(10);
 
 /// Events that wait for room in the control plane's queue: minutes of a worker's ordinary life. One that lets them pile up
-/// higher will not come back.
+/// higher will not come back. None may be lost, so the worker ends, and with it the node.
 const MAX_EVENT_BACKLOG: usize = 65_536;
 
 /// How soon room for waiting events is looked for again.
@@ -143,6 +143,9 @@ impl Driver {
     }
 
     /// Runs until the worker is told to stop.
+    ///
+    /// # Errors
+    /// If the system has no events to wait for, or the control plane takes none.
     pub(super) fn run(mut self) -> io::Result<()> {
         let mut events = Events::with_capacity(4);
         loop {
@@ -165,6 +168,9 @@ impl Driver {
             }
             if !self.turn(asleep_since) {
                 return Ok(());
+            }
+            if self.out.backlog.len() > MAX_EVENT_BACKLOG {
+                return Err(io::Error::other("the control plane does not take events"));
             }
         }
     }
@@ -330,7 +336,7 @@ impl Driver {
                     self.out.answer(id, Ok(Response::Snapshot(snapshot)));
                 }
                 Output::Event(WorkerEvent::Response { id, result }) => self.out.answer(id, result),
-                Output::Event(event) => self.out.report(event),
+                Output::Event(event) => self.out.backlog.push_back(event),
             }
         }
     }
@@ -392,14 +398,6 @@ impl Outbound {
             (_, Err(error)) => tracing::warn!(worker = self.worker.0, %error, "request to media worker failed"),
             (_, Ok(_)) => {}
         }
-    }
-
-    fn report(&mut self, event: WorkerEvent) {
-        if self.backlog.len() >= MAX_EVENT_BACKLOG {
-            tracing::error!(worker = self.worker.0, ?event, "event lost: the control plane does not read");
-            return;
-        }
-        self.backlog.push_back(event);
     }
 
     fn send_frames(&mut self, to: PipeEnd, frames: &mut Vec<sluice_mesh::Frame>) {
@@ -475,4 +473,48 @@ fn thread_cpu_ns() -> u64 {
         return 0;
     }
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use sluice_mesh::Frame;
+    use sluice_proto::ids::ProducerId;
+
+    use super::super::{DtlsCertificate, LinkKey, media_config, socket};
+    use super::*;
+
+    struct NoFrames;
+
+    impl FrameOut for NoFrames {
+        fn send_frames(&self, _to: LinkKey, _frames: &mut Vec<Frame>) {}
+
+        fn send_feedback(&self, _to: LinkKey, _feedback: RouteFeedback) {}
+    }
+
+    #[test]
+    fn a_worker_whose_events_nobody_takes_ends_before_it_loses_one() {
+        let poll = Poll::new().unwrap();
+        let socket = socket::bind_all((std::net::Ipv4Addr::LOCALHOST, 0).into(), 1, 1 << 20).unwrap().remove(0);
+        let mailbox = Arc::new(Mailbox::new(poll.registry()).unwrap());
+        let (events, mut waiting) = mpsc::channel(10);
+        let worker = WorkerIndex(0);
+        let config = DriverConfig {
+            worker,
+            socket,
+            poll,
+            mailboxes: Arc::from([mailbox.clone()]),
+            events,
+            frame_out: Arc::new(NoFrames),
+        };
+        let mut driver = Driver::new(config, media_config(worker, DtlsCertificate::generate().unwrap())).unwrap();
+        let score = |score| WorkerEvent::ProducerScore { producer: ProducerId::from_random_bytes([1; 16]), score };
+        driver.out.backlog.extend((0..10 + MAX_EVENT_BACKLOG + 1).map(|number| score(number as u8)));
+        assert!(driver.run().is_err());
+        assert!(mailbox.is_stopped(), "nothing is posted to it any more");
+        let scores = std::iter::from_fn(|| waiting.try_recv().ok()).map(|(_, event)| match event {
+            WorkerEvent::ProducerScore { score, .. } => score,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(scores.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>(), "what was taken is in order");
+    }
 }
