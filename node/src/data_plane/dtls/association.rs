@@ -83,10 +83,14 @@ impl Association {
             Phase::New(inbound) => *inbound,
             _ => Inbound::new(false),
         };
-        let mut handshake = Box::new(Handshake::accept(self.certificate.clone(), fingerprints, inbound));
-        let end = handshake.advance(now, &mut self.outgoing);
-        self.phase = Phase::Handshake(handshake);
-        end.map(|end| self.end(now, end))
+        match Handshake::accept(self.certificate.clone(), fingerprints, inbound) {
+            Ok(mut handshake) => {
+                let end = handshake.advance(now, &mut self.outgoing);
+                self.phase = Phase::Handshake(Box::new(handshake));
+                end.map(|end| self.end(now, end))
+            }
+            Err(error) => Some(self.end(now, End::Failed(error))),
+        }
     }
 
     /// The client may be sent to.

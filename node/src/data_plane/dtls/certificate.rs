@@ -12,6 +12,7 @@ use rtc_dtls::extension::extension_use_srtp::SrtpProtectionProfile;
 use rtc_shared::error::Error;
 use sluice_proto::ortc::DtlsFingerprint;
 
+use super::cookie::{Cookie, WithCookie};
 use super::flight::FLIGHT_INTERVAL;
 use super::handshake::CLIENT;
 use crate::data_plane::messages::SrtpProfile;
@@ -23,8 +24,6 @@ const SHA1: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_S
 pub struct DtlsCertificate {
     certificate: Certificate,
     pub(super) provider: Arc<dyn RTCCryptoProvider>,
-    server_gcm: Arc<HandshakeConfig>,
-    server_sha1: Arc<HandshakeConfig>,
     client: Arc<HandshakeConfig>,
 }
 
@@ -48,26 +47,8 @@ impl DtlsCertificate {
         let provider: Arc<dyn RTCCryptoProvider> = Arc::new(AwsLcRsProvider::new());
         // The name says nothing: clients compare the fingerprint.
         let certificate = Certificate::generate_self_signed(vec!["sluice".to_owned()], provider.crypto())?;
-        let config = |is_client, profiles: &[_]| -> Result<_, Error> {
-            let builder = ConfigBuilder::default()
-                .with_crypto_provider(provider.clone())
-                .with_certificates(vec![certificate.clone()])
-                // The one that every WebRTC endpoint has, RFC 8827 section 6.5.
-                .with_cipher_suites(vec![CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256])
-                .with_srtp_protection_profiles(profiles.to_vec())
-                .with_flight_interval(FLIGHT_INTERVAL)
-                .with_client_auth(ClientAuthType::RequireAnyClientCert)
-                // No chain of authorities: the fingerprint is what is checked, by the handshake around rtc-dtls.
-                .with_insecure_skip_verify(true);
-            Ok(Arc::new(builder.build(is_client, Some(CLIENT))?))
-        };
-        Ok(Arc::new(Self {
-            server_gcm: config(false, &[GCM])?,
-            server_sha1: config(false, &[SHA1])?,
-            client: config(true, &[GCM, SHA1])?,
-            certificate,
-            provider,
-        }))
+        let client = Arc::new(config(&certificate, provider.clone(), &[GCM, SHA1]).build(true, Some(CLIENT))?);
+        Ok(Arc::new(Self { certificate, provider, client }))
     }
 
     /// Its fingerprints, as signalling announces them.
@@ -77,18 +58,37 @@ impl DtlsCertificate {
         sha256.map(|value| DtlsFingerprint::Sha256 { value }).into_iter().collect()
     }
 
-    /// For a handshake that the client begins, with the one SRTP profile that it shall have.
-    pub(super) fn server_config(&self, profile: SrtpProfile) -> Arc<HandshakeConfig> {
-        match profile {
-            SrtpProfile::AeadAes128Gcm => self.server_gcm.clone(),
-            SrtpProfile::Aes128CmSha1_80 => self.server_sha1.clone(),
-        }
+    /// For a handshake that the client begins, with the one SRTP profile that it shall have and the cookie that it was given.
+    pub(super) fn server_config(&self, profile: SrtpProfile, cookie: Cookie) -> Result<Arc<HandshakeConfig>, Error> {
+        let profile = match profile {
+            SrtpProfile::AeadAes128Gcm => GCM,
+            SrtpProfile::Aes128CmSha1_80 => SHA1,
+        };
+        let provider = Arc::new(WithCookie { provider: self.provider.clone(), cookie });
+        Ok(Arc::new(config(&self.certificate, provider, &[profile]).build(false, Some(CLIENT))?))
     }
 
     /// For a handshake that this end begins.
     pub(super) fn client_config(&self) -> Arc<HandshakeConfig> {
         self.client.clone()
     }
+}
+
+fn config(
+    certificate: &Certificate,
+    provider: Arc<dyn RTCCryptoProvider>,
+    profiles: &[SrtpProtectionProfile],
+) -> ConfigBuilder {
+    ConfigBuilder::default()
+        .with_crypto_provider(provider)
+        .with_certificates(vec![certificate.clone()])
+        // The one that every WebRTC endpoint has, RFC 8827 section 6.5.
+        .with_cipher_suites(vec![CipherSuiteId::Tls_Ecdhe_Ecdsa_With_Aes_128_Gcm_Sha256])
+        .with_srtp_protection_profiles(profiles.to_vec())
+        .with_flight_interval(FLIGHT_INTERVAL)
+        .with_client_auth(ClientAuthType::RequireAnyClientCert)
+        // No chain of authorities: the fingerprint is what is checked, by the handshake around rtc-dtls.
+        .with_insecure_skip_verify(true)
 }
 
 /// Whether a certificate in DER has one of the fingerprints.

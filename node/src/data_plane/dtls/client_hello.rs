@@ -14,8 +14,6 @@ const EXTENSION_USE_SRTP: u16 = 14;
 /// What is of interest in a ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ClientHello<'a> {
-    /// What tells one handshake of a client from another.
-    pub(super) random: &'a [u8],
     /// What the client was asked to return, RFC 6347 section 4.2.1.
     pub(super) cookie: &'a [u8],
     /// The best profile that both ends know; `None` if there is none.
@@ -29,7 +27,7 @@ impl<'a> ClientHello<'a> {
         if reader.take(2)? != [0xfe, 0xfd] {
             return None;
         }
-        let random = reader.take(32)?;
+        reader.take(32)?; // random
         reader.vector(1)?; // session id
         let cookie = reader.vector(1)?;
         reader.vector(2)?; // cipher suites
@@ -41,7 +39,7 @@ impl<'a> ClientHello<'a> {
             }
             Some(())
         })?;
-        Some(Self { random, cookie, profile })
+        Some(Self { cookie, profile })
     }
 }
 
@@ -55,13 +53,6 @@ pub(super) fn is_server_hello(body: &[u8]) -> bool {
         read_extensions(reader, |_, _| Some(()))
     };
     read().is_some()
-}
-
-/// The cookie in the body of a HelloVerifyRequest.
-pub(super) fn cookie(body: &[u8]) -> Option<&[u8]> {
-    let mut reader = Reader(body);
-    reader.take(2)?; // version
-    reader.vector(1)
 }
 
 fn read_extensions<'a>(mut rest: Reader<'a>, mut read: impl FnMut(u16, &'a [u8]) -> Option<()>) -> Option<()> {

@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 
-use super::inbound::HELLO_VERIFY_REQUEST;
-use super::record::{HANDSHAKE_HEADER_LEN, RECORD_HEADER_LEN};
-
 /// The first retransmission of a flight; browsers begin with 50 ms.
 pub(super) const FLIGHT_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -42,17 +39,8 @@ pub(super) struct Flight {
 impl Flight {
     /// A flight that was just sent.
     pub(super) fn new(now: Instant, datagrams: Vec<BytesMut>) -> Self {
-        let mut flight = Self { datagrams, sent_at: Some(now), interval: FLIGHT_INTERVAL, ..Self::default() };
-        // A HelloVerifyRequest is not repeated: a client that misses it asks again (RFC 6347 section 3.2.1).
-        flight.repeat_at = flight.hello_verify_request().is_none().then_some(now + FLIGHT_INTERVAL);
-        flight
-    }
-
-    /// The body of the HelloVerifyRequest, if this flight is one.
-    pub(super) fn hello_verify_request(&self) -> Option<&[u8]> {
-        let datagram = self.datagrams.first()?;
-        let is_one = datagram.get(RECORD_HEADER_LEN) == Some(&HELLO_VERIFY_REQUEST);
-        datagram.get(RECORD_HEADER_LEN + HANDSHAKE_HEADER_LEN..).filter(|_| is_one)
+        let (sent_at, repeat_at) = (Some(now), Some(now + FLIGHT_INTERVAL));
+        Self { datagrams, sent_at, repeat_at, interval: FLIGHT_INTERVAL, ..Self::default() }
     }
 
     /// When it is to be repeated.
@@ -63,11 +51,6 @@ impl Flight {
     /// Whether it was repeated often enough and is due again.
     pub(super) fn is_exhausted(&self, now: Instant) -> bool {
         self.repeats >= MAX_REPEATS && self.repeat_at.is_some_and(|at| at <= now)
-    }
-
-    /// Whether something was not sent just now.
-    pub(super) fn may_repeat(&self, now: Instant) -> bool {
-        self.sent_at.is_none_or(|at| at + MIN_GAP <= now)
     }
 
     /// Sends it again because it is due: as `fresh` if the endpoint has numbered its records anew. Otherwise it looks like
@@ -82,7 +65,7 @@ impl Flight {
 
     /// Sends it again because the client repeats its own flight, and may have missed the answer.
     pub(super) fn answer(&mut self, now: Instant, out: &mut VecDeque<BytesMut>) {
-        if self.may_repeat(now) && self.answers < MAX_ANSWERS {
+        if self.sent_at.is_none_or(|at| at + MIN_GAP <= now) && self.answers < MAX_ANSWERS {
             self.answers += 1;
             self.sent_at = Some(now);
             out.extend(self.datagrams.iter().cloned());

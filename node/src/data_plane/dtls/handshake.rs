@@ -14,12 +14,14 @@ use sluice_proto::ortc::DtlsFingerprint;
 
 use super::association::SrtpKeyMaterial;
 use super::certificate::{DtlsCertificate, matches};
-use super::client_hello::{ClientHello, cookie, is_server_hello};
+use super::client_hello::{ClientHello, is_server_hello};
+use super::cookie::{Cookie, hello_verify_request};
 use super::flight::Flight;
 use super::inbound::{CERTIFICATE, CLIENT_HELLO, Inbound, SERVER_HELLO};
 use super::record::{RECORD_HEADER_LEN, Reader, fatal_alert, handshake_record};
 use super::session::Session;
 use crate::data_plane::drop_reason::DropReason;
+use crate::data_plane::rate_limit::RateLimit;
 
 /// The endpoint keys associations by address and there is one only, so that the client may move freely: an address of
 /// documentation (RFC 5737) stands for wherever it is.
@@ -32,6 +34,10 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// twice what it takes OpenSSL to repeat it, and some.
 const REFUSAL_DELAY: Duration = Duration::from_secs(3);
 
+/// First ClientHellos that are answered: a client's own among so many of others that they come to nothing more. An answer is
+/// shorter than what it answers.
+const HELLOS: RateLimit = RateLimit::new(50, Duration::from_millis(20));
+
 const ALERT_HANDSHAKE_FAILURE: u8 = 40;
 const ALERT_BAD_CERTIFICATE: u8 = 42;
 
@@ -40,15 +46,16 @@ pub(super) struct Handshake {
     certificate: Arc<DtlsCertificate>,
     fingerprints: Vec<DtlsFingerprint>,
     inbound: Inbound,
-    /// `None` until the client, if it is to begin, has said hello.
+    cookie: Cookie,
+    /// First ClientHellos that are answered.
+    hellos: RateLimit,
+    /// `None` until the client, if it is to begin, has returned the cookie.
     endpoint: Option<Endpoint>,
-    /// The random of the ClientHello that the endpoint began with.
-    hello: Vec<u8>,
     flight: Flight,
     /// Set when the handshake begins.
     give_up_at: Option<Instant>,
-    /// The alert to give up with, if something was said that cannot be agreed to.
-    refusal: Option<u8>,
+    /// When to give up and with what alert, if something was said that cannot be agreed to.
+    refusal: Option<(Instant, u8)>,
 }
 
 /// How a handshake ends.
@@ -63,21 +70,28 @@ pub(super) enum End {
 
 impl Handshake {
     /// A handshake that the client begins, by what `inbound` may have already.
+    ///
+    /// # Errors
+    /// If the system has no randomness.
     pub(super) fn accept(
         certificate: Arc<DtlsCertificate>,
         fingerprints: Vec<DtlsFingerprint>,
-        inbound: Inbound,
-    ) -> Self {
-        Self {
+        mut inbound: Inbound,
+    ) -> Result<Self, Error> {
+        let mut cookie = Cookie::default();
+        certificate.provider.random().fill(&mut cookie).map_err(|error| Error::Crypto(error.to_string()))?;
+        inbound.open();
+        Ok(Self {
             certificate,
             fingerprints,
             inbound,
+            cookie,
+            hellos: HELLOS,
             endpoint: None,
-            hello: Vec::new(),
             flight: Flight::default(),
             give_up_at: None,
             refusal: None,
-        }
+        })
     }
 
     /// A handshake that this end begins.
@@ -89,7 +103,7 @@ impl Handshake {
     ) -> Result<Self, Error> {
         let mut endpoint = Endpoint::new(CLIENT, TransportProtocol::UDP, None);
         endpoint.connect(now, CLIENT, certificate.client_config(), None)?;
-        let mut handshake = Self::accept(certificate, fingerprints, Inbound::new(true));
+        let mut handshake = Self::accept(certificate, fingerprints, Inbound::new(true))?;
         handshake.endpoint = Some(endpoint);
         handshake.give_up_at = Some(now + HANDSHAKE_TIMEOUT);
         handshake.collect(now, out);
@@ -119,64 +133,45 @@ impl Handshake {
 
     /// Goes as far as what has arrived allows.
     pub(super) fn advance(&mut self, now: Instant, out: &mut VecDeque<BytesMut>) -> Option<End> {
-        self.begin(now, out);
-        while self.endpoint.is_some() {
-            let mut is_stranger = false;
-            let Self { inbound, fingerprints, hello, flight, .. } = self;
-            let asked = flight.hello_verify_request().and_then(cookie);
+        self.answer_hello(now, out);
+        loop {
+            let mut refusal = None;
+            let Self { certificate, fingerprints, inbound, cookie, endpoint, .. } = self;
             let record = inbound.next(|kind, body| {
-                is_stranger = kind == CERTIFICATE && !is_of_client(body, fingerprints);
-                !is_stranger && is_acceptable(kind, body, hello, asked)
+                match kind {
+                    _ if !is_readable(kind, body) => return false,
+                    CLIENT_HELLO => {
+                        let Some(hello) = ClientHello::parse(body).filter(|hello| hello.cookie == *cookie) else {
+                            return false;
+                        };
+                        *endpoint = begin(now, certificate, &hello, body);
+                        refusal = endpoint.is_none().then_some(ALERT_HANDSHAKE_FAILURE);
+                    }
+                    CERTIFICATE if !is_of_client(body, fingerprints) => refusal = Some(ALERT_BAD_CERTIFICATE),
+                    _ => {}
+                }
+                refusal.is_none()
             });
-            if is_stranger {
-                self.refuse(now, ALERT_BAD_CERTIFICATE);
+            if let Some(alert) = refusal {
+                self.refusal.get_or_insert((now + REFUSAL_DELAY, alert));
             }
-            let end = self.read(now, &record?);
+            let record = record?;
+            // Who said what cannot be agreed to was somebody else.
+            self.refusal = None;
+            self.give_up_at.get_or_insert(now + HANDSHAKE_TIMEOUT);
+            let end = self.read(now, &record);
             self.collect(now, out);
             if end.is_some() {
                 return end;
             }
         }
-        None
     }
 
-    /// Begins by the first ClientHello, and anew if the client begins anew. Whoever it was that said hello must first show
-    /// by a second hello that they receive what is sent to the client (RFC 6347 section 4.2.1); until then the newest
-    /// counts.
-    fn begin(&mut self, now: Instant, out: &mut VecDeque<BytesMut>) {
-        let Some(body) = self.inbound.hello() else { return };
-        let Some(hello) = ClientHello::parse(body) else { return self.inbound.forget_hello() };
-        self.give_up_at.get_or_insert(now + HANDSHAKE_TIMEOUT);
-        let Some(profile) = hello.profile else { return self.refuse_hello(now) };
-        if self.endpoint.is_some() && (hello.random == self.hello || !self.flight.may_repeat(now)) {
-            return;
-        }
-        let random = hello.random.to_vec();
-        let Some(record) = self.inbound.open() else { return };
-        let mut endpoint = Endpoint::new(CLIENT, TransportProtocol::UDP, Some(self.certificate.server_config(profile)));
-        match endpoint.read(now, CLIENT, None::<EcnCodepoint>, BytesMut::from(&record[..])) {
-            Ok(_) => {
-                self.hello = random;
-                self.endpoint = Some(endpoint);
-                self.collect(now, out);
-            }
-            Err(error) => {
-                tracing::debug!(%error, "a ClientHello that cannot be answered");
-                self.refuse_hello(now);
-            }
-        }
-    }
-
-    fn refuse_hello(&mut self, now: Instant) {
-        self.inbound.forget_hello();
-        self.refuse(now, ALERT_HANDSHAKE_FAILURE);
-    }
-
-    /// Gives up soon, unless what can be agreed to is said until then.
-    fn refuse(&mut self, now: Instant, alert: u8) {
-        if self.refusal.replace(alert).is_none() {
-            let soon = now + REFUSAL_DELAY;
-            self.give_up_at = Some(self.give_up_at.map_or(soon, |at| at.min(soon)));
+    /// Whoever it was that said hello must first show by a second hello that they receive what is sent to the client.
+    fn answer_hello(&mut self, now: Instant, out: &mut VecDeque<BytesMut>) {
+        let Some(body) = self.inbound.take_hello() else { return };
+        if ClientHello::parse(&body).is_some() && self.hellos.allow(now) {
+            out.push_back(hello_verify_request(&self.cookie));
         }
     }
 
@@ -208,13 +203,17 @@ impl Handshake {
 
     /// When a flight is to be repeated or the handshake to be given up.
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
-        [self.give_up_at, self.flight.repeat_at()].into_iter().flatten().min()
+        [self.gives_up_at(), self.flight.repeat_at()].into_iter().flatten().min()
+    }
+
+    fn gives_up_at(&self) -> Option<Instant> {
+        [self.give_up_at, self.refusal.map(|(at, _)| at)].into_iter().flatten().min()
     }
 
     /// Does what is due.
     pub(super) fn handle_timeout(&mut self, now: Instant, out: &mut VecDeque<BytesMut>) -> Option<End> {
-        if self.give_up_at.is_some_and(|at| at <= now) || self.flight.is_exhausted(now) {
-            out.extend(self.refusal.map(|alert| BytesMut::from(&fatal_alert(alert)[..])));
+        if self.gives_up_at().is_some_and(|at| at <= now) || self.flight.is_exhausted(now) {
+            out.extend(self.refusal.map(|(_, alert)| BytesMut::from(&fatal_alert(alert)[..])));
             let why = if self.refusal.is_some() { "refused the client" } else { "the client does not answer" };
             return Some(End::Failed(Error::Other(why.to_owned())));
         }
@@ -257,18 +256,26 @@ impl Handshake {
     }
 }
 
-/// Whether the handshake may see a message. What others than the client can send is left out as far as it can be told: a
-/// cookie or random that is not the client's, and what rtc-dtls would not understand, but count as said.
-fn is_acceptable(kind: u8, body: &[u8], hello: &[u8], asked: Option<&[u8]>) -> bool {
-    let is_right = match kind {
-        CLIENT_HELLO => {
-            ClientHello::parse(body).is_some_and(|second| second.random == hello && Some(second.cookie) == asked)
-        }
-        SERVER_HELLO => is_server_hello(body),
-        _ => true,
+/// Begins with the ClientHello that returned the cookie; `None` if it cannot be agreed to. The handshake counts from that one
+/// on (RFC 6347 section 4.2.6), so rtc-dtls may take it for the first one too, and ask for the cookie that it shall see next.
+fn begin(now: Instant, certificate: &DtlsCertificate, hello: &ClientHello<'_>, body: &[u8]) -> Option<Endpoint> {
+    let profile = hello.profile?;
+    let cookie = hello.cookie.try_into().ok()?;
+    let begin = || {
+        let config = certificate.server_config(profile, cookie)?;
+        let mut endpoint = Endpoint::new(CLIENT, TransportProtocol::UDP, Some(config));
+        let first = handshake_record(0, CLIENT_HELLO, 0, body);
+        endpoint.read(now, CLIENT, None::<EcnCodepoint>, BytesMut::from(&first[..]))?;
+        while endpoint.poll_transmit().is_some() {}
+        Ok::<_, Error>(endpoint)
     };
+    begin().inspect_err(|error| tracing::debug!(%error, "a ClientHello that cannot be answered")).ok()
+}
+
+/// Whether a message is one that rtc-dtls understands. What it does not would count as said.
+fn is_readable(kind: u8, body: &[u8]) -> bool {
     let message = || handshake_record(0, kind, 0, body).split_off(RECORD_HEADER_LEN);
-    is_right && HandshakeMessage::unmarshal(&mut message().as_slice()).is_ok()
+    (kind != SERVER_HELLO || is_server_hello(body)) && HandshakeMessage::unmarshal(&mut message().as_slice()).is_ok()
 }
 
 /// Whether the end entity's certificate (RFC 5246 section 7.4.2) has one of the client's fingerprints.

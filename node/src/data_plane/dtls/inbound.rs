@@ -82,7 +82,8 @@ impl Inbound {
             messages: VecDeque::new(),
             protected: VecDeque::new(),
             protected_count: 0,
-            sequence: 0,
+            // As server, a hello was the first.
+            sequence: u64::from(!is_client),
             cipher_spec_is_changed: false,
         }
     }
@@ -191,23 +192,16 @@ impl Inbound {
         true
     }
 
-    /// The body of the first ClientHello, once it is whole, and until the second was seen.
-    pub(super) fn hello(&self) -> Option<&[u8]> {
-        self.hello.as_ref()?.whole()
-    }
-
-    /// The first ClientHello is of no use.
-    pub(super) fn forget_hello(&mut self) {
-        self.hello = None;
-    }
-
-    /// The first ClientHello as a record, for a handshake that begins with it.
-    pub(super) fn open(&mut self) -> Option<Vec<u8>> {
-        let record = handshake_record(0, CLIENT_HELLO, 0, self.hello()?);
+    /// Everything that a handshake needs is taken from now on.
+    pub(super) fn open(&mut self) {
         self.is_open = true;
-        self.sequence = 1;
-        self.messages.clear();
-        Some(record)
+    }
+
+    /// Takes the first ClientHello, once it is whole, and until the second was seen: its body.
+    pub(super) fn take_hello(&mut self) -> Option<Vec<u8>> {
+        let body = self.hello.as_ref()?.whole()?.to_vec();
+        self.hello = None;
+        Some(body)
     }
 
     /// The next record for the handshake. `is_acceptable` sees a message's kind and body before the handshake does; what it

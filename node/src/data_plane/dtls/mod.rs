@@ -6,6 +6,7 @@
 mod association;
 mod certificate;
 mod client_hello;
+mod cookie;
 mod flight;
 mod handshake;
 mod inbound;

@@ -8,7 +8,7 @@ use crate::data_plane::dtls::record::{Fragment, fragments};
 use crate::data_plane::messages::SrtpProfile;
 
 /// The body of a ClientHello that offers the profiles, and has more extensions besides.
-fn client_hello(profiles: &[u16], more: usize) -> Vec<u8> {
+pub(super) fn client_hello(profiles: &[u16], more: usize) -> Vec<u8> {
     let mut body = vec![0xfe, 0xfd];
     body.extend([7; 32]);
     body.extend([0, 0]);
@@ -105,13 +105,14 @@ fn messages_come_out_in_their_turn_and_once() {
     let certificate = handshake_record(0, CERTIFICATE, 2, &[1; 300]);
     assert_eq!(inbound.push(&certificate), Some(Brought::default()), "nothing but a hello is taken before one");
     inbound.push(&handshake_record(0, CLIENT_HELLO, 0, &hello)).unwrap();
-    assert_eq!(inbound.hello(), Some(&hello[..]));
-    assert_eq!(inbound.open(), Some(handshake_record(0, CLIENT_HELLO, 0, &hello)));
+    assert_eq!(inbound.take_hello(), Some(hello.clone()));
+    inbound.open();
+    inbound.push(&handshake_record(0, CLIENT_HELLO, 0, &hello)).unwrap();
     assert!(inbound.push(&certificate).unwrap().news);
     assert_eq!(inbound.next(all), None, "the second hello is missing");
     inbound.push(&handshake_record(77, CLIENT_HELLO, 1, &hello)).unwrap();
     assert_eq!(inbound.next(all), Some(handshake_record(1, CLIENT_HELLO, 1, &hello)), "it is numbered here");
-    assert_eq!(inbound.hello(), None);
+    assert_eq!(inbound.take_hello(), None);
     assert_eq!(inbound.next(|_, _| false), None);
     assert_eq!(inbound.next(all), None, "it was not acceptable and is gone");
     inbound.push(&certificate).unwrap();
