@@ -42,7 +42,7 @@ pub struct NackGenerator {
     highest: Option<u16>,
     /// Ascending.
     missing: VecDeque<Missing>,
-    /// The newest packet with which a key frame began while something was missing: nothing before it is needed.
+    /// The newest packet with which a key frame began, as long as something before it is missing: nothing of that is needed.
     key_frame: Option<u16>,
     /// Some were never asked for.
     has_new: bool,
@@ -62,6 +62,7 @@ impl NackGenerator {
             return self.arrived_late(now, seq);
         }
         self.highest = Some(seq);
+        self.forget_past_key_frame();
         let gap = usize::from(seq.wrapping_sub(highest)) - 1;
         let is_key_frame = gap + self.missing.len() > 0 && key_frame_start();
         if gap + self.missing.len() > MAX_MISSING {
@@ -99,6 +100,12 @@ impl NackGenerator {
         let sample = now.saturating_duration_since(first_asked_at);
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         NackOutcome::Repaired
+    }
+
+    /// One that nothing is missing before would look like a newer one than everything when half of all numbers have passed.
+    fn forget_past_key_frame(&mut self) {
+        let first = self.missing.front();
+        self.key_frame = self.key_frame.filter(|key_frame| first.is_some_and(|first| is_newer(*key_frame, first.seq)));
     }
 
     fn drop_before_key_frame(&mut self) {
@@ -271,6 +278,28 @@ mod tests {
         let due = due(&mut nack, now);
         assert_eq!((due.first(), due.last(), due.len()), (Some(&65_502), Some(&766), 399 + 401));
         assert_eq!(nack.receive(now, 1_200, || false), NackOutcome::GivenUp, "and of everything without one");
+    }
+
+    #[test]
+    fn a_key_frame_of_long_ago_excuses_no_hole() {
+        let now = Instant::now();
+        // The list is empty in between, or there is always something newer in it.
+        for always_missing in [false, true] {
+            let mut nack = NackGenerator::default();
+            nack.receive(now, 0, || false);
+            nack.receive(now, 2, || true);
+            let mut late = 1;
+            for seq in (4..33_002).step_by(2) {
+                nack.receive(now, seq, || false);
+                if !always_missing {
+                    nack.receive(now, seq - 1, || false);
+                }
+                nack.receive(now, late, || false);
+                late = seq - 1;
+            }
+            nack.receive(now, 33_500, || false);
+            assert_eq!(nack.receive(now, 34_100, || false), NackOutcome::GivenUp);
+        }
     }
 
     #[test]
