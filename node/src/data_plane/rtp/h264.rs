@@ -14,6 +14,12 @@ const FU_A: u8 = 28;
 /// any path's MTU.
 const MAX_PARAMETER_SETS_LEN: usize = 1_000;
 
+/// Parameter sets that are read of one packet. Encoders tell a sequence's and one or two of pictures in one.
+const MAX_READ: usize = 8;
+
+/// Parameter sets that are kept: of several sequences or layers, with some of pictures each.
+const MAX_KEPT: usize = 16;
+
 /// What a decoder could begin with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Beginning {
@@ -73,27 +79,34 @@ pub struct ParameterSets {
 }
 
 impl ParameterSets {
-    /// Keeps what the payload has of them. Those that are known already cost nothing.
+    /// Keeps what the payload has of them, up to [`MAX_READ`]. Those that are known already cost nothing.
     pub fn remember(&mut self, payload: &[u8]) {
         let Some((&indicator, rest)) = payload.split_first() else { return };
-        match indicator & 0x1f {
+        let is_news = match indicator & 0x1f {
             SPS | PPS => self.remember_unit(payload),
-            STAP_A => nal_units(rest).for_each(|unit| self.remember_unit(unit)),
-            _ => {}
+            STAP_A => {
+                let sets = nal_units(rest).filter(|unit| name(unit).is_some()).take(MAX_READ);
+                sets.filter(|unit| self.remember_unit(unit)).count() > 0
+            }
+            _ => false,
+        };
+        if is_news {
+            self.payload = self.aggregate();
         }
     }
 
-    fn remember_unit(&mut self, unit: &[u8]) {
-        let Some(name) = name(unit) else { return };
+    /// Whether it was not known.
+    fn remember_unit(&mut self, unit: &[u8]) -> bool {
+        let Some(name) = name(unit) else { return false };
         match self.units.iter_mut().find(|known| self::name(known) == Some(name)) {
-            Some(known) if **known == *unit => return,
+            Some(known) if **known == *unit => return false,
             Some(known) => *known = unit.into(),
             None => self.units.push(unit.into()),
         }
-        while self.payload_len() > MAX_PARAMETER_SETS_LEN {
+        while self.units.len() > MAX_KEPT || self.payload_len() > MAX_PARAMETER_SETS_LEN {
             self.units.remove(0);
         }
-        self.payload = self.aggregate();
+        true
     }
 
     fn payload_len(&self) -> usize {
@@ -203,6 +216,23 @@ mod tests {
         sets.remember(&pps_1);
         sets.remember(&sps_0);
         assert_eq!(sets.payload().unwrap()[..], stap_a(&[&sps_0, PPS_0, &pps_1]));
+    }
+
+    #[test]
+    fn of_many_sets_a_few_are_read_and_the_newest_kept() {
+        // The ids 63 to 126 have 13 bits.
+        let sps = |id: u16| [&[0x67, 0x42, 0xe0, 0x1f], &((id + 1) << 3).to_be_bytes()[..]].concat();
+        let mut sets = ParameterSets::default();
+        let many: Vec<_> = (63..127).map(sps).collect();
+        sets.remember(&stap_a(&many.iter().map(Vec::as_slice).collect::<Vec<_>>()));
+        assert_eq!(sets.units, many[..MAX_READ].iter().map(|unit| unit[..].into()).collect::<Vec<Box<[u8]>>>());
+        for unit in &many {
+            sets.remember(unit);
+            sets.remember(PPS_0);
+        }
+        assert_eq!(sets.units.len(), MAX_KEPT);
+        let newest: Vec<_> = many[64 - (MAX_KEPT - 1)..].iter().map(Vec::as_slice).chain([PPS_0]).collect();
+        assert_eq!(sets.payload().unwrap()[..], stap_a(&newest));
     }
 
     #[test]
