@@ -82,8 +82,8 @@ impl IceAgent {
         } else {
             events.push_back(TransportEvent::UfragRetired(replaced.ufrag));
         }
-        if self.state == Some(IceState::Connected) {
-            self.paths.hear(now, SELECTED);
+        if let Some(remote) = self.remote() {
+            self.hear(now, remote, SELECTED, events);
         }
     }
 

@@ -21,8 +21,7 @@ const NEW_PATHS: RateLimit = RateLimit::new(MAX_PATHS as u32, Duration::from_sec
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long a nomination counts when another address is nominated with a lower priority. Who nominates several (RFC 5245
-/// section
-/// 8.1.1.2) repeats each of them more often than this, and who moves on does not.
+/// section 8.1.1.2) repeats each of them more often than this, and who moves on does not.
 const NOMINATION_HOLDS: Duration = Duration::from_secs(5);
 
 /// After a nomination: what was still under way from the former address does not move media back.
@@ -100,6 +99,7 @@ impl Paths {
     }
 
     /// The client was heard from there. Whether others are to be told that the address is in use.
+    #[must_use]
     pub(super) fn hear(&mut self, now: Instant, at: usize) -> bool {
         let Some(path) = self.known.get_mut(at) else { return false };
         path.heard_at = now;

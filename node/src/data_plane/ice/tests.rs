@@ -259,6 +259,18 @@ fn new_addresses_are_learned_slowly_and_told_again() {
 }
 
 #[test]
+fn an_ice_restart_tells_again_whose_the_address_is() {
+    let mut client = Client::new();
+    client.check(1);
+    client.events.clear();
+    client.now += Duration::from_secs(6);
+    client.agent.restart(client.now, credentials("0000second"), &mut client.events);
+    assert_eq!(client.events, [TransportEvent::AddressInUse(at(1))]);
+    client.media(1);
+    assert_eq!(client.events.len(), 1, "once");
+}
+
+#[test]
 fn checks_and_refusals_are_answered_at_a_bounded_rate() {
     let mut client = Client::new();
     let mut answered = (0, 0);

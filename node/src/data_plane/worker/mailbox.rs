@@ -45,8 +45,7 @@ const BATCH_BYTES: usize = 256 << 10;
 /// Emptied batches that are kept: more are seldom on the way at a time.
 const MAX_SPARE_BATCHES: usize = 64;
 
-/// Addresses that other workers speak of: every client of a full worker roaming at once. What does not fit is said again
-/// soon.
+/// Addresses that other workers speak of: every client of a full worker roaming at once.
 const MAX_ADDRESSES: usize = 16_384;
 
 /// A command on its way to the worker.
@@ -295,7 +294,8 @@ impl Mailbox {
 
     /// Tells of an address.
     pub(super) fn post_address(&self, address: AddressOwned) {
-        // If there is no room: it is said again.
+        // If there is no room: that it is owned is said again soon. That it no longer is, is not: whoever has the address next
+        // waits until the former owner's time is over.
         let _ = self.addresses.push(address);
         self.wake();
     }
