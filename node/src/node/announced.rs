@@ -34,6 +34,7 @@ impl Addresses {
             media.extend(resolve("media.announced", config.media.listen, announced).await?);
         }
         warn_if_private(config, &media);
+        warn_if_refused(config.media.listen, &media);
         Ok(Self {
             media,
             mesh: first("mesh.announced", config.mesh.listen, config.mesh.announced.as_ref()).await?,
@@ -112,6 +113,26 @@ fn warn_if_private(config: &NodeConfig, media: &[Resolved]) {
     }
 }
 
+/// Chromium sends nothing to a candidate of such an address, and says nothing of it.
+fn warn_if_refused(listen: SocketAddr, media: &[Resolved]) {
+    let told: Vec<_> = match media {
+        [] => vec![listen],
+        announced => announced.iter().map(|announced| announced.at(listen)).collect(),
+    };
+    for address in told.into_iter().filter(|address| is_refused(*address)) {
+        tracing::warn!(%address, "browsers send no media to a port below 1024, other than 80 and 443 of a public address");
+    }
+}
+
+/// Whether libwebrtc leaves out a candidate with this address. Port 0 is one that the system will choose.
+fn is_refused(address: SocketAddr) -> bool {
+    match address.port() {
+        0 | 1024.. => false,
+        80 | 443 => is_private(address.ip()),
+        _ => true,
+    }
+}
+
 /// Whether only machines nearby reach it. Where everything is listened on, that says nothing.
 fn is_private(ip: IpAddr) -> bool {
     match ip {
@@ -146,5 +167,16 @@ mod tests {
             ["127.0.0.1:5000", "203.0.113.7:5000", "203.0.113.8:9"].map(|addr| addr.parse().unwrap());
         assert_eq!(addresses.media(bound), [first, second]);
         assert_eq!((addresses.mesh(bound), addresses.grpc(bound)), (bound, bound));
+    }
+
+    #[test]
+    fn browsers_refuse_privileged_ports() {
+        let refused = |address: &str| is_refused(address.parse().unwrap());
+        for address in ["203.0.113.7:1023", "203.0.113.7:79", "10.0.0.1:443", "127.0.0.1:9", "[fd00::1]:80"] {
+            assert!(refused(address), "{address}");
+        }
+        for address in ["203.0.113.7:443", "203.0.113.7:80", "10.0.0.1:1024", "[2001:db8::1]:4444", "0.0.0.0:0"] {
+            assert!(!refused(address), "{address}");
+        }
     }
 }
