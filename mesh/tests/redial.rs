@@ -178,7 +178,7 @@ async fn a_link_of_which_a_task_panics_goes_down_and_comes_back() {
 async fn nodes_that_do_not_come_back_take_no_places() {
     let cluster = Cluster::new();
     let mut config = cluster.config("a");
-    config.limits.peers = 2;
+    config.limits.peers = 3;
     config.limits.forget_after = Duration::from_millis(200);
     let mut a = Node::start(config);
     let wanted = cluster.node("wanted");
@@ -201,7 +201,13 @@ async fn nodes_that_do_not_come_back_take_no_places() {
     let mut linked = cluster.node("linked");
     linked.mesh.connect(a.address());
     linked.link_up().await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // A third one that leaves after that is.
+    let mut pod = cluster.node("pod");
+    pod.mesh.connect(a.address());
+    pod.link_up().await;
+    until("it is linked", || a.mesh.links().len() == 3).await;
+    pod.mesh.shutdown().await;
+    until("it is forgotten", || a.mesh.links().len() == 2).await;
     let links: Vec<String> = a.mesh.links().into_iter().map(|link| link.node.to_string()).collect();
     assert_eq!(links, ["linked", "wanted"]);
 }

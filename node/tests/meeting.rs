@@ -11,9 +11,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
 use sluice_loadtest::driver::Direction;
+use sluice_loadtest::media::PublisherStats;
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::transport::{DtlsRole, SrtpProfile, TransportConfig};
-use sluice_loadtest::user::{RoomState, User, UserConfig};
+use sluice_loadtest::user::{Production, RoomState, User, UserConfig};
 use sluice_node::Node;
 use sluice_node::dev::DevOptions;
 use tokio::time::Instant;
@@ -127,8 +128,8 @@ async fn a_latecomer_gets_a_key_frame() {
     let [here, there] = mesh.nodes() else { panic!("two nodes") };
     let alice = join(&driver, here, "room", "alice").await;
     let production = alice.produce(VIDEO).await.unwrap();
-    let sender = alice.lane(true).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Long after her first key frame.
+    sends(&alice, &production, 100).await;
     for (node, peer) in [(here, "bob"), (there, "carol")] {
         let user = join(&driver, node, "room", peer).await;
         let consumer = consumes(&user, "alice", Kind::Video).await;
@@ -140,7 +141,7 @@ async fn a_latecomer_gets_a_key_frame() {
         user.protoo().request("requestConsumerKeyFrame", json!({ "consumerId": consumer })).await.unwrap();
         receives(&user, &consumer, "another key frame", |stats| stats.key_frames > before).await;
     }
-    let sent = sender.with(move |session, _| session.publisher_mut(production.ssrc).unwrap().stats()).await.unwrap();
+    let sent = sent(&alice, &production).await;
     assert!(sent.key_frame_requests >= 2, "{sent:?}");
     // Nobody asked for thirty a second.
     assert!(sent.key_frames <= 10, "{sent:?}");
@@ -247,11 +248,16 @@ async fn pause_and_resume_reach_the_others() {
         }
     };
     bob.wait(SOON, "the pause", paused(true)).await.unwrap();
-    // What was under way arrives within this; then nothing does.
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    let before = bob.consumer_stats(&consumer).await.unwrap().unwrap();
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(bob.consumer_stats(&consumer).await.unwrap().unwrap().packets, before.packets);
+    // What was under way arrives; then nothing does, whatever she sends.
+    let start = Instant::now();
+    let before = loop {
+        let before = bob.consumer_stats(&consumer).await.unwrap().unwrap();
+        sends(&alice, &production, 50).await;
+        if bob.consumer_stats(&consumer).await.unwrap().unwrap().packets == before.packets {
+            break before;
+        }
+        assert!(start.elapsed() < SOON, "it goes on");
+    };
 
     alice.protoo().request("resumeProducer", json!({ "producerId": production.id })).await.unwrap();
     bob.wait(SOON, "the resumption", paused(false)).await.unwrap();
@@ -281,6 +287,22 @@ async fn a_user_whose_path_fails_for_longer_than_consent_stays_and_comes_back() 
     receives(&bob, &consumer, "media after the silence", |stats| stats.packets >= known + 50).await;
     assert!(bob.room().borrow().peers.contains_key("alice"));
     node.shutdown().await;
+}
+
+/// What a user's stream has sent.
+async fn sent(user: &User, production: &Production) -> PublisherStats {
+    let ssrc = production.ssrc;
+    let lane = user.lane(true).await.unwrap();
+    lane.with(move |session, _| session.publisher_mut(ssrc).unwrap().stats()).await.unwrap()
+}
+
+/// Waits until a user's stream has sent so many packets more.
+async fn sends(user: &User, production: &Production, packets: u64) {
+    let (start, target) = (Instant::now(), sent(user, production).await.packets + packets);
+    while sent(user, production).await.packets < target {
+        assert!(start.elapsed() < SOON, "waited {SOON:?} for {packets} packets");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Waits until the node says that of the path that a user sends by.
