@@ -1,14 +1,9 @@
-//! A link: one incarnation of a peer, over as many connections as it takes.
+//! The links to one incarnation of a peer. A link is one connection, with a key of its own: what was said on one is no part of the next.
 //!
-//! One task per link sees its connections one after the other, so that the events of a link are in order by construction. To the users
-//! of the mesh each connection is a link of its own, with a key of its own: what was said on one is no part of the next.
+//! There is one at a time. One task per incarnation sees them one after the other, so that their events are in order by construction.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::Poll;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
@@ -24,6 +19,7 @@ use tracing::{debug, info};
 use super::close::{CloseCode, down_reason, newer_known};
 use super::counters::{DropReason, LinkCounters};
 use super::hello::Control;
+use super::panics::{Panicked, caught};
 use super::pipe::{Pipe, PipeContext};
 use super::queue::FrameQueue;
 use super::sink::FrameSink;
@@ -113,7 +109,7 @@ impl Current {
     }
 }
 
-/// The shared half of a link.
+/// What the links to one incarnation of a peer have in common, and the present one.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) instance: NodeInstance,
@@ -214,7 +210,7 @@ impl Link {
     }
 }
 
-/// The link's task.
+/// Sees the links to one incarnation of a peer.
 pub(super) struct LinkTask {
     pub(super) link: Arc<Link>,
     pub(super) connections: mpsc::Receiver<Established>,
@@ -308,17 +304,4 @@ impl LinkTask {
             debug!("nobody listens to link events");
         }
     }
-}
-
-/// The future has panicked, and is not to be polled again.
-struct Panicked;
-
-/// Runs a future whose panic is the end of it and of nothing else.
-async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Panicked> {
-    let mut future = pin!(future);
-    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-        Ok(poll) => poll.map(Ok),
-        Err(_) => Poll::Ready(Err(Panicked)),
-    })
-    .await
 }

@@ -23,6 +23,7 @@ use super::dial::{Dialler, GOSSIP_WAITING};
 use super::gossip;
 use super::link::{Current, Link};
 use super::metrics::MeshCollector;
+use super::panics::vital;
 use super::pipe::PipeContext;
 use super::registry::Registry;
 use super::routes::RouteTable;
@@ -64,7 +65,7 @@ struct Shared {
     wanted: Mutex<FxHashMap<NodeId, Wanted>>,
     gossip_dials: Mutex<FxHashMap<SocketAddr, mpsc::Sender<Bytes>>>,
     stop: CancellationToken,
-    /// Nobody is let in any more.
+    /// Nobody is let in any more, or a task has panicked.
     ended: CancellationToken,
 }
 
@@ -95,8 +96,15 @@ impl Mesh {
         let stop = CancellationToken::new();
         let routes = Arc::new(RouteTable::new(limits.routes));
         let counters = Arc::new(EndpointCounters::default());
-        let context =
-            PipeContext { events, gossip, routes: routes.clone(), stop: stop.clone(), newer: watch::Sender::new(None) };
+        let ended = CancellationToken::new();
+        let context = PipeContext {
+            events,
+            gossip,
+            routes: routes.clone(),
+            stop: stop.clone(),
+            ended: ended.clone(),
+            newer: watch::Sender::new(None),
+        };
         let registry = Arc::new(Registry::new(instance.clone(), limits.peers, context));
         let hello = Arc::new(Hello {
             node: instance.node.as_str().to_owned(),
@@ -118,7 +126,6 @@ impl Mesh {
             counters: counters.clone(),
             handshakes: limits.handshakes,
         };
-        let ended = CancellationToken::new();
         let end = ended.clone().drop_guard();
         tokio::spawn(async move {
             let _end = end;
@@ -139,7 +146,7 @@ impl Mesh {
             ended,
         };
         let shared = Arc::new(shared);
-        tokio::spawn(forget_silent(Arc::downgrade(&shared)));
+        tokio::spawn(vital(shared.ended.clone(), forget_silent(Arc::downgrade(&shared))));
         Ok((Self { shared }, Inbox { events: events_out, gossip: gossip_out }))
     }
 
@@ -193,7 +200,8 @@ impl Mesh {
         if let Some(before) = all.insert(peer.node.clone(), wanted) {
             before.given_up.cancel();
         }
-        tokio::spawn(async move { given_up.run_until_cancelled(dialler.keep(peer)).await });
+        let keeping = async move { given_up.run_until_cancelled(dialler.keep(peer)).await };
+        tokio::spawn(vital(self.shared.ended.clone(), keeping));
     }
 
     /// Gives up a link: closes it and dials no more. The other end may still dial this one.
@@ -337,7 +345,8 @@ impl Mesh {
         let _ = waiting.try_send(payload);
         dials.insert(to, waiting);
         let stop = self.shared.stop.clone();
-        tokio::spawn(async move { stop.run_until_cancelled(dialler.deliver(to, messages)).await });
+        let delivering = async move { stop.run_until_cancelled(dialler.deliver(to, messages)).await };
+        tokio::spawn(vital(self.shared.ended.clone(), delivering));
     }
 
     fn connection(&self, link: u32) -> Option<Arc<Current>> {

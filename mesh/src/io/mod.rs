@@ -2,8 +2,9 @@
 //!
 //! - `mesh`: the endpoint as its users see it; `types`: what they deal with.
 //! - `congestion`: how much a connection may have under way; `tls`, `hello`, `accept`, `dial`: how a connection comes to be; `registry`: which one is kept; `close`: why one ends.
-//! - `link`: one incarnation of a peer; `pipe`: one of its connections, whose jobs are `control`, `sender`, `receiver`, `gossip`.
+//! - `link`: the links to one incarnation of a peer, one after the other; `pipe`: the present one, whose jobs are `control`, `sender`, `receiver`, `gossip`.
 //! - `routes`, `sink`: where arriving frames go, `unknown`: what is said of those that go nowhere; `queue`: where leaving ones wait.
+//! - `panics`: what they end.
 //! - `counters`, `metrics`: what is counted, and how Prometheus sees it.
 
 mod accept;
@@ -17,6 +18,7 @@ mod hello;
 mod link;
 mod mesh;
 mod metrics;
+mod panics;
 mod pipe;
 mod queue;
 mod receiver;

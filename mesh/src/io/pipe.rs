@@ -1,4 +1,4 @@
-//! A pipe: one connection of a link while it lives. Each of its jobs is a task; all end with it.
+//! A pipe: a link while it lives. Each of its jobs is a task; all end with it.
 
 use std::sync::Arc;
 
@@ -24,6 +24,8 @@ pub(super) struct PipeContext {
     pub(super) gossip: mpsc::Sender<Gossip>,
     pub(super) routes: Arc<RouteTable>,
     pub(super) stop: CancellationToken,
+    /// The endpoint has ended.
+    pub(super) ended: CancellationToken,
     /// What a peer said of a newer incarnation of this node.
     pub(super) newer: watch::Sender<Option<Newer>>,
 }

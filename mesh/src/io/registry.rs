@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use quinn::Connection;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use sluice_proto::ids::{NodeId, NodeInstance};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info};
 
+use super::clock;
 use super::close::CloseCode;
 use super::hello::{Control, Peer};
 use super::link::{Established, Link, LinkTask};
+use super::panics::vital;
 use super::pipe::PipeContext;
 use super::types::{Newer, Standing};
 
@@ -23,6 +25,9 @@ const WAITING_CONNECTIONS: usize = 4;
 
 /// Addresses that are known to lead to a node, beside the advertised one of each: those that it was dialled at.
 const MAX_ADDRESSES: usize = 4096;
+
+/// How long a refusal counts. Whoever is dialled still is dialled several times in it; whoever is not may have gone, or live elsewhere now.
+const REFUSAL_COUNTS: Duration = Duration::from_secs(60);
 
 pub(super) type Links = FxHashMap<u32, Arc<Link>>;
 
@@ -42,9 +47,27 @@ pub(super) struct Registry {
 struct State {
     peers: FxHashMap<NodeId, Entry>,
     by_addr: FxHashMap<SocketAddr, NodeId>,
-    /// Where the last dial was refused by whoever is there.
-    refused_at: FxHashSet<SocketAddr>,
+    refusals: Refusals,
     next_key: u32,
+}
+
+/// Where the last dial was refused by whoever is there, and when.
+#[derive(Default)]
+struct Refusals(FxHashMap<SocketAddr, Instant>);
+
+impl Refusals {
+    fn note(&mut self, addr: SocketAddr, refused: bool, now: Instant) {
+        self.0.retain(|_, at| now < *at + REFUSAL_COUNTS);
+        if !refused {
+            self.0.remove(&addr);
+        } else if self.0.len() < MAX_ADDRESSES {
+            self.0.insert(addr, now);
+        }
+    }
+
+    fn any(&self, now: Instant) -> bool {
+        self.0.values().any(|at| now < *at + REFUSAL_COUNTS)
+    }
 }
 
 struct Entry {
@@ -130,12 +153,7 @@ impl Registry {
 
     /// What came of dialling an address: whether whoever is there refused this node.
     pub(super) fn note_refusal(&self, addr: SocketAddr, refused: bool) {
-        let mut state = self.state();
-        if !refused {
-            state.refused_at.remove(&addr);
-        } else if state.refused_at.len() < MAX_ADDRESSES {
-            state.refused_at.insert(addr);
-        }
+        self.state().refusals.note(addr, refused, clock());
     }
 
     /// A peer knows a newer incarnation of this node.
@@ -150,7 +168,7 @@ impl Registry {
     pub(super) fn standing(&self) -> Standing {
         let state = self.state();
         let is_linked = || state.peers.values().any(|entry| entry.link.live().is_some());
-        if state.refused_at.is_empty() || is_linked() { Standing::Good } else { Standing::Refused }
+        if is_linked() || !state.refusals.any(clock()) { Standing::Good } else { Standing::Refused }
     }
 
     pub(super) fn own(&self) -> &NodeInstance {
@@ -215,7 +233,7 @@ impl Registry {
         let (connections, incoming) = mpsc::channel(WAITING_CONNECTIONS);
         let predecessor = former.map(|former| former.task);
         let task = LinkTask { link: link.clone(), connections: incoming, context: self.context.clone(), predecessor };
-        let task = tokio::spawn(task.run());
+        let task = tokio::spawn(vital(self.context.ended.clone(), task.run()));
         state.by_addr.insert(peer.advertised, peer.instance.node.clone());
         state.peers.insert(peer.instance.node.clone(), Entry { link, connections, task, down_since: None });
     }
@@ -271,5 +289,29 @@ impl Registry {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_counts_until_the_next_dial_or_for_a_while() {
+        let [a, b] = [1, 2].map(|port| SocketAddr::from(([192, 0, 2, 1], port)));
+        let (now, second) = (clock(), Duration::from_secs(1));
+        let mut refusals = Refusals::default();
+        refusals.note(a, true, now);
+        assert!(refusals.any(now + 59 * second));
+        // Refused again, and then nobody is there any more.
+        refusals.note(a, true, now + 59 * second);
+        assert!(refusals.any(now + 61 * second));
+        refusals.note(a, false, now + 62 * second);
+        assert!(!refusals.any(now + 62 * second));
+        // A node that has moved is not dialled there any more.
+        refusals.note(b, true, now + 63 * second);
+        assert!(!refusals.any(now + 123 * second));
+        refusals.note(a, false, now + 123 * second);
+        assert!(refusals.0.is_empty(), "nothing is kept for ever");
     }
 }
