@@ -63,8 +63,12 @@ impl Certificates {
             let read = || identity::mesh_tls(&self.config);
             mesh.renew(now, read, |tls, (mesh, placement)| {
                 let refuse = |error: &dyn std::fmt::Display| identity::mesh_unusable(&self.config, error);
+                // Both or neither.
+                let use_for_placement =
+                    placement.read_tls(&placement_tls(tls.clone())).map_err(|error| refuse(&error))?;
                 mesh.set_tls(tls).map_err(|error| refuse(&error))?;
-                placement.set_tls(&placement_tls(tls.clone())).map_err(|error| refuse(&error))
+                use_for_placement();
+                Ok(())
             });
         }
     }

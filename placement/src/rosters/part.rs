@@ -15,23 +15,39 @@ pub(crate) fn canonical(part: RosterPart) -> RosterPart {
 }
 
 /// Makes a part small enough to be told, and counts the entries that had to be cut for it. One that is too large loses its producers. If
-/// all together are too many, those that were not told yet wait: who left, and what changed, is always told.
+/// all together are too many, those that have grown since they were told lose theirs, and those that were not told yet wait: who left, and
+/// what changed, is always told.
 pub(crate) fn bound(part: RosterPart, told: &RosterPart) -> (RosterPart, usize) {
-    let is_told = |entry: &PeerEntry| told.peers.binary_search_by(|other| other.id.cmp(&entry.id)).is_ok();
+    let told_len = |entry: &PeerEntry| {
+        let index = told.peers.binary_search_by(|other| other.id.cmp(&entry.id)).ok()?;
+        Some(told.peers[index].encoded_len())
+    };
     let mut cut = 0;
     let mut left = MAX_PART_LEN;
-    let (mut kept, mut new) = (Vec::with_capacity(part.peers.len()), Vec::new());
+    let (mut kept, mut grown, mut new) = (Vec::with_capacity(part.peers.len()), Vec::new(), Vec::new());
     for mut entry in part.peers {
-        if entry.encoded_len() > MAX_ENTRY_LEN {
+        let mut len = entry.encoded_len();
+        if len > MAX_ENTRY_LEN {
+            entry.producers.clear();
+            len = entry.encoded_len();
+            cut += 1;
+        }
+        match told_len(&entry) {
+            Some(before) if len <= before => {
+                left = left.saturating_sub(len);
+                kept.push(entry);
+            }
+            Some(_) => grown.push(entry),
+            None => new.push(entry),
+        }
+    }
+    for mut entry in grown {
+        if entry.encoded_len() > left {
             entry.producers.clear();
             cut += 1;
         }
-        if is_told(&entry) {
-            left = left.saturating_sub(entry.encoded_len());
-            kept.push(entry);
-        } else {
-            new.push(entry);
-        }
+        left = left.saturating_sub(entry.encoded_len());
+        kept.push(entry);
     }
     for entry in new {
         match left.checked_sub(entry.encoded_len()) {
@@ -123,6 +139,18 @@ mod tests {
         assert_eq!(delta.removed, ["00"]);
         assert_eq!(delta.upserted.iter().map(|peer| peer.id.as_str()).collect::<Vec<_>>(), ["000", "001"]);
         assert_eq!((next.peers.len(), cut), (17, 4));
+    }
+
+    #[test]
+    fn a_part_whose_entries_grow_stays_small_enough() {
+        let peers = |len| (0..40).map(|i| large(&format!("{i:02}"), len)).collect();
+        let (told, cut) = bound(RosterPart { peers: peers(1_000_000) }, &RosterPart::default());
+        assert_eq!((told.peers.len(), cut), (40, 0));
+        let (grown, cut) = bound(RosterPart { peers: peers(MAX_ENTRY_LEN - 100) }, &told);
+        assert_eq!((grown.peers.len(), cut), (40, 24), "all are told of, and not of all that they have");
+        assert!(grown.encoded_len() <= MAX_PART_LEN + MAX_ENTRY_LEN, "{}", grown.encoded_len());
+        let (shrunk, cut) = bound(RosterPart { peers: peers(1_000_000) }, &grown);
+        assert_eq!((shrunk, cut), (told, 0), "what was cut comes back");
     }
 
     #[test]

@@ -115,13 +115,14 @@ impl Placement {
         Ok(Self { shared, local_addr, tls: tls_tx })
     }
 
-    /// Uses other certificates from now on. Connections that are up stay; the cluster's name stays too.
+    /// Reads other certificates. To call what is returned is to use them from then on: connections that are up stay; the cluster's name
+    /// stays too.
     ///
     /// # Errors
-    /// [`SpawnError::Tls`] when they are unusable; the former ones stay in use then.
-    pub fn set_tls(&self, tls: &PlacementTls) -> Result<(), SpawnError> {
-        self.tls.send_replace(Tls::new(tls)?);
-        Ok(())
+    /// [`SpawnError::Tls`] when they are unusable.
+    pub fn read_tls(&self, tls: &PlacementTls) -> Result<impl FnOnce() + use<>, SpawnError> {
+        let (read, used) = (Tls::new(tls)?, self.tls.clone());
+        Ok(move || drop(used.send_replace(read)))
     }
 
     /// Waits until one of its tasks has ended: without [`Self::shutdown`], or the end of membership, something broke.

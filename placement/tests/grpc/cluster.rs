@@ -115,9 +115,15 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) async fn start(nodes: &[&str]) -> Self {
+        Self::start_with(nodes, |_| ()).await
+    }
+
+    /// With other settings than those of production.
+    pub(crate) async fn start_with(nodes: &[&str], set: impl Fn(&mut PlacementConfig)) -> Self {
         let mut cluster = Self { ca: Ca::new(), nodes: BTreeMap::new() };
         for node in nodes {
-            let config = cluster.config(node, 1);
+            let mut config = cluster.config(node, 1);
+            set(&mut config);
             cluster.add(config).await;
         }
         cluster.tell();
