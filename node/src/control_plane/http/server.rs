@@ -182,6 +182,12 @@ impl SpareFile {
     }
 }
 
+/// Whether the process, or the system, has as many files open as it may. Of anything else (a client that gave up before it was accepted, or a
+/// network that is down, see accept(2)) whoever comes next knows nothing.
+fn is_out_of_files(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 impl Acceptor {
     async fn run(mut self) {
         let stop = self.stop.clone();
@@ -206,14 +212,17 @@ impl Acceptor {
             self.warned = Some(now);
             tracing::warn!(port = self.shared.config.name, %error, "the system refuses connections");
         }
-        if self.spare_file.0.take().is_some()
+        if is_out_of_files(error)
+            && self.spare_file.0.take().is_some()
             && let Ok(Ok(_)) = timeout(ACCEPT_PAUSE, self.listener.accept()).await
         {
             count(&self.shared.counters.refused);
         } else {
             tokio::time::sleep(ACCEPT_PAUSE).await;
         }
-        self.spare_file = SpareFile::open();
+        if self.spare_file.0.is_none() {
+            self.spare_file = SpareFile::open();
+        }
     }
 
     fn admit(&self, stream: TcpStream, remote: SocketAddr) {
@@ -319,5 +328,19 @@ impl Shared {
             }
         };
         result.map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Error;
+
+    use super::*;
+
+    #[test]
+    fn nobody_is_closed_for_what_befell_another() {
+        let out_of_files = |errno| is_out_of_files(&Error::from_raw_os_error(errno));
+        assert_eq!([libc::EMFILE, libc::ENFILE].map(out_of_files), [true; 2]);
+        assert_eq!([libc::ECONNABORTED, libc::ENETDOWN, libc::ENOBUFS].map(out_of_files), [false; 3]);
     }
 }
