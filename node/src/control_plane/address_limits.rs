@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::rooms::context::lock;
 use crate::config::{LimitsConfig, Network, NodeConfig};
+use crate::rate_limit::RateLimit;
 
 /// What [`LimitsConfig::sessions_per_minute_per_address`] is about.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -24,7 +25,8 @@ const SWEEP_FROM: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct AddressLimits {
     connections: u32,
-    sessions_per_minute: u32,
+    /// Of a new address; `None`: as many as it likes.
+    sessions: Option<RateLimit>,
     rooms: u32,
     proxies: Vec<Network>,
     addresses: Mutex<Addresses>,
@@ -40,8 +42,8 @@ struct Addresses {
 struct Usage {
     connections: u32,
     rooms: u32,
-    /// When all of the minute's WebSockets are to be had again; the bucket is as empty as this is far ahead (GCRA, ITU-T I.371).
-    full_at: Option<Instant>,
+    /// `None` as long as there was no WebSocket.
+    sessions: Option<RateLimit>,
 }
 
 /// What an address can hold.
@@ -66,7 +68,9 @@ impl AddressLimits {
             config.limits;
         Arc::new(Self {
             connections: connections_per_address,
-            sessions_per_minute: sessions_per_minute_per_address,
+            sessions: MINUTE
+                .checked_div(sessions_per_minute_per_address)
+                .map(|interval| RateLimit::new(sessions_per_minute_per_address, interval)),
             rooms: rooms_per_address,
             proxies: config.users.proxies.clone(),
             addresses: Mutex::new(Addresses { usage: HashMap::new(), sweep_at: SWEEP_FROM }),
@@ -86,15 +90,9 @@ impl AddressLimits {
     /// Whether the address may open another WebSocket now.
     pub(crate) fn take_session(&self, remote: IpAddr, now: Instant) -> bool {
         let Some(address) = self.counted(remote) else { return true };
-        let Some(cost) = MINUTE.checked_div(self.sessions_per_minute) else { return true };
+        let Some(unused) = self.sessions else { return true };
         let mut addresses = lock(&self.addresses);
-        let usage = addresses.of(address, now);
-        let full_at = usage.full_at.map_or(now, |at| at.max(now)) + cost;
-        let may = full_at <= now + MINUTE;
-        if may {
-            usage.full_at = Some(full_at);
-        }
-        may
+        addresses.of(address, now).sessions.get_or_insert(unused).allow(now.into_std())
     }
 
     fn hold(self: &Arc<Self>, remote: IpAddr, kind: Kind, limit: u32) -> Option<Held> {
@@ -142,7 +140,9 @@ impl Usage {
     }
 
     fn is_something(&self, now: Instant) -> bool {
-        self.connections > 0 || self.rooms > 0 || self.full_at.is_some_and(|at| at > now)
+        self.connections > 0
+            || self.rooms > 0
+            || self.sessions.is_some_and(|sessions| !sessions.is_full(now.into_std()))
     }
 }
 

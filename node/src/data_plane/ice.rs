@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use self::paths::{Paths, SELECTED};
 use super::drop_reason::DropReason;
 use super::messages::{IceCredentials, IceState};
-use super::rate_limit::RateLimit;
 use super::stun::{BindingRequest, ErrorCode, IntegrityKey, write_error, write_success};
 use super::webrtc_transport::TransportEvent;
+use crate::rate_limit::RateLimit;
 
 /// Checks that are answered. Browsers send one each 50 ms while they look for a path, over all addresses together.
 const CHECKS: RateLimit = RateLimit::new(100, Duration::from_millis(20));

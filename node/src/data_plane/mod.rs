@@ -24,7 +24,6 @@ pub mod pipe_consumer;
 pub mod pipe_producer;
 pub mod producer;
 pub mod rate;
-pub mod rate_limit;
 pub mod retransmission_budget;
 pub mod router;
 pub mod rtcp;

@@ -37,7 +37,7 @@ pub(crate) struct Context {
     pub(crate) pipes: Pipes,
     pub(crate) counters: Counters,
     /// Which room hears of what a worker tells.
-    pub(crate) addresses: Addresses,
+    pub(crate) listeners: Listeners,
     /// By worker.
     pub(crate) loads: Vec<WorkerLoad>,
 }
@@ -89,9 +89,9 @@ impl Context {
     }
 
     /// Lets a room hear of something, for as long as the answer lives.
-    pub(crate) fn address(self: &Arc<Self>, subject: Subject, room: &RoomSender) -> Address {
-        lock(&self.addresses.rooms).insert(subject, room.clone());
-        Address { context: Arc::clone(self), subject }
+    pub(crate) fn listen(self: &Arc<Self>, subject: Subject, room: &RoomSender) -> Listener {
+        lock(&self.listeners.rooms).insert(subject, room.clone());
+        Listener { context: Arc::clone(self), subject }
     }
 
     /// Counts a joined peer, for as long as the answer lives.
@@ -125,25 +125,25 @@ pub(crate) enum Subject {
 
 /// Which room a worker's event is for.
 #[derive(Default)]
-pub(crate) struct Addresses {
+pub(crate) struct Listeners {
     rooms: Mutex<HashMap<Subject, RoomSender>>,
 }
 
-impl Addresses {
+impl Listeners {
     pub(crate) fn get(&self, subject: Subject) -> Option<RoomSender> {
         lock(&self.rooms).get(&subject).cloned()
     }
 }
 
-/// A room's entry in [`Addresses`]; dropping it takes it out.
-pub(crate) struct Address {
+/// A room's entry in [`Listeners`]; dropping it takes it out.
+pub(crate) struct Listener {
     context: Arc<Context>,
     subject: Subject,
 }
 
-impl Drop for Address {
+impl Drop for Listener {
     fn drop(&mut self) {
-        lock(&self.context.addresses.rooms).remove(&self.subject);
+        lock(&self.context.listeners.rooms).remove(&self.subject);
     }
 }
 

@@ -38,7 +38,7 @@ fn dispatch_one(context: &Context, waiting: &mut Waiting, event: WorkerEvent) {
         WorkerEvent::ProducerScore { producer, .. } => Subject::Producer(*producer),
         WorkerEvent::ConsumerScore { consumer, .. } => Subject::Consumer(*consumer),
     };
-    if let Some(room) = context.addresses.get(subject) {
+    if let Some(room) = context.listeners.get(subject) {
         waiting.deliver(&room, subject, event);
     }
 }

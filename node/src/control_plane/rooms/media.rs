@@ -10,7 +10,7 @@ use sluice_proto::placement::ProducerEntry;
 use tracing::{Instrument, info_span};
 
 use super::api::{NewConsumer, Notice, Outgoing, Refusal};
-use super::context::{Address, Subject};
+use super::context::{Listener, Subject};
 use super::peer::{Doomed, Peer};
 use super::requests::gone;
 use super::room::{Room, SessionId};
@@ -46,7 +46,7 @@ pub(super) struct LocalProducer {
     pub(super) ssrc: Option<u32>,
     /// As other nodes are told of it, which is often and each time whole.
     pub(super) entry: ProducerEntry,
-    _address: Address,
+    _listener: Listener,
 }
 
 pub(super) struct Consumer {
@@ -59,7 +59,7 @@ pub(super) struct Consumer {
     /// Whether its producer was paused when the client was told of it.
     told_paused: bool,
     pub(super) score: u8,
-    _address: Address,
+    _listener: Listener,
 }
 
 /// A producer that a worker has made for a peer of this node.
@@ -109,7 +109,7 @@ impl Room {
     pub(super) fn add_local_producer(&mut self, session: SessionId, new: NewProducer) -> Result<(), Refusal> {
         let NewProducer { producer, transport, kind, rtp, app_data, ssrc } = new;
         let peer = self.peers.get(session).ok_or_else(gone)?;
-        if !peer.transports.contains_key(&transport) {
+        if !peer.transports().contains_key(&transport) {
             return Err(Refusal::not_found("transport", transport));
         }
         // Others may have been made since this one was asked for.
@@ -124,7 +124,7 @@ impl Room {
             transport,
             ssrc,
             entry: producer_entry(&source, &app_data),
-            _address: self.context.address(Subject::Producer(producer), &self.me),
+            _listener: self.context.listen(Subject::Producer(producer), &self.me),
         };
         let new = Producer { local: Some(local), ..Producer::new(source, owner, app_data) };
         self.producers.insert(producer, new);
@@ -195,7 +195,7 @@ impl Room {
             rtp,
             told_paused: producer.source.paused,
             score: PERFECT,
-            _address: self.context.address(Subject::Consumer(id), &self.me),
+            _listener: self.context.listen(Subject::Consumer(id), &self.me),
         };
         self.consumers.insert(id, consumer);
         self.reconcile(producer_id, worker);

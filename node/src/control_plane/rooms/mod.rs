@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::api::Outbox;
-use self::context::{Addresses, Context, Counters, RoomSender, WorkerLoad, lock};
+use self::context::{Context, Counters, Listeners, RoomSender, WorkerLoad, lock};
 use self::join::Secret;
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
 use super::address_limits::{AddressLimits, Held};
@@ -113,7 +113,7 @@ impl Rooms {
             placement,
             pipes: pipes.clone(),
             counters: Counters::default(),
-            addresses: Addresses::default(),
+            listeners: Listeners::default(),
         });
         let inner = Inner {
             context: Arc::clone(&context),

@@ -11,7 +11,7 @@ use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::RtpCapabilities;
 use tracing::Span;
 
-use super::api::{Notice, Outbox, Outgoing, PeerInfo};
+use super::api::{Notice, Outbox, Outgoing, PeerInfo, Refusal};
 use super::context::{Gauge, Load, random_text};
 use super::join::{Joining, Secret};
 use super::room::{Room, SessionId};
@@ -32,7 +32,8 @@ pub(super) struct Peer {
     /// A join that waits.
     pub(super) joining: Option<Joining>,
     pub(super) joined: Option<Joined>,
-    pub(super) transports: HashMap<TransportId, Transport>,
+    /// [`Peers`] adds and removes them.
+    transports: HashMap<TransportId, Transport>,
     pub(super) producers: HashSet<ProducerId>,
     pub(super) consumers: HashSet<ConsumerId>,
     /// Common to all its producers, so that receivers play them in sync; for clients that name none.
@@ -85,6 +86,14 @@ impl Peer {
         self.outbox.is_closed()
     }
 
+    pub(super) fn transports(&self) -> &HashMap<TransportId, Transport> {
+        &self.transports
+    }
+
+    pub(super) fn transport_mut(&mut self, id: TransportId) -> Result<&mut Transport, Refusal> {
+        self.transports.get_mut(&id).ok_or_else(|| Refusal::not_found("transport", id))
+    }
+
     /// A number for a new transport.
     pub(super) fn number_transport(&mut self) -> u64 {
         self.next_transport += 1;
@@ -115,6 +124,8 @@ pub(super) enum Doomed {
 pub(super) struct Peers {
     by_session: HashMap<SessionId, Peer>,
     joined: HashMap<PeerId, SessionId>,
+    /// Whose each transport is.
+    by_transport: HashMap<TransportId, SessionId>,
     /// Sessions that have to end, once what is going on is done.
     doomed: Vec<(SessionId, Doomed)>,
 }
@@ -129,7 +140,28 @@ impl Peers {
         if self.joined.get(&peer.id) == Some(&session) {
             self.joined.remove(&peer.id);
         }
+        for transport in peer.transports.keys() {
+            self.by_transport.remove(transport);
+        }
         Some(peer)
+    }
+
+    pub(super) fn add_transport(&mut self, session: SessionId, id: TransportId, transport: Transport) {
+        if let Some(peer) = self.by_session.get_mut(&session) {
+            peer.transports.insert(id, transport);
+            self.by_transport.insert(id, session);
+        }
+    }
+
+    pub(super) fn remove_transport(&mut self, session: SessionId, id: TransportId) -> Option<Transport> {
+        let transport = self.by_session.get_mut(&session)?.transports.remove(&id)?;
+        self.by_transport.remove(&id);
+        Some(transport)
+    }
+
+    /// Whose transport it is.
+    pub(super) fn owner_of(&self, transport: TransportId) -> Option<SessionId> {
+        self.by_transport.get(&transport).copied()
     }
 
     /// Makes a session the peer that it is named after. Whoever was it before has been removed.
@@ -185,10 +217,6 @@ impl Peers {
     /// Sessions of joined peers.
     pub(super) fn joined_sessions(&self) -> Vec<SessionId> {
         self.joined.values().copied().collect()
-    }
-
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (SessionId, &mut Peer)> {
-        self.by_session.iter_mut().map(|(session, peer)| (*session, peer))
     }
 
     /// Queues something for a session.

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use tracing::Span;
 
 use super::api::{CloseReason, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
-use super::context::{Address, Context, RoomSender, Subject, count};
+use super::context::{Context, Listener, RoomSender, Subject, count};
 use super::elsewhere::Elsewhere;
 use super::join::{Claim, Probed, Secret};
 use super::media::{Consumer, Producer};
@@ -110,7 +110,7 @@ pub(crate) struct Room {
 /// The room's router on a worker.
 pub(super) struct Router {
     pub(super) id: RouterId,
-    _address: Address,
+    _listener: Listener,
 }
 
 /// What a room has to do next.
@@ -245,8 +245,8 @@ impl Room {
         if self.context.worker(worker).try_send(Request::CreateRouter { router: id }).is_err() {
             return false;
         }
-        let _address = self.context.address(Subject::Router(id), &self.me);
-        self.routers.insert(worker, Router { id, _address });
+        let _listener = self.context.listen(Subject::Router(id), &self.me);
+        self.routers.insert(worker, Router { id, _listener });
         true
     }
 

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use sluice_proto::ids::{ConsumerId, ProducerId, TransportId};
 use sluice_proto::ortc::{DtlsParameters, IceParameters};
 use tokio::time::Instant;
 
 use super::api::{NewTransport, PeerReply, Refusal};
-use super::context::{Address, Subject, random_text};
+use super::context::{Listener, Subject, random_text};
 use super::peer::Peer;
 use super::requests::{Asker, Outcome, gone};
 use super::room::{Room, SessionId};
@@ -32,7 +32,7 @@ pub(super) struct Transport {
     /// `connect` was said.
     pub(super) connected: bool,
     path: Path,
-    _address: Address,
+    _listener: Listener,
 }
 
 /// What ICE says of a transport's network path.
@@ -53,21 +53,18 @@ impl Transport {
 impl Peer {
     /// The transport that consumers are put on: the one that the client made last, of those whose network is not gone.
     pub(super) fn consuming_transport(&self) -> Option<TransportId> {
-        let consuming = self.transports.iter().filter(|(_, transport)| transport.consuming);
+        let consuming = self.transports().iter().filter(|(_, transport)| transport.consuming);
         let best = consuming.max_by_key(|(_, transport)| (!transport.is_lost(), transport.number));
         best.map(|(id, _)| *id)
     }
 
-    fn transport_mut(&mut self, id: TransportId) -> Result<&mut Transport, Refusal> {
-        self.transports.get_mut(&id).ok_or_else(|| Refusal::not_found("transport", id))
-    }
-
     /// Consuming transports whose network is gone and that the client has made another for.
     fn replaced_transports(&self) -> Vec<TransportId> {
-        let newest = self.transports.values().filter(|transport| transport.consuming).map(|transport| transport.number);
+        let newest =
+            self.transports().values().filter(|transport| transport.consuming).map(|transport| transport.number);
         let newest = newest.max();
         let replaced = self
-            .transports
+            .transports()
             .iter()
             .filter(|(_, transport)| transport.consuming && transport.is_lost() && Some(transport.number) != newest);
         replaced.map(|(id, _)| *id).collect()
@@ -76,7 +73,7 @@ impl Peer {
     /// The transport to give up for a new one: the oldest of those whose network is gone, else of those that never had one
     /// in the time that a client needs to connect.
     fn dead_transport(&self, unused: std::time::Duration) -> Option<TransportId> {
-        let dead = self.transports.iter().filter(|(_, transport)| {
+        let dead = self.transports().iter().filter(|(_, transport)| {
             transport.is_lost() || transport.path == Path::None && transport.made.elapsed() >= unused
         });
         dead.min_by_key(|(_, transport)| (!transport.is_lost(), transport.number)).map(|(id, _)| *id)
@@ -88,7 +85,7 @@ impl Room {
         let limits = &self.context.limits;
         let limit = limits.transports_per_peer;
         let peer = self.peers.get(asker.session).ok_or_else(gone)?;
-        if peer.transports.len() >= limit {
+        if peer.transports().len() >= limit {
             let dead = peer.dead_transport(limits.transport_unused);
             let dead = dead.ok_or_else(|| Refusal::new(403, format!("a peer may have {limit} transports")))?;
             self.end_transport(asker.session, dead);
@@ -103,9 +100,9 @@ impl Room {
             made: Instant::now(),
             connected: false,
             path: Path::None,
-            _address: self.context.address(Subject::Transport(id), &self.me),
+            _listener: self.context.listen(Subject::Transport(id), &self.me),
         };
-        peer.transports.insert(id, transport);
+        self.peers.add_transport(asker.session, id, transport);
         self.command(asker.session, Request::CreateWebRtcTransport { router, transport: id, ice: ice.clone() });
         if consuming {
             self.end_replaced_transports(asker.session);
@@ -159,16 +156,18 @@ impl Room {
     }
 
     pub(super) fn on_ice_state(&mut self, id: TransportId, state: IceState) {
-        let Some((session, name, transport)) = self.owned_transport(id) else { return };
+        let Some(session) = self.peers.owner_of(id) else { return };
+        let Some(peer) = self.peers.get_mut(session) else { return };
+        let Ok(transport) = peer.transport_mut(id) else { return };
         match state {
             IceState::Connected => transport.path = Path::Up,
             IceState::Disconnected => {
                 let lost = Path::LostSince(Instant::now());
                 transport.path = lost;
-                tracing::info!(room = %self.key, peer = %name, transport = %id, "the network path of a transport is gone");
+                tracing::info!(room = %self.key, peer = %peer.id, transport = %id, "the network path of a transport is gone");
                 self.end_replaced_transports(session);
                 self.after(self.context.limits.transport_lost, move |room| {
-                    let transport = room.peers.get(session).and_then(|peer| peer.transports.get(&id));
+                    let transport = room.peers.get(session).and_then(|peer| peer.transports().get(&id));
                     if transport.is_some_and(|transport| transport.path == lost) {
                         room.end_transport(session, id);
                     }
@@ -179,9 +178,10 @@ impl Room {
 
     pub(super) fn on_dtls_state(&mut self, id: TransportId, state: DtlsState) {
         if !matches!(state, DtlsState::Connected(_))
-            && let Some((session, name, _)) = self.owned_transport(id)
+            && let Some(session) = self.peers.owner_of(id)
+            && let Some(peer) = self.peers.get(session)
         {
-            tracing::info!(room = %self.key, peer = %name, transport = %id, ?state, "a transport has ended");
+            tracing::info!(room = %self.key, peer = %peer.id, transport = %id, ?state, "a transport has ended");
             self.end_transport(session, id);
         }
     }
@@ -195,10 +195,10 @@ impl Room {
 
     /// Ends a transport with its producers and consumers. What was received over it is offered anew over another, if the peer has one.
     fn end_transport(&mut self, session: SessionId, id: TransportId) {
-        let Some(peer) = self.peers.get_mut(session) else { return };
-        if peer.transports.remove(&id).is_none() {
+        if self.peers.remove_transport(session, id).is_none() {
             return;
         }
+        let Some(peer) = self.peers.get_mut(session) else { return };
         let (producers, consumers) = (&self.producers, &self.consumers);
         let producers: Vec<ProducerId> = peer
             .producers
@@ -217,13 +217,6 @@ impl Room {
             self.publish();
         }
         self.offer_everything(session);
-    }
-
-    fn owned_transport(&mut self, id: TransportId) -> Option<(SessionId, PeerId, &mut Transport)> {
-        self.peers.iter_mut().find_map(|(session, peer)| {
-            let name = peer.id.clone();
-            Some((session, name, peer.transports.get_mut(&id)?))
-        })
     }
 }
 

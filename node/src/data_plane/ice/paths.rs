@@ -7,8 +7,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use super::super::rate_limit::RateLimit;
 use super::super::stun::BindingRequest;
+use crate::rate_limit::RateLimit;
 
 /// Addresses of one client at a time: Wi-Fi, mobile and wired, IPv4 and IPv6 each, and two to spare. The one that is
 /// longest silent goes first, the selected one never.

@@ -1,10 +1,10 @@
-//! How often something may happen: a burst at once, then once an interval (the generic cell rate algorithm).
+//! How often something may happen: a burst at once, then once an interval (the generic cell rate algorithm, ITU-T I.371).
 
 use std::time::{Duration, Instant};
 
 /// A limit and what of it is used up.
 #[derive(Debug, Clone, Copy)]
-pub struct RateLimit {
+pub(crate) struct RateLimit {
     interval: Duration,
     burst: u32,
     /// When the whole burst is there again.
@@ -13,18 +13,24 @@ pub struct RateLimit {
 
 impl RateLimit {
     /// `burst` at once, and one more each `interval`.
-    pub const fn new(burst: u32, interval: Duration) -> Self {
+    pub(crate) const fn new(burst: u32, interval: Duration) -> Self {
         Self { interval, burst, full_at: None }
     }
 
     /// Whether it may happen now, which uses one up.
-    pub fn allow(&mut self, now: Instant) -> bool {
+    pub(crate) fn allow(&mut self, now: Instant) -> bool {
         let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.interval;
         let allowed = full_at - now <= self.interval * self.burst;
         if allowed {
             self.full_at = Some(full_at);
         }
         allowed
+    }
+
+    /// Whether nothing is used up: then it is as good as new.
+    #[cfg(feature = "io")]
+    pub(crate) fn is_full(&self, now: Instant) -> bool {
+        self.full_at.is_none_or(|at| at <= now)
     }
 }
 
