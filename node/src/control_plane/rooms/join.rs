@@ -215,7 +215,7 @@ impl Room {
             if room.claims.get(&session).is_none_or(|claim| claim.at != claimed) {
                 return;
             }
-            room.claims.remove(&session);
+            room.take_back_claim(session);
             let name = room.peers.get(session).map(|peer| &peer.id);
             match name.and_then(|name| room.peers.session_of(name)) {
                 Some(_) => room.try_join(session),
@@ -249,19 +249,23 @@ impl Room {
             (!waits).then_some((*session, holder.is_some()))
         });
         for (session, alive) in settled.collect::<Vec<_>>() {
+            self.take_back_claim(session);
             if alive {
                 self.refuse_join(session);
             } else {
-                self.claims.remove(&session);
                 self.try_join(session);
             }
         }
     }
 
-    fn refuse_join(&mut self, session: SessionId) {
+    /// One that other nodes went on hearing of would hide the next one.
+    fn take_back_claim(&mut self, session: SessionId) {
         if self.claims.remove(&session).is_some() {
             self.publish();
         }
+    }
+
+    fn refuse_join(&mut self, session: SessionId) {
         let joining = self.peers.get_mut(session).and_then(|peer| peer.joining.take());
         for request in joining.into_iter().flat_map(|joining| joining.requests) {
             self.reply(session, request, Err(Refusal::new(409, "the peer is in the room already")));

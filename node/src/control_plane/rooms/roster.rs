@@ -18,12 +18,15 @@ use crate::control_plane::pipes::{Origin, Source};
 use crate::control_plane::telemetry::set_parent;
 
 impl Room {
-    /// Tells the other nodes what this node's part is now.
+    /// Tells the other nodes what this node's part is now. In it each name is once: of one that is held here nobody else has to hear that it
+    /// is claimed too.
     pub(super) fn publish(&self) {
         let Some(publisher) = &self.publisher else { return };
         let joined = self.peers.iter().filter_map(|(_, peer)| self.peer_entry(peer));
-        let claims =
-            self.claims.iter().filter_map(|(session, claim)| Some(claim_entry(self.peers.get(*session)?, claim)));
+        let claims = self.claims.iter().filter_map(|(session, claim)| {
+            let peer = self.peers.get(*session)?;
+            self.peers.session_of(&peer.id).is_none().then(|| claim_entry(peer, claim))
+        });
         let mut peers: Vec<PeerEntry> = joined.chain(claims).collect();
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         publisher.publish(RosterPart { peers });

@@ -1,6 +1,6 @@
 //! Workers, mesh and placement made of tables and channels.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
 use sluice_placement::RosterEvent;
@@ -39,6 +39,8 @@ struct WorkerState {
     refuse_produce: Option<RequestError>,
     /// There is no room for what does not end anything.
     full: bool,
+    /// There was no room for one command, and is again.
+    full_once: bool,
     /// The next request is the caller's end.
     explode: bool,
     /// The next answer is the end of whoever waits for it.
@@ -56,6 +58,11 @@ impl FakeWorker {
 
     pub(super) fn set_full(&self, full: bool) {
         self.state.lock().unwrap().full = full;
+    }
+
+    /// The next command finds no room, and those after it do.
+    pub(super) fn refuse_next_send(&self) {
+        self.state.lock().unwrap().full_once = true;
     }
 
     /// Whoever asks next panics, as if it had a bug.
@@ -243,7 +250,7 @@ impl MediaWorker for FakeWorker {
     }
 
     fn try_send(&self, request: Request) -> Result<(), Box<Request>> {
-        if self.is_full_for(&request) {
+        if std::mem::take(&mut self.state.lock().unwrap().full_once) || self.is_full_for(&request) {
             return Err(Box::new(request));
         }
         let _ = self.handle(request);
@@ -337,6 +344,13 @@ impl World {
     /// As [`Self::set_split`], but nobody has noticed it yet.
     pub(super) fn set_mute(&self) {
         self.inner.lock().unwrap().split = true;
+    }
+
+    /// A node's part of a room, as it published it last.
+    pub(super) fn part(&self, room: &str, node: &NodeInstance) -> Arc<RosterPart> {
+        let state = self.inner.lock().unwrap();
+        let (_, holders) = state.rooms.iter().find(|(key, _)| key.room.as_str() == room).unwrap();
+        holders[node].part.clone().unwrap()
     }
 
     /// A node dies as far as placement is concerned.
@@ -480,7 +494,9 @@ impl RosterPublisher for FakePublisher {
         let mut state = self.world.inner.lock().unwrap();
         let split = state.split;
         let Some(holders) = state.rooms.get_mut(&self.room) else { return };
-        let part = Arc::new(part);
+        // As placement does: by id, each once, and the last one counts.
+        let peers: BTreeMap<_, _> = part.peers.into_iter().map(|peer| (peer.id.clone(), peer)).collect();
+        let part = Arc::new(RosterPart { peers: peers.into_values().collect() });
         let Some(holder) = holders.get_mut(&self.me) else { return };
         holder.part = Some(part.clone());
         if split {

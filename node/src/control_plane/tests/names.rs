@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::TestNode;
 use super::client::{Client, join_data};
 use super::fakes::World;
 use super::rtp;
+use super::{SOON, TestNode};
 use crate::control_plane::limits::Limits;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -198,6 +198,46 @@ async fn a_name_on_a_node_that_says_nothing_is_free() {
     let closed = tokio::join!(again.wait(MINUTE / 2), watcher.wait(MINUTE / 2), ghost.closed());
     assert_eq!((closed.0, closed.1, closed.2.0), (None, None, 4000));
     assert_eq!(watcher.settle().await, Vec::<Value>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_hides_nobody_who_takes_the_name_on_the_same_node() {
+    let world = World::default();
+    let [eu, us, ap] = ["eu-1", "us-1", "ap-1"].map(|name| TestNode::start(&world, name, 1));
+    let mut watcher = ap.join("room", "watcher").await;
+    let mut ghost = eu.join("room", "alice").await;
+    let mut bob = us.join("room", "bob").await;
+    assert_eq!(tokio::join!(watcher.wait(SOON), bob.wait(SOON), ghost.wait(SOON)), (None, None, None));
+    watcher.settle().await;
+    ghost.go_deaf();
+    let mut stranger = us.open("room", "alice");
+    stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    assert_eq!(watcher.wait(Duration::from_millis(500)).await, None);
+    let mut second = us.reopen("room", "alice", &ghost.secret);
+    second.join().await;
+    assert_eq!(tokio::join!(second.wait(SOON), watcher.wait(SOON), bob.wait(SOON)), (None, None, None));
+    assert_eq!(stranger.next(|message| message["id"] == 5).await["errorCode"], 409);
+    assert_eq!(methods(&watcher.settle().await), ["peerClosed", "newPeer"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_claim_that_has_come_to_nothing_is_taken_back() {
+    let limits = Limits { peers_per_room: 2, ..Limits::default() };
+    let world = World::default();
+    let (eu, us) = (TestNode::start(&world, "eu-1", 1), TestNode::start_with(&world, "us-1", 1, limits));
+    let mut watcher = us.join("room", "watcher").await;
+    let mut alice = eu.join("room", "alice").await;
+    watcher.next_notification("newPeer").await;
+    // By the time that its node has said nothing for long the name is free, and the room is full.
+    let mut stranger = us.open("room", "alice");
+    stranger.request("getRouterRtpCapabilities", json!({})).await.unwrap();
+    let mut bob = us.join("room", "bob").await;
+    world.set_mute();
+    stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    let ended = tokio::join!(stranger.closed(), alice.wait(MINUTE), bob.wait(MINUTE), watcher.wait(MINUTE));
+    assert_eq!((ended.0.0, ended.1, ended.2, ended.3), (1013, None, None, None));
+    let part = world.part("room", &us.instance);
+    assert_eq!(part.peers.iter().map(|peer| peer.id.as_str()).collect::<Vec<_>>(), ["bob", "watcher"]);
 }
 
 #[tokio::test(start_paused = true)]
