@@ -96,7 +96,7 @@ pub(super) enum Subscribed {
     Yes,
     /// The link has no room for that now.
     NoRoom,
-    /// No route is free. This one is tried again in a while, and the others then.
+    /// No route is free. This one is tried again in a while, and the others then, or when it ends.
     NoRoute,
 }
 

@@ -3,8 +3,8 @@
 //!
 //! A producer of another node enters this node once, at its *entry* worker; further workers get it from there by an
 //! in-process branch. It is there for consumers from the moment that it is wanted; what feeds it comes as soon as there is a way, and comes
-//! again whenever a way was lost. Everything is decided under one lock and sent without waiting, so that a room may ask a worker for a
-//! consumer right after [`Pipes::want`]: the commands arrive in that order.
+//! again whenever a way was lost. Everything is decided under one lock and sent without waiting, so that a room may ask for a consumer right
+//! after [`Pipes::want`]: with [`Pipes::consume`] the worker never hears of the consumer before it has the producer.
 //!
 //! A subscription belongs to the link that it was made on, and ends with it at both ends. So whenever a link comes up both ends begin from
 //! nothing: there is never anything that one of them believes and the other does not.
@@ -35,10 +35,10 @@ use self::inlets::{Ended, Inlets, Subscribed};
 use self::links::Links;
 use self::outlets::{Closed, Outlets};
 use self::workers::Workers;
-use super::ports::{MediaWorker, MeshPort, MeshSignal};
+use super::ports::{Answer, MediaWorker, MeshPort, MeshSignal};
 use super::rooms::context::{count, lock};
 use super::vitals::Vitals;
-use crate::data_plane::messages::{LinkKey, WorkerIndex};
+use crate::data_plane::messages::{LinkKey, Request, WorkerIndex};
 
 pub(crate) use self::inlets::{Origin, Source};
 pub(crate) use self::outlets::OutletLimits;
@@ -142,6 +142,11 @@ impl Pipes {
                 state.say(key);
             }
         });
+    }
+
+    /// Asks a worker for a consumer. While it has not been told of all producers that it is to have, it is answered that there is no room.
+    pub(crate) fn consume(&self, worker: WorkerIndex, request: Request) -> Answer {
+        lock(&self.inner.state).ends.workers.request(worker, request)
     }
 
     /// Nobody at `worker` needs the producer any more.
@@ -322,15 +327,13 @@ impl State {
 
     fn unsubscribe(&mut self, producer: ProducerId, ended: Option<Ended>) {
         let Some(Ended { origin, said }) = ended else { return };
-        if let Some((_, link)) = self.links.to(&origin) {
-            link.subscribe.remove(&producer);
-        }
-        if let Some((key, route, epoch)) = said
-            && let Some(link) = self.links.get(key)
-        {
+        let Some((key, link)) = self.links.to(&origin) else { return };
+        link.subscribe.remove(&producer);
+        if let Some((_, route, epoch)) = said.filter(|(on, ..)| *on == key) {
             link.unsubscribe(route, epoch);
-            self.say(key);
         }
+        // Even if there is no end to say: this may have been the producer that was to look for a free route for all.
+        self.say(key);
     }
 
     /// Says on a link what is to be said, as far as there is room; ends first, since they make room for new subscriptions at the other end.

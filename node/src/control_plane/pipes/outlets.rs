@@ -112,7 +112,7 @@ impl Outlets {
         })?;
         let to = PipeEnd::Node(link);
         let request = Request::CreatePipeConsumer { producer, to, route, epoch, wanted };
-        let answer = ends.workers.request(worker, request).ok_or_else(|| refuse(RouteCloseReason::ProducerGone))?;
+        let answer = ends.workers.request(worker, request);
         ends.mesh.open_route_out(link, route, epoch, worker);
         self.links.entry(link).or_default().insert(route, Outlet { epoch, producer, worker });
         self.count += 1;

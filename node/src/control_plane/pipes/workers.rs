@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::control_plane::ports::{Answer, MediaWorker};
 use crate::control_plane::vitals::Vitals;
-use crate::data_plane::messages::{Request, WorkerIndex};
+use crate::data_plane::messages::{Request, RequestError, WorkerIndex};
 
 /// Commands that wait for one worker: those of some ten thousand producers that come or go at once, as when a node dies. A worker that
 /// lets more wait has stopped working, and so does the node: nothing of what it believes would be true any more.
@@ -46,9 +46,13 @@ impl Workers {
         }
     }
 
-    /// Sends a command whose answer matters; one that finds no room is answered with that.
-    pub(super) fn request(&self, to: WorkerIndex, request: Request) -> Option<Answer> {
-        Some(self.lanes.get(usize::from(to.0))?.worker.request(request))
+    /// Sends a command whose answer matters; one that finds no room is answered with that. There is none while others wait, of which this one
+    /// may be a consequence.
+    pub(super) fn request(&self, to: WorkerIndex, request: Request) -> Answer {
+        match self.lanes.get(usize::from(to.0)) {
+            Some(lane) if lane.waiting.is_empty() => lane.worker.request(request),
+            _ => Box::pin(std::future::ready(Err(RequestError::Unavailable))),
+        }
     }
 
     /// Whether so much waits for a worker that no other node should add to it.
@@ -83,7 +87,6 @@ mod tests {
     use sluice_proto::ids::RouterId;
 
     use super::*;
-    use crate::data_plane::messages::RequestError;
 
     /// Takes nothing any more.
     struct Stuck;

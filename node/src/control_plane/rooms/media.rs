@@ -220,7 +220,7 @@ impl Room {
             rtp: (*rtp).clone(),
             paused: true,
         };
-        let answer = self.context.worker(consumer.worker).request(request);
+        let answer = self.context.pipes.consume(consumer.worker, request);
         let question = NewConsumer {
             id,
             peer: producer.owner.clone(),

@@ -1,5 +1,7 @@
 //! Rooms over several workers and nodes: who sees whom, and which routes are made and given back.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::json;
 use sluice_proto::ids::{NodeInstance, ProducerId, RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, Layers, RouteCloseReason, RouteControl};
@@ -336,6 +338,61 @@ async fn producers_wait_for_a_free_route() {
     speakers.swap_remove(0).hang_up();
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     assert_eq!(counts(), (ROUTES as u64 - 1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn producers_that_wait_for_a_route_do_not_depend_on_each_other() {
+    let (world, eu, us) = two_nodes(1);
+    let ap = TestNode::start(&world, "ap-1", 1);
+    world.link_up(&ap.instance, &us.instance);
+    let mut bob = us.join("room", "bob").await;
+    let mut far = ap.join("room", "far").await;
+    far.produce("audio", rtp::opus(1)).await;
+    bob.accept_consumer().await;
+    let mut speakers = BTreeMap::new();
+    for number in 0..ROUTES + 2 {
+        let mut speaker = eu.join("room", &format!("speaker-{number}")).await;
+        let producer: ProducerId = speaker.produce("audio", rtp::opus(1)).await.parse().unwrap();
+        bob.accept_consumer().await;
+        speakers.insert(producer, speaker);
+    }
+    bob.settle().await;
+    let counts = || (us.rooms.snapshot().routes_in, us.rooms.snapshot().subscriptions_waiting);
+    assert_eq!(counts(), (ROUTES as u64, 3));
+    // They have been tried together since.
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let fed: BTreeSet<ProducerId> = bodies(&world)
+        .into_iter()
+        .filter_map(|(_, body)| match body {
+            ControlBody::Subscribe { producer, .. } => Some(ProducerId::from_bytes(producer)),
+            _ => None,
+        })
+        .collect();
+    let mut waiting: Vec<_> = speakers.iter_mut().filter(|(producer, _)| !fed.contains(producer)).collect();
+    assert_eq!(waiting.len(), 3);
+    // The one that is tried first of them leaves, and then one of another node, whose route is free.
+    waiting[0].1.hang_up();
+    bob.settle().await;
+    far.hang_up();
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert_eq!(counts(), (ROUTES as u64, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_wants_a_producer_before_its_worker_has_it_comes_back() {
+    // Without a pipe, whose commands would send on what waits.
+    let world = World::default();
+    let (eu, us) = (TestNode::start(&world, "eu-1", 1), TestNode::start(&world, "us-1", 1));
+    let mut bob = us.join("room", "bob").await;
+    let mut alice = eu.join("room", "alice").await;
+    bob.settle().await;
+    us.workers[0].refuse_next_send();
+    alice.produce("video", rtp::vp8(1)).await;
+    assert_eq!(bob.closed().await, (1013, "the media worker is too busy".to_owned()));
+    let mut again = us.reopen("room", "bob", &bob.secret);
+    again.join().await;
+    again.accept_consumer().await;
+    assert_eq!(us.workers[0].refused(), Vec::<String>::new());
 }
 
 #[tokio::test(start_paused = true)]
