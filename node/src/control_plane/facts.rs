@@ -10,7 +10,8 @@ use sysinfo::{Disks, Networks, System};
 
 use super::clock::ClusterClock;
 use super::metrics::Sources;
-use crate::data_plane::messages::WorkerSnapshot;
+use super::vitals::Vitals;
+use crate::data_plane::messages::{WorkerIndex, WorkerSnapshot};
 
 /// Between two publications. Gossip spreads a change within half a second, so that the others' view is about this old.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -18,7 +19,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Disks fill slowly, and asking for them means a system call for each mount.
 const DISK_INTERVAL: u32 = 30;
 
-/// Publishes the node's facts each second, for ever, and notes whether a media worker is stuck.
+/// Looks in a row that a media worker may let pass without an answer: some 30 s, after which every client of it has seen its media end. Counted
+/// in looks and not in time, so that a machine that was stopped for long has not lost its workers by that.
+const STUCK_LOOKS: u32 = 20;
+
+/// Publishes the node's facts each second, for ever, and notes which media workers are stuck. One that stays so is told to `vitals`: its
+/// clients have no media any more, and what is asked of it is never answered.
 pub(crate) async fn publish_facts(
     membership: Arc<Membership>,
     mut facts: NodeFacts,
@@ -26,7 +32,9 @@ pub(crate) async fn publish_facts(
     data_dir: Option<PathBuf>,
     stuck: Arc<AtomicBool>,
     clock: ClusterClock,
+    vitals: Vitals,
 ) {
+    let mut silence = Silence::new(sources.workers.len());
     let mut machine = Machine::new(data_dir.unwrap_or_else(|| "/".into()));
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -40,13 +48,39 @@ pub(crate) async fn publish_facts(
         let Ok((back, load)) = sampled.await else { return };
         machine = back;
         let workers = sources.worker_snapshots().await;
-        let missing = sources.workers.len() - workers.len();
-        if (missing > 0) != stuck.swap(missing > 0, Ordering::Relaxed) {
-            tracing::warn!(missing, "media workers that do not answer");
+        let looks = silence.look(|index| workers.iter().any(|(answering, _)| *answering == index));
+        for (index, missed) in looks {
+            sources.rooms.set_stuck(WorkerIndex(index), missed > 0);
+            if missed >= STUCK_LOOKS {
+                vitals.lose("a media worker");
+            }
         }
+        stuck.store(silence.any(), Ordering::Relaxed);
         facts.clock_ms = clock.now_ms();
         facts.load = with_media(load, &sources, &workers);
         membership.publish(facts.clone());
+    }
+}
+
+/// How many looks in a row each media worker has let pass without an answer.
+struct Silence(Vec<u32>);
+
+impl Silence {
+    fn new(workers: usize) -> Self {
+        Self(vec![0; workers])
+    }
+
+    /// Counts one more look, of which `answered` tells who answered. Gives each worker's count.
+    fn look(&mut self, answered: impl Fn(u16) -> bool) -> Vec<(u16, u32)> {
+        let counts = (0..).zip(&mut self.0).map(|(index, missed)| {
+            *missed = if answered(index) { 0 } else { missed.saturating_add(1) };
+            (index, *missed)
+        });
+        counts.collect()
+    }
+
+    fn any(&self) -> bool {
+        self.0.iter().any(|missed| *missed > 0)
     }
 }
 
@@ -124,6 +158,15 @@ fn share(part: u64, whole: u64) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_worker_is_stuck_from_its_first_missed_answer_to_its_next() {
+        let mut silence = Silence::new(2);
+        assert_eq!((silence.look(|_| true), silence.any()), (vec![(0, 0), (1, 0)], false));
+        assert_eq!((silence.look(|index| index == 0), silence.any()), (vec![(0, 0), (1, 1)], true));
+        assert_eq!((silence.look(|_| false), silence.any()), (vec![(0, 1), (1, 2)], true));
+        assert_eq!((silence.look(|_| true), silence.any()), (vec![(0, 0), (1, 0)], false));
+    }
 
     #[test]
     fn the_machine_has_memory_and_a_disk() {

@@ -111,8 +111,15 @@ impl Parts {
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
         let certificates = Arc::new(Certificates::new(&config, users_tls, (tls, mesh.clone(), placement.clone())));
-        let publishing =
-            publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), stuck, clock.clone());
+        let publishing = publish_facts(
+            membership.clone(),
+            facts,
+            sources,
+            config.data_dir.clone(),
+            stuck,
+            clock.clone(),
+            vitals.clone(),
+        );
         let tasks: [(&'static str, BoxFuture<'static, ()>); 4] = [
             ("the publication of facts", publishing.boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),

@@ -48,6 +48,8 @@ pub(crate) struct WorkerLoad {
     peers: AtomicUsize,
     /// It has more to do than it can, and sheds video.
     overloaded: AtomicBool,
+    /// It answers nothing.
+    stuck: AtomicBool,
 }
 
 impl Context {
@@ -56,7 +58,7 @@ impl Context {
     }
 
     /// The worker for a new peer: one that the room is on already unless another has much less to do, and none that has too much to do
-    /// if there is another. `None` if there are no workers.
+    /// if there is another. `None` if there are no workers, or none that answers.
     pub(crate) fn place(self: &Arc<Self>, room_is_on: impl Fn(WorkerIndex) -> bool) -> Option<Load> {
         let load = |worker: &&Arc<dyn MediaWorker>| {
             let index = worker.index();
@@ -65,7 +67,10 @@ impl Context {
             let spread = if room_is_on(index) { 0 } else { SPREAD_AT };
             (load.overloaded.load(Ordering::Relaxed), peers + spread)
         };
-        let worker = self.workers.iter().min_by_key(load)?.index();
+        // Nobody stays on a stuck one: without this it would soon be the least loaded.
+        let answers =
+            |worker: &&Arc<dyn MediaWorker>| !self.loads[usize::from(worker.index().0)].stuck.load(Ordering::Relaxed);
+        let worker = self.workers.iter().filter(answers).min_by_key(load)?.index();
         self.loads[usize::from(worker.0)].peers.fetch_add(1, Ordering::Relaxed);
         Some(Load { context: Arc::clone(self), worker })
     }
@@ -81,10 +86,22 @@ impl Context {
         }
     }
 
-    /// Why nobody new is let in, if every worker has more to do than it can. Whoever is inside keeps their place.
+    /// A worker answers nothing, or again.
+    pub(crate) fn set_stuck(&self, worker: WorkerIndex, stuck: bool) {
+        let Some(load) = self.loads.get(usize::from(worker.0)) else { return };
+        if load.stuck.swap(stuck, Ordering::Relaxed) != stuck {
+            match stuck {
+                true => tracing::warn!(worker = worker.0, "a media worker does not answer: nobody new is placed there"),
+                false => tracing::info!(worker = worker.0, "a media worker answers again"),
+            }
+        }
+    }
+
+    /// Why nobody new is let in, if every worker has more to do than it can, or is stuck. Whoever is inside keeps their place.
     pub(crate) fn overload(&self) -> Option<String> {
-        let is_overloaded = |load: &WorkerLoad| load.overloaded.load(Ordering::Relaxed);
-        let all = !self.loads.is_empty() && self.loads.iter().all(is_overloaded);
+        let takes_nobody =
+            |load: &WorkerLoad| load.overloaded.load(Ordering::Relaxed) || load.stuck.load(Ordering::Relaxed);
+        let all = !self.loads.is_empty() && self.loads.iter().all(takes_nobody);
         all.then(|| "the server is too busy to take anybody new".to_owned())
     }
 

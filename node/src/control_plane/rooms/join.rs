@@ -97,7 +97,7 @@ impl Room {
             return refuse(&outbox, reason);
         }
         let Some(load) = self.context.place(|worker| self.routers.contains_key(&worker)) else {
-            return refuse(&outbox, "the node has no media workers".to_owned());
+            return refuse(&outbox, "the node has no media worker that works".to_owned());
         };
         if !self.ensure_router(load.worker()) {
             return refuse(&outbox, "the node's media worker is too busy".to_owned());

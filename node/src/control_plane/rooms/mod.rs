@@ -51,6 +51,7 @@ use super::pipes::Pipes;
 use super::ports::{EnteredRoom, Ports};
 use super::signalling::Opening;
 use super::signalling::protoo::session::{self, Session};
+use crate::data_plane::messages::WorkerIndex;
 
 pub use overview::{PeerOverview, ProducerOverview, RoomOverview, RoomsOverview, RoomsSnapshot};
 
@@ -159,6 +160,11 @@ impl Rooms {
             }
         };
         self.inner.tasks.track_future(served).await;
+    }
+
+    /// A worker answers nothing, or again: nobody new is placed where nothing is answered.
+    pub(crate) fn set_stuck(&self, worker: WorkerIndex, stuck: bool) {
+        self.inner.context.set_stuck(worker, stuck);
     }
 
     /// Counters and gauges for the metrics endpoint.

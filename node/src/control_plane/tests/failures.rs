@@ -130,7 +130,10 @@ async fn a_consumer_that_a_worker_does_not_take_is_not_missing_for_ever() {
 async fn a_node_without_workers_refuses_and_goes_on() {
     let node = TestNode::start(&World::default(), "eu-1", 0);
     for _ in 0..2 {
-        assert_eq!(node.open("room", "alice").closed().await, (1013, "the node has no media workers".to_owned()));
+        assert_eq!(
+            node.open("room", "alice").closed().await,
+            (1013, "the node has no media worker that works".to_owned())
+        );
     }
     assert_eq!(node.rooms.snapshot().rooms, 0);
 }

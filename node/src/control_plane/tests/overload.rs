@@ -3,7 +3,7 @@
 use super::TestNode;
 use super::fakes::World;
 use crate::control_plane::limits::Limits;
-use crate::data_plane::messages::WorkerEvent;
+use crate::data_plane::messages::{WorkerEvent, WorkerIndex};
 
 const BUSY: &str = "the server is too busy to take anybody new";
 
@@ -21,6 +21,24 @@ async fn a_newcomer_is_placed_where_there_is_room() {
     node.join("room", "carol").await;
     assert_eq!(node.workers[0].counts().1, 4);
     drop(bob);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_placed_on_a_worker_that_does_not_answer() {
+    let node = TestNode::start(&World::default(), "eu-1", 2);
+    node.rooms.set_stuck(WorkerIndex(0), true);
+    // However much less than the other it has to do.
+    let mut clients = Vec::new();
+    for number in 0..100 {
+        clients.push(node.join("room", &format!("peer-{number}")).await);
+    }
+    assert_eq!((node.workers[0].counts().0, node.workers[1].counts().1), (0, 200));
+    node.rooms.set_stuck(WorkerIndex(1), true);
+    assert_eq!(node.open("room", "late").closed().await, (1013, BUSY.to_owned()));
+    node.rooms.set_stuck(WorkerIndex(0), false);
+    let late = node.join("room", "late").await;
+    assert_eq!(node.workers[0].counts().1, 2);
+    drop(late);
 }
 
 #[tokio::test(start_paused = true)]
