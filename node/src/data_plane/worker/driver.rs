@@ -64,13 +64,19 @@ pub(super) struct Driver {
     readable: bool,
     /// How much is taken of it in a turn.
     max_messages: usize,
-    /// When the core was told how late it is, the longest that something has waited since, and how long the worker has slept.
-    told_lag_at: Instant,
-    waited: Duration,
-    idle: Duration,
+    lag: Lag,
     poll: Poll,
     mailbox: Arc<Mailbox>,
     out: Outbound,
+}
+
+/// How late the worker is.
+struct Lag {
+    /// When the core was told last.
+    told_at: Instant,
+    /// The longest that something has waited since, and how long the worker has slept.
+    waited: Duration,
+    slept: Duration,
 }
 
 /// What an output is the consequence of.
@@ -123,9 +129,7 @@ impl Driver {
             socket,
             readable: false,
             max_messages: MAX_MESSAGES,
-            told_lag_at: now(),
-            waited: Duration::ZERO,
-            idle: Duration::ZERO,
+            lag: Lag { told_at: now(), waited: Duration::ZERO, slept: Duration::ZERO },
             poll: config.poll,
             mailbox,
             out: Outbound {
@@ -189,7 +193,7 @@ impl Driver {
         self.mailbox.begin_reading();
         let last = self.mailbox.is_stopped();
         let now = now();
-        self.idle += asleep_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
+        self.lag.slept += asleep_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         let mut full = false;
         full |= self.read_letters(now, last);
         full |= self.read_addresses(now);
@@ -207,11 +211,10 @@ impl Driver {
                 self.pace(self::now().saturating_duration_since(now));
             }
         }
-        if self.is_lag_due(now) {
+        if self.lag.is_due(now) {
             // Nothing came by the socket.
-            let (waited, idle) = (std::mem::take(&mut self.waited), std::mem::take(&mut self.idle));
-            self.told_lag_at = now;
-            self.handle(now, Input::Lag { waited, idle });
+            let lag = self.lag.take(now);
+            self.handle(now, lag);
         }
         if self.media.poll_timeout().is_some_and(|at| at <= now) {
             self.handle(now, Input::Timeout);
@@ -246,7 +249,7 @@ impl Driver {
         let mut count = 0;
         while count < limit {
             let Some((from, mut batch, posted_at)) = mailbox.next_datagrams(kind) else { return false };
-            self.waited = self.waited.max(now.saturating_duration_since(posted_at));
+            self.lag.add(now.saturating_duration_since(posted_at));
             let mut datagrams: Vec<Datagram<'_>> =
                 batch.iter_mut().map(|(source, data)| Datagram { source, data }).collect();
             count += datagrams.len();
@@ -261,7 +264,7 @@ impl Driver {
         let mailbox = self.mailbox.clone();
         for _ in 0..MAX_PER_TURN {
             let Some((from, mut frames, posted_at)) = mailbox.next_frames() else { return false };
-            self.waited = self.waited.max(now.saturating_duration_since(posted_at));
+            self.lag.add(now.saturating_duration_since(posted_at));
             self.handle(now, Input::Frames { from, frames: &mut frames });
             mailbox.give_back_frames(frames);
         }
@@ -278,13 +281,12 @@ impl Driver {
     }
 
     fn receive(&mut self, now: Instant) {
-        let measured = self.is_lag_due(now);
+        let measured = self.lag.is_due(now);
         let (batch, more) = self.socket.receive(self.max_messages, measured);
         self.readable = more;
         if let Some(waited) = batch.waited {
-            let (waited, idle) = (waited.max(std::mem::take(&mut self.waited)), std::mem::take(&mut self.idle));
-            self.told_lag_at = now;
-            self.media.handle_input(now, Input::Lag { waited, idle });
+            self.lag.add(waited);
+            self.media.handle_input(now, self.lag.take(now));
         }
         let mut datagrams: Vec<Datagram<'_>> =
             batch.into_datagrams().map(|(source, data)| Datagram { source, data }).collect();
@@ -293,10 +295,6 @@ impl Driver {
         }
         self.media.handle_input(now, Input::Datagrams(&mut datagrams));
         self.drain(Origin::Socket);
-    }
-
-    fn is_lag_due(&self, now: Instant) -> bool {
-        now.saturating_duration_since(self.told_lag_at) >= LAG_INTERVAL
     }
 
     /// Adjusts how much is taken in a turn to how long this one was.
@@ -359,6 +357,23 @@ impl Driver {
                 None => {}
             }
         }
+    }
+}
+
+impl Lag {
+    fn add(&mut self, waited: Duration) {
+        self.waited = self.waited.max(waited);
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.told_at) >= LAG_INTERVAL
+    }
+
+    /// What there is to tell. Whoever has slept while something waited for it was not idle, but kept from the processor.
+    fn take(&mut self, now: Instant) -> Input<'static> {
+        self.told_at = now;
+        let (waited, slept) = (std::mem::take(&mut self.waited), std::mem::take(&mut self.slept));
+        Input::Lag { waited, idle: slept.saturating_sub(waited) }
     }
 }
 
