@@ -21,7 +21,7 @@ use super::inbound::{CERTIFICATE, CLIENT_HELLO, Inbound, SERVER_HELLO};
 use super::record::{RECORD_HEADER_LEN, Reader, fatal_alert, handshake_record};
 use super::session::Session;
 use crate::data_plane::drop_reason::DropReason;
-use crate::data_plane::rate_limit::RateLimit;
+use crate::rate_limit::RateLimit;
 
 /// The endpoint keys associations by address and there is one only, so that the client may move freely: an address of
 /// documentation (RFC 5737) stands for wherever it is.
