@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshLimits, MeshTls, Standing};
+use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls, Standing};
 use sluice_placement::{Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, TraceHooks};
 use sluice_proto::ids::NodeInstance;
 use tokio::runtime::Handle;
@@ -85,17 +85,9 @@ impl Parts {
         let (address_limits, clock) = (AddressLimits::new(&config), ClusterClock::default());
         let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, &address_limits, &clock);
         let (handles, worker_events) = workers.take_events();
-        let ports = Ports {
-            workers: handles.iter().map(|handle| Arc::new(handle.clone()) as Arc<dyn MediaWorker>).collect(),
-            worker_events,
-            mesh: Arc::new(MeshWiring::new(mesh.clone(), &handles)),
-            mesh_signals: mesh_signals(inbox.events, &vitals),
-            placement: Arc::new(PlacementWiring::new(placement.clone(), members.clone())),
-            vitals: vitals.clone(),
-        };
-        let rooms = Rooms::spawn(rooms_config, ports);
-
-        let stuck = Arc::new(AtomicBool::new(false));
+        let placement_port = Arc::new(PlacementWiring::new(placement.clone(), members.clone()));
+        let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &vitals);
+        let (rooms, stuck) = (Rooms::spawn(rooms_config, ports), Arc::new(AtomicBool::new(false)));
         let health = Health::new(vitals.clone(), hindrance(&mesh, &stuck));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let users = doors::serve_users(&config, users, acceptor, rooms.clone(), &address_limits, &health)?;
@@ -263,6 +255,24 @@ fn worker_count(configured: u16) -> u16 {
     match configured {
         0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().try_into().unwrap_or(u16::MAX)),
         count => count,
+    }
+}
+
+/// The ways of rooms to the other parts.
+fn ports(
+    mesh: &Mesh,
+    mesh_events: mpsc::Receiver<MeshEvent>,
+    (workers, worker_events): (&[WorkerHandle], mpsc::Receiver<(WorkerIndex, WorkerEvent)>),
+    placement: Arc<PlacementWiring>,
+    vitals: &Vitals,
+) -> Ports {
+    Ports {
+        workers: workers.iter().map(|handle| Arc::new(handle.clone()) as Arc<dyn MediaWorker>).collect(),
+        worker_events,
+        mesh: Arc::new(MeshWiring::new(mesh.clone(), workers)),
+        mesh_signals: mesh_signals(mesh_events, vitals),
+        placement,
+        vitals: vitals.clone(),
     }
 }
 
