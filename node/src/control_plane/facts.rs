@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_placement::{Membership, NodeFacts, NodeLoad};
@@ -30,7 +29,6 @@ pub(crate) async fn publish_facts(
     mut facts: NodeFacts,
     sources: Arc<Sources>,
     data_dir: Option<PathBuf>,
-    stuck: Arc<AtomicBool>,
     clock: ClusterClock,
     vitals: Vitals,
 ) {
@@ -55,7 +53,6 @@ pub(crate) async fn publish_facts(
                 vitals.lose("a media worker");
             }
         }
-        stuck.store(silence.any(), Ordering::Relaxed);
         facts.clock_ms = clock.now_ms();
         facts.load = with_media(load, &sources, &workers);
         membership.publish(facts.clone());
@@ -77,10 +74,6 @@ impl Silence {
             (index, *missed)
         });
         counts.collect()
-    }
-
-    fn any(&self) -> bool {
-        self.0.iter().any(|missed| *missed > 0)
     }
 }
 
@@ -162,10 +155,10 @@ mod tests {
     #[test]
     fn a_worker_is_stuck_from_its_first_missed_answer_to_its_next() {
         let mut silence = Silence::new(2);
-        assert_eq!((silence.look(|_| true), silence.any()), (vec![(0, 0), (1, 0)], false));
-        assert_eq!((silence.look(|index| index == 0), silence.any()), (vec![(0, 0), (1, 1)], true));
-        assert_eq!((silence.look(|_| false), silence.any()), (vec![(0, 1), (1, 2)], true));
-        assert_eq!((silence.look(|_| true), silence.any()), (vec![(0, 0), (1, 0)], false));
+        assert_eq!(silence.look(|_| true), [(0, 0), (1, 0)]);
+        assert_eq!(silence.look(|index| index == 0), [(0, 0), (1, 1)]);
+        assert_eq!(silence.look(|_| false), [(0, 1), (1, 2)]);
+        assert_eq!(silence.look(|_| true), [(0, 0), (1, 0)]);
     }
 
     #[test]

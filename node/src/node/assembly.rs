@@ -1,7 +1,6 @@
 //! The parts of a node and how they are joined: workers, mesh, membership, placement, rooms, HTTP.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -87,8 +86,8 @@ impl Parts {
         let (handles, worker_events) = workers.take_events();
         let placement_port = Arc::new(PlacementWiring::new(placement.clone(), members.clone()));
         let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &vitals);
-        let (rooms, stuck) = (Rooms::spawn(rooms_config, ports), Arc::new(AtomicBool::new(false)));
-        let health = Health::new(vitals.clone(), hindrance(&mesh, &stuck));
+        let rooms = Rooms::spawn(rooms_config, ports);
+        let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let users = doors::serve_users(&config, users, acceptor, rooms.clone(), &address_limits, &health)?;
         let sources = Arc::new(Sources {
@@ -103,15 +102,8 @@ impl Parts {
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
         let certificates = Arc::new(Certificates::new(&config, users_tls, (tls, mesh.clone(), placement.clone())));
-        let publishing = publish_facts(
-            membership.clone(),
-            facts,
-            sources,
-            config.data_dir.clone(),
-            stuck,
-            clock.clone(),
-            vitals.clone(),
-        );
+        let publishing =
+            publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), clock.clone(), vitals.clone());
         let tasks: [(&'static str, BoxFuture<'static, ()>); 4] = [
             ("the publication of facts", publishing.boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),
@@ -344,8 +336,8 @@ fn users_certificate(config: &NodeConfig) -> Result<Option<([String; 2], UsersCe
 }
 
 /// What keeps a node that runs from being ready.
-fn hindrance(mesh: &Mesh, stuck: &Arc<AtomicBool>) -> impl Fn() -> Option<&'static str> + Send + Sync + use<> {
-    let (mesh, newer, stuck) = (mesh.clone(), mesh.newer(), stuck.clone());
+fn hindrance(mesh: &Mesh, rooms: &Rooms) -> impl Fn() -> Option<&'static str> + Send + Sync + use<> {
+    let (mesh, newer, rooms) = (mesh.clone(), mesh.newer(), rooms.clone());
     move || {
         if newer.borrow().is_some() {
             return Some("the mesh knows a newer incarnation of this node");
@@ -353,7 +345,7 @@ fn hindrance(mesh: &Mesh, stuck: &Arc<AtomicBool>) -> impl Fn() -> Option<&'stat
         if mesh.standing() == Standing::Refused {
             return Some("no node of the mesh lets this one in");
         }
-        stuck.load(Ordering::Relaxed).then_some("a media worker does not answer")
+        rooms.any_stuck().then_some("a media worker does not answer")
     }
 }
 

@@ -97,6 +97,10 @@ impl Context {
         }
     }
 
+    pub(crate) fn any_stuck(&self) -> bool {
+        self.loads.iter().any(|load| load.stuck.load(Ordering::Relaxed))
+    }
+
     /// Why nobody new is let in, if every worker has more to do than it can, or is stuck. Whoever is inside keeps their place.
     pub(crate) fn overload(&self) -> Option<String> {
         let takes_nobody =

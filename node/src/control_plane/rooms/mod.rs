@@ -167,6 +167,11 @@ impl Rooms {
         self.inner.context.set_stuck(worker, stuck);
     }
 
+    /// Whether a worker answers nothing.
+    pub(crate) fn any_stuck(&self) -> bool {
+        self.inner.context.any_stuck()
+    }
+
     /// Counters and gauges for the metrics endpoint.
     pub fn snapshot(&self) -> RoomsSnapshot {
         let context = &self.inner.context;
