@@ -46,6 +46,8 @@ pub enum RosterEvent {
         /// The node that owned the part.
         instance: NodeInstance,
     },
+    /// Every node of which the directory said that it is in the room has told its part, or is gone. Once, after those parts.
+    Complete,
 }
 
 /// Names the stream of a follower within this node.
@@ -160,6 +162,8 @@ impl Rosters {
     pub(crate) fn set_holders(&mut self, key: &RoomKey, holders: &BTreeSet<NodeInstance>) {
         let Some(room) = self.rooms.get_mut(key) else { return };
         let trace = room.trace.clone();
+        room.heard_holders = true;
+        self.wakes.insert(Wake::Events(key.clone()));
         let mut nodes = Vec::new();
         for (node, remote) in &mut room.remotes {
             remote.listed = holders.contains(&remote.instance);

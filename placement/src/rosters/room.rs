@@ -19,6 +19,10 @@ pub(crate) struct Room {
     pub(crate) remotes: BTreeMap<NodeId, Remote>,
     /// Nodes whose part may differ from what has been announced.
     changed: BTreeSet<NodeId>,
+    /// The directory has said who is in it.
+    pub(crate) heard_holders: bool,
+    /// The reader was told that it knows of everybody.
+    announced_complete: bool,
 }
 
 /// Another node in the room, as far as is known.
@@ -67,7 +71,14 @@ impl Remote {
 
 impl Room {
     pub(crate) fn new(own: OwnPart, trace: Option<String>) -> Self {
-        Self { own, trace, remotes: BTreeMap::new(), changed: BTreeSet::new() }
+        Self {
+            own,
+            trace,
+            remotes: BTreeMap::new(),
+            changed: BTreeSet::new(),
+            heard_holders: false,
+            announced_complete: false,
+        }
     }
 
     /// The other node, of exactly this incarnation. One of an older incarnation ends here; `None` if a newer one is known.
@@ -100,8 +111,7 @@ impl Room {
 
     /// The next difference between what is and what has been announced.
     pub(crate) fn next_event(&mut self) -> Option<RosterEvent> {
-        loop {
-            let node = self.changed.first()?.clone();
+        while let Some(node) = self.changed.first().cloned() {
             let event = self.remotes.get_mut(&node).and_then(Remote::announce);
             if event.is_some() {
                 return event;
@@ -109,6 +119,12 @@ impl Room {
             self.changed.remove(&node);
             self.forget_if_blank(&node);
         }
+        let is_awaited = |remote: &Remote| remote.listed && remote.awaiting_snapshot;
+        if self.announced_complete || !self.heard_holders || self.remotes.values().any(is_awaited) {
+            return None;
+        }
+        self.announced_complete = true;
+        Some(RosterEvent::Complete)
     }
 
     /// Forgets a node of which nothing is known and nothing has still to be said.

@@ -72,6 +72,7 @@ impl SimNode {
             RosterEvent::PartGone { instance } => {
                 assert!(seen.remove(&instance).is_some(), "{instance} goes without having come");
             }
+            RosterEvent::Complete => {}
         }
     }
 

@@ -189,8 +189,15 @@ pub(crate) fn member(instance: &NodeInstance, addr: SocketAddr) -> Member {
 }
 
 /// The next event, which must come.
+/// The next event about a part.
 pub(crate) async fn next(events: &mut mpsc::Receiver<RosterEvent>) -> RosterEvent {
-    timeout(Duration::from_secs(10), events.recv()).await.expect("an event in time").expect("the room goes on")
+    loop {
+        let event = timeout(Duration::from_secs(10), events.recv()).await;
+        match event.expect("an event in time").expect("the room goes on") {
+            RosterEvent::Complete => {}
+            event => return event,
+        }
+    }
 }
 
 /// Events until this one comes.

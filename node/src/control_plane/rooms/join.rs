@@ -159,6 +159,8 @@ impl Room {
             self.peers.tell(holder, Outgoing::Close(CloseReason::Replaced, words));
             // Other nodes are told with the new beginning: in between the name would look free there.
             self.end_peer(holder);
+        } else if !self.others_known {
+            return;
         } else if let Some(holder) = self.elsewhere.peer(&id)
             && shown != Some(&holder.secret_digest)
         {
@@ -167,6 +169,17 @@ impl Room {
             return;
         }
         self.admit(session);
+    }
+
+    /// Goes on with those who came before it was known who is on other nodes.
+    pub(super) fn know_others(&mut self) {
+        if std::mem::replace(&mut self.others_known, true) {
+            return;
+        }
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.joining.is_some()).map(|(session, _)| session);
+        for session in waiting.collect::<Vec<_>>() {
+            self.try_join(session);
+        }
     }
 
     fn ask_holder(&mut self, session: SessionId, holder: SessionId) {

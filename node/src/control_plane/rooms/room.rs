@@ -101,6 +101,8 @@ pub(crate) struct Room {
     /// Producers that were brought to a worker that is not their home.
     pub(super) brought: HashSet<(ProducerId, WorkerIndex)>,
     pub(super) elsewhere: Elsewhere,
+    /// What is elsewhere is known, or has been waited for long enough. Until then nobody knows whether a name is free.
+    pub(super) others_known: bool,
     pub(super) speakers: Speakers,
     /// The trace of the latest join, and until when what happens may be its doing.
     pub(super) latest_join: Option<(String, Instant)>,
@@ -143,6 +145,7 @@ impl Room {
             consumers: HashMap::new(),
             brought: HashSet::new(),
             elsewhere,
+            others_known: false,
             speakers: Speakers::default(),
             latest_join: None,
             pending: FuturesUnordered::new(),
@@ -171,6 +174,8 @@ impl Room {
         roster: &mut mpsc::Receiver<RosterEvent>,
         retire: &mut impl FnMut(Retirement<'_>, &mut Self) -> bool,
     ) {
+        // A node that says nothing of its part gives its peers no sign of life either.
+        self.after(self.context.limits.sign_of_life, Self::know_others);
         loop {
             let step = tokio::select! {
                 Some(message) = mailbox.recv() => Step::Message(message),

@@ -63,6 +63,7 @@ impl Room {
                 }
             }
             RosterEvent::PartGone { instance } => self.elsewhere.remove(&instance),
+            RosterEvent::Complete => return self.know_others(),
         }
         self.refresh_elsewhere();
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{
@@ -10,7 +11,7 @@ use sluice_proto::ids::{
 use sluice_proto::pipe::RouteControl;
 use sluice_proto::placement::RosterPart;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::SOON;
 use crate::control_plane::ports::{
@@ -277,6 +278,8 @@ struct WorldState {
     rooms: HashMap<RoomKey, HashMap<NodeInstance, Holder>>,
     /// No node hears of another.
     split: bool,
+    /// For how long a node that enters a room hears nothing of the others in it.
+    late: Duration,
 }
 
 #[derive(Default)]
@@ -339,6 +342,11 @@ impl World {
                 tell(holders, instance, &event);
             }
         }
+    }
+
+    /// From now on, whoever enters a room hears of the others in it after this time.
+    pub(super) fn set_late(&self, late: Duration) {
+        self.inner.lock().unwrap().late = late;
     }
 
     /// As [`Self::set_split`], but nobody has noticed it yet.
@@ -455,15 +463,16 @@ impl PlacementPort for FakePlacement {
     fn enter(&self, room: RoomKey) -> Result<EnteredRoom, String> {
         let (sender, mut unbounded) = mpsc::unbounded_channel();
         let (bounded, events) = mpsc::channel(1);
+        let mut state = self.world.inner.lock().unwrap();
+        let (split, late) = (state.split, state.late);
         tokio::spawn(async move {
+            sleep(late).await;
             while let Some(event) = unbounded.recv().await {
                 if bounded.send(event).await.is_err() {
                     return;
                 }
             }
         });
-        let mut state = self.world.inner.lock().unwrap();
-        let split = state.split;
         let holders = state.rooms.entry(room.clone()).or_default();
         if holders.contains_key(&self.me) {
             return Err("entered already".to_owned());
@@ -473,6 +482,7 @@ impl PlacementPort for FakePlacement {
                 let _ = sender.send(RosterEvent::PartChanged { instance: instance.clone(), part: part.clone() });
             }
         }
+        let _ = sender.send(RosterEvent::Complete);
         holders.insert(self.me.clone(), Holder { part: None, events: Some(sender) });
         let publisher = FakePublisher { world: self.world.clone(), me: self.me.clone(), room };
         Ok(EnteredRoom { publisher: Box::new(publisher), events })

@@ -221,6 +221,28 @@ async fn a_claim_hides_nobody_who_takes_the_name_on_the_same_node() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_name_is_given_away_before_it_is_known_who_is_on_other_nodes() {
+    let world = World::default();
+    let [eu, us] = ["eu-1", "us-1"].map(|name| TestNode::start(&world, name, 1));
+    let mut alice = eu.join("room", "alice").await;
+    world.set_late(Duration::from_millis(300));
+    // The first of its node in the room.
+    let mut stranger = us.open("room", "alice");
+    let refused = (409, "the peer is in the room already".to_owned());
+    assert_eq!(join_beside(&mut stranger, &mut [&mut alice]).await, Err(refused));
+    assert_eq!(alice.wait(MINUTE).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_says_nothing_is_not_waited_for_long() {
+    let world = World::default();
+    let [eu, us] = ["eu-1", "us-1"].map(|name| TestNode::start(&world, name, 1));
+    let _alice = eu.join("room", "alice").await;
+    world.set_late(5 * MINUTE);
+    us.join("room", "bob").await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_claim_that_has_come_to_nothing_is_taken_back() {
     let limits = Limits { peers_per_room: 2, ..Limits::default() };
     let world = World::default();
