@@ -105,6 +105,24 @@ fn connections_beyond_the_limit_are_told_so_and_health_is_still_answered() {
 }
 
 #[test]
+fn who_takes_no_answers_is_dropped() {
+    let port = free_base_port(1);
+    let _node = lone_node(port, &["--users-max-connections", "2", "--limits-write-within-ms", "500"]);
+    let greedy: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = TcpStream::connect(local(port)).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            // As much as the node reads while nothing is taken.
+            let requests = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(5_000);
+            let _ = stream.write(&requests);
+            stream
+        })
+        .collect();
+    eventually("there is a place again", || (get(port, "/").status == 200).then_some(()));
+    drop(greedy);
+}
+
+#[test]
 fn one_address_has_a_limit_of_its_own() {
     let port = free_base_port(1);
     let _node = lone_node(port, &["--users-proxies=", "--limits-connections-per-address", "2"]);
