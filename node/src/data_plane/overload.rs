@@ -12,10 +12,10 @@ use slotmap::{Key as _, KeyData};
 use super::keys::{ConsumerKey, PipeConsumerKey};
 
 /// Packets that wait longer stand in a queue.
-const STANDING: Duration = Duration::from_millis(10);
+const STANDING: Duration = Duration::from_millis(30);
 
 /// A queue that stands for longer is overload: that of a burst is gone before the next picture of its publisher comes.
-const PERSISTENT: Duration = Duration::from_millis(40);
+const PERSISTENT: Duration = Duration::from_millis(60);
 
 /// Packets that wait longer have all video shed at once: what waits is worked off while more comes, and nothing shall wait 150 ms.
 const ALARM: Duration = Duration::from_millis(80);
