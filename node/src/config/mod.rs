@@ -229,7 +229,7 @@ section! {
         ping_interval_ms: u64 [1000 ..= 3600000] = 20_000,
         /// How long nothing may be heard of a client, answers to pings included, before it counts as gone, in milliseconds.
         silence_ms: u64 [1000 ..= 3600000] = 60_000,
-        /// How long a client may take nothing of what is written to it before it counts as gone, in milliseconds.
+        /// How long one write to a WebSocket may take before the client counts as gone, in milliseconds.
         write_within_ms: u64 [100 ..= 600000] = 10_000,
         /// How long a node that stops goes on after it has said that it is not ready, in milliseconds, so that load balancers send
         /// nobody there who would be sent away.

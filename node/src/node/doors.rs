@@ -43,7 +43,7 @@ pub(super) fn serve_users(
         address_limits: Some(address_limits.clone()),
         when_full: full_router(health.clone()),
         header_timeout: Duration::from_millis(config.users.header_timeout_ms),
-        write_timeout: Duration::from_millis(config.limits.write_within_ms),
+        silence: Duration::from_millis(config.limits.silence_ms),
         tls,
     };
     let door = Door { rooms, origins: Arc::new(Origins::new(config)), address_limits: address_limits.clone() };
@@ -64,7 +64,7 @@ pub(super) fn serve_admin(
         address_limits: None,
         when_full: full_router(health.clone()),
         header_timeout: Duration::from_millis(config.users.header_timeout_ms),
-        write_timeout: Duration::from_millis(config.limits.write_within_ms),
+        silence: Duration::from_millis(config.limits.silence_ms),
         tls: None,
     };
     let router = admin_router(sources, metrics, AdminGuard::new(config), health.clone());

@@ -9,7 +9,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use associations::Ends;
-use fan_out::{BURST, Core, PRODUCER, receiver};
+use fan_out::{BURST, Core, PRODUCER, Publisher, receiver};
+use sluice_mesh::Frame;
 use sluice_node::data_plane::messages::Request;
 
 struct Counting;
@@ -57,6 +58,15 @@ fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
 }
 
+/// Forwards until the cache's ring has gone round, every second's reports have come, and who sends remembers as much as it ever will.
+fn warm(core: &mut Core, publisher: &mut Publisher, burst: &mut [Vec<u8>; BURST], frames: &mut Vec<Frame>) {
+    for _ in 0..300 {
+        publisher.seal(burst);
+        core.forward(publisher, burst, frames);
+        frames.clear();
+    }
+}
+
 #[test]
 fn a_connected_association_keeps_less_than_two_kilobytes() {
     let ends = Ends::new();
@@ -88,11 +98,7 @@ fn fan_out_allocates_nothing() {
     let mut publisher = core.add_publisher(1_200);
     core.add_receivers(50);
     let (mut burst, mut frames) = (Default::default(), Vec::new());
-    // Warm: the cache's ring has gone round, every second's reports have come.
-    for _ in 0..300 {
-        publisher.seal(&mut burst);
-        core.forward(&publisher, &mut burst, &mut frames);
-    }
+    warm(&mut core, &mut publisher, &mut burst, &mut frames);
     let (before, datagrams) = (allocations(), core.datagrams);
     for _ in 0..500 {
         publisher.seal(&mut burst);
@@ -108,10 +114,7 @@ fn a_paused_consumer_keeps_nothing_of_what_it_sent() {
     let mut publisher = core.add_publisher(1_200);
     core.add_receivers(50);
     let (mut burst, mut frames) = (Default::default(), Vec::new());
-    for _ in 0..300 {
-        publisher.seal(&mut burst);
-        core.forward(&publisher, &mut burst, &mut frames);
-    }
+    warm(&mut core, &mut publisher, &mut burst, &mut frames);
     let busy = LIVE.with(Cell::get);
     for number in 1..=50 {
         core.request(Request::PauseConsumer { consumer: receiver(number) });
@@ -133,12 +136,7 @@ fn a_route_of_a_paused_producer_keeps_nothing_of_what_it_carried() {
         if has_route {
             core.add_route_out();
         }
-        let (mut burst, mut frames) = (Default::default(), Vec::new());
-        for _ in 0..300 {
-            publisher.seal(&mut burst);
-            core.forward(&publisher, &mut burst, &mut frames);
-            frames.clear();
-        }
+        warm(&mut core, &mut publisher, &mut Default::default(), &mut Vec::new());
         let busy = LIVE.with(Cell::get);
         core.request(Request::PauseProducer { producer: PRODUCER });
         busy - LIVE.with(Cell::get)

@@ -62,8 +62,8 @@ pub(crate) struct ServerConfig {
     pub(crate) when_full: Router,
     /// Time for TLS, and for each request's header.
     pub(crate) header_timeout: Duration,
-    /// How long a client may take nothing of what waits for it.
-    pub(crate) write_timeout: Duration,
+    /// How long a client may take nothing of what waits for it: as long as the network of one with a WebSocket may be gone.
+    pub(crate) silence: Duration,
     /// For HTTPS.
     pub(crate) tls: Option<TlsAcceptor>,
 }
@@ -310,7 +310,7 @@ impl Shared {
         socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
         // Linux counts the time in which a client's window stays shut, too (tcp(7)).
         #[cfg(target_os = "linux")]
-        socket.set_tcp_user_timeout(Some(self.config.write_timeout))?;
+        socket.set_tcp_user_timeout(Some(self.config.silence))?;
         Ok(())
     }
 

@@ -20,6 +20,9 @@ use crate::control_plane::signalling::Opening;
 /// Frames that the fake connection holds before the server has to wait.
 const CONNECTION: usize = 16;
 
+/// The id of a `join` that is not waited for; [`Client::request`] counts from 1,000.
+const JOIN: u32 = 5;
+
 struct Socket {
     from_client: mpsc::Receiver<Message>,
     to_client: PollSender<Message>,
@@ -108,6 +111,16 @@ impl Client {
         let joined = self.request("join", join_data()).await.unwrap();
         self.secret = joined["peerSecret"].as_str().unwrap().to_owned();
         joined
+    }
+
+    /// Asks to join without waiting for the answer.
+    pub(super) async fn ask_to_join(&mut self) {
+        self.send(json!({"request": true, "id": JOIN, "method": "join", "data": join_data()})).await;
+    }
+
+    /// What [`Self::ask_to_join`] is answered with.
+    pub(super) async fn join_answer(&mut self) -> Value {
+        self.next(|message| message["id"] == JOIN).await
     }
 
     pub(super) async fn create_transport(&mut self, consuming: bool) -> String {

@@ -202,7 +202,7 @@ async fn a_stopping_node_sends_away_those_who_do_not_answer_too() {
     let node = node();
     let _deaf = node.join("room", "deaf").await;
     let mut joining = node.open("room", "deaf");
-    joining.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    joining.ask_to_join().await;
     let rooms = node.rooms.clone();
     tokio::time::timeout(SOON, async move { rooms.shutdown().await }).await.unwrap();
     assert_eq!(node.workers[0].take(|request| matches!(request, Request::CloseRouter { .. }).then_some(())), Some(()));

@@ -82,11 +82,11 @@ async fn a_peer_that_many_ask_for_at_once_is_asked_once() {
         stranger.request("getRouterRtpCapabilities", json!({})).await.unwrap();
     }
     for stranger in &mut strangers {
-        stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+        stranger.ask_to_join().await;
     }
     assert_eq!(alice.wait(Duration::from_secs(1)).await, None, "its queue is not filled");
     for stranger in &mut strangers {
-        assert_eq!(stranger.next(|message| message["id"] == 5).await["errorCode"], 409);
+        assert_eq!(stranger.join_answer().await["errorCode"], 409);
     }
 }
 
@@ -173,10 +173,10 @@ async fn a_name_on_a_dead_node_is_free() {
     let _alice = eu.join("room", "alice").await;
     let mut again = us.open("room", "alice");
     again.request("getRouterRtpCapabilities", json!({})).await.unwrap();
-    again.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    again.ask_to_join().await;
     assert_eq!(again.wait(Duration::from_millis(500)).await, None);
     world.die(&eu.instance);
-    let answer = again.next(|message| message["id"] == 5).await;
+    let answer = again.join_answer().await;
     assert_eq!(answer["ok"], true, "{answer}");
 }
 
@@ -211,12 +211,12 @@ async fn a_claim_hides_nobody_who_takes_the_name_on_the_same_node() {
     watcher.settle().await;
     ghost.go_deaf();
     let mut stranger = us.open("room", "alice");
-    stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    stranger.ask_to_join().await;
     assert_eq!(watcher.wait(Duration::from_millis(500)).await, None);
     let mut second = us.reopen("room", "alice", &ghost.secret);
     second.join().await;
     assert_eq!(tokio::join!(second.wait(SOON), watcher.wait(SOON), bob.wait(SOON)), (None, None, None));
-    assert_eq!(stranger.next(|message| message["id"] == 5).await["errorCode"], 409);
+    assert_eq!(stranger.join_answer().await["errorCode"], 409);
     assert_eq!(methods(&watcher.settle().await), ["peerClosed", "newPeer"]);
 }
 
@@ -255,7 +255,7 @@ async fn a_claim_that_has_come_to_nothing_is_taken_back() {
     stranger.request("getRouterRtpCapabilities", json!({})).await.unwrap();
     let mut bob = us.join("room", "bob").await;
     world.set_mute();
-    stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    stranger.ask_to_join().await;
     let ended = tokio::join!(stranger.closed(), alice.wait(MINUTE), bob.wait(MINUTE), watcher.wait(MINUTE));
     assert_eq!((ended.0.0, ended.1, ended.2, ended.3), (1013, None, None, None));
     let part = world.part("room", &us.instance);
@@ -271,7 +271,7 @@ async fn a_claimant_that_leaves_leaves_no_claim() {
     let mut alice = eu.join("room", "alice").await;
     watcher.next_notification("newPeer").await;
     let mut stranger = us.open("room", "alice");
-    stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    stranger.ask_to_join().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
     stranger.hang_up();
     assert_eq!(tokio::join!(alice.wait(MINUTE), watcher.wait(MINUTE)), (None, None));
@@ -290,12 +290,12 @@ async fn a_peer_that_takes_its_own_place_while_it_is_claimed_keeps_it() {
     watcher.next_notification("newPeer").await;
     first.go_deaf();
     let mut stranger = us.open("room", "alice");
-    stranger.send(json!({"request": true, "id": 5, "method": "join", "data": join_data()})).await;
+    stranger.ask_to_join().await;
     assert_eq!(watcher.wait(Duration::from_secs(1)).await, None);
     let mut second = eu.reopen("room", "alice", &first.secret);
     second.join().await;
     assert_eq!(tokio::join!(second.wait(MINUTE), watcher.wait(MINUTE)), (None, None));
-    assert_eq!(stranger.next(|message| message["id"] == 5).await["errorCode"], 409);
+    assert_eq!(stranger.join_answer().await["errorCode"], 409);
 }
 
 #[tokio::test(start_paused = true)]
