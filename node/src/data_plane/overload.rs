@@ -115,7 +115,8 @@ impl Overload {
         self.peak.add(now, waited);
         self.idle += idle;
         self.heard_at = Some(now);
-        if waited <= STANDING {
+        // One that was idle has emptied its queue: it is late because something else has its processor, and doing less would make it no earlier.
+        if waited <= STANDING || !idle.is_zero() {
             (self.standing_since, self.looked) = (None, None);
             return false;
         }

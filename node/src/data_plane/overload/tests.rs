@@ -222,3 +222,15 @@ fn consumers_are_shed_evenly_and_before_pipes() {
         assert!((shed_pipes - pipes_share).abs() < 0.05, "{pipes_share}: {shed_pipes}");
     }
 }
+
+#[test]
+fn who_is_idle_in_between_is_late_by_somebody_elses_doing() {
+    let mut overload = Overload::default();
+    let mut now = Instant::now();
+    for _ in 0..100 {
+        assert!(!overload.hear(now, 200 * MS, MS));
+        now += 10 * MS;
+    }
+    assert!(!overload.is_shedding());
+    assert_eq!(overload.lag(now), 200 * MS);
+}
