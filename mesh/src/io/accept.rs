@@ -5,7 +5,7 @@ use std::sync::Arc;
 use quinn::{Connection, Endpoint, Incoming};
 use sluice_proto::pipe::Hello;
 use tokio::sync::Semaphore;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
 use super::close::CloseCode;
 use super::counters::EndpointCounters;
@@ -99,7 +99,8 @@ impl Handshake {
     fn report(&self, addr: std::net::SocketAddr, error: &HelloError) {
         if error.is_identity() || is_tls(error) {
             self.counters.identity_refused.add(1);
-            warn!(%addr, %error, "refused");
+            // Counted, and told at length by the node that dialled: strangers write no log.
+            debug!(%addr, %error, "refused");
         } else {
             self.counters.handshakes_failed.add(1);
             debug!(%addr, %error, "a handshake failed");

@@ -43,8 +43,8 @@ pub(super) fn instance(config: &NodeConfig) -> Result<NodeInstance, StartError> 
 fn remembered(dir: &Path, now: u64) -> std::io::Result<u64> {
     std::fs::create_dir_all(dir)?;
     let path = dir.join(INCARNATION_FILE);
-    let last = match std::fs::read_to_string(&path) {
-        Ok(text) => text.trim().parse().unwrap_or(0),
+    let last = match std::fs::read(&path) {
+        Ok(text) => str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0),
         Err(error) if error.kind() == ErrorKind::NotFound => 0_u64,
         Err(error) => return Err(error),
     };
@@ -165,7 +165,9 @@ mod tests {
     #[test]
     fn a_damaged_file_is_no_reason_not_to_start() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join(INCARNATION_FILE), "?").unwrap();
-        assert_eq!(remembered(dir.path(), 7).unwrap(), 7);
+        for damaged in [&b"?"[..], b"", b"\xff\xfe7"] {
+            std::fs::write(dir.path().join(INCARNATION_FILE), damaged).unwrap();
+            assert_eq!(remembered(dir.path(), 7).unwrap(), 7);
+        }
     }
 }

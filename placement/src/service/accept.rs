@@ -76,7 +76,8 @@ pub(super) fn accept_loop(
                     Ok(Ok(None)) => {}
                     Ok(Err(error)) => {
                         metrics.refuse(Refused::Handshake);
-                        tracing::info!(%from, %error, "refused a connection to the gRPC port");
+                        // Counted: strangers write no log.
+                        tracing::debug!(%from, %error, "refused a connection to the gRPC port");
                     }
                     Err(_) => metrics.refuse(Refused::HandshakeTimeout),
                 }

@@ -159,6 +159,10 @@ fn check_rtp_parameters(parameters: &RtpParameters) -> Result<(), OrtcError> {
         if payload_type > 127 {
             return invalid(format!("payload type {payload_type} is above 127"));
         }
+        if (64..=95).contains(&payload_type) {
+            // RFC 5761 section 4: with the marker these are RTCP's, which shares the port.
+            return invalid(format!("payload type {payload_type} is RTCP's"));
+        }
         if !payload_types.insert(payload_type) {
             return invalid(format!("payload type {payload_type} is used twice"));
         }

@@ -186,13 +186,14 @@ fn simulcast_is_refused_in_words() {
 #[test]
 fn broken_rtp_parameters_are_refused_with_their_reason() {
     type Break = fn(&mut Value);
-    let cases: [(&str, Break); 16] = [
+    let cases: [(&str, Break); 17] = [
         ("must be an object", |rtp| *rtp = json!([])),
         ("codecs must be an array", |rtp| rtp["codecs"] = json!("VP8")),
         ("codecs is empty", |rtp| rtp["codecs"] = json!([])),
         ("at most 128", |rtp| rtp["codecs"] = vec![rtp["codecs"][0].clone(); 200].into()),
         ("first codec must not be RTX", |rtp| rtp["codecs"].as_array_mut().unwrap().reverse()),
         ("payload type 200 is above 127", |rtp| rtp["codecs"][0]["payloadType"] = json!(200)),
+        ("payload type 72 is RTCP's", |rtp| rtp["codecs"][0]["payloadType"] = json!(72)),
         ("payload type 96 is used twice", |rtp| rtp["codecs"][1]["payloadType"] = json!(96)),
         ("repairs no codec", |rtp| rtp["codecs"][1]["parameters"]["apt"] = json!(55)),
         ("did not match", |rtp| rtp["codecs"][0]["clockRate"] = json!(0)),
