@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::client::{EXPLOSION, join_data};
+use super::client::EXPLOSION;
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
 use crate::control_plane::rooms::api::{Join, Outbox, PeerRequest};
