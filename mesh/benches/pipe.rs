@@ -12,8 +12,8 @@ use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluice_mesh::ca::ClusterCa;
 use sluice_mesh::{
-    Frame, FrameClass, FrameEncoder, FrameFlags, FrameSink, Inbox, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls,
-    PeerAddress, RouteReceiver, RouteSender, Shedder, decode_datagram,
+    Frame, FrameClass, FrameEncoder, FrameFlags, FrameSink, Inbox, LinkKey, Mesh, MeshConfig, MeshEvent, MeshLimits,
+    MeshTls, PeerAddress, RouteReceiver, RouteSender, Shedder, decode_datagram,
 };
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
 use sluice_proto::pipe::RouteFeedback;
@@ -109,7 +109,7 @@ struct Counting {
 }
 
 impl FrameSink for Counting {
-    fn deliver(&self, _link: u32, frames: &mut Vec<Frame>) {
+    fn deliver(&self, _link: LinkKey, frames: &mut Vec<Frame>) {
         let arrived = self.arrived.fetch_add(frames.len() as u64, Ordering::AcqRel) + frames.len() as u64;
         frames.clear();
         if arrived >= self.expected.load(Ordering::Acquire) {
@@ -117,12 +117,12 @@ impl FrameSink for Counting {
         }
     }
 
-    fn feedback(&self, _link: u32, _feedback: RouteFeedback) {}
+    fn feedback(&self, _link: LinkKey, _feedback: RouteFeedback) {}
 }
 
 struct Hop {
     sender: Mesh,
-    link: u32,
+    link: LinkKey,
     sink: Arc<Counting>,
     route: (RouteId, RouteEpoch),
     _receiver: (Mesh, Inbox),

@@ -19,6 +19,7 @@ pub mod ca;
 mod frame;
 #[cfg(feature = "io")]
 mod io;
+mod link_key;
 mod message;
 mod route;
 mod shed;
@@ -34,6 +35,7 @@ pub use io::{
     BindError, FrameSink, Gossip, Inbox, LinkDownReason, LinkState, LinkStatus, Mesh, MeshConfig, MeshEvent,
     MeshLimits, MeshTls, Newer, PeerAddress, Standing,
 };
+pub use link_key::LinkKey;
 pub use message::{MessageDecoder, MessageError, encode_message};
 pub use route::{Accept, REPAIR_WINDOW, RouteReceiver, RouteSender};
 pub use shed::{CapacityEstimator, PathSample, ShedEvent, Shedder, Verdict};

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Cluster, Collect, audio, control, feedback, linked_pair, until, within};
-use sluice_mesh::{FrameClass, LinkState, MeshEvent};
+use sluice_mesh::{FrameClass, LinkKey, LinkState, MeshEvent};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteControl, RouteStats};
 
@@ -94,7 +94,7 @@ async fn what_is_sent_to_no_link_is_counted() {
     let (a, key_of_b, b, _) = linked_pair(&cluster).await;
     let route = (sluice_proto::ids::RouteId(1), sluice_proto::ids::RouteEpoch(0));
     let mut frames = vec![audio(route, 0, vec![1; 100]); 3];
-    a.mesh.send_frames(key_of_b + 77, &mut frames);
+    a.mesh.send_frames(LinkKey(key_of_b.0 + 77), &mut frames);
     assert!(frames.is_empty());
     assert_eq!(a.metric("mesh_unknown_link_dropped_total"), 3.0);
     b.mesh.shutdown().await;

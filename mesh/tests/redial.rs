@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Cluster, Collect, Node, audio, control, feedback, linked_pair, relay_to, until, within};
 use sluice_mesh::wan::ImpairmentConfig;
-use sluice_mesh::{Frame, FrameSink, LinkDownReason, LinkState, MeshEvent, PeerAddress};
+use sluice_mesh::{Frame, FrameSink, LinkDownReason, LinkKey, LinkState, MeshEvent, PeerAddress};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteFeedback};
 
@@ -142,11 +142,11 @@ async fn a_link_that_is_given_up_stays_down() {
 struct Exploding;
 
 impl FrameSink for Exploding {
-    fn deliver(&self, _: u32, _: &mut Vec<Frame>) {
+    fn deliver(&self, _: LinkKey, _: &mut Vec<Frame>) {
         panic!("as a test");
     }
 
-    fn feedback(&self, _: u32, _: RouteFeedback) {
+    fn feedback(&self, _: LinkKey, _: RouteFeedback) {
         panic!("as a test");
     }
 }

@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Cluster, Collect, audio, control, feedback, linked_pair, until, within};
-use sluice_mesh::MeshEvent;
+use sluice_mesh::{LinkKey, MeshEvent};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, FeedbackBody, Layers, RouteCloseReason, RouteFeedback};
 
@@ -82,7 +82,7 @@ async fn what_follows_a_subscription_closely_is_not_about_an_unknown_route() {
     }
     a.mesh.open_route_out(key_of_b, route.0, route.1, sink.clone());
     b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::Nack(vec![1])));
-    let is_nack = |(_, heard): &(u32, RouteFeedback)| matches!(heard.body, FeedbackBody::Nack(_));
+    let is_nack = |(_, heard): &(LinkKey, RouteFeedback)| matches!(heard.body, FeedbackBody::Nack(_));
     until("it is heard", || sink.heard.lock().unwrap().iter().any(is_nack)).await;
     assert_eq!(a.metric("mesh_link_unknown_routes_answered_total"), 0.0);
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use common::{Cluster, Node, control, relay_to, until};
 use sluice_mesh::wan::{ImpairmentConfig, UdpRelay};
-use sluice_mesh::{LinkDownReason, MeshEvent, PeerAddress};
+use sluice_mesh::{LinkDownReason, LinkKey, MeshEvent, PeerAddress};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, RouteControl};
 
@@ -32,7 +32,7 @@ async fn heard(node: &mut Node) -> RouteControl {
 }
 
 /// The key of the link that is kept.
-fn key(node: &Node, peer: &str) -> u32 {
+fn key(node: &Node, peer: &str) -> LinkKey {
     node.status(peer).and_then(|link| link.key).expect("the link is up")
 }
 

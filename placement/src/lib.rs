@@ -37,5 +37,5 @@ pub use membership::{GossipTransport, Membership, MembershipConfig, MembershipEr
 pub use rosters::RosterEvent;
 #[cfg(feature = "io")]
 pub use service::{
-    EnterError, Placement, PlacementConfig, PlacementTls, RoomHandle, RoomOverview, SpawnError, TraceHooks, dial_source,
+    EnterError, KnownRoom, Placement, PlacementConfig, PlacementTls, RoomHandle, SpawnError, TraceHooks, dial_source,
 };

@@ -25,6 +25,7 @@ use super::queue::FrameQueue;
 use super::sink::FrameSink;
 use super::types::{LinkDownReason, MeshEvent};
 use crate::Frame;
+use crate::LinkKey;
 use crate::shed::Shedder;
 
 /// Control messages that may wait for a peer's control stream: a few round trips' worth. Whoever says more keeps it until there is room.
@@ -52,7 +53,7 @@ type RoutesOut = FxHashMap<RouteId, (RouteEpoch, Arc<dyn FrameSink>)>;
 
 /// How the present connection is reached from outside the link's task.
 pub(super) struct Current {
-    pub(super) key: u32,
+    pub(super) key: LinkKey,
     pub(super) connection: Connection,
     pub(super) dialled_here: bool,
     control: mpsc::Sender<RouteControl>,
@@ -137,7 +138,13 @@ impl Link {
     }
 
     /// Makes a connection the present one and closes the one before. What is returned goes to the link's task.
-    pub(super) fn install(&self, key: u32, connection: Connection, dialled_here: bool, stream: Control) -> Established {
+    pub(super) fn install(
+        &self,
+        key: LinkKey,
+        connection: Connection,
+        dialled_here: bool,
+        stream: Control,
+    ) -> Established {
         let (control, control_out) = mpsc::channel(CONTROL_QUEUE);
         let (feedback, feedback_out) = mpsc::channel(FEEDBACK_QUEUE);
         let (gossip, gossip_out) = mpsc::channel(GOSSIP_QUEUE);
@@ -156,11 +163,11 @@ impl Link {
     }
 
     /// The present connection, if it is the one with this key.
-    pub(super) fn connection(&self, key: u32) -> Option<Arc<Current>> {
+    pub(super) fn connection(&self, key: LinkKey) -> Option<Arc<Current>> {
         self.current.load_full().filter(|current| current.key == key)
     }
 
-    pub(super) fn send_frames(&self, key: u32, frames: &mut Vec<Frame>) {
+    pub(super) fn send_frames(&self, key: LinkKey, frames: &mut Vec<Frame>) {
         if self.current.load().as_ref().is_none_or(|current| current.key != key) {
             self.counters.drop(DropReason::LinkDown, frames.len() as u64);
             frames.clear();
@@ -172,7 +179,7 @@ impl Link {
         }
     }
 
-    pub(super) fn send_feedback(&self, key: u32, feedback: RouteFeedback) {
+    pub(super) fn send_feedback(&self, key: LinkKey, feedback: RouteFeedback) {
         let current = self.current.load();
         match current.as_ref().filter(|current| current.key == key).map(|current| current.feedback.try_send(feedback)) {
             Some(Ok(())) => {}
@@ -290,11 +297,11 @@ impl LinkTask {
     }
 
     /// Frames and messages for a connection that ended are refused at once, unless there is a newer one already.
-    fn forget(&self, key: u32) {
+    fn forget(&self, key: LinkKey) {
         self.link.current.rcu(|current| current.as_ref().filter(|current| current.key != key).cloned());
     }
 
-    async fn emit_down(&self, key: u32, reason: LinkDownReason) {
+    async fn emit_down(&self, key: LinkKey, reason: LinkDownReason) {
         info!(peer = %self.link.instance, ?reason, "link down");
         self.emit(MeshEvent::LinkDown { key, instance: self.link.instance.clone(), reason }).await;
     }

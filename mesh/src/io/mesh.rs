@@ -32,6 +32,7 @@ use super::tls::Tls;
 use super::types::{
     BindError, Inbox, LinkState, LinkStatus, MeshConfig, MeshLimits, MeshTls, Newer, PeerAddress, Standing,
 };
+use crate::LinkKey;
 use crate::{Frame, ca};
 
 /// Link events that may wait for the control plane: a burst of messages of a few peers. While it is full their control
@@ -250,21 +251,21 @@ impl Mesh {
     }
 
     /// Lets feedback about a route that begins at this end reach `sink`, until the route is closed or the link goes down.
-    pub fn open_route_out(&self, link: u32, route: RouteId, epoch: RouteEpoch, sink: Arc<dyn FrameSink>) {
+    pub fn open_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch, sink: Arc<dyn FrameSink>) {
         if let Some(current) = self.connection(link) {
             current.open_route_out(route, epoch, sink);
         }
     }
 
     /// Closes a route that begins at this end: from now on feedback about it is answered with its end.
-    pub fn close_route_out(&self, link: u32, route: RouteId, epoch: RouteEpoch) {
+    pub fn close_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch) {
         if let Some(current) = self.connection(link) {
             current.close_route_out(route, epoch);
         }
     }
 
     /// Sends frames. Never blocks; what the link cannot take is dropped and counted. `frames` is empty afterwards.
-    pub fn send_frames(&self, link: u32, frames: &mut Vec<Frame>) {
+    pub fn send_frames(&self, link: LinkKey, frames: &mut Vec<Frame>) {
         match self.shared.registry.by_key().get(&link) {
             Some(peer) => peer.send_frames(link, frames),
             None => {
@@ -275,7 +276,7 @@ impl Mesh {
     }
 
     /// Says something about a route's packets to its other end. Never blocks; what the link cannot take is dropped and counted.
-    pub fn send_feedback(&self, link: u32, feedback: RouteFeedback) {
+    pub fn send_feedback(&self, link: LinkKey, feedback: RouteFeedback) {
         match self.shared.registry.by_key().get(&link) {
             Some(peer) => peer.send_feedback(link, feedback),
             None => self.shared.counters.unknown_link.add(1),
@@ -285,7 +286,7 @@ impl Mesh {
     /// Says something about a route, reliably and in order while the link is up. False when there is no room for it now, and nothing was
     /// said. On a link that is down there is always room, and nobody hears.
     #[must_use]
-    pub fn send_control(&self, link: u32, message: RouteControl) -> bool {
+    pub fn send_control(&self, link: LinkKey, message: RouteControl) -> bool {
         self.connection(link).is_none_or(|current| current.send_control(message))
     }
 
@@ -349,7 +350,7 @@ impl Mesh {
         tokio::spawn(vital(self.shared.ended.clone(), delivering));
     }
 
-    fn connection(&self, link: u32) -> Option<Arc<Current>> {
+    fn connection(&self, link: LinkKey) -> Option<Arc<Current>> {
         self.shared.registry.by_key().get(&link)?.connection(link)
     }
 

@@ -19,6 +19,7 @@ use super::link::{Established, Link, LinkTask};
 use super::panics::vital;
 use super::pipe::PipeContext;
 use super::types::{Newer, Standing};
+use crate::LinkKey;
 
 /// Connections of one incarnation that may wait for its link's task: it takes them at once unless the control plane is stuck.
 const WAITING_CONNECTIONS: usize = 4;
@@ -29,7 +30,7 @@ const MAX_ADDRESSES: usize = 4096;
 /// How long a refusal counts. Whoever is dialled still is dialled several times in it; whoever is not may have gone, or live elsewhere now.
 const REFUSAL_COUNTS: Duration = Duration::from_secs(60);
 
-pub(super) type Links = FxHashMap<u32, Arc<Link>>;
+pub(super) type Links = FxHashMap<LinkKey, Arc<Link>>;
 
 /// All links of an endpoint.
 pub(super) struct Registry {
@@ -104,8 +105,8 @@ impl Registry {
         if known != Some(peer.instance.incarnation) {
             self.add_link(&mut state, &peer);
         }
-        let key = state.next_key;
-        state.next_key = key.wrapping_add(1);
+        let key = LinkKey(state.next_key);
+        state.next_key = state.next_key.wrapping_add(1);
         let entry = state.peers.get_mut(&peer.instance.node).ok_or(CloseCode::Limit)?;
         let waiting = entry.connections.try_reserve().map_err(|_| CloseCode::Overflow)?;
         let link = entry.link.clone();
@@ -239,7 +240,7 @@ impl Registry {
     }
 
     /// From now on this key, and no other, leads to the link.
-    fn name(&self, key: u32, link: &Arc<Link>) {
+    fn name(&self, key: LinkKey, link: &Arc<Link>) {
         self.links.rcu(|links| {
             let mut links = Links::clone(links);
             links.retain(|_, other| other.instance.node != link.instance.node);

@@ -72,16 +72,16 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Frame;
+    use crate::{Frame, LinkKey};
 
     struct Ignore;
 
     impl FrameSink for Ignore {
-        fn deliver(&self, _link: u32, frames: &mut Vec<Frame>) {
+        fn deliver(&self, _link: LinkKey, frames: &mut Vec<Frame>) {
             frames.clear();
         }
 
-        fn feedback(&self, _link: u32, _feedback: sluice_proto::pipe::RouteFeedback) {}
+        fn feedback(&self, _link: LinkKey, _feedback: sluice_proto::pipe::RouteFeedback) {}
     }
 
     #[test]

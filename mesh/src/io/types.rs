@@ -1,5 +1,6 @@
 //! What the users of a mesh endpoint deal with.
 
+use crate::LinkKey;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -87,14 +88,14 @@ pub enum MeshEvent {
     /// A link carries messages and frames. Nothing of what was said on links before is known to the other end.
     LinkUp {
         /// Names the link in every call. No other link ever has it.
-        key: u32,
+        key: LinkKey,
         /// The other end.
         instance: NodeInstance,
     },
     /// A link is no more; its key is void. Said of every link that came up, before the next one with the same node does.
     LinkDown {
         /// The link.
-        key: u32,
+        key: LinkKey,
         /// The other end.
         instance: NodeInstance,
         /// Why.
@@ -103,7 +104,7 @@ pub enum MeshEvent {
     /// The other end said something about a route.
     Control {
         /// The link.
-        key: u32,
+        key: LinkKey,
         /// What it said.
         message: RouteControl,
     },
@@ -164,7 +165,7 @@ pub struct LinkStatus {
     /// Its incarnation, once it said so.
     pub incarnation: Option<u64>,
     /// The link's key, while it is up.
-    pub key: Option<u32>,
+    pub key: Option<LinkKey>,
     /// Its mesh address.
     pub addr: SocketAddr,
     /// State.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use sluice_mesh::ca::{ClusterCa, NodeCertificate};
 use sluice_mesh::wan::{ImpairmentConfig, PathPair, RelayConfig, UdpRelay};
 use sluice_mesh::{
-    Frame, FrameClass, FrameFlags, FrameSink, Inbox, LinkDownReason, LinkStatus, Mesh, MeshConfig, MeshEvent,
+    Frame, FrameClass, FrameFlags, FrameSink, Inbox, LinkDownReason, LinkKey, LinkStatus, Mesh, MeshConfig, MeshEvent,
     MeshLimits, MeshTls, PeerAddress,
 };
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
@@ -105,7 +105,7 @@ impl Node {
     }
 
     /// Skips everything before the next `LinkUp`; gives its key and instance.
-    pub(crate) async fn link_up(&mut self) -> (u32, NodeInstance) {
+    pub(crate) async fn link_up(&mut self) -> (LinkKey, NodeInstance) {
         loop {
             if let MeshEvent::LinkUp { key, instance } = self.event().await {
                 return (key, instance);
@@ -114,7 +114,7 @@ impl Node {
     }
 
     /// The next event, which must be a link's end; gives its key and why.
-    pub(crate) async fn link_down(&mut self) -> (u32, LinkDownReason) {
+    pub(crate) async fn link_down(&mut self) -> (LinkKey, LinkDownReason) {
         match self.event().await {
             MeshEvent::LinkDown { key, reason, .. } => (key, reason),
             other => panic!("{other:?} instead of the link's end"),
@@ -143,7 +143,7 @@ impl Node {
 }
 
 /// Two nodes, linked; with the keys that each has for the other.
-pub(crate) async fn linked_pair(cluster: &Cluster) -> (Node, u32, Node, u32) {
+pub(crate) async fn linked_pair(cluster: &Cluster) -> (Node, LinkKey, Node, LinkKey) {
     let (mut a, mut b) = (cluster.node("a"), cluster.node("b"));
     a.mesh.connect(b.address());
     let (key_of_b, ..) = a.link_up().await;
@@ -153,20 +153,20 @@ pub(crate) async fn linked_pair(cluster: &Cluster) -> (Node, u32, Node, u32) {
 
 /// Hands over what arrives.
 pub(crate) struct Collect {
-    frames: mpsc::UnboundedSender<(u32, Frame)>,
+    frames: mpsc::UnboundedSender<(LinkKey, Frame)>,
     pub(crate) count: AtomicU64,
-    pub(crate) heard: Mutex<Vec<(u32, RouteFeedback)>>,
+    pub(crate) heard: Mutex<Vec<(LinkKey, RouteFeedback)>>,
 }
 
 impl Collect {
-    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<(u32, Frame)>) {
+    pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<(LinkKey, Frame)>) {
         let (frames, out) = mpsc::unbounded_channel();
         (Arc::new(Self { frames, count: AtomicU64::new(0), heard: Mutex::default() }), out)
     }
 }
 
 impl FrameSink for Collect {
-    fn deliver(&self, link: u32, frames: &mut Vec<Frame>) {
+    fn deliver(&self, link: LinkKey, frames: &mut Vec<Frame>) {
         self.count.fetch_add(frames.len() as u64, Ordering::Relaxed);
         for frame in frames.drain(..) {
             // The test may have seen enough.
@@ -174,7 +174,7 @@ impl FrameSink for Collect {
         }
     }
 
-    fn feedback(&self, link: u32, feedback: RouteFeedback) {
+    fn feedback(&self, link: LinkKey, feedback: RouteFeedback) {
         self.heard.lock().unwrap().push((link, feedback));
     }
 }
@@ -201,9 +201,9 @@ pub(crate) fn audio(route: (RouteId, RouteEpoch), seq: u16, packet: impl Into<By
 /// Two nodes, linked through a relay that stands for the address of the second one.
 pub(crate) struct Linked {
     pub(crate) a: Node,
-    pub(crate) key_of_b: u32,
+    pub(crate) key_of_b: LinkKey,
     pub(crate) b: Node,
-    pub(crate) key_of_a: u32,
+    pub(crate) key_of_a: LinkKey,
     pub(crate) path: PathPair,
     /// Ends when dropped.
     pub(crate) _relay: UdpRelay,

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use sluice_mesh::{Accept, Frame, FrameClass, FrameFlags, FrameSink, Mesh, RouteReceiver, RouteSender};
+use sluice_mesh::{Accept, Frame, FrameClass, FrameFlags, FrameSink, LinkKey, Mesh, RouteReceiver, RouteSender};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats};
 use tokio::sync::mpsc;
@@ -83,7 +83,7 @@ impl Sending {
 pub(crate) struct SendingWorker {
     sending: Vec<Sending>,
     mesh: Mesh,
-    link: u32,
+    link: LinkKey,
     heard: mpsc::UnboundedReceiver<RouteFeedback>,
 }
 
@@ -91,18 +91,18 @@ pub(crate) struct SendingWorker {
 struct Heard(mpsc::UnboundedSender<RouteFeedback>);
 
 impl FrameSink for Heard {
-    fn deliver(&self, _link: u32, frames: &mut Vec<Frame>) {
+    fn deliver(&self, _link: LinkKey, frames: &mut Vec<Frame>) {
         frames.clear();
     }
 
-    fn feedback(&self, _link: u32, feedback: RouteFeedback) {
+    fn feedback(&self, _link: LinkKey, feedback: RouteFeedback) {
         // The test may have sent enough.
         let _ = self.0.send(feedback);
     }
 }
 
 impl SendingWorker {
-    pub(crate) fn new(mesh: Mesh, link: u32, routes: &[((RouteId, RouteEpoch), Source)]) -> Self {
+    pub(crate) fn new(mesh: Mesh, link: LinkKey, routes: &[((RouteId, RouteEpoch), Source)]) -> Self {
         let sending = routes.iter().map(|&((route, epoch), source)| Sending {
             source,
             route: RouteSender::new(route, epoch),
@@ -164,7 +164,7 @@ pub(crate) struct ReceivingWorker {
 }
 
 impl ReceivingWorker {
-    pub(crate) fn start(mesh: &Mesh, link: u32, count: usize) -> (Arc<Self>, Vec<(RouteId, RouteEpoch)>) {
+    pub(crate) fn start(mesh: &Mesh, link: LinkKey, count: usize) -> (Arc<Self>, Vec<(RouteId, RouteEpoch)>) {
         let worker = Arc::new(Self { routes: Mutex::default(), layers_told: Mutex::default() });
         let routes: Vec<_> = (0..count).map(|_| mesh.allocate_route(worker.clone()).unwrap()).collect();
         for (route, _) in &routes {
@@ -182,7 +182,7 @@ impl ReceivingWorker {
         (worker, routes)
     }
 
-    fn ask(&self, mesh: &Mesh, link: u32) {
+    fn ask(&self, mesh: &Mesh, link: LinkKey) {
         for (&route, receiving) in self.routes.lock().unwrap().iter_mut() {
             if let Some(seqs) = receiving.receiver.poll_nack(clock(), Duration::from_millis(100)) {
                 mesh.send_feedback(link, RouteFeedback { route, epoch: 0, body: FeedbackBody::Nack(seqs) });
@@ -216,7 +216,7 @@ impl ReceivingWorker {
 }
 
 impl FrameSink for ReceivingWorker {
-    fn deliver(&self, _link: u32, frames: &mut Vec<Frame>) {
+    fn deliver(&self, _link: LinkKey, frames: &mut Vec<Frame>) {
         let (now, at) = (clock(), micros());
         let mut routes = self.routes.lock().unwrap();
         for frame in frames.drain(..) {
@@ -236,7 +236,7 @@ impl FrameSink for ReceivingWorker {
             }
         }
     }
-    fn feedback(&self, _link: u32, feedback: RouteFeedback) {
+    fn feedback(&self, _link: LinkKey, feedback: RouteFeedback) {
         if let FeedbackBody::LayersCarried(carried) = feedback.body {
             self.layers_told.lock().unwrap().push((feedback.route, carried));
         }

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
 use super::{StartError, open_files};
+use crate::address_limits::AddressLimits;
+use crate::admin::{AdminGuard, admin_router};
 use crate::config::NodeConfig;
-use crate::control_plane::address_limits::AddressLimits;
-use crate::control_plane::admin::{AdminGuard, admin_router};
-use crate::control_plane::http::origin::Origins;
-use crate::control_plane::http::{Door, Health, Server, ServerConfig, full_router, users_router};
-use crate::control_plane::metrics::{Metrics, Sources};
-use crate::control_plane::rooms::Rooms;
+use crate::http::origin::Origins;
+use crate::http::{Door, Health, Server, ServerConfig, full_router, users_router};
+use crate::metrics::{Metrics, Sources};
+use crate::rooms::Rooms;
 
 /// Connections of operators: a scraper, a console, a few shells.
 const ADMIN_CONNECTIONS: usize = 64;

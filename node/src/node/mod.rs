@@ -23,7 +23,7 @@ use std::net::SocketAddr;
 use sluice_proto::ids::NodeInstance;
 
 use crate::config::{ConfigError, NodeConfig};
-use crate::control_plane::telemetry::{self, NodeTelemetry};
+use crate::telemetry::{self, NodeTelemetry};
 use assembly::Parts;
 use runtimes::Runtimes;
 

@@ -8,7 +8,7 @@ use sluice_proto::ids::NodeId;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use super::StartError;
-use crate::control_plane::telemetry::NodeTelemetry;
+use crate::telemetry::NodeTelemetry;
 
 /// Signalling is light: four threads carry tens of thousands of users, and more would only take cores from media.
 const MAX_CONTROL_THREADS: usize = 4;

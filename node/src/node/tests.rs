@@ -16,9 +16,8 @@ use sluice_loadtest::user::{User, UserConfig, UserEnd};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{Node, NodeEnd};
-use crate::control_plane::telemetry::NodeTelemetry;
-use crate::data_plane::messages::Request;
 use crate::dev::{DevOptions, configs};
+use crate::telemetry::NodeTelemetry;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -171,7 +170,7 @@ async fn ends_without(part: &'static str, take: impl AsyncFnOnce(&Node)) {
 async fn a_node_whose_media_worker_panics_sends_its_users_away_and_ends() {
     ends_without("a media worker", async |node| {
         let handles = node.parts.as_ref().unwrap().workers.handles();
-        handles.last().unwrap().send(Request::Panic);
+        handles.last().unwrap().run(|| panic!("asked for by a test"));
     })
     .await;
 }
@@ -191,7 +190,10 @@ async fn a_node_whose_media_worker_hangs_is_not_ready_until_it_goes_on() {
     let node = lone_node(0).await;
     until_ready_is(&node, "200 ready").await;
     let goes_on = Arc::new(std::sync::Barrier::new(2));
-    node.parts.as_ref().unwrap().workers.handles()[0].send(Request::Hang(goes_on.clone()));
+    let waits = goes_on.clone();
+    node.parts.as_ref().unwrap().workers.handles()[0].run(move || {
+        waits.wait();
+    });
     until_ready_is(&node, "503 a media worker does not answer").await;
     let metrics = get(node.config().admin.listen, "/metrics").await;
     assert!(metrics.contains("worker=\"1\"") && !metrics.contains("worker=\"0\""), "{metrics}");

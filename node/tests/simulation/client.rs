@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use sluice_node::data_plane::messages::{SrtpKeys, SrtpProfile};
-use sluice_node::data_plane::srtp::{SrtpReceiver, SrtpSender};
+use sluice_media::messages::SrtpKeys;
+use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use sluice_proto::ids::TransportId;
 
 /// One transport, seen from the client.

@@ -1,6 +1,6 @@
 //! Whether what came out is what went in.
 
-use sluice_node::data_plane::messages::{Request, Response};
+use sluice_media::messages::{Request, Response};
 use sluice_proto::ortc::MediaKind;
 
 use crate::world::World;

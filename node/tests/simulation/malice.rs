@@ -5,10 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::RngExt;
-use sluice_mesh::{Frame, FrameClass, FrameFlags};
-use sluice_node::data_plane::demux::Datagram;
-use sluice_node::data_plane::io::Input;
-use sluice_node::data_plane::messages::{LinkKey, PipeEnd, Request, RouteIn};
+use sluice_media::messages::{PipeEnd, Request, RouteIn};
+use sluice_media::{Datagram, Input};
+use sluice_mesh::{Frame, FrameClass, FrameFlags, LinkKey};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats};

@@ -13,16 +13,13 @@ use bytes::Bytes;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rustc_hash::FxHasher;
-use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig};
-use sluice_mesh::{Frame, FrameClass, FrameEncoder, Reassembler, decode_datagram};
-use sluice_node::data_plane::demux::Datagram;
-use sluice_node::data_plane::dtls::DtlsCertificate;
-use sluice_node::data_plane::io::{Input, Output, Transmit};
-use sluice_node::data_plane::media::{Media, MediaConfig};
-use sluice_node::data_plane::messages::{
-    LinkKey, PipeEnd, Request, RequestError, RequestId, Response, WorkerCommand, WorkerEvent, WorkerIndex,
-    WorkerSnapshot,
+use sluice_media::messages::{
+    PipeEnd, Request, RequestError, RequestId, Response, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
+use sluice_media::secure::dtls::DtlsCertificate;
+use sluice_media::{Datagram, Input, Media, MediaConfig, Output, Transmit};
+use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig};
+use sluice_mesh::{Frame, FrameClass, FrameEncoder, LinkKey, Reassembler, decode_datagram};
 use sluice_proto::ids::{ProducerId, RouteId};
 use sluice_proto::pipe::RouteFeedback;
 

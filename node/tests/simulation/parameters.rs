@@ -1,6 +1,6 @@
 //! RTP parameters as the control plane would negotiate them.
 
-use sluice_node::data_plane::messages::RtpMapping;
+use sluice_media::messages::RtpMapping;
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 
 pub(crate) const MID_EXTENSION: u8 = 1;

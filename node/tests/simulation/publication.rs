@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sluice_node::data_plane::rtp::RtpHeader;
+use sluice_media::wire::rtp::RtpHeader;
 use sluice_proto::ids::ProducerId;
 use sluice_proto::ortc::MediaKind;
 

@@ -5,11 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
+use sluice_media::make_ufrag;
+use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
+use sluice_media::secure::ice::IceCredentials;
+use sluice_media::wire::rtcp::{self, Compound, Packet, SenderInfo};
+use sluice_media::wire::rtp::{RtpHeader, RtpPacket};
 use sluice_mesh::wan::ImpairmentConfig;
-use sluice_node::data_plane::demux::make_ufrag;
-use sluice_node::data_plane::messages::{IceCredentials, Request, RequestError, Response, WorkerEvent, WorkerIndex};
-use sluice_node::data_plane::rtcp::{self, Compound, Packet, SenderInfo};
-use sluice_node::data_plane::rtp::{RtpHeader, RtpPacket};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouterId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use rand::RngExt;
+use sluice_media::messages::{Request, WorkerEvent};
 use sluice_mesh::wan::{ImpairmentConfig, Loss};
-use sluice_node::data_plane::messages::{Request, WorkerEvent};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::Layers;
 

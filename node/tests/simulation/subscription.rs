@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use sluice_node::data_plane::rtcp::ReportBlock;
-use sluice_node::data_plane::seq::{FIRST_CYCLE, unwrap};
+use sluice_media::wire::rtcp::ReportBlock;
+use sluice_media::wire::seq::{FIRST_CYCLE, unwrap};
 use sluice_proto::ids::ConsumerId;
 
 use crate::parameters::Ssrcs;

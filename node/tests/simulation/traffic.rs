@@ -4,10 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
+use sluice_media::wire::rtcp::{self, Compound, Packet, SenderInfo, duration_to_ntp};
+use sluice_media::wire::rtp::{ExtensionIds, RtpPacket, Vp8Descriptor, shift_picture_id};
 use sluice_mesh::wan::Loss;
-use sluice_node::data_plane::rtcp::{self, Compound, Packet, SenderInfo};
-use sluice_node::data_plane::rtp::{ExtensionIds, RtpPacket, Vp8Descriptor, shift_picture_id};
-use sluice_node::data_plane::rtp_stream_recv::duration_to_ntp;
 use sluice_proto::ortc::MediaKind;
 
 use crate::parameters::{MID_EXTENSION, ROUTER_OPUS, ROUTER_VP8, ROUTER_VP8_RTX, TRANSPORT_WIDE_CC_EXTENSION};

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
+use sluice_media::make_ufrag;
+use sluice_media::messages::{Request, WorkerIndex};
+use sluice_media::secure::ice::IceCredentials;
 use sluice_mesh::wan::ImpairmentConfig;
-use sluice_node::data_plane::demux::make_ufrag;
-use sluice_node::data_plane::messages::{IceCredentials, Request, WorkerIndex};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouterId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback};

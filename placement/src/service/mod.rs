@@ -64,7 +64,7 @@ pub enum EnterError {
 
 /// A room as this node knows it, for the console.
 #[derive(Debug, Clone)]
-pub struct RoomOverview {
+pub struct KnownRoom {
     /// The room.
     pub room: RoomKey,
     /// The nodes that keep its directory entry, best first.
@@ -170,13 +170,13 @@ impl Placement {
     }
 
     /// The rooms that this node is in, in order.
-    pub fn rooms(&self) -> Vec<RoomOverview> {
+    pub fn rooms(&self) -> Vec<KnownRoom> {
         self.shared.look(|core| {
             let mut rooms: Vec<RoomKey> = core.rosters.rooms().cloned().collect();
             rooms.sort();
             rooms
                 .into_iter()
-                .map(|room| RoomOverview { owners: core.owners(&room), parts: core.rosters.parts(&room), room })
+                .map(|room| KnownRoom { owners: core.owners(&room), parts: core.rosters.parts(&room), room })
                 .collect()
         })
     }

@@ -1,6 +1,7 @@
 //! How producers get to other nodes: by routes that the receiving node opens and closes, as the control planes would.
 
-use sluice_node::data_plane::messages::{LinkKey, PipeEnd, Request, RouteIn};
+use sluice_media::messages::{PipeEnd, Request, RouteIn};
+use sluice_mesh::LinkKey;
 use sluice_proto::ids::{ProducerId, RouteEpoch, RouteId, RouterId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 use sluice_proto::pipe::Layers;

@@ -8,8 +8,8 @@ use sluice_loadtest::media::Codec;
 use sluice_loadtest::signalling::d1::{self, Fingerprint};
 use sluice_loadtest::signalling::ortc as client;
 use sluice_loadtest::transport::TransportConfig;
-use sluice_node::control_plane::ortc as node;
-use sluice_node::data_plane::messages::RtpMapping;
+use sluice_media::messages::RtpMapping;
+use sluice_node::ortc as node;
 use sluice_proto::ortc::{DtlsParameters, MediaKind, RtpCapabilities, RtpParameters};
 
 /// What everybody can.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use sluice_loadtest::scenario::Watch;
-use sluice_node::data_plane::messages::Request;
+use sluice_media::messages::Request;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouterId};
 use sluice_proto::ortc::MediaKind;
 

@@ -12,8 +12,9 @@ use sluice_loadtest::plan::Leg;
 use sluice_loadtest::scenario::Users;
 use sluice_loadtest::session::Session;
 use sluice_loadtest::transport::{IceCredentials as ClientIce, Input, RemoteParameters, TransportState};
-use sluice_node::data_plane::demux::make_ufrag;
-use sluice_node::data_plane::messages::{IceCredentials, Request, WorkerIndex};
+use sluice_media::make_ufrag;
+use sluice_media::messages::{Request, WorkerIndex};
+use sluice_media::secure::ice::IceCredentials;
 use sluice_proto::ids::{ProducerId, RouterId, TransportId};
 use sluice_proto::ortc::MediaKind;
 

@@ -1,0 +1,242 @@
+//! The media core of one worker: it owns the transports, routers, producers and consumers, and hands inputs to them. No I/O:
+//! inputs and time go in by [`Media::handle_input`], outputs are drained by [`Media::poll_output`] after each.
+//!
+//! A batch of packets goes through in one straight line: `receive` leaves each in its producer's cache, `finish_batch` then
+//! calls the router once for every producer that got something, and flushes every transport that was sent to.
+
+#[cfg(test)]
+mod address_tests;
+mod close;
+mod feedback;
+mod lifecycle;
+mod overload;
+mod pipes;
+mod receive;
+mod requests;
+mod snapshot;
+mod timeouts;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rustc_hash::FxHashMap;
+use slotmap::SlotMap;
+use sluice_mesh::Frame;
+use sluice_proto::ids::{ConsumerId, ProducerId, RouteId, RouterId, TransportId};
+
+use crate::clock::Clock;
+use crate::core::consumer::Consumer;
+use crate::core::counters::Counters;
+use crate::core::frames::FrameBatches;
+use crate::core::overload::Overload;
+use crate::core::pipe_consumer::PipeConsumer;
+use crate::core::producer::Producer;
+use crate::core::router::{Destinations, Router, mark_dirty, route_rtp};
+use crate::core::timers::{TimerKey, Timers};
+use crate::core::user_transport::UserTransport;
+use crate::io::{Input, Output, Transmit};
+use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
+use crate::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
+use crate::secure::dtls::DtlsCertificate;
+use crate::stream::buffer_pool::BufferPool;
+use crate::transport::demux::{Demux, TransportKey};
+use crate::wire::rtcp::ReportBlock;
+
+/// What a media core is told once.
+#[derive(Clone)]
+pub struct MediaConfig {
+    /// Which worker it is.
+    pub worker: WorkerIndex,
+    /// The node's certificate.
+    pub certificate: Arc<DtlsCertificate>,
+    /// One instant on both clocks: the monotonic one that inputs come with, and the time since the Unix epoch then.
+    pub epoch: (Instant, Duration),
+    /// Where all randomness of the core comes from.
+    pub seed: u64,
+}
+
+/// The media core of one worker.
+pub struct Media {
+    config: MediaConfig,
+    rng: ChaCha8Rng,
+    demux: Demux,
+    timers: Timers,
+    counters: Counters,
+    overload: Overload,
+
+    // What there is, and by which names.
+    routers: SlotMap<RouterKey, Router>,
+    transports: SlotMap<TransportKey, UserTransport>,
+    producers: SlotMap<ProducerKey, Producer>,
+    consumers: SlotMap<ConsumerKey, Consumer>,
+    pipe_consumers: SlotMap<PipeConsumerKey, PipeConsumer>,
+    routers_by_id: FxHashMap<RouterId, RouterKey>,
+    transports_by_id: FxHashMap<TransportId, TransportKey>,
+    producers_by_id: FxHashMap<ProducerId, ProducerKey>,
+    consumers_by_id: FxHashMap<ConsumerId, ConsumerKey>,
+    /// By where they come from too: the mesh and the in-process routes of this node count apart.
+    routes_in: FxHashMap<(PipeEnd, RouteId), ProducerKey>,
+    routes_out: FxHashMap<(PipeEnd, RouteId), PipeConsumerKey>,
+
+    // What the batch touched, and what came of it.
+    touched_producers: Vec<ProducerKey>,
+    dirty_transports: Vec<TransportKey>,
+    frames: FrameBatches,
+    outputs: VecDeque<Output>,
+    transmits: VecDeque<Transmit>,
+
+    // Buffers that are used again.
+    due: Vec<(Instant, TimerKey)>,
+    buffers: BufferPool,
+    compound: Vec<u8>,
+    missing: Vec<u16>,
+    blocks: Vec<ReportBlock>,
+}
+
+impl Media {
+    /// A core without anything in it.
+    pub fn new(config: MediaConfig) -> Self {
+        Self {
+            rng: ChaCha8Rng::seed_from_u64(config.seed),
+            demux: Demux::new(config.worker),
+            config,
+            timers: Timers::default(),
+            counters: Counters::default(),
+            overload: Overload::default(),
+            routers: SlotMap::with_key(),
+            transports: SlotMap::with_key(),
+            producers: SlotMap::with_key(),
+            consumers: SlotMap::with_key(),
+            pipe_consumers: SlotMap::with_key(),
+            routers_by_id: FxHashMap::default(),
+            transports_by_id: FxHashMap::default(),
+            producers_by_id: FxHashMap::default(),
+            consumers_by_id: FxHashMap::default(),
+            routes_in: FxHashMap::default(),
+            routes_out: FxHashMap::default(),
+            touched_producers: Vec::new(),
+            dirty_transports: Vec::new(),
+            frames: FrameBatches::default(),
+            outputs: VecDeque::new(),
+            transmits: VecDeque::new(),
+            due: Vec::new(),
+            buffers: BufferPool::default(),
+            compound: Vec::new(),
+            missing: Vec::new(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Does what the input asks for. Outputs are to be drained before the next one, but for [`Input::Lag`], which what has waited may follow.
+    pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
+        let clock = Clock::new(now, self.config.epoch);
+        match input {
+            Input::Command(WorkerCommand::Request { id, request }) => {
+                let result = self.handle_request(&clock, request);
+                self.event(WorkerEvent::Response { id, result });
+            }
+            Input::Datagrams(datagrams) => self.receive_datagrams(&clock, datagrams),
+            Input::Frames { from, frames } => self.receive_frames(&clock, from, frames),
+            Input::Feedback { from, feedback } => self.receive_feedback(&clock, from, feedback),
+            Input::AddressOwned { address, worker, owned } => self.receive_address(&clock, address, worker, owned),
+            Input::Lag { waited, idle } => self.hear_lag(&clock, waited, idle),
+            Input::Timeout => {}
+        }
+        self.finish_batch(&clock);
+    }
+
+    /// The next output.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(transmit) = self.transmits.pop_front() {
+            let len = transmit.contents.len();
+            self.counters.bytes_sent += len as u64;
+            self.counters.datagrams_sent += transmit.segment_size.map_or(1, |size| len.div_ceil(size.max(1))) as u64;
+            return Some(Output::Transmit(transmit));
+        }
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Timeout`] is to be given next.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        [self.timers.next_at(), self.overload.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Takes a buffer of a [`Transmit`] or [`Output::Forward`] back, so that the next one needs no allocation.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        self.buffers.give(buffer);
+    }
+
+    /// Takes the vector of an [`Output::Frames`] back.
+    pub fn recycle_frames(&mut self, frames: Vec<Frame>) {
+        self.frames.recycle(frames);
+    }
+
+    fn finish_batch(&mut self, clock: &Clock) {
+        let mut touched = std::mem::take(&mut self.touched_producers);
+        for key in touched.drain(..) {
+            self.route(clock, key);
+            self.serve_producer(clock, key);
+        }
+        self.touched_producers = touched;
+        self.handle_timeouts(clock);
+        self.end_shedding(clock);
+        self.outputs.extend(self.frames.drain().map(|(to, frames)| Output::Frames { to, frames }));
+        for key in self.dirty_transports.drain(..) {
+            if let Some(transport) = self.transports.get_mut(key) {
+                transport.dirty = false;
+                transport.webrtc.flush(&mut self.transmits, &mut self.buffers);
+            }
+        }
+    }
+
+    /// Calls the router for what a producer has pending.
+    fn route(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        producer.touched = false;
+        if std::mem::take(&mut producer.restarted) {
+            for consumer in &producer.consumers {
+                self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::restart);
+            }
+            for consumer in &producer.pipe_consumers {
+                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::restart);
+            }
+        }
+        let mut destinations = Destinations {
+            consumers: &mut self.consumers,
+            pipe_consumers: &mut self.pipe_consumers,
+            transports: &mut self.transports,
+            dirty: &mut self.dirty_transports,
+            buffers: &mut self.buffers,
+            frames: &mut self.frames,
+            counters: &mut self.counters,
+        };
+        route_rtp(producer, clock, &mut destinations);
+    }
+
+    fn event(&mut self, event: WorkerEvent) {
+        self.outputs.push_back(Output::Event(event));
+    }
+
+    fn mark_dirty(&mut self, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            mark_dirty(transport, key, &mut self.dirty_transports, &mut self.buffers);
+        }
+    }
+
+    fn arm_transport(&mut self, key: TransportKey) {
+        if let Some(transport) = self.transports.get_mut(key) {
+            let at = transport.poll_timeout();
+            self.timers.arm(&mut transport.timer, TimerKey::Transport(key), at);
+        }
+    }
+
+    fn arm_producer(&mut self, now: Instant, key: ProducerKey) {
+        if let Some(producer) = self.producers.get_mut(key) {
+            let at = producer.poll_timeout(now);
+            self.timers.arm(&mut producer.timer, TimerKey::Producer(key), at);
+        }
+    }
+}

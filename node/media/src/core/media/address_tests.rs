@@ -1,0 +1,180 @@
+//! Whose is an address? Two workers on virtual time: all datagrams come to the first one's socket, and it passes on what is
+//! not its own.
+#![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+
+use std::net::SocketAddr;
+
+use super::*;
+use crate::io::Datagram;
+use crate::messages::{Request, RequestId, Response, WorkerSnapshot};
+use crate::secure::ice::IceCredentials;
+use crate::transport::demux::make_ufrag;
+use crate::wire::stun::tests::{PASSWORD, request};
+
+const FIRST: usize = 0;
+const SECOND: usize = 1;
+const MEDIA: [u8; 40] = [0x80; 40];
+
+struct Workers {
+    now: Instant,
+    workers: [Media; 2],
+    answers: usize,
+}
+
+fn address(port: u16) -> SocketAddr {
+    ([192, 0, 2, 33], port).into()
+}
+
+fn transport(number: u8) -> TransportId {
+    TransportId::from_random_bytes([number; 16])
+}
+
+impl Workers {
+    fn new() -> Self {
+        let now = Instant::now();
+        let certificate = DtlsCertificate::generate().unwrap();
+        let worker = |index| {
+            let epoch = (now, Duration::from_secs(1_700_000_000));
+            Media::new(MediaConfig { worker: WorkerIndex(index), certificate: certificate.clone(), epoch, seed: 1 })
+        };
+        let mut workers = Self { now, workers: [worker(0), worker(1)], answers: 0 };
+        for worker in [FIRST, SECOND] {
+            workers.request(worker, Request::CreateRouter { router: RouterId::from_random_bytes([1; 16]) });
+        }
+        workers
+    }
+
+    fn request(&mut self, worker: usize, request: Request) -> Option<Response> {
+        let command = WorkerCommand::Request { id: RequestId(0), request };
+        self.workers[worker].handle_input(self.now, Input::Command(command));
+        let mut response = None;
+        while let Some(output) = self.workers[worker].poll_output() {
+            match output {
+                Output::Event(WorkerEvent::Response { result, .. }) => response = Some(result.unwrap()),
+                Output::AddressOwned { address, owned } => self.tell(worker, address, owned),
+                _ => {}
+            }
+        }
+        response
+    }
+
+    fn tell(&mut self, worker: usize, address: SocketAddr, owned: bool) {
+        let input = Input::AddressOwned { address, worker: WorkerIndex(worker as u16), owned };
+        self.workers[1 - worker].handle_input(self.now, input);
+    }
+
+    fn transport(&mut self, worker: usize, number: u8) -> Vec<u8> {
+        let ufrag = make_ufrag(WorkerIndex(worker as u16), &format!("test{number}"));
+        let check = request(&format!("{ufrag}:client"), PASSWORD, &[]);
+        let router = RouterId::from_random_bytes([1; 16]);
+        let ice = IceCredentials { ufrag, pwd: PASSWORD.to_owned() };
+        self.request(worker, Request::CreateWebRtcTransport { router, transport: transport(number), ice });
+        check
+    }
+
+    /// A datagram comes to the first worker's socket. Whether there was an answer.
+    fn datagram(&mut self, source: SocketAddr, data: &[u8]) -> bool {
+        self.answers = 0;
+        self.receive(FIRST, source, data.to_vec());
+        self.answers > 0
+    }
+
+    fn receive(&mut self, worker: usize, source: SocketAddr, mut data: Vec<u8>) {
+        self.workers[worker].handle_input(self.now, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
+        while let Some(output) = self.workers[worker].poll_output() {
+            match output {
+                Output::Transmit(_) => self.answers += 1,
+                Output::Forward { to, source, data, .. } => self.receive(usize::from(to.0), source, data),
+                // As the driver does: who needs to know is who passed the datagram on.
+                Output::AddressOwned { address, owned } if !owned || worker == SECOND => {
+                    self.tell(worker, address, owned)
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn dropped(&mut self, worker: usize, label: &str) -> u64 {
+        let Some(Response::Snapshot(snapshot)) = self.request(worker, Request::Snapshot) else { panic!("no snapshot") };
+        let WorkerSnapshot { drops, .. } = *snapshot;
+        drops.iter().find(|(name, _)| *name == label).map_or(0, |(_, count)| *count)
+    }
+
+    /// Which worker has a transport that takes media from there: it has no keys yet, and so counts them.
+    fn owner(&mut self, source: SocketAddr) -> Option<usize> {
+        let count = |workers: &mut Self| [FIRST, SECOND].map(|worker| workers.dropped(worker, "dtls_not_connected"));
+        let before = count(self);
+        self.datagram(source, &MEDIA);
+        let after = count(self);
+        (0..2).find(|worker| after[*worker] > before[*worker])
+    }
+}
+
+#[test]
+fn nobody_takes_an_address_that_is_in_use() {
+    for (victims, attackers) in [(FIRST, FIRST), (FIRST, SECOND), (SECOND, FIRST), (SECOND, SECOND)] {
+        let mut workers = Workers::new();
+        let (victim, attacker) = (workers.transport(victims, 1), workers.transport(attackers, 2));
+        assert!(workers.datagram(address(1), &victim));
+        for _ in 0..20 {
+            workers.now += Duration::from_millis(2500);
+            assert!(!workers.datagram(address(1), &attacker), "{victims} {attackers}");
+            assert!(workers.datagram(address(1), &victim));
+            assert_eq!(workers.owner(address(1)), Some(victims));
+        }
+        let dropped: u64 = [FIRST, SECOND].map(|worker| workers.dropped(worker, "address_taken")).iter().sum();
+        // Where both belong to the worker that the check was passed on to, that one refuses.
+        assert_eq!(dropped, 20, "{victims} {attackers}");
+        let transport = transport(2);
+        workers.request(attackers, Request::CloseTransport { transport });
+        assert_eq!(workers.owner(address(1)), Some(victims));
+    }
+}
+
+#[test]
+fn an_address_that_fell_silent_is_free() {
+    for (former, next) in [(FIRST, FIRST), (FIRST, SECOND), (SECOND, FIRST), (SECOND, SECOND)] {
+        let mut workers = Workers::new();
+        let (gone, new) = (workers.transport(former, 1), workers.transport(next, 2));
+        assert!(workers.datagram(address(1), &gone));
+        let mut waited = Duration::ZERO;
+        while !workers.datagram(address(1), &new) {
+            workers.now += Duration::from_secs(1);
+            waited += Duration::from_secs(1);
+        }
+        assert!((20..=25).contains(&waited.as_secs()), "{former} {next}: {waited:?}");
+        assert_eq!(workers.owner(address(1)), Some(next), "{former} {next}");
+        // The end of the former owner is none of the new one's.
+        workers.request(former, Request::CloseTransport { transport: transport(1) });
+        assert_eq!(workers.owner(address(1)), Some(next), "{former} {next}");
+        workers.request(next, Request::CloseTransport { transport: transport(2) });
+        assert_eq!(workers.owner(address(1)), None);
+    }
+}
+
+#[test]
+fn one_client_takes_nobody_elses_uplink() {
+    let mut workers = Workers::new();
+    let (victim, attacker) = (workers.transport(SECOND, 1), workers.transport(SECOND, 2));
+    assert!(workers.datagram(address(1), &victim));
+    let start = workers.now;
+    for check in 0..70_000_u32 {
+        workers.now = start + Duration::from_micros(100) * check;
+        workers.datagram(address(1000 + check as u16 % 10), &attacker);
+    }
+    assert_eq!(workers.owner(address(1)), Some(SECOND));
+}
+
+#[test]
+fn whoever_forgot_an_address_hears_of_it_again() {
+    let mut workers = Workers::new();
+    let client = workers.transport(SECOND, 1);
+    assert!(workers.datagram(address(1), &client));
+    assert_eq!(workers.owner(address(1)), Some(SECOND));
+    // The message was lost, or the entry had to go.
+    workers.tell(SECOND, address(1), false);
+    assert_eq!(workers.owner(address(1)), None);
+    workers.now += Duration::from_secs(5);
+    assert!(workers.datagram(address(1), &client));
+    assert_eq!(workers.owner(address(1)), Some(SECOND));
+}

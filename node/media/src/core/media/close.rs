@@ -1,0 +1,115 @@
+//! Closing: what depends on something ends with it.
+
+use super::Media;
+use crate::clock::Clock;
+use crate::core::producer::Origin;
+use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
+use crate::transport::demux::TransportKey;
+use crate::wire::rtcp;
+
+impl Media {
+    pub(super) fn close_router(&mut self, clock: &Clock, key: RouterKey) {
+        let Some(router) = self.routers.get(key) else { return };
+        let (transports, producers) = (router.transports.clone(), router.producers.clone());
+        for transport in transports {
+            self.close_transport(clock, transport);
+        }
+        // Those that remain live elsewhere.
+        for producer in producers {
+            self.close_producer(clock, producer);
+        }
+        if let Some(router) = self.routers.remove(key) {
+            self.routers_by_id.remove(&router.id);
+        }
+    }
+
+    pub(super) fn close_transport(&mut self, clock: &Clock, key: TransportKey) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
+        for consumer in consumers {
+            self.close_consumer(clock, consumer);
+        }
+        for producer in producers {
+            self.close_producer(clock, producer);
+        }
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.webrtc.close(clock.now);
+        }
+        self.after_transport(clock, key);
+        let Some(mut transport) = self.transports.remove(key) else { return };
+        transport.webrtc.flush(&mut self.transmits, &mut self.buffers);
+        self.dirty_transports.retain(|dirty| *dirty != key);
+        self.transports_by_id.remove(&transport.id);
+        if let Some(router) = self.routers.get_mut(transport.router) {
+            router.transports.retain(|other| *other != key);
+        }
+    }
+
+    pub(super) fn close_producer(&mut self, clock: &Clock, key: ProducerKey) {
+        // What came before leaves before.
+        self.route(clock, key);
+        let Some(producer) = self.producers.get(key) else { return };
+        let (consumers, pipe_consumers) = (producer.consumers.clone(), producer.pipe_consumers.clone());
+        for consumer in consumers {
+            self.close_consumer(clock, consumer);
+        }
+        for consumer in pipe_consumers {
+            self.close_pipe_consumer(consumer);
+        }
+        let Some(producer) = self.producers.remove(key) else { return };
+        self.producers_by_id.remove(&producer.id);
+        match producer.origin {
+            Origin::User(origin) => {
+                if let Some(transport) = self.transports.get_mut(origin.transport) {
+                    transport.listener.remove(key);
+                    transport.producers.retain(|other| *other != key);
+                }
+            }
+            Origin::Pipe(origin) => {
+                if let Some(route) = origin.route {
+                    self.routes_in.remove(&(route.from, route.route));
+                }
+            }
+        }
+        if let Some(router) = self.routers.get_mut(producer.router) {
+            router.producers.retain(|other| *other != key);
+        }
+    }
+
+    pub(super) fn close_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
+        self.say_goodbye(clock, key);
+        let Some(consumer) = self.consumers.remove(key) else { return };
+        self.consumers_by_id.remove(&consumer.id);
+        if let Some(producer) = self.producers.get_mut(consumer.producer) {
+            producer.consumers.retain(|other| *other != key);
+        }
+        if let Some(transport) = self.transports.get_mut(consumer.transport) {
+            transport.consumers.retain(|other| *other != key);
+            transport.consumers_by_ssrc.retain(|_, other| *other != key);
+            let parameters = consumer.parameters();
+            transport.webrtc.release_ssrc(parameters.ssrc);
+            if let Some((ssrc, _)) = parameters.rtx {
+                transport.webrtc.release_ssrc(ssrc);
+            }
+        }
+    }
+
+    /// Tells the client that a stream is over, RFC 3550 section 6.6.
+    fn say_goodbye(&mut self, clock: &Clock, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get(key).filter(|consumer| consumer.has_sent()) else { return };
+        self.compound.clear();
+        rtcp::bye(&mut self.compound, consumer.parameters().ssrc);
+        let transport = consumer.transport;
+        if self.transports.get(transport).is_some_and(|transport| transport.writable) {
+            self.send_rtcp(clock, transport);
+        }
+    }
+
+    pub(super) fn close_pipe_consumer(&mut self, key: PipeConsumerKey) {
+        let Some(consumer) = self.pipe_consumers.remove(key) else { return };
+        self.routes_out.remove(&(consumer.to, consumer.route()));
+        if let Some(producer) = self.producers.get_mut(consumer.producer) {
+            producer.pipe_consumers.retain(|other| *other != key);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What the other ends of routes send: frames, and what they say of them.
+
+use sluice_mesh::{Frame, FrameClass};
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
+
+use super::Media;
+use crate::clock::Clock;
+use crate::core::consumer::Consumer;
+use crate::core::overload::Shed;
+use crate::core::pipe_consumer::PipeConsumer;
+use crate::core::producer::Origin;
+use crate::drop_reason::DropReason;
+use crate::keys::{PipeConsumerKey, ProducerKey};
+use crate::messages::PipeEnd;
+use crate::wire::rtcp::SenderInfo;
+
+impl Media {
+    pub(super) fn receive_frames(&mut self, clock: &Clock, from: PipeEnd, frames: &mut Vec<Frame>) {
+        for frame in frames.drain(..) {
+            match self.receive_frame(clock, from, &frame) {
+                Ok(()) => self.counters.pipe_packets_received += 1,
+                Err(reason) => self.counters.drops.count(reason),
+            }
+        }
+    }
+
+    fn receive_frame(&mut self, clock: &Clock, from: PipeEnd, frame: &Frame) -> Result<(), DropReason> {
+        let key = *self.routes_in.get(&(from, frame.route)).ok_or(DropReason::UnknownRoute)?;
+        let producer = self.producers.get_mut(key).ok_or(DropReason::UnknownRoute)?;
+        let result = producer.receive_frame(clock, frame);
+        self.touch_producer(clock, key);
+        if result == Err(DropReason::PipeShed) && matches!(frame.class, FrameClass::Video { temporal: 0, .. }) {
+            self.begin_anew(clock, key);
+        }
+        result
+    }
+
+    /// What comes next does not follow what came last, since the base layer was left out on purpose or the route is another one: receivers
+    /// are to wait for the key frame that follows, and not to ask for what will never come.
+    pub(super) fn begin_anew(&mut self, clock: &Clock, key: ProducerKey) {
+        self.route_pending(clock, key);
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        producer.forget_key_frame();
+        for consumer in &producer.consumers {
+            self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::require_sync);
+        }
+        for consumer in &producer.pipe_consumers {
+            self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::require_sync);
+        }
+    }
+
+    /// What is said about a route that begins or ends here. About any other it is old news.
+    pub(super) fn receive_feedback(&mut self, clock: &Clock, from: PipeEnd, feedback: RouteFeedback) {
+        let of_receiver = feedback.body.is_of_receiver();
+        let (route, epoch) = (RouteId(feedback.route), RouteEpoch(feedback.epoch));
+        if of_receiver {
+            if let Some(key) = self.route_out(from, route, epoch) {
+                self.hear_receiver(clock, key, feedback.body);
+            }
+        } else if let Some(key) = self.route_in(from, route, epoch) {
+            self.hear_sender(clock, key, &feedback.body);
+        }
+    }
+
+    fn hear_receiver(&mut self, clock: &Clock, key: PipeConsumerKey, body: FeedbackBody) {
+        let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
+        match body {
+            FeedbackBody::LayersWanted(wanted) => consumer.set_wanted(wanted),
+            FeedbackBody::KeyFrameRequest => {
+                if consumer.shed == Shed::Yes {
+                    return;
+                }
+                consumer.want_parameter_sets();
+                let producer = consumer.producer;
+                self.request_key_frame(clock, producer);
+            }
+            FeedbackBody::Nack(missing) => {
+                let Some(producer) = self.producers.get(consumer.producer) else { return };
+                self.counters.pipe_packets_sent +=
+                    consumer.receive_nack(clock.now, &missing, &producer.cache, &mut self.frames);
+            }
+            FeedbackBody::Stats(stats) => consumer.remote = stats,
+            FeedbackBody::SenderReport { .. } | FeedbackBody::LayersCarried(_) => {}
+        }
+    }
+
+    fn hear_sender(&mut self, clock: &Clock, key: ProducerKey, body: &FeedbackBody) {
+        match *body {
+            FeedbackBody::SenderReport { ssrc, ntp, rtp_timestamp } => {
+                let info = SenderInfo { ssrc, ntp, rtp_timestamp, packets: 0, octets: 0 };
+                self.set_producer_clock(clock, key, &info);
+            }
+            FeedbackBody::LayersCarried(carried) => {
+                if let Some(Origin::Pipe(origin)) = self.producers.get_mut(key).map(|producer| &mut producer.origin) {
+                    origin.starved = carried.is_none();
+                }
+            }
+            FeedbackBody::LayersWanted(_)
+            | FeedbackBody::KeyFrameRequest
+            | FeedbackBody::Nack(_)
+            | FeedbackBody::Stats(_) => {}
+        }
+    }
+
+    fn route_in(&self, from: PipeEnd, route: RouteId, epoch: RouteEpoch) -> Option<ProducerKey> {
+        let key = *self.routes_in.get(&(from, route))?;
+        match &self.producers.get(key)?.origin {
+            Origin::Pipe(origin) if origin.route.is_some_and(|route| route.epoch == epoch) => Some(key),
+            _ => None,
+        }
+    }
+
+    fn route_out(&self, to: PipeEnd, route: RouteId, epoch: RouteEpoch) -> Option<PipeConsumerKey> {
+        let key = *self.routes_out.get(&(to, route))?;
+        (self.pipe_consumers.get(key)?.epoch() == epoch).then_some(key)
+    }
+}

@@ -1,0 +1,322 @@
+//! What users send: datagrams, and in them RTP and RTCP.
+
+use std::net::SocketAddr;
+
+use slotmap::SlotMap;
+
+use super::Media;
+use crate::clock::Clock;
+use crate::core::audio_levels;
+use crate::core::producer::Producer;
+use crate::core::timers::TimerKey;
+use crate::drop_reason::DropReason;
+use crate::io::{Datagram, Output};
+use crate::keys::{ConsumerKey, ProducerKey};
+use crate::messages::{WorkerEvent, WorkerIndex};
+use crate::secure::ice::IceEvent;
+use crate::transport::demux::{Destination, Protocol, TransportKey, classify};
+use crate::transport::rtp_listener::{Learned, StreamKind};
+use crate::transport::webrtc_transport::{Received, TransportEvent};
+use crate::wire::rtcp::{Compound, NackItems, Packet, ReportBlock, SenderInfo};
+use crate::wire::rtp::{ReceivedExtensions, RtpPacket};
+
+/// Missing packets that one compound may name, as many as any receiver's list holds (libwebrtc: 1,000). More cannot be found again.
+const MAX_NACKED: usize = 1_024;
+
+impl Media {
+    pub(super) fn receive_datagrams(&mut self, clock: &Clock, datagrams: &mut [Datagram<'_>]) {
+        for datagram in datagrams {
+            self.counters.datagrams_received += 1;
+            self.counters.bytes_received += datagram.data.len() as u64;
+            match self.destination(clock, datagram) {
+                Destination::Transport(key) => self.receive_datagram(clock, key, datagram.source, datagram.data),
+                Destination::Worker(to) => {
+                    let mut data = self.buffers.take();
+                    data.clear();
+                    data.extend_from_slice(datagram.data);
+                    let source = datagram.source;
+                    let known = self.demux.route_by_address(source) == Destination::Worker(to);
+                    self.outputs.push_back(Output::Forward { to, source, known, data });
+                }
+                Destination::Drop(reason) => self.counters.drops.count(reason),
+            }
+        }
+    }
+
+    /// Where a datagram goes. A check from an address that somebody else uses goes nowhere: it would take that address over.
+    fn destination(&self, clock: &Clock, datagram: &Datagram<'_>) -> Destination {
+        let to = self.demux.route(datagram.source, datagram.data);
+        match to {
+            Destination::Transport(_) | Destination::Worker(_)
+                if classify(datagram.data) == Protocol::Stun && self.is_taken(clock, datagram.source, to) =>
+            {
+                Destination::Drop(DropReason::AddressTaken)
+            }
+            _ => to,
+        }
+    }
+
+    /// Whether the address is in use, but not by `whom`.
+    fn is_taken(&self, clock: &Clock, address: SocketAddr, whom: Destination) -> bool {
+        if let Some(owner) = self.demux.transport_at(address) {
+            return whom != Destination::Transport(owner) && self.is_alive_at(clock, owner, address);
+        }
+        self.demux.worker_at(clock.now, address).is_some_and(|owner| whom != Destination::Worker(owner))
+    }
+
+    fn is_alive_at(&self, clock: &Clock, owner: TransportKey, address: SocketAddr) -> bool {
+        self.transports.get(owner).is_some_and(|transport| transport.webrtc.is_alive_at(clock.now, address))
+    }
+
+    /// Another worker speaks of an address.
+    pub(super) fn receive_address(&mut self, clock: &Clock, address: SocketAddr, worker: WorkerIndex, owned: bool) {
+        if !owned {
+            return self.demux.remove_foreign_address(address, worker);
+        }
+        // Both may have authenticated it before either could know: who had it first keeps it.
+        let ours = self.demux.transport_at(address).is_some_and(|owner| self.is_alive_at(clock, owner, address));
+        if !ours {
+            self.demux.add_foreign_address(clock.now, address, worker);
+        }
+    }
+
+    fn receive_datagram(&mut self, clock: &Clock, key: TransportKey, source: SocketAddr, data: &mut [u8]) {
+        let Some(transport) = self.transports.get_mut(key) else {
+            return self.counters.drops.count(DropReason::UnknownAddress);
+        };
+        let received = transport.webrtc.receive(clock.now, source, data);
+        // Even what is refused may have an answer: STUN errors, DTLS alerts. Media has none.
+        let is_media = matches!(received, Ok(Received::Rtp(_) | Received::Rtcp(_)));
+        if !is_media || transport.webrtc.has_events() {
+            self.after_transport(clock, key);
+        }
+        match received {
+            Ok(Received::Rtp(packet)) => self.receive_rtp(clock, key, packet),
+            Ok(Received::Rtcp(compound)) => self.receive_rtcp(clock, key, compound),
+            Ok(Received::Handled) => {}
+            Err(reason) => self.counters.drops.count(reason),
+        }
+    }
+
+    fn receive_rtp(&mut self, clock: &Clock, key: TransportKey, data: &[u8]) {
+        let Some(packet) = RtpPacket::parse(data) else {
+            return self.counters.drops.count(DropReason::RtpMalformed);
+        };
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let extensions = transport.extension_ids.read(packet.extensions);
+        let ssrc = packet.header.ssrc;
+        let found = transport.listener.find(ssrc);
+        if let (Some(feedback), Some(seq)) = (&mut transport.feedback, extensions.transport_wide_cc) {
+            feedback.receive(clock.now, seq);
+            let at = feedback.poll_timeout();
+            self.timers.arm(&mut transport.timer, TimerKey::Transport(key), at);
+        }
+        let Some((producer_key, kind)) = found.or_else(|| self.learn_ssrc(key, &packet, &extensions)) else {
+            return self.counters.drops.count(DropReason::UnknownSsrc);
+        };
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        transport.feedback_ssrc = ssrc;
+        let Some(producer) = self.producers.get_mut(producer_key) else { return };
+        match producer.receive_rtp(clock, kind, &packet, extensions.audio_level) {
+            Ok(()) => self.counters.rtp_packets_received += 1,
+            Err(reason) => self.counters.drops.count(reason),
+        }
+        self.touch_producer(clock, producer_key);
+    }
+
+    /// The stream of an SSRC that is not known yet, if the packet names it. A producer whose client goes on with another SSRC begins anew.
+    #[cold]
+    fn learn_ssrc(
+        &mut self,
+        key: TransportKey,
+        packet: &RtpPacket<'_>,
+        extensions: &ReceivedExtensions<'_>,
+    ) -> Option<(ProducerKey, StreamKind)> {
+        let header = &packet.header;
+        let listener = &mut self.transports.get_mut(key)?.listener;
+        let heard = packets_heard(&self.producers);
+        let Learned { producer, kind, replaces } =
+            listener.learn(header.ssrc, header.payload_type, extensions, heard)?;
+        if replaces && kind == StreamKind::Media {
+            self.producers.get_mut(producer)?.stream.begin_anew();
+        }
+        Some((producer, kind))
+    }
+
+    /// A producer got something: the router is to be called, at once if it can take no more.
+    pub(super) fn touch_producer(&mut self, clock: &Clock, key: ProducerKey) {
+        let Some(producer) = self.producers.get_mut(key) else { return };
+        if !producer.touched {
+            producer.touched = true;
+            self.touched_producers.push(key);
+        }
+        if !producer.audio_levels.is_empty()
+            && let Some(router) = self.routers.get_mut(producer.router)
+            && !router.observing
+        {
+            router.observing = true;
+            let at = clock.now + audio_levels::INTERVAL;
+            self.timers.arm(&mut router.timer, TimerKey::Router(producer.router), Some(at));
+        }
+        if producer.is_full() {
+            self.route(clock, key);
+            // It stays in the list, for its NACKs.
+            if let Some(producer) = self.producers.get_mut(key) {
+                producer.touched = true;
+            }
+        }
+    }
+
+    fn receive_rtcp(&mut self, clock: &Clock, key: TransportKey, data: &[u8]) {
+        let mut nacked = MAX_NACKED;
+        for packet in Compound::new(data) {
+            match packet {
+                Ok(Packet::SenderReport { info, reports }) => {
+                    self.receive_sender_report(clock, key, &info);
+                    reports.for_each(|report| self.receive_report(clock, key, &report));
+                }
+                Ok(Packet::ReceiverReport { reports }) => {
+                    reports.for_each(|report| self.receive_report(clock, key, &report));
+                }
+                Ok(Packet::Nack { media_ssrc, items }) => {
+                    self.receive_nack(clock, key, media_ssrc, items, &mut nacked);
+                }
+                Ok(Packet::Pli { media_ssrc }) => self.receive_key_frame_request(clock, key, media_ssrc, None),
+                Ok(Packet::Fir { entries }) => {
+                    for (media_ssrc, number) in entries {
+                        self.receive_key_frame_request(clock, key, media_ssrc, Some(number));
+                    }
+                }
+                Ok(Packet::TransportFeedback(feedback)) => {
+                    if let Some(transport) = self.transports.get_mut(key) {
+                        transport.receive_feedback(&feedback);
+                    }
+                }
+                Ok(Packet::Bye { sources }) => self.receive_goodbye(key, sources),
+                Ok(Packet::Other) => {}
+                Err(_) => self.counters.drops.count(DropReason::RtcpMalformed),
+            }
+        }
+    }
+
+    fn receive_sender_report(&mut self, clock: &Clock, key: TransportKey, info: &SenderInfo) {
+        let Some(producer) = self.transports.get(key).and_then(|transport| transport.listener.producer_of(info.ssrc))
+        else {
+            return;
+        };
+        let Some(info) = self.producers.get(producer).and_then(|found| found.map_sender_info(clock.now, info)) else {
+            return;
+        };
+        self.set_producer_clock(clock, producer, &info);
+    }
+
+    /// Streams end. What that means for their producers signalling decides, which knows why.
+    fn receive_goodbye(&mut self, key: TransportKey, sources: &[u8]) {
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        for ssrc in sources.as_chunks().0 {
+            transport.listener.end(u32::from_be_bytes(*ssrc), packets_heard(&self.producers));
+        }
+    }
+
+    fn receive_report(&mut self, clock: &Clock, key: TransportKey, report: &ReportBlock) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let Some(consumer_key) = transport.consumers_by_ssrc.get(&report.ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(*consumer_key) else { return };
+        // Retransmissions are reported on too, but their loss is none of the stream's.
+        if consumer.parameters().ssrc != report.ssrc {
+            return;
+        }
+        consumer.receive_report(clock, report);
+        let key = *consumer_key;
+        self.tell_consumer_score(clock, key);
+    }
+
+    /// Tells how good a consumer's stream is on its two ways, if that has changed.
+    pub(super) fn tell_consumer_score(&mut self, clock: &Clock, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
+        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        let (score, producer_score) = (consumer.score(), producer.score(clock.now));
+        if consumer.reported_score.replace((score, producer_score)) != Some((score, producer_score)) {
+            let consumer = consumer.id;
+            self.event(WorkerEvent::ConsumerScore { consumer, score, producer_score });
+        }
+    }
+
+    /// `left` is how many packets the compound may still name.
+    fn receive_nack(
+        &mut self,
+        clock: &Clock,
+        key: TransportKey,
+        media_ssrc: u32,
+        items: NackItems<'_>,
+        left: &mut usize,
+    ) {
+        if *left == 0 {
+            return self.counters.drops.count(DropReason::RetransmissionLimit);
+        }
+        self.mark_dirty(key);
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let Some(consumer) = transport.consumers_by_ssrc.get(&media_ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(*consumer) else { return };
+        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        let missing = items.sequence_numbers().take(*left).inspect(|_| *left -= 1);
+        consumer.receive_nack(missing, &producer.cache, transport, clock, &mut self.counters);
+    }
+
+    fn receive_key_frame_request(&mut self, clock: &Clock, key: TransportKey, media_ssrc: u32, fir: Option<u8>) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let Some(consumer) = transport.consumers_by_ssrc.get(&media_ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(*consumer) else { return };
+        if consumer.receive_key_frame_request(fir) {
+            let producer = consumer.producer;
+            self.request_key_frame(clock, producer);
+        }
+    }
+
+    /// Passes on what a transport has to tell and to send.
+    pub(super) fn after_transport(&mut self, clock: &Clock, key: TransportKey) {
+        while let Some(transport) = self.transports.get_mut(key)
+            && let Some(event) = transport.webrtc.poll_event()
+        {
+            let id = transport.id;
+            match event {
+                TransportEvent::Ice(IceEvent::StateChanged { state, remote }) => {
+                    self.event(WorkerEvent::IceStateChanged { transport: id, state, remote });
+                }
+                TransportEvent::Dtls(state) => {
+                    self.event(WorkerEvent::DtlsStateChanged { transport: id, state });
+                }
+                TransportEvent::Ice(IceEvent::AddressInUse(address)) => {
+                    self.demux.add_address(address, key);
+                    self.outputs.push_back(Output::AddressOwned { address, owned: true });
+                }
+                TransportEvent::Ice(IceEvent::AddressForgotten(address)) => {
+                    if self.demux.remove_address(address, key) {
+                        self.outputs.push_back(Output::AddressOwned { address, owned: false });
+                    }
+                }
+                TransportEvent::Ice(IceEvent::UfragRetired(ufrag)) => self.demux.remove_ufrag(&ufrag),
+            }
+        }
+        self.mark_dirty(key);
+        self.arm_transport(key);
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let writable = transport.webrtc.is_writable();
+        if std::mem::replace(&mut transport.writable, writable) != writable {
+            for index in 0.. {
+                let Some(consumer) = self.transports.get(key).and_then(|t| t.consumers.get(index)).copied() else {
+                    break;
+                };
+                self.refresh_consumer(clock, consumer);
+            }
+        }
+    }
+}
+
+/// How many packets of a producer's stream came.
+fn packets_heard(producers: &SlotMap<ProducerKey, Producer>) -> impl Fn(ProducerKey, StreamKind) -> u64 {
+    |key, kind| {
+        let (media, retransmissions) = producers.get(key).map(|producer| producer.stream.packets()).unwrap_or_default();
+        if kind == StreamKind::Media { media } else { retransmissions }
+    }
+}

@@ -1,0 +1,128 @@
+//! What the control plane asks for. A request that is refused changed nothing.
+
+use super::Media;
+use crate::clock::Clock;
+use crate::keys::{ConsumerKey, ProducerKey, RouterKey};
+use crate::messages::{Request, RequestError, Response};
+use crate::transport::demux::TransportKey;
+use sluice_proto::ids::{ConsumerId, ProducerId, RouterId, TransportId};
+
+impl Media {
+    #[allow(clippy::too_many_lines, reason = "a flat dispatch")]
+    pub(super) fn handle_request(&mut self, clock: &Clock, request: Request) -> Result<Response, RequestError> {
+        match request {
+            Request::CreateRouter { router } => self.create_router(router)?,
+            Request::CloseRouter { router } => {
+                let key = self.router_key(router)?;
+                self.close_router(clock, key);
+            }
+            Request::CreateWebRtcTransport { router, transport, ice } => {
+                self.create_transport(clock, router, transport, ice)?;
+            }
+            Request::ConnectWebRtcTransport { transport, dtls } => {
+                let key = self.transport_key(transport)?;
+                let connected = self.transports.get_mut(key).map(|t| t.webrtc.connect(clock.now, &dtls));
+                self.after_transport(clock, key);
+                connected.unwrap_or(Ok(()))?;
+            }
+            Request::ConnectWithSrtpKeys { transport, keys } => {
+                let key = self.transport_key(transport)?;
+                let connected = self.transports.get_mut(key).map(|t| t.webrtc.connect_with_srtp_keys(clock.now, keys));
+                self.after_transport(clock, key);
+                connected.unwrap_or(Ok(()))?;
+            }
+            Request::RestartIce { transport, ice } => {
+                let key = self.transport_key(transport)?;
+                self.demux.add_ufrag(&ice.ufrag, key);
+                if let Some(transport) = self.transports.get_mut(key) {
+                    transport.webrtc.restart_ice(clock.now, ice);
+                }
+                self.after_transport(clock, key);
+            }
+            Request::CloseTransport { transport } => {
+                let key = self.transport_key(transport)?;
+                self.close_transport(clock, key);
+            }
+            Request::Produce { transport, producer, kind, rtp, mapping, paused } => {
+                self.produce(clock, transport, producer, kind, &rtp, &mapping, paused)?;
+            }
+            Request::Consume { transport, consumer, producer, kind, rtp, paused } => {
+                self.consume(clock, transport, consumer, producer, kind, &rtp, paused)?;
+            }
+            Request::CreatePipeProducer { router, producer, kind, rtp, route, paused } => {
+                self.create_pipe_producer(clock, router, producer, kind, &rtp, route, paused)?;
+            }
+            Request::MovePipeProducer { producer, route } => self.move_pipe_producer(clock, producer, route)?,
+            Request::CreatePipeConsumer { producer, to, route, epoch, wanted } => {
+                self.create_pipe_consumer(clock, producer, to, (route, epoch), wanted)?;
+            }
+            Request::ClosePipeConsumer { to, route, epoch } => {
+                if let Some(key) = self.routes_out.get(&(to, route)).copied()
+                    && self.pipe_consumers.get(key).is_some_and(|consumer| consumer.epoch() == epoch)
+                {
+                    self.close_pipe_consumer(key);
+                }
+            }
+            Request::CloseProducer { producer } => {
+                let key = self.producer_key(producer)?;
+                self.close_producer(clock, key);
+            }
+            Request::PauseProducer { producer } => {
+                let key = self.producer_key(producer)?;
+                self.pause_producer(clock, key);
+            }
+            Request::ResumeProducer { producer } => {
+                let key = self.producer_key(producer)?;
+                self.resume_producer(clock, key);
+            }
+            Request::CloseConsumer { consumer } => {
+                let key = self.consumer_key(consumer)?;
+                self.close_consumer(clock, key);
+            }
+            Request::PauseConsumer { consumer } => {
+                let key = self.consumer_key(consumer)?;
+                self.set_consumer_paused(clock, key, true);
+            }
+            Request::ResumeConsumer { consumer } => {
+                let key = self.consumer_key(consumer)?;
+                self.set_consumer_paused(clock, key, false);
+            }
+            Request::RequestKeyFrame { consumer } => {
+                let key = self.consumer_key(consumer)?;
+                let active = self.consumers.get(key).filter(|consumer| consumer.active);
+                if let Some(producer) = active.map(|consumer| consumer.producer) {
+                    self.request_key_frame(clock, producer);
+                }
+            }
+            Request::TransportStats { transport } => return self.transport_stats(clock, transport),
+            Request::ProducerStats { producer } => {
+                let key = self.producer_key(producer)?;
+                let stats = self.producers.get(key).map(|producer| producer.stats(clock.now));
+                return Ok(Response::ProducerStats(Box::new(stats.unwrap_or_default())));
+            }
+            Request::ConsumerStats { consumer } => {
+                let key = self.consumer_key(consumer)?;
+                let stats = self.consumers.get(key).map(|consumer| consumer.stats());
+                return Ok(Response::ConsumerStats(Box::new(stats.unwrap_or_default())));
+            }
+            Request::Snapshot => return Ok(Response::Snapshot(Box::new(self.snapshot(clock)))),
+        }
+        Ok(Response::Done)
+    }
+
+    pub(super) fn router_key(&self, id: RouterId) -> Result<RouterKey, RequestError> {
+        self.routers_by_id.get(&id).copied().ok_or(RequestError::RouterNotFound(id))
+    }
+
+    pub(super) fn transport_key(&self, id: TransportId) -> Result<TransportKey, RequestError> {
+        self.transports_by_id.get(&id).copied().ok_or(RequestError::TransportNotFound(id))
+    }
+
+    pub(super) fn producer_key(&self, id: ProducerId) -> Result<ProducerKey, RequestError> {
+        self.producers_by_id.get(&id).copied().ok_or(RequestError::ProducerNotFound(id))
+    }
+
+    pub(super) fn consumer_key(&self, id: ConsumerId) -> Result<ConsumerKey, RequestError> {
+        self.consumers_by_id.get(&id).copied().ok_or(RequestError::ConsumerNotFound(id))
+    }
+}

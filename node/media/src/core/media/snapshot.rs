@@ -1,0 +1,51 @@
+//! Statistics and metrics, counted when they are asked for.
+
+use sluice_proto::ids::TransportId;
+
+use super::Media;
+use crate::clock::Clock;
+use crate::core::overload::Shed;
+use crate::core::producer::Origin;
+use crate::messages::{RequestError, Response, WorkerSnapshot};
+
+impl Media {
+    pub(super) fn transport_stats(&self, clock: &Clock, id: TransportId) -> Result<Response, RequestError> {
+        let key = self.transport_key(id)?;
+        let transport = self.transports.get(key).ok_or(RequestError::TransportNotFound(id))?;
+        let mut stats = transport.webrtc.stats(clock.now);
+        stats.send_loss = transport.downlink_loss();
+        Ok(Response::TransportStats(Box::new(stats)))
+    }
+
+    pub(super) fn snapshot(&self, clock: &Clock) -> WorkerSnapshot {
+        let counters = &self.counters;
+        let pipe_producers = self.producers.values().filter(|p| matches!(p.origin, Origin::Pipe(_))).count();
+        let shed_consumers = self.consumers.values().filter(|consumer| consumer.shed != Shed::No);
+        let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.shed != Shed::No);
+        WorkerSnapshot {
+            routers: self.routers.len() as u64,
+            transports: self.transports.len() as u64,
+            transports_connected: self.transports.values().filter(|transport| transport.writable).count() as u64,
+            producers: (self.producers.len() - pipe_producers) as u64,
+            consumers: self.consumers.len() as u64,
+            pipe_producers: pipe_producers as u64,
+            pipe_consumers: self.pipe_consumers.len() as u64,
+            datagrams_received: counters.datagrams_received,
+            datagrams_sent: counters.datagrams_sent,
+            bytes_received: counters.bytes_received,
+            bytes_sent: counters.bytes_sent,
+            rtp_packets_received: counters.rtp_packets_received,
+            rtp_packets_sent: counters.rtp_packets_sent,
+            pipe_packets_received: counters.pipe_packets_received,
+            pipe_packets_sent: counters.pipe_packets_sent,
+            retransmissions_sent: counters.retransmissions_sent,
+            key_frame_requests: counters.key_frame_requests,
+            lag_us: self.overload.lag(clock.now).as_micros() as u64,
+            shedding: self.overload.is_shedding(),
+            shed_consumers: (shed_consumers.count() + shed_pipes.count()) as u64,
+            drops: counters.drops.nonzero().collect(),
+            // The driver's to enter.
+            cpu_ns: 0,
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! What the data plane takes out of RTP parameters. The control plane negotiated them; here they are only digested, and refused
+//! when the data plane could not work with them.
+
+use std::time::Duration;
+
+use sluice_proto::ortc::{
+    MediaKind, RtcpFeedback, RtpCodecParameters, RtpCodecParametersParametersValue, RtpParameters,
+};
+
+use crate::core::consumer::ConsumerParameters;
+use crate::messages::{RequestError, RtpMapping};
+use crate::stream::header_template::{HeaderTemplate, MAX_MID_LEN};
+
+use crate::core::user_origin::{KeyFrameMessage, PayloadMapping, PayloadRole};
+use crate::transport::rtp_listener::EncodingIdentity;
+use crate::wire::rtp::{Codec, ExtensionIds};
+
+/// A stream that sends nothing for longer has stopped, as in mediasoup.
+const MAX_SILENCE: Duration = Duration::from_millis(1_500);
+
+/// The same for audio with discontinuous transmission: encoders say now and then that there is silence, some of them every few seconds.
+const MAX_SILENCE_DTX: Duration = Duration::from_secs(5);
+
+/// A user's producer.
+#[derive(Debug)]
+pub(crate) struct UserProducerParameters {
+    /// Of the first codec.
+    pub clock_rate: u32,
+    /// Of the first codec.
+    pub codec: Codec,
+    /// What each payload type means.
+    pub payloads: Vec<PayloadMapping>,
+    /// How its packets are known.
+    pub identity: EncodingIdentity,
+    /// SSRC inside the mesh.
+    pub mapped_ssrc: u32,
+    /// The client retransmits.
+    pub nack: bool,
+    /// How the client is asked for a key frame.
+    pub key_frame_message: Option<KeyFrameMessage>,
+    /// The client's ids.
+    pub extension_ids: ExtensionIds,
+    /// Longest pause that is in the nature of the stream.
+    pub max_silence: Duration,
+}
+
+/// A producer that lives elsewhere.
+#[derive(Debug)]
+pub(crate) struct PipeProducerParameters {
+    /// Of the first codec.
+    pub codec: Codec,
+    /// Of the first codec.
+    pub clock_rate: u32,
+    /// SSRC inside the mesh.
+    pub ssrc: u32,
+    /// Longest pause that is in the nature of the stream.
+    pub max_silence: Duration,
+}
+
+/// Digests what a client wants to send.
+///
+/// # Errors
+/// [`RequestError::Invalid`] for anything but one encoding, or without a mapping for it.
+pub(crate) fn user_producer(
+    kind: MediaKind,
+    rtp: &RtpParameters,
+    mapping: &RtpMapping,
+) -> Result<UserProducerParameters, RequestError> {
+    let ([encoding], [mapped_ssrc]) = (&rtp.encodings[..], &mapping.mapped_ssrcs[..]) else {
+        return Err(invalid("a producer has exactly one encoding"));
+    };
+    let codec = media_codec(rtp)?;
+    let mut identity = EncodingIdentity {
+        ssrc: encoding.ssrc,
+        rtx_ssrc: encoding.rtx.map(|rtx| rtx.ssrc),
+        mid: rtp.mid.clone(),
+        rid: encoding.rid.clone(),
+        ..EncodingIdentity::default()
+    };
+    let mut payloads = Vec::new();
+    for parameters in &rtp.codecs {
+        let payload_type = parameters.payload_type();
+        let role = if parameters.is_rtx() {
+            identity.rtx_payload_types.push(payload_type);
+            PayloadRole::Rtx { of: associated_payload_type(parameters)? }
+        } else {
+            identity.payload_types.push(payload_type);
+            let mapped = mapping.codecs.iter().find(|(own, _)| *own == payload_type).map(|(_, mapped)| *mapped);
+            let mapped = mapped.ok_or_else(|| invalid(&format!("payload type {payload_type} is not mapped")))?;
+            PayloadRole::Media { mapped, codec: Codec::new(parameters.mime_type()) }
+        };
+        payloads.push(PayloadMapping { payload_type, role });
+    }
+    let feedback = codec.rtcp_feedback();
+    let key_frame_message = match kind {
+        MediaKind::Video if feedback.contains(&RtcpFeedback::NackPli) => Some(KeyFrameMessage::Pli),
+        MediaKind::Video if feedback.contains(&RtcpFeedback::CcmFir) => Some(KeyFrameMessage::Fir { number: 0 }),
+        _ => None,
+    };
+    if identity.ssrc.is_none() && identity.mid.is_none() {
+        return Err(invalid("the encoding has neither an SSRC nor a MID to be known by"));
+    }
+    Ok(UserProducerParameters {
+        clock_rate: codec.clock_rate().get(),
+        codec: Codec::new(codec.mime_type()),
+        payloads,
+        identity,
+        mapped_ssrc: *mapped_ssrc,
+        nack: feedback.contains(&RtcpFeedback::Nack),
+        key_frame_message,
+        extension_ids: ExtensionIds::new(&rtp.header_extensions),
+        max_silence: max_silence(rtp),
+    })
+}
+
+/// Digests the consumable parameters of a producer that lives elsewhere.
+///
+/// # Errors
+/// [`RequestError::Invalid`] without a codec or an SSRC.
+pub(crate) fn pipe_producer(rtp: &RtpParameters) -> Result<PipeProducerParameters, RequestError> {
+    let codec = media_codec(rtp)?;
+    let [encoding] = &rtp.encodings[..] else { return Err(invalid("a producer has exactly one encoding")) };
+    let ssrc = encoding.ssrc.ok_or_else(|| invalid("a consumable encoding needs an SSRC"))?;
+    let (codec, clock_rate) = (Codec::new(codec.mime_type()), codec.clock_rate().get());
+    Ok(PipeProducerParameters { codec, clock_rate, ssrc, max_silence: max_silence(rtp) })
+}
+
+/// Digests what a client was told that it will receive.
+///
+/// # Errors
+/// [`RequestError::Invalid`] without a codec, an SSRC, or with a MID that no packet can carry.
+pub(crate) fn consumer(rtp: &RtpParameters) -> Result<ConsumerParameters, RequestError> {
+    let [encoding] = &rtp.encodings[..] else { return Err(invalid("a consumer has exactly one encoding")) };
+    let ssrc = encoding.ssrc.ok_or_else(|| invalid("a consumer's encoding needs an SSRC"))?;
+    let codec = media_codec(rtp)?;
+    if rtp.mid.as_ref().is_some_and(|mid| mid.len() > MAX_MID_LEN) {
+        return Err(invalid(&format!("a consumer's MID has at most {MAX_MID_LEN} bytes")));
+    }
+    let rtx_codec = rtp
+        .codecs
+        .iter()
+        .find(|other| other.is_rtx() && associated_payload_type(other).is_ok_and(|of| of == codec.payload_type()));
+    Ok(ConsumerParameters {
+        ssrc,
+        payload_type: codec.payload_type(),
+        nack: codec.rtcp_feedback().contains(&RtcpFeedback::Nack),
+        rtx: encoding.rtx.zip(rtx_codec).map(|(rtx, codec)| (rtx.ssrc, codec.payload_type())),
+        clock_rate: codec.clock_rate().get(),
+        codec: Codec::new(codec.mime_type()),
+        cname: rtp.rtcp.cname.clone().unwrap_or_default(),
+        template: HeaderTemplate::new(&ExtensionIds::new(&rtp.header_extensions).one_byte(), rtp.mid.as_deref()),
+    })
+}
+
+fn media_codec(rtp: &RtpParameters) -> Result<&RtpCodecParameters, RequestError> {
+    rtp.codecs.iter().find(|codec| !codec.is_rtx()).ok_or_else(|| invalid("the RTP parameters have no media codec"))
+}
+
+fn max_silence(rtp: &RtpParameters) -> Duration {
+    let said_by_encoding = rtp.encodings.iter().any(|encoding| encoding.dtx == Some(true));
+    let said_by_codec = rtp.codecs.iter().any(|codec| match codec.parameters().get("usedtx") {
+        Some(RtpCodecParametersParametersValue::Number(flag)) => *flag != 0,
+        Some(RtpCodecParametersParametersValue::String(flag)) => flag != "0",
+        None => false,
+    });
+    if said_by_encoding || said_by_codec { MAX_SILENCE_DTX } else { MAX_SILENCE }
+}
+
+fn associated_payload_type(rtx: &RtpCodecParameters) -> Result<u8, RequestError> {
+    match rtx.parameters().get("apt") {
+        Some(RtpCodecParametersParametersValue::Number(apt)) => u8::try_from(*apt).ok(),
+        Some(RtpCodecParametersParametersValue::String(apt)) => apt.parse().ok(),
+        None => None,
+    }
+    .ok_or_else(|| invalid("an RTX codec does not say which payload type it repairs"))
+}
+
+fn invalid(reason: &str) -> RequestError {
+    RequestError::Invalid(reason.to_owned())
+}

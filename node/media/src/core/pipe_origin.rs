@@ -1,0 +1,298 @@
+//! The end of a route: where a producer that lives elsewhere enters this worker. What it adds to a producer is the account of
+//! the route's frames and the way back to the other end. The producer outlives its routes: when its pipe broke it goes on by another one.
+
+use std::time::{Duration, Instant};
+
+use sluice_mesh::{Accept, Frame, FrameClass, REPAIR_WINDOW, RouteReceiver};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
+
+use crate::drop_reason::DropReason;
+use crate::messages::{PipeEnd, RouteIn};
+use crate::stream::left_out::LeftOutPictures;
+use crate::stream::seq_manager::SeqManager;
+use crate::wire::rtp::RtpHeader;
+use crate::wire::seq::extend;
+
+/// Round-trip time of a pipe to assume until a repair was seen.
+const ASSUMED_RTT: Duration = Duration::from_millis(100);
+
+/// Time between two messages of statistics.
+const STATS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The end of a route.
+#[derive(Debug)]
+pub(crate) struct PipeOrigin {
+    /// By which way its packets come now, if any do.
+    pub route: Option<RouteIn>,
+    /// SSRC inside the mesh.
+    pub ssrc: u32,
+    /// The pipe has no room for this route, as the other end says or as its frames show. It asks for a key frame itself when it has again.
+    pub starved: bool,
+    receiver: RouteReceiver,
+    stats_at: Option<Instant>,
+    shed: Option<Shed>,
+    /// Of all routes that were: the number behind which the next one goes on.
+    last_output: Option<u16>,
+}
+
+/// Closes the gaps of what the other end shed. It exists from the first packet on that was not.
+#[derive(Debug)]
+struct Shed {
+    seq: SeqManager,
+    pictures: LeftOutPictures,
+    /// Sequence number and timestamp of the newest packet, shed or not, as the other end counts.
+    newest: (u64, u32),
+}
+
+/// What a frame is to its producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Arrival {
+    /// It came by itself.
+    Regular,
+    /// It had to be asked for.
+    Repaired,
+}
+
+impl PipeOrigin {
+    /// The end of a route on which nothing came yet.
+    pub(crate) fn new(now: Instant, route: Option<RouteIn>, ssrc: u32) -> Self {
+        let receiver = RouteReceiver::new(now);
+        Self { route, ssrc, starved: false, receiver, stats_at: None, shed: None, last_output: None }
+    }
+
+    /// Packets come by another way from now on, where they are numbered anew. Gives the former one.
+    pub(crate) fn take_route(&mut self, now: Instant, route: Option<RouteIn>) -> Option<RouteIn> {
+        self.starved = false;
+        self.receiver = RouteReceiver::new(now);
+        self.stats_at = None;
+        self.forget_numbers();
+        std::mem::replace(&mut self.route, route)
+    }
+
+    /// The next packet's number says nothing about the ones before.
+    fn forget_numbers(&mut self) {
+        self.last_output = self.shed.take().map(|shed| shed.seq.highest_output()).or(self.last_output);
+    }
+
+    /// A frame of the route came.
+    ///
+    /// # Errors
+    /// Why it is not to be used.
+    pub(crate) fn receive(&mut self, now: Instant, frame: &Frame) -> Result<Arrival, DropReason> {
+        let accept = self.receiver.receive(now, frame.seq, frame.flags.retransmission);
+        self.stats_at.get_or_insert(now + STATS_INTERVAL);
+        let arrival = match accept {
+            Accept::New => Arrival::Regular,
+            Accept::Restarted => {
+                self.forget_numbers();
+                Arrival::Regular
+            }
+            Accept::Repaired => Arrival::Repaired,
+            Accept::Duplicate => return Err(DropReason::PipeDuplicate),
+            Accept::TooOld => return Err(DropReason::PipeTooOld),
+        };
+        let is_shed = frame.is_shed();
+        if matches!(frame.class, FrameClass::Video { temporal: 0, spatial: 0, .. }) {
+            self.starved = is_shed;
+        }
+        if is_shed {
+            self.leave_out(&frame.packet);
+            return Err(DropReason::PipeShed);
+        }
+        Ok(arrival)
+    }
+
+    /// The sequence number of a packet that the other end did not shed, with the number of pictures that it shed before it. `None`
+    /// for what comes too late.
+    pub(crate) fn renumber(&mut self, frame: &Frame, header: &RtpHeader) -> Option<(u16, u16)> {
+        let seq = header.sequence_number;
+        let shed = self.shed.get_or_insert_with(|| match self.last_output {
+            None => Shed::new(seq, REPAIR_WINDOW, seq.wrapping_sub(REPAIR_WINDOW + 1)),
+            // Numbers of the pipe begin at 0: so many may still come before this one.
+            Some(last) => Shed::new(seq, frame.seq.min(REPAIR_WINDOW), last),
+        });
+        let sequence = shed.advance(seq, header.timestamp).0;
+        Some((shed.seq.input(sequence)?, shed.pictures.before(sequence)))
+    }
+
+    fn leave_out(&mut self, head: &[u8]) {
+        let (Some(shed), Some(&[_, _, high, low, ref timestamp @ ..])) = (&mut self.shed, head.first_chunk::<8>())
+        else {
+            return;
+        };
+        let (sequence, begins) = shed.advance(u16::from_be_bytes([high, low]), u32::from_be_bytes(*timestamp));
+        shed.seq.drop_input(sequence);
+        if begins {
+            shed.pictures.add(sequence);
+        }
+    }
+
+    /// Frames given up since the last call.
+    pub(crate) fn take_lost(&mut self) -> u64 {
+        self.receiver.take_lost()
+    }
+
+    /// What is to be said to the other end now.
+    pub(crate) fn poll_feedback(&mut self, now: Instant) -> Option<(PipeEnd, RouteFeedback)> {
+        if let Some(missing) = self.receiver.poll_nack(now, ASSUMED_RTT) {
+            return self.feedback(FeedbackBody::Nack(missing));
+        }
+        if self.stats_at.is_some_and(|at| at <= now) {
+            self.stats_at = Some(now + STATS_INTERVAL);
+            return self.feedback(FeedbackBody::Stats(self.receiver.stats()));
+        }
+        None
+    }
+
+    /// When [`poll_feedback`](Self::poll_feedback) has something to say next.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [self.receiver.poll_timeout(), self.stats_at].into_iter().flatten().min()
+    }
+
+    /// What to say to the other end, if there is one.
+    pub(crate) fn feedback(&self, body: FeedbackBody) -> Option<(PipeEnd, RouteFeedback)> {
+        let RouteIn { from, route, epoch } = self.route?;
+        Some((from, RouteFeedback { route: route.0, epoch: epoch.0, body }))
+    }
+}
+
+impl Shed {
+    /// With this packet, behind the number `last`. What it has overtaken, or what had to be asked for, may be before it: as many as
+    /// `before`.
+    fn new(first: u16, before: u16, last: u16) -> Self {
+        let sequence = extend(None, first);
+        let mut seq = SeqManager::new(last);
+        seq.sync(sequence - u64::from(before));
+        // No picture has begun: the first one does with whatever timestamp it has.
+        Self { seq, pictures: LeftOutPictures::default(), newest: (sequence, 0) }
+    }
+
+    /// The number without its wrap, and whether the packet is the first of a picture.
+    fn advance(&mut self, seq: u16, timestamp: u32) -> (u64, bool) {
+        let sequence = extend(Some(self.newest.0), seq);
+        if sequence < self.newest.0 {
+            return (sequence, false);
+        }
+        let begins = self.newest.1 != timestamp;
+        self.newest = (sequence, timestamp);
+        (sequence, begins)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    use sluice_mesh::{FrameFlags, LinkKey};
+    use sluice_proto::ids::{RouteEpoch, RouteId};
+
+    use super::*;
+
+    #[test]
+    fn what_the_other_end_sheds_leaves_no_gap() {
+        let now = Instant::now();
+        let (route, epoch) = (RouteId(1), RouteEpoch(1));
+        let from = PipeEnd::Node(LinkKey(1));
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 7);
+        let mut came_out = Vec::new();
+        // Pictures of two packets each, close to the wrap; every other picture of the middle is shed.
+        for packet in 0..40_u16 {
+            let picture = packet / 2;
+            let header = RtpHeader {
+                marker: packet % 2 == 1,
+                payload_type: 101,
+                sequence_number: 65_520_u16.wrapping_add(packet),
+                timestamp: u32::from(picture) * 3000,
+                ssrc: 7,
+            };
+            let class = FrameClass::Video { temporal: (picture % 2) as u8, spatial: 0, key: false };
+            let flags = FrameFlags::default();
+            let bytes = header.to_bytes(false).to_vec().into();
+            let mut frame = Frame { route, epoch, seq: packet, flags, class, packet: bytes };
+            if (10..30).contains(&packet) && picture % 2 == 1 {
+                frame.shed();
+            }
+            match producer.receive(now, &frame) {
+                Ok(_) => came_out.push((packet, producer.renumber(&frame, &header).unwrap())),
+                Err(reason) => assert_eq!(reason, DropReason::PipeShed),
+            }
+        }
+        assert_eq!(came_out.len(), 30);
+        for (index, (packet, (seq, left_out_pictures))) in came_out.into_iter().enumerate() {
+            assert_eq!(seq, 65_520_u16.wrapping_add(index as u16));
+            assert_eq!(packet / 2 - left_out_pictures, index as u16 / 2);
+        }
+    }
+
+    #[test]
+    fn what_was_lost_at_the_very_beginning_and_repaired_is_used() {
+        let now = Instant::now();
+        let (route, epoch) = (RouteId(1), RouteEpoch(1));
+        let from = PipeEnd::Node(LinkKey(1));
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 7);
+        for (packet, retransmission) in [(1, false), (0, true), (2, false)] {
+            let sequence_number = 65_535_u16.wrapping_add(packet);
+            let header = RtpHeader { marker: true, payload_type: 101, sequence_number, timestamp: 0, ssrc: 7 };
+            let class = FrameClass::Video { temporal: 0, spatial: 0, key: true };
+            let flags = FrameFlags { retransmission };
+            let bytes = header.to_bytes(false).to_vec().into();
+            let frame = Frame { route, epoch, seq: packet, flags, class, packet: bytes };
+            producer.receive(now, &frame).unwrap();
+            assert_eq!(producer.renumber(&frame, &header), Some((sequence_number, 0)));
+        }
+    }
+
+    #[test]
+    fn numbers_go_on_when_packets_come_by_another_route() {
+        let now = Instant::now();
+        let route =
+            |route| Some(RouteIn { from: PipeEnd::Node(LinkKey(1)), route: RouteId(route), epoch: RouteEpoch(0) });
+        let mut producer = PipeOrigin::new(now, route(0), 7);
+        let mut numbers = Vec::new();
+        let mut packet = |producer: &mut PipeOrigin, route, seq: u16, retransmission| {
+            // Each route counts its packets, and its RTP sequence numbers, from the beginning.
+            let header = RtpHeader { marker: true, payload_type: 101, sequence_number: seq + 1, timestamp: 0, ssrc: 7 };
+            let class = FrameClass::Audio;
+            let flags = FrameFlags { retransmission };
+            let (route, packet) = (RouteId(route), header.to_bytes(false).to_vec().into());
+            let frame = Frame { route, epoch: RouteEpoch(0), seq, flags, class, packet };
+            producer.receive(now, &frame).unwrap();
+            numbers.push(producer.renumber(&frame, &header).unwrap().0);
+        };
+        (0..3).for_each(|seq| packet(&mut producer, 0, seq, false));
+        assert_eq!(producer.take_route(now, None), route(0));
+        assert_eq!(producer.feedback(FeedbackBody::KeyFrameRequest), None);
+        assert_eq!(producer.take_route(now, route(1)), None);
+        // The first two are lost and come later.
+        packet(&mut producer, 1, 2, false);
+        assert!(producer.poll_feedback(now + Duration::from_millis(10)).is_some());
+        (0..2).for_each(|seq| packet(&mut producer, 1, seq, true));
+        packet(&mut producer, 1, 3, false);
+        producer.take_route(now, route(2));
+        packet(&mut producer, 2, 0, false);
+        assert_eq!(numbers, [1, 2, 3, 6, 4, 5, 7, 8]);
+    }
+
+    #[test]
+    fn a_route_is_starved_until_a_frame_of_it_is_not_shed() {
+        let now = Instant::now();
+        let (route, epoch) = (RouteId(1), RouteEpoch(1));
+        let from = PipeEnd::Node(LinkKey(1));
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 7);
+        let mut frame = |seq, temporal, shed| {
+            let header = RtpHeader { marker: true, payload_type: 101, sequence_number: seq, timestamp: 0, ssrc: 7 };
+            let class = FrameClass::Video { temporal, spatial: 0, key: false };
+            let packet = header.to_bytes(false).to_vec().into();
+            let mut frame = Frame { route, epoch, seq, flags: FrameFlags::default(), class, packet };
+            if shed {
+                frame.shed();
+            }
+            // What is shed is an error, and of no interest here.
+            let _ = producer.receive(now, &frame);
+            producer.starved
+        };
+        assert!(!frame(0, 1, true), "other layers still come");
+        assert!(frame(1, 0, true));
+        assert!(frame(2, 2, true));
+        assert!(!frame(3, 0, false));
+    }
+}

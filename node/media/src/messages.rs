@@ -1,0 +1,408 @@
+//! What crosses a worker's border: commands in, events out (both reliable). Frames, and what the two ends of a route say of them, are the
+//! third and only lossy way, see [`sluice_mesh`].
+//!
+//! Every id is made by the control plane, randomness included, so that most requests need no answer before the client can
+//! be answered.
+
+use std::net::SocketAddr;
+
+use sluice_mesh::LinkKey;
+use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
+use sluice_proto::ortc::{DtlsParameters, MediaKind, RtpParameters};
+use sluice_proto::pipe::Layers;
+
+use crate::secure::dtls::DtlsState;
+use crate::secure::ice::{IceCredentials, IceState};
+use crate::secure::srtp::SrtpProfile;
+
+/// Index of a worker within its node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WorkerIndex(pub u16);
+
+/// The far end of a route: another node, or another worker of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PipeEnd {
+    /// A node, over its pipe.
+    Node(LinkKey),
+    /// A worker of this node, over its queue.
+    Worker(WorkerIndex),
+}
+
+/// The way of a producer's packets into a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RouteIn {
+    /// Where they come from.
+    pub from: PipeEnd,
+    /// The route, as allocated here.
+    pub route: RouteId,
+    /// Which use of it. Each use begins a numbering of its own.
+    pub epoch: RouteEpoch,
+}
+
+/// Correlates a [`Request`] with its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct RequestId(pub u64);
+
+/// Into a worker; reliable and in order.
+#[derive(Debug)]
+pub enum WorkerCommand {
+    /// Answered by exactly one [`WorkerEvent::Response`].
+    Request {
+        /// Comes back in the answer.
+        id: RequestId,
+        /// What to do.
+        request: Request,
+    },
+}
+
+/// Out of a worker; reliable and in order.
+#[derive(Debug)]
+pub enum WorkerEvent {
+    /// The answer to a request.
+    Response {
+        /// The request's id.
+        id: RequestId,
+        /// What came of it.
+        result: Result<Response, RequestError>,
+    },
+    /// ICE found or lost its path.
+    IceStateChanged {
+        /// The transport.
+        transport: TransportId,
+        /// The new state.
+        state: IceState,
+        /// The client's address, once connected.
+        remote: Option<SocketAddr>,
+    },
+    /// DTLS came up, failed or was closed by the client.
+    DtlsStateChanged {
+        /// The transport.
+        transport: TransportId,
+        /// The new state.
+        state: DtlsState,
+    },
+    /// Volumes of a router's audible producers, loudest first, every 800 ms while somebody is audible and once when
+    /// everybody fell silent.
+    AudioLevels {
+        /// The router.
+        router: RouterId,
+        /// Producers with their volume in dBov, -127 (silent) to 0 (loudest).
+        volumes: Vec<(ProducerId, i8)>,
+    },
+    /// Quality of a producer's reception changed.
+    ProducerScore {
+        /// The producer.
+        producer: ProducerId,
+        /// 0 (nothing arrives) to 10 (perfect).
+        score: u8,
+    },
+    /// Quality of a consumer's reception changed.
+    ConsumerScore {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// 0 (nothing arrives) to 10 (perfect).
+        score: u8,
+        /// The producer's.
+        producer_score: u8,
+    },
+    /// The worker has begun to shed video because it has more to do than it can, or has ended that.
+    Overload {
+        /// Whether it sheds.
+        shedding: bool,
+    },
+}
+
+/// Why a request was refused. Nothing changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// No such router.
+    #[error("router {0} not found")]
+    RouterNotFound(RouterId),
+    /// No such transport.
+    #[error("transport {0} not found")]
+    TransportNotFound(TransportId),
+    /// No such producer on this worker.
+    #[error("producer {0} not found")]
+    ProducerNotFound(ProducerId),
+    /// No such consumer.
+    #[error("consumer {0} not found")]
+    ConsumerNotFound(ConsumerId),
+    /// The id is taken.
+    #[error("{0} exists already")]
+    AlreadyExists(String),
+    /// `connect` was said before.
+    #[error("transport {0} is connected already")]
+    AlreadyConnected(TransportId),
+    /// Another producer of the transport has this SSRC, or this MID and RID.
+    #[error("{0} is used by another producer of this transport")]
+    StreamInUse(String),
+    /// Parameters that the data plane cannot work with.
+    #[error("{0}")]
+    Invalid(String),
+    /// The worker is gone or its queue is full.
+    #[error("the media worker does not answer")]
+    Unavailable,
+}
+
+/// SRTP keys of a transport that skips ICE and DTLS: simulations and benchmarks.
+#[derive(Debug, Clone)]
+pub struct SrtpKeys {
+    /// The profile of both directions.
+    pub profile: SrtpProfile,
+    /// Master key and salt, concatenated, of what this end receives.
+    pub remote: Vec<u8>,
+    /// Master key and salt, concatenated, of what this end sends.
+    pub local: Vec<u8>,
+    /// The client's address.
+    pub remote_address: SocketAddr,
+}
+
+/// How a producer's packets are named inside the mesh (mediasoup's `RtpMapping`).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RtpMapping {
+    /// Payload type as the client sends it, and the router's.
+    pub codecs: Vec<(u8, u8)>,
+    /// Per encoding of the client's `RtpParameters`, in order: the SSRC that the stream has inside the mesh.
+    pub mapped_ssrcs: Vec<u32>,
+}
+
+/// What the control plane asks of a worker.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the fields are the ids and parameters that their types name")]
+pub enum Request {
+    CreateRouter {
+        router: RouterId,
+    },
+    /// Closes everything in it.
+    CloseRouter {
+        router: RouterId,
+    },
+    CreateWebRtcTransport {
+        router: RouterId,
+        transport: TransportId,
+        ice: IceCredentials,
+    },
+    /// The client's DTLS role and fingerprints.
+    ConnectWebRtcTransport {
+        transport: TransportId,
+        dtls: DtlsParameters,
+    },
+    /// In place of ICE and DTLS.
+    ConnectWithSrtpKeys {
+        transport: TransportId,
+        keys: SrtpKeys,
+    },
+    RestartIce {
+        transport: TransportId,
+        ice: IceCredentials,
+    },
+    /// Closes its producers and consumers.
+    CloseTransport {
+        transport: TransportId,
+    },
+    /// `rtp` as the client sent it, checked by ORTC negotiation.
+    Produce {
+        transport: TransportId,
+        producer: ProducerId,
+        kind: MediaKind,
+        rtp: RtpParameters,
+        mapping: RtpMapping,
+        paused: bool,
+    },
+    /// `rtp` as the client was told. The consumer lives on the producer's router.
+    Consume {
+        transport: TransportId,
+        consumer: ConsumerId,
+        producer: ProducerId,
+        kind: MediaKind,
+        rtp: RtpParameters,
+        paused: bool,
+    },
+    /// A producer that lives elsewhere enters this router, by a route or by none yet. `rtp` are its consumable RTP parameters.
+    CreatePipeProducer {
+        router: RouterId,
+        producer: ProducerId,
+        kind: MediaKind,
+        rtp: RtpParameters,
+        route: Option<RouteIn>,
+        paused: bool,
+    },
+    /// A producer that lives elsewhere comes by another route from now on, or by none for the time being. Its consumers stay.
+    MovePipeProducer {
+        producer: ProducerId,
+        route: Option<RouteIn>,
+    },
+    /// A producer of this worker leaves by a route allocated at `to`. A route with the same id ends, whatever its epoch.
+    CreatePipeConsumer {
+        producer: ProducerId,
+        to: PipeEnd,
+        route: RouteId,
+        epoch: RouteEpoch,
+        wanted: Layers,
+    },
+    ClosePipeConsumer {
+        to: PipeEnd,
+        route: RouteId,
+        epoch: RouteEpoch,
+    },
+    /// Pipe producers too. Its consumers end with it, and those that feed its routes.
+    CloseProducer {
+        producer: ProducerId,
+    },
+    PauseProducer {
+        producer: ProducerId,
+    },
+    ResumeProducer {
+        producer: ProducerId,
+    },
+    CloseConsumer {
+        consumer: ConsumerId,
+    },
+    PauseConsumer {
+        consumer: ConsumerId,
+    },
+    /// Video asks for a key frame.
+    ResumeConsumer {
+        consumer: ConsumerId,
+    },
+    RequestKeyFrame {
+        consumer: ConsumerId,
+    },
+    TransportStats {
+        transport: TransportId,
+    },
+    ProducerStats {
+        producer: ProducerId,
+    },
+    ConsumerStats {
+        consumer: ConsumerId,
+    },
+    /// Counters and gauges of the whole worker.
+    Snapshot,
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug)]
+pub enum Response {
+    /// It is done.
+    Done,
+    /// Of `TransportStats`.
+    TransportStats(Box<TransportStats>),
+    /// Of `ProducerStats`.
+    ProducerStats(Box<StreamStats>),
+    /// Of `ConsumerStats`.
+    ConsumerStats(Box<StreamStats>),
+    /// Of `Snapshot`.
+    Snapshot(Box<WorkerSnapshot>),
+}
+
+/// Statistics of a transport.
+#[derive(Debug, Clone, Default)]
+pub struct TransportStats {
+    /// Bytes of datagrams that came in.
+    pub bytes_received: u64,
+    /// Bytes of datagrams that went out.
+    pub bytes_sent: u64,
+    /// RTP packets that came in.
+    pub rtp_packets_received: u64,
+    /// RTP packets that went out, retransmissions included.
+    pub rtp_packets_sent: u64,
+    /// Bits per second in, over the last second.
+    pub recv_bitrate: u64,
+    /// Bits per second out, over the last second.
+    pub send_bitrate: u64,
+    /// Share of the sent packets that the client missed in the last second, by its transport-wide feedback.
+    pub send_loss: Option<f32>,
+    /// The client's address.
+    pub remote_address: Option<SocketAddr>,
+    /// ICE.
+    pub ice_state: Option<IceState>,
+    /// DTLS.
+    pub dtls_state: Option<DtlsState>,
+}
+
+/// Statistics of a producer's or consumer's RTP stream.
+#[derive(Debug, Clone, Default)]
+pub struct StreamStats {
+    /// SSRC on the client's side.
+    pub ssrc: u32,
+    /// RTP packets, retransmissions excluded.
+    pub packets: u64,
+    /// RTP payload bytes.
+    pub bytes: u64,
+    /// Packets lost on the client's link, RFC 3550.
+    pub packets_lost: u64,
+    /// Share lost of the last report interval, 0 to 255.
+    pub fraction_lost: u8,
+    /// Interarrival jitter in RTP timestamp units, RFC 3550 section 6.4.1.
+    pub jitter: u32,
+    /// Packets sent or received again.
+    pub packets_retransmitted: u64,
+    /// Packets that came only as retransmission.
+    pub packets_repaired: u64,
+    /// Generic NACK messages, RFC 4585 section 6.2.1.
+    pub nack_count: u64,
+    /// Packets that those asked for.
+    pub nack_packet_count: u64,
+    /// Picture loss indications.
+    pub pli_count: u64,
+    /// Full intra requests.
+    pub fir_count: u64,
+    /// Key frames that went by.
+    pub key_frames: u64,
+    /// Bits per second over the last second.
+    pub bitrate: u64,
+    /// Round trip time in milliseconds, from receiver reports.
+    pub round_trip_time_ms: Option<f32>,
+    /// Quality, 0 to 10.
+    pub score: u8,
+}
+
+/// Counters and gauges of a worker since its start.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerSnapshot {
+    /// Open routers.
+    pub routers: u64,
+    /// Open transports.
+    pub transports: u64,
+    /// Transports by ICE connected and DTLS connected.
+    pub transports_connected: u64,
+    /// Open producers, pipe producers excluded.
+    pub producers: u64,
+    /// Open consumers, pipe consumers excluded.
+    pub consumers: u64,
+    /// Open pipe producers.
+    pub pipe_producers: u64,
+    /// Open pipe consumers.
+    pub pipe_consumers: u64,
+    /// Datagrams that came in from users.
+    pub datagrams_received: u64,
+    /// Datagrams that went out to users.
+    pub datagrams_sent: u64,
+    /// Their bytes.
+    pub bytes_received: u64,
+    /// Their bytes.
+    pub bytes_sent: u64,
+    /// RTP packets accepted from users.
+    pub rtp_packets_received: u64,
+    /// RTP packets sent to users, retransmissions included.
+    pub rtp_packets_sent: u64,
+    /// RTP packets that came in by pipes.
+    pub pipe_packets_received: u64,
+    /// RTP packets that went out by pipes.
+    pub pipe_packets_sent: u64,
+    /// Retransmissions sent to users.
+    pub retransmissions_sent: u64,
+    /// Key-frame requests sent to publishers.
+    pub key_frame_requests: u64,
+    /// The longest that a packet has waited for the worker in the last second or two, in microseconds.
+    pub lag_us: u64,
+    /// Whether the worker sheds video because it has more to do than it can.
+    pub shedding: bool,
+    /// Consumers and pipe consumers of video that are shed.
+    pub shed_consumers: u64,
+    /// Dropped packets by reason: a label in snake case and a count.
+    pub drops: Vec<(&'static str, u64)>,
+    /// Thread CPU time, in nanoseconds.
+    pub cpu_ns: u64,
+}

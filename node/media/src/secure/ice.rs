@@ -1,0 +1,304 @@
+//! ICE from the lite end (RFC 8445 section 2.5): answering connectivity checks, following the client from address to
+//! address, and noticing when it no longer consents to being sent to (RFC 7675).
+//!
+//! The first authenticated check connects. From then on consent is renewed by checks on the selected path, and by
+//! authenticated media too: who sends those is there. When it runs out the agent is disconnected, and connects again with
+//! the next check or media of an address that it knows.
+
+mod paths;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use self::paths::{Paths, SELECTED};
+use crate::drop_reason::DropReason;
+use crate::rate_limit::RateLimit;
+use crate::wire::stun::{BindingRequest, ErrorCode, IntegrityKey, write_error, write_success};
+
+/// ICE credentials of this end, RFC 8445 section 5.3.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IceCredentials {
+    /// Username fragment; its first four characters name the worker in base 36, see `worker_of_ufrag`.
+    pub ufrag: String,
+    /// Password.
+    pub pwd: String,
+}
+
+/// ICE of a transport, seen from the ICE-lite end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IceState {
+    /// A nominated pair carries media.
+    Connected,
+    /// Consent ran out (RFC 7675): the peer's network is gone.
+    Disconnected,
+}
+
+/// What an agent has to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum IceEvent {
+    /// It found or lost its path.
+    StateChanged {
+        /// The new state.
+        state: IceState,
+        /// The client's address, once connected.
+        remote: Option<SocketAddr>,
+    },
+    /// The client was authenticated there; said again every few seconds while it is.
+    AddressInUse(SocketAddr),
+    /// The client is not expected there any more.
+    AddressForgotten(SocketAddr),
+    /// The ufrag of former credentials names nobody any more.
+    UfragRetired(String),
+}
+
+/// Checks that are answered. Browsers send one each 50 ms while they look for a path, over all addresses together.
+const CHECKS: RateLimit = RateLimit::new(100, Duration::from_millis(20));
+
+/// Refusals of requests without valid credentials: enough to tell a client that it is mistaken, too few to be aimed at
+/// somebody.
+const REFUSALS: RateLimit = RateLimit::new(10, Duration::from_millis(100));
+
+/// The ICE agent of one transport.
+#[derive(Debug)]
+pub(crate) struct IceAgent {
+    current: Credentials,
+    /// Whether a request with the current credentials was authenticated.
+    current_used: bool,
+    /// Those before a restart, as long as the client has not used the current ones.
+    previous: Option<Credentials>,
+    paths: Paths,
+    state: Option<IceState>,
+    checks: RateLimit,
+    refusals: RateLimit,
+}
+
+#[derive(Debug)]
+struct Credentials {
+    ufrag: String,
+    key: IntegrityKey,
+}
+
+impl From<IceCredentials> for Credentials {
+    fn from(ice: IceCredentials) -> Self {
+        Self { key: IntegrityKey::new(&ice.pwd), ufrag: ice.ufrag }
+    }
+}
+
+impl IceAgent {
+    /// An agent that waits for the first check. Without an authenticated one for `consent_timeout` a path counts as lost.
+    pub(crate) fn new(ice: IceCredentials, consent_timeout: Duration) -> Self {
+        Self {
+            current: ice.into(),
+            current_used: false,
+            previous: None,
+            paths: Paths::new(consent_timeout),
+            state: None,
+            checks: CHECKS,
+            refusals: REFUSALS,
+        }
+    }
+
+    /// New credentials; the old ones are good until the first check with the new ones. The client has its whole time for
+    /// that.
+    pub(crate) fn restart<E: From<IceEvent>>(&mut self, now: Instant, ice: IceCredentials, events: &mut VecDeque<E>) {
+        let replaced = std::mem::replace(&mut self.current, ice.into());
+        if std::mem::take(&mut self.current_used) {
+            self.previous = Some(replaced);
+        } else {
+            events.push_back(IceEvent::UfragRetired(replaced.ufrag).into());
+        }
+        if let Some(remote) = self.remote() {
+            self.hear(now, remote, SELECTED, events);
+        }
+    }
+
+    /// Handles a STUN message and yields the answer to be sent to `source`, even for some that count as dropped.
+    pub(crate) fn handle<E: From<IceEvent>>(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        message: &[u8],
+        events: &mut VecDeque<E>,
+    ) -> (Option<Vec<u8>>, Result<(), DropReason>) {
+        let Some(request) = BindingRequest::parse(message) else {
+            return (None, Err(DropReason::StunMalformed));
+        };
+        let refuse = |code, key| write_error(request.transaction, code, &request.unknown, key);
+        let Some(is_current) = self.authenticate(&request) else {
+            let code = if request.has_credentials() { ErrorCode::Unauthenticated } else { ErrorCode::BadRequest };
+            let answer = self.refusals.allow(now).then(|| refuse(code, None));
+            return (answer, Err(DropReason::StunUnauthenticated));
+        };
+        if !self.checks.allow(now) {
+            return (None, Err(DropReason::StunFlood));
+        }
+        let refuse = |code, key| (Some(refuse(code, Some(key))), Err(DropReason::StunRefused));
+        if request.unknown != [0; 4] {
+            return refuse(ErrorCode::UnknownAttribute, self.key(is_current));
+        }
+        if request.controlled {
+            return refuse(ErrorCode::RoleConflict, self.key(is_current));
+        }
+        if is_current {
+            self.use_current(events);
+        }
+        match self.check_succeeded(now, source, &request, events) {
+            Ok(()) => (Some(write_success(request.transaction, source, self.key(is_current))), Ok(())),
+            Err(reason) => (None, Err(reason)),
+        }
+    }
+
+    /// Whether the request proves to know credentials; true for the current ones, false for those before them.
+    fn authenticate(&self, request: &BindingRequest<'_>) -> Option<bool> {
+        let ufrag = request.local_ufrag()?;
+        let is_current = self.current.ufrag == ufrag;
+        if !is_current && self.previous.as_ref()?.ufrag != ufrag {
+            return None;
+        }
+        request.is_authentic(self.key(is_current)).then_some(is_current)
+    }
+
+    fn key(&self, is_current: bool) -> &IntegrityKey {
+        &self.previous.as_ref().filter(|_| !is_current).unwrap_or(&self.current).key
+    }
+
+    fn use_current<E: From<IceEvent>>(&mut self, events: &mut VecDeque<E>) {
+        self.current_used = true;
+        if let Some(previous) = self.previous.take() {
+            events.push_back(IceEvent::UfragRetired(previous.ufrag).into());
+            self.paths.forget_nominations();
+        }
+    }
+
+    fn check_succeeded<E: From<IceEvent>>(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        check: &BindingRequest<'_>,
+        events: &mut VecDeque<E>,
+    ) -> Result<(), DropReason> {
+        let path = match self.paths.find(source) {
+            Some(path) => path,
+            None => self.learn(now, source, events).ok_or(DropReason::AddressFlood)?,
+        };
+        self.hear(now, source, path, events);
+        let moved = self.paths.is_moved_by_check(now, path, check);
+        if moved || self.state != Some(IceState::Connected) {
+            self.select(path, events);
+        }
+        Ok(())
+    }
+
+    fn learn<E: From<IceEvent>>(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        events: &mut VecDeque<E>,
+    ) -> Option<usize> {
+        let (path, forgotten) = self.paths.learn(now, source)?;
+        events.extend(forgotten.map(|address| IceEvent::AddressForgotten(address).into()));
+        Some(path)
+    }
+
+    fn hear<E: From<IceEvent>>(&mut self, now: Instant, source: SocketAddr, path: usize, events: &mut VecDeque<E>) {
+        if self.paths.hear(now, path) {
+            events.push_back(IceEvent::AddressInUse(source).into());
+        }
+    }
+
+    fn select<E: From<IceEvent>>(&mut self, path: usize, events: &mut VecDeque<E>) {
+        self.paths.select(path);
+        self.set_state(IceState::Connected, events);
+    }
+
+    fn set_state<E: From<IceEvent>>(&mut self, state: IceState, events: &mut VecDeque<E>) {
+        if self.state.replace(state) != Some(state) {
+            events.push_back(IceEvent::StateChanged { state, remote: self.selected() }.into());
+        }
+    }
+
+    /// In place of checks: the client is at `remote` and needs no consent.
+    pub(crate) fn fix<E: From<IceEvent>>(&mut self, now: Instant, remote: SocketAddr, events: &mut VecDeque<E>) {
+        self.paths.set_timeout(Duration::MAX);
+        if let Some(path) = self.paths.find(remote).or_else(|| self.learn(now, remote, events)) {
+            self.hear(now, remote, path, events);
+            self.select(path, events);
+        }
+    }
+
+    /// Authenticated media came from an address that [`knows`](Self::knows) is true of: the client is there, and may be
+    /// nowhere else.
+    #[inline]
+    pub(crate) fn receive_media<E: From<IceEvent>>(
+        &mut self,
+        now: Instant,
+        source: SocketAddr,
+        events: &mut VecDeque<E>,
+    ) {
+        let Some(path) = self.paths.find(source) else { return };
+        self.hear(now, source, path, events);
+        if self.state != Some(IceState::Connected) || self.paths.is_moved_by_media(now, path) {
+            self.select(path, events);
+        }
+    }
+
+    /// A part of a DTLS handshake came from an address that [`knows`](Self::knows) is true of: the answer belongs there. It
+    /// is not authenticated yet, so it renews nothing.
+    pub(crate) fn receive_handshake(&mut self, now: Instant, source: SocketAddr) {
+        if let Some(path) = self.paths.find(source)
+            && self.state == Some(IceState::Connected)
+            && self.paths.is_moved_by_media(now, path)
+        {
+            self.paths.select(path);
+        }
+    }
+
+    /// Where the client can be reached.
+    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+        self.paths.selected().filter(|_| self.state == Some(IceState::Connected))
+    }
+
+    /// Whether the address was authenticated.
+    pub(crate) fn knows(&self, source: SocketAddr) -> bool {
+        self.paths.find(source).is_some()
+    }
+
+    /// Whether the client was heard from at that address within the time that its consent lasts.
+    pub(crate) fn is_alive(&self, now: Instant, source: SocketAddr) -> bool {
+        self.paths.is_alive(now, source)
+    }
+
+    /// Connected, disconnected, or neither yet.
+    pub(crate) fn state(&self) -> Option<IceState> {
+        self.state
+    }
+
+    /// Where media go, or went when consent ran out.
+    pub(crate) fn selected(&self) -> Option<SocketAddr> {
+        self.paths.selected()
+    }
+
+    /// When consent runs out.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.paths.silent_at().filter(|_| self.state == Some(IceState::Connected))
+    }
+
+    /// Notices that consent has run out.
+    pub(crate) fn handle_timeout<E: From<IceEvent>>(&mut self, now: Instant, events: &mut VecDeque<E>) {
+        if self.poll_timeout().is_some_and(|at| at <= now) && !self.paths.fall_back(now) {
+            self.set_state(IceState::Disconnected, events);
+        }
+    }
+
+    /// Gives all addresses and ufrags up.
+    pub(crate) fn close<E: From<IceEvent>>(&mut self, events: &mut VecDeque<E>) {
+        events.extend(self.paths.drain().map(|address| IceEvent::AddressForgotten(address).into()));
+        events.extend(self.previous.take().map(|previous| IceEvent::UfragRetired(previous.ufrag).into()));
+        events.push_back(IceEvent::UfragRetired(std::mem::take(&mut self.current.ufrag)).into());
+        self.state = Some(IceState::Disconnected);
+    }
+}

@@ -1,0 +1,294 @@
+//! Whose datagram is it? First the protocol by its first byte (RFC 7983), then the transport: STUN by the ufrag that it
+//! names, everything else by its source address, which is known only after a STUN request from there was authenticated.
+//!
+//! The kernel spreads clients over the workers' sockets as it likes. A ufrag says which worker its transport lives on, and a
+//! worker tells the one that passes its clients' checks on which addresses are its own, so that this can pass on the rest.
+//!
+//! An address is its owner's for as long as the client is heard from there: nobody else gets it by a check of his own.
+
+mod foreign;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use rustc_hash::FxHashMap;
+use slotmap::new_key_type;
+
+use self::foreign::ForeignAddresses;
+use crate::drop_reason::DropReason;
+use crate::messages::WorkerIndex;
+use crate::wire::stun;
+
+new_key_type! {
+    /// A transport within its worker.
+    pub struct TransportKey;
+}
+
+/// Characters of a ufrag that name the worker; base 36 needs four for the 65,536 values of a [`WorkerIndex`].
+const WORKER_PREFIX_LEN: usize = 4;
+
+/// What a datagram on the media port carries, RFC 7983 section 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// A connectivity check.
+    Stun,
+    /// A DTLS record.
+    Dtls,
+    /// SRTP or SRTCP; see [`is_rtcp`].
+    RtpOrRtcp,
+    /// Nothing that is spoken here.
+    Unknown,
+}
+
+/// Tells the protocol of a datagram by its first byte.
+pub(crate) fn classify(data: &[u8]) -> Protocol {
+    match data.first() {
+        Some(0..=3) => Protocol::Stun,
+        Some(20..=63) => Protocol::Dtls,
+        Some(128..=191) => Protocol::RtpOrRtcp,
+        _ => Protocol::Unknown,
+    }
+}
+
+/// Whether a [`Protocol::RtpOrRtcp`] datagram is RTCP, RFC 5761 section 4.
+pub(crate) fn is_rtcp(data: &[u8]) -> bool {
+    matches!(data.get(1), Some(192..=223))
+}
+
+/// Makes a ufrag that names its worker. `random` are 4 to 28 ICE characters (letters, digits, `+` and `/`).
+pub fn make_ufrag(worker: WorkerIndex, random: &str) -> String {
+    let mut ufrag = String::with_capacity(WORKER_PREFIX_LEN + random.len());
+    for place in (0..WORKER_PREFIX_LEN as u32).rev() {
+        let digit = u32::from(worker.0) / 36_u32.pow(place) % 36;
+        ufrag.push(char::from_digit(digit, 36).unwrap_or('0'));
+    }
+    ufrag.push_str(random);
+    ufrag
+}
+
+/// The worker that a ufrag names; `None` if it is not one of [`make_ufrag`]'s.
+pub(crate) fn worker_of_ufrag(ufrag: &str) -> Option<WorkerIndex> {
+    let prefix = ufrag.get(..WORKER_PREFIX_LEN)?;
+    if !prefix.bytes().all(|c| c.is_ascii_alphanumeric()) {
+        return None;
+    }
+    u16::from_str_radix(prefix, 36).ok().map(WorkerIndex)
+}
+
+/// Where a datagram goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Destination {
+    /// To a transport of this worker.
+    Transport(TransportKey),
+    /// To another worker of this node.
+    Worker(WorkerIndex),
+    /// Nowhere.
+    Drop(DropReason),
+}
+
+/// The tables of one worker.
+#[derive(Debug)]
+pub(crate) struct Demux {
+    worker: WorkerIndex,
+    transports_by_ufrag: FxHashMap<Box<str>, TransportKey>,
+    /// Clients choose their addresses, so the hash has a key.
+    transports_by_address: HashMap<SocketAddr, TransportKey>,
+    foreign: ForeignAddresses,
+}
+
+impl Demux {
+    /// The empty tables of `worker`.
+    pub(crate) fn new(worker: WorkerIndex) -> Self {
+        Self {
+            worker,
+            transports_by_ufrag: FxHashMap::default(),
+            transports_by_address: HashMap::new(),
+            foreign: ForeignAddresses::default(),
+        }
+    }
+
+    /// Finds the destination of a datagram.
+    pub(crate) fn route(&self, source: SocketAddr, data: &[u8]) -> Destination {
+        // The system refuses to send there, and nothing that is honest comes from there.
+        if source.port() == 0 {
+            return Destination::Drop(DropReason::InvalidSource);
+        }
+        match classify(data) {
+            Protocol::Stun => self.route_stun(data),
+            Protocol::Dtls | Protocol::RtpOrRtcp => self.route_by_address(source),
+            Protocol::Unknown => Destination::Drop(DropReason::UnknownProtocol),
+        }
+    }
+
+    fn route_stun(&self, data: &[u8]) -> Destination {
+        let Some(ufrag) = stun::local_ufrag(data) else {
+            return Destination::Drop(DropReason::StunMalformed);
+        };
+        if let Some(&transport) = self.transports_by_ufrag.get(ufrag) {
+            return Destination::Transport(transport);
+        }
+        match worker_of_ufrag(ufrag) {
+            Some(worker) if worker != self.worker => Destination::Worker(worker),
+            _ => Destination::Drop(DropReason::UnknownUfrag),
+        }
+    }
+
+    /// Finds the destination of what comes from an address that was authenticated.
+    pub(crate) fn route_by_address(&self, source: SocketAddr) -> Destination {
+        if let Some(&transport) = self.transports_by_address.get(&source) {
+            Destination::Transport(transport)
+        } else if let Some(worker) = self.foreign.get(source) {
+            Destination::Worker(worker)
+        } else {
+            Destination::Drop(DropReason::UnknownAddress)
+        }
+    }
+
+    /// STUN requests for `ufrag` are the transport's from now on.
+    pub(crate) fn add_ufrag(&mut self, ufrag: &str, transport: TransportKey) {
+        self.transports_by_ufrag.insert(ufrag.into(), transport);
+    }
+
+    /// The ufrag names nobody any more.
+    pub(crate) fn remove_ufrag(&mut self, ufrag: &str) {
+        self.transports_by_ufrag.remove(ufrag);
+    }
+
+    /// The transport of this worker that the address was last authenticated for.
+    pub(crate) fn transport_at(&self, address: SocketAddr) -> Option<TransportKey> {
+        self.transports_by_address.get(&address).copied()
+    }
+
+    /// The other worker that has said lately that the address is its own.
+    pub(crate) fn worker_at(&self, now: Instant, address: SocketAddr) -> Option<WorkerIndex> {
+        self.foreign.owner(now, address)
+    }
+
+    /// An address was authenticated for a transport of this worker.
+    pub(crate) fn add_address(&mut self, address: SocketAddr, transport: TransportKey) {
+        self.foreign.remove(address);
+        self.transports_by_address.insert(address, transport);
+    }
+
+    /// The transport has no use for the address any more. Returns whether it was the transport's still.
+    pub(crate) fn remove_address(&mut self, address: SocketAddr, transport: TransportKey) -> bool {
+        let owned = self.transports_by_address.get(&address) == Some(&transport);
+        if owned {
+            self.transports_by_address.remove(&address);
+        }
+        owned
+    }
+
+    /// Another worker has authenticated the address. One that said so of it before, and lately, keeps it.
+    pub(crate) fn add_foreign_address(&mut self, now: Instant, address: SocketAddr, worker: WorkerIndex) {
+        self.transports_by_address.remove(&address);
+        self.foreign.insert(now, address, worker);
+    }
+
+    /// Another worker has no use for the address any more.
+    pub(crate) fn remove_foreign_address(&mut self, address: SocketAddr, worker: WorkerIndex) {
+        if self.foreign.get(address) == Some(worker) {
+            self.foreign.remove(address);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use slotmap::SlotMap;
+
+    use super::*;
+    use crate::wire::stun::tests::{PASSWORD, request};
+
+    fn address(port: u16) -> SocketAddr {
+        ([192, 0, 2, 33], port).into()
+    }
+
+    fn check(ufrag: &str) -> Vec<u8> {
+        request(&format!("{ufrag}:client"), PASSWORD, &[])
+    }
+
+    #[test]
+    fn a_datagram_finds_its_transport() {
+        let mut keys = SlotMap::<TransportKey, ()>::with_key();
+        let (first, second) = (keys.insert(()), keys.insert(()));
+        let mut demux = Demux::new(WorkerIndex(1));
+        let (ours, theirs) = (make_ufrag(WorkerIndex(1), "abcd"), make_ufrag(WorkerIndex(2), "abcd"));
+        demux.add_ufrag(&ours, first);
+        assert_eq!(demux.route(address(1), &check(&ours)), Destination::Transport(first));
+        assert_eq!(demux.route(address(1), &check(&theirs)), Destination::Worker(WorkerIndex(2)));
+        let unknown = make_ufrag(WorkerIndex(1), "efgh");
+        assert_eq!(demux.route(address(1), &check(&unknown)), Destination::Drop(DropReason::UnknownUfrag));
+        assert_eq!(demux.route(address(1), &check("ab")), Destination::Drop(DropReason::UnknownUfrag));
+        assert_eq!(demux.route(address(1), &[0; 20]), Destination::Drop(DropReason::StunMalformed));
+
+        let media = [0x80; 20];
+        assert_eq!(demux.route(address(1), &media), Destination::Drop(DropReason::UnknownAddress));
+        demux.add_address(address(1), first);
+        assert_eq!(demux.route(address(1), &media), Destination::Transport(first));
+        assert_eq!(demux.route(address(1), &[22; 20]), Destination::Transport(first));
+        assert_eq!(demux.route(address(1), &[100; 20]), Destination::Drop(DropReason::UnknownProtocol));
+        demux.add_address(address(1), second);
+        assert!(!demux.remove_address(address(1), first), "it changed hands");
+        assert_eq!(demux.route(address(1), &media), Destination::Transport(second));
+        assert!(demux.remove_address(address(1), second));
+        demux.remove_ufrag(&ours);
+        assert_eq!(demux.route(address(1), &check(&ours)), Destination::Drop(DropReason::UnknownUfrag));
+    }
+
+    #[test]
+    #[allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
+    fn an_address_is_passed_on_to_the_worker_that_has_it() {
+        let mut keys = SlotMap::<TransportKey, ()>::with_key();
+        let transport = keys.insert(());
+        let mut demux = Demux::new(WorkerIndex(0));
+        let (now, media) = (Instant::now(), [0x80; 20]);
+        demux.add_foreign_address(now, address(1), WorkerIndex(2));
+        assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)));
+        demux.remove_foreign_address(address(1), WorkerIndex(3));
+        assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)), "it never was the third's");
+        demux.add_address(address(1), transport);
+        assert_eq!(demux.route(address(1), &media), Destination::Transport(transport));
+        demux.add_foreign_address(now, address(1), WorkerIndex(2));
+        assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)));
+        demux.remove_foreign_address(address(1), WorkerIndex(2));
+        assert_eq!(demux.route(address(1), &media), Destination::Drop(DropReason::UnknownAddress));
+    }
+
+    #[test]
+    fn nothing_comes_from_port_zero() {
+        let mut demux = Demux::new(WorkerIndex(0));
+        demux.add_ufrag("0000test", SlotMap::<TransportKey, ()>::with_key().insert(()));
+        for data in [&check("0000test")[..], &[0x80; 20], &[22; 20]] {
+            assert_eq!(demux.route(address(0), data), Destination::Drop(DropReason::InvalidSource));
+        }
+    }
+
+    #[test]
+    fn strangers_leave_no_trace() {
+        let demux = Demux::new(WorkerIndex(0));
+        for host in 0..300_000_u32 {
+            let source = SocketAddr::from((std::net::Ipv4Addr::from(host), 1));
+            assert_eq!(demux.route(source, &[0x80; 20]), Destination::Drop(DropReason::UnknownAddress));
+        }
+        assert!(demux.transports_by_address.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn a_ufrag_names_its_worker(worker in any::<u16>(), random in "[A-Za-z0-9+/]{4,28}") {
+            let ufrag = make_ufrag(WorkerIndex(worker), &random);
+            prop_assert_eq!(worker_of_ufrag(&ufrag), Some(WorkerIndex(worker)));
+            prop_assert!(ufrag.ends_with(&random));
+        }
+
+        #[test]
+        fn any_ufrag_and_any_bytes_are_survived(ufrag in ".*", bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+            let _ = worker_of_ufrag(&ufrag);
+            let _ = Demux::new(WorkerIndex(0)).route(address(1), &bytes);
+            let _ = is_rtcp(&bytes);
+        }
+    }
+}

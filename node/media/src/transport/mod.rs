@@ -1,0 +1,7 @@
+//! What a user's datagrams pass on their way in and out: whose they are, whose streams are in them, what is said back.
+
+pub(crate) mod demux;
+pub(crate) mod retransmission_budget;
+pub(crate) mod rtp_listener;
+pub(crate) mod transport_feedback_generator;
+pub(crate) mod webrtc_transport;

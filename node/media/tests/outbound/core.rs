@@ -1,0 +1,393 @@
+//! One media core with users whose keys are given, and everything that it sent.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use sluice_media::messages::{
+    PipeEnd, Request, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, StreamStats, TransportStats, WorkerCommand,
+    WorkerEvent, WorkerIndex, WorkerSnapshot,
+};
+use sluice_media::secure::dtls::DtlsCertificate;
+use sluice_media::secure::ice::IceCredentials;
+use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
+use sluice_media::wire::rtcp::{Compound, Packet};
+use sluice_media::wire::rtp::RtpHeader;
+use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_mesh::{Frame, LinkKey};
+use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
+use sluice_proto::ortc::{MediaKind, RtpParameters};
+use sluice_proto::pipe::{Layers, RouteFeedback};
+
+const ROUTER: RouterId = RouterId::from_bytes([2; 16]);
+const PUBLISHED_SSRC: u32 = 10;
+
+/// The route between two cores.
+const ROUTE: (RouteId, RouteEpoch) = (RouteId(7), RouteEpoch(1));
+
+/// What is published and how it is received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stream {
+    Opus,
+    Vp8,
+    /// Whose receiver has no RTX.
+    Vp8Plain,
+    H264,
+    /// Whose receiver has no RTX.
+    H264Plain,
+}
+
+/// A core, what it gave out, and the time that it knows.
+pub(crate) struct Core {
+    pub(crate) now: Instant,
+    pub(crate) events: Vec<WorkerEvent>,
+    pub(crate) frames: Vec<Frame>,
+    pub(crate) feedback: Vec<RouteFeedback>,
+    media: Media,
+    end: PipeEnd,
+    sent: VecDeque<(SocketAddr, Vec<u8>)>,
+    users: u8,
+    consumers: u32,
+}
+
+/// The client half of a transport.
+pub(crate) struct User {
+    pub(crate) address: SocketAddr,
+    pub(crate) transport: TransportId,
+    sealer: SrtpSender,
+    opener: SrtpReceiver,
+}
+
+/// An RTP packet that a core sent.
+#[derive(Debug, Clone)]
+pub(crate) struct Received {
+    pub(crate) sealed: Vec<u8>,
+    pub(crate) plain: Vec<u8>,
+}
+
+fn origin() -> Instant {
+    static ORIGIN: OnceLock<Instant> = OnceLock::new();
+    #[allow(clippy::disallowed_methods, reason = "an arbitrary origin of virtual time")]
+    *ORIGIN.get_or_init(Instant::now)
+}
+
+fn certificate() -> Arc<DtlsCertificate> {
+    static CERTIFICATE: OnceLock<Arc<DtlsCertificate>> = OnceLock::new();
+    CERTIFICATE.get_or_init(|| DtlsCertificate::generate().expect("a certificate can be made")).clone()
+}
+
+pub(crate) fn producer_id(number: u8) -> ProducerId {
+    ProducerId::from_bytes([number; 16])
+}
+
+impl Stream {
+    pub(crate) fn kind(self) -> MediaKind {
+        if self == Self::Opus { MediaKind::Audio } else { MediaKind::Video }
+    }
+
+    pub(crate) fn payload_type(self) -> u8 {
+        match self {
+            Self::Opus => 100,
+            Self::Vp8 | Self::Vp8Plain => 101,
+            Self::H264 | Self::H264Plain => 103,
+        }
+    }
+
+    fn parameters(self, ssrc: u32, has_rtx: bool) -> RtpParameters {
+        let payload_type = self.payload_type();
+        let rtx = payload_type + 1;
+        let (mime, clock_rate, channels) = match self {
+            Self::Opus => ("audio/opus", 48_000, r#""channels": 2,"#),
+            Self::Vp8 | Self::Vp8Plain => ("video/VP8", 90_000, ""),
+            Self::H264 | Self::H264Plain => ("video/H264", 90_000, ""),
+        };
+        let (mut codecs, mut encoding) = (String::new(), String::new());
+        if has_rtx {
+            codecs = format!(
+                r#", {{"mimeType": "video/rtx", "payloadType": {rtx}, "clockRate": 90000, "parameters": {{"apt": {payload_type}}}}}"#
+            );
+            encoding = format!(r#", "rtx": {{"ssrc": {}}}"#, ssrc + 1);
+        }
+        let (last_uri, last_id) = match self {
+            Self::Opus => ("urn:ietf:params:rtp-hdrext:ssrc-audio-level", 10),
+            _ => ("http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", 5),
+        };
+        let json = format!(
+            r#"{{"mid": "0", "codecs": [
+                {{"mimeType": "{mime}", "payloadType": {payload_type}, "clockRate": {clock_rate}, {channels} "rtcpFeedback": [
+                    {{"type": "nack", "parameter": ""}}, {{"type": "nack", "parameter": "pli"}}]}}{codecs}],
+            "headerExtensions": [
+                {{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 1, "encrypt": false}},
+                {{"uri": "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", "id": 4, "encrypt": false}},
+                {{"uri": "{last_uri}", "id": {last_id}, "encrypt": false}}],
+            "encodings": [{{"ssrc": {ssrc}{encoding}}}], "rtcp": {{"cname": "c", "reducedSize": true}}}}"#
+        );
+        serde_json::from_str(&json).expect("valid parameters")
+    }
+}
+
+impl Core {
+    /// An empty core. `number` is how its pipes know it.
+    pub(crate) fn new(number: u32) -> Self {
+        let epoch = (origin(), Duration::from_secs(1_700_000_000));
+        let media = Media::new(MediaConfig { worker: WorkerIndex(0), certificate: certificate(), epoch, seed: 1 });
+        let mut core = Self {
+            now: origin(),
+            events: Vec::new(),
+            frames: Vec::new(),
+            feedback: Vec::new(),
+            media,
+            end: PipeEnd::Node(LinkKey(number)),
+            sent: VecDeque::new(),
+            users: 0,
+            consumers: 0,
+        };
+        core.request(Request::CreateRouter { router: ROUTER });
+        core
+    }
+
+    pub(crate) fn request(&mut self, request: Request) -> Response {
+        self.input(Input::Command(WorkerCommand::Request { id: RequestId(0), request }));
+        let answer = self.events.iter().rposition(|event| matches!(event, WorkerEvent::Response { .. }));
+        match self.events.remove(answer.expect("every request is answered at once")) {
+            WorkerEvent::Response { result, .. } => result.expect("the request is in order"),
+            _ => unreachable!(),
+        }
+    }
+
+    fn input(&mut self, input: Input<'_>) {
+        self.media.handle_input(self.now, input);
+        while let Some(output) = self.media.poll_output() {
+            match output {
+                Output::Transmit(transmit) => {
+                    let size = transmit.segment_size.unwrap_or(transmit.contents.len());
+                    for datagram in transmit.contents.chunks(size) {
+                        self.sent.push_back((transmit.destination, datagram.to_vec()));
+                    }
+                    self.media.recycle(transmit.contents);
+                }
+                Output::Frames { frames, .. } => self.frames.extend(frames),
+                Output::Feedback { feedback, .. } => self.feedback.push(feedback),
+                Output::Event(event) => self.events.push(event),
+                Output::Forward { .. } | Output::AddressOwned { .. } => {}
+            }
+        }
+    }
+
+    /// Lets time pass, with all that becomes due.
+    pub(crate) fn advance(&mut self, by: Duration) {
+        let end = self.now + by;
+        while let Some(at) = self.media.poll_timeout().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.input(Input::Timeout);
+        }
+        self.now = end;
+    }
+
+    /// What comes next has waited.
+    pub(crate) fn lag(&mut self, waited: Duration) {
+        self.input(Input::Lag { waited, idle: Duration::ZERO });
+    }
+
+    pub(crate) fn snapshot(&mut self) -> WorkerSnapshot {
+        match self.request(Request::Snapshot) {
+            Response::Snapshot(snapshot) => *snapshot,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn drops(&mut self, reason: &str) -> u64 {
+        self.snapshot().drops.iter().find(|(label, _)| *label == reason).map_or(0, |(_, count)| *count)
+    }
+
+    pub(crate) fn consumer_stats(&mut self, consumer: ConsumerId) -> StreamStats {
+        match self.request(Request::ConsumerStats { consumer }) {
+            Response::ConsumerStats(stats) => *stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn transport_stats(&mut self, transport: TransportId) -> TransportStats {
+        match self.request(Request::TransportStats { transport }) {
+            Response::TransportStats(stats) => *stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn connect(&mut self, profile: SrtpProfile) -> User {
+        self.users += 1;
+        let number = self.users;
+        let address = SocketAddr::from(([10, 0, 0, number], 1_000));
+        let transport = TransportId::from_bytes([number; 16]);
+        let ice = IceCredentials { ufrag: make_ufrag(WorkerIndex(0), &format!("{number:08}")), pwd: "p".repeat(24) };
+        self.request(Request::CreateWebRtcTransport { router: ROUTER, transport, ice });
+        let len = if profile == SrtpProfile::AeadAes128Gcm { 28 } else { 30 };
+        let (remote, local) = (vec![number; len], vec![number | 0x80; len]);
+        let sealer = SrtpSender::new(profile, &remote).expect("the length is the profile's");
+        let opener = SrtpReceiver::new(profile, &local).expect("the length is the profile's");
+        let keys = SrtpKeys { profile, remote, local, remote_address: address };
+        self.request(Request::ConnectWithSrtpKeys { transport, keys });
+        User { address, transport, sealer, opener }
+    }
+
+    pub(crate) fn publish(&mut self, user: &User, stream: Stream) -> ProducerId {
+        self.publish_as(user, stream, 1)
+    }
+
+    /// The producer with this number.
+    pub(crate) fn publish_as(&mut self, user: &User, stream: Stream, number: u8) -> ProducerId {
+        let (kind, payload_type, producer) = (stream.kind(), stream.payload_type(), producer_id(number));
+        let mapping = RtpMapping {
+            codecs: vec![(payload_type, payload_type), (payload_type + 1, payload_type + 1)],
+            mapped_ssrcs: vec![77],
+        };
+        let rtp = stream.parameters(PUBLISHED_SSRC, kind == MediaKind::Video);
+        let transport = user.transport;
+        self.request(Request::Produce { transport, producer, kind, rtp, mapping, paused: false });
+        producer
+    }
+
+    /// A consumer and its SSRC.
+    pub(crate) fn consume(&mut self, user: &User, producer: ProducerId, stream: Stream) -> (ConsumerId, u32) {
+        self.consumers += 1;
+        let ssrc = 1_000 + 2 * self.consumers;
+        let consumer = ConsumerId::from_bytes([self.consumers as u8; 16]);
+        let rtp = stream.parameters(ssrc, matches!(stream, Stream::Vp8 | Stream::H264));
+        let (kind, transport) = (stream.kind(), user.transport);
+        self.request(Request::Consume { transport, consumer, producer, kind, rtp, paused: false });
+        (consumer, ssrc)
+    }
+
+    /// Lets a producer leave to the core with this number.
+    pub(crate) fn open_route_to(&mut self, other: &Self, producer: ProducerId) {
+        let (route, epoch) = ROUTE;
+        self.request(Request::CreatePipeConsumer { producer, to: other.end, route, epoch, wanted: Layers::ALL });
+    }
+
+    /// Ends that route.
+    pub(crate) fn close_route_to(&mut self, other: &Self) {
+        let (route, epoch) = ROUTE;
+        self.request(Request::ClosePipeConsumer { to: other.end, route, epoch });
+    }
+
+    /// Lets the producer of another core enter.
+    pub(crate) fn open_route_from(&mut self, other: &Self, producer: ProducerId, stream: Stream) {
+        let (kind, rtp, (route, epoch)) = (stream.kind(), stream.parameters(77, stream != Stream::Opus), ROUTE);
+        let route = Some(RouteIn { from: other.end, route, epoch });
+        let (router, paused) = (ROUTER, false);
+        self.request(Request::CreatePipeProducer { router, producer, kind, rtp, route, paused });
+    }
+
+    /// What the other core sent by pipe arrives, and what this one says to it.
+    pub(crate) fn exchange(&mut self, other: &mut Self) {
+        self.now = self.now.max(other.now);
+        let mut frames = std::mem::take(&mut other.frames);
+        self.input(Input::Frames { from: other.end, frames: &mut frames });
+        for feedback in std::mem::take(&mut other.feedback) {
+            self.input(Input::Feedback { from: other.end, feedback });
+        }
+        for feedback in std::mem::take(&mut self.feedback) {
+            other.input(Input::Feedback { from: self.end, feedback });
+        }
+    }
+
+    fn datagram(&mut self, source: SocketAddr, mut data: Vec<u8>) {
+        self.input(Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
+    }
+
+    pub(crate) fn rtp(&mut self, user: &mut User, header: RtpHeader, payload: &[u8]) {
+        self.rtp_with(user, header, &[], payload);
+    }
+
+    /// With one-byte extension elements.
+    pub(crate) fn rtp_with(&mut self, user: &mut User, header: RtpHeader, elements: &[u8], payload: &[u8]) {
+        let mut packet = header.to_bytes(!elements.is_empty()).to_vec();
+        if !elements.is_empty() {
+            packet.extend_from_slice(&[0xbe, 0xde, 0, elements.len().div_ceil(4) as u8]);
+            packet.extend_from_slice(elements);
+            packet.resize(packet.len().next_multiple_of(4), 0);
+        }
+        packet.extend_from_slice(payload);
+        packet.resize(packet.len() + user.sealer.lengths().rtp_overhead, 0);
+        user.sealer.seal_rtp(&mut packet).expect("every packet is new");
+        self.datagram(user.address, packet);
+    }
+
+    /// A compound, however long; returns its sealed length.
+    pub(crate) fn rtcp(&mut self, user: &mut User, mut compound: Vec<u8>) -> usize {
+        compound.resize(compound.len() + user.sealer.lengths().rtcp_overhead, 0);
+        user.sealer.seal_rtcp(&mut compound).expect("every compound is whole");
+        let len = compound.len();
+        self.datagram(user.address, compound);
+        len
+    }
+
+    /// The RTP packets that were sent to a user since the last call. One whose number was sent before cannot be opened again.
+    pub(crate) fn received(&mut self, user: &mut User) -> Vec<Received> {
+        self.datagrams(user)
+            .into_iter()
+            .filter(|sealed| !is_rtcp(sealed))
+            .map(|sealed| {
+                let mut plain = sealed.clone();
+                let len = user.opener.open_rtp(&mut plain).map(|packet| packet.len());
+                plain.truncate(len.unwrap_or(0));
+                Received { sealed, plain }
+            })
+            .collect()
+    }
+
+    /// The sequence numbers of the RTP packets that were sent to a user since the last call.
+    pub(crate) fn numbers(&mut self, user: &mut User) -> Vec<u16> {
+        self.received(user).iter().map(Received::sequence_number).collect()
+    }
+
+    /// The RTCP packets that were sent to a user since the last call.
+    pub(crate) fn received_rtcp(&mut self, user: &mut User) -> Vec<Vec<u8>> {
+        let mut packets = Vec::new();
+        for mut sealed in self.datagrams(user).into_iter().filter(|sealed| is_rtcp(sealed)) {
+            packets.push(user.opener.open_rtcp(&mut sealed).expect("it is the user's").to_vec());
+        }
+        packets
+    }
+
+    /// Everything that was sent to a user since the last call, as it was sent.
+    pub(crate) fn datagrams(&mut self, user: &User) -> Vec<Vec<u8>> {
+        let (own, others) =
+            std::mem::take(&mut self.sent).into_iter().partition::<VecDeque<_>, _>(|(to, _)| *to == user.address);
+        self.sent = others;
+        own.into_iter().map(|(_, datagram)| datagram).collect()
+    }
+}
+
+fn is_rtcp(datagram: &[u8]) -> bool {
+    (192..=223).contains(&datagram[1])
+}
+
+impl Received {
+    pub(crate) fn sequence_number(&self) -> u16 {
+        u16::from_be_bytes([self.sealed[2], self.sealed[3]])
+    }
+
+    pub(crate) fn ssrc(&self) -> u32 {
+        u32::from_be_bytes([self.sealed[8], self.sealed[9], self.sealed[10], self.sealed[11]])
+    }
+}
+
+/// The header of a publisher's packet.
+pub(crate) fn header(stream: Stream, sequence_number: u16, timestamp: u32) -> RtpHeader {
+    RtpHeader { marker: false, payload_type: stream.payload_type(), sequence_number, timestamp, ssrc: PUBLISHED_SSRC }
+}
+
+/// A payload of `len` bytes with which a receiver of VP8 can begin if it is to be a key frame.
+pub(crate) fn vp8(is_key_frame: bool, len: usize) -> Vec<u8> {
+    let mut payload = vec![0x10, if is_key_frame { 0x50 } else { 0x51 }];
+    payload.resize(len.max(2), 0xab);
+    payload
+}
+
+/// How many key frames the compounds ask for.
+pub(crate) fn key_frame_requests(compounds: &[Vec<u8>]) -> usize {
+    let packets = compounds.iter().flat_map(|compound| Compound::new(compound));
+    packets.filter(|packet| matches!(packet, Ok(Packet::Pli { .. }))).count()
+}

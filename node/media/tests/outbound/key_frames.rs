@@ -1,0 +1,108 @@
+//! How often a publisher is asked for a key frame.
+
+use std::time::Duration;
+
+use sluice_media::messages::Request;
+use sluice_media::secure::srtp::SrtpProfile;
+use sluice_media::wire::rtcp::{self, Compound, Packet};
+
+use crate::core::{Core, Stream, User, header, key_frame_requests, vp8};
+
+const PROFILE: SrtpProfile = SrtpProfile::AeadAes128Gcm;
+
+fn requests_within(core: &mut Core, publisher: &mut User, time: Duration) -> usize {
+    core.advance(time);
+    key_frame_requests(&core.received_rtcp(publisher))
+}
+
+#[test]
+fn a_publisher_that_sends_nothing_is_asked_twice() {
+    let mut core = Core::new(0);
+    let (mut publisher, receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    core.consume(&receiver, producer, Stream::Vp8);
+    assert_eq!(requests_within(&mut core, &mut publisher, Duration::from_secs(60)), 2);
+}
+
+#[test]
+fn nobody_asks_for_those_who_are_gone_or_paused() {
+    let mut core = Core::new(0);
+    let (mut publisher, receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    let (consumer, _) = core.consume(&receiver, producer, Stream::Vp8);
+    assert_eq!(requests_within(&mut core, &mut publisher, Duration::ZERO), 1);
+    core.request(Request::PauseConsumer { consumer });
+    assert_eq!(requests_within(&mut core, &mut publisher, Duration::from_secs(60)), 0);
+
+    let other = Core::new(1);
+    core.open_route_to(&other, producer);
+    assert_eq!(requests_within(&mut core, &mut publisher, Duration::ZERO), 1);
+    core.close_route_to(&other);
+    assert_eq!(requests_within(&mut core, &mut publisher, Duration::from_secs(60)), 0);
+}
+
+#[test]
+fn whoever_gets_what_it_cannot_begin_with_asks_until_it_can() {
+    let mut core = Core::new(0);
+    let (mut publisher, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    core.consume(&receiver, producer, Stream::Vp8);
+    core.advance(Duration::from_secs(60));
+    core.received_rtcp(&mut publisher);
+    let mut requests = 0;
+    for number in 0..500_u16 {
+        core.rtp(&mut publisher, header(Stream::Vp8, number, u32::from(number)), &vp8(number == 400, 100));
+        let asked = requests_within(&mut core, &mut publisher, Duration::from_millis(20));
+        requests += asked;
+        assert!(asked == 0 || number < 400, "asked after the key frame");
+    }
+    assert!((8..=14).contains(&requests), "{requests} requests in 8 seconds");
+    assert_eq!(core.received(&mut receiver).len(), 100);
+}
+
+#[test]
+fn any_number_of_requests_is_one() {
+    let mut core = Core::new(0);
+    let (mut publisher, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    let (_, ssrc) = core.consume(&receiver, producer, Stream::Vp8);
+    let mut requests = 0;
+    for number in 0..100_u16 {
+        core.rtp(&mut publisher, header(Stream::Vp8, number, u32::from(number)), &vp8(true, 100));
+        let mut compound = Vec::new();
+        for fir in 0..=255 {
+            rtcp::pli(&mut compound, 1, ssrc);
+            rtcp::fir(&mut compound, 1, ssrc, fir);
+        }
+        core.rtcp(&mut receiver, compound);
+        requests += requests_within(&mut core, &mut publisher, Duration::from_millis(20));
+    }
+    assert!(requests <= 7, "{requests} requests in 2 seconds");
+}
+
+#[test]
+fn a_long_list_of_losses_is_asked_for_in_parts() {
+    let mut core = Core::new(0);
+    let (mut publisher, receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    core.consume(&receiver, producer, Stream::Vp8);
+    // So far apart that no two losses share an item.
+    let is_lost = |number: &u16| number % 20 == 10;
+    for number in (0..8_000).filter(|number| !is_lost(number)) {
+        core.rtp(&mut publisher, header(Stream::Vp8, number, 0), &vp8(number == 0, 100));
+    }
+    core.received_rtcp(&mut publisher);
+    // All of them are due for the second time at once.
+    core.advance(Duration::from_millis(150));
+    let compounds = core.received_rtcp(&mut publisher);
+    let mut asked: Vec<u16> = Vec::new();
+    for packet in compounds.iter().flat_map(|compound| Compound::new(compound)) {
+        if let Ok(Packet::Nack { items, .. }) = packet {
+            asked.extend(items.sequence_numbers());
+        }
+    }
+    asked.sort_unstable();
+    asked.dedup();
+    assert_eq!(asked, (0..8_000).filter(is_lost).collect::<Vec<_>>());
+    assert_eq!(core.drops("too_large"), 0);
+}

@@ -1,0 +1,74 @@
+//! The operators' port: health, metrics, and the state of cluster and rooms as JSON.
+
+mod cluster;
+mod guard;
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde::Deserialize;
+use sluice_proto::ids::{NamespaceId, RoomId, RoomKey};
+
+use crate::http::{Health, health_router};
+use crate::metrics::{Metrics, Sources};
+use cluster::Cluster;
+pub(crate) use guard::AdminGuard;
+
+/// OpenMetrics, which Prometheus asks for and any scraper of its text format reads.
+const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Everything on the admin port:
+/// - `GET /healthz`, `GET /readyz`
+/// - `GET /metrics`: OpenMetrics text
+/// - `GET /v1/cluster`: [`Cluster`]
+/// - `GET /v1/rooms`: [`RoomsOverview`](crate::rooms::overview::RoomsOverview), those after the room `after` (`namespace/room`)
+///
+/// The guard stands before all of them but health.
+pub(crate) fn admin_router(sources: Arc<Sources>, metrics: Metrics, guard: AdminGuard, health: Health) -> Router {
+    let metrics = Arc::new(metrics);
+    Router::new()
+        .route("/v1/cluster", get(cluster))
+        .route("/v1/rooms", get(rooms))
+        .with_state(sources)
+        .merge(Router::new().route("/metrics", get(metrics_text)).with_state(metrics))
+        .layer(axum::middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        .merge(health_router(health))
+}
+
+async fn cluster(State(sources): State<Arc<Sources>>) -> Json<Cluster> {
+    Json(Cluster::of(&sources))
+}
+
+#[derive(Deserialize)]
+struct RoomsQuery {
+    after: Option<String>,
+}
+
+async fn rooms(State(sources): State<Arc<Sources>>, Query(query): Query<RoomsQuery>) -> Response {
+    let after = match query.after.as_deref().map(room_key) {
+        None => None,
+        Some(Some(key)) => Some(key),
+        Some(None) => return (StatusCode::BAD_REQUEST, "after must be namespace/room\n").into_response(),
+    };
+    Json(sources.rooms.overview(after.as_ref()).await).into_response()
+}
+
+fn room_key(text: &str) -> Option<RoomKey> {
+    let (namespace, room) = text.split_once('/')?;
+    Some(RoomKey { namespace: NamespaceId::new(namespace).ok()?, room: RoomId::new(room).ok()? })
+}
+
+async fn metrics_text(State(metrics): State<Arc<Metrics>>) -> Response {
+    match metrics.encode().await {
+        Ok(text) => ([(CONTENT_TYPE, METRICS_TYPE)], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! HTTP: the server that users' and admin port share, and what users find there.
+//!
+//! # Layout
+//! - `server`: connections with their limits, TLS, and an orderly end.
+//! - `users`: the room page, and who may open a WebSocket for signalling.
+//! - `websocket`: such a WebSocket.
+//! - `origin`: which web pages may.
+//! - `assets`: the embedded files of the room page.
+
+mod assets;
+pub(crate) mod origin;
+mod server;
+mod users;
+mod websocket;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER;
+use axum::routing::get;
+use axum::{Router, response::IntoResponse};
+
+pub(crate) use server::{HttpCounters, Server, ServerConfig};
+pub(crate) use users::{Door, users_router};
+
+use crate::vitals::Vitals;
+
+/// Why a node that runs is not ready, in words for whoever asks; `None` if nothing hinders it.
+type Hindrance = dyn Fn() -> Option<&'static str> + Send + Sync;
+
+/// Whether users may come, as health checks see it: looked at anew each time.
+#[derive(Clone)]
+pub(crate) struct Health {
+    serving: Arc<AtomicBool>,
+    vitals: Vitals,
+    hindrance: Arc<Hindrance>,
+}
+
+impl Health {
+    /// Of a node that is starting. Once it serves it is ready while nothing vital has ended and nothing hinders it.
+    pub(crate) fn new(vitals: Vitals, hindrance: impl Fn() -> Option<&'static str> + Send + Sync + 'static) -> Self {
+        Self { serving: Arc::default(), vitals, hindrance: Arc::new(hindrance) }
+    }
+
+    /// The node has started, or it is stopping.
+    pub(crate) fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Relaxed);
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if !self.serving.load(Ordering::Relaxed) {
+            return Err("starting or stopping".to_owned());
+        }
+        if let Some(part) = self.vitals.lost() {
+            return Err(format!("{part} has ended"));
+        }
+        (self.hindrance)().map_or(Ok(()), |words| Err(words.to_owned()))
+    }
+}
+
+/// What those find who come when there is no place: health, and to everything else that there is none.
+pub(crate) fn full_router(health: Health) -> Router {
+    let full =
+        async || (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "5")], "there is no place for another connection\n");
+    health_router(health).fallback(full)
+}
+
+/// `/healthz`: the process answers. `/readyz`: users may come.
+pub(crate) fn health_router<S>(health: Health) -> Router<S> {
+    Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(readyz)).with_state(health)
+}
+
+async fn readyz(State(health): State<Health>) -> impl IntoResponse {
+    match health.check() {
+        Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+        Err(words) => (StatusCode::SERVICE_UNAVAILABLE, format!("{words}\n")),
+    }
+}

@@ -1,0 +1,76 @@
+//! What workers tell a room.
+
+use sluice_media::messages::{WorkerEvent, WorkerIndex};
+use sluice_proto::ids::{ConsumerId, ProducerId};
+
+use super::api::Notice;
+use super::context::{Context, Subject};
+use super::room::Room;
+use super::waiting::Waiting;
+
+/// Hands the workers' events to the rooms that they are about. It never waits for a room: what a busy one cannot take waits beside
+/// this.
+pub(super) async fn dispatch(
+    context: std::sync::Arc<Context>,
+    mut events: tokio::sync::mpsc::Receiver<(WorkerIndex, WorkerEvent)>,
+) {
+    let mut waiting = Waiting::default();
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some((worker, WorkerEvent::Overload { shedding })) => context.set_overloaded(worker, shedding),
+                Some((_, event)) => dispatch_one(&context, &mut waiting, event),
+                None => return,
+            },
+            () = waiting.go_on() => {}
+        }
+    }
+}
+
+fn dispatch_one(context: &Context, waiting: &mut Waiting, event: WorkerEvent) {
+    let subject = match &event {
+        // The worker's handle takes answers out, and overload is no room's.
+        WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => return,
+        WorkerEvent::IceStateChanged { transport, .. } | WorkerEvent::DtlsStateChanged { transport, .. } => {
+            Subject::Transport(*transport)
+        }
+        WorkerEvent::AudioLevels { router, .. } => Subject::Router(*router),
+        WorkerEvent::ProducerScore { producer, .. } => Subject::Producer(*producer),
+        WorkerEvent::ConsumerScore { consumer, .. } => Subject::Consumer(*consumer),
+    };
+    if let Some(room) = context.listeners.get(subject) {
+        waiting.deliver(&room, subject, event);
+    }
+}
+
+impl Room {
+    pub(super) fn on_worker_event(&mut self, event: WorkerEvent) {
+        match event {
+            WorkerEvent::IceStateChanged { transport, state, .. } => self.on_ice_state(transport, state),
+            WorkerEvent::DtlsStateChanged { transport, state } => self.on_dtls_state(transport, state),
+            WorkerEvent::AudioLevels { router, volumes } => self.on_audio_levels(router, volumes),
+            WorkerEvent::ProducerScore { producer, score } => self.on_producer_score(producer, score),
+            WorkerEvent::ConsumerScore { consumer, score, producer_score } => {
+                self.on_consumer_score(consumer, score, producer_score);
+            }
+            WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => {}
+        }
+    }
+
+    fn on_producer_score(&mut self, id: ProducerId, score: u8) {
+        let Some(producer) = self.producers.get_mut(&id) else { return };
+        producer.score = score;
+        if let Some(local) = &producer.local {
+            self.peers.notify(local.session, Notice::ProducerScore { producer: id, ssrc: local.ssrc, score });
+        }
+    }
+
+    fn on_consumer_score(&mut self, id: ConsumerId, score: u8, producer_score: u8) {
+        let Some(consumer) = self.consumers.get_mut(&id) else { return };
+        consumer.score = score;
+        if let Some(producer) = self.producers.get_mut(&consumer.producer) {
+            producer.score = producer_score;
+        }
+        self.peers.notify(consumer.session, Notice::ConsumerScore { consumer: id, score, producer_score });
+    }
+}

@@ -1,0 +1,337 @@
+//! How a session becomes a peer of the room.
+//!
+//! Opening a WebSocket changes nothing for anybody; joining does. A name that is taken is given to whoever shows the secret that its holder was
+//! given. Without it the holder is asked for a sign of life: if it gives one it stays, and the newcomer is refused; else it is a
+//! ghost and gives way. A holder on another node is asked by its node, which hears of the claim by roster and says by roster what it found.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use sluice_proto::ids::PeerId;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+
+use super::api::{CloseReason, Join, Notice, Outbox, Outgoing, PeerReply, Refusal};
+use super::peer::{Joined, Peer};
+use super::requests::{Asker, Outcome, gone};
+use super::room::{Continuation, Opened, Room, SessionId};
+use crate::support::random_text;
+use crate::telemetry::current_traceparent;
+
+/// For how long after a client's coming what other nodes tell is taken for its doing, in traces.
+const JOIN_TRACE: Duration = Duration::from_secs(10);
+
+/// How much longer than the sign of life itself the way there and back may take, where another node has to ask for it.
+const CLAIM_MARGIN: Duration = Duration::from_secs(1);
+
+/// Characters of a secret: 130 bits.
+const SECRET_LEN: usize = 26;
+
+/// By which a peer's client is known again.
+#[derive(Clone)]
+pub(crate) struct Secret {
+    text: Arc<str>,
+    digest: Arc<[u8]>,
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    pub(super) fn new() -> Self {
+        Self::from(random_text(SECRET_LEN))
+    }
+
+    /// What other nodes may know of it. Digests are compared, so that the time it takes tells nothing of the secret.
+    pub(super) fn digest(&self) -> &[u8] {
+        &self.digest
+    }
+
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self { digest: digest(&SHA256, text.as_bytes()).as_ref().into(), text: text.into() }
+    }
+}
+
+/// What is left to do once it is known whether a session gave a sign of life.
+pub(super) type Probed = Box<dyn FnOnce(&mut Room, bool) + Send>;
+
+/// A join that waits for what another node says of its peer.
+pub(super) struct Claim {
+    at: Instant,
+    /// Of that peer when it was claimed.
+    pub(super) signs_of_life: u32,
+}
+
+/// A join that waits until it is known whether its name is free.
+pub(super) struct Joining {
+    join: Join,
+    /// The requests that wait for the answer.
+    requests: Vec<u32>,
+}
+
+impl Room {
+    pub(super) fn open(&mut self, opened: Opened) {
+        let Opened { session, peer: id, secret, outbox, span } = opened;
+        let _entered = span.clone().entered();
+        if outbox.is_closed() {
+            return;
+        }
+        self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
+        let limit = self.context.limits.peers_per_room;
+        let holder = self.peers.session_of(&id);
+        // Those who have not joined are bounded as peers are.
+        if self.peers.unjoined_count() >= limit || self.is_full() && holder.is_none() {
+            return refuse(&outbox, self.full());
+        }
+        if let Some(reason) = self.context.overload().filter(|_| holder.is_none()) {
+            return refuse(&outbox, reason);
+        }
+        let Some(load) = self.context.place(|worker| self.routers.contains_key(&worker)) else {
+            return refuse(&outbox, "the node has no media worker that works".to_owned());
+        };
+        if !self.ensure_router(load.worker()) {
+            return refuse(&outbox, "the node's media worker is too busy".to_owned());
+        }
+        self.peers.insert(session, Peer::new(id, outbox, load, span, secret));
+        self.peers.tell(session, Outgoing::JoinAwaited);
+    }
+
+    fn is_full(&self) -> bool {
+        self.peers.joined_count() >= self.context.limits.peers_per_room
+    }
+
+    fn full(&self) -> String {
+        format!("the room has {} peers on this node already", self.context.limits.peers_per_room)
+    }
+
+    pub(super) fn on_join_due(&mut self, session: SessionId) {
+        let late = self.peers.get(session).is_some_and(|peer| peer.joined.is_none() && peer.joining.is_none());
+        if late {
+            let words = format!("no join within {} s", self.context.limits.join_within.as_secs());
+            self.dismiss(session, CloseReason::NotJoined, &words);
+        }
+    }
+
+    /// A client whose connection broke while it asked its user for permission goes on twice on the next one, so one that joins again is
+    /// answered again.
+    pub(super) fn join(&mut self, asker: &Asker, join: Join) -> Result<Outcome, Refusal> {
+        let limit = self.context.limits.joins_per_session;
+        let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
+        peer.joins += 1;
+        if peer.joins > limit {
+            return Err(Refusal::new(409, format!("a session may join {limit} times")));
+        }
+        if let Some(joined) = &peer.joined {
+            let secret = joined.secret.clone();
+            return Ok(Some(Ok(self.joined_reply(&asker.peer, &secret))));
+        }
+        if let Some(joining) = &mut peer.joining {
+            joining.requests.push(asker.id);
+            return Ok(None);
+        }
+        peer.joining = Some(Joining { join, requests: vec![asker.id] });
+        self.try_join(asker.session);
+        Ok(None)
+    }
+
+    /// Lets a session join if its name is free, or begins to find out whether it is.
+    pub(super) fn try_join(&mut self, session: SessionId) {
+        let Some(peer) = self.peers.get(session) else { return };
+        let id = peer.id.clone();
+        let shown = peer.shown_secret.as_ref().map(Secret::digest);
+        if let Some(holder) = self.peers.session_of(&id) {
+            let known = self.peers.joined(&id).map(|joined| joined.secret.digest());
+            if shown != known {
+                self.ask_holder(session, holder);
+                return;
+            }
+            let words = "the same peer joined again".to_owned();
+            self.peers.tell(holder, Outgoing::Close(CloseReason::Replaced, words));
+            // Other nodes are told with the new beginning: in between the name would look free there.
+            self.end_peer(holder);
+        } else if !self.others_known {
+            return;
+        } else if let Some(holder) = self.elsewhere.peer(&id)
+            && shown != Some(&holder.secret_digest)
+        {
+            let signs_of_life = holder.signs_of_life;
+            self.claim(session, signs_of_life);
+            return;
+        }
+        self.admit(session);
+    }
+
+    /// Goes on with those who came before it was known who is on other nodes.
+    pub(super) fn know_others(&mut self) {
+        if std::mem::replace(&mut self.others_known, true) {
+            return;
+        }
+        let waiting = self.peers.iter().filter(|(_, peer)| peer.joining.is_some()).map(|(session, _)| session);
+        for session in waiting.collect::<Vec<_>>() {
+            self.try_join(session);
+        }
+    }
+
+    fn ask_holder(&mut self, session: SessionId, holder: SessionId) {
+        self.probe(holder, move |room, alive| {
+            let name = room.peers.get(session).map(|peer| &peer.id);
+            let holds = name.is_some_and(|name| room.peers.session_of(name) == Some(holder));
+            if holds && alive {
+                room.refuse_join(session);
+                return;
+            }
+            if holds {
+                room.dismiss(holder, CloseReason::Replaced, "the same peer joined again and this client was silent");
+            }
+            room.try_join(session);
+        });
+    }
+
+    /// Waits for a sign of life of a session, which is asked for one at a time: however many want its name, that fills no queue of its.
+    fn probe<F>(&mut self, session: SessionId, go_on: F)
+    where
+        F: FnOnce(&mut Self, bool) + Send + 'static,
+    {
+        let waiting = self.probes.entry(session).or_default();
+        waiting.push(Box::new(go_on));
+        if waiting.len() > 1 {
+            return;
+        }
+        let (answer, answered) = oneshot::channel();
+        self.peers.tell(session, Outgoing::Probe(answer));
+        let within = self.context.limits.sign_of_life;
+        self.pending.push(Box::pin(async move {
+            let alive = matches!(timeout(within, answered).await, Ok(Ok(())));
+            Box::new(move |room: &mut Self| {
+                room.probes.remove(&session).into_iter().flatten().for_each(|go_on| go_on(room, alive));
+            }) as Continuation
+        }));
+    }
+
+    /// Lets the node that has the peer ask for its sign of life. One that says nothing is stalled or out of reach, and gives the
+    /// peer no sign of life either.
+    fn claim(&mut self, session: SessionId, signs_of_life: u32) {
+        let claimed = Instant::now();
+        self.claims.insert(session, Claim { at: claimed, signs_of_life });
+        self.publish();
+        self.after(self.context.limits.sign_of_life + CLAIM_MARGIN, move |room| {
+            if room.claims.get(&session).is_none_or(|claim| claim.at != claimed) {
+                return;
+            }
+            room.take_back_claim(session);
+            let name = room.peers.get(session).map(|peer| &peer.id);
+            match name.and_then(|name| room.peers.session_of(name)) {
+                Some(_) => room.try_join(session),
+                None => room.admit(session),
+            }
+        });
+    }
+
+    /// Another node has somebody who wants to be a peer of this one.
+    pub(super) fn on_claim(&mut self, id: &PeerId) {
+        let Some(holder) = self.peers.session_of(id) else { return };
+        let id = id.clone();
+        self.probe(holder, move |room, alive| {
+            let Some(now) = room.peers.session_of(&id) else { return };
+            // One that has taken its own place meanwhile is alive.
+            if now == holder && !alive {
+                let words = "the same peer joined elsewhere and this client was silent";
+                room.dismiss(holder, CloseReason::Replaced, words);
+            } else if let Some(joined) = room.peers.get_mut(now).and_then(|peer| peer.joined.as_mut()) {
+                joined.signs_of_life += 1;
+                room.publish();
+            }
+        });
+    }
+
+    /// Goes on with those of whose name another node has said what becomes of it.
+    pub(super) fn settle_claims(&mut self) {
+        let settled = self.claims.iter().filter_map(|(session, claim)| {
+            let holder = self.peers.get(*session).and_then(|peer| self.elsewhere.peer(&peer.id));
+            let waits = holder.is_some_and(|holder| holder.signs_of_life == claim.signs_of_life);
+            (!waits).then_some((*session, holder.is_some()))
+        });
+        for (session, alive) in settled.collect::<Vec<_>>() {
+            self.take_back_claim(session);
+            if alive {
+                self.refuse_join(session);
+            } else {
+                self.try_join(session);
+            }
+        }
+    }
+
+    /// One that other nodes went on hearing of would hide the next one.
+    fn take_back_claim(&mut self, session: SessionId) {
+        if self.claims.remove(&session).is_some() {
+            self.publish();
+        }
+    }
+
+    fn refuse_join(&mut self, session: SessionId) {
+        let joining = self.peers.get_mut(session).and_then(|peer| peer.joining.take());
+        for request in joining.into_iter().flat_map(|joining| joining.requests) {
+            self.reply(session, request, Err(Refusal::new(409, "the peer is in the room already")));
+        }
+        self.peers.tell(session, Outgoing::JoinAwaited);
+    }
+
+    fn admit(&mut self, session: SessionId) {
+        if self.is_full() {
+            self.dismiss(session, CloseReason::Full, &self.full());
+            return;
+        }
+        let Some(peer) = self.peers.get_mut(session) else { return };
+        let Some(Joining { join, requests }) = peer.joining.take() else { return };
+        let id = peer.id.clone();
+        let span = peer.span.take();
+        let _entered = span.as_ref().map(tracing::Span::enter);
+        let newest_elsewhere = self.elsewhere.newest_join(&id);
+        let at_ms = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
+        let secret = Secret::new();
+        let joined = Joined {
+            display_name: join.display_name,
+            device: join.device,
+            rtp_capabilities: join.rtp_capabilities.map(Arc::new),
+            at_ms,
+            secret: secret.clone(),
+            signs_of_life: 0,
+            _counted: self.context.count_peer(),
+        };
+        self.peers.set_joined(session, joined);
+        self.publish();
+        // The same peer on another node is outdone now: the others see it go before it comes again.
+        self.refresh_elsewhere();
+        if let Some(info) = self.local_info(&id) {
+            self.peers.notify_others(Some(&id), &Notice::NewPeer(info));
+        }
+        for request in requests {
+            let answer = self.joined_reply(&id, &secret);
+            self.reply(session, request, Ok(answer));
+        }
+        self.offer_everything(session);
+    }
+
+    fn joined_reply(&self, id: &PeerId, secret: &Secret) -> PeerReply {
+        let others = self.peers.joined_ids().filter(|other| *other != id);
+        let mut peers: Vec<_> = others.filter_map(|other| self.local_info(other)).collect();
+        peers.extend(self.elsewhere.peers().map(|(id, remote)| self.remote_info(id, remote)));
+        let (node, region) = (self.context.node().clone(), self.context.region.clone());
+        PeerReply::Joined { peers, node, region, secret: secret.text().to_owned() }
+    }
+}
+
+fn refuse(session: &Outbox, words: String) {
+    // One that has ended needs no words.
+    let _ = session.send(Outgoing::Close(CloseReason::Full, words));
+}

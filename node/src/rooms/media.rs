@@ -1,0 +1,345 @@
+//! Producers and consumers of a room, wherever the producers live.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluice_media::messages::{Request, RequestError, WorkerIndex};
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use sluice_proto::ortc::{MediaKind, RtpParameters};
+use sluice_proto::placement::ProducerEntry;
+use tracing::{Instrument, info_span};
+
+use super::api::{NewConsumer, Notice, Outgoing, Refusal};
+use super::context::{Listener, Subject};
+use super::peer::{Doomed, Peer};
+use super::requests::gone;
+use super::room::{Room, SessionId};
+use super::roster::producer_entry;
+use crate::ortc::{can_consume, consumer_rtp_parameters};
+use crate::pipes::{Home, Source};
+
+/// The score of a stream that nothing is known of yet.
+pub(super) const PERFECT: u8 = 10;
+
+/// Longest `appData` of all producers of a peer together, in bytes of JSON: every node and every viewer in the room gets them.
+const MAX_APP_DATA_LEN: usize = 4_096;
+
+pub(super) struct Producer {
+    pub(super) source: Source,
+    pub(super) owner: PeerId,
+    /// JSON object as the client gave it.
+    pub(super) app_data: Value,
+    /// Only of this node's producers.
+    pub(super) local: Option<LocalProducer>,
+    pub(super) score: u8,
+    pub(super) consumers: HashMap<SessionId, ConsumerId>,
+    consumers_on: HashMap<WorkerIndex, usize>,
+}
+
+/// What only its own node has to know of a producer.
+pub(super) struct LocalProducer {
+    pub(super) session: SessionId,
+    /// Where it comes in.
+    transport: TransportId,
+    /// The client's SSRC.
+    pub(super) ssrc: Option<u32>,
+    /// As other nodes are told of it, which is often and each time whole.
+    pub(super) entry: ProducerEntry,
+    _listener: Listener,
+}
+
+pub(super) struct Consumer {
+    pub(super) session: SessionId,
+    pub(super) producer: ProducerId,
+    pub(super) kind: MediaKind,
+    worker: WorkerIndex,
+    pub(super) transport: TransportId,
+    rtp: Arc<RtpParameters>,
+    /// Whether its producer was paused when the client was told of it.
+    told_paused: bool,
+    pub(super) score: u8,
+    _listener: Listener,
+}
+
+/// A producer that a worker has made for a peer of this node.
+pub(super) struct NewProducer {
+    pub(super) producer: ProducerId,
+    pub(super) transport: TransportId,
+    pub(super) kind: MediaKind,
+    pub(super) rtp: RtpParameters,
+    pub(super) app_data: Value,
+    pub(super) ssrc: Option<u32>,
+}
+
+impl Producer {
+    pub(super) fn new(source: Source, owner: PeerId, app_data: Value) -> Self {
+        Self {
+            source,
+            owner,
+            app_data,
+            local: None,
+            score: PERFECT,
+            consumers: HashMap::new(),
+            consumers_on: HashMap::new(),
+        }
+    }
+
+    /// Whether it comes in over this transport.
+    pub(super) fn is_on(&self, transport: TransportId) -> bool {
+        self.local.as_ref().is_some_and(|local| local.transport == transport)
+    }
+
+    /// What consumers are told of it: the client's own data, and over how many pipes it comes.
+    fn app_data(&self) -> Value {
+        let mut app_data = self.app_data.clone();
+        if let Value::Object(fields) = &mut app_data {
+            let hops = match self.source.home {
+                Home::Worker(_) => 0,
+                Home::Node(_) => 1,
+            };
+            fields.insert("hops".to_owned(), hops.into());
+        }
+        app_data
+    }
+}
+
+impl Room {
+    /// Makes a producer of this node known to the room.
+    pub(super) fn add_local_producer(&mut self, session: SessionId, new: NewProducer) -> Result<(), Refusal> {
+        let NewProducer { producer, transport, kind, rtp, app_data, ssrc } = new;
+        let peer = self.peers.get(session).ok_or_else(gone)?;
+        if !peer.transports().contains_key(&transport) {
+            return Err(Refusal::not_found("transport", transport));
+        }
+        // Others may have been made since this one was asked for.
+        self.check_room_for_producer(peer, &app_data)?;
+        let peer = self.peers.get_mut(session).ok_or_else(gone)?;
+        peer.producers.insert(producer);
+        let (owner, worker) = (peer.id.clone(), peer.worker());
+        let (room, rtp) = (self.key.clone(), Arc::new(rtp));
+        let source = Source { producer, room, kind, rtp, paused: false, home: Home::Worker(worker) };
+        let local = LocalProducer {
+            session,
+            transport,
+            ssrc,
+            entry: producer_entry(&source, &app_data),
+            _listener: self.context.listen(Subject::Producer(producer), &self.me),
+        };
+        let new = Producer { local: Some(local), ..Producer::new(source, owner, app_data) };
+        self.producers.insert(producer, new);
+        self.context.pipes.publish(producer, self.key.clone(), worker);
+        Ok(())
+    }
+
+    /// Whether a peer may have one more producer, with such data for everybody.
+    pub(super) fn check_room_for_producer(&self, peer: &Peer, app_data: &Value) -> Result<(), Refusal> {
+        let limit = self.context.limits.producers_per_peer;
+        if peer.producers.len() >= limit {
+            return Err(Refusal::new(403, format!("a peer may have {limit} producers")));
+        }
+        let local = peer.producers.iter().filter_map(|id| self.producers.get(id)?.local.as_ref());
+        let len = app_data.to_string().len() + local.map(|local| local.entry.app_data.len()).sum::<usize>();
+        if len > MAX_APP_DATA_LEN {
+            let reason = format!("appData of a peer's producers may have {MAX_APP_DATA_LEN} bytes together, not {len}");
+            return Err(Refusal::bad_request(reason));
+        }
+        Ok(())
+    }
+
+    /// Shows a producer to everybody who can receive it.
+    pub(super) fn offer_to_everybody(&mut self, producer: ProducerId) {
+        for session in self.peers.joined_sessions() {
+            self.offer(session, producer);
+        }
+    }
+
+    /// Shows a peer every producer that it can receive.
+    pub(super) fn offer_everything(&mut self, session: SessionId) {
+        let everything: Vec<ProducerId> = self.producers.keys().copied().collect();
+        for producer in everything {
+            self.offer(session, producer);
+        }
+    }
+
+    fn offer(&mut self, session: SessionId, producer_id: ProducerId) {
+        let (Some(producer), Some(peer)) = (self.producers.get_mut(&producer_id), self.peers.get_mut(session)) else {
+            return;
+        };
+        if producer.owner == peer.id || producer.consumers.contains_key(&session) {
+            return;
+        }
+        let capabilities = peer.joined.as_ref().and_then(|joined| joined.rtp_capabilities.clone());
+        let (Some(capabilities), Some(transport)) = (capabilities, peer.consuming_transport()) else { return };
+        if !can_consume(&producer.source.rtp, &capabilities) {
+            return;
+        }
+        if peer.consumers.len() >= self.context.limits.consumers_per_peer {
+            tracing::debug!(peer = %peer.id, producer = %producer_id, "the peer has as many consumers as it may have");
+            return;
+        }
+        let (mid, ssrc) = peer.next_stream();
+        let Ok(rtp) = consumer_rtp_parameters(&producer.source.rtp, &capabilities, mid, ssrc) else { return };
+        let id = ConsumerId::from_random_bytes(rand::random());
+        let (worker, kind) = (peer.worker(), producer.source.kind);
+        peer.consumers.insert(id);
+        producer.consumers.insert(session, id);
+        *producer.consumers_on.entry(worker).or_default() += 1;
+        let rtp = Arc::new(rtp);
+        let consumer = Consumer {
+            session,
+            producer: producer_id,
+            kind,
+            worker,
+            transport,
+            rtp,
+            told_paused: producer.source.paused,
+            score: PERFECT,
+            _listener: self.context.listen(Subject::Consumer(id), &self.me),
+        };
+        self.consumers.insert(id, consumer);
+        self.reconcile(producer_id, worker);
+        self.set_up(id);
+    }
+
+    /// Makes a consumer, paused, and asks its client to do the same; neither waits for the other.
+    fn set_up(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get(&id) else { return };
+        let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(consumer.session))
+        else {
+            return;
+        };
+        let session = consumer.session;
+        let (kind, rtp, transport) = (consumer.kind, Arc::clone(&consumer.rtp), consumer.transport);
+        let span = info_span!("consume", room = %self.key, peer = %peer.id, producer = %consumer.producer, ?kind);
+        let request = Request::Consume {
+            transport,
+            consumer: id,
+            producer: consumer.producer,
+            kind,
+            rtp: (*rtp).clone(),
+            paused: true,
+        };
+        let answer = self.context.pipes.consume(consumer.worker, request);
+        let question = NewConsumer {
+            id,
+            peer: producer.owner.clone(),
+            producer: consumer.producer,
+            kind,
+            rtp,
+            app_data: producer.app_data(),
+            producer_paused: producer.source.paused,
+        };
+        self.peers.tell(session, Outgoing::NewConsumer(Box::new(question)));
+        self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
+            let Err(error) = result else { return };
+            span.in_scope(|| tracing::warn!(%error, "a consumer could not be made"));
+            room.close_consumer(id);
+            if error == RequestError::Unavailable {
+                // It would never be offered again: the peer is to come back to a worker that has room for it.
+                room.peers.doom(session, Doomed::Unserved);
+            }
+        });
+    }
+
+    pub(super) fn on_consumer_answered(&mut self, session: SessionId, id: ConsumerId, accepted: bool) {
+        let Some(consumer) = self.consumers.get(&id).filter(|consumer| consumer.session == session) else {
+            // It ended while the client set it up, who had nothing to end when it was told.
+            if accepted {
+                self.peers.notify(session, Notice::ConsumerClosed { consumer: id });
+            }
+            return;
+        };
+        if !accepted {
+            self.command(session, Request::CloseConsumer { consumer: id });
+            self.forget_consumer(id);
+            return;
+        }
+        let Some(producer) = self.producers.get(&consumer.producer) else { return };
+        let (paused, told_paused) = (producer.source.paused, consumer.told_paused);
+        let (score, producer_score) = (consumer.score, producer.score);
+        self.command(session, Request::ResumeConsumer { consumer: id });
+        // What changed while the client set it up is said again: it had nothing to apply it to.
+        if paused != told_paused {
+            self.peers.notify(session, pause_notice(id, paused));
+        }
+        self.peers.notify(session, Notice::ConsumerScore { consumer: id, score, producer_score });
+    }
+
+    /// Ends a consumer whose producer or transport ended, or which its worker does not have: the worker needs no word.
+    pub(super) fn close_consumer(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.get(&id) else { return };
+        self.peers.notify(consumer.session, Notice::ConsumerClosed { consumer: id });
+        self.forget_consumer(id);
+    }
+
+    /// Takes a consumer out of every table.
+    pub(super) fn forget_consumer(&mut self, id: ConsumerId) {
+        let Some(consumer) = self.consumers.remove(&id) else { return };
+        if let Some(peer) = self.peers.get_mut(consumer.session) {
+            peer.consumers.remove(&id);
+        }
+        if let Some(producer) = self.producers.get_mut(&consumer.producer) {
+            producer.consumers.remove(&consumer.session);
+            if let Some(count) = producer.consumers_on.get_mut(&consumer.worker) {
+                *count = count.saturating_sub(1);
+            }
+            self.reconcile(consumer.producer, consumer.worker);
+        }
+    }
+
+    /// Ends a producer for the whole room. Its own worker has been told, or it lives elsewhere.
+    pub(super) fn remove_producer(&mut self, id: ProducerId) {
+        let Some(producer) = self.producers.remove(&id) else { return };
+        for consumer in producer.consumers.values() {
+            self.close_consumer(*consumer);
+        }
+        self.brought.retain(|(brought, _)| *brought != id);
+        self.speakers.forget_producer(id);
+        self.context.pipes.gone(id);
+        self.entry_ended = true;
+        if matches!(producer.source.home, Home::Worker(_)) {
+            self.context.pipes.unpublish(id);
+        }
+    }
+
+    /// Notes that a producer was paused or resumed and tells whoever receives it; false if it was so already.
+    pub(super) fn set_producer_paused(&mut self, id: ProducerId, paused: bool) -> bool {
+        let Some(producer) = self.producers.get_mut(&id) else { return false };
+        if producer.source.paused == paused {
+            return false;
+        }
+        producer.source.paused = paused;
+        if let Some(local) = &mut producer.local {
+            local.entry.paused = paused;
+        }
+        self.context.pipes.set_paused(id, paused);
+        for (session, consumer) in &producer.consumers {
+            self.peers.notify(*session, pause_notice(*consumer, paused));
+        }
+        true
+    }
+
+    /// A producer is wanted at a worker while a consumer there receives it.
+    fn reconcile(&mut self, id: ProducerId, worker: WorkerIndex) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        if producer.source.home == Home::Worker(worker) {
+            return;
+        }
+        let wanted = producer.consumers_on.get(&worker).is_some_and(|count| *count > 0);
+        let brought = self.brought.contains(&(id, worker));
+        if wanted && !brought {
+            let Some(router) = self.routers.get(&worker) else { return };
+            self.context.pipes.want(&producer.source, worker, router.id);
+            self.brought.insert((id, worker));
+        } else if brought && !wanted {
+            self.brought.remove(&(id, worker));
+            self.context.pipes.release(id, worker);
+            self.entry_ended = true;
+        }
+    }
+}
+
+fn pause_notice(consumer: ConsumerId, paused: bool) -> Notice {
+    if paused { Notice::ConsumerPaused { consumer } } else { Notice::ConsumerResumed { consumer } }
+}

@@ -1,0 +1,286 @@
+//! Who is in which room.
+//!
+//! # Layout
+//! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
+//! - `room`: one room, the task that decides everything in it; `join`, `peer`, `requests`, `transports`, `media`, `roster`,
+//!   `events`, `speakers` are its parts by subject.
+//! - `elsewhere`: the peers of other nodes; pure.
+//! - `api`: what peers can ask for and are told; the interface of signalling dialects.
+//! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
+//! - `overview`: what rooms look like from outside.
+
+pub(crate) mod api;
+pub(crate) mod context;
+mod elsewhere;
+mod events;
+mod join;
+mod media;
+mod overview;
+mod peer;
+mod requests;
+pub(crate) mod room;
+mod roster;
+mod speakers;
+mod transports;
+mod waiting;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::{FutureExt as _, Sink, Stream};
+use sluice_media::messages::WorkerIndex;
+use sluice_proto::ids::{NodeInstance, Region, RoomKey};
+use sluice_proto::ortc::DtlsFingerprint;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::api::Outbox;
+use self::context::{Context, Counters, Listeners, RoomSender, WorkerLoad};
+use self::join::Secret;
+use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
+use crate::address_limits::{AddressLimits, Held};
+use crate::cluster::clock::ClusterClock;
+use crate::limits::Limits;
+use crate::pipes::Pipes;
+use crate::ports::{EnteredRoom, Ports};
+use crate::signalling::Opening;
+use crate::signalling::protoo::session::{self, Session};
+use crate::support::lock;
+
+pub(crate) use overview::RoomsSnapshot;
+
+/// How far apart sessions are sent away at least when the node stops.
+const SHUTDOWN_PACE: Duration = Duration::from_millis(1);
+
+/// How long sessions and rooms may take to end when the node stops, after the last was sent away.
+const SHUTDOWN_WITHIN: Duration = Duration::from_secs(3);
+
+/// What rooms have to know of their node.
+#[derive(Debug, Clone)]
+pub(crate) struct RoomsConfig {
+    /// This life of the node.
+    pub instance: NodeInstance,
+    /// Where the node is.
+    pub region: Region,
+    /// Where users reach its media, best first; at least one.
+    pub media_addresses: Vec<SocketAddr>,
+    /// Of the certificate that every DTLS association of the node shows.
+    pub fingerprints: Vec<DtlsFingerprint>,
+    /// How much of everything there may be.
+    pub limits: Limits,
+    /// Orders the sessions of one peer on several nodes.
+    pub clock: ClusterClock,
+    /// How much of it one address may take.
+    pub(crate) address_limits: Arc<AddressLimits>,
+}
+
+/// The rooms of a node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Rooms {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    context: Arc<Context>,
+    address_limits: Arc<AddressLimits>,
+    rooms: Mutex<HashMap<RoomKey, RoomSender>>,
+    next_session: AtomicU64,
+    stopping: AtomicBool,
+    tasks: TaskTracker,
+    /// Ends the tasks that follow workers and mesh.
+    stop: CancellationToken,
+}
+
+impl Rooms {
+    /// Starts the tasks that bring workers, mesh and placement together. Must be called on a tokio runtime.
+    pub(crate) fn spawn(config: RoomsConfig, ports: Ports) -> Self {
+        let Ports { workers, worker_events, mesh, mesh_signals, placement, vitals } = ports;
+        let pipes = Pipes::new(workers.clone(), mesh, config.limits.outlets, vitals.clone());
+        let context = Arc::new(Context {
+            instance: config.instance,
+            region: config.region,
+            media_addresses: config.media_addresses.into(),
+            fingerprints: config.fingerprints.into(),
+            limits: config.limits,
+            clock: config.clock,
+            loads: workers.iter().map(|_| WorkerLoad::default()).collect(),
+            workers,
+            placement,
+            pipes: pipes.clone(),
+            counters: Counters::default(),
+            listeners: Listeners::default(),
+        });
+        let inner = Inner {
+            context: Arc::clone(&context),
+            address_limits: config.address_limits,
+            rooms: Mutex::default(),
+            next_session: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        };
+        let stop = inner.stop.clone();
+        vitals.spawn("the pipes' control", stop.clone().run_until_cancelled_owned(pipes.run(mesh_signals)).map(drop));
+        let dispatch = events::dispatch(context, worker_events);
+        vitals.spawn("the dispatch of media events", stop.run_until_cancelled_owned(dispatch).map(drop));
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// How much of everything there may be.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.context.limits
+    }
+
+    /// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own limit of messages is
+    /// [`Limits::message_bytes`].
+    pub(crate) async fn signalling<S, E>(&self, socket: S, opening: Opening)
+    where
+        S: Stream<Item = Result<Message, E>> + Sink<Message> + Send + 'static,
+        E: std::fmt::Display + Send,
+    {
+        let Opening { namespace, room, peer, remote, .. } = opening.clone();
+        let served = async {
+            match self.enter(opening) {
+                Ok(session) => {
+                    tracing::info!(%namespace, %room, %peer, %remote, "a session has opened");
+                    let _counted = self.inner.context.count_session();
+                    let code = session::serve(socket, session).await;
+                    tracing::debug!(%namespace, %room, %peer, %remote, code, "a session has ended");
+                }
+                Err(reason) => {
+                    tracing::info!(%namespace, %room, %peer, %remote, reason, "a WebSocket was refused");
+                    session::refuse(socket, reason).await;
+                }
+            }
+        };
+        self.inner.tasks.track_future(served).await;
+    }
+
+    /// A worker answers nothing, or again: nobody new is placed where nothing is answered.
+    pub(crate) fn set_stuck(&self, worker: WorkerIndex, stuck: bool) {
+        self.inner.context.set_stuck(worker, stuck);
+    }
+
+    /// Whether a worker answers nothing.
+    pub(crate) fn any_stuck(&self) -> bool {
+        self.inner.context.any_stuck()
+    }
+
+    /// Counters and gauges for the metrics endpoint.
+    pub(crate) fn snapshot(&self) -> RoomsSnapshot {
+        let context = &self.inner.context;
+        let counters = &context.counters;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let pipes = context.pipes.snapshot();
+        RoomsSnapshot {
+            rooms: lock(&self.inner.rooms).len() as u64,
+            sessions: read(&counters.sessions),
+            peers: read(&counters.peers),
+            routes_in: pipes.routes_in,
+            routes_out: pipes.routes_out,
+            subscriptions_waiting: pipes.waiting,
+            pipe_commands_waiting: pipes.commands_waiting,
+            requests_ok: read(&counters.requests_ok),
+            requests_failed: read(&counters.requests_failed),
+            malformed_messages: read(&counters.malformed_messages),
+            sessions_dropped: read(&counters.sessions_dropped),
+            subscriptions_refused: pipes.refused,
+            subscriptions_retried: pipes.retried,
+        }
+    }
+
+    /// Closes every session (clients retry elsewhere or later), over the time that they are given, and waits until the rooms
+    /// are left.
+    pub(crate) async fn shutdown(&self) {
+        self.inner.stopping.store(true, Ordering::SeqCst);
+        let context = &self.inner.context;
+        let sessions = u32::try_from(context.counters.sessions.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
+        let spread = context.limits.shutdown_spread.min(SHUTDOWN_PACE * sessions);
+        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().cloned().collect();
+        let ended = async {
+            // All at the same time: one that is busy holds up nobody. One that has ended meanwhile needs no telling.
+            let _ = join_all(rooms.iter().map(|room| room.send(RoomMessage::Shutdown(spread)))).await;
+            self.inner.tasks.close();
+            self.inner.tasks.wait().await;
+        };
+        if timeout(spread + SHUTDOWN_WITHIN, ended).await.is_err() {
+            tracing::warn!(left = self.inner.tasks.len(), "sessions or rooms did not end in time");
+        }
+        self.inner.stop.cancel();
+    }
+
+    /// Puts a session into its room, which is made if need be.
+    fn enter(&self, opening: Opening) -> Result<Session, String> {
+        let Opening { namespace, room, peer, secret, remote } = opening;
+        let span = tracing::info_span!("join", %namespace, %room, %peer, %remote);
+        let key = RoomKey { namespace, room };
+        let _entered = span.clone().entered();
+        let context = &self.inner.context;
+        let limits = &context.limits;
+        let id = SessionId(self.inner.next_session.fetch_add(1, Ordering::Relaxed));
+        let (outbox, outgoing, abort) = Outbox::new(limits.outgoing_queue);
+        let mut rooms = lock(&self.inner.rooms);
+        // Looked at under the lock under which `shutdown` reads the rooms.
+        if self.inner.stopping.load(Ordering::SeqCst) {
+            return Err("the node stops".to_owned());
+        }
+        let room = match rooms.get(&key) {
+            Some(room) => room.clone(),
+            None if rooms.len() >= limits.rooms => return Err(format!("the node has {} rooms already", limits.rooms)),
+            None => {
+                if let Some(reason) = context.overload() {
+                    return Err(reason);
+                }
+                let Some(held) = self.inner.address_limits.room(remote.ip()) else {
+                    return Err("the address has too many rooms".to_owned());
+                };
+                let room = self.open_room(key.clone(), held)?;
+                rooms.insert(key, room.clone());
+                room
+            }
+        };
+        let opened = Opened { session: id, peer, secret: secret.map(Secret::from), outbox, span };
+        // Sent under the lock: a room ends only under it, and not while something waits in its mailbox.
+        room.try_send(RoomMessage::Open(opened)).map_err(|_| "the room is too busy".to_owned())?;
+        Ok(Session::new(id, room, outgoing, abort, Arc::clone(context)))
+    }
+
+    /// The way into an open room of the default namespace.
+    #[cfg(test)]
+    pub(crate) fn way_into(&self, name: &str) -> RoomSender {
+        let rooms = lock(&self.inner.rooms);
+        rooms.iter().find(|(key, _)| key.room.as_str() == name).unwrap().1.clone()
+    }
+
+    /// `held` is the place that the room takes, as long as it exists.
+    fn open_room(&self, key: RoomKey, held: Held) -> Result<RoomSender, String> {
+        let context = Arc::clone(&self.inner.context);
+        let EnteredRoom { publisher, events } = context.placement.enter(key.clone())?;
+        let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
+        let room = Room::new(key.clone(), context, sender.clone(), publisher);
+        let inner = Arc::clone(&self.inner);
+        let retire = move |why: Retirement<'_>, room: &mut Room| {
+            let mut rooms = lock(&inner.rooms);
+            // Nobody can enter the room anew before everything is left.
+            match why {
+                Retirement::Empty(mailbox) if !mailbox.is_empty() => return false,
+                Retirement::Empty(_) => room.leave(),
+                Retirement::Failed => room.abandon(),
+            }
+            rooms.remove(&key);
+            true
+        };
+        self.inner.tasks.spawn(async move {
+            room.run(mailbox, events, retire).await;
+            drop(held);
+        });
+        Ok(sender)
+    }
+}

@@ -1,0 +1,320 @@
+//! The peers of a room on this node: their sessions, transports, and what they said of themselves.
+//!
+//! A WebSocket that was opened is a session, and no more than that: it becomes the peer that it is named after when it joins. So there can
+//! be several sessions of one name, of which at most one has joined.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluice_media::messages::{Request, WorkerIndex};
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use sluice_proto::ortc::RtpCapabilities;
+use tracing::Span;
+
+use super::api::{Notice, Outbox, Outgoing, PeerInfo, Refusal};
+use super::context::{Gauge, Load};
+use super::join::{Joining, Secret};
+use super::room::{Room, SessionId};
+use super::transports::Transport;
+use crate::support::random_text;
+
+pub(super) struct Peer {
+    pub(super) id: PeerId,
+    outbox: Outbox,
+    /// Where its transports are.
+    load: Load,
+    /// Of its join, until that is answered.
+    pub(super) span: Option<Span>,
+    /// What the client showed to be who it says it is.
+    pub(super) shown_secret: Option<Secret>,
+    /// How often the client asked to join.
+    pub(super) joins: u32,
+    /// A join that waits.
+    pub(super) joining: Option<Joining>,
+    pub(super) joined: Option<Joined>,
+    /// [`Peers`] adds and removes them.
+    transports: HashMap<TransportId, Transport>,
+    pub(super) producers: HashSet<ProducerId>,
+    pub(super) consumers: HashSet<ConsumerId>,
+    /// Common to all its producers, so that receivers play them in sync; for clients that name none.
+    pub(super) cname: String,
+    next_mid: u32,
+    next_ssrc: u32,
+    next_transport: u64,
+}
+
+pub(super) struct Joined {
+    pub(super) display_name: String,
+    pub(super) device: Value,
+    pub(super) rtp_capabilities: Option<Arc<RtpCapabilities>>,
+    /// The newest join of a peer id wins, wherever it is.
+    pub(super) at_ms: u64,
+    /// By which its client is known again.
+    pub(super) secret: Secret,
+    /// How often it gave one because of claims.
+    pub(super) signs_of_life: u32,
+    pub(super) _counted: Gauge,
+}
+
+impl Peer {
+    pub(super) fn new(id: PeerId, outbox: Outbox, load: Load, span: Span, shown_secret: Option<Secret>) -> Self {
+        Self {
+            id,
+            outbox,
+            load,
+            span: Some(span),
+            shown_secret,
+            joins: 0,
+            joining: None,
+            joined: None,
+            transports: HashMap::new(),
+            producers: HashSet::new(),
+            consumers: HashSet::new(),
+            cname: random_text(8),
+            next_mid: 0,
+            next_ssrc: rand::random(),
+            next_transport: 0,
+        }
+    }
+
+    pub(super) fn worker(&self) -> WorkerIndex {
+        self.load.worker()
+    }
+
+    /// Whether the client's session has ended, of which the room has not heard yet.
+    pub(super) fn is_gone(&self) -> bool {
+        self.outbox.is_closed()
+    }
+
+    pub(super) fn transports(&self) -> &HashMap<TransportId, Transport> {
+        &self.transports
+    }
+
+    pub(super) fn transport_mut(&mut self, id: TransportId) -> Result<&mut Transport, Refusal> {
+        self.transports.get_mut(&id).ok_or_else(|| Refusal::not_found("transport", id))
+    }
+
+    /// A number for a new transport.
+    pub(super) fn number_transport(&mut self) -> u64 {
+        self.next_transport += 1;
+        self.next_transport
+    }
+
+    /// Names for a new consumer: its MID and an SSRC whose successor is free for RTX.
+    pub(super) fn next_stream(&mut self) -> (String, u32) {
+        let mid = self.next_mid.to_string();
+        self.next_mid = self.next_mid.wrapping_add(1);
+        // Zero and its predecessor are left out: no SSRC of ours is zero.
+        self.next_ssrc = if self.next_ssrc >= u32::MAX - 3 { 1 } else { self.next_ssrc + 2 };
+        (mid, self.next_ssrc)
+    }
+}
+
+/// Why a session has to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doomed {
+    /// It takes nothing any more.
+    Gone,
+    /// A worker did not take a command for it, so that what the room believes of it is not so.
+    Unserved,
+}
+
+/// The sessions of a room on this node, and which of them are joined peers.
+#[derive(Default)]
+pub(super) struct Peers {
+    by_session: HashMap<SessionId, Peer>,
+    joined: HashMap<PeerId, SessionId>,
+    /// Whose each transport is.
+    by_transport: HashMap<TransportId, SessionId>,
+    /// Sessions that have to end, once what is going on is done.
+    doomed: Vec<(SessionId, Doomed)>,
+}
+
+impl Peers {
+    pub(super) fn insert(&mut self, session: SessionId, peer: Peer) {
+        self.by_session.insert(session, peer);
+    }
+
+    pub(super) fn remove(&mut self, session: SessionId) -> Option<Peer> {
+        let peer = self.by_session.remove(&session)?;
+        if self.joined.get(&peer.id) == Some(&session) {
+            self.joined.remove(&peer.id);
+        }
+        for transport in peer.transports.keys() {
+            self.by_transport.remove(transport);
+        }
+        Some(peer)
+    }
+
+    pub(super) fn add_transport(&mut self, session: SessionId, id: TransportId, transport: Transport) {
+        if let Some(peer) = self.by_session.get_mut(&session) {
+            peer.transports.insert(id, transport);
+            self.by_transport.insert(id, session);
+        }
+    }
+
+    pub(super) fn remove_transport(&mut self, session: SessionId, id: TransportId) -> Option<Transport> {
+        let transport = self.by_session.get_mut(&session)?.transports.remove(&id)?;
+        self.by_transport.remove(&id);
+        Some(transport)
+    }
+
+    /// Whose transport it is.
+    pub(super) fn owner_of(&self, transport: TransportId) -> Option<SessionId> {
+        self.by_transport.get(&transport).copied()
+    }
+
+    /// Makes a session the peer that it is named after. Whoever was it before has been removed.
+    pub(super) fn set_joined(&mut self, session: SessionId, joined: Joined) {
+        if let Some(peer) = self.by_session.get_mut(&session) {
+            peer.joined = Some(joined);
+            self.joined.insert(peer.id.clone(), session);
+        }
+    }
+
+    pub(super) fn get(&self, session: SessionId) -> Option<&Peer> {
+        self.by_session.get(&session)
+    }
+
+    pub(super) fn get_mut(&mut self, session: SessionId) -> Option<&mut Peer> {
+        self.by_session.get_mut(&session)
+    }
+
+    /// The session that is the peer of this name.
+    pub(super) fn session_of(&self, id: &PeerId) -> Option<SessionId> {
+        self.joined.get(id).copied()
+    }
+
+    /// The joined peer of this name.
+    pub(super) fn joined(&self, id: &PeerId) -> Option<&Joined> {
+        self.by_session.get(self.joined.get(id)?)?.joined.as_ref()
+    }
+
+    pub(super) fn joined_ids(&self) -> impl Iterator<Item = &PeerId> {
+        self.joined.keys()
+    }
+
+    pub(super) fn joined_count(&self) -> usize {
+        self.joined.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_session.is_empty()
+    }
+
+    pub(super) fn unjoined_count(&self) -> usize {
+        self.by_session.len() - self.joined.len()
+    }
+
+    pub(super) fn sessions(&self) -> Vec<SessionId> {
+        self.by_session.keys().copied().collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionId, &Peer)> {
+        self.by_session.iter().map(|(session, peer)| (*session, peer))
+    }
+
+    /// Sessions of joined peers.
+    pub(super) fn joined_sessions(&self) -> Vec<SessionId> {
+        self.joined.values().copied().collect()
+    }
+
+    /// Queues something for a session.
+    pub(super) fn tell(&mut self, session: SessionId, outgoing: Outgoing) {
+        let Some(peer) = self.by_session.get(&session) else { return };
+        if !peer.outbox.send(outgoing) {
+            self.doomed.push((session, Doomed::Gone));
+        }
+    }
+
+    pub(super) fn notify(&mut self, session: SessionId, notice: Notice) {
+        self.tell(session, Outgoing::Notice(notice));
+    }
+
+    /// Tells every joined peer but one.
+    pub(super) fn notify_others(&mut self, but: Option<&PeerId>, notice: &Notice) {
+        let told = self.joined.iter().filter(|(id, _)| Some(*id) != but).map(|(_, session)| *session);
+        for session in told.collect::<Vec<_>>() {
+            self.notify(session, notice.clone());
+        }
+    }
+
+    /// Ends a session once what is going on is done.
+    pub(super) fn doom(&mut self, session: SessionId, why: Doomed) {
+        self.doomed.push((session, why));
+    }
+
+    /// The next session that has to end.
+    pub(super) fn next_doomed(&mut self) -> Option<(SessionId, Doomed)> {
+        self.doomed.pop()
+    }
+}
+
+impl Room {
+    /// Everything that a session's end entails, whatever ended it.
+    pub(super) fn close_peer(&mut self, session: SessionId) {
+        if self.end_peer(session) {
+            self.publish();
+            self.refresh_elsewhere();
+        }
+    }
+
+    /// The same without a word to other nodes. True if they have to be told.
+    pub(super) fn end_peer(&mut self, session: SessionId) -> bool {
+        let Some(peer) = self.peers.remove(session) else { return false };
+        let claimed = self.claims.remove(&session).is_some();
+        if peer.joined.is_some() {
+            self.peers.notify_others(None, &Notice::PeerClosed { peer: peer.id.clone() });
+        }
+        for consumer in &peer.consumers {
+            self.forget_consumer(*consumer);
+        }
+        for producer in &peer.producers {
+            self.remove_producer(*producer);
+        }
+        for transport in peer.transports.keys() {
+            self.context.worker(peer.worker()).send(Request::CloseTransport { transport: *transport });
+        }
+        self.close_unused_routers();
+        peer.joined.is_some() || claimed
+    }
+
+    /// Closes the routers of workers that no peer is on any more, except where producers of other nodes come in that other
+    /// workers still need.
+    pub(super) fn close_unused_routers(&mut self) {
+        let used: HashSet<WorkerIndex> = self.peers.iter().map(|(_, peer)| peer.worker()).collect();
+        let unused: Vec<WorkerIndex> = self.routers.keys().copied().filter(|worker| !used.contains(worker)).collect();
+        self.spare_routers = false;
+        self.entry_ended = false;
+        for worker in unused {
+            if self.context.pipes.enter_at(&self.key, worker) {
+                self.spare_routers = true;
+            } else if let Some(router) = self.routers.remove(&worker) {
+                self.context.worker(worker).send(Request::CloseRouter { router: router.id });
+                self.speakers.forget(router.id);
+            }
+        }
+    }
+
+    /// Asks a peer's worker for something. What it does not take is not done later either, so the session ends, and with it
+    /// what the room believes.
+    pub(super) fn command(&mut self, session: SessionId, request: Request) {
+        let Some(peer) = self.peers.get(session) else { return };
+        if self.context.worker(peer.worker()).try_send(request).is_err() {
+            self.peers.doom(session, Doomed::Unserved);
+        }
+    }
+
+    /// What others are told of a peer of this node.
+    pub(super) fn local_info(&self, id: &PeerId) -> Option<PeerInfo> {
+        let joined = self.peers.joined(id)?;
+        Some(PeerInfo {
+            id: id.clone(),
+            display_name: joined.display_name.clone(),
+            device: joined.device.clone(),
+            node: self.context.node().clone(),
+            region: Some(self.context.region.clone()),
+        })
+    }
+}

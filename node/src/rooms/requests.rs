@@ -1,0 +1,199 @@
+//! What peers ask for.
+
+use serde_json::Value;
+use sluice_media::messages::{Request, Response};
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
+use sluice_proto::ortc::{MediaKind, RtpParameters};
+use tracing::{Instrument, info_span};
+
+use super::api::{Notice, PeerReply, PeerRequest, Refusal};
+use super::media::NewProducer;
+use super::room::{Room, SessionId};
+use crate::ortc::{negotiate_producer, router_rtp_capabilities};
+
+/// Answered at once, or by a continuation.
+pub(super) type Outcome = Option<Result<PeerReply, Refusal>>;
+
+/// Who asks, and what the answer is to be marked with.
+#[derive(Debug, Clone)]
+pub(super) struct Asker {
+    pub(super) session: SessionId,
+    pub(super) id: u32,
+    pub(super) peer: PeerId,
+}
+
+impl Room {
+    pub(super) fn on_request(&mut self, session: SessionId, id: u32, request: PeerRequest) {
+        let Some(peer) = self.peers.get(session) else { return };
+        if peer.is_gone() {
+            return self.close_peer(session);
+        }
+        let asker = Asker { session, id, peer: peer.id.clone() };
+        let outcome = self.request(&asker, request).unwrap_or_else(|refusal| Some(Err(refusal)));
+        if let Some(result) = outcome {
+            self.reply(session, id, result);
+        }
+    }
+
+    fn request(&mut self, asker: &Asker, request: PeerRequest) -> Result<Outcome, Refusal> {
+        let reply = match request {
+            PeerRequest::RouterRtpCapabilities => PeerReply::RouterRtpCapabilities(router_rtp_capabilities()),
+            PeerRequest::CreateTransport { consuming } => self.create_transport(asker, consuming)?,
+            PeerRequest::ConnectTransport { transport, dtls } => return self.connect_transport(asker, transport, dtls),
+            PeerRequest::Join(join) => return self.join(asker, *join),
+            PeerRequest::RestartIce { transport } => self.restart_ice(asker, transport)?,
+            PeerRequest::Produce { transport, kind, rtp, app_data } => {
+                return self.produce(asker, transport, kind, *rtp, app_data);
+            }
+            PeerRequest::CloseProducer { producer } => self.close_producer(asker, producer)?,
+            PeerRequest::SetProducerPaused { producer, paused } => self.pause_producer(asker, producer, paused)?,
+            PeerRequest::SetConsumerPaused { consumer, paused } => {
+                let request =
+                    if paused { Request::PauseConsumer { consumer } } else { Request::ResumeConsumer { consumer } };
+                self.tell_consumer(asker, consumer, request)?
+            }
+            PeerRequest::RequestKeyFrame { consumer } => {
+                self.tell_consumer(asker, consumer, Request::RequestKeyFrame { consumer })?
+            }
+            PeerRequest::ChangeDisplayName { display_name } => self.change_display_name(asker, display_name)?,
+            PeerRequest::TransportStats { transport } => return self.transport_stats(asker, transport),
+            PeerRequest::ProducerStats { producer } => return self.producer_stats(asker, producer),
+            PeerRequest::ConsumerStats { consumer } => return self.consumer_stats(asker, consumer),
+        };
+        Ok(Some(Ok(reply)))
+    }
+
+    fn produce(
+        &mut self,
+        asker: &Asker,
+        transport: TransportId,
+        kind: MediaKind,
+        rtp: RtpParameters,
+        app_data: Value,
+    ) -> Result<Outcome, Refusal> {
+        let span = info_span!("produce", room = %self.key, peer = %asker.peer, ?kind);
+        let _entered = span.clone().entered();
+        self.transport_of(asker, transport)?;
+        let peer = self.peers.get(asker.session).ok_or_else(gone)?;
+        if peer.joined.is_none() {
+            return Err(Refusal::new(409, "join comes before produce"));
+        }
+        self.check_room_for_producer(peer, &app_data)?;
+        let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
+        let producer = ProducerId::from_random_bytes(rand::random());
+        let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);
+        let mapping = negotiated.mapping;
+        let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
+        let worker = peer.worker();
+        let answer = self.context.worker(worker).request(request);
+        let asker = asker.clone();
+        self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
+            let _entered = span.enter();
+            let result = result.map_err(Refusal::from).and_then(|_| {
+                let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, ssrc };
+                let added = room.add_local_producer(asker.session, new);
+                added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
+            });
+            let added = result.is_ok();
+            room.reply(asker.session, asker.id, result.map(|()| PeerReply::Produced(producer)));
+            if added {
+                room.offer_to_everybody(producer);
+                room.publish();
+            }
+        });
+        Ok(None)
+    }
+
+    fn close_producer(&mut self, asker: &Asker, producer: ProducerId) -> Result<PeerReply, Refusal> {
+        self.own_producer(asker, producer)?;
+        if let Some(peer) = self.peers.get_mut(asker.session) {
+            peer.producers.remove(&producer);
+        }
+        self.command(asker.session, Request::CloseProducer { producer });
+        self.remove_producer(producer);
+        self.publish();
+        Ok(PeerReply::Done)
+    }
+
+    fn pause_producer(&mut self, asker: &Asker, producer: ProducerId, paused: bool) -> Result<PeerReply, Refusal> {
+        self.own_producer(asker, producer)?;
+        let request = if paused { Request::PauseProducer { producer } } else { Request::ResumeProducer { producer } };
+        self.command(asker.session, request);
+        if self.set_producer_paused(producer, paused) {
+            self.publish();
+        }
+        Ok(PeerReply::Done)
+    }
+
+    fn tell_consumer(&mut self, asker: &Asker, consumer: ConsumerId, request: Request) -> Result<PeerReply, Refusal> {
+        self.own_consumer(asker, consumer)?;
+        self.command(asker.session, request);
+        Ok(PeerReply::Done)
+    }
+
+    fn change_display_name(&mut self, asker: &Asker, display_name: String) -> Result<PeerReply, Refusal> {
+        let joined = self.peers.get_mut(asker.session).and_then(|peer| peer.joined.as_mut());
+        let joined = joined.ok_or_else(|| Refusal::new(409, "join comes before changeDisplayName"))?;
+        let old = std::mem::replace(&mut joined.display_name, display_name.clone());
+        let notice = Notice::DisplayNameChanged { peer: asker.peer.clone(), display_name, old };
+        self.peers.notify_others(Some(&asker.peer), &notice);
+        self.publish();
+        Ok(PeerReply::Done)
+    }
+
+    fn transport_stats(&mut self, asker: &Asker, transport: TransportId) -> Result<Outcome, Refusal> {
+        self.transport_of(asker, transport)?;
+        self.ask(asker, Request::TransportStats { transport }, move |response| match response {
+            Response::TransportStats(stats) => Some(PeerReply::TransportStats(transport, stats)),
+            _ => None,
+        })
+    }
+
+    fn producer_stats(&mut self, asker: &Asker, producer: ProducerId) -> Result<Outcome, Refusal> {
+        let kind = self.own_producer(asker, producer)?;
+        self.ask(asker, Request::ProducerStats { producer }, move |response| match response {
+            Response::ProducerStats(stats) => Some(PeerReply::ProducerStats(kind, stats)),
+            _ => None,
+        })
+    }
+
+    fn consumer_stats(&mut self, asker: &Asker, consumer: ConsumerId) -> Result<Outcome, Refusal> {
+        let kind = self.own_consumer(asker, consumer)?;
+        self.ask(asker, Request::ConsumerStats { consumer }, move |response| match response {
+            Response::ConsumerStats(stats) => Some(PeerReply::ConsumerStats(kind, stats)),
+            _ => None,
+        })
+    }
+
+    /// Answers a peer with what its worker says.
+    fn ask<F>(&mut self, asker: &Asker, request: Request, read: F) -> Result<Outcome, Refusal>
+    where
+        F: FnOnce(Response) -> Option<PeerReply> + Send + 'static,
+    {
+        let peer = self.peers.get(asker.session).ok_or_else(gone)?;
+        let answer = self.context.worker(peer.worker()).request(request);
+        let (session, id) = (asker.session, asker.id);
+        self.later(answer, move |room, result| {
+            let unexpected = || Refusal::new(500, "the media worker gave another answer");
+            let result = result.map_err(Refusal::from).and_then(|response| read(response).ok_or_else(unexpected));
+            room.reply(session, id, result);
+        });
+        Ok(None)
+    }
+
+    fn own_producer(&self, asker: &Asker, producer: ProducerId) -> Result<MediaKind, Refusal> {
+        let own = self.peers.get(asker.session).is_some_and(|peer| peer.producers.contains(&producer));
+        let found = self.producers.get(&producer).filter(|_| own);
+        found.map(|found| found.source.kind).ok_or_else(|| Refusal::not_found("producer", producer))
+    }
+
+    fn own_consumer(&self, asker: &Asker, consumer: ConsumerId) -> Result<MediaKind, Refusal> {
+        let found = self.consumers.get(&consumer).filter(|found| found.session == asker.session);
+        found.map(|found| found.kind).ok_or_else(|| Refusal::not_found("consumer", consumer))
+    }
+}
+
+/// A peer that was closed while its request was on the way; nobody reads this.
+pub(super) fn gone() -> Refusal {
+    Refusal::new(410, "the peer has left")
+}

@@ -1,0 +1,306 @@
+//! A room: the one task that decides everything about the peers that a node has in it.
+//!
+//! The task never waits: a worker's answer comes back as a [`Continuation`], so that one slow answer delays one request and
+//! nobody else's.
+
+use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
+use sluice_placement::RosterEvent;
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep};
+use tracing::Span;
+
+use super::api::{CloseReason, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
+use super::context::{Context, Listener, RoomSender, Subject};
+use super::elsewhere::Elsewhere;
+use super::join::{Claim, Probed, Secret};
+use super::media::{Consumer, Producer};
+use super::overview::RoomOverview;
+use super::peer::{Doomed, Peers};
+use super::speakers::Speakers;
+use crate::ports::{Answer, RosterPublisher};
+use crate::support::count;
+
+/// One WebSocket, from open to close.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+/// What a room is told.
+#[derive(Debug)]
+pub(crate) enum RoomMessage {
+    /// A client opened its WebSocket.
+    Open(Opened),
+    /// A client wants something; the answer goes to its outbox.
+    Request { session: SessionId, id: u32, request: PeerRequest },
+    /// A client has set a consumer up, or will not.
+    ConsumerAnswered { session: SessionId, consumer: ConsumerId, accepted: bool },
+    /// A client has had its time to join, which it has used or not.
+    JoinDue { session: SessionId },
+    /// A WebSocket closed.
+    Left { session: SessionId },
+    /// A worker tells of something in this room.
+    Worker(WorkerEvent),
+    /// Somebody looks at `/v1/rooms`.
+    Overview(oneshot::Sender<RoomOverview>),
+    /// The node stops: the peers are sent away within this time.
+    Shutdown(Duration),
+}
+
+/// A session that wants to be a peer of the room.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) session: SessionId,
+    pub(crate) peer: PeerId,
+    /// By which its client says that it is that peer already.
+    pub(crate) secret: Option<Secret>,
+    pub(crate) outbox: Outbox,
+    /// The span of the join, from WebSocket to the answer.
+    pub(crate) span: Span,
+}
+
+/// Why a room ends.
+pub(crate) enum Retirement<'a> {
+    /// It has no peers; somebody may be on the way in this mailbox.
+    Empty(&'a mpsc::Receiver<RoomMessage>),
+    /// It panicked.
+    Failed,
+}
+
+/// What is left to do once a worker has answered.
+pub(super) type Continuation = Box<dyn FnOnce(&mut Room) + Send>;
+
+/// A room's state on this node.
+pub(crate) struct Room {
+    pub(super) key: RoomKey,
+    pub(super) context: Arc<Context>,
+    /// The way into this room, for those who tell it of media.
+    pub(super) me: RoomSender,
+    /// `None` once the room has been left for good.
+    pub(super) publisher: Option<Box<dyn RosterPublisher>>,
+    pub(super) peers: Peers,
+    /// Sessions that want the name of a peer of another node.
+    pub(super) claims: HashMap<SessionId, Claim>,
+    /// Sessions that are asked for a sign of life, and who waits for it.
+    pub(super) probes: HashMap<SessionId, Vec<Probed>>,
+    /// The room's router on each worker that a peer is on.
+    pub(super) routers: HashMap<WorkerIndex, Router>,
+    /// A router without peers waits until nothing enters the node through it.
+    pub(super) spare_routers: bool,
+    /// Something that entered the node has ended since spare routers were looked at.
+    pub(super) entry_ended: bool,
+    /// Every producer of the room, wherever it lives.
+    pub(super) producers: HashMap<ProducerId, Producer>,
+    pub(super) consumers: HashMap<ConsumerId, Consumer>,
+    /// Producers that were brought to a worker that is not their home.
+    pub(super) brought: HashSet<(ProducerId, WorkerIndex)>,
+    pub(super) elsewhere: Elsewhere,
+    /// What is elsewhere is known, or has been waited for long enough. Until then nobody knows whether a name is free.
+    pub(super) others_known: bool,
+    pub(super) speakers: Speakers,
+    /// The trace of the latest join, and until when what happens may be its doing.
+    pub(super) latest_join: Option<(String, Instant)>,
+    pub(super) pending: FuturesUnordered<Pin<Box<dyn Future<Output = Continuation> + Send>>>,
+}
+
+/// The room's router on a worker.
+pub(super) struct Router {
+    pub(super) id: RouterId,
+    _listener: Listener,
+}
+
+/// What a room has to do next.
+enum Step {
+    Message(RoomMessage),
+    Roster(RosterEvent),
+    Continue(Continuation),
+}
+
+impl Room {
+    pub(crate) fn new(
+        key: RoomKey,
+        context: Arc<Context>,
+        me: RoomSender,
+        publisher: Box<dyn RosterPublisher>,
+    ) -> Self {
+        let elsewhere = Elsewhere::new(context.instance.clone());
+        Self {
+            key,
+            context,
+            me,
+            publisher: Some(publisher),
+            peers: Peers::default(),
+            claims: HashMap::new(),
+            probes: HashMap::new(),
+            routers: HashMap::new(),
+            spare_routers: false,
+            entry_ended: false,
+            producers: HashMap::new(),
+            consumers: HashMap::new(),
+            brought: HashSet::new(),
+            elsewhere,
+            others_known: false,
+            speakers: Speakers::default(),
+            latest_join: None,
+            pending: FuturesUnordered::new(),
+        }
+    }
+
+    /// Runs until `retire` says that nobody can enter any more. It is asked whenever the room is empty, with the mailbox so that
+    /// it can see whether somebody is on the way, and after a panic, when it has to agree.
+    pub(crate) async fn run(
+        mut self,
+        mut mailbox: mpsc::Receiver<RoomMessage>,
+        mut roster: mpsc::Receiver<RosterEvent>,
+        mut retire: impl FnMut(Retirement<'_>, &mut Self) -> bool,
+    ) {
+        let working = self.work(&mut mailbox, &mut roster, &mut retire);
+        // What a panic leaves behind is thrown away whole.
+        if AssertUnwindSafe(working).catch_unwind().await.is_err() {
+            tracing::error!(room = %self.key, "the room has failed: its peers are sent away and may come back");
+            retire(Retirement::Failed, &mut self);
+        }
+    }
+
+    async fn work(
+        &mut self,
+        mailbox: &mut mpsc::Receiver<RoomMessage>,
+        roster: &mut mpsc::Receiver<RosterEvent>,
+        retire: &mut impl FnMut(Retirement<'_>, &mut Self) -> bool,
+    ) {
+        // A node that says nothing of its part gives its peers no sign of life either.
+        self.after(self.context.limits.sign_of_life, Self::know_others);
+        loop {
+            let step = tokio::select! {
+                Some(message) = mailbox.recv() => Step::Message(message),
+                Some(event) = roster.recv() => Step::Roster(event),
+                Some(go_on) = self.pending.next(), if !self.pending.is_empty() => Step::Continue(go_on),
+            };
+            self.take(step);
+            if self.peers.is_empty() && retire(Retirement::Empty(mailbox), self) {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Message(message) => self.handle(message),
+            Step::Roster(event) => self.on_roster_event(event),
+            Step::Continue(go_on) => go_on(self),
+        }
+        while let Some((session, why)) = self.peers.next_doomed() {
+            match why {
+                Doomed::Gone => self.close_peer(session),
+                Doomed::Unserved => {
+                    self.dismiss(session, CloseReason::Overloaded, "the media worker is too busy");
+                }
+            }
+        }
+        if self.spare_routers && self.entry_ended {
+            self.close_unused_routers();
+        }
+    }
+
+    /// Gives up what a room without peers has at placement and workers.
+    pub(super) fn leave(&mut self) {
+        self.publisher = None;
+        for (worker, router) in self.routers.drain() {
+            self.context.worker(worker).send(Request::CloseRouter { router: router.id });
+        }
+    }
+
+    /// The same of a room in whatever state, and what it has at other nodes. What it has in tables of the node goes when it is dropped, and
+    /// its sessions end for want of a room.
+    pub(super) fn abandon(&mut self) {
+        self.context.pipes.close_room(&self.key);
+        self.leave();
+    }
+
+    fn handle(&mut self, message: RoomMessage) {
+        match message {
+            RoomMessage::Open(opened) => self.open(opened),
+            RoomMessage::Request { session, id, request } => self.on_request(session, id, request),
+            RoomMessage::ConsumerAnswered { session, consumer, accepted } => {
+                self.on_consumer_answered(session, consumer, accepted);
+            }
+            RoomMessage::JoinDue { session } => self.on_join_due(session),
+            RoomMessage::Left { session } => self.close_peer(session),
+            RoomMessage::Worker(event) => self.on_worker_event(event),
+            RoomMessage::Overview(answer) => {
+                // Whoever asked may have gone.
+                let _ = answer.send(self.overview());
+            }
+            RoomMessage::Shutdown(within) => self.shutdown(within),
+        }
+    }
+
+    /// False if the worker cannot take it.
+    pub(super) fn ensure_router(&mut self, worker: WorkerIndex) -> bool {
+        if self.routers.contains_key(&worker) {
+            return true;
+        }
+        let id = RouterId::from_random_bytes(rand::random());
+        if self.context.worker(worker).try_send(Request::CreateRouter { router: id }).is_err() {
+            return false;
+        }
+        let _listener = self.context.listen(Subject::Router(id), &self.me);
+        self.routers.insert(worker, Router { id, _listener });
+        true
+    }
+
+    /// Closes a session on the room's own decision.
+    pub(super) fn dismiss(&mut self, session: SessionId, reason: CloseReason, words: &str) {
+        self.peers.tell(session, Outgoing::Close(reason, words.to_owned()));
+        self.close_peer(session);
+    }
+
+    /// Not all at once, so that they do not come back all at once, to one place.
+    fn shutdown(&mut self, within: Duration) {
+        for session in self.peers.sessions() {
+            self.after(within.mul_f64(rand::random()), move |room| {
+                room.dismiss(session, CloseReason::Shutdown, "the node stops");
+            });
+        }
+    }
+
+    /// Waits for a worker's answer in the background.
+    pub(super) fn later<F>(&mut self, answer: Answer, go_on: F)
+    where
+        F: FnOnce(&mut Self, Result<Response, RequestError>) + Send + 'static,
+    {
+        self.pending.push(Box::pin(async move {
+            let result = answer.await;
+            Box::new(move |room: &mut Self| go_on(room, result)) as Continuation
+        }));
+    }
+
+    /// Does something after a while.
+    pub(super) fn after<F>(&mut self, delay: Duration, go_on: F)
+    where
+        F: FnOnce(&mut Self) + Send + 'static,
+    {
+        self.pending.push(Box::pin(async move {
+            sleep(delay).await;
+            Box::new(go_on) as Continuation
+        }));
+    }
+
+    pub(super) fn reply(&mut self, session: SessionId, id: u32, result: Result<PeerReply, Refusal>) {
+        let counters = &self.context.counters;
+        count(if result.is_ok() { &counters.requests_ok } else { &counters.requests_failed });
+        self.peers.tell(session, Outgoing::Reply { id, result });
+    }
+
+    /// The trace of a join that is still going on, or was until just now.
+    pub(super) fn recent_join(&self) -> Option<&str> {
+        self.latest_join.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(trace, _)| trace.as_str())
+    }
+}

@@ -1,0 +1,174 @@
+//! A room's exchange with placement: this node's part goes out, the other nodes' parts come in.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+use sluice_placement::RosterEvent;
+use sluice_proto::ids::{PeerId, ProducerId};
+use sluice_proto::ortc::MediaKind;
+use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry, ProducerType, RosterPart};
+
+use super::api::{CloseReason, Notice, PeerInfo};
+use super::elsewhere::{Change, RemotePeer};
+use super::join::Claim;
+use super::media::Producer;
+use super::peer::Peer;
+use super::room::Room;
+use crate::pipes::{Home, Source};
+use crate::telemetry::set_parent;
+
+impl Room {
+    /// Tells the other nodes what this node's part is now. In it each name is once: of one that is held here nobody else has to hear that it
+    /// is claimed too.
+    pub(super) fn publish(&self) {
+        let Some(publisher) = &self.publisher else { return };
+        let joined = self.peers.iter().filter_map(|(_, peer)| self.peer_entry(peer));
+        let claims = self.claims.iter().filter_map(|(session, claim)| {
+            let peer = self.peers.get(*session)?;
+            self.peers.session_of(&peer.id).is_none().then(|| claim_entry(peer, claim))
+        });
+        let mut peers: Vec<PeerEntry> = joined.chain(claims).collect();
+        peers.sort_by(|a, b| a.id.cmp(&b.id));
+        publisher.publish(RosterPart { peers });
+    }
+
+    fn peer_entry(&self, peer: &Peer) -> Option<PeerEntry> {
+        let joined = peer.joined.as_ref()?;
+        let local = peer.producers.iter().filter_map(|producer| self.producers.get(producer)?.local.as_ref());
+        let mut producers: Vec<ProducerEntry> = local.map(|local| local.entry.clone()).collect();
+        producers.sort_by(|a, b| a.id.cmp(&b.id));
+        Some(PeerEntry {
+            id: peer.id.to_string(),
+            display_name: joined.display_name.clone(),
+            device: joined.device.to_string(),
+            producers,
+            joined_at_ms: joined.at_ms,
+            secret_digest: joined.secret.digest().to_vec(),
+            claim: false,
+            signs_of_life: joined.signs_of_life,
+        })
+    }
+
+    pub(super) fn on_roster_event(&mut self, event: RosterEvent) {
+        // The other nodes' parts come because somebody joins here: what follows from them belongs to that join.
+        let span = tracing::info_span!("roster", room = %self.key);
+        if let Some(join) = self.recent_join() {
+            set_parent(&span, join);
+        }
+        let _entered = span.entered();
+        match event {
+            RosterEvent::PartChanged { instance, part } => {
+                for claimed in self.elsewhere.put(&instance, &part) {
+                    self.on_claim(&claimed);
+                }
+            }
+            RosterEvent::PartGone { instance } => self.elsewhere.remove(&instance),
+            RosterEvent::Complete => return self.know_others(),
+        }
+        self.refresh_elsewhere();
+    }
+
+    /// Draws the consequences of what other nodes, or this one's joins, say of who is where.
+    pub(super) fn refresh_elsewhere(&mut self) {
+        let peers = &self.peers;
+        let local = |id: &PeerId| peers.joined(id).map(|joined| joined.at_ms);
+        for change in self.elsewhere.refresh(local) {
+            self.on_change(change);
+        }
+        self.settle_claims();
+    }
+
+    fn on_change(&mut self, change: Change) {
+        match change {
+            Change::Outdone(peer) => {
+                if let Some(session) = self.peers.session_of(&peer) {
+                    self.dismiss(session, CloseReason::Replaced, "the same peer joined on another node");
+                }
+            }
+            Change::PeerGone(peer) => {
+                self.peers.notify_others(Some(&peer), &Notice::PeerClosed { peer: peer.clone() });
+            }
+            Change::PeerCame(peer) => {
+                if let Some(remote) = self.elsewhere.peer(&peer) {
+                    let notice = Notice::NewPeer(self.remote_info(&peer, remote));
+                    self.peers.notify_others(Some(&peer), &notice);
+                }
+            }
+            Change::Renamed { peer, old } => {
+                if let Some(remote) = self.elsewhere.peer(&peer) {
+                    let display_name = remote.display_name.clone();
+                    let notice = Notice::DisplayNameChanged { peer: peer.clone(), display_name, old };
+                    self.peers.notify_others(Some(&peer), &notice);
+                }
+            }
+            Change::ProducerGone(producer) => {
+                if self.is_remote(producer) {
+                    self.remove_producer(producer);
+                }
+            }
+            Change::ProducerCame(peer, producer) => self.add_remote_producer(&peer, producer),
+            Change::ProducerPaused(producer, paused) => {
+                if self.is_remote(producer) {
+                    self.set_producer_paused(producer, paused);
+                }
+            }
+        }
+    }
+
+    fn add_remote_producer(&mut self, peer: &PeerId, producer: ProducerId) {
+        if self.producers.contains_key(&producer) {
+            tracing::warn!(room = %self.key, %peer, %producer, "another node claims a producer id that is taken");
+            return;
+        }
+        let Some(remote) = self.elsewhere.peer(peer) else { return };
+        let Some(found) = remote.producers.get(&producer) else { return };
+        let source = Source {
+            producer,
+            room: self.key.clone(),
+            kind: found.kind,
+            rtp: Arc::clone(&found.rtp),
+            paused: found.paused,
+            home: Home::Node(remote.instance.clone()),
+        };
+        self.producers.insert(producer, Producer::new(source, peer.clone(), found.app_data.clone()));
+        self.offer_to_everybody(producer);
+    }
+
+    fn is_remote(&self, producer: ProducerId) -> bool {
+        self.producers.get(&producer).is_some_and(|found| matches!(found.source.home, Home::Node(_)))
+    }
+
+    /// What others are told of a peer of another node.
+    pub(super) fn remote_info(&self, id: &PeerId, remote: &RemotePeer) -> PeerInfo {
+        PeerInfo {
+            id: id.clone(),
+            display_name: remote.display_name.clone(),
+            device: remote.device.clone(),
+            node: remote.instance.node.clone(),
+            region: self.context.region_of(&remote.instance),
+        }
+    }
+}
+
+/// What other nodes are told of somebody who wants the name of a peer of theirs.
+fn claim_entry(peer: &Peer, claim: &Claim) -> PeerEntry {
+    let signs_of_life = claim.signs_of_life;
+    PeerEntry { id: peer.id.to_string(), claim: true, signs_of_life, ..PeerEntry::default() }
+}
+
+/// What other nodes are told of a producer of this one.
+pub(super) fn producer_entry(source: &Source, app_data: &Value) -> ProducerEntry {
+    let kind = match source.kind {
+        MediaKind::Audio => RosterKind::Audio,
+        MediaKind::Video => RosterKind::Video,
+    };
+    ProducerEntry {
+        id: source.producer.to_bytes().to_vec(),
+        kind: kind.into(),
+        // Serialising our own parameters cannot fail: their keys are strings.
+        consumable_rtp_parameters: serde_json::to_string(&*source.rtp).unwrap_or_default(),
+        r#type: ProducerType::Simple.into(),
+        paused: source.paused,
+        app_data: app_data.to_string(),
+    }
+}
