@@ -1,5 +1,5 @@
 /** The other people in the room, as far as this page knows them. */
-import type { PeerInfo } from './d1';
+import type { PeerInfo } from './demo-v3';
 import type { Kind } from './devices';
 
 /** One source of a peer, as this page receives it. */

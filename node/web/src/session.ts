@@ -7,7 +7,7 @@
  */
 import type { types } from 'mediasoup-client';
 import { deviceFor, rememberedDevice, type LoadedDevice } from './capabilities';
-import type { JoinResponse, NewConsumer, Notifications, PeerInfo, TransportInfo } from './d1';
+import type { JoinResponse, NewConsumer, Notifications, PeerInfo, TransportInfo } from './demo-v3';
 import type { Kind, LocalMedia } from './devices';
 import { Emitter } from './emitter';
 import { mark } from './marks';

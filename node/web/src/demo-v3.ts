@@ -1,4 +1,4 @@
-/** The messages of mediasoup-demo's signalling (v3, "D1") that the page speaks, with this server's additions. */
+/** The messages of mediasoup-demo's v3 dialect that the page speaks, with this server's additions. */
 import type { types } from 'mediasoup-client';
 
 /** A peer as `join` and `newPeer` tell of it. `region` and `node` are additions of this server. */
