@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { after, before, test } from 'node:test';
-import { launch } from '../../../node/web/harness/browser';
-import { ARTIFACTS, TARGET } from '../../../node/web/harness/environment';
-import { eventually } from '../../../node/web/harness/eventually';
+import { launch } from '../../../node/web/room/harness/browser';
+import { ARTIFACTS, TARGET } from '../../../node/web/room/harness/environment';
+import { eventually } from '../../../node/web/room/harness/eventually';
 
 type Browser = Awaited<ReturnType<typeof launch>>;
 type Page = Awaited<ReturnType<Browser['newPage']>>;
