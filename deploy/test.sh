@@ -25,10 +25,12 @@ fi
 step "the binaries"
 cargo build --release --locked -p sluice-node -p sluice-loadtest
 
-# The room page first: the report is made with its tools.
+step "the web pages' packages"
+npm ci --ignore-scripts --no-audit --no-fund
+
+# One by one: npm 9, which Debian has, hides failures of `run --workspaces`.
 for page in node/web/room loadtest/report; do
   step "$page: types, unit tests, bundle"
-  npm --prefix "$page" ci --ignore-scripts --no-audit --no-fund
   npm --prefix "$page" run --silent check
   npm --prefix "$page" run --silent test
   npm --prefix "$page" run --silent check-dist

@@ -1,10 +1,9 @@
 /** Bundles TypeScript that runs in Node.js. Saves a loader; packages stay outside the bundle. */
 import { build } from 'esbuild';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 
-// Within this package, so that imports of its packages resolve, also those of another package's tests.
-const outdir = fileURLToPath(new URL('../node_modules/.bundled', import.meta.url));
+// Where imports of packages resolve as they do for the sources.
+const outdir = join('node_modules', '.bundled');
 
 /** Bundles `sources` (relative to the package that the script runs in) and gives the files to run. */
 export async function bundle(sources) {

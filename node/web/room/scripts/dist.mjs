@@ -44,13 +44,11 @@ export async function distribute(bundle) {
 
 /** The licence texts of the packages that a bundle of these files contains parts of. */
 export async function licences(inputs) {
-  const packages = new Set(
-    inputs.map((path) => /^node_modules\/((?:@[^/]+\/)?[^/]+)/.exec(path)?.[1]).filter((name) => name !== undefined),
-  );
+  // Their folders are below the page's package or below the workspace, as npm likes.
+  const folders = new Set(inputs.map((path) => /^.*\bnode_modules\/(?:@[^/]+\/)?[^/]+/.exec(path)?.[0]).filter(Boolean));
   const parts = [];
-  for (const name of [...packages].sort()) {
-    const folder = join('node_modules', name);
-    const { version, license } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
+  for (const folder of [...folders].sort()) {
+    const { name, version, license } = JSON.parse(await readFile(join(folder, 'package.json'), 'utf8'));
     const file = (await readdir(folder)).find((entry) => /^licen[cs]e/i.test(entry));
     if (!file) throw new Error(`${name} has no licence file: it cannot be bundled`);
     const text = (await readFile(join(folder, file), 'utf8')).replace(/\r\n/g, '\n').trim();
