@@ -25,8 +25,9 @@ fi
 step "the binaries"
 cargo build --release --locked -p sluice-node -p sluice-loadtest
 
-step "the web pages' packages"
+step "what the web pages share: packages, types"
 npm ci --ignore-scripts --no-audit --no-fund
+npm --prefix node/web/kit run --silent check
 
 # One by one: npm 9, which Debian has, hides failures of `run --workspaces`.
 for page in node/web/room loadtest/report; do

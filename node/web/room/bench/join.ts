@@ -13,9 +13,10 @@
  *
  * Options: `--rounds N` (default 20).
  */
-import { Person, launch } from '../harness/browser';
-import { eventually } from '../harness/eventually';
-import { Mesh } from '../harness/mesh';
+import { launch } from '@sluice/web-kit/harness/browser';
+import { eventually } from '@sluice/web-kit/harness/eventually';
+import { Mesh } from '@sluice/web-kit/harness/mesh';
+import { Person } from '../harness/person';
 import type { Mark } from '../src/marks';
 
 const WARM_UP_ROUNDS = 3;

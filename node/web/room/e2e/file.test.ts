@@ -6,10 +6,10 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Person, launch } from '../harness/browser';
-import { LOADTEST } from '../harness/environment';
-import { Mesh } from '../harness/mesh';
+import { launch, type Browser } from '@sluice/web-kit/harness/browser';
+import { LOADTEST } from '@sluice/web-kit/harness/environment';
+import { Mesh } from '@sluice/web-kit/harness/mesh';
+import { Person } from '../harness/person';
 
 /** A room of the scenario below: its name and its number. */
 const ROOM = 'cinema-1';

@@ -1,10 +1,10 @@
 /** Three people on three nodes of one `sluice dev` mesh meet in a room. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Person, launch } from '../harness/browser';
-import { eventually } from '../harness/eventually';
-import { Mesh } from '../harness/mesh';
+import { launch, type Browser } from '@sluice/web-kit/harness/browser';
+import { eventually } from '@sluice/web-kit/harness/eventually';
+import { Mesh } from '@sluice/web-kit/harness/mesh';
+import { Person } from '../harness/person';
 
 const ROOM = 'three regions';
 

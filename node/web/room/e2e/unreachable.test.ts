@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
-import type { Browser } from 'playwright-core';
-import { Person, launch } from '../harness/browser';
-import { eventually } from '../harness/eventually';
-import { Mesh } from '../harness/mesh';
+import { launch, type Browser } from '@sluice/web-kit/harness/browser';
+import { eventually } from '@sluice/web-kit/harness/eventually';
+import { Mesh } from '@sluice/web-kit/harness/mesh';
+import { Person } from '../harness/person';
 
 /** How long Chromium tries before it calls an ICE connection failed. */
 const ICE_FAILS_WITHIN_MS = 60_000;

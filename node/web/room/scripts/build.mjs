@@ -1,7 +1,7 @@
 /** Bundles the page into `dist/`. */
 import { cp, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { bundlePage, distribute, licences } from './dist.mjs';
+import { bundlePage, distribute, licences } from '@sluice/web-kit/scripts/dist.mjs';
 
 await distribute(async (outdir) => {
   const { metafile } = await bundlePage({

@@ -1,5 +1,5 @@
 /** What stands for a person without a picture: initials on a colour of their own. */
-import { h } from './dom';
+import { h } from '@sluice/web-kit/ui/dom';
 
 /** A hue, 0 to 359, that is always the same for the same text. */
 export function hueOf(text: string): number {

@@ -1,6 +1,6 @@
 /** The bar at the bottom of the room. */
+import { h } from '@sluice/web-kit/ui/dom';
 import type { LocalMedia } from '../devices';
-import { h } from './dom';
 import { icon, type IconName } from './icons';
 import { MediaToggle } from './toggle';
 

@@ -1,5 +1,5 @@
 /** A meter that shows whether the microphone hears something. */
-import { h } from './dom';
+import { h } from '@sluice/web-kit/ui/dom';
 
 const BARS = 5;
 

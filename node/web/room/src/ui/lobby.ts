@@ -1,6 +1,6 @@
 /** The page before the room: who you are, where you go, and how you look and sound. */
+import { h, setText } from '@sluice/web-kit/ui/dom';
 import { LocalMedia, type Kind } from '../devices';
-import { h, setText } from './dom';
 import { icon, logo } from './icons';
 import { LevelMeter } from './level';
 import { MediaToggle } from './toggle';

@@ -1,5 +1,5 @@
 /** Short messages at the edge of the page: what failed, and what the user can do about it. */
-import { h } from './dom';
+import { h } from '@sluice/web-kit/ui/dom';
 import { icon } from './icons';
 
 /** How long a message stays when it asks for nothing. Long enough to be read twice. */

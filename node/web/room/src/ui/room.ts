@@ -1,4 +1,5 @@
 /** The room: everybody's tiles, the state of the connection, and the controls. */
+import { h, setText } from '@sluice/web-kit/ui/dom';
 import type { LocalMedia } from '../devices';
 import { grid } from '../layout';
 import type { Meeting } from '../meeting';
@@ -6,7 +7,6 @@ import { inviteUrl } from '../options';
 import type { Peer } from '../peers';
 import type { MediaState, Session } from '../session';
 import { Controls } from './controls';
-import { h, setText } from './dom';
 import { icon, logo } from './icons';
 import { Notices } from './notices';
 import { StatsOverlay } from './overlay';

@@ -1,7 +1,7 @@
 /** The connection's state in words: a chip in the room's header, and a panel over the tiles while there is none. */
+import { h, setText } from '@sluice/web-kit/ui/dom';
 import type { MeetingState } from '../meeting';
 import type { MediaState } from '../session';
-import { h, setText } from './dom';
 import { icon } from './icons';
 
 export interface StatusActions {

@@ -1,8 +1,8 @@
 /** One person's picture with name, place, state and, on demand, figures. */
+import { h, setText } from '@sluice/web-kit/ui/dom';
 import type { Peer } from '../peers';
 import { mark } from '../marks';
 import { avatar, hueOf } from './avatar';
-import { h, setText } from './dom';
 import { icon } from './icons';
 
 /** How long a picture that somebody sends may take to arrive before the tile says that it does not. */

@@ -1,6 +1,6 @@
 /** The round switches for microphone and camera, alike in lobby and room. */
+import { h } from '@sluice/web-kit/ui/dom';
 import type { Kind, LocalMedia } from '../devices';
-import { h } from './dom';
 import { icon } from './icons';
 
 const WORDS = {

@@ -1,6 +1,7 @@
+#!/usr/bin/env node
 /**
  * Runs the tests of a folder, of the package that it runs in, with Node's own test runner:
- * `test.mjs FOLDER [PART_OF_A_FILE_NAME]...`
+ * `web-test FOLDER [PART_OF_A_FILE_NAME]...`
  */
 import { spawnSync } from 'node:child_process';
 import { readdir } from 'node:fs/promises';

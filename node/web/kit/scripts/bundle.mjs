@@ -1,8 +1,12 @@
 /** Bundles TypeScript that runs in Node.js. Saves a loader; packages stay outside the bundle. */
 import { build } from 'esbuild';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 
-// Where imports of packages resolve as they do for the sources.
+/** This package: TypeScript too, so it goes into the bundle. */
+const kit = fileURLToPath(new URL('..', import.meta.url));
+
+/** In the package that the script runs in, where imports of packages resolve as they do for the sources. */
 const outdir = join('node_modules', '.bundled');
 
 /** Bundles `sources` (relative to the package that the script runs in) and gives the files to run. */
@@ -16,6 +20,7 @@ export async function bundle(sources) {
     format: 'esm',
     target: 'node18',
     packages: 'external',
+    alias: { '@sluice/web-kit': kit },
     outExtension: { '.js': '.mjs' },
     sourcemap: 'inline',
     logLevel: 'warning',

@@ -1,34 +1,9 @@
-/** Browsers with fake cameras and microphones, and people who use the room page in them. */
+/** People who use the room page. */
 import { join } from 'node:path';
-import { chromium, type Browser, type BrowserContext, type Page } from 'playwright-core';
+import type { Browser, BrowserContext, Page } from '@sluice/web-kit/harness/browser';
+import { ARTIFACTS } from '@sluice/web-kit/harness/environment';
+import { eventually } from '@sluice/web-kit/harness/eventually';
 import type { Hooks } from '../src/hooks';
-import { ARTIFACTS, CHROMIUM } from './environment';
-import { eventually } from './eventually';
-
-const ARGS = [
-  '--no-sandbox',
-  '--disable-gpu',
-  '--disable-quic',
-  '--no-first-run',
-  '--disable-background-networking',
-  '--disable-component-update',
-  '--disable-sync',
-  // Several pages are looked at "at once".
-  '--disable-background-timer-throttling',
-  '--disable-backgrounding-occluded-windows',
-  '--disable-renderer-backgrounding',
-];
-
-export interface BrowserOptions {
-  /** Without devices, the browser has no camera and no microphone at all. */
-  devices?: boolean;
-  framesPerSecond?: number;
-}
-
-export function launch({ devices = true, framesPerSecond = 10 }: BrowserOptions = {}): Promise<Browser> {
-  const fake = [`--use-fake-device-for-media-stream=fps=${framesPerSecond}`, '--use-fake-ui-for-media-stream'];
-  return chromium.launch({ executablePath: CHROMIUM, args: devices ? [...ARGS, ...fake] : ARGS });
-}
 
 type Entry = Record<string, unknown>;
 
