@@ -3,15 +3,12 @@ import assert from 'node:assert/strict';
 import { join, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { after, before, test } from 'node:test';
-import { launch } from '../../../node/web/harness/browser';
-import { ARTIFACTS, REPOSITORY } from '../../../node/web/harness/environment';
-import { eventually } from '../../../node/web/harness/eventually';
-
-type Browser = Awaited<ReturnType<typeof launch>>;
-type Page = Awaited<ReturnType<Browser['newPage']>>;
+import { type Browser, type Page, launch } from '@sluice/web-kit/harness/browser';
+import { ARTIFACTS, TARGET } from '@sluice/web-kit/harness/environment';
+import { eventually } from '@sluice/web-kit/harness/eventually';
 
 /** Where `cargo test -p sluice-loadtest --test report` puts the pages. */
-const PAGES = resolve(process.env['E2E_REPORTS'] ?? join(REPOSITORY, 'target/tmp/report'));
+const PAGES = resolve(process.env['E2E_REPORTS'] ?? join(TARGET, 'tmp/report'));
 
 const CHARTS = [
   'users', 'join-time', 'failed-joins', 'audio-delay', 'video-delay', 'audio-loss', 'video-loss', 'freezes', 'bitrate',

@@ -1,7 +1,7 @@
 /** Bundles the page into one file, `dist/report.html`, which lacks nothing but the data. */
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { bundlePage, distribute, licences } from '../../../node/web/scripts/dist.mjs';
+import { bundlePage, distribute, licences } from '@sluice/web-kit/scripts/dist.mjs';
 
 /** Where the program puts the data: a JSON string, once in the page. */
 const PLACE = '"DATA"';

@@ -1,5 +1,5 @@
 /** Puts the page together, out of the data that stand in it. */
-import { h } from '../../../node/web/src/ui/dom';
+import { h } from '@sluice/web-kit/ui/dom';
 import { letter } from './charts';
 import { eventTable, runDetails } from './page/details';
 import { Gallery } from './page/gallery';

@@ -4,7 +4,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
-/// A file of `node/web/dist`.
+/// A file of `node/web/room/dist`.
 struct Asset {
     path: &'static str,
     content_type: &'static str,

@@ -1,5 +1,5 @@
 /** Tables of everything, and the scenario as it ran. */
-import { h } from '../../../../node/web/src/ui/dom';
+import { h } from '@sluice/web-kit/ui/dom';
 import { letter } from '../charts';
 import { type Mark, marks } from '../events';
 import { NOTHING, digits, format } from '../format';

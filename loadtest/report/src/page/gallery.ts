@@ -1,6 +1,6 @@
 /** The charts, and the controls that choose what they show. */
 import type uPlot from 'uplot';
-import { h } from '../../../../node/web/src/ui/dom';
+import { h } from '@sluice/web-kit/ui/dom';
 import { type Chart, PERCENTILES, type View, sections } from '../charts';
 import { marks, rampOf } from '../events';
 import type { Percentile } from '../measures';

@@ -1,5 +1,5 @@
 /** What was run, against what, and what came of it. */
-import { h } from '../../../../node/web/src/ui/dom';
+import { h } from '@sluice/web-kit/ui/dom';
 import { letter } from '../charts';
 import { duration, plural } from '../format';
 import type { Results } from '../results';

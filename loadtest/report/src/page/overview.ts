@@ -1,5 +1,5 @@
 /** Objectives and key figures. */
-import { h } from '../../../../node/web/src/ui/dom';
+import { h } from '@sluice/web-kit/ui/dom';
 import { letter } from '../charts';
 import { NOTHING, difference, digits, format, plural } from '../format';
 import type { Data, Figure, Objective, Results } from '../results';

@@ -1,5 +1,5 @@
 /** Tables of figures. */
-import { h } from '../../../../node/web/src/ui/dom';
+import { h } from '@sluice/web-kit/ui/dom';
 
 export type Cell = string | Node;
 

@@ -1,0 +1,112 @@
+/** People who use the room page. */
+import { join } from 'node:path';
+import type { Browser, BrowserContext, Page } from '@sluice/web-kit/harness/browser';
+import { ARTIFACTS } from '@sluice/web-kit/harness/environment';
+import { eventually } from '@sluice/web-kit/harness/eventually';
+import type { Hooks } from '../src/hooks';
+
+type Entry = Record<string, unknown>;
+
+/** What one source of another person has brought so far. */
+export interface Progress {
+  frames: number;
+  energy: number;
+}
+
+/** Somebody with the room page open. */
+export class Person {
+  /** What the page's console said that it should not have. */
+  readonly errors: string[] = [];
+
+  private constructor(
+    readonly name: string,
+    readonly page: Page,
+    private readonly context: BrowserContext,
+  ) {
+    page.on('console', (message) => {
+      if (message.type() === 'error') this.errors.push(message.text());
+    });
+    page.on('pageerror', (error) => this.errors.push(error.message));
+  }
+
+  static async open(browser: Browser, name: string, url: string): Promise<Person> {
+    const context = await browser.newContext({ viewport: { width: 1280, height: 760 } });
+    const person = new Person(name, await context.newPage(), context);
+    await person.page.goto(url);
+    return person;
+  }
+
+  /** Opens a room by its address. */
+  static join(browser: Browser, name: string, node: string, room: string, more: Record<string, string> = {}): Promise<Person> {
+    const query = new URLSearchParams({ roomId: room, displayName: name, ...more });
+    return Person.open(browser, name, `${node}/?${query}`);
+  }
+
+  /** What a browser's "duplicate tab" gives: the same address, with what the tab has stored. */
+  async copyTab(): Promise<Person> {
+    const opened = this.context.waitForEvent('page');
+    await this.page.evaluate(() => void window.open(location.href));
+    return new Person(this.name, await opened, this.context);
+  }
+
+  /** Closes all tabs of the person. */
+  close(): Promise<void> {
+    return this.context.close();
+  }
+
+  state(): Promise<string> {
+    return this.page.evaluate(() => window.sluice.state());
+  }
+
+  inRoom(): Promise<unknown> {
+    return eventually(`${this.name} is in the room`, async () => (await this.state()) === 'joined');
+  }
+
+  /** The tile of another person, by the name on it. */
+  tile(name: string) {
+    return this.page.locator('.tile', { has: this.page.locator('.name', { hasText: new RegExp(`^${name}`) }) });
+  }
+
+  async screenshot(name: string): Promise<void> {
+    await this.page.screenshot({ path: join(ARTIFACTS, `${name}.png`) });
+  }
+
+  consumers(): Promise<ReturnType<Hooks['consumers']>> {
+    return this.page.evaluate(() => window.sluice.consumers());
+  }
+
+  async stats(): Promise<{ recv: Entry[]; send: Entry[] }> {
+    return (await this.page.evaluate(() => window.sluice.stats())) as { recv: Entry[]; send: Entry[] };
+  }
+
+  /** What has arrived of another person. */
+  async progressOf(other: string): Promise<Progress> {
+    const [consumers, { recv }] = await Promise.all([this.consumers(), this.stats()]);
+    const figure = (kind: string, name: string) => {
+      const id = consumers.find((consumer) => consumer.name === other && consumer.kind === kind)?.id;
+      const entry = recv.find((entry) => entry['type'] === 'inbound-rtp' && entry['trackIdentifier'] === id);
+      return Number(entry?.[name] ?? 0);
+    };
+    return { frames: figure('video', 'framesDecoded'), energy: figure('audio', 'totalAudioEnergy') };
+  }
+
+  /** Waits until more frames and more sound of another person have arrived than now. */
+  async seesAndHears(other: string, frames = 10): Promise<void> {
+    let before: Progress | undefined;
+    await eventually(
+      `${this.name} sees and hears ${other}`,
+      async () => {
+        const now = await this.progressOf(other);
+        before ??= now;
+        return now.frames >= before.frames + frames && now.energy > before.energy;
+      },
+      60_000,
+    );
+  }
+
+  /** The SRTP ciphers of the transports in use. */
+  async ciphers(): Promise<unknown[]> {
+    const { recv, send } = await this.stats();
+    return [...recv, ...send].filter((entry) => entry['type'] === 'transport').map((entry) => entry['srtpCipher']);
+  }
+}

@@ -1,0 +1,51 @@
+/** The messages of mediasoup-demo's v3 dialect that the page speaks, with this server's additions. */
+import type { types } from 'mediasoup-client';
+
+/** A peer as `join` and `newPeer` tell of it. `region` and `node` are additions of this server. */
+export interface PeerInfo {
+  id: string;
+  displayName: string;
+  region?: string;
+  node?: string;
+}
+
+/**
+ * Answer to `join`. `region` and `node`, where they are given, say where this page itself is connected; `peerSecret` is what
+ * takes the peer's place again.
+ */
+export interface JoinResponse {
+  peers: PeerInfo[];
+  peerSecret?: string;
+  region?: string;
+  node?: string;
+}
+
+/** Answer to `createWebRtcTransport`. */
+export interface TransportInfo {
+  id: string;
+  iceParameters: types.IceParameters;
+  iceCandidates: types.IceCandidate[];
+  dtlsParameters: types.DtlsParameters;
+}
+
+/** The server's request `newConsumer`. `hops` is an addition: how many pipes the media crosses. */
+export interface NewConsumer {
+  peerId: string;
+  producerId: string;
+  id: string;
+  kind: types.MediaKind;
+  rtpParameters: types.RtpParameters;
+  producerPaused: boolean;
+  appData?: { hops?: number };
+}
+
+/** The notifications that the page acts on, by method. */
+export interface Notifications {
+  newPeer: PeerInfo;
+  peerClosed: { peerId: string };
+  peerDisplayNameChanged: { peerId: string; displayName: string };
+  consumerClosed: { consumerId: string };
+  consumerPaused: { consumerId: string };
+  consumerResumed: { consumerId: string };
+  activeSpeaker: { peerId: string | null };
+}
