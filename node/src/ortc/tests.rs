@@ -229,11 +229,11 @@ fn others_are_told_of_each_codec_once() {
         codec["payloadType"] = json!(payload_type);
         codec
     };
-    let mut codecs: Vec<Value> = (0..96).map(codec).collect();
+    let mut codecs: Vec<Value> = (0..64).chain(98..128).map(codec).collect();
     codecs.extend_from_slice(rtp["codecs"].as_array().unwrap());
     rtp["codecs"] = codecs.into();
     let negotiated = negotiate(MediaKind::Video, rtp).unwrap();
-    assert_eq!(negotiated.mapping.codecs.len(), 98, "the client may send any of them");
+    assert_eq!(negotiated.mapping.codecs.len(), 96, "the client may send any of them");
     let told: Vec<u8> = negotiated.consumable.codecs.iter().map(|codec| codec.payload_type()).collect();
     assert_eq!(told, [101, 102]);
 }
