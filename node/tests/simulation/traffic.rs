@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
+use sluice_media::wire::codec::{Vp8Descriptor, shift_picture_id};
 use sluice_media::wire::rtcp::{self, Compound, Packet, SenderInfo, duration_to_ntp};
-use sluice_media::wire::rtp::{ExtensionIds, RtpPacket, Vp8Descriptor, shift_picture_id};
+use sluice_media::wire::rtp::{ExtensionIds, RtpPacket};
 use sluice_mesh::wan::Loss;
 use sluice_proto::ortc::MediaKind;
 

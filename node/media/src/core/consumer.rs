@@ -22,8 +22,9 @@ use crate::stream::sender_reports::SenderReports;
 use crate::stream::sent_packets::{InputNumber, SentPackets};
 use crate::stream::seq_manager::SeqManager;
 use crate::transport::demux::TransportKey;
+use crate::wire::codec::Codec;
 use crate::wire::rtcp::{ReportBlock, SenderInfo};
-use crate::wire::rtp::{Codec, RtpHeader};
+use crate::wire::rtp::RtpHeader;
 
 /// Sent packets that a video consumer can find again: a second of 500 each.
 const VIDEO_SENT_SLOTS: u16 = 512;

@@ -13,7 +13,8 @@ use crate::stream::header_template::{HeaderTemplate, MAX_MID_LEN};
 
 use crate::core::user_origin::{KeyFrameMessage, PayloadMapping, PayloadRole};
 use crate::transport::rtp_listener::EncodingIdentity;
-use crate::wire::rtp::{Codec, ExtensionIds};
+use crate::wire::codec::Codec;
+use crate::wire::rtp::ExtensionIds;
 
 /// A stream that sends nothing for longer has stopped, as in mediasoup.
 const MAX_SILENCE: Duration = Duration::from_millis(1_500);

@@ -16,7 +16,7 @@ use crate::messages::PipeEnd;
 use crate::stream::left_out::LeftOutPictures;
 use crate::stream::rtp_cache::{CachedPacket, Part, RtpCache};
 use crate::stream::seq_manager::SeqManager;
-use crate::wire::rtp::{Codec, shift_picture_id};
+use crate::wire::codec::{Codec, shift_picture_id};
 
 /// No repair of what is older. Behind a pipe that was dark for a while everything is missing at once: what was said and shown then
 /// is of no use any more, and would come all at once in the way of what is said now.
@@ -285,7 +285,8 @@ mod tests {
 
     use super::*;
     use crate::stream::rtp_cache::NewPacket;
-    use crate::wire::rtp::{RtpHeader, RtpPacket, Vp8Descriptor};
+    use crate::wire::codec::Vp8Descriptor;
+    use crate::wire::rtp::{RtpHeader, RtpPacket};
 
     /// One packet a frame: a key frame, then the layers 0 2 1 2 in turn, of which the layer 2 behind a 1 builds on it.
     fn frame(number: u16) -> (Vec<u8>, u8) {

@@ -21,8 +21,9 @@ use crate::stream::nack_generator::{NackGenerator, NackOutcome};
 use crate::stream::rtp_cache::{MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
 use crate::stream::rtp_stream_recv::{RtpStreamRecv, Sequence};
 use crate::transport::rtp_listener::StreamKind;
+use crate::wire::codec::Codec;
 use crate::wire::rtcp::SenderInfo;
-use crate::wire::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, Codec, ExtensionIds, RtpHeader, RtpPacket};
+use crate::wire::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, ExtensionIds, RtpHeader, RtpPacket};
 use crate::wire::seq::extend;
 
 /// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's conscience.

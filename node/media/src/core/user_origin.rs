@@ -4,7 +4,8 @@ use crate::drop_reason::DropReason;
 use crate::stream::nack_generator::NackGenerator;
 use crate::transport::demux::TransportKey;
 use crate::transport::rtp_listener::StreamKind;
-use crate::wire::rtp::{Codec, RtpPacket};
+use crate::wire::codec::Codec;
+use crate::wire::rtp::RtpPacket;
 
 /// What a payload type of the client means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

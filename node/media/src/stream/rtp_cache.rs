@@ -9,10 +9,8 @@ use std::time::{Duration, Instant};
 use sluice_proto::ortc::MediaKind;
 
 use crate::stream::segments::{Place, Segments};
-use crate::wire::rtp::{
-    AudioLevel, Codec, MAX_CANONICAL_HEADER_LEN, ParameterSets, PayloadInfo, RtpHeader, shift_picture_id,
-    write_canonical_header,
-};
+use crate::wire::codec::{Codec, ParameterSets, PayloadInfo, shift_picture_id};
+use crate::wire::rtp::{AudioLevel, MAX_CANONICAL_HEADER_LEN, RtpHeader, write_canonical_header};
 
 /// How long a packet is kept, if there is room: no receiver waits longer for a retransmission.
 pub(crate) const KEEP: Duration = Duration::from_secs(2);

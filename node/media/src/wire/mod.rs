@@ -1,6 +1,7 @@
 //! Formats: bytes in, values out, and back. Nothing here knows a connection, a key or the time. Every reader is total: any
 //! bytes give an answer and none a panic.
 
+pub mod codec;
 pub mod rtcp;
 pub mod rtp;
 pub mod seq;

@@ -8,6 +8,7 @@ use rtc_shared::marshal::{Marshal, Unmarshal};
 
 use super::*;
 use crate::stream::header_template::{HeaderFields, HeaderTemplate, Stamp};
+use crate::wire::codec::Vp8Descriptor;
 
 prop_compose! {
     fn headers()(marker: bool, payload_type in 0..128_u8, sequence_number: u16, timestamp: u32, ssrc: u32) -> RtpHeader {

@@ -1,9 +1,14 @@
-//! What forwarding wants to know of a payload, whatever the codec.
+//! All that differs by codec: what forwarding wants to know of a payload, and what it changes in one.
+
+mod h264;
+mod vp8;
 
 use sluice_proto::ortc::{MimeType, MimeTypeVideo};
 
-use super::Vp8Descriptor;
-use super::h264::{self, Beginning};
+use self::h264::Beginning;
+
+pub use h264::ParameterSets;
+pub use vp8::{PictureId, Vp8Descriptor, shift_picture_id};
 
 /// Codecs that are told apart; of all others the payload is opaque.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
