@@ -94,6 +94,7 @@ pub struct Media {
     compound: Vec<u8>,
     missing: Vec<u16>,
     blocks: Vec<ReportBlock>,
+    reported: Vec<ConsumerKey>,
 }
 
 impl Media {
@@ -127,6 +128,7 @@ impl Media {
             compound: Vec::new(),
             missing: Vec::new(),
             blocks: Vec::new(),
+            reported: Vec::new(),
         }
     }
 
@@ -177,6 +179,7 @@ impl Media {
     fn finish_batch(&mut self, clock: &Clock) {
         let mut touched = std::mem::take(&mut self.touched_producers);
         for key in touched.drain(..) {
+            self.producers.get_mut(key).into_iter().for_each(Producer::untouch);
             self.route(clock, key);
             self.serve_producer(clock, key);
         }
@@ -186,8 +189,7 @@ impl Media {
         self.outputs.extend(self.frames.drain().map(|(to, frames)| Output::Frames { to, frames }));
         for key in self.dirty_transports.drain(..) {
             if let Some(transport) = self.transports.get_mut(key) {
-                transport.dirty = false;
-                transport.webrtc.flush(&mut self.transmits, &mut self.buffers);
+                transport.flush(&mut self.transmits, &mut self.buffers);
             }
         }
     }
@@ -195,13 +197,12 @@ impl Media {
     /// Calls the router for what a producer has pending.
     fn route(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
-        producer.touched = false;
-        if std::mem::take(&mut producer.restarted) {
-            for consumer in &producer.consumers {
+        if producer.take_restarted() {
+            for consumer in producer.consumers() {
                 self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::restart);
             }
-            for consumer in &producer.pipe_consumers {
-                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::restart);
+            for consumer in producer.pipe_consumers() {
+                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::require_sync);
             }
         }
         let mut destinations = Destinations {
@@ -228,15 +229,13 @@ impl Media {
 
     fn arm_transport(&mut self, key: TransportKey) {
         if let Some(transport) = self.transports.get_mut(key) {
-            let at = transport.poll_timeout();
-            self.timers.arm(&mut transport.timer, TimerKey::Transport(key), at);
+            transport.arm(key, &mut self.timers);
         }
     }
 
     fn arm_producer(&mut self, now: Instant, key: ProducerKey) {
         if let Some(producer) = self.producers.get_mut(key) {
-            let at = producer.poll_timeout(now);
-            self.timers.arm(&mut producer.timer, TimerKey::Producer(key), at);
+            producer.arm(now, key, &mut self.timers);
         }
     }
 }

@@ -1,6 +1,5 @@
 //! The objects of a worker and [`media::Media`], which owns them: producers, consumers, the ends of routes, routers.
 
-pub(crate) mod audio_levels;
 pub(crate) mod consumer;
 pub(crate) mod counters;
 pub(crate) mod frames;
@@ -11,6 +10,7 @@ pub(crate) mod pipe_consumer;
 pub(crate) mod pipe_origin;
 pub(crate) mod producer;
 pub(crate) mod router;
+pub(crate) mod rtp_stream_send;
 pub(crate) mod timers;
 pub(crate) mod user_origin;
 pub(crate) mod user_transport;

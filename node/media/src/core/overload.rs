@@ -46,30 +46,6 @@ const CONSUMERS_SHARE: f32 = 0.75;
 /// The highest lag is told of one to two of these.
 const PEAK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Whether a video consumer or pipe is sent to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Shed {
-    /// It is.
-    #[default]
-    No,
-    /// To the end of the picture with this timestamp, so that what was begun can be shown.
-    After(u32),
-    /// It is not.
-    Yes,
-}
-
-impl Shed {
-    /// Ends the sending at once, or with the picture that is being sent.
-    pub(crate) fn after(unfinished: Option<u32>) -> Self {
-        unfinished.map_or(Self::Yes, Self::After)
-    }
-
-    /// Whether the sending ends before a packet of this timestamp. Packets of the picture, and older ones that come late, are still sent.
-    pub(crate) fn ends_before(self, timestamp: u32) -> bool {
-        matches!(self, Self::After(last) if timestamp.wrapping_sub(last).cast_signed() > 0)
-    }
-}
-
 /// How late a worker is, and what it sheds.
 #[derive(Debug)]
 pub(crate) struct Overload {

@@ -7,8 +7,9 @@ use sluice_proto::ortc::{
     MediaKind, RtcpFeedback, RtpCodecParameters, RtpCodecParametersParametersValue, RtpParameters,
 };
 
-use crate::core::consumer::ConsumerParameters;
+use crate::core::rtp_stream_send::SendParameters;
 use crate::messages::{RequestError, RtpMapping};
+use crate::stream::StreamParameters;
 use crate::stream::header_template::{HeaderTemplate, MAX_MID_LEN};
 
 use crate::core::user_origin::{KeyFrameMessage, PayloadMapping, PayloadRole};
@@ -25,37 +26,16 @@ const MAX_SILENCE_DTX: Duration = Duration::from_secs(5);
 /// A user's producer.
 #[derive(Debug)]
 pub(crate) struct UserProducerParameters {
-    /// Of the first codec.
-    pub clock_rate: u32,
-    /// Of the first codec.
-    pub codec: Codec,
+    /// Of its stream.
+    pub stream: StreamParameters,
     /// What each payload type means.
     pub payloads: Vec<PayloadMapping>,
     /// How its packets are known.
     pub identity: EncodingIdentity,
-    /// SSRC inside the mesh.
-    pub mapped_ssrc: u32,
-    /// The client retransmits.
-    pub nack: bool,
     /// How the client is asked for a key frame.
     pub key_frame_message: Option<KeyFrameMessage>,
     /// The client's ids.
     pub extension_ids: ExtensionIds,
-    /// Longest pause that is in the nature of the stream.
-    pub max_silence: Duration,
-}
-
-/// A producer that lives elsewhere.
-#[derive(Debug)]
-pub(crate) struct PipeProducerParameters {
-    /// Of the first codec.
-    pub codec: Codec,
-    /// Of the first codec.
-    pub clock_rate: u32,
-    /// SSRC inside the mesh.
-    pub ssrc: u32,
-    /// Longest pause that is in the nature of the stream.
-    pub max_silence: Duration,
 }
 
 /// Digests what a client wants to send.
@@ -102,15 +82,19 @@ pub(crate) fn user_producer(
         return Err(invalid("the encoding has neither an SSRC nor a MID to be known by"));
     }
     Ok(UserProducerParameters {
-        clock_rate: codec.clock_rate().get(),
-        codec: Codec::new(codec.mime_type()),
+        stream: StreamParameters {
+            kind,
+            ssrc: *mapped_ssrc,
+            publisher_ssrc: identity.ssrc,
+            codec: Codec::new(codec.mime_type()),
+            clock_rate: codec.clock_rate().get(),
+            max_silence: max_silence(rtp),
+            nack: feedback.contains(&RtcpFeedback::Nack),
+        },
         payloads,
         identity,
-        mapped_ssrc: *mapped_ssrc,
-        nack: feedback.contains(&RtcpFeedback::Nack),
         key_frame_message,
         extension_ids: ExtensionIds::new(&rtp.header_extensions),
-        max_silence: max_silence(rtp),
     })
 }
 
@@ -118,19 +102,26 @@ pub(crate) fn user_producer(
 ///
 /// # Errors
 /// [`RequestError::Invalid`] without a codec or an SSRC.
-pub(crate) fn pipe_producer(rtp: &RtpParameters) -> Result<PipeProducerParameters, RequestError> {
+pub(crate) fn pipe_producer(kind: MediaKind, rtp: &RtpParameters) -> Result<StreamParameters, RequestError> {
     let codec = media_codec(rtp)?;
     let [encoding] = &rtp.encodings[..] else { return Err(invalid("a producer has exactly one encoding")) };
     let ssrc = encoding.ssrc.ok_or_else(|| invalid("a consumable encoding needs an SSRC"))?;
-    let (codec, clock_rate) = (Codec::new(codec.mime_type()), codec.clock_rate().get());
-    Ok(PipeProducerParameters { codec, clock_rate, ssrc, max_silence: max_silence(rtp) })
+    Ok(StreamParameters {
+        kind,
+        ssrc,
+        publisher_ssrc: None,
+        codec: Codec::new(codec.mime_type()),
+        clock_rate: codec.clock_rate().get(),
+        max_silence: max_silence(rtp),
+        nack: false,
+    })
 }
 
 /// Digests what a client was told that it will receive.
 ///
 /// # Errors
 /// [`RequestError::Invalid`] without a codec, an SSRC, or with a MID that no packet can carry.
-pub(crate) fn consumer(rtp: &RtpParameters) -> Result<ConsumerParameters, RequestError> {
+pub(crate) fn consumer(rtp: &RtpParameters) -> Result<SendParameters, RequestError> {
     let [encoding] = &rtp.encodings[..] else { return Err(invalid("a consumer has exactly one encoding")) };
     let ssrc = encoding.ssrc.ok_or_else(|| invalid("a consumer's encoding needs an SSRC"))?;
     let codec = media_codec(rtp)?;
@@ -141,7 +132,7 @@ pub(crate) fn consumer(rtp: &RtpParameters) -> Result<ConsumerParameters, Reques
         .codecs
         .iter()
         .find(|other| other.is_rtx() && associated_payload_type(other).is_ok_and(|of| of == codec.payload_type()));
-    Ok(ConsumerParameters {
+    Ok(SendParameters {
         ssrc,
         payload_type: codec.payload_type(),
         nack: codec.rtcp_feedback().contains(&RtcpFeedback::Nack),

@@ -8,8 +8,7 @@ use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 
 use crate::drop_reason::DropReason;
 use crate::messages::{PipeEnd, RouteIn};
-use crate::stream::left_out::LeftOutPictures;
-use crate::stream::seq_manager::SeqManager;
+use crate::stream::numbering::Numbering;
 use crate::wire::rtp::RtpHeader;
 use crate::wire::seq::extend;
 
@@ -23,11 +22,9 @@ const STATS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct PipeOrigin {
     /// By which way its packets come now, if any do.
-    pub route: Option<RouteIn>,
-    /// SSRC inside the mesh.
-    pub ssrc: u32,
+    route: Option<RouteIn>,
     /// The pipe has no room for this route, as the other end says or as its frames show. It asks for a key frame itself when it has again.
-    pub starved: bool,
+    starved: bool,
     receiver: RouteReceiver,
     stats_at: Option<Instant>,
     shed: Option<Shed>,
@@ -38,8 +35,7 @@ pub(crate) struct PipeOrigin {
 /// Closes the gaps of what the other end shed. It exists from the first packet on that was not.
 #[derive(Debug)]
 struct Shed {
-    seq: SeqManager,
-    pictures: LeftOutPictures,
+    numbers: Numbering,
     /// Sequence number and timestamp of the newest packet, shed or not, as the other end counts.
     newest: (u64, u32),
 }
@@ -55,9 +51,24 @@ pub(crate) enum Arrival {
 
 impl PipeOrigin {
     /// The end of a route on which nothing came yet.
-    pub(crate) fn new(now: Instant, route: Option<RouteIn>, ssrc: u32) -> Self {
+    pub(crate) fn new(now: Instant, route: Option<RouteIn>) -> Self {
         let receiver = RouteReceiver::new(now);
-        Self { route, ssrc, starved: false, receiver, stats_at: None, shed: None, last_output: None }
+        Self { route, starved: false, receiver, stats_at: None, shed: None, last_output: None }
+    }
+
+    /// By which way its packets come now, if any do.
+    pub(crate) fn route(&self) -> Option<RouteIn> {
+        self.route
+    }
+
+    /// Whether the pipe has no room for this route.
+    pub(crate) fn is_starved(&self) -> bool {
+        self.starved
+    }
+
+    /// The other end says whether the pipe has room for this route.
+    pub(crate) fn set_starved(&mut self, starved: bool) {
+        self.starved = starved;
     }
 
     /// Packets come by another way from now on, where they are numbered anew. Gives the former one.
@@ -71,7 +82,7 @@ impl PipeOrigin {
 
     /// The next packet's number says nothing about the ones before.
     fn forget_numbers(&mut self) {
-        self.last_output = self.shed.take().map(|shed| shed.seq.highest_output()).or(self.last_output);
+        self.last_output = self.shed.take().map(|shed| shed.numbers.highest_output()).or(self.last_output);
     }
 
     /// A frame of the route came.
@@ -79,6 +90,9 @@ impl PipeOrigin {
     /// # Errors
     /// Why it is not to be used.
     pub(crate) fn receive(&mut self, now: Instant, frame: &Frame) -> Result<Arrival, DropReason> {
+        if self.route.is_none_or(|route| route.epoch != frame.epoch) {
+            return Err(DropReason::StaleRoute);
+        }
         let accept = self.receiver.receive(now, frame.seq, frame.flags.retransmission);
         self.stats_at.get_or_insert(now + STATS_INTERVAL);
         let arrival = match accept {
@@ -112,7 +126,7 @@ impl PipeOrigin {
             Some(last) => Shed::new(seq, frame.seq.min(REPAIR_WINDOW), last),
         });
         let sequence = shed.advance(seq, header.timestamp).0;
-        Some((shed.seq.input(sequence)?, shed.pictures.before(sequence)))
+        Some((shed.numbers.input(sequence)?, shed.numbers.pictures_before(sequence)))
     }
 
     fn leave_out(&mut self, head: &[u8]) {
@@ -121,10 +135,7 @@ impl PipeOrigin {
             return;
         };
         let (sequence, begins) = shed.advance(u16::from_be_bytes([high, low]), u32::from_be_bytes(*timestamp));
-        shed.seq.drop_input(sequence);
-        if begins {
-            shed.pictures.add(sequence);
-        }
+        shed.numbers.leave_out(sequence, begins);
     }
 
     /// Frames given up since the last call.
@@ -161,10 +172,10 @@ impl Shed {
     /// `before`.
     fn new(first: u16, before: u16, last: u16) -> Self {
         let sequence = extend(None, first);
-        let mut seq = SeqManager::new(last);
-        seq.sync(sequence - u64::from(before));
+        let mut numbers = Numbering::new(last);
+        numbers.sync(sequence - u64::from(before));
         // No picture has begun: the first one does with whatever timestamp it has.
-        Self { seq, pictures: LeftOutPictures::default(), newest: (sequence, 0) }
+        Self { numbers, newest: (sequence, 0) }
     }
 
     /// The number without its wrap, and whether the packet is the first of a picture.
@@ -192,7 +203,7 @@ mod tests {
         let now = Instant::now();
         let (route, epoch) = (RouteId(1), RouteEpoch(1));
         let from = PipeEnd::Node(LinkKey(1));
-        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 7);
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }));
         let mut came_out = Vec::new();
         // Pictures of two packets each, close to the wrap; every other picture of the middle is shed.
         for packet in 0..40_u16 {
@@ -228,7 +239,7 @@ mod tests {
         let now = Instant::now();
         let (route, epoch) = (RouteId(1), RouteEpoch(1));
         let from = PipeEnd::Node(LinkKey(1));
-        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 7);
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }));
         for (packet, retransmission) in [(1, false), (0, true), (2, false)] {
             let sequence_number = 65_535_u16.wrapping_add(packet);
             let header = RtpHeader { marker: true, payload_type: 101, sequence_number, timestamp: 0, ssrc: 7 };
@@ -246,7 +257,7 @@ mod tests {
         let now = Instant::now();
         let route =
             |route| Some(RouteIn { from: PipeEnd::Node(LinkKey(1)), route: RouteId(route), epoch: RouteEpoch(0) });
-        let mut producer = PipeOrigin::new(now, route(0), 7);
+        let mut producer = PipeOrigin::new(now, route(0));
         let mut numbers = Vec::new();
         let mut packet = |producer: &mut PipeOrigin, route, seq: u16, retransmission| {
             // Each route counts its packets, and its RTP sequence numbers, from the beginning.
@@ -277,7 +288,7 @@ mod tests {
         let now = Instant::now();
         let (route, epoch) = (RouteId(1), RouteEpoch(1));
         let from = PipeEnd::Node(LinkKey(1));
-        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 7);
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }));
         let mut frame = |seq, temporal, shed| {
             let header = RtpHeader { marker: true, payload_type: 101, sequence_number: seq, timestamp: 0, ssrc: 7 };
             let class = FrameClass::Video { temporal, spatial: 0, key: false };
@@ -288,7 +299,7 @@ mod tests {
             }
             // What is shed is an error, and of no interest here.
             let _ = producer.receive(now, &frame);
-            producer.starved
+            producer.is_starved()
         };
         assert!(!frame(0, 1, true), "other layers still come");
         assert!(frame(1, 0, true));

@@ -1,40 +1,28 @@
 //! A source of audio or video on this worker: a user's, or the end of a route. What comes in is brought into the mesh's canonical
-//! form, put into the cache, and left in `pending` for the router.
+//! form and put into one of its streams, where it waits for the router.
 
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use sluice_mesh::Frame;
 use sluice_proto::ids::ProducerId;
 use sluice_proto::ortc::MediaKind;
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 
 use crate::clock::Clock;
-use crate::core::audio_levels::AudioLevelMeter;
 use crate::core::pipe_origin::{Arrival, PipeOrigin};
-use crate::core::timers::Timer;
+use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::core::user_origin::{KeyFrameMessage, UserOrigin};
 use crate::drop_reason::DropReason;
-use crate::keys::{ConsumerKey, PipeConsumerKey, RouterKey};
-use crate::messages::StreamStats;
-use crate::stream::key_frame_request_manager::{KeyFrameRequestManager, MIN_INTERVAL};
-use crate::stream::nack_generator::{NackGenerator, NackOutcome};
-use crate::stream::rtp_cache::{MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
-use crate::stream::rtp_stream_recv::{RtpStreamRecv, Sequence};
+use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
+use crate::messages::{PipeEnd, StreamStats};
+use crate::stream::packet::{PacketName, StreamIndex};
+use crate::stream::rtp_cache::CachedPacket;
+use crate::stream::{Incoming, Stream, StreamParameters};
+use crate::transport::demux::TransportKey;
 use crate::transport::rtp_listener::StreamKind;
 use crate::wire::codec::Codec;
-use crate::wire::rtcp::SenderInfo;
+use crate::wire::rtcp::{ReportBlock, SenderInfo};
 use crate::wire::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, ExtensionIds, RtpHeader, RtpPacket};
-use crate::wire::seq::extend;
-
-/// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's conscience.
-const MAX_CATCH_UP: u64 = 256;
-
-/// A publisher's clock is told to every node that has its viewers, so no oftener than this. Browsers tell theirs every second or less
-/// often.
-const MIN_SENDER_REPORT_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Pending packets after which the router is called before the batch is over, so that no slot is used again before its packet left.
-const MAX_PENDING: usize = 64;
 
 /// Where a producer's packets come from.
 #[derive(Debug)]
@@ -45,103 +33,149 @@ pub(crate) enum Origin {
     Pipe(Box<PipeOrigin>),
 }
 
+/// How to ask for a key frame.
+#[derive(Debug)]
+pub(crate) enum KeyFrameRequest {
+    /// The publisher, who knows the stream by this SSRC.
+    User(TransportKey, u32, KeyFrameMessage),
+    /// The next node or worker on the way to it.
+    Pipe(PipeEnd, RouteFeedback),
+}
+
 /// A source of audio or video.
 #[derive(Debug)]
 pub(crate) struct Producer {
-    /// Its id, the same everywhere.
-    pub id: ProducerId,
-    /// Audio or video.
-    pub kind: MediaKind,
-    /// The room's media on this worker.
-    pub router: RouterKey,
-    /// Where its packets come from.
-    pub origin: Origin,
-    /// What its payloads are.
-    pub codec: Codec,
+    id: ProducerId,
+    kind: MediaKind,
+    router: RouterKey,
+    origin: Origin,
+    /// One for each encoding.
+    streams: Vec<Stream>,
     /// What comes in is not passed on.
-    pub paused: bool,
-    /// Who gets its packets.
-    pub consumers: Vec<ConsumerKey>,
-    /// Which other nodes and workers get its packets.
-    pub pipe_consumers: Vec<PipeConsumerKey>,
-    /// Its packets.
-    pub cache: RtpCache,
-    /// Reception.
-    pub stream: RtpStreamRecv,
-    /// When to ask for a key frame.
-    pub key_frames: KeyFrameRequestManager,
-    /// How loud it is.
-    pub audio_levels: AudioLevelMeter,
-    /// Packets for the router, by sequence number.
-    pub pending: Vec<u16>,
+    paused: bool,
+    consumers: Vec<ConsumerKey>,
+    pipe_consumers: Vec<PipeConsumerKey>,
     /// Is in the list of producers that the batch touched.
-    pub touched: bool,
-    /// Counts anew since the router was called last: consumers have to begin anew as well.
-    pub restarted: bool,
-    /// Reception found that a key frame is needed.
-    pub needs_key_frame: bool,
+    touched: bool,
     /// The score that the control plane was told last.
-    pub reported_score: Option<u8>,
-    /// Wakes it up.
-    pub timer: Timer,
-    /// Requests sent, for statistics.
-    pub key_frame_requests: u64,
-    /// NACK messages sent, and packets that they asked for.
-    pub nacks: (u64, u64),
-    last_key_frame: Option<(u64, Instant)>,
-    /// Its sequence number without the wrap.
-    newest: Option<u64>,
-    key_frame_count: u64,
+    told_score: Option<u8>,
+    timer: Timer,
+    key_frame_requests: u64,
 }
 
 impl Producer {
-    /// A producer of which nothing came yet.
+    /// A producer of which nothing came yet, but is expected from now on.
     pub(crate) fn new(
+        now: Instant,
         id: ProducerId,
-        kind: MediaKind,
         router: RouterKey,
         origin: Origin,
-        codec: Codec,
-        (clock_rate, max_silence): (u32, Duration),
+        parameters: StreamParameters,
+        paused: bool,
     ) -> Self {
         Self {
             id,
-            kind,
+            kind: parameters.kind,
             router,
             origin,
-            codec,
-            paused: false,
+            streams: vec![Stream::new(now, parameters, paused)],
+            paused,
             consumers: Vec::new(),
             pipe_consumers: Vec::new(),
-            cache: RtpCache::new(kind),
-            stream: RtpStreamRecv::new(clock_rate, max_silence),
-            key_frames: KeyFrameRequestManager::default(),
-            audio_levels: AudioLevelMeter::default(),
-            pending: Vec::new(),
             touched: false,
-            restarted: false,
-            needs_key_frame: false,
-            reported_score: None,
+            told_score: None,
             timer: Timer::default(),
             key_frame_requests: 0,
-            nacks: (0, 0),
-            last_key_frame: None,
-            newest: None,
-            key_frame_count: 0,
         }
     }
 
-    /// SSRC inside the mesh.
-    pub(crate) fn ssrc(&self) -> u32 {
-        match &self.origin {
-            Origin::User(origin) => origin.mapped_ssrc,
-            Origin::Pipe(origin) => origin.ssrc,
+    /// Its id, the same everywhere.
+    pub(crate) fn id(&self) -> ProducerId {
+        self.id
+    }
+
+    /// Audio or video.
+    pub(crate) fn kind(&self) -> MediaKind {
+        self.kind
+    }
+
+    /// The room's media on this worker.
+    pub(crate) fn router(&self) -> RouterKey {
+        self.router
+    }
+
+    /// Where its packets come from.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// The end of its route, if it comes by one.
+    pub(crate) fn pipe_origin(&mut self) -> Option<&mut PipeOrigin> {
+        match &mut self.origin {
+            Origin::User(_) => None,
+            Origin::Pipe(origin) => Some(origin),
         }
     }
 
-    /// Whether the router should be called before more comes in.
-    pub(crate) fn is_full(&self) -> bool {
-        self.pending.len() >= MAX_PENDING || self.restarted
+    /// What its payloads are.
+    pub(crate) fn codec(&self) -> Codec {
+        self.streams.first().map_or(Codec::Opaque, Stream::codec)
+    }
+
+    /// Whether what comes in is not passed on.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.paused
+    }
+
+    /// Which streams it has.
+    pub(crate) fn stream_indices(&self) -> impl Iterator<Item = StreamIndex> + use<> {
+        StreamIndex::first(self.streams.len())
+    }
+
+    /// One of its streams.
+    #[inline]
+    pub(crate) fn stream(&self, index: StreamIndex) -> Option<&Stream> {
+        self.streams.get(index.position())
+    }
+
+    /// One of its streams.
+    pub(crate) fn stream_mut(&mut self, index: StreamIndex) -> Option<&mut Stream> {
+        self.streams.get_mut(index.position())
+    }
+
+    /// The packet that is so named, if it is kept and not older than that.
+    pub(crate) fn named(&self, name: PacketName, now: Instant, max_age: Duration) -> Option<CachedPacket<'_>> {
+        self.stream(name.stream())?.cache().named(name, now, max_age)
+    }
+
+    /// Who gets its packets.
+    pub(crate) fn consumers(&self) -> &[ConsumerKey] {
+        &self.consumers
+    }
+
+    /// Somebody gets its packets from now on.
+    pub(crate) fn add_consumer(&mut self, key: ConsumerKey) {
+        self.consumers.push(key);
+    }
+
+    /// Somebody gets none any more.
+    pub(crate) fn remove_consumer(&mut self, key: ConsumerKey) {
+        self.consumers.retain(|other| *other != key);
+    }
+
+    /// Which other nodes and workers get its packets.
+    pub(crate) fn pipe_consumers(&self) -> &[PipeConsumerKey] {
+        &self.pipe_consumers
+    }
+
+    /// Another node or worker gets its packets from now on.
+    pub(crate) fn add_pipe_consumer(&mut self, key: PipeConsumerKey) {
+        self.pipe_consumers.push(key);
+    }
+
+    /// Another node or worker gets none any more.
+    pub(crate) fn remove_pipe_consumer(&mut self, key: PipeConsumerKey) {
+        self.pipe_consumers.retain(|other| *other != key);
     }
 
     /// A user's packet came.
@@ -152,97 +186,26 @@ impl Producer {
     pub(crate) fn receive_rtp(
         &mut self,
         clock: &Clock,
-        kind: StreamKind,
+        (index, kind): (StreamIndex, StreamKind),
         packet: &RtpPacket<'_>,
         audio_level: Option<AudioLevel>,
     ) -> Result<(), DropReason> {
-        let Origin::User(origin) = &mut self.origin else { return Err(DropReason::UnknownSsrc) };
+        let (Origin::User(origin), Some(stream)) = (&self.origin, self.streams.get_mut(index.position())) else {
+            return Err(DropReason::UnknownSsrc);
+        };
         let content = match origin.content_of(kind, packet) {
-            // Its number is used all the same: nobody is to ask for it, or to wait.
-            Err(fault) if kind == StreamKind::Media => return self.receive_nothing(clock, packet.header, fault),
+            Err(fault) if kind == StreamKind::Media => {
+                let payload_type = origin.mapped_payload_type().ok_or(fault)?;
+                return stream.receive_nothing(clock, RtpHeader { payload_type, ..packet.header }, fault);
+            }
             content => content?,
         };
-        if kind == StreamKind::Media {
-            origin.ssrc = Some(packet.header.ssrc);
-        }
-        let header = RtpHeader {
-            payload_type: content.payload_type,
-            sequence_number: content.sequence_number,
-            timestamp: packet.header.timestamp.wrapping_add(origin.timestamp_offset),
-            ssrc: origin.mapped_ssrc,
-            ..packet.header
-        };
-        let sequence = extend(self.newest, header.sequence_number);
-        let packet = NewPacket { sequence, header, audio_level, left_out_pictures: 0, payload: content.payload };
+        let header =
+            RtpHeader { payload_type: content.payload_type, sequence_number: content.sequence_number, ..packet.header };
+        let packet = Incoming { codec: content.codec, header, audio_level, payload: content.payload };
         match kind {
-            StreamKind::Media => self.receive_media(clock, content.codec, packet),
-            StreamKind::Rtx => self.receive_retransmission(clock, content.codec, packet),
-        }
-    }
-
-    /// A packet came of which nothing can be used but its number. Returns `fault`.
-    fn receive_nothing(&mut self, clock: &Clock, header: RtpHeader, fault: DropReason) -> Result<(), DropReason> {
-        let Origin::User(origin) = &self.origin else { return Err(fault) };
-        let header = RtpHeader {
-            payload_type: origin.mapped_payload_type().ok_or(fault)?,
-            timestamp: header.timestamp.wrapping_add(origin.timestamp_offset),
-            ssrc: origin.mapped_ssrc,
-            ..header
-        };
-        let sequence = extend(self.newest, header.sequence_number);
-        let packet = NewPacket { sequence, header, audio_level: None, left_out_pictures: 0, payload: &[] };
-        self.receive_media(clock, self.codec, packet)?;
-        self.needs_key_frame |= fault == DropReason::RtpMalformed && self.codec.has_key_frames();
-        Err(fault)
-    }
-
-    fn receive_media(&mut self, clock: &Clock, codec: Codec, mut packet: NewPacket<'_>) -> Result<(), DropReason> {
-        let seq = packet.header.sequence_number;
-        match self.stream.check_sequence(seq) {
-            Sequence::Valid if self.cache.get(seq).is_some() => return Err(DropReason::RtxUnwanted),
-            Sequence::Valid => {}
-            Sequence::Suspect => return Err(DropReason::RtpSequenceJump),
-            Sequence::Restarted => {
-                self.restart();
-                packet.sequence = extend(None, seq);
-                packet.header.timestamp = self.carry_on(clock, packet.header.timestamp);
-            }
-        }
-        self.stream.count(clock, packet.header.timestamp, packet.payload.len());
-        if let Some(nack) = self.nack() {
-            let outcome = nack.receive(clock.now, seq, || codec.inspect(packet.payload).key_frame_start);
-            self.needs_key_frame |= outcome == NackOutcome::GivenUp;
-        }
-        self.store(clock.now, codec, packet)
-    }
-
-    /// Timestamps go on where they were, by the time that has passed, wherever the client's begin anew: to receivers it is one stream.
-    fn carry_on(&mut self, clock: &Clock, timestamp: u32) -> u32 {
-        let (Some(jump), Origin::User(origin)) = (self.stream.timestamp_jump(clock, timestamp), &mut self.origin)
-        else {
-            return timestamp;
-        };
-        origin.timestamp_offset = origin.timestamp_offset.wrapping_add(jump);
-        self.stream.forget_clock();
-        timestamp.wrapping_add(jump)
-    }
-
-    fn receive_retransmission(&mut self, clock: &Clock, codec: Codec, packet: NewPacket<'_>) -> Result<(), DropReason> {
-        let seq = packet.header.sequence_number;
-        if !self.stream.is_recent(seq, VIDEO_SLOTS as u64) || self.cache.get(seq).is_some() {
-            self.stream.count_retransmission(packet.payload.len(), false);
-            return Err(DropReason::RtxUnwanted);
-        }
-        let outcome = self.nack().map(|nack| nack.receive_retransmission(clock.now, seq));
-        self.stream.count_retransmission(packet.payload.len(), outcome == Some(NackOutcome::Repaired));
-        self.store(clock.now, codec, packet)
-    }
-
-    /// What is asked for, unless nothing is.
-    fn nack(&mut self) -> Option<&mut NackGenerator> {
-        match &mut self.origin {
-            Origin::User(origin) if !self.paused => origin.nack.as_mut(),
-            _ => None,
+            StreamKind::Media => stream.receive(clock, packet),
+            StreamKind::Rtx => stream.receive_retransmission(clock, packet),
         }
     }
 
@@ -251,163 +214,154 @@ impl Producer {
     /// # Errors
     /// Why it is not passed on.
     pub(crate) fn receive_frame(&mut self, clock: &Clock, frame: &Frame) -> Result<(), DropReason> {
-        let Origin::Pipe(origin) = &mut self.origin else { return Err(DropReason::UnknownRoute) };
-        if origin.route.is_none_or(|route| route.epoch != frame.epoch) {
-            return Err(DropReason::StaleRoute);
-        }
+        let (Origin::Pipe(origin), Some(stream)) = (&mut self.origin, self.streams.first_mut()) else {
+            return Err(DropReason::UnknownRoute);
+        };
         let arrival = origin.receive(clock.now, frame)?;
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
         let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
-        let (seq, left_out_pictures) = origin.renumber(frame, &packet.header).ok_or(DropReason::TooLate)?;
-        let mut packet = NewPacket {
-            sequence: extend(self.newest, seq),
-            header: RtpHeader { sequence_number: seq, ..packet.header },
-            audio_level: ids.read(packet.extensions).audio_level,
-            left_out_pictures,
-            payload: packet.payload,
-        };
-        if arrival == Arrival::Repaired {
-            if !self.stream.is_recent(seq, VIDEO_SLOTS as u64) {
-                return Err(DropReason::PipeTooOld);
-            }
-            self.stream.count_retransmission(packet.payload.len(), true);
-        } else {
-            // The other end of a route is a node of ours: a jump is what it seems to be.
-            let first = self.stream.check_sequence(seq);
-            if first == Sequence::Suspect {
-                self.stream.accept_jump(seq);
-                self.restart();
-                packet.sequence = extend(None, seq);
-            }
-            self.stream.count(clock, packet.header.timestamp, packet.payload.len());
-        }
-        self.store(clock.now, self.codec, packet)
+        let audio_level = ids.read(packet.extensions).audio_level;
+        let (sequence_number, left_out_pictures) = origin.renumber(frame, &packet.header).ok_or(DropReason::TooLate)?;
+        let header = RtpHeader { sequence_number, ..packet.header };
+        let packet = Incoming { codec: stream.codec(), header, audio_level, payload: packet.payload };
+        stream.receive_by_route(clock, packet, left_out_pictures, arrival == Arrival::Repaired)
     }
 
-    fn store(&mut self, now: Instant, codec: Codec, mut packet: NewPacket<'_>) -> Result<(), DropReason> {
-        // Numbers are followed through a pause, however long it is.
-        self.newest = self.newest.max(Some(packet.sequence));
-        if self.paused {
-            self.cache.remember_parameter_sets(codec, packet.payload);
-            return Err(DropReason::ProducerPaused);
-        }
-        if let Some(level) = packet.audio_level {
-            self.audio_levels.add(level);
-        }
-        let too_large = packet.payload.len() > MAX_PAYLOAD_LEN;
-        if too_large {
-            packet.payload = &[];
-            self.needs_key_frame |= codec.has_key_frames();
-        }
-        let seq = packet.header.sequence_number;
-        let stored = self.cache.insert(now, codec, packet).ok_or(DropReason::TooLate)?;
-        if stored.info.key_frame_start {
-            self.key_frames.received();
-            self.key_frame_count += 1;
-            self.last_key_frame = Some((packet.sequence, now));
-        }
-        self.pending.push(seq);
-        if too_large { Err(DropReason::TooLarge) } else { Ok(()) }
+    /// It is to be routed and served at the end of the batch. Returns whether that is news.
+    pub(crate) fn touch(&mut self) -> bool {
+        !std::mem::replace(&mut self.touched, true)
     }
 
-    fn restart(&mut self) {
-        self.cache.clear();
-        self.pending.clear();
-        self.last_key_frame = None;
-        self.newest = None;
-        self.restarted = true;
-        self.needs_key_frame = self.codec.has_key_frames();
-        if let Origin::User(UserOrigin { nack: Some(nack), .. }) = &mut self.origin {
-            nack.reset(None);
+    /// It is served.
+    pub(crate) fn untouch(&mut self) {
+        self.touched = false;
+    }
+
+    /// Something of it is missing that will not come.
+    pub(crate) fn lose(&mut self) {
+        self.streams.iter_mut().for_each(Stream::lose);
+    }
+
+    /// Whether it should be routed before more comes in.
+    pub(crate) fn is_full(&self) -> bool {
+        self.streams.iter().any(Stream::is_full)
+    }
+
+    /// Whether it counts anew since this was asked last: consumers have to begin anew as well.
+    pub(crate) fn take_restarted(&mut self) -> bool {
+        let mut restarted = false;
+        for stream in &mut self.streams {
+            restarted |= stream.take_restarted();
         }
+        restarted
+    }
+
+    /// What was pending has been routed; `somebody_waits` for a key frame that was not in it.
+    pub(crate) fn routed(&mut self, somebody_waits: bool) {
+        self.streams.iter_mut().for_each(|stream| stream.routed(somebody_waits));
     }
 
     /// Nothing is passed on from now on.
     pub(crate) fn pause(&mut self) {
-        if let Some(nack) = self.nack() {
-            nack.reset(None);
-        }
         self.paused = true;
-        self.cache.clear();
-        self.last_key_frame = None;
-        self.key_frames.cancel();
+        self.streams.iter_mut().for_each(Stream::pause);
     }
 
     /// What comes in is passed on again. Consumers have to begin anew.
     pub(crate) fn resume(&mut self, now: Instant) {
         self.paused = false;
-        self.stream.expect(now);
-        let newest = self.newest.map(|newest| newest as u16);
-        if let Some(nack) = self.nack() {
-            nack.reset(newest);
-        }
-    }
-
-    /// The packets that let a newcomer begin at once: from the last key frame on, if that is so recent that the encoder would not
-    /// make another one yet. Otherwise a new one is worth its wait.
-    pub(crate) fn catch_up(&self, now: Instant) -> impl Iterator<Item = u64> + use<> {
-        let recent = self.last_key_frame.zip(self.newest).filter(|((sequence, at), newest)| {
-            now.saturating_duration_since(*at) < MIN_INTERVAL && newest.saturating_sub(*sequence) < MAX_CATCH_UP
-        });
-        recent.into_iter().flat_map(|((first, _), newest)| first..=newest)
-    }
-
-    /// From a key frame on whose first packet is pending: for those who wait for one. What follows it may have come before it, if it had
-    /// to be asked for again.
-    pub(crate) fn pending_key_frame(&self) -> Option<RangeInclusive<u64>> {
-        let (first, newest) = (self.last_key_frame?.0, self.newest?);
-        let is_pending = newest.saturating_sub(first) < MAX_CATCH_UP && self.pending.contains(&(first as u16));
-        is_pending.then_some(first..=newest)
-    }
-
-    /// The timestamp of the picture that its last packet belongs to, if more of that picture is to come.
-    pub(crate) fn unfinished_picture(&self) -> Option<u32> {
-        let last = self.cache.get(self.newest? as u16)?;
-        (!last.header.marker).then_some(last.header.timestamp)
+        self.streams.iter_mut().for_each(|stream| stream.resume(now));
     }
 
     /// What comes next does not follow what came last, so nobody can begin with the latest key frame.
     pub(crate) fn forget_key_frame(&mut self) {
-        self.last_key_frame = None;
+        self.streams.iter_mut().for_each(Stream::forget_key_frame);
     }
 
-    /// When it wants to be woken.
-    pub(crate) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
-        let repair = match &self.origin {
-            Origin::User(origin) => origin.nack.as_ref().and_then(|nack| nack.poll_timeout(now)),
+    /// Puts what of a stream is to be asked for again now into `missing`; gives whom to ask, and for which SSRC.
+    pub(crate) fn take_missing(
+        &mut self,
+        now: Instant,
+        index: StreamIndex,
+        missing: &mut Vec<u16>,
+    ) -> Option<(TransportKey, u32)> {
+        let Origin::User(origin) = &self.origin else { return None };
+        let stream = self.streams.get_mut(index.position())?;
+        stream.take_missing(now, missing);
+        stream.publisher_ssrc().filter(|_| !missing.is_empty()).map(|ssrc| (origin.transport(), ssrc))
+    }
+
+    /// Whom to ask for a key frame of a stream, if there is anybody.
+    pub(crate) fn key_frame_request(&mut self, index: StreamIndex) -> Option<KeyFrameRequest> {
+        match &mut self.origin {
+            // What asks comes back until there is a key frame, so that it is heard as soon as one can come.
+            Origin::Pipe(origin) if origin.is_starved() => None,
+            Origin::Pipe(origin) => {
+                let (to, feedback) = origin.feedback(FeedbackBody::KeyFrameRequest)?;
+                Some(KeyFrameRequest::Pipe(to, feedback))
+            }
+            Origin::User(origin) => {
+                let ssrc = self.streams.get(index.position())?.publisher_ssrc()?;
+                let message = origin.next_key_frame_message()?;
+                self.key_frame_requests += 1;
+                Some(KeyFrameRequest::User(origin.transport(), ssrc, message))
+            }
+        }
+    }
+
+    /// A sender report of the client for one of its streams, as the mesh counts; `None` if it comes too soon to be of use.
+    pub(crate) fn map_sender_info(&self, now: Instant, index: StreamIndex, info: &SenderInfo) -> Option<SenderInfo> {
+        self.stream(index)?.map_sender_info(now, info)
+    }
+
+    /// Wakes the producer when it wants to be woken.
+    pub(crate) fn arm(&mut self, now: Instant, key: ProducerKey, timers: &mut Timers) {
+        let streams = self.streams.iter().filter_map(|stream| stream.poll_timeout(now)).min();
+        let route = match &self.origin {
+            Origin::User(_) => None,
             Origin::Pipe(origin) => origin.poll_timeout(),
         };
-        [repair, self.key_frames.poll_timeout()].into_iter().flatten().min()
+        timers.arm(&mut self.timer, TimerKey::Producer(key), [streams, route].into_iter().flatten().min());
+    }
+
+    /// Whether it waits for this time.
+    pub(crate) fn fire(&mut self, at: Instant) -> bool {
+        self.timer.fire(at)
     }
 
     /// Quality of reception, 0 to 10: 0 when nothing comes that should.
     pub(crate) fn score(&self, now: Instant) -> u8 {
-        if !self.paused && self.stream.is_silent(now) { 0 } else { self.stream.score() }
+        self.streams.iter().map(|stream| stream.score(now)).max().unwrap_or_default()
     }
 
-    /// A sender report of the client as the mesh counts; `None` if it comes too soon to be of use.
-    pub(crate) fn map_sender_info(&self, now: Instant, info: &SenderInfo) -> Option<SenderInfo> {
-        let Origin::User(origin) = &self.origin else { return None };
-        let told_at = self.stream.clock().map(|clock| clock.received_at);
-        let is_news = told_at.is_none_or(|at| now.saturating_duration_since(at) >= MIN_SENDER_REPORT_INTERVAL);
-        is_news.then(|| SenderInfo { rtp_timestamp: info.rtp_timestamp.wrapping_add(origin.timestamp_offset), ..*info })
+    /// Puts the report blocks for the client, of those streams that came, into `blocks`.
+    pub(crate) fn report(&mut self, now: Instant, blocks: &mut Vec<ReportBlock>) {
+        for stream in &mut self.streams {
+            blocks.extend(stream.publisher_ssrc().and_then(|ssrc| stream.report(now, ssrc)));
+        }
+    }
+
+    /// Its score, if the control plane is to be told of it: it has changed.
+    pub(crate) fn take_score(&mut self, now: Instant) -> Option<u8> {
+        let score = self.score(now);
+        (self.told_score.replace(score) != Some(score)).then_some(score)
+    }
+
+    /// How loud it was since this was asked last, if it was audible.
+    pub(crate) fn take_audio_level(&mut self) -> Option<i8> {
+        self.streams.iter_mut().find_map(Stream::take_audio_level)
+    }
+
+    /// Whether it said something of how loud it is since that was asked last.
+    pub(crate) fn has_audio_level(&self) -> bool {
+        self.streams.iter().any(Stream::has_audio_level)
     }
 
     /// Everything that is known of it.
     pub(crate) fn stats(&self, now: Instant) -> StreamStats {
-        let mut stats = StreamStats {
-            score: self.score(now),
-            nack_count: self.nacks.0,
-            nack_packet_count: self.nacks.1,
-            key_frames: self.key_frame_count,
-            ..StreamStats::default()
-        };
-        self.stream.fill_stats(&mut stats);
-        let rtt = |rtt: Duration| rtt.as_secs_f32() * 1_000.0;
+        let mut stats = self.streams.first().map(|stream| stream.stats(now)).unwrap_or_default();
         if let Origin::User(origin) = &self.origin {
-            stats.ssrc = origin.ssrc.unwrap_or_default();
-            stats.round_trip_time_ms = origin.nack.as_ref().and_then(NackGenerator::rtt).map(rtt);
-            match origin.key_frame_message {
+            match origin.key_frame_message() {
                 Some(KeyFrameMessage::Fir { .. }) => stats.fir_count = self.key_frame_requests,
                 _ => stats.pli_count = self.key_frame_requests,
             }

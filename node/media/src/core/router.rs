@@ -1,50 +1,101 @@
 //! A room's media on one worker: from each producer to everybody who wants it.
 
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
 use slotmap::SlotMap;
-use sluice_proto::ids::RouterId;
+use sluice_proto::ids::{ProducerId, RouterId};
 
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
 use crate::core::counters::Counters;
 use crate::core::frames::FrameBatches;
-use crate::core::overload::Shed;
 use crate::core::pipe_consumer::PipeConsumer;
 use crate::core::producer::Producer;
-use crate::core::timers::Timer;
+use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
-use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
+use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
+use crate::stream::Stream;
+use crate::stream::audio_levels;
 use crate::stream::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
 
 /// A room's media on one worker.
 #[derive(Debug)]
 pub(crate) struct Router {
-    /// Its id.
-    pub id: RouterId,
+    id: RouterId,
     /// The users of the room on this worker.
-    pub transports: Vec<TransportKey>,
+    transports: Vec<TransportKey>,
     /// Their producers, and those that live elsewhere.
-    pub producers: Vec<ProducerKey>,
-    /// Wakes it up for the next audio levels.
-    pub timer: Timer,
+    producers: Vec<ProducerKey>,
+    timer: Timer,
     /// Whether the next audio levels are on their way.
-    pub observing: bool,
+    observing: bool,
     /// Whether somebody was audible in the last report.
-    pub audible: bool,
+    audible: bool,
 }
 
 impl Router {
     /// An empty one.
     pub(crate) fn new(id: RouterId) -> Self {
-        Self {
-            id,
-            transports: Vec::new(),
-            producers: Vec::new(),
-            timer: Timer::default(),
-            observing: false,
-            audible: false,
+        let (transports, producers) = Default::default();
+        Self { id, transports, producers, timer: Timer::default(), observing: false, audible: false }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> RouterId {
+        self.id
+    }
+
+    /// The users of the room on this worker.
+    pub(crate) fn transports(&self) -> &[TransportKey] {
+        &self.transports
+    }
+
+    /// A user comes.
+    pub(crate) fn add_transport(&mut self, key: TransportKey) {
+        self.transports.push(key);
+    }
+
+    /// A user goes.
+    pub(crate) fn remove_transport(&mut self, key: TransportKey) {
+        self.transports.retain(|other| *other != key);
+    }
+
+    /// The users' producers, and those that live elsewhere.
+    pub(crate) fn producers(&self) -> &[ProducerKey] {
+        &self.producers
+    }
+
+    /// A producer comes.
+    pub(crate) fn add_producer(&mut self, key: ProducerKey) {
+        self.producers.push(key);
+    }
+
+    /// A producer goes.
+    pub(crate) fn remove_producer(&mut self, key: ProducerKey) {
+        self.producers.retain(|other| *other != key);
+    }
+
+    /// Somebody said something of how loud it is: that is to be told of in a while.
+    pub(crate) fn observe(&mut self, now: Instant, key: RouterKey, timers: &mut Timers) {
+        if !std::mem::replace(&mut self.observing, true) {
+            timers.arm(&mut self.timer, TimerKey::Router(key), Some(now + audio_levels::INTERVAL));
         }
+    }
+
+    /// These, the loudest first, were audible; nobody else is observed until somebody says something again. Returns whether that is to
+    /// be told: somebody is audible, or was the last time.
+    pub(crate) fn heard(&mut self, volumes: &[(ProducerId, i8)]) -> bool {
+        self.observing = false;
+        let was_audible = std::mem::replace(&mut self.audible, !volumes.is_empty());
+        was_audible || self.audible
+    }
+
+    /// Whether it waits for this time.
+    pub(crate) fn fire(&mut self, at: Instant) -> bool {
+        self.timer.fire(at)
     }
 }
 
@@ -70,60 +121,61 @@ pub(crate) struct Destinations<'a> {
 /// a batch and its packets leave in one system call.
 pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'_>) {
     let mut somebody_waits = false;
-    for key in &producer.consumers {
+    for key in producer.consumers() {
         let Some(consumer) = to.consumers.get_mut(*key) else { continue };
-        if !consumer.active {
-            count_shed(consumer.shed, producer, to.counters);
+        let Some(stream) = consumer.source(producer) else { continue };
+        if !consumer.is_active() {
+            if consumer.is_shed_wholly() {
+                count_shed(stream, to.counters);
+            }
             continue;
         }
-        let Some(transport) = to.transports.get_mut(consumer.transport) else { continue };
-        mark_dirty(transport, consumer.transport, to.dirty, to.buffers);
-        match beginning(producer, consumer.waits_for_key_frame()) {
-            Some(packets) => send(consumer, transport, producer, packets, clock, to.counters),
-            None => send(consumer, transport, producer, producer.pending.iter().copied(), clock, to.counters),
+        let Some(transport) = to.transports.get_mut(consumer.transport()) else { continue };
+        mark_dirty(transport, consumer.transport(), to.dirty, to.buffers);
+        match beginning(stream, consumer.waits_for_key_frame()) {
+            Some(packets) => send(consumer, transport, stream, packets, clock, to.counters),
+            None => send(consumer, transport, stream, stream.pending(), clock, to.counters),
         }
         somebody_waits |= consumer.waits_for_key_frame();
     }
-    for key in &producer.pipe_consumers {
+    for key in producer.pipe_consumers() {
         let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
-        if pipe_consumer.shed == Shed::Yes {
-            count_shed(pipe_consumer.shed, producer, to.counters);
+        let Some(stream) = pipe_consumer.source(producer) else { continue };
+        if pipe_consumer.is_shed_wholly() {
+            count_shed(stream, to.counters);
             continue;
         }
-        match beginning(producer, pipe_consumer.waits_for_key_frame()) {
-            Some(packets) => send_by_pipe(pipe_consumer, producer, packets, to.frames, to.counters),
-            None => send_by_pipe(pipe_consumer, producer, producer.pending.iter().copied(), to.frames, to.counters),
+        match beginning(stream, pipe_consumer.waits_for_key_frame()) {
+            Some(packets) => send_by_pipe(pipe_consumer, stream, packets, to.frames, to.counters),
+            None => send_by_pipe(pipe_consumer, stream, stream.pending(), to.frames, to.counters),
         }
         somebody_waits |= pipe_consumer.waits_for_key_frame();
     }
-    producer.needs_key_frame |= somebody_waits && !producer.pending.is_empty();
-    producer.pending.clear();
+    producer.routed(somebody_waits);
 }
 
 /// Counts what is not sent to whom the worker is too busy for.
 #[cold]
-fn count_shed(shed: Shed, producer: &Producer, counters: &mut Counters) {
-    if shed == Shed::Yes {
-        counters.drops.count_many(DropReason::Overload, producer.pending.len() as u64);
-    }
+fn count_shed(stream: &Stream, counters: &mut Counters) {
+    counters.drops.count_many(DropReason::Overload, stream.pending().len() as u64);
 }
 
 /// What whoever waits for a key frame gets instead of what is pending.
-fn beginning(producer: &Producer, waits: bool) -> Option<impl Iterator<Item = u16> + use<>> {
-    let sequences = if waits { producer.pending_key_frame() } else { None };
-    sequences.map(|sequences| sequences.map(|sequence| sequence as u16))
+fn beginning(stream: &Stream, waits: bool) -> Option<RangeInclusive<u64>> {
+    if waits { stream.pending_key_frame() } else { None }
 }
 
-/// Sends some of a producer's packets to one of its consumers.
+/// Sends some of a stream's packets to one of its consumers.
+#[inline]
 pub(crate) fn send(
     consumer: &mut Consumer,
     transport: &mut UserTransport,
-    producer: &Producer,
-    packets: impl Iterator<Item = u16>,
+    stream: &Stream,
+    packets: impl Iterator<Item = u64>,
     clock: &Clock,
     counters: &mut Counters,
 ) {
-    for packet in packets.filter_map(|seq| producer.cache.get(seq)) {
+    for packet in packets.filter_map(|sequence| stream.packet(sequence)) {
         match consumer.send_rtp(&packet, transport, clock) {
             Ok(packets) => counters.rtp_packets_sent += packets,
             Err(reason) => counters.drops.count(reason),
@@ -131,15 +183,15 @@ pub(crate) fn send(
     }
 }
 
-/// Sends some of a producer's packets by one of its pipes.
+/// Sends some of a stream's packets by one of its pipes.
 pub(crate) fn send_by_pipe(
     pipe_consumer: &mut PipeConsumer,
-    producer: &Producer,
-    packets: impl Iterator<Item = u16>,
+    stream: &Stream,
+    packets: impl Iterator<Item = u64>,
     frames: &mut FrameBatches,
     counters: &mut Counters,
 ) {
-    for packet in packets.filter_map(|seq| producer.cache.get(seq)) {
+    for packet in packets.filter_map(|sequence| stream.packet(sequence)) {
         match pipe_consumer.send_rtp(&packet, frames) {
             Ok(frames) => counters.pipe_packets_sent += frames,
             Err(reason) => counters.drops.count(reason),
@@ -148,15 +200,14 @@ pub(crate) fn send_by_pipe(
 }
 
 /// Enters a transport in the list of those to be flushed. To be called before something is sent.
+#[inline]
 pub(crate) fn mark_dirty(
     transport: &mut UserTransport,
     key: TransportKey,
     dirty: &mut Vec<TransportKey>,
     buffers: &mut BufferPool,
 ) {
-    if !transport.dirty {
-        transport.dirty = true;
-        transport.webrtc.prepare(buffers);
+    if transport.prepare(buffers) {
         dirty.push(key);
     }
 }

@@ -1,7 +1,7 @@
-//! A user's side of a producer: what its packets mean, and how it is asked for what is missing.
+//! What is a producer's own when a user sends it: whose it is, what the client's payload types mean and how the client is asked for a
+//! key frame.
 
 use crate::drop_reason::DropReason;
-use crate::stream::nack_generator::NackGenerator;
 use crate::transport::demux::TransportKey;
 use crate::transport::rtp_listener::StreamKind;
 use crate::wire::codec::Codec;
@@ -61,23 +61,40 @@ pub(crate) enum KeyFrameMessage {
 /// A user's side of a producer.
 #[derive(Debug)]
 pub(crate) struct UserOrigin {
-    /// Where its packets come from.
-    pub transport: TransportKey,
-    /// What each payload type means.
-    pub payloads: Vec<PayloadMapping>,
-    /// SSRC inside the mesh.
-    pub mapped_ssrc: u32,
-    /// The client's SSRC, once known.
-    pub ssrc: Option<u32>,
-    /// What is added to the client's timestamps, so that they go on when the client begins anew with others.
-    pub timestamp_offset: u32,
-    /// If the client retransmits.
-    pub nack: Option<NackGenerator>,
+    transport: TransportKey,
+    payloads: Vec<PayloadMapping>,
     /// If the client can be asked.
-    pub key_frame_message: Option<KeyFrameMessage>,
+    key_frame_message: Option<KeyFrameMessage>,
 }
 
 impl UserOrigin {
+    /// Of a producer whose packets come over this transport.
+    pub(crate) fn new(
+        transport: TransportKey,
+        payloads: Vec<PayloadMapping>,
+        key_frame_message: Option<KeyFrameMessage>,
+    ) -> Self {
+        Self { transport, payloads, key_frame_message }
+    }
+
+    /// Where its packets come from.
+    pub(crate) fn transport(&self) -> TransportKey {
+        self.transport
+    }
+
+    /// How the client is asked for a key frame, if it can be.
+    pub(crate) fn key_frame_message(&self) -> Option<KeyFrameMessage> {
+        self.key_frame_message
+    }
+
+    /// How the client is to be asked for a key frame now, if it can be.
+    pub(crate) fn next_key_frame_message(&mut self) -> Option<KeyFrameMessage> {
+        if let Some(KeyFrameMessage::Fir { number }) = &mut self.key_frame_message {
+            *number = number.wrapping_add(1);
+        }
+        self.key_frame_message
+    }
+
     /// The payload type inside the mesh of whatever carries media.
     pub(crate) fn mapped_payload_type(&self) -> Option<u8> {
         self.payloads.iter().find_map(|mapping| match mapping.role {
@@ -91,6 +108,7 @@ impl UserOrigin {
     /// # Errors
     /// [`DropReason::RtpMalformed`], [`DropReason::RtxPadding`], and [`DropReason::UnknownPayloadType`] for one that was not negotiated for
     /// this kind of stream.
+    #[inline]
     pub(crate) fn content_of<'a>(&self, kind: StreamKind, packet: &RtpPacket<'a>) -> Result<Content<'a>, DropReason> {
         if packet.malformed {
             return Err(DropReason::RtpMalformed);

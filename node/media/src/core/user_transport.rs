@@ -1,59 +1,64 @@
 //! A user's transport with the media that run over it: producers of what it receives, consumers of what it sends, and the state
 //! that belongs to all of them together.
 
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use sluice_proto::ids::TransportId;
 
 use crate::clock::Clock;
-use crate::core::timers::Timer;
+use crate::core::rtp_stream_send::SendParameters;
+use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::drop_reason::DropReason;
+use crate::io::Transmit;
 use crate::keys::{ConsumerKey, ProducerKey, RouterKey};
+use crate::messages::TransportStats;
+use crate::stream::buffer_pool::BufferPool;
 use crate::stream::header_template::Stamp;
+use crate::stream::packet::StreamIndex;
 use crate::stream::sent_packets::Sealed;
+use crate::transport::demux::TransportKey;
 use crate::transport::retransmission_budget::RetransmissionBudget;
-use crate::transport::rtp_listener::RtpListener;
+use crate::transport::rtp_listener::{EncodingIdentity, Found, RtpListener, StreamKind};
 use crate::transport::transport_feedback_generator::TransportFeedbackGenerator;
 use crate::transport::webrtc_transport::WebRtcTransport;
 use crate::wire::rtcp::TransportFeedback;
-use crate::wire::rtp::ExtensionIds;
+use crate::wire::rtp::{ExtensionIds, ReceivedExtensions, RtpPacket};
 
 /// Time between two rounds of reports. Shorter than mediasoup's for audio (5 s), so that lip sync is right soon.
-pub(crate) const REPORT_INTERVAL: Duration = Duration::from_secs(1);
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A user's transport.
 pub(crate) struct UserTransport {
-    /// Its id.
-    pub id: TransportId,
-    /// The room's media on this worker.
-    pub router: RouterKey,
+    id: TransportId,
+    router: RouterKey,
     /// ICE, DTLS and SRTP.
-    pub webrtc: WebRtcTransport,
+    webrtc: WebRtcTransport,
     /// Whether media could be sent when that was looked at last.
-    pub writable: bool,
-    /// Has something to flush.
-    pub dirty: bool,
+    writable: bool,
+    /// Is in the list of those with something to flush.
+    dirty: bool,
     /// What the client sends.
-    pub producers: Vec<ProducerKey>,
+    producers: Vec<ProducerKey>,
     /// What the client receives.
-    pub consumers: Vec<ConsumerKey>,
+    consumers: Vec<ConsumerKey>,
     /// By SSRC, retransmissions' too.
-    pub consumers_by_ssrc: FxHashMap<u32, ConsumerKey>,
+    consumers_by_ssrc: FxHashMap<u32, ConsumerKey>,
     /// Finds the producer of a packet.
-    pub listener: RtpListener,
+    listener: RtpListener,
     /// The client's ids.
-    pub extension_ids: ExtensionIds,
+    extension_ids: ExtensionIds,
     /// From the first producer with transport-wide numbers on.
-    pub feedback: Option<Box<TransportFeedbackGenerator>>,
+    feedback: Option<Box<TransportFeedbackGenerator>>,
     /// SSRC of the last packet, which feedback has to name.
-    pub feedback_ssrc: u32,
+    feedback_ssrc: u32,
     /// What this end calls itself in reports and feedback.
-    pub rtcp_ssrc: u32,
+    rtcp_ssrc: u32,
     /// Next round of reports; `None` while there is nothing to report.
-    pub reports_at: Option<Instant>,
-    /// Wakes it up.
-    pub timer: Timer,
+    reports_at: Option<Instant>,
+    timer: Timer,
     transport_wide_seq: u16,
     retransmissions: RetransmissionBudget,
     downlink: Downlink,
@@ -91,6 +96,186 @@ impl UserTransport {
             retransmissions: RetransmissionBudget::default(),
             downlink: Downlink::default(),
         }
+    }
+
+    /// Its id.
+    pub(crate) fn id(&self) -> TransportId {
+        self.id
+    }
+
+    /// The room's media on this worker.
+    pub(crate) fn router(&self) -> RouterKey {
+        self.router
+    }
+
+    /// What this end calls itself in reports and feedback.
+    pub(crate) fn rtcp_ssrc(&self) -> u32 {
+        self.rtcp_ssrc
+    }
+
+    /// ICE, DTLS and SRTP.
+    pub(crate) fn webrtc(&mut self) -> &mut WebRtcTransport {
+        &mut self.webrtc
+    }
+
+    /// Whether the client was heard from at that address lately, so that nobody else may have it.
+    pub(crate) fn is_alive_at(&self, now: Instant, address: SocketAddr) -> bool {
+        self.webrtc.is_alive_at(now, address)
+    }
+
+    /// What the client sends.
+    pub(crate) fn producers(&self) -> &[ProducerKey] {
+        &self.producers
+    }
+
+    /// The client sends something more.
+    ///
+    /// # Errors
+    /// What of its identity another producer has.
+    pub(crate) fn add_producer(
+        &mut self,
+        now: Instant,
+        key: ProducerKey,
+        identity: EncodingIdentity,
+        extension_ids: ExtensionIds,
+    ) -> Result<(), String> {
+        self.listener.add((key, StreamIndex::ZERO), identity)?;
+        self.extension_ids.merge(extension_ids);
+        if self.extension_ids.transport_wide_cc != 0 {
+            self.feedback.get_or_insert_with(|| Box::new(TransportFeedbackGenerator::new(now)));
+        }
+        self.producers.push(key);
+        self.reports_at.get_or_insert(now + REPORT_INTERVAL);
+        Ok(())
+    }
+
+    /// The client sends that no more.
+    pub(crate) fn remove_producer(&mut self, key: ProducerKey) {
+        self.listener.remove(key);
+        self.producers.retain(|other| *other != key);
+    }
+
+    /// What the client receives.
+    pub(crate) fn consumers(&self) -> &[ConsumerKey] {
+        &self.consumers
+    }
+
+    /// Whether one of its consumers has one of these SSRCs; that one.
+    pub(crate) fn taken(&self, parameters: &SendParameters) -> Option<u32> {
+        parameters.ssrcs().find(|ssrc| self.consumers_by_ssrc.contains_key(ssrc))
+    }
+
+    /// The client receives something more, under SSRCs that are not [`taken`](Self::taken).
+    pub(crate) fn add_consumer(&mut self, now: Instant, key: ConsumerKey, parameters: &SendParameters) {
+        self.consumers_by_ssrc.extend(parameters.ssrcs().map(|ssrc| (ssrc, key)));
+        self.consumers.push(key);
+        self.reports_at.get_or_insert(now + REPORT_INTERVAL);
+    }
+
+    /// The client receives that no more.
+    pub(crate) fn remove_consumer(&mut self, key: ConsumerKey, parameters: &SendParameters) {
+        self.consumers.retain(|other| *other != key);
+        self.consumers_by_ssrc.retain(|_, other| *other != key);
+        parameters.ssrcs().for_each(|ssrc| self.webrtc.release_ssrc(ssrc));
+    }
+
+    /// Who sends with an SSRC, retransmissions' too.
+    pub(crate) fn consumer_of(&self, ssrc: u32) -> Option<ConsumerKey> {
+        self.consumers_by_ssrc.get(&ssrc).copied()
+    }
+
+    /// A packet of the client came: its header extensions, and which stream it is of, as far as that is known.
+    #[inline]
+    pub(crate) fn receive_rtp<'a>(
+        &mut self,
+        now: Instant,
+        key: TransportKey,
+        packet: &RtpPacket<'a>,
+        timers: &mut Timers,
+    ) -> (ReceivedExtensions<'a>, Option<Found>) {
+        let extensions = self.extension_ids.read(packet.extensions);
+        let found = self.listener.find(packet.header.ssrc);
+        if let (Some(feedback), Some(seq)) = (&mut self.feedback, extensions.transport_wide_cc) {
+            feedback.receive(now, seq);
+            let at = feedback.poll_timeout();
+            timers.arm(&mut self.timer, TimerKey::Transport(key), at);
+        }
+        if found.is_some() {
+            self.feedback_ssrc = packet.header.ssrc;
+        }
+        (extensions, found)
+    }
+
+    /// The stream of an SSRC that is not known yet, if the packet names it; and whether it takes the place of another SSRC. `heard` counts
+    /// the packets of a stream.
+    pub(crate) fn learn(
+        &mut self,
+        packet: &RtpPacket<'_>,
+        extensions: &ReceivedExtensions<'_>,
+        heard: impl FnOnce(Found) -> u64,
+    ) -> Option<(Found, bool)> {
+        let header = &packet.header;
+        let learned = self.listener.learn(header.ssrc, header.payload_type, extensions, heard)?;
+        self.feedback_ssrc = header.ssrc;
+        Some(learned)
+    }
+
+    /// The client said that an SSRC is over. `heard` counts the packets of a stream.
+    pub(crate) fn end_ssrc(&mut self, ssrc: u32, heard: impl FnOnce(Found) -> u64) {
+        self.listener.end(ssrc, heard);
+    }
+
+    /// The stream whose media come with this SSRC.
+    pub(crate) fn media_of(&self, ssrc: u32) -> Option<Found> {
+        self.listener.find(ssrc).filter(|found| found.kind == StreamKind::Media)
+    }
+
+    /// Writes what the client is to be told next of the packets that came, if it is time.
+    pub(crate) fn write_feedback(&mut self, now: Instant, compound: &mut Vec<u8>) -> bool {
+        let (from, about) = (self.rtcp_ssrc, self.feedback_ssrc);
+        self.feedback.as_mut().is_some_and(|feedback| feedback.write_next(now, compound, from, about))
+    }
+
+    /// Begins the next interval of reports if it is time.
+    pub(crate) fn begin_reports(&mut self, now: Instant) -> bool {
+        let is_due = self.reports_at.is_some_and(|at| at <= now);
+        if is_due {
+            self.reports_at = Some(now + REPORT_INTERVAL);
+            self.sample_downlink();
+        }
+        is_due
+    }
+
+    /// The next reports are due then at the latest.
+    pub(crate) fn report_by(&mut self, at: Instant) {
+        self.reports_at = Some(self.reports_at.map_or(at, |due| due.min(at)));
+    }
+
+    /// Whether media could be sent when that was looked at last.
+    pub(crate) fn is_writable(&self) -> bool {
+        self.writable
+    }
+
+    /// Looks whether media can be sent now. Returns whether that has changed.
+    pub(crate) fn look_if_writable(&mut self) -> bool {
+        let writable = self.webrtc.is_writable();
+        std::mem::replace(&mut self.writable, writable) != writable
+    }
+
+    /// Something is about to be sent, in buffers of `pool`. Returns whether that is the first of what is to be flushed.
+    #[inline]
+    pub(crate) fn prepare(&mut self, pool: &mut BufferPool) -> bool {
+        let is_first = !std::mem::replace(&mut self.dirty, true);
+        if is_first {
+            self.webrtc.prepare(pool);
+        }
+        is_first
+    }
+
+    /// Moves what is to be sent to `out`, in buffers for `pool`.
+    pub(crate) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
+        self.dirty = false;
+        self.webrtc.flush(out, pool);
     }
 
     /// Sends a packet of `len` bytes, which `write` fills in with the stamp that it is told. Only a packet that carries a transport-wide
@@ -171,21 +356,34 @@ impl UserTransport {
     }
 
     /// Ends an interval of the downlink's account.
-    pub(crate) fn sample_downlink(&mut self) {
+    fn sample_downlink(&mut self) {
         let Downlink { received, lost, loss } = &mut self.downlink;
         let told = std::mem::take(received) + *lost;
         *loss = (told > 0).then(|| *lost as f32 / told as f32);
         *lost = 0;
     }
 
-    /// Share of the packets of the last interval that the client missed.
-    pub(crate) fn downlink_loss(&self) -> Option<f32> {
-        self.downlink.loss
+    /// Everything that is known of it.
+    pub(crate) fn stats(&self, now: Instant) -> TransportStats {
+        TransportStats { send_loss: self.downlink.loss, ..self.webrtc.stats(now) }
     }
 
-    /// When it wants to be woken.
-    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+    /// Wakes the transport when it wants to be woken.
+    pub(crate) fn arm(&mut self, key: TransportKey, timers: &mut Timers) {
         let feedback = self.feedback.as_ref().and_then(|feedback| feedback.poll_timeout());
-        [self.webrtc.poll_timeout(), self.reports_at, feedback].into_iter().flatten().min()
+        let at = [self.webrtc.poll_timeout(), self.reports_at, feedback].into_iter().flatten().min();
+        timers.arm(&mut self.timer, TimerKey::Transport(key), at);
+    }
+
+    /// Whether it waits for this time.
+    pub(crate) fn fire(&mut self, at: Instant) -> bool {
+        self.timer.fire(at)
+    }
+
+    /// Does what is due of ICE and DTLS.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        if self.webrtc.poll_timeout().is_some_and(|at| at <= now) {
+            self.webrtc.handle_timeout(now);
+        }
     }
 }

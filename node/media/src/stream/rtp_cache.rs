@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use sluice_proto::ortc::MediaKind;
 
+use crate::stream::packet::PacketName;
 use crate::stream::segments::{Place, Segments};
-use crate::wire::codec::{Codec, ParameterSets, PayloadInfo, shift_picture_id};
+use crate::wire::codec::{Codec, ParameterSets, PayloadInfo};
 use crate::wire::rtp::{AudioLevel, MAX_CANONICAL_HEADER_LEN, RtpHeader, write_canonical_header};
 
 /// How long a packet is kept, if there is room: no receiver waits longer for a retransmission.
@@ -28,7 +29,7 @@ const MIN_SLOTS: usize = 64;
 pub(crate) const MAX_PAYLOAD_LEN: usize = 1_500;
 
 /// Packets of a key frame that may come before its first slice: delimiter, parameter sets, supplemental information.
-const MAX_BEFORE_SLICES: u16 = 16;
+const MAX_BEFORE_SLICES: u64 = 16;
 
 /// What of a cached packet is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,16 +154,22 @@ impl RtpCache {
         usize::from(seq) & self.slots.len().wrapping_sub(1)
     }
 
-    /// The packet with this sequence number.
+    /// The packet with this number.
     #[inline]
-    pub(crate) fn get(&self, seq: u16) -> Option<CachedPacket<'_>> {
-        let known = self.slots.get(self.index(seq))?.as_ref().filter(|known| known.header.sequence_number == seq)?;
-        Some(CachedPacket { known, bytes: self.segments.get(known.place)? })
+    pub(crate) fn get(&self, sequence: u64) -> Option<CachedPacket<'_>> {
+        self.find(sequence as u16, |known| known == sequence)
     }
 
-    /// The packet with this sequence number, unless it is older than that.
-    pub(crate) fn get_recent(&self, seq: u16, now: Instant, max_age: Duration) -> Option<CachedPacket<'_>> {
-        self.get(seq).filter(|packet| now.saturating_duration_since(packet.received_at) <= max_age)
+    /// The packet that is so named, unless it is older than that.
+    pub(crate) fn named(&self, name: PacketName, now: Instant, max_age: Duration) -> Option<CachedPacket<'_>> {
+        let found = self.find(name.sequence_number(), |known| name.is_of(known));
+        found.filter(|packet| now.saturating_duration_since(packet.received_at) <= max_age)
+    }
+
+    #[inline]
+    fn find(&self, seq: u16, is_it: impl FnOnce(u64) -> bool) -> Option<CachedPacket<'_>> {
+        let known = self.slots.get(self.index(seq))?.as_ref().filter(|known| is_it(known.sequence))?;
+        Some(CachedPacket { known, bytes: self.segments.get(known.place)? })
     }
 
     /// Puts a packet where its sequence number belongs. The slot's former packet goes, unless that is the newer one: `None` then.
@@ -171,7 +178,7 @@ impl RtpCache {
         self.make_room(now, &packet)?;
         let mut info = codec.inspect(packet.payload);
         self.remember_parameter_sets(codec, packet.payload);
-        let parameter_sets = if info.key_picture_start { self.parameter_sets_before(&packet.header) } else { None };
+        let parameter_sets = if info.key_picture_start { self.parameter_sets_before(&packet) } else { None };
         info.key_frame_start |= parameter_sets.is_some();
         if info.key_frame_start || info.key_picture_start {
             self.key_frame_timestamp = Some(packet.header.timestamp);
@@ -183,10 +190,10 @@ impl RtpCache {
             header_len = bytes.len() - start;
             bytes.extend_from_slice(packet.payload);
         })?;
-        if let (1.., Codec::Vp8, Some(bytes)) = (packet.left_out_pictures, codec, self.segments.get_mut(place))
-            && let Some(payload) = bytes.get_mut(header_len..)
+        if packet.left_out_pictures > 0
+            && let Some(payload) = self.segments.get_mut(place).and_then(|bytes| bytes.get_mut(header_len..))
         {
-            shift_picture_id(payload, packet.left_out_pictures);
+            codec.lessen_picture_id(payload, packet.left_out_pictures);
         }
         let index = self.index(seq);
         *self.slots.get_mut(index)? = Some(PacketInfo {
@@ -200,24 +207,25 @@ impl RtpCache {
             place,
             parameter_sets,
         });
-        self.get(seq)
+        self.get(packet.sequence)
     }
 
     /// Keeps the parameter sets that a payload has, whatever becomes of the packet.
     pub(crate) fn remember_parameter_sets(&mut self, codec: Codec, payload: &[u8]) {
-        if codec == Codec::H264 {
+        if codec.has_parameter_sets() {
             self.parameter_sets.remember(payload);
         }
     }
 
     /// What must be told before a key frame's first slice if its own packets do not tell it: none of those between the slice and the
     /// picture before has parameter sets, nor is one missing that may have.
-    fn parameter_sets_before(&self, header: &RtpHeader) -> Option<Arc<[u8]>> {
-        if self.key_frame_timestamp == Some(header.timestamp) {
+    fn parameter_sets_before(&self, packet: &NewPacket<'_>) -> Option<Arc<[u8]>> {
+        let timestamp = packet.header.timestamp;
+        if self.key_frame_timestamp == Some(timestamp) {
             return None;
         }
         for distance in 1..=MAX_BEFORE_SLICES {
-            if self.get(header.sequence_number.wrapping_sub(distance))?.header.timestamp != header.timestamp {
+            if self.get(packet.sequence.wrapping_sub(distance))?.header.timestamp != timestamp {
                 return self.parameter_sets.payload().cloned();
             }
         }
@@ -279,6 +287,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::stream::packet::StreamIndex;
 
     fn packet(sequence: u64, timestamp: u32, payload: &[u8]) -> NewPacket<'_> {
         let sequence_number = sequence as u16;
@@ -316,10 +325,10 @@ mod tests {
         ] {
             let mut cache = RtpCache::new(kind);
             assert_eq!(cache.memory(), 0);
-            let (sequence, now, most) = stream(&mut cache, (65_000, Instant::now()), 20, rate, len);
+            let (sequence, _, most) = stream(&mut cache, (65_000, Instant::now()), 20, rate, len);
             assert!(most <= at_most, "{most} bytes for {rate} packets of {len}");
             for sequence in sequence + 1 - 2 * rate..=sequence {
-                let packet = cache.get_recent(sequence as u16, now, KEEP).unwrap();
+                let packet = cache.get(sequence).unwrap();
                 assert_eq!((packet.sequence, packet.payload()), (sequence, &vec![sequence as u8; len][..]));
             }
         }
@@ -358,11 +367,11 @@ mod tests {
             }
             for late in 1..=1_900 {
                 let sequence = 66_999 - late;
-                let is_kept = cache.get(sequence as u16).is_some();
+                let is_kept = cache.get(sequence).is_some();
                 let stored = cache.insert(now, Codec::Opaque, packet(sequence, 0, b"old"));
                 assert_eq!(stored.is_some(), is_kept, "{late} late");
             }
-            assert_eq!(cache.get(66_999_u64 as u16).unwrap().payload(), b"new");
+            assert_eq!(cache.get(66_999).unwrap().payload(), b"new");
         }
     }
 
@@ -400,9 +409,9 @@ mod tests {
                 if stored {
                     came.insert(sequence, (payload, now));
                 }
-                prop_assert!(cache.get(newest as u16).is_some());
+                prop_assert!(cache.get(newest).is_some());
                 for (sequence, (payload, at)) in came.range(newest.saturating_sub(500)..) {
-                    match cache.get(*sequence as u16) {
+                    match cache.get(*sequence) {
                         Some(packet) => prop_assert_eq!(packet.payload(), &payload[..]),
                         None => prop_assert!(*sequence + 64 <= newest || now - *at >= KEEP),
                     }
@@ -417,9 +426,11 @@ mod tests {
         let mut cache = RtpCache::new(MediaKind::Video);
         cache.insert(now, Codec::Opaque, packet(127, 0, b"new"));
         let max_age = Duration::from_secs(2);
-        assert!(cache.get_recent(127, now + max_age, max_age).is_some());
-        assert!(cache.get_recent(127, now + max_age + Duration::from_millis(1), max_age).is_none());
-        assert!(cache.get(127 + 64).is_none());
+        let named = |sequence, now| cache.named(PacketName::new(StreamIndex::ZERO, sequence), now, max_age);
+        assert!(named(127, now + max_age).is_some());
+        assert!(named(127, now + max_age + Duration::from_millis(1)).is_none());
+        assert!(named(127 + 64, now).is_none() && named(127 + 65_536, now).is_none());
+        assert!(cache.get(127 + 65_536).is_none());
     }
 
     #[test]

@@ -4,7 +4,9 @@
 use std::time::Duration;
 
 use crate::secure::srtp::TagPrefix;
+use crate::stream::cut::Place;
 use crate::stream::header_template::Stamp;
+use crate::stream::packet::PacketName;
 use crate::stream::rtp_cache::Part;
 
 /// Shortest time between two retransmissions of one packet when the round-trip time is not known.
@@ -16,31 +18,16 @@ const MIN_INTERVAL: Duration = Duration::from_millis(10);
 /// The same for a client that claims to be very far away: no packet is asked for that long.
 const MAX_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Marks an input whose parameter sets were sent, not the packet itself.
-const PARAMETER_SETS: u32 = 1 << 31;
-
-/// Which packet of a producer: the lower 31 bits of its number without its wrap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct InputNumber(u32);
-
-impl InputNumber {
-    /// Of the number.
-    pub(crate) fn new(sequence: u64) -> Self {
-        Self(sequence as u32 & !PARAMETER_SETS)
-    }
-
-    /// As packets carry it.
-    pub(crate) fn sequence_number(self) -> u16 {
-        self.0 as u16
-    }
-}
+/// Marks a packet whose parameter sets were sent, not the packet itself.
+const PARAMETER_SETS: u32 = 1 << PacketName::BITS;
 
 /// One packet that went out.
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    /// An [`InputNumber`], maybe with [`PARAMETER_SETS`]. Zero at the start names a packet that the cache will not have.
+    /// A [`PacketName`], maybe with [`PARAMETER_SETS`]. Zero at the start names a packet that no cache will have.
     input: u32,
     output: u16,
+    left_out_pictures: u16,
     /// When it went out again last, in milliseconds modulo 2^16; 0 is never. What can be found in the cache is younger than the wrap.
     resent_ms: u16,
 }
@@ -91,15 +78,17 @@ impl SentPackets {
         usize::from(output) & self.slots.len().saturating_sub(1)
     }
 
-    /// A part of `input`, without its wrap, went out as `output`.
-    pub(crate) fn insert(&mut self, output: u16, input: u64, part: Part, sealed: Sealed) {
+    /// A packet went out.
+    #[inline]
+    pub(crate) fn insert(&mut self, place: Place, sealed: Sealed) {
+        let Place { input, part, output, left_out_pictures } = place;
         if self.slots.is_empty() && self.capacity > 0 {
             self.allocate();
         }
         let index = self.index(output);
         if let Some(slot) = self.slots.get_mut(index) {
             let mark = if part == Part::ParameterSets { PARAMETER_SETS } else { 0 };
-            *slot = Slot { input: InputNumber::new(input).0 | mark, output, resent_ms: 0 };
+            *slot = Slot { input: input.to_bits() | mark, output, left_out_pictures, resent_ms: 0 };
         }
         if let Some(packed) = self.sealed.get_mut(index) {
             let [_, abs_send_time @ ..] = sealed.stamp.abs_send_time.to_be_bytes();
@@ -108,7 +97,7 @@ impl SentPackets {
         }
     }
 
-    /// Nothing that was sent is to be found again: the numbers of the inputs are given anew, or nobody will ask. Gives the memory back.
+    /// Nobody will ask for anything that was sent. Gives the memory back.
     pub(crate) fn clear(&mut self) {
         (self.slots, self.sealed) = Default::default();
     }
@@ -118,10 +107,10 @@ impl SentPackets {
     }
 
     /// What went out as `output`.
-    pub(crate) fn get(&self, output: u16) -> Option<(InputNumber, Part)> {
-        let input = self.slot(output)?.input;
+    pub(crate) fn get(&self, output: u16) -> Option<Place> {
+        let Slot { input, left_out_pictures, .. } = *self.slot(output)?;
         let part = if input & PARAMETER_SETS == 0 { Part::Payload } else { Part::ParameterSets };
-        Some((InputNumber(input & !PARAMETER_SETS), part))
+        Some(Place { input: PacketName::from_bits(input), part, output, left_out_pictures })
     }
 
     /// What `output`, which [`get`](Self::get) finds, went out with.
@@ -157,16 +146,21 @@ fn milliseconds(now: Duration) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::packet::StreamIndex;
+
+    fn place(output: u16, sequence: u64, part: Part) -> Place {
+        Place { input: PacketName::new(StreamIndex::ZERO, sequence), part, output, left_out_pictures: output / 2 }
+    }
 
     #[test]
     fn a_number_that_was_skipped_is_not_found_under_its_predecessor() {
         let mut sent = SentPackets::new(128, false);
-        sent.insert(5, 1_005, Part::Payload, Sealed::default());
-        assert_eq!(sent.get(5), Some((InputNumber::new((7 << 31) + 1_005), Part::Payload)));
+        sent.insert(place(5, 1_005, Part::Payload), Sealed::default());
+        assert_eq!(sent.get(5), Some(place(5, 1_005, Part::Payload)));
         assert_eq!(sent.get(5 + 128), None);
-        sent.insert(5 + 128, 2_000, Part::ParameterSets, Sealed::default());
+        sent.insert(place(5 + 128, 2_000, Part::ParameterSets), Sealed::default());
         assert_eq!(sent.get(5), None);
-        assert_eq!(sent.get(5 + 128), Some((InputNumber::new(2_000), Part::ParameterSets)));
+        assert_eq!(sent.get(5 + 128), Some(place(5 + 128, 2_000, Part::ParameterSets)));
     }
 
     #[test]
@@ -174,12 +168,12 @@ mod tests {
         let tag = TagPrefix::default();
         let sealed = Sealed { stamp: Stamp { abs_send_time: 0x00fe_dcba, transport_wide_seq: 0x9876 }, tag };
         let mut sent = SentPackets::new(32, true);
-        sent.insert(65_535, 9, Part::Payload, sealed);
+        sent.insert(place(65_535, 9, Part::Payload), sealed);
         assert_eq!(sent.sealed(65_535), Some(sealed));
         sent.clear();
         assert_eq!(sent.get(65_535), None);
         let mut none = SentPackets::new(0, true);
-        none.insert(0, 9, Part::Payload, sealed);
+        none.insert(place(0, 9, Part::Payload), sealed);
         assert_eq!((none.get(0), none.sealed(0)), (None, None));
     }
 
@@ -189,7 +183,7 @@ mod tests {
         let start = Duration::from_millis(65_500);
         let rtt = Some(Duration::from_millis(80));
         for output in 0..512 {
-            sent.insert(output, output.into(), Part::Payload, Sealed::default());
+            sent.insert(place(output, output.into(), Part::Payload), Sealed::default());
             assert!(sent.may_resend(start, output, rtt));
             sent.resent(start, output);
         }
@@ -200,7 +194,7 @@ mod tests {
     #[test]
     fn nobody_is_so_near_or_so_far_that_the_interval_ends() {
         let mut sent = SentPackets::new(128, false);
-        sent.insert(7, 1, Part::Payload, Sealed::default());
+        sent.insert(place(7, 1, Part::Payload), Sealed::default());
         sent.resent(Duration::ZERO, 7);
         assert!(!sent.may_resend(Duration::from_millis(9), 7, Some(Duration::ZERO)));
         assert!(sent.may_resend(Duration::from_millis(2_001), 7, Some(Duration::from_secs(3_600))));

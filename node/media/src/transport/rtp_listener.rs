@@ -5,6 +5,7 @@
 use rustc_hash::FxHashMap;
 
 use crate::keys::ProducerKey;
+use crate::stream::packet::StreamIndex;
 use crate::wire::rtp::ReceivedExtensions;
 
 /// What a stream carries.
@@ -14,6 +15,17 @@ pub(crate) enum StreamKind {
     Media,
     /// Retransmissions in the format of RFC 4588.
     Rtx,
+}
+
+/// A stream that a packet is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Found {
+    /// Whose it is.
+    pub producer: ProducerKey,
+    /// Which of that.
+    pub stream: StreamIndex,
+    /// What it carries.
+    pub kind: StreamKind,
 }
 
 /// How a producer's encoding can be known.
@@ -40,13 +52,14 @@ const LATCH_PACKETS: u8 = 3;
 /// The streams of one transport.
 #[derive(Debug, Default)]
 pub(crate) struct RtpListener {
-    by_ssrc: FxHashMap<u32, (ProducerKey, StreamKind)>,
+    by_ssrc: FxHashMap<u32, Found>,
     encodings: Vec<Encoding>,
 }
 
 #[derive(Debug)]
 struct Encoding {
     producer: ProducerKey,
+    stream: StreamIndex,
     identity: EncodingIdentity,
     media: Succession,
     rtx: Succession,
@@ -79,23 +92,16 @@ impl Succession {
     }
 }
 
-/// A stream that an unknown SSRC turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Learned {
-    /// Whose stream it is.
-    pub producer: ProducerKey,
-    /// What it carries.
-    pub kind: StreamKind,
-    /// It takes the place of another SSRC.
-    pub replaces: bool,
-}
-
 impl RtpListener {
     /// Adds a producer's encoding.
     ///
     /// # Errors
     /// What of it another producer has.
-    pub(crate) fn add(&mut self, producer: ProducerKey, identity: EncodingIdentity) -> Result<(), String> {
+    pub(crate) fn add(
+        &mut self,
+        (producer, stream): (ProducerKey, StreamIndex),
+        identity: EncodingIdentity,
+    ) -> Result<(), String> {
         let ssrcs = [(identity.ssrc, StreamKind::Media), (identity.rtx_ssrc, StreamKind::Rtx)];
         for ssrc in ssrcs.iter().filter_map(|(ssrc, _)| *ssrc) {
             if self.by_ssrc.contains_key(&ssrc) {
@@ -113,42 +119,43 @@ impl RtpListener {
         }
         for (ssrc, kind) in ssrcs {
             if let Some(ssrc) = ssrc {
-                self.by_ssrc.insert(ssrc, (producer, kind));
+                self.by_ssrc.insert(ssrc, Found { producer, stream, kind });
             }
         }
         let (media, rtx) = Default::default();
-        self.encodings.push(Encoding { producer, identity, media, rtx });
+        self.encodings.push(Encoding { producer, stream, identity, media, rtx });
         Ok(())
     }
 
     /// Forgets a producer.
     pub(crate) fn remove(&mut self, producer: ProducerKey) {
-        self.by_ssrc.retain(|_, (key, _)| *key != producer);
+        self.by_ssrc.retain(|_, found| found.producer != producer);
         self.encodings.retain(|encoding| encoding.producer != producer);
     }
 
     /// The stream of a known SSRC.
-    pub(crate) fn find(&self, ssrc: u32) -> Option<(ProducerKey, StreamKind)> {
+    #[inline]
+    pub(crate) fn find(&self, ssrc: u32) -> Option<Found> {
         self.by_ssrc.get(&ssrc).copied()
     }
 
-    /// The stream of an unknown SSRC, if the packet says whose it is. It is known from then on. `heard` counts the packets of a
-    /// producer's stream.
+    /// The stream of an unknown SSRC, if the packet says whose it is, and whether it takes the place of another SSRC. It is known from then
+    /// on. `heard` counts the packets of a stream.
     pub(crate) fn learn(
         &mut self,
         ssrc: u32,
         payload_type: u8,
         extensions: &ReceivedExtensions<'_>,
-        heard: impl FnOnce(ProducerKey, StreamKind) -> u64,
-    ) -> Option<Learned> {
+        heard: impl FnOnce(Found) -> u64,
+    ) -> Option<(Found, bool)> {
         let mid = extensions.mid?;
         let rid = extensions.rid.or(extensions.repaired_rid);
-        let Encoding { producer, identity, media, rtx } = self.encodings.iter_mut().find(|encoding| {
+        let Encoding { producer, stream, identity, media, rtx } = self.encodings.iter_mut().find(|encoding| {
             let identity = &encoding.identity;
             identity.mid.as_ref().is_some_and(|own| own.as_bytes() == mid)
                 && identity.rid.as_ref().is_none_or(|own| Some(own.as_bytes()) == rid)
         })?;
-        let producer = *producer;
+        let (producer, stream) = (*producer, *stream);
         let (known, succession, kind) = if identity.payload_types.contains(&payload_type) {
             (&mut identity.ssrc, media, StreamKind::Media)
         } else if identity.rtx_payload_types.contains(&payload_type) {
@@ -156,33 +163,29 @@ impl RtpListener {
         } else {
             return None;
         };
-        if known.is_some() && !succession.claim(ssrc, heard(producer, kind)) {
+        let found = Found { producer, stream, kind };
+        if known.is_some() && !succession.claim(ssrc, heard(found)) {
             return None;
         }
         let former = known.replace(ssrc);
         if let Some(former) = former {
             self.by_ssrc.remove(&former);
         }
-        self.by_ssrc.insert(ssrc, (producer, kind));
-        Some(Learned { producer, kind, replaces: former.is_some() })
+        self.by_ssrc.insert(ssrc, found);
+        Some((found, former.is_some()))
     }
 
     /// The client said that an SSRC is over, RFC 3550 section 6.6: another one need not prove that. `heard` counts the packets of a
-    /// producer's stream. The SSRC stays known, for clients that go on with it after all.
-    pub(crate) fn end(&mut self, ssrc: u32, heard: impl FnOnce(ProducerKey, StreamKind) -> u64) {
-        let Some((producer, kind)) = self.find(ssrc) else { return };
-        let of_stream = |encoding: &&mut Encoding| match kind {
+    /// stream. The SSRC stays known, for clients that go on with it after all.
+    pub(crate) fn end(&mut self, ssrc: u32, heard: impl FnOnce(Found) -> u64) {
+        let Some(found) = self.find(ssrc) else { return };
+        let of_stream = |encoding: &&mut Encoding| match found.kind {
             StreamKind::Media => encoding.identity.ssrc == Some(ssrc),
             StreamKind::Rtx => encoding.identity.rtx_ssrc == Some(ssrc),
         };
         let Some(encoding) = self.encodings.iter_mut().find(of_stream) else { return };
-        let succession = if kind == StreamKind::Media { &mut encoding.media } else { &mut encoding.rtx };
-        succession.ended_at = Some(heard(producer, kind));
-    }
-
-    /// The producer whose media come with this SSRC.
-    pub(crate) fn producer_of(&self, ssrc: u32) -> Option<ProducerKey> {
-        self.find(ssrc).filter(|(_, kind)| *kind == StreamKind::Media).map(|(producer, _)| producer)
+        let succession = if found.kind == StreamKind::Media { &mut encoding.media } else { &mut encoding.rtx };
+        succession.ended_at = Some(heard(found));
     }
 }
 
@@ -192,6 +195,12 @@ mod tests {
     use slotmap::SlotMap;
 
     use super::*;
+
+    const FIRST: StreamIndex = StreamIndex::ZERO;
+
+    fn found(producer: ProducerKey, kind: StreamKind) -> Found {
+        Found { producer, stream: FIRST, kind }
+    }
 
     fn identity(mid: &str) -> EncodingIdentity {
         let (payload_types, rtx_payload_types) = (vec![96], vec![97]);
@@ -206,7 +215,7 @@ mod tests {
         let mut keys = SlotMap::with_key();
         ["0", "1"].map(|mid| {
             let key = keys.insert(());
-            listener.add(key, identity(mid)).unwrap();
+            listener.add((key, FIRST), identity(mid)).unwrap();
             key
         })
     }
@@ -215,17 +224,20 @@ mod tests {
     fn learns_one_ssrc_of_each_kind_by_mid() {
         let mut listener = RtpListener::default();
         let [_, b] = two_producers(&mut listener);
-        let learned = |kind| Some(Learned { producer: b, kind, replaces: false });
-        assert_eq!(listener.learn(1, 96, &ReceivedExtensions::default(), |_, _| 0), None);
-        assert_eq!(listener.learn(1, 96, &with_mid(b"1"), |_, _| 0), learned(StreamKind::Media));
-        assert_eq!(listener.learn(2, 97, &with_mid(b"1"), |_, _| 0), learned(StreamKind::Rtx));
-        assert_eq!((listener.find(1), listener.find(2)), (Some((b, StreamKind::Media)), Some((b, StreamKind::Rtx))));
+        let learned = |kind| Some((found(b, kind), false));
+        assert_eq!(listener.learn(1, 96, &ReceivedExtensions::default(), |_| 0), None);
+        assert_eq!(listener.learn(1, 96, &with_mid(b"1"), |_| 0), learned(StreamKind::Media));
+        assert_eq!(listener.learn(2, 97, &with_mid(b"1"), |_| 0), learned(StreamKind::Rtx));
+        assert_eq!(
+            (listener.find(1), listener.find(2)),
+            (Some(found(b, StreamKind::Media)), Some(found(b, StreamKind::Rtx)))
+        );
         for ssrc in 1_000..301_000 {
-            assert_eq!(listener.learn(ssrc, 96, &with_mid(b"1"), |_, _| 9), None);
+            assert_eq!(listener.learn(ssrc, 96, &with_mid(b"1"), |_| 9), None);
         }
         assert_eq!(listener.by_ssrc.len(), 2);
         listener.remove(b);
-        assert_eq!(listener.learn(1, 96, &with_mid(b"1"), |_, _| 0), None);
+        assert_eq!(listener.learn(1, 96, &with_mid(b"1"), |_| 0), None);
     }
 
     #[test]
@@ -233,29 +245,29 @@ mod tests {
         let mut listener = RtpListener::default();
         let [a, b] = two_producers(&mut listener);
         for (producer, ssrc, mid) in [(a, 1, b"0"), (b, 2, b"1")] {
-            assert_eq!(listener.learn(ssrc, 96, &with_mid(mid), |_, _| 0).unwrap().producer, producer);
+            assert_eq!(listener.learn(ssrc, 96, &with_mid(mid), |_| 0).unwrap().0.producer, producer);
         }
-        let mut claim = |ssrc, heard| listener.learn(ssrc, 96, &with_mid(b"0"), |_, _| heard).is_some();
+        let mut claim = |ssrc, heard| listener.learn(ssrc, 96, &with_mid(b"0"), |_| heard).is_some();
         // While the known one goes on, and while two take turns, nothing changes.
         assert!((1..100).all(|heard| !claim(3, heard)));
         assert!((0..100).all(|packet| !claim(3 + packet % 2, 100)));
         assert_eq!([0; 3].map(|_| claim(3, 101)), [false, false, true]);
-        assert_eq!((listener.find(1), listener.find(3)), (None, Some((a, StreamKind::Media))));
-        assert_eq!(listener.find(2), Some((b, StreamKind::Media)), "the other producer keeps its own");
+        assert_eq!((listener.find(1), listener.find(3)), (None, Some(found(a, StreamKind::Media))));
+        assert_eq!(listener.find(2), Some(found(b, StreamKind::Media)), "the other producer keeps its own");
     }
 
     #[test]
     fn after_a_goodbye_another_ssrc_need_not_prove_anything() {
         let mut listener = RtpListener::default();
         let [a, _] = two_producers(&mut listener);
-        listener.learn(1, 96, &with_mid(b"0"), |_, _| 0);
-        listener.end(1, |_, _| 7);
-        assert_eq!(listener.find(1), Some((a, StreamKind::Media)), "it may go on after all");
-        assert_eq!(listener.learn(3, 96, &with_mid(b"0"), |_, _| 8), None, "as it did");
-        listener.end(1, |_, _| 8);
-        let replaced = Some(Learned { producer: a, kind: StreamKind::Media, replaces: true });
-        assert_eq!(listener.learn(3, 96, &with_mid(b"0"), |_, _| 8), replaced);
-        assert_eq!(listener.learn(4, 96, &with_mid(b"0"), |_, _| 8), None, "once");
+        listener.learn(1, 96, &with_mid(b"0"), |_| 0);
+        listener.end(1, |_| 7);
+        assert_eq!(listener.find(1), Some(found(a, StreamKind::Media)), "it may go on after all");
+        assert_eq!(listener.learn(3, 96, &with_mid(b"0"), |_| 8), None, "as it did");
+        listener.end(1, |_| 8);
+        let replaced = Some((found(a, StreamKind::Media), true));
+        assert_eq!(listener.learn(3, 96, &with_mid(b"0"), |_| 8), replaced);
+        assert_eq!(listener.learn(4, 96, &with_mid(b"0"), |_| 8), None, "once");
     }
 
     proptest! {
@@ -269,18 +281,18 @@ mod tests {
             let mut owners = FxHashMap::default();
             for (ssrc, payload_type, mid, heard, ends) in packets {
                 if ends {
-                    listener.end(ssrc, |_, _| heard);
+                    listener.end(ssrc, |_| heard);
                 } else if listener.find(ssrc).is_none() {
                     let mid = [&b"0"[..], b"1", b"2"][mid];
                     let extensions = ReceivedExtensions { mid: Some(mid), ..Default::default() };
-                    if let Some(learned) = listener.learn(ssrc, payload_type, &extensions, |_, _| heard) {
+                    if let Some((learned, _)) = listener.learn(ssrc, payload_type, &extensions, |_| heard) {
                         prop_assert_eq!(Some(&learned.producer), producers.get(usize::from(mid[0] - b'0')));
                         owners.insert(ssrc, learned.producer);
                     }
                 }
                 prop_assert!(listener.by_ssrc.len() <= 4);
-                for (ssrc, (producer, _)) in &listener.by_ssrc {
-                    prop_assert_eq!(owners.get(ssrc), Some(producer));
+                for (ssrc, found) in &listener.by_ssrc {
+                    prop_assert_eq!(owners.get(ssrc), Some(&found.producer));
                 }
             }
         }
@@ -291,9 +303,12 @@ mod tests {
         let mut keys = SlotMap::with_key();
         let (a, b): (ProducerKey, ProducerKey) = (keys.insert(()), keys.insert(()));
         let mut listener = RtpListener::default();
-        listener.add(a, EncodingIdentity { ssrc: Some(5), ..identity("0") }).unwrap();
-        assert_eq!(listener.add(b, EncodingIdentity { rtx_ssrc: Some(5), ..identity("1") }), Err("SSRC 5".into()));
-        assert_eq!(listener.add(b, identity("0")), Err("MID \"0\"".into()));
-        assert_eq!(listener.producer_of(5), Some(a));
+        listener.add((a, FIRST), EncodingIdentity { ssrc: Some(5), ..identity("0") }).unwrap();
+        assert_eq!(
+            listener.add((b, FIRST), EncodingIdentity { rtx_ssrc: Some(5), ..identity("1") }),
+            Err("SSRC 5".into())
+        );
+        assert_eq!(listener.add((b, FIRST), identity("0")), Err("MID \"0\"".into()));
+        assert_eq!(listener.find(5), Some(found(a, StreamKind::Media)));
     }
 }

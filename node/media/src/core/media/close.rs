@@ -3,6 +3,7 @@
 use super::Media;
 use crate::clock::Clock;
 use crate::core::producer::Origin;
+use crate::core::user_transport::UserTransport;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::transport::demux::TransportKey;
 use crate::wire::rtcp;
@@ -10,7 +11,7 @@ use crate::wire::rtcp;
 impl Media {
     pub(super) fn close_router(&mut self, clock: &Clock, key: RouterKey) {
         let Some(router) = self.routers.get(key) else { return };
-        let (transports, producers) = (router.transports.clone(), router.producers.clone());
+        let (transports, producers) = (router.transports().to_vec(), router.producers().to_vec());
         for transport in transports {
             self.close_transport(clock, transport);
         }
@@ -19,13 +20,13 @@ impl Media {
             self.close_producer(clock, producer);
         }
         if let Some(router) = self.routers.remove(key) {
-            self.routers_by_id.remove(&router.id);
+            self.routers_by_id.remove(&router.id());
         }
     }
 
     pub(super) fn close_transport(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get(key) else { return };
-        let (producers, consumers) = (transport.producers.clone(), transport.consumers.clone());
+        let (producers, consumers) = (transport.producers().to_vec(), transport.consumers().to_vec());
         for consumer in consumers {
             self.close_consumer(clock, consumer);
         }
@@ -33,15 +34,15 @@ impl Media {
             self.close_producer(clock, producer);
         }
         if let Some(transport) = self.transports.get_mut(key) {
-            transport.webrtc.close(clock.now);
+            transport.webrtc().close(clock.now);
         }
         self.after_transport(clock, key);
         let Some(mut transport) = self.transports.remove(key) else { return };
-        transport.webrtc.flush(&mut self.transmits, &mut self.buffers);
+        transport.flush(&mut self.transmits, &mut self.buffers);
         self.dirty_transports.retain(|dirty| *dirty != key);
-        self.transports_by_id.remove(&transport.id);
-        if let Some(router) = self.routers.get_mut(transport.router) {
-            router.transports.retain(|other| *other != key);
+        self.transports_by_id.remove(&transport.id());
+        if let Some(router) = self.routers.get_mut(transport.router()) {
+            router.remove_transport(key);
         }
     }
 
@@ -49,7 +50,7 @@ impl Media {
         // What came before leaves before.
         self.route(clock, key);
         let Some(producer) = self.producers.get(key) else { return };
-        let (consumers, pipe_consumers) = (producer.consumers.clone(), producer.pipe_consumers.clone());
+        let (consumers, pipe_consumers) = (producer.consumers().to_vec(), producer.pipe_consumers().to_vec());
         for consumer in consumers {
             self.close_consumer(clock, consumer);
         }
@@ -57,40 +58,33 @@ impl Media {
             self.close_pipe_consumer(consumer);
         }
         let Some(producer) = self.producers.remove(key) else { return };
-        self.producers_by_id.remove(&producer.id);
-        match producer.origin {
+        self.producers_by_id.remove(&producer.id());
+        match producer.origin() {
             Origin::User(origin) => {
-                if let Some(transport) = self.transports.get_mut(origin.transport) {
-                    transport.listener.remove(key);
-                    transport.producers.retain(|other| *other != key);
+                if let Some(transport) = self.transports.get_mut(origin.transport()) {
+                    transport.remove_producer(key);
                 }
             }
             Origin::Pipe(origin) => {
-                if let Some(route) = origin.route {
+                if let Some(route) = origin.route() {
                     self.routes_in.remove(&(route.from, route.route));
                 }
             }
         }
-        if let Some(router) = self.routers.get_mut(producer.router) {
-            router.producers.retain(|other| *other != key);
+        if let Some(router) = self.routers.get_mut(producer.router()) {
+            router.remove_producer(key);
         }
     }
 
     pub(super) fn close_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
         self.say_goodbye(clock, key);
         let Some(consumer) = self.consumers.remove(key) else { return };
-        self.consumers_by_id.remove(&consumer.id);
-        if let Some(producer) = self.producers.get_mut(consumer.producer) {
-            producer.consumers.retain(|other| *other != key);
+        self.consumers_by_id.remove(&consumer.id());
+        if let Some(producer) = self.producers.get_mut(consumer.producer()) {
+            producer.remove_consumer(key);
         }
-        if let Some(transport) = self.transports.get_mut(consumer.transport) {
-            transport.consumers.retain(|other| *other != key);
-            transport.consumers_by_ssrc.retain(|_, other| *other != key);
-            let parameters = consumer.parameters();
-            transport.webrtc.release_ssrc(parameters.ssrc);
-            if let Some((ssrc, _)) = parameters.rtx {
-                transport.webrtc.release_ssrc(ssrc);
-            }
+        if let Some(transport) = self.transports.get_mut(consumer.transport()) {
+            transport.remove_consumer(key, consumer.parameters());
         }
     }
 
@@ -99,17 +93,17 @@ impl Media {
         let Some(consumer) = self.consumers.get(key).filter(|consumer| consumer.has_sent()) else { return };
         self.compound.clear();
         rtcp::bye(&mut self.compound, consumer.parameters().ssrc);
-        let transport = consumer.transport;
-        if self.transports.get(transport).is_some_and(|transport| transport.writable) {
+        let transport = consumer.transport();
+        if self.transports.get(transport).is_some_and(UserTransport::is_writable) {
             self.send_rtcp(clock, transport);
         }
     }
 
     pub(super) fn close_pipe_consumer(&mut self, key: PipeConsumerKey) {
         let Some(consumer) = self.pipe_consumers.remove(key) else { return };
-        self.routes_out.remove(&(consumer.to, consumer.route()));
-        if let Some(producer) = self.producers.get_mut(consumer.producer) {
-            producer.pipe_consumers.retain(|other| *other != key);
+        self.routes_out.remove(&consumer.route());
+        if let Some(producer) = self.producers.get_mut(consumer.producer()) {
+            producer.remove_pipe_consumer(key);
         }
     }
 }

@@ -8,18 +8,16 @@ use sluice_proto::pipe::Layers;
 use super::Media;
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
-use crate::core::parameters;
+use crate::core::parameters::{self, UserProducerParameters};
 use crate::core::pipe_consumer::PipeConsumer;
 use crate::core::pipe_origin::PipeOrigin;
 use crate::core::producer::{Origin, Producer};
 use crate::core::router::Router;
 use crate::core::user_origin::UserOrigin;
-use crate::core::user_transport::{REPORT_INTERVAL, UserTransport};
+use crate::core::user_transport::UserTransport;
 use crate::keys::{ConsumerKey, ProducerKey};
 use crate::messages::{PipeEnd, RequestError, RouteIn, RtpMapping};
 use crate::secure::ice::IceCredentials;
-use crate::stream::nack_generator::NackGenerator;
-use crate::transport::transport_feedback_generator::TransportFeedbackGenerator;
 use crate::transport::webrtc_transport::WebRtcTransport;
 
 impl Media {
@@ -50,7 +48,7 @@ impl Media {
         self.transports_by_id.insert(id, key);
         self.demux.add_ufrag(&ufrag, key);
         if let Some(router) = self.routers.get_mut(router_key) {
-            router.transports.push(key);
+            router.add_transport(key);
         }
         self.after_transport(clock, key);
         Ok(())
@@ -71,34 +69,17 @@ impl Media {
         self.check_new_producer(id)?;
         let parameters = parameters::user_producer(kind, rtp, mapping)?;
         let Some(transport) = self.transports.get_mut(transport_key) else { return Ok(()) };
-        let origin = Origin::User(UserOrigin {
-            transport: transport_key,
-            payloads: parameters.payloads,
-            mapped_ssrc: parameters.mapped_ssrc,
-            ssrc: parameters.identity.ssrc,
-            timestamp_offset: 0,
-            nack: parameters.nack.then(NackGenerator::default),
-            key_frame_message: parameters.key_frame_message,
-        });
-        let rates = (parameters.clock_rate, parameters.max_silence);
-        let mut producer = Producer::new(id, kind, transport.router, origin, parameters.codec, rates);
-        producer.paused = paused;
-        producer.stream.expect(clock.now);
-        let router = transport.router;
-        let key = self.producers.insert(producer);
-        if let Err(taken) = transport.listener.add(key, parameters.identity) {
+        let UserProducerParameters { stream, payloads, identity, key_frame_message, extension_ids } = parameters;
+        let origin = Origin::User(UserOrigin::new(transport_key, payloads, key_frame_message));
+        let router = transport.router();
+        let key = self.producers.insert(Producer::new(clock.now, id, router, origin, stream, paused));
+        if let Err(taken) = transport.add_producer(clock.now, key, identity, extension_ids) {
             self.producers.remove(key);
             return Err(RequestError::StreamInUse(taken));
         }
-        transport.extension_ids.merge(parameters.extension_ids);
-        if transport.extension_ids.transport_wide_cc != 0 {
-            transport.feedback.get_or_insert_with(|| Box::new(TransportFeedbackGenerator::new(clock.now)));
-        }
-        transport.producers.push(key);
-        transport.reports_at.get_or_insert(clock.now + REPORT_INTERVAL);
         self.producers_by_id.insert(id, key);
         if let Some(router) = self.routers.get_mut(router) {
-            router.producers.push(key);
+            router.add_producer(key);
         }
         self.arm_transport(transport_key);
         Ok(())
@@ -118,19 +99,15 @@ impl Media {
         let router_key = self.router_key(router)?;
         self.check_new_producer(id)?;
         self.check_new_route(route)?;
-        let parameters = parameters::pipe_producer(rtp)?;
-        let origin = Origin::Pipe(Box::new(PipeOrigin::new(clock.now, route, parameters.ssrc)));
-        let rates = (parameters.clock_rate, parameters.max_silence);
-        let mut producer = Producer::new(id, kind, router_key, origin, parameters.codec, rates);
-        producer.paused = paused;
-        producer.stream.expect(clock.now);
-        let key = self.producers.insert(producer);
+        let parameters = parameters::pipe_producer(kind, rtp)?;
+        let origin = Origin::Pipe(Box::new(PipeOrigin::new(clock.now, route)));
+        let key = self.producers.insert(Producer::new(clock.now, id, router_key, origin, parameters, paused));
         self.producers_by_id.insert(id, key);
         if let Some(route) = route {
             self.routes_in.insert((route.from, route.route), key);
         }
         if let Some(router) = self.routers.get_mut(router_key) {
-            router.producers.push(key);
+            router.add_producer(key);
         }
         Ok(())
     }
@@ -144,7 +121,7 @@ impl Media {
         let key = self.producer_key(id)?;
         self.check_new_route(route)?;
         let Some(producer) = self.producers.get_mut(key) else { return Ok(()) };
-        let Origin::Pipe(origin) = &mut producer.origin else {
+        let Some(origin) = producer.pipe_origin() else {
             return Err(RequestError::Invalid(format!("producer {id} comes by no pipe")));
         };
         if let Some(former) = origin.take_route(clock.now, route) {
@@ -195,20 +172,19 @@ impl Media {
         else {
             return Ok(());
         };
-        if producer.kind != kind || producer.router != transport.router {
-            return Err(RequestError::Invalid(format!("producer {} is of another kind or router", producer.id)));
+        if producer.kind() != kind || producer.router() != transport.router() {
+            return Err(RequestError::Invalid(format!("producer {} is of another kind or router", producer.id())));
         }
-        let ssrcs: Vec<u32> = std::iter::once(parameters.ssrc).chain(parameters.rtx.map(|(ssrc, _)| ssrc)).collect();
-        if let Some(taken) = ssrcs.iter().find(|ssrc| transport.consumers_by_ssrc.contains_key(ssrc)) {
+        if let Some(taken) = transport.taken(&parameters) {
             return Err(RequestError::StreamInUse(format!("SSRC {taken}")));
         }
-        let mut consumer = Consumer::new(id, kind, producer_key, transport_key, parameters, random);
-        consumer.paused = paused;
+        let ends = (producer_key, transport_key);
+        let consumer = Consumer::new(id, kind, ends, parameters, paused, random);
         let key = self.consumers.insert(consumer);
-        transport.consumers_by_ssrc.extend(ssrcs.into_iter().map(|ssrc| (ssrc, key)));
-        transport.consumers.push(key);
-        transport.reports_at.get_or_insert(clock.now + REPORT_INTERVAL);
-        producer.consumers.push(key);
+        if let Some(consumer) = self.consumers.get(key) {
+            transport.add_consumer(clock.now, key, consumer.parameters());
+        }
+        producer.add_consumer(key);
         self.consumers_by_id.insert(id, key);
         self.arm_transport(transport_key);
         self.shed_newcomer(clock, key);
@@ -229,10 +205,9 @@ impl Media {
             self.close_pipe_consumer(key);
         }
         let Some(producer) = self.producers.get_mut(producer_key) else { return Ok(()) };
-        let mut consumer = PipeConsumer::new(producer_key, to, route, epoch, producer.kind, producer.codec);
-        consumer.set_wanted(wanted);
+        let consumer = PipeConsumer::new(producer_key, producer, to, (route, epoch), wanted);
         let key = self.pipe_consumers.insert(consumer);
-        producer.pipe_consumers.push(key);
+        producer.add_pipe_consumer(key);
         self.routes_out.insert((to, route), key);
         self.tell_clock(producer_key, key);
         self.shed_new_pipe(key);
@@ -243,7 +218,7 @@ impl Media {
     pub(super) fn pause_producer(&mut self, clock: &Clock, key: ProducerKey) {
         if let Some(producer) = self.producers.get_mut(key) {
             producer.pause();
-            for consumer in &producer.pipe_consumers {
+            for consumer in producer.pipe_consumers() {
                 self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::forget_sent);
             }
         }
@@ -251,27 +226,25 @@ impl Media {
     }
 
     pub(super) fn resume_producer(&mut self, clock: &Clock, key: ProducerKey) {
-        let Some(producer) = self.producers.get_mut(key).filter(|producer| producer.paused) else { return };
+        let Some(producer) = self.producers.get_mut(key).filter(|producer| producer.is_paused()) else { return };
         producer.resume(clock.now);
+        let pipe_consumers = producer.pipe_consumers().to_vec();
         self.refresh_consumers(clock, key);
-        for index in 0.. {
-            let Some(consumer) = self.producers.get(key).and_then(|p| p.pipe_consumers.get(index)).copied() else {
-                break;
-            };
+        for consumer in pipe_consumers {
             self.start_pipe_consumer(clock, consumer);
         }
     }
 
     fn refresh_consumers(&mut self, clock: &Clock, key: ProducerKey) {
-        for index in 0.. {
-            let Some(consumer) = self.producers.get(key).and_then(|p| p.consumers.get(index)).copied() else { break };
+        let consumers = self.producers.get(key).map(|producer| producer.consumers().to_vec());
+        for consumer in consumers.into_iter().flatten() {
             self.refresh_consumer(clock, consumer);
         }
     }
 
     pub(super) fn set_consumer_paused(&mut self, clock: &Clock, key: ConsumerKey, paused: bool) {
         if let Some(consumer) = self.consumers.get_mut(key) {
-            consumer.paused = paused;
+            consumer.set_paused(paused);
         }
         self.refresh_consumer(clock, key);
     }

@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback};
+use sluice_proto::pipe::{FeedbackBody, Layers};
 
 use super::Media;
 use crate::clock::Clock;
-use crate::core::overload::Shed;
 use crate::io::Output;
 use crate::keys::{ConsumerKey, PipeConsumerKey};
 use crate::messages::WorkerEvent;
@@ -31,13 +29,13 @@ impl Media {
 
     /// Another share of the video is to be shed.
     fn shed(&mut self, clock: &Clock, was_shedding: bool) {
-        let consumers = self.consumers.iter().filter(|(_, consumer)| consumer.kind == MediaKind::Video);
-        let consumers = consumers.filter(|(key, consumer)| self.overload.sheds(*key) != (consumer.shed != Shed::No));
+        let consumers = self.consumers.iter().filter(|(_, consumer)| consumer.is_video());
+        let consumers = consumers.filter(|(key, consumer)| self.overload.sheds(*key) != consumer.is_shed());
         for key in consumers.map(|(key, _)| key).collect::<Vec<_>>() {
             self.shed_consumer(clock, key);
         }
-        let pipes = self.pipe_consumers.iter().filter(|(_, pipe)| pipe.kind == MediaKind::Video);
-        let pipes = pipes.filter(|(key, pipe)| self.overload.sheds_pipe(*key) != (pipe.shed != Shed::No));
+        let pipes = self.pipe_consumers.iter().filter(|(_, pipe)| pipe.is_video());
+        let pipes = pipes.filter(|(key, pipe)| self.overload.sheds_pipe(*key) != pipe.is_shed());
         for key in pipes.map(|(key, _)| key).collect::<Vec<_>>() {
             self.shed_pipe(clock, key);
         }
@@ -50,15 +48,12 @@ impl Media {
     /// Ends what a consumer is sent with the picture that it is in, or lets it begin again.
     fn shed_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
-        let Some(producer) = self.producers.get(consumer.producer) else { return };
-        if consumer.shed == Shed::No {
-            // Who waits for a key frame has no picture to finish.
-            let sends = consumer.active && !consumer.waits_for_key_frame();
-            consumer.shed = Shed::after(producer.unfinished_picture().filter(|_| sends));
-            consumer.active = matches!(consumer.shed, Shed::After(_));
-        } else {
-            consumer.shed = Shed::No;
+        let Some(producer) = self.producers.get(consumer.producer()) else { return };
+        if consumer.is_shed() {
+            consumer.unshed();
             self.refresh_consumer(clock, key);
+        } else {
+            consumer.shed(producer);
         }
         self.tell_consumer_score(clock, key);
     }
@@ -66,15 +61,15 @@ impl Media {
     /// The same for a pipe, whose other end is told.
     fn shed_pipe(&mut self, clock: &Clock, key: PipeConsumerKey) {
         let Some(pipe) = self.pipe_consumers.get_mut(key) else { return };
-        let Some(producer) = self.producers.get(pipe.producer) else { return };
-        let was_ended = pipe.shed == Shed::Yes;
-        pipe.shed = match pipe.shed {
-            Shed::No => Shed::after(producer.unfinished_picture().filter(|_| !pipe.waits_for_key_frame())),
-            Shed::After(_) | Shed::Yes => Shed::No,
-        };
-        let carried = (pipe.shed == Shed::No).then_some(Layers::ALL);
-        let (to, route, epoch) = (pipe.to, pipe.route().0, pipe.epoch().0);
-        let feedback = RouteFeedback { route, epoch, body: FeedbackBody::LayersCarried(carried) };
+        let Some(producer) = self.producers.get(pipe.producer()) else { return };
+        let was_ended = pipe.is_shed_wholly();
+        if pipe.is_shed() {
+            pipe.unshed();
+        } else {
+            pipe.shed(producer);
+        }
+        let carried = (!pipe.is_shed()).then_some(Layers::ALL);
+        let (to, feedback) = pipe.feedback(FeedbackBody::LayersCarried(carried));
         self.outputs.push_back(Output::Feedback { to, feedback });
         if was_ended {
             self.start_pipe_consumer(clock, key);
@@ -84,10 +79,8 @@ impl Media {
     /// A consumer that is made now is shed as if it had been there before.
     pub(super) fn shed_newcomer(&mut self, clock: &Clock, key: ConsumerKey) {
         let sheds = self.overload.sheds(key);
-        if let Some(consumer) =
-            self.consumers.get_mut(key).filter(|consumer| consumer.kind == MediaKind::Video && sheds)
-        {
-            consumer.shed = Shed::Yes;
+        if let Some(consumer) = self.consumers.get_mut(key).filter(|consumer| consumer.is_video() && sheds) {
+            consumer.shed_from_the_start();
             self.tell_consumer_score(clock, key);
         }
     }
@@ -95,8 +88,8 @@ impl Media {
     /// The same for a pipe.
     pub(super) fn shed_new_pipe(&mut self, key: PipeConsumerKey) {
         let sheds = self.overload.sheds_pipe(key);
-        if let Some(pipe) = self.pipe_consumers.get_mut(key).filter(|pipe| pipe.kind == MediaKind::Video && sheds) {
-            pipe.shed = Shed::Yes;
+        if let Some(pipe) = self.pipe_consumers.get_mut(key).filter(|pipe| pipe.is_video() && sheds) {
+            pipe.shed_from_the_start();
         }
     }
 }

@@ -7,12 +7,12 @@ use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 use super::Media;
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
-use crate::core::overload::Shed;
 use crate::core::pipe_consumer::PipeConsumer;
-use crate::core::producer::Origin;
+use crate::core::producer::{Origin, Producer};
 use crate::drop_reason::DropReason;
 use crate::keys::{PipeConsumerKey, ProducerKey};
 use crate::messages::PipeEnd;
+use crate::stream::packet::StreamIndex;
 use crate::wire::rtcp::SenderInfo;
 
 impl Media {
@@ -39,13 +39,13 @@ impl Media {
     /// What comes next does not follow what came last, since the base layer was left out on purpose or the route is another one: receivers
     /// are to wait for the key frame that follows, and not to ask for what will never come.
     pub(super) fn begin_anew(&mut self, clock: &Clock, key: ProducerKey) {
-        self.route_pending(clock, key);
+        self.route(clock, key);
         let Some(producer) = self.producers.get_mut(key) else { return };
         producer.forget_key_frame();
-        for consumer in &producer.consumers {
+        for consumer in producer.consumers() {
             self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::require_sync);
         }
-        for consumer in &producer.pipe_consumers {
+        for consumer in producer.pipe_consumers() {
             self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::require_sync);
         }
     }
@@ -68,19 +68,19 @@ impl Media {
         match body {
             FeedbackBody::LayersWanted(wanted) => consumer.set_wanted(wanted),
             FeedbackBody::KeyFrameRequest => {
-                if consumer.shed == Shed::Yes {
+                if consumer.is_shed_wholly() {
                     return;
                 }
                 consumer.want_parameter_sets();
-                let producer = consumer.producer;
-                self.request_key_frame(clock, producer);
+                let (producer, stream) = (consumer.producer(), consumer.stream());
+                self.request_key_frame(clock, producer, stream);
             }
             FeedbackBody::Nack(missing) => {
-                let Some(producer) = self.producers.get(consumer.producer) else { return };
+                let Some(producer) = self.producers.get(consumer.producer()) else { return };
                 self.counters.pipe_packets_sent +=
-                    consumer.receive_nack(clock.now, &missing, &producer.cache, &mut self.frames);
+                    consumer.receive_nack(clock.now, &missing, producer, &mut self.frames);
             }
-            FeedbackBody::Stats(stats) => consumer.remote = stats,
+            FeedbackBody::Stats(stats) => consumer.set_remote(stats),
             FeedbackBody::SenderReport { .. } | FeedbackBody::LayersCarried(_) => {}
         }
     }
@@ -89,11 +89,11 @@ impl Media {
         match *body {
             FeedbackBody::SenderReport { ssrc, ntp, rtp_timestamp } => {
                 let info = SenderInfo { ssrc, ntp, rtp_timestamp, packets: 0, octets: 0 };
-                self.set_producer_clock(clock, key, &info);
+                self.set_producer_clock(clock, key, StreamIndex::ZERO, &info);
             }
             FeedbackBody::LayersCarried(carried) => {
-                if let Some(Origin::Pipe(origin)) = self.producers.get_mut(key).map(|producer| &mut producer.origin) {
-                    origin.starved = carried.is_none();
+                if let Some(origin) = self.producers.get_mut(key).and_then(Producer::pipe_origin) {
+                    origin.set_starved(carried.is_none());
                 }
             }
             FeedbackBody::LayersWanted(_)
@@ -105,8 +105,8 @@ impl Media {
 
     fn route_in(&self, from: PipeEnd, route: RouteId, epoch: RouteEpoch) -> Option<ProducerKey> {
         let key = *self.routes_in.get(&(from, route))?;
-        match &self.producers.get(key)?.origin {
-            Origin::Pipe(origin) if origin.route.is_some_and(|route| route.epoch == epoch) => Some(key),
+        match self.producers.get(key)?.origin() {
+            Origin::Pipe(origin) if origin.route().is_some_and(|route| route.epoch == epoch) => Some(key),
             _ => None,
         }
     }

@@ -6,16 +6,15 @@ use slotmap::SlotMap;
 
 use super::Media;
 use crate::clock::Clock;
-use crate::core::audio_levels;
 use crate::core::producer::Producer;
-use crate::core::timers::TimerKey;
 use crate::drop_reason::DropReason;
 use crate::io::{Datagram, Output};
 use crate::keys::{ConsumerKey, ProducerKey};
 use crate::messages::{WorkerEvent, WorkerIndex};
 use crate::secure::ice::IceEvent;
+use crate::stream::Stream;
 use crate::transport::demux::{Destination, Protocol, TransportKey, classify};
-use crate::transport::rtp_listener::{Learned, StreamKind};
+use crate::transport::rtp_listener::{Found, StreamKind};
 use crate::transport::webrtc_transport::{Received, TransportEvent};
 use crate::wire::rtcp::{Compound, NackItems, Packet, ReportBlock, SenderInfo};
 use crate::wire::rtp::{ReceivedExtensions, RtpPacket};
@@ -65,7 +64,7 @@ impl Media {
     }
 
     fn is_alive_at(&self, clock: &Clock, owner: TransportKey, address: SocketAddr) -> bool {
-        self.transports.get(owner).is_some_and(|transport| transport.webrtc.is_alive_at(clock.now, address))
+        self.transports.get(owner).is_some_and(|transport| transport.is_alive_at(clock.now, address))
     }
 
     /// Another worker speaks of an address.
@@ -84,10 +83,10 @@ impl Media {
         let Some(transport) = self.transports.get_mut(key) else {
             return self.counters.drops.count(DropReason::UnknownAddress);
         };
-        let received = transport.webrtc.receive(clock.now, source, data);
+        let received = transport.webrtc().receive(clock.now, source, data);
         // Even what is refused may have an answer: STUN errors, DTLS alerts. Media has none.
         let is_media = matches!(received, Ok(Received::Rtp(_) | Received::Rtcp(_)));
-        if !is_media || transport.webrtc.has_events() {
+        if !is_media || transport.webrtc().has_events() {
             self.after_transport(clock, key);
         }
         match received {
@@ -103,67 +102,47 @@ impl Media {
             return self.counters.drops.count(DropReason::RtpMalformed);
         };
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let extensions = transport.extension_ids.read(packet.extensions);
-        let ssrc = packet.header.ssrc;
-        let found = transport.listener.find(ssrc);
-        if let (Some(feedback), Some(seq)) = (&mut transport.feedback, extensions.transport_wide_cc) {
-            feedback.receive(clock.now, seq);
-            let at = feedback.poll_timeout();
-            self.timers.arm(&mut transport.timer, TimerKey::Transport(key), at);
-        }
-        let Some((producer_key, kind)) = found.or_else(|| self.learn_ssrc(key, &packet, &extensions)) else {
+        let (extensions, found) = transport.receive_rtp(clock.now, key, &packet, &mut self.timers);
+        let Some(found) = found.or_else(|| self.learn_ssrc(key, &packet, &extensions)) else {
             return self.counters.drops.count(DropReason::UnknownSsrc);
         };
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        transport.feedback_ssrc = ssrc;
-        let Some(producer) = self.producers.get_mut(producer_key) else { return };
-        match producer.receive_rtp(clock, kind, &packet, extensions.audio_level) {
+        let Some(producer) = self.producers.get_mut(found.producer) else { return };
+        match producer.receive_rtp(clock, (found.stream, found.kind), &packet, extensions.audio_level) {
             Ok(()) => self.counters.rtp_packets_received += 1,
             Err(reason) => self.counters.drops.count(reason),
         }
-        self.touch_producer(clock, producer_key);
+        self.touch_producer(clock, found.producer);
     }
 
-    /// The stream of an SSRC that is not known yet, if the packet names it. A producer whose client goes on with another SSRC begins anew.
+    /// The stream of an SSRC that is not known yet, if the packet names it. One whose client goes on with another SSRC begins anew.
     #[cold]
     fn learn_ssrc(
         &mut self,
         key: TransportKey,
         packet: &RtpPacket<'_>,
         extensions: &ReceivedExtensions<'_>,
-    ) -> Option<(ProducerKey, StreamKind)> {
-        let header = &packet.header;
-        let listener = &mut self.transports.get_mut(key)?.listener;
-        let heard = packets_heard(&self.producers);
-        let Learned { producer, kind, replaces } =
-            listener.learn(header.ssrc, header.payload_type, extensions, heard)?;
-        if replaces && kind == StreamKind::Media {
-            self.producers.get_mut(producer)?.stream.begin_anew();
+    ) -> Option<Found> {
+        let transport = self.transports.get_mut(key)?;
+        let (found, replaces) = transport.learn(packet, extensions, packets_heard(&self.producers))?;
+        if replaces && found.kind == StreamKind::Media {
+            self.producers.get_mut(found.producer)?.stream_mut(found.stream)?.begin_anew();
         }
-        Some((producer, kind))
+        Some(found)
     }
 
-    /// A producer got something: the router is to be called, at once if it can take no more.
+    /// A producer got something: it is to be routed, at once if it can take no more.
     pub(super) fn touch_producer(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
-        if !producer.touched {
-            producer.touched = true;
+        if producer.touch() {
             self.touched_producers.push(key);
         }
-        if !producer.audio_levels.is_empty()
-            && let Some(router) = self.routers.get_mut(producer.router)
-            && !router.observing
+        if producer.has_audio_level()
+            && let Some(router) = self.routers.get_mut(producer.router())
         {
-            router.observing = true;
-            let at = clock.now + audio_levels::INTERVAL;
-            self.timers.arm(&mut router.timer, TimerKey::Router(producer.router), Some(at));
+            router.observe(clock.now, producer.router(), &mut self.timers);
         }
         if producer.is_full() {
             self.route(clock, key);
-            // It stays in the list, for its NACKs.
-            if let Some(producer) = self.producers.get_mut(key) {
-                producer.touched = true;
-            }
         }
     }
 
@@ -200,44 +179,39 @@ impl Media {
     }
 
     fn receive_sender_report(&mut self, clock: &Clock, key: TransportKey, info: &SenderInfo) {
-        let Some(producer) = self.transports.get(key).and_then(|transport| transport.listener.producer_of(info.ssrc))
-        else {
-            return;
-        };
-        let Some(info) = self.producers.get(producer).and_then(|found| found.map_sender_info(clock.now, info)) else {
-            return;
-        };
-        self.set_producer_clock(clock, producer, &info);
+        let Some(found) = self.transports.get(key).and_then(|transport| transport.media_of(info.ssrc)) else { return };
+        let Some(producer) = self.producers.get(found.producer) else { return };
+        if let Some(info) = producer.map_sender_info(clock.now, found.stream, info) {
+            self.set_producer_clock(clock, found.producer, found.stream, &info);
+        }
     }
 
     /// Streams end. What that means for their producers signalling decides, which knows why.
     fn receive_goodbye(&mut self, key: TransportKey, sources: &[u8]) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         for ssrc in sources.as_chunks().0 {
-            transport.listener.end(u32::from_be_bytes(*ssrc), packets_heard(&self.producers));
+            transport.end_ssrc(u32::from_be_bytes(*ssrc), packets_heard(&self.producers));
         }
     }
 
     fn receive_report(&mut self, clock: &Clock, key: TransportKey, report: &ReportBlock) {
         let Some(transport) = self.transports.get(key) else { return };
-        let Some(consumer_key) = transport.consumers_by_ssrc.get(&report.ssrc) else { return };
-        let Some(consumer) = self.consumers.get_mut(*consumer_key) else { return };
+        let Some(consumer_key) = transport.consumer_of(report.ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(consumer_key) else { return };
         // Retransmissions are reported on too, but their loss is none of the stream's.
         if consumer.parameters().ssrc != report.ssrc {
             return;
         }
         consumer.receive_report(clock, report);
-        let key = *consumer_key;
-        self.tell_consumer_score(clock, key);
+        self.tell_consumer_score(clock, consumer_key);
     }
 
     /// Tells how good a consumer's stream is on its two ways, if that has changed.
     pub(super) fn tell_consumer_score(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
-        let Some(producer) = self.producers.get(consumer.producer) else { return };
-        let (score, producer_score) = (consumer.score(), producer.score(clock.now));
-        if consumer.reported_score.replace((score, producer_score)) != Some((score, producer_score)) {
-            let consumer = consumer.id;
+        let Some(producer) = self.producers.get(consumer.producer()) else { return };
+        if let Some((score, producer_score)) = consumer.take_scores(producer.score(clock.now)) {
+            let consumer = consumer.id();
             self.event(WorkerEvent::ConsumerScore { consumer, score, producer_score });
         }
     }
@@ -256,29 +230,28 @@ impl Media {
         }
         self.mark_dirty(key);
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let Some(consumer) = transport.consumers_by_ssrc.get(&media_ssrc) else { return };
-        let Some(consumer) = self.consumers.get_mut(*consumer) else { return };
-        let Some(producer) = self.producers.get(consumer.producer) else { return };
+        let Some(consumer) = transport.consumer_of(media_ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(consumer) else { return };
+        let Some(producer) = self.producers.get(consumer.producer()) else { return };
         let missing = items.sequence_numbers().take(*left).inspect(|_| *left -= 1);
-        consumer.receive_nack(missing, &producer.cache, transport, clock, &mut self.counters);
+        consumer.receive_nack(missing, producer, transport, clock, &mut self.counters);
     }
 
     fn receive_key_frame_request(&mut self, clock: &Clock, key: TransportKey, media_ssrc: u32, fir: Option<u8>) {
         let Some(transport) = self.transports.get(key) else { return };
-        let Some(consumer) = transport.consumers_by_ssrc.get(&media_ssrc) else { return };
-        let Some(consumer) = self.consumers.get_mut(*consumer) else { return };
+        let Some(key) = transport.consumer_of(media_ssrc) else { return };
+        let Some(consumer) = self.consumers.get_mut(key) else { return };
         if consumer.receive_key_frame_request(fir) {
-            let producer = consumer.producer;
-            self.request_key_frame(clock, producer);
+            self.request_key_frame_for(clock, key);
         }
     }
 
     /// Passes on what a transport has to tell and to send.
     pub(super) fn after_transport(&mut self, clock: &Clock, key: TransportKey) {
         while let Some(transport) = self.transports.get_mut(key)
-            && let Some(event) = transport.webrtc.poll_event()
+            && let Some(event) = transport.webrtc().poll_event()
         {
-            let id = transport.id;
+            let id = transport.id();
             match event {
                 TransportEvent::Ice(IceEvent::StateChanged { state, remote }) => {
                     self.event(WorkerEvent::IceStateChanged { transport: id, state, remote });
@@ -301,22 +274,19 @@ impl Media {
         self.mark_dirty(key);
         self.arm_transport(key);
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let writable = transport.webrtc.is_writable();
-        if std::mem::replace(&mut transport.writable, writable) != writable {
-            for index in 0.. {
-                let Some(consumer) = self.transports.get(key).and_then(|t| t.consumers.get(index)).copied() else {
-                    break;
-                };
+        if transport.look_if_writable() {
+            for consumer in transport.consumers().to_vec() {
                 self.refresh_consumer(clock, consumer);
             }
         }
     }
 }
 
-/// How many packets of a producer's stream came.
-fn packets_heard(producers: &SlotMap<ProducerKey, Producer>) -> impl Fn(ProducerKey, StreamKind) -> u64 {
-    |key, kind| {
-        let (media, retransmissions) = producers.get(key).map(|producer| producer.stream.packets()).unwrap_or_default();
-        if kind == StreamKind::Media { media } else { retransmissions }
+/// How many packets of a stream came.
+fn packets_heard(producers: &SlotMap<ProducerKey, Producer>) -> impl Fn(Found) -> u64 {
+    |found| {
+        let stream = producers.get(found.producer).and_then(|producer| producer.stream(found.stream));
+        let (media, retransmissions) = stream.map(Stream::packets_heard).unwrap_or_default();
+        if found.kind == StreamKind::Media { media } else { retransmissions }
     }
 }

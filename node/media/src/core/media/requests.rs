@@ -2,6 +2,7 @@
 
 use super::Media;
 use crate::clock::Clock;
+use crate::core::consumer::Consumer;
 use crate::keys::{ConsumerKey, ProducerKey, RouterKey};
 use crate::messages::{Request, RequestError, Response};
 use crate::transport::demux::TransportKey;
@@ -21,13 +22,14 @@ impl Media {
             }
             Request::ConnectWebRtcTransport { transport, dtls } => {
                 let key = self.transport_key(transport)?;
-                let connected = self.transports.get_mut(key).map(|t| t.webrtc.connect(clock.now, &dtls));
+                let connected = self.transports.get_mut(key).map(|t| t.webrtc().connect(clock.now, &dtls));
                 self.after_transport(clock, key);
                 connected.unwrap_or(Ok(()))?;
             }
             Request::ConnectWithSrtpKeys { transport, keys } => {
                 let key = self.transport_key(transport)?;
-                let connected = self.transports.get_mut(key).map(|t| t.webrtc.connect_with_srtp_keys(clock.now, keys));
+                let connected =
+                    self.transports.get_mut(key).map(|t| t.webrtc().connect_with_srtp_keys(clock.now, keys));
                 self.after_transport(clock, key);
                 connected.unwrap_or(Ok(()))?;
             }
@@ -35,7 +37,7 @@ impl Media {
                 let key = self.transport_key(transport)?;
                 self.demux.add_ufrag(&ice.ufrag, key);
                 if let Some(transport) = self.transports.get_mut(key) {
-                    transport.webrtc.restart_ice(clock.now, ice);
+                    transport.webrtc().restart_ice(clock.now, ice);
                 }
                 self.after_transport(clock, key);
             }
@@ -89,9 +91,8 @@ impl Media {
             }
             Request::RequestKeyFrame { consumer } => {
                 let key = self.consumer_key(consumer)?;
-                let active = self.consumers.get(key).filter(|consumer| consumer.active);
-                if let Some(producer) = active.map(|consumer| consumer.producer) {
-                    self.request_key_frame(clock, producer);
+                if self.consumers.get(key).is_some_and(Consumer::is_active) {
+                    self.request_key_frame_for(clock, key);
                 }
             }
             Request::TransportStats { transport } => return self.transport_stats(clock, transport),

@@ -4,7 +4,6 @@ use sluice_proto::ids::TransportId;
 
 use super::Media;
 use crate::clock::Clock;
-use crate::core::overload::Shed;
 use crate::core::producer::Origin;
 use crate::messages::{RequestError, Response, WorkerSnapshot};
 
@@ -12,20 +11,18 @@ impl Media {
     pub(super) fn transport_stats(&self, clock: &Clock, id: TransportId) -> Result<Response, RequestError> {
         let key = self.transport_key(id)?;
         let transport = self.transports.get(key).ok_or(RequestError::TransportNotFound(id))?;
-        let mut stats = transport.webrtc.stats(clock.now);
-        stats.send_loss = transport.downlink_loss();
-        Ok(Response::TransportStats(Box::new(stats)))
+        Ok(Response::TransportStats(Box::new(transport.stats(clock.now))))
     }
 
     pub(super) fn snapshot(&self, clock: &Clock) -> WorkerSnapshot {
         let counters = &self.counters;
-        let pipe_producers = self.producers.values().filter(|p| matches!(p.origin, Origin::Pipe(_))).count();
-        let shed_consumers = self.consumers.values().filter(|consumer| consumer.shed != Shed::No);
-        let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.shed != Shed::No);
+        let pipe_producers = self.producers.values().filter(|p| matches!(p.origin(), Origin::Pipe(_))).count();
+        let shed_consumers = self.consumers.values().filter(|consumer| consumer.is_shed());
+        let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.is_shed());
         WorkerSnapshot {
             routers: self.routers.len() as u64,
             transports: self.transports.len() as u64,
-            transports_connected: self.transports.values().filter(|transport| transport.writable).count() as u64,
+            transports_connected: self.transports.values().filter(|transport| transport.is_writable()).count() as u64,
             producers: (self.producers.len() - pipe_producers) as u64,
             consumers: self.consumers.len() as u64,
             pipe_producers: pipe_producers as u64,

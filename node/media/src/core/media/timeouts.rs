@@ -2,12 +2,11 @@
 
 use super::Media;
 use crate::clock::Clock;
-use crate::core::audio_levels;
-use crate::core::producer::Origin;
-use crate::core::timers::{Timer, TimerKey};
-use crate::core::user_transport::REPORT_INTERVAL;
+use crate::core::timers::TimerKey;
+use crate::io::Output;
 use crate::keys::{ConsumerKey, ProducerKey, RouterKey};
 use crate::messages::WorkerEvent;
+use crate::stream::Stream;
 use crate::transport::demux::TransportKey;
 use crate::wire::rtcp;
 
@@ -20,20 +19,19 @@ impl Media {
         let mut due = std::mem::take(&mut self.due);
         due.extend(std::iter::from_fn(|| self.timers.pop_due(clock.now)));
         for (at, key) in due.drain(..) {
-            let fires = |timer: Option<&mut Timer>| timer.is_some_and(|timer| timer.fire(at));
             match key {
                 TimerKey::Transport(key) => {
-                    if fires(self.transports.get_mut(key).map(|transport| &mut transport.timer)) {
+                    if self.transports.get_mut(key).is_some_and(|transport| transport.fire(at)) {
                         self.wake_transport(clock, key);
                     }
                 }
                 TimerKey::Producer(key) => {
-                    if fires(self.producers.get_mut(key).map(|producer| &mut producer.timer)) {
+                    if self.producers.get_mut(key).is_some_and(|producer| producer.fire(at)) {
                         self.wake_producer(clock, key);
                     }
                 }
                 TimerKey::Router(key) => {
-                    if fires(self.routers.get_mut(key).map(|router| &mut router.timer)) {
+                    if self.routers.get_mut(key).is_some_and(|router| router.fire(at)) {
                         self.tell_audio_levels(clock, key);
                     }
                 }
@@ -45,52 +43,48 @@ impl Media {
     fn wake_producer(&mut self, clock: &Clock, key: ProducerKey) {
         let is_watched = self.is_watched(key);
         let Some(producer) = self.producers.get_mut(key) else { return };
-        if !is_watched {
-            producer.key_frames.cancel();
-        } else if producer.key_frames.handle_timeout(clock.now) {
-            self.send_key_frame_request(clock, key);
+        for index in producer.stream_indices() {
+            let stream = self.producers.get_mut(key).and_then(|producer| producer.stream_mut(index));
+            if stream.is_some_and(|stream| stream.handle_timeout(clock.now, is_watched)) {
+                self.send_key_frame_request(clock, key, index);
+            }
         }
         self.serve_producer(clock, key);
     }
 
     fn wake_transport(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let is_due = |at: Option<std::time::Instant>| at.is_some_and(|at| at <= clock.now);
-        let reports = is_due(transport.reports_at);
-        if is_due(transport.webrtc.poll_timeout()) {
-            transport.webrtc.handle_timeout(clock.now);
-        }
+        transport.handle_timeout(clock.now);
         self.send_transport_feedback(clock, key);
-        if reports {
-            self.send_reports(clock, key);
+        if self.transports.get_mut(key).is_some_and(|transport| transport.begin_reports(clock.now)) {
+            self.send_receiver_reports(clock, key);
+            self.send_sender_reports(clock, key);
         }
         self.after_transport(clock, key);
     }
 
     fn send_transport_feedback(&mut self, clock: &Clock, key: TransportKey) {
         loop {
-            let Some(transport) = self.transports.get_mut(key) else { return };
-            let Some(feedback) = &mut transport.feedback else { return };
             self.compound.clear();
-            let (from, about) = (transport.rtcp_ssrc, transport.feedback_ssrc);
-            if !feedback.write_next(clock.now, &mut self.compound, from, about) {
+            let Some(transport) = self.transports.get_mut(key) else { return };
+            if !transport.write_feedback(clock.now, &mut self.compound) {
                 return;
             }
             self.send_rtcp(clock, key);
         }
     }
 
-    fn send_reports(&mut self, clock: &Clock, key: TransportKey) {
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        transport.reports_at = Some(clock.now + REPORT_INTERVAL);
-        transport.sample_downlink();
-        self.send_receiver_reports(clock, key);
+    fn send_sender_reports(&mut self, clock: &Clock, key: TransportKey) {
+        let Some(transport) = self.transports.get(key) else { return };
+        let mut reported = std::mem::take(&mut self.reported);
+        reported.clear();
+        reported.extend_from_slice(transport.consumers());
         self.compound.clear();
-        for index in 0.. {
-            let Some(consumer) = self.transports.get(key).and_then(|t| t.consumers.get(index)).copied() else { break };
+        for consumer in reported.iter().copied() {
             self.tell_silence(clock, consumer);
             let Some(consumer) = self.consumers.get_mut(consumer) else { continue };
-            let publisher_clock = self.producers.get(consumer.producer).and_then(|producer| producer.stream.clock());
+            let stream = self.producers.get(consumer.producer()).and_then(|producer| consumer.source(producer));
+            let publisher_clock = stream.and_then(Stream::clock);
             let Some(info) = consumer.sender_report(clock, publisher_clock) else { continue };
             rtcp::sender_report(&mut self.compound, &info);
             rtcp::sdes_cname(&mut self.compound, info.ssrc, &consumer.parameters().cname);
@@ -99,14 +93,15 @@ impl Media {
                 self.compound.clear();
             }
         }
+        self.reported = reported;
         self.send_rtcp(clock, key);
     }
 
     /// A client's reports bring its consumer's score up to date, but of a stream that has stopped there are none.
     fn tell_silence(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get(key) else { return };
-        let is_silent = self.producers.get(consumer.producer).is_some_and(|producer| producer.score(clock.now) == 0);
-        if is_silent || consumer.reported_score.is_some_and(|(_, producer_score)| producer_score == 0) {
+        let is_silent = self.producers.get(consumer.producer()).is_some_and(|producer| producer.score(clock.now) == 0);
+        if is_silent || consumer.was_told_of_silence() {
             self.tell_consumer_score(clock, key);
         }
     }
@@ -114,18 +109,18 @@ impl Media {
     fn send_receiver_reports(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get(key) else { return };
         self.blocks.clear();
-        for producer in &transport.producers {
+        for producer in transport.producers() {
             let Some(producer) = self.producers.get_mut(*producer) else { continue };
-            let Origin::User(origin) = &producer.origin else { continue };
-            let Some(report) = origin.ssrc.and_then(|ssrc| producer.stream.report(clock.now, ssrc)) else { continue };
-            self.blocks.push(report);
-            let score = producer.score(clock.now);
-            if producer.reported_score.replace(score) != Some(score) {
-                let event = WorkerEvent::ProducerScore { producer: producer.id, score };
-                self.outputs.push_back(super::Output::Event(event));
+            let before = self.blocks.len();
+            producer.report(clock.now, &mut self.blocks);
+            if self.blocks.len() > before
+                && let Some(score) = producer.take_score(clock.now)
+            {
+                let event = WorkerEvent::ProducerScore { producer: producer.id(), score };
+                self.outputs.push_back(Output::Event(event));
             }
         }
-        let rtcp_ssrc = transport.rtcp_ssrc;
+        let rtcp_ssrc = transport.rtcp_ssrc();
         let blocks = std::mem::take(&mut self.blocks);
         for blocks in blocks.chunks(rtcp::MAX_REPORT_BLOCKS) {
             self.compound.clear();
@@ -139,22 +134,20 @@ impl Media {
         let Some(router) = self.routers.get_mut(key) else { return };
         let mut volumes = Vec::new();
         let mut heard_any = false;
-        for producer in &router.producers {
+        for producer in router.producers() {
             let Some(producer) = self.producers.get_mut(*producer) else { continue };
-            heard_any |= !producer.audio_levels.is_empty();
-            if let Some(volume) = producer.audio_levels.take() {
-                volumes.push((producer.id, volume));
+            heard_any |= producer.has_audio_level();
+            if let Some(volume) = producer.take_audio_level() {
+                volumes.push((producer.id(), volume));
             }
         }
         volumes.sort_by_key(|(_, volume)| std::cmp::Reverse(*volume));
-        let was_audible = std::mem::replace(&mut router.audible, !volumes.is_empty());
-        router.observing = heard_any;
+        let is_told = router.heard(&volumes);
         if heard_any {
-            let at = clock.now + audio_levels::INTERVAL;
-            self.timers.arm(&mut router.timer, TimerKey::Router(key), Some(at));
+            router.observe(clock.now, key, &mut self.timers);
         }
-        if was_audible || !volumes.is_empty() {
-            let router = router.id;
+        if is_told {
+            let router = router.id();
             self.event(WorkerEvent::AudioLevels { router, volumes });
         }
     }

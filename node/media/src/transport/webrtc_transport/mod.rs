@@ -374,7 +374,6 @@ impl WebRtcTransport {
     /// Counters since the start and rates of the last second.
     pub(crate) fn stats(&self, now: Instant) -> TransportStats {
         TransportStats {
-            send_loss: None,
             bytes_received: self.counters.bytes_received,
             bytes_sent: self.counters.bytes_sent,
             rtp_packets_received: self.counters.rtp_packets_received,
@@ -384,6 +383,7 @@ impl WebRtcTransport {
             remote_address: self.ice.selected(),
             ice_state: self.ice.state(),
             dtls_state: self.dtls_state,
+            ..TransportStats::default()
         }
     }
 

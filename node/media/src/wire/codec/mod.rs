@@ -51,6 +51,19 @@ impl Codec {
         self != Self::Opaque
     }
 
+    /// Whether a receiver must be told parameters in the stream that its publisher may tell only once.
+    pub fn has_parameter_sets(self) -> bool {
+        self == Self::H264
+    }
+
+    /// Takes `by` off a payload's picture number, if the codec has any: so many pictures were left out before it on purpose.
+    pub fn lessen_picture_id(self, payload: &mut [u8], by: u16) {
+        match self {
+            Self::Vp8 => shift_picture_id(payload, by),
+            Self::H264 | Self::Opaque => {}
+        }
+    }
+
     /// Looks into a payload. What cannot be read is forwarded as an ordinary packet of the base layer.
     pub fn inspect(self, payload: &[u8]) -> PayloadInfo {
         match self {

@@ -1,5 +1,5 @@
-//! Output sequence numbers of a consumer: the publisher's, moved so that what was left out on purpose leaves no gap, while
-//! what was lost still shows as one. Inputs are numbers without their wrap, so that no pause is too long to tell old from new.
+//! Numbers of a stream of which something was left out on purpose: the publisher's, moved so that this leaves no gap, while what was
+//! lost still shows as one. Inputs are numbers without their wrap, so that no pause is too long to tell old from new.
 
 use std::collections::VecDeque;
 
@@ -9,9 +9,9 @@ use crate::wire::seq::FIRST_CYCLE;
 /// many of them is dropped: 512 padding packets are more than any publisher sends within a reordering.
 const MAX_DROPPED: usize = 512;
 
-/// Maps input to output sequence numbers.
+/// Maps input to output numbers, of packets and of pictures.
 #[derive(Debug)]
-pub(crate) struct SeqManager {
+pub(crate) struct Numbering {
     /// Output number minus input number, behind all of `dropped`.
     offset: u64,
     /// Nothing before this input number is sent.
@@ -20,9 +20,20 @@ pub(crate) struct SeqManager {
     highest_output: u64,
     /// Input numbers left out since, ascending.
     dropped: VecDeque<u64>,
+    pictures: LeftOutPictures,
 }
 
-impl SeqManager {
+/// Counts pictures that are left out; a VP8 decoder waits for one whose id it misses. Packets reordered across more than the latest of them
+/// get a picture id that is one too low; none is ever lost by it.
+#[derive(Debug, Default)]
+struct LeftOutPictures {
+    count: u16,
+    /// Where the latest of them began; for what is older the count was `count_before`.
+    since: u64,
+    count_before: u16,
+}
+
+impl Numbering {
     /// The first output will be the number behind `before_first`.
     pub(crate) fn new(before_first: u16) -> Self {
         Self {
@@ -31,6 +42,7 @@ impl SeqManager {
             highest_input: 0,
             highest_output: FIRST_CYCLE + u64::from(before_first),
             dropped: VecDeque::new(),
+            pictures: LeftOutPictures::default(),
         }
     }
 
@@ -46,11 +58,6 @@ impl SeqManager {
     /// The highest output number there was.
     pub(crate) fn highest_output(&self) -> u16 {
         self.highest_output as u16
-    }
-
-    /// Inputs are counted anew: what comes is neither older nor newer than what came.
-    pub(crate) fn restart(&mut self) {
-        self.floor = u64::MAX;
     }
 
     /// Output goes on without a gap at this input. What comes before it is not sent any more.
@@ -72,6 +79,21 @@ impl SeqManager {
             self.forget_oldest_dropped();
         }
         self.dropped.push_back(input);
+    }
+
+    /// The input is left out, and with it the picture that begins with it, if it does.
+    pub(crate) fn leave_out(&mut self, input: u64, begins_picture: bool) {
+        self.drop_input(input);
+        if begins_picture {
+            let LeftOutPictures { count, since, count_before } = &mut self.pictures;
+            (*count_before, *since) = (*count, input);
+            *count = count.wrapping_add(1);
+        }
+    }
+
+    /// How many pictures were left out before this input, modulo 2^16: those behind them move up.
+    pub(crate) fn pictures_before(&self, input: u64) -> u16 {
+        if input < self.pictures.since { self.pictures.count_before } else { self.pictures.count }
     }
 
     /// The output number, or `None` if the input is too old or was left out. It is taken by [`sent`](Self::sent) only.
@@ -133,35 +155,31 @@ mod tests {
 
     #[test]
     fn gaps_stay_and_left_out_ones_close() {
-        let mut seq = SeqManager::new(99);
-        seq.sync(65_534);
-        assert_eq!(seq.input(65_534), Some(100));
-        assert_eq!(seq.input(65_536), Some(102), "65535 was lost");
-        seq.drop_input(65_537);
-        assert_eq!(seq.input(65_538), Some(103));
-        assert_eq!(seq.input(65_535), Some(101), "and comes late");
-        assert_eq!(seq.input(65_537), None);
-        assert_eq!(seq.input(65_533), None, "before the beginning");
-        assert!(!seq.is_ahead(65_538) && seq.is_ahead(65_539));
-        seq.sync(500_000);
-        assert_eq!(seq.input(500_000), Some(104));
-        assert_eq!(seq.input(65_539), None);
-        seq.restart();
-        assert!(seq.is_ahead(5));
-        seq.sync(5);
-        assert_eq!(seq.input(5), Some(105));
+        let mut numbers = Numbering::new(99);
+        numbers.sync(65_534);
+        assert_eq!(numbers.input(65_534), Some(100));
+        assert_eq!(numbers.input(65_536), Some(102), "65535 was lost");
+        numbers.drop_input(65_537);
+        assert_eq!(numbers.input(65_538), Some(103));
+        assert_eq!(numbers.input(65_535), Some(101), "and comes late");
+        assert_eq!(numbers.input(65_537), None);
+        assert_eq!(numbers.input(65_533), None, "before the beginning");
+        assert!(!numbers.is_ahead(65_538) && numbers.is_ahead(65_539));
+        numbers.sync(500_000);
+        assert_eq!(numbers.input(500_000), Some(104));
+        assert_eq!(numbers.input(65_539), None);
     }
 
     #[test]
     fn many_left_out_ones_are_bounded() {
-        let mut seq = SeqManager::new(0);
-        seq.sync(0);
-        seq.input(0);
+        let mut numbers = Numbering::new(0);
+        numbers.sync(0);
+        numbers.input(0);
         for input in 1..=3_000 {
-            seq.drop_input(input);
+            numbers.drop_input(input);
         }
-        assert_eq!(seq.dropped.len(), MAX_DROPPED);
-        assert_eq!(seq.input(3_001), Some(2));
+        assert_eq!(numbers.dropped.len(), MAX_DROPPED);
+        assert_eq!(numbers.input(3_001), Some(2));
     }
 
     proptest! {
@@ -169,17 +187,17 @@ mod tests {
         fn outputs_are_unique_and_keep_the_order(
             start: u16, actions in proptest::collection::vec((0..3_u16, prop::bool::weighted(0.2), -20..20_i16), 1..300),
         ) {
-            let mut seq = SeqManager::new(7);
+            let mut numbers = Numbering::new(7);
             let mut next = u64::from(start) + FIRST_CYCLE;
-            seq.sync(next);
+            numbers.sync(next);
             let mut outputs = BTreeMap::new();
             for (skip, drop, late) in actions {
                 next += u64::from(skip);
                 if drop {
-                    seq.drop_input(next);
+                    numbers.drop_input(next);
                 } else {
                     let input = next.saturating_add_signed(i64::from(late.min(0)));
-                    if let Some(output) = seq.input(input)
+                    if let Some(output) = numbers.input(input)
                         && let Some(before) = outputs.insert(input, output)
                     {
                         prop_assert_eq!(before, output);
