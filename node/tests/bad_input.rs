@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use sluice_loadtest::driver::{Direction, DriverError, LaneConfig};
 use sluice_loadtest::media::Codec;
 use sluice_loadtest::signalling::ProtooError;
-use sluice_loadtest::signalling::d1::{TransportOptions, dtls_parameters};
+use sluice_loadtest::signalling::demo_v3::{TransportOptions, dtls_parameters};
 use sluice_loadtest::signalling::ortc::{Kind, send_parameters};
 use sluice_loadtest::transport::{DtlsRole, TransportState};
 use sluice_loadtest::user::{User, UserConfig};

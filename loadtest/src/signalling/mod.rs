@@ -1,7 +1,7 @@
-//! How a user and a server agree on media: protoo and ORTC, in the dialect of mediasoup-demo's v3 server ("D1").
+//! How a user and a server agree on media: protoo and ORTC, in the dialect of mediasoup-demo's v3 server.
 
-pub mod d1;
 mod delayed;
+pub mod demo_v3;
 pub mod ortc;
 mod protoo;
 mod tls;

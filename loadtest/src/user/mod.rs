@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::driver::{Driver, DriverError, Lane, LaneConfig, PathHandle};
 use crate::media::{Source, StreamStats};
 use crate::scenario::Watch;
-use crate::signalling::d1::{IceParameters, Joined, TransportOptions, dtls_parameters};
+use crate::signalling::demo_v3::{IceParameters, Joined, TransportOptions, dtls_parameters};
 use crate::signalling::ortc::{Kind, OrtcError, RtpCapabilities, RtpParameters, device_capabilities, send_parameters};
 use crate::signalling::{ProtooClient, ProtooError};
 use crate::transport::{TransportConfig, TransportState};

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Shared, UserError};
 use crate::scenario::Watch;
-use crate::signalling::d1::{NewConsumer, Peer};
+use crate::signalling::demo_v3::{NewConsumer, Peer};
 use crate::signalling::ortc::Kind;
 use crate::signalling::{Incoming, ProtooClient, Responder};
 

@@ -2,9 +2,9 @@
 //!
 //! # Layout
 //! - `protoo`: framing and sessions.
-//! - `d1`: the methods of mediasoup-demo's version 3.
+//! - `demo_v3`: the methods of mediasoup-demo's version 3.
 
-mod d1;
+mod demo_v3;
 pub(crate) mod protoo;
 
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A D1 client over a WebSocket that is two channels.
+//! A client of mediasoup-demo's v3 dialect over a WebSocket that is two channels.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -103,7 +103,7 @@ impl Client {
         }
     }
 
-    /// Goes through D1's order of calls up to the answer to `join`, which is returned.
+    /// Goes through the order of calls up to the answer to `join`, which is returned.
     pub(super) async fn join(&mut self) -> Value {
         assert_eq!(self.next_notification("mediasoup-version").await["version"], env!("CARGO_PKG_VERSION"));
         self.send_transport = self.create_transport(false).await;

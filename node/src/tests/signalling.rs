@@ -1,4 +1,4 @@
-//! D1 on one node: the order of calls, what others see, and every kind of bad input.
+//! The v3 dialect on one node: the order of calls, what others see, and every kind of bad input.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST, Message, Setter, TransactionId};
 use rtc_stun::textattrs::TextAttribute;
 use serde_json::json;
-use sluice_loadtest::signalling::d1::TransportOptions;
+use sluice_loadtest::signalling::demo_v3::TransportOptions;
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::user::User;
 use sluice_node::Node;

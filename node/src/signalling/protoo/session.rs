@@ -24,7 +24,7 @@ use crate::limits::Limits;
 use crate::rooms::api::{CloseReason, Outgoing};
 use crate::rooms::context::{Context, RoomSender};
 use crate::rooms::room::{RoomMessage, SessionId};
-use crate::signalling::d1;
+use crate::signalling::demo_v3;
 use crate::support::{count, lock};
 
 /// How long a client that is sent a close frame may take to answer it.
@@ -211,7 +211,7 @@ where
 /// False when the room has ended.
 async fn on_text(text: &str, shared: &Shared, session: SessionId, room: &RoomSender, context: &Context) -> bool {
     let (id, refusal) = match message::parse(text) {
-        Ok(Message::Request { id, method, data }) => match d1::request(&method, data) {
+        Ok(Message::Request { id, method, data }) => match demo_v3::request(&method, data) {
             Ok(request) => return room.send(RoomMessage::Request { session, id, request }).await.is_ok(),
             Err(refusal) => {
                 count(&context.counters.requests_failed);
@@ -265,7 +265,7 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
         let mut ping = interval(self.limits.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
-        let (method, data) = d1::greeting();
+        let (method, data) = demo_v3::greeting();
         self.write([message::notification(method, &data)]).await?;
         loop {
             let mut batch = Batch::default();
@@ -302,13 +302,13 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
 
     fn take(&mut self, message: Outgoing, batch: &mut Batch) {
         match message {
-            Outgoing::Reply { id, result } => batch.texts.push(message::response(Some(id), result.map(d1::reply))),
+            Outgoing::Reply { id, result } => batch.texts.push(message::response(Some(id), result.map(demo_v3::reply))),
             Outgoing::Notice(notice) => {
-                let (method, data) = d1::notice(&notice);
+                let (method, data) = demo_v3::notice(&notice);
                 batch.texts.push(message::notification(method, &data));
             }
             Outgoing::NewConsumer(consumer) => {
-                let (method, data) = d1::new_consumer(&consumer);
+                let (method, data) = demo_v3::new_consumer(&consumer);
                 let id = lock(&self.shared.questions).ask(consumer.id);
                 batch.texts.push(message::request(id, method, &data));
             }

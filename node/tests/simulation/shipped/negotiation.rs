@@ -5,7 +5,7 @@ use rand::Rng;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sluice_loadtest::media::Codec;
-use sluice_loadtest::signalling::d1::{self, Fingerprint};
+use sluice_loadtest::signalling::demo_v3::{self, Fingerprint};
 use sluice_loadtest::signalling::ortc as client;
 use sluice_loadtest::transport::TransportConfig;
 use sluice_media::messages::RtpMapping;
@@ -58,7 +58,7 @@ impl Negotiation {
 
 /// What a client's transport says of its end.
 pub(super) fn dtls_parameters(transport: &TransportConfig) -> DtlsParameters {
-    let said = d1::dtls_parameters(transport.dtls_role, transport.certificate.fingerprint());
+    let said = demo_v3::dtls_parameters(transport.dtls_role, transport.certificate.fingerprint());
     node::parse_dtls_parameters(&said).expect("a client's own words")
 }
 
