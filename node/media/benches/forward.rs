@@ -1,7 +1,7 @@
 //! The hops of a packet within a node, per packet out: from a publisher through the router to 50 receivers, sealed and ready to
 //! send; and from a publisher into a pipe and out of it on the other node. Bursts of 10 packets of 1,200 bytes, AES-128-GCM.
 //!
-//! `cargo bench -p sluice-node --bench forward`
+//! `cargo bench -p sluice-media --bench forward`
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 #[path = "../tests/allocations/fan_out.rs"]

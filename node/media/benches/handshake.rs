@@ -1,6 +1,6 @@
 //! DTLS: a handshake with both of its ends, and what datagrams cost that nobody waits for.
 //!
-//! `cargo bench -p sluice-node --bench handshake`
+//! `cargo bench -p sluice-media --bench handshake`
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;

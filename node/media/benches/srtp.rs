@@ -1,7 +1,7 @@
 //! SRTP per packet: ours against rtc-srtp, with 500 keys in turn as a fan-out to 500 users has them, 1,200-byte packets, the copy of the
 //! plaintext included.
 //!
-//! `cargo bench -p sluice-node --bench srtp`
+//! `cargo bench -p sluice-media --bench srtp`
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 use std::hint::black_box;

@@ -20,6 +20,9 @@ const PERSISTENT: Duration = Duration::from_millis(60);
 /// Packets that wait longer have all video shed at once: what waits is worked off while more comes, and nothing shall wait 150 ms.
 const ALARM: Duration = Duration::from_millis(80);
 
+/// The same for a worker without video. It can only turn away who comes next, which helps nobody at once and need not be hurried.
+const PERSISTENT_AUDIO: Duration = Duration::from_secs(1);
+
 /// Between two looks: long enough to see whether the last step was enough.
 const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -85,9 +88,15 @@ impl Default for Overload {
 }
 
 impl Overload {
-    /// What is taken up now has waited this long, and the worker had nothing to do for `idle` since it was asked last. Returns
-    /// whether other consumers are to be shed from now on.
-    pub(crate) fn hear(&mut self, now: Instant, waited: Duration, idle: Duration) -> bool {
+    /// What is taken up now has waited this long, and the worker had nothing to do for `idle` since it was asked last. `has_video` tells
+    /// whether there is anything to shed. Returns whether other consumers are to be shed from now on.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        waited: Duration,
+        idle: Duration,
+        has_video: impl FnOnce() -> bool,
+    ) -> bool {
         self.peak.add(now, waited);
         self.idle += idle;
         self.heard_at = Some(now);
@@ -104,8 +113,11 @@ impl Overload {
         }
         self.looked = Some((now, waited));
         let shrinks = waited + elapsed / 4 <= before;
-        let persists = now.saturating_duration_since(standing_since) >= PERSISTENT;
-        if shrinks || !(persists || waited > ALARM) {
+        let stands_for = now.saturating_duration_since(standing_since);
+        if shrinks || !(stands_for >= PERSISTENT || waited > ALARM) {
+            return false;
+        }
+        if stands_for < PERSISTENT_AUDIO && !has_video() {
             return false;
         }
         self.release_at = self.release_at.map(|at| at.max(now + self.hold));
@@ -128,8 +140,9 @@ impl Overload {
         self.release_at = Some(now + self.hold);
     }
 
-    /// Takes a step back if it is time and there is room. Returns whether other consumers are to be shed from now on.
-    pub(crate) fn release(&mut self, now: Instant) -> bool {
+    /// Takes a step back if it is time and there is room, or all of them if there is nothing to shed. Returns whether other consumers are
+    /// to be shed from now on.
+    pub(crate) fn release(&mut self, now: Instant, has_video: impl FnOnce() -> bool) -> bool {
         if self.release_at.is_none_or(|at| now < at) {
             return false;
         }
@@ -143,7 +156,7 @@ impl Overload {
             return false;
         }
         self.on_probation = true;
-        self.shed = (self.shed - STEP).max(0.0);
+        self.shed = if has_video() { (self.shed - STEP).max(0.0) } else { 0.0 };
         if self.shed == 0.0 {
             self.release_at = None;
         }

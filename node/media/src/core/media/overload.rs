@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use slotmap::SlotMap;
 use sluice_proto::pipe::{FeedbackBody, Layers};
 
 use super::Media;
 use crate::clock::Clock;
+use crate::core::consumer::Consumer;
+use crate::core::pipe_consumer::PipeConsumer;
 use crate::io::Output;
 use crate::keys::{ConsumerKey, PipeConsumerKey};
 use crate::messages::WorkerEvent;
@@ -14,7 +17,8 @@ impl Media {
     /// The driver says how late it is.
     pub(super) fn hear_lag(&mut self, clock: &Clock, waited: Duration, idle: Duration) {
         let was_shedding = self.overload.is_shedding();
-        if self.overload.hear(clock.now, waited, idle) {
+        let has_video = || has_video(&self.consumers, &self.pipe_consumers);
+        if self.overload.hear(clock.now, waited, idle, has_video) {
             self.shed(clock, was_shedding);
         }
     }
@@ -22,7 +26,8 @@ impl Media {
     /// Lets some of what is shed come back, if it is time and there is room.
     pub(super) fn end_shedding(&mut self, clock: &Clock) {
         let was_shedding = self.overload.is_shedding();
-        if was_shedding && self.overload.release(clock.now) {
+        let has_video = || has_video(&self.consumers, &self.pipe_consumers);
+        if was_shedding && self.overload.release(clock.now, has_video) {
             self.shed(clock, was_shedding);
         }
     }
@@ -92,4 +97,12 @@ impl Media {
             pipe.shed_from_the_start();
         }
     }
+}
+
+/// Whether there is anything that could be shed.
+fn has_video(
+    consumers: &SlotMap<ConsumerKey, Consumer>,
+    pipe_consumers: &SlotMap<PipeConsumerKey, PipeConsumer>,
+) -> bool {
+    consumers.values().any(Consumer::is_video) || pipe_consumers.values().any(PipeConsumer::is_video)
 }

@@ -98,7 +98,8 @@ impl Model {
             while arrivals.front().is_some_and(|(at, _)| *at <= self.now) {
                 self.queue.extend(arrivals.pop_front());
             }
-            if self.overload.poll_timeout().is_some_and(|at| at <= self.now) && self.overload.release(self.now) {
+            if self.overload.poll_timeout().is_some_and(|at| at <= self.now) && self.overload.release(self.now, || true)
+            {
                 self.count_kept();
             }
             if self.queue.is_empty() {
@@ -109,7 +110,7 @@ impl Model {
                 continue;
             }
             let waited = self.now - self.queue[0].0;
-            if self.overload.hear(self.now, waited, std::mem::take(&mut self.idle)) {
+            if self.overload.hear(self.now, waited, std::mem::take(&mut self.idle), || true) {
                 seen.raised += 1;
                 self.count_kept();
             }
@@ -191,7 +192,7 @@ fn what_is_silent_comes_back_by_time_alone() {
     let mut overload = Overload::default();
     let mut now = Instant::now();
     for _ in 0..10 {
-        overload.hear(now, 100 * MS, Duration::ZERO);
+        overload.hear(now, 100 * MS, Duration::ZERO, || true);
         now += 10 * MS;
     }
     assert!(overload.is_shedding());
@@ -199,7 +200,7 @@ fn what_is_silent_comes_back_by_time_alone() {
     let start = now;
     while let Some(at) = overload.poll_timeout() {
         now = at;
-        overload.release(now);
+        overload.release(now, || true);
     }
     assert!(!overload.is_shedding());
     assert!(now - start <= MIN_HOLD + RELEASE_INTERVAL * 8, "{:?}", now - start);
@@ -228,9 +229,28 @@ fn who_is_idle_in_between_is_late_by_somebody_elses_doing() {
     let mut overload = Overload::default();
     let mut now = Instant::now();
     for _ in 0..100 {
-        assert!(!overload.hear(now, 200 * MS, MS));
+        assert!(!overload.hear(now, 200 * MS, MS, || true));
         now += 10 * MS;
     }
     assert!(!overload.is_shedding());
     assert_eq!(overload.lag(now), 200 * MS);
+}
+
+#[test]
+fn a_worker_without_video_is_overloaded_when_it_is_late_for_long_and_not_long_after() {
+    let mut overload = Overload::default();
+    let mut now = Instant::now();
+    let start = now;
+    while !overload.hear(now, 100 * MS, Duration::ZERO, || false) {
+        now += 5 * MS;
+    }
+    assert!(now - start >= PERSISTENT_AUDIO, "{:?}", now - start);
+    assert!(overload.is_shedding());
+    let ended = now;
+    while overload.is_shedding() {
+        now += 10 * MS;
+        overload.hear(now, Duration::ZERO, 9 * MS, || false);
+        overload.release(now, || false);
+    }
+    assert!(now - ended <= MIN_HOLD + 10 * MS, "{:?}", now - ended);
 }
