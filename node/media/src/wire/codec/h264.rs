@@ -79,7 +79,7 @@ pub struct ParameterSets {
 }
 
 impl ParameterSets {
-    /// Keeps what the payload has of them, up to [`MAX_READ`]. Those that are known already cost nothing.
+    /// Keeps what the payload has of them, up to `MAX_READ`. Those that are known already cost nothing.
     pub fn remember(&mut self, payload: &[u8]) {
         let Some((&indicator, rest)) = payload.split_first() else { return };
         let is_news = match indicator & 0x1f {
