@@ -47,8 +47,8 @@ impl<'a> Extensions<'a> {
             let (id, len, after) = match self.profile {
                 ExtensionProfile::OneByte => {
                     let (&head, after) = rest.split_first()?;
-                    // Id 15 ends the elements, RFC 8285 section 4.2.
-                    (head >> 4 != 15).then_some((head >> 4, usize::from(head & 0x0f) + 1, after))?
+                    // Id 15 ends the elements, and so does id 0 with a length: padding has none, RFC 8285 section 4.2.
+                    (1..15).contains(&(head >> 4)).then_some((head >> 4, usize::from(head & 0x0f) + 1, after))?
                 }
                 ExtensionProfile::TwoByte => {
                     let (&[id, len], after) = rest.split_first_chunk::<2>()?;
@@ -199,6 +199,7 @@ mod tests {
         assert_eq!(parse(0xbede, &[0x11, 1, 2, 0, 0x30, 7]), [(1, &[1, 2][..]), (3, &[7])]);
         assert_eq!(parse(0x1000, &[200, 2, 1, 2, 0, 3, 0]), [(200, &[1, 2][..]), (3, &[])]);
         assert_eq!(parse(0xbede, &[0x11, 1, 2, 0xf0, 0x30, 7]), [(1, &[1, 2][..])], "15 ends the elements");
+        assert_eq!(parse(0xbede, &[0x11, 1, 2, 0x01, 7, 7, 0x30, 7]), [(1, &[1, 2][..])], "padding has no length");
         assert_eq!(parse(0xbede, &[0x1f, 1, 2]), [], "longer than the packet");
         assert_eq!(parse(0x1234, &[0x11, 1, 2]), []);
     }
@@ -224,7 +225,10 @@ mod tests {
     #[test]
     fn absent_ids_match_nothing() {
         let ids = ExtensionIds { mid: 1, ..ExtensionIds::default() };
-        let received = ids.read(Extensions::new(ExtensionProfile::OneByte, &[0x10, b'0', 0, 0]));
-        assert_eq!(received, ReceivedExtensions { mid: Some(b"0"), ..ReceivedExtensions::default() });
+        for after in [[0, 0, 0], [0x01, 7, 7]] {
+            let elements = [&[0x10, b'0'][..], &after].concat();
+            let received = ids.read(Extensions::new(ExtensionProfile::OneByte, &elements));
+            assert_eq!(received, ReceivedExtensions { mid: Some(b"0"), ..ReceivedExtensions::default() });
+        }
     }
 }

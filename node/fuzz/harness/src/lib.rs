@@ -1,0 +1,60 @@
+//! What the fuzz targets do. Each takes any bytes, gives them to a part of the node that reads what the network brings, and checks
+//! what has to be true of it whatever the bytes are. A panic is a finding.
+//!
+//! No fuzzer is needed here: the tests of this crate replay the corpora that fuzzing has left in `../corpus`, one directory a
+//! target. The fuzzer's half, `..`, is a workspace of its own; `deploy/fuzz.sh` runs it.
+//!
+//! # Layout
+//! - `reader`: bytes as a source of choices.
+//! - [`stun`], [`rtp`], [`header_extensions`], [`rtcp`], [`vp8`], [`h264`]: parsers of one packet.
+//! - [`client_hello`], [`dtls`]: the node's end of a handshake; `dtls_ends` are both.
+//! - [`pipe_frames`], [`pipe_messages`]: what nodes tell each other.
+//! - [`media_core`]: sequences of inputs into the media core of a worker; [`demux`]: datagrams only.
+
+pub mod client_hello;
+pub mod demux;
+pub mod dtls;
+mod dtls_ends;
+pub mod h264;
+pub mod header_extensions;
+pub mod media_core;
+pub mod pipe_frames;
+pub mod pipe_messages;
+mod reader;
+pub mod rtcp;
+pub mod rtp;
+pub mod stun;
+pub mod vp8;
+
+/// A fuzz target.
+#[derive(Debug, Clone, Copy)]
+pub struct Target {
+    /// Its name: of the binary and of its directory in the corpus.
+    pub name: &'static str,
+    /// Does with the bytes what the target is for.
+    pub run: fn(&[u8]),
+    /// Real inputs, so that fuzzing begins deep.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "stun", run: stun::run, seeds: stun::seeds },
+    Target { name: "rtp", run: rtp::run, seeds: rtp::seeds },
+    Target { name: "header_extensions", run: header_extensions::run, seeds: header_extensions::seeds },
+    Target { name: "rtcp", run: rtcp::run, seeds: rtcp::seeds },
+    Target { name: "vp8", run: vp8::run, seeds: vp8::seeds },
+    Target { name: "h264", run: h264::run, seeds: h264::seeds },
+    Target { name: "client_hello", run: client_hello::run, seeds: client_hello::seeds },
+    Target { name: "dtls", run: dtls::run, seeds: dtls::seeds },
+    Target { name: "pipe_frames", run: pipe_frames::run, seeds: pipe_frames::seeds },
+    Target { name: "pipe_messages", run: pipe_messages::run, seeds: pipe_messages::seeds },
+    Target { name: "demux", run: demux::run, seeds: demux::seeds },
+    Target { name: "media_core", run: media_core::run, seeds: media_core::seeds },
+];
+
+/// Whether a slice that was read out of `whole` lies within it.
+fn lies_within(part: &[u8], whole: &[u8]) -> bool {
+    let (part, whole) = (part.as_ptr_range(), whole.as_ptr_range());
+    part.is_empty() || (whole.start <= part.start && part.end <= whole.end)
+}

@@ -1,0 +1,238 @@
+//! Sees everything that a core gives out, as those see it whom it is for.
+//!
+//! - What goes to a user goes to an address of theirs that was authenticated; others get answers to their checks and nothing else.
+//! - A user opens all of it. RTP under a number that came before is the very packet that came then.
+//! - A route's frames are numbered without a gap, and what comes again is what came before.
+//! - A request has one answer. What one input makes is bounded.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use sluice_media::messages::{PipeEnd, RequestError, RequestId, Response, WorkerEvent, WorkerIndex};
+use sluice_media::secure::srtp::SrtpReceiver;
+use sluice_media::wire::rtcp::Compound;
+use sluice_media::wire::rtp::RtpPacket;
+use sluice_media::{Output, Transmit};
+use sluice_mesh::Frame;
+use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
+
+use super::cast::{Stream, USERS};
+
+/// An Ethernet frame less its IPv4 and UDP headers.
+const MAX_DATAGRAM_LEN: usize = 1_472;
+/// A compound has 1,024 packets sent again at most; ten consumers and pipes that begin are sent 256 each.
+const MAX_PACKETS: usize = 4_096;
+/// Packets that a NACK names.
+const MAX_NACKED: usize = 1_024;
+
+/// What was seen.
+#[derive(Default)]
+pub(super) struct Witness {
+    addresses: [HashSet<SocketAddr>; USERS],
+    openers: [Option<SrtpReceiver>; USERS],
+    streams: HashMap<u32, Received>,
+    routes: HashMap<(PipeEnd, RouteId), Route>,
+    /// Of the present input: its datagrams, and what it made.
+    batch: Vec<(SocketAddr, Vec<u8>)>,
+    made: usize,
+    answers: usize,
+    response: Option<(RequestId, Result<Response, RequestError>)>,
+}
+
+/// A consumer's stream at its user.
+struct Received {
+    user: usize,
+    payload_type: u8,
+    newest: u16,
+    packets: HashSet<Vec<u8>>,
+}
+
+/// A route at its far end.
+struct Route {
+    epoch: RouteEpoch,
+    next: Option<u16>,
+    frames: HashMap<u16, Bytes>,
+}
+
+impl Witness {
+    /// The user may be sent to there from now on.
+    pub(super) fn authenticate(&mut self, user: usize, address: SocketAddr) {
+        self.addresses[user].insert(address);
+    }
+
+    /// The user has keys.
+    pub(super) fn give_keys(&mut self, user: usize, opener: SrtpReceiver) {
+        self.openers[user] = Some(opener);
+    }
+
+    /// The user is gone.
+    pub(super) fn forget_user(&mut self, user: usize) {
+        self.addresses[user].clear();
+        self.openers[user] = None;
+    }
+
+    /// A consumer of the user may send under this SSRC, and if the stream has RTX under the one behind it.
+    pub(super) fn expect_stream(&mut self, user: usize, ssrc: u32, stream: Stream) {
+        let payload_type = stream.payload_type();
+        let received = |payload_type| Received { user, payload_type, newest: 0, packets: HashSet::new() };
+        self.streams.insert(ssrc, received(payload_type));
+        if stream.has_rtx() {
+            self.streams.insert(ssrc + 1, received(payload_type + 1));
+        }
+    }
+
+    /// A route begins.
+    pub(super) fn expect_route(&mut self, to: PipeEnd, route: RouteId, epoch: RouteEpoch) {
+        self.routes.insert((to, route), Route { epoch, next: None, frames: HashMap::new() });
+    }
+
+    /// The newest number that was sent under an SSRC.
+    pub(super) fn newest(&self, ssrc: u32) -> u16 {
+        self.streams.get(&ssrc).map_or(0, |stream| stream.newest)
+    }
+
+    /// An input is about to be given, with these datagrams.
+    pub(super) fn begin(&mut self, batch: Vec<(SocketAddr, Vec<u8>)>) {
+        self.batch = batch;
+        (self.made, self.answers, self.response) = (0, 0, None);
+    }
+
+    /// The answer to the request that was the last input.
+    pub(super) fn take_response(&mut self, id: RequestId) -> Result<Response, RequestError> {
+        let (answered, result) = self.response.take().expect("a request is answered at once");
+        assert_eq!(answered, id);
+        result
+    }
+
+    pub(super) fn see(&mut self, output: &Output) {
+        match output {
+            Output::Transmit(transmit) => self.see_transmit(transmit),
+            Output::Frames { to, frames } => {
+                assert!(!frames.is_empty());
+                frames.iter().for_each(|frame| self.see_frame(*to, frame));
+            }
+            Output::Feedback { to, feedback } => self.see_feedback(*to, feedback),
+            Output::Event(event) => self.see_event(event),
+            Output::Forward { to, source, data, .. } => {
+                assert_ne!(*to, WorkerIndex(0), "to itself");
+                assert!(self.batch.iter().any(|(from, sent)| from == source && sent == data));
+                self.count(1);
+            }
+            Output::AddressOwned { address, owned } => {
+                assert!(!owned || self.is_authenticated(*address));
+                self.count(1);
+            }
+        }
+    }
+
+    fn count(&mut self, packets: usize) {
+        self.made += packets;
+        assert!(self.made <= MAX_PACKETS, "one input makes {} outputs", self.made);
+    }
+
+    fn is_authenticated(&self, address: SocketAddr) -> bool {
+        self.addresses.iter().any(|known| known.contains(&address))
+    }
+
+    fn see_transmit(&mut self, transmit: &Transmit) {
+        let len = transmit.contents.len();
+        let size = transmit.segment_size.unwrap_or(len);
+        assert!(len > 0 && size > 0 && size <= MAX_DATAGRAM_LEN, "{size} of {len} bytes");
+        for datagram in transmit.contents.chunks(size) {
+            self.count(1);
+            self.see_datagram(transmit.destination, datagram);
+        }
+    }
+
+    fn see_datagram(&mut self, to: SocketAddr, datagram: &[u8]) {
+        if datagram[0] <= 3 {
+            self.answers += 1;
+            assert!(self.answers <= self.batch.len() && self.batch.iter().any(|(source, _)| *source == to));
+            return;
+        }
+        assert!(self.is_authenticated(to), "{to} was never authenticated");
+        match datagram {
+            [20..=63, ..] => {}
+            [_, 192..=223, ..] => self.see_rtcp(to, datagram),
+            [128..=191, ..] => self.see_rtp(to, datagram),
+            _ => panic!("of no protocol"),
+        }
+    }
+
+    /// Sender and reports are the transport's own, so it is one of those at this address.
+    fn see_rtcp(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let users = self.addresses.iter().zip(&mut self.openers).filter(|(known, _)| known.contains(&to));
+        let mut is_opened = false;
+        for opener in users.filter_map(|(_, opener)| opener.as_mut()) {
+            let mut datagram = datagram.to_vec();
+            if let Ok(compound) = opener.open_rtcp(&mut datagram) {
+                assert!(Compound::new(compound).all(|packet| packet.is_ok()));
+                is_opened = true;
+            }
+        }
+        assert!(is_opened, "nobody at {to} can open it");
+    }
+
+    fn see_rtp(&mut self, to: SocketAddr, datagram: &[u8]) {
+        let sealed = RtpPacket::parse(datagram).expect("RTP");
+        let stream = self.streams.get_mut(&sealed.header.ssrc).expect("it is a consumer's");
+        assert!(self.addresses[stream.user].contains(&to), "it is another user's");
+        let opener = self.openers[stream.user].as_mut().expect("keys");
+        let mut plain = datagram.to_vec();
+        if stream.packets.insert(datagram.to_vec()) {
+            let plain = opener.open_rtp(&mut plain).expect("a number came before with another packet");
+            let packet = RtpPacket::parse(plain).expect("RTP");
+            assert!(!packet.malformed && !packet.payload.is_empty());
+            assert_eq!(packet.header.payload_type, stream.payload_type);
+            stream.newest = packet.header.sequence_number;
+        } else {
+            assert!(opener.open_rtp(&mut plain).is_err(), "it came before");
+        }
+    }
+
+    fn see_frame(&mut self, to: PipeEnd, frame: &Frame) {
+        self.count(1);
+        let route = self.routes.get_mut(&(to, frame.route)).expect("a route");
+        assert_eq!(frame.epoch, route.epoch);
+        assert!(!frame.is_shed() && RtpPacket::parse(&frame.packet).is_some_and(|packet| !packet.malformed));
+        if frame.flags.retransmission {
+            assert_eq!(route.frames.get(&frame.seq), Some(&frame.packet), "it is not what went out before");
+        } else {
+            assert!(route.next.is_none_or(|next| next == frame.seq), "a gap: {} for {:?}", frame.seq, route.next);
+            route.next = Some(frame.seq.wrapping_add(1));
+            route.frames.insert(frame.seq, frame.packet.clone());
+        }
+    }
+
+    fn see_feedback(&mut self, to: PipeEnd, feedback: &RouteFeedback) {
+        self.count(1);
+        if let FeedbackBody::Nack(missing) = &feedback.body {
+            assert!((1..=MAX_NACKED).contains(&missing.len()));
+        }
+        if !feedback.body.is_of_receiver() {
+            let route = self.routes.get(&(to, RouteId(feedback.route))).expect("a route");
+            assert_eq!(feedback.epoch, route.epoch.0);
+        }
+    }
+
+    fn see_event(&mut self, event: &WorkerEvent) {
+        self.count(1);
+        match event {
+            WorkerEvent::Response { id, result } => {
+                let result = result.as_ref().map(|_| Response::Done).map_err(Clone::clone);
+                assert!(self.response.replace((*id, result)).is_none(), "answered twice");
+            }
+            WorkerEvent::IceStateChanged { remote, .. } => {
+                assert!(remote.is_none_or(|remote| self.is_authenticated(remote)));
+            }
+            WorkerEvent::ProducerScore { score, .. } => assert!(*score <= 10),
+            WorkerEvent::ConsumerScore { score, producer_score, .. } => assert!(*score <= 10 && *producer_score <= 10),
+            WorkerEvent::AudioLevels { volumes, .. } => {
+                assert!(volumes.iter().all(|(_, volume)| (-127..=0).contains(volume)))
+            }
+            WorkerEvent::DtlsStateChanged { .. } | WorkerEvent::Overload { .. } => {}
+        }
+    }
+}
