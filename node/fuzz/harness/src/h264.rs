@@ -1,6 +1,6 @@
 //! H.264 payloads: where a decoder can begin, and the parameter sets that are kept of a stream.
 
-use sluice_media::wire::rtp::{Codec, ParameterSets};
+use sluice_media::wire::codec::{Codec, ParameterSets};
 
 use crate::reader::Reader;
 

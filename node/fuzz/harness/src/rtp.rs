@@ -1,7 +1,8 @@
 //! RTP packets: what is read of one can be written again.
 
+use sluice_media::wire::codec::Codec;
 use sluice_media::wire::rtp::{
-    AudioLevel, CANONICAL_AUDIO_LEVEL_ID, Codec, ExtensionIds, FIXED_HEADER_LEN, MAX_CANONICAL_HEADER_LEN, RtpHeader,
+    AudioLevel, CANONICAL_AUDIO_LEVEL_ID, ExtensionIds, FIXED_HEADER_LEN, MAX_CANONICAL_HEADER_LEN, RtpHeader,
     RtpPacket, write_canonical_header,
 };
 

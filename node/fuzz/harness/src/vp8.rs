@@ -1,6 +1,6 @@
 //! VP8 payload descriptors, and frames left out of a stream.
 
-use sluice_media::wire::rtp::{Codec, Vp8Descriptor, shift_picture_id};
+use sluice_media::wire::codec::{Codec, Vp8Descriptor, shift_picture_id};
 
 use crate::reader::Reader;
 
