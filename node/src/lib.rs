@@ -27,6 +27,8 @@ pub mod cli;
 mod cluster;
 pub mod config;
 pub mod dev;
+#[doc(hidden)]
+pub mod fuzzing;
 pub(crate) mod http;
 pub(crate) mod limits;
 pub(crate) mod metrics;

@@ -10,6 +10,7 @@
 //! - [`client_hello`], [`dtls`]: the node's end of a handshake; `dtls_ends` are both.
 //! - [`pipe_frames`], [`pipe_messages`]: what nodes tell each other.
 //! - [`media_core`]: sequences of inputs into the media core of a worker; [`demux`]: datagrams only.
+//! - `protoo`, with the feature `node`: what clients say in signalling, and what negotiation makes of it.
 
 pub mod client_hello;
 pub mod demux;
@@ -20,6 +21,8 @@ pub mod header_extensions;
 pub mod media_core;
 pub mod pipe_frames;
 pub mod pipe_messages;
+#[cfg(feature = "node")]
+pub mod protoo;
 mod reader;
 pub mod rtcp;
 pub mod rtp;
@@ -51,6 +54,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "pipe_messages", run: pipe_messages::run, seeds: pipe_messages::seeds },
     Target { name: "demux", run: demux::run, seeds: demux::seeds },
     Target { name: "media_core", run: media_core::run, seeds: media_core::seeds },
+    #[cfg(feature = "node")]
+    Target { name: "protoo", run: protoo::run, seeds: protoo::seeds },
 ];
 
 /// Whether a slice that was read out of `whole` lies within it.

@@ -1,5 +1,7 @@
 //! What fuzzing has found worth keeping, and the inputs that it began with, go through their targets again.
 
+#![cfg(feature = "node")]
+
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -50,5 +52,5 @@ macro_rules! replays {
 }
 
 replays! {
-    stun rtp header_extensions rtcp vp8 h264 client_hello dtls pipe_frames pipe_messages demux media_core
+    stun rtp header_extensions rtcp vp8 h264 client_hello dtls pipe_frames pipe_messages demux media_core protoo
 }

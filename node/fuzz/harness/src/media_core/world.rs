@@ -10,7 +10,7 @@ use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::Frame;
-use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::ids::{RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{DtlsFingerprint, DtlsParameters, DtlsRole};
 use sluice_proto::pipe::{Layers, RouteFeedback};
 
@@ -105,7 +105,8 @@ impl World {
         self.input(input);
     }
 
-    pub(super) fn request(&mut self, request: Request) -> Result<Response, RequestError> {
+    /// The answer to a request.
+    pub(crate) fn request(&mut self, request: Request) -> Result<Response, RequestError> {
         self.requests += 1;
         let id = RequestId(self.requests);
         self.give(Input::Command(WorkerCommand::Request { id, request }));
@@ -161,6 +162,14 @@ impl World {
         self.deliver();
         self.now += time;
         self.give(Input::Timeout);
+    }
+
+    /// A router with a transport in it.
+    #[cfg(feature = "node")]
+    pub(crate) fn with_transport(&mut self) -> (RouterId, TransportId) {
+        self.create_router(0);
+        self.create_transport(0, 0);
+        (cast::router(0), cast::transport(0))
     }
 
     /// Ends a run.
