@@ -7,6 +7,7 @@ mod failures;
 mod fakes;
 mod mesh;
 mod names;
+pub(crate) mod net;
 mod overload;
 mod patience;
 mod producers;
