@@ -5,6 +5,7 @@ mod changes;
 mod client;
 mod failures;
 mod fakes;
+mod meet;
 mod mesh;
 mod names;
 pub(crate) mod net;

@@ -172,6 +172,12 @@ impl Net {
         self.state().nodes[node].received
     }
 
+    /// Routes into a node and out of it.
+    pub(crate) fn routes(&self, node: usize) -> (usize, usize) {
+        let node = &self.state().nodes[node];
+        (node.routes_in.len(), node.ends.values().map(|end| end.routes_out.len()).sum())
+    }
+
     /// Hands a node what has come for it: signals to its pipes, the rest to the caller, with the worker that it is for.
     pub(crate) fn deliver(&self, node: usize) -> Vec<(WorkerIndex, LinkKey, Arrival)> {
         let state = &mut *self.state();
