@@ -39,6 +39,12 @@ impl Clock {
         Self { ahead_ns, ..self }
     }
 
+    /// A clock whose stamps say that they are `origin`'s: simulations tell their users apart by it.
+    #[must_use]
+    pub fn of_origin(self, origin: u32) -> Self {
+        Self { origin, ..self }
+    }
+
     /// What a packet is stamped with.
     pub fn stamp(&self, now: Instant) -> Stamp {
         Stamp { origin: self.origin, unix_ns: self.unix_ns(now) }

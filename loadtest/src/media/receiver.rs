@@ -11,7 +11,7 @@ use super::frames::{FrameHint, Frames};
 use super::gaps::Gaps;
 use super::layers::Layers;
 use super::rtp::RtpHeader;
-use super::stamp::read_stamp;
+use super::stamp::{Stamp, read_stamp};
 use crate::clock::Clock;
 use crate::tally::ReceivedTally;
 
@@ -125,6 +125,7 @@ pub struct StreamReceiver {
     last_arrival: Option<Instant>,
     last_transit: Option<i64>,
     jitter_ticks: f64,
+    last_stamp: Option<Stamp>,
     last_sender_report: Option<(u32, Instant)>,
     reported: (u64, u64),
     stats: StreamStats,
@@ -156,6 +157,7 @@ impl StreamReceiver {
             last_arrival: None,
             last_transit: None,
             jitter_ticks: 0.0,
+            last_stamp: None,
             last_sender_report: None,
             reported: (0, 0),
             stats: StreamStats::default(),
@@ -167,6 +169,11 @@ impl StreamReceiver {
     /// How the stream is labelled.
     pub fn parameters(&self) -> &ReceiveParameters {
         &self.parameters
+    }
+
+    /// The stamp of the packet that came last, repaired ones included.
+    pub fn last_stamp(&self) -> Option<Stamp> {
+        self.last_stamp
     }
 
     /// What arrived so far.
@@ -266,7 +273,7 @@ impl StreamReceiver {
                 return;
             }
         }
-        if let Some(delay) = packet.payload.and_then(read_stamp).and_then(|stamp| clock.delay_since(stamp, now)) {
+        if let Some(delay) = self.last_stamp.and_then(|stamp| clock.delay_since(stamp, now)) {
             tally.delay.record(delay);
         }
     }
@@ -365,6 +372,7 @@ impl StreamReceiver {
     /// A packet that was not there before.
     fn count(&mut self, now: Instant, number: i64, packet: Incoming<'_>, tally: &mut ReceivedTally) {
         let Incoming { header, payload, payload_len } = packet;
+        self.last_stamp = payload.and_then(read_stamp);
         self.stats.packets += 1;
         self.stats.bytes += payload_len as u64;
         self.stats.sealed += u64::from(payload.is_none());

@@ -42,6 +42,11 @@ pub(super) struct DtlsSession {
     /// Until the present flight is repeated.
     interval: Duration,
     repeat_at: Option<Instant>,
+    /// Number of the other end's newest handshake message, and of the newest that was answered.
+    heard: Option<u16>,
+    answered: Option<u16>,
+    /// What is to be sent answers what was heard, and is no repetition.
+    answers: bool,
 }
 
 impl DtlsSession {
@@ -72,7 +77,8 @@ impl DtlsSession {
             DtlsRole::Server => (Some(config), None),
         };
         let endpoint = Endpoint::new(local, TransportProtocol::UDP, server_config);
-        Ok(Self { endpoint, role, client_config, interval: FLIGHT_INTERVAL, repeat_at: None })
+        let (interval, repeat_at, heard, answered) = (FLIGHT_INTERVAL, None, None, None);
+        Ok(Self { endpoint, role, client_config, interval, repeat_at, heard, answered, answers: false })
     }
 
     /// Sends the first flight, if that is this end's part.
@@ -93,6 +99,12 @@ impl DtlsSession {
             // A datagram before our first flight can be nothing that we asked for.
             return Ok(Vec::new());
         }
+        let newest = newest_message(datagram);
+        // Of a flight that the other end repeats because it never got the answer the library makes that it forgets when to repeat that.
+        if newest.is_some() && newest <= self.answered {
+            return Ok(Vec::new());
+        }
+        (self.heard, self.answers) = (self.heard.max(newest), true);
         let events = self
             .endpoint
             .read(now, PEER, None, BytesMut::from(datagram))
@@ -111,7 +123,9 @@ impl DtlsSession {
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<BytesMut> {
-        self.endpoint.poll_transmit().map(|transmit| transmit.message)
+        let transmit = self.endpoint.poll_transmit()?;
+        self.answered = if self.answers { self.heard } else { self.answered };
+        Some(transmit.message)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {
@@ -120,7 +134,7 @@ impl DtlsSession {
 
     pub(super) fn handle_timeout(&mut self, now: Instant) -> Result<(), TransportError> {
         self.interval = (self.interval * 2).min(MAX_FLIGHT_INTERVAL);
-        self.repeat_at = Some(now + self.interval);
+        (self.repeat_at, self.answers) = (Some(now + self.interval), false);
         match self.endpoint.handle_timeout(PEER, now) {
             Ok(()) | Err(Error::InvalidRemoteAddress(_)) => Ok(()),
             Err(error) => Err(TransportError::Dtls(error.to_string())),
@@ -142,6 +156,26 @@ impl DtlsSession {
             .map_err(|error| TransportError::Dtls(error.to_string()))?;
         Ok(KeyingMaterial { profile, bytes: bytes.as_ref().to_vec(), is_client: self.role == DtlsRole::Client })
     }
+}
+
+/// The greatest number of a datagram's handshake messages (RFC 6347 sections 4.1 and 4.2.2), if it is nothing but such, in the clear.
+fn newest_message(datagram: &[u8]) -> Option<u16> {
+    let mut newest = None;
+    let mut rest = datagram;
+    while !rest.is_empty() {
+        let (&[kind, _, _, epoch_high, epoch_low, .., len_high, len_low], body) = rest.split_first_chunk::<13>()?;
+        let (mut messages, behind) = body.split_at_checked(u16::from_be_bytes([len_high, len_low]).into())?;
+        if (kind, epoch_high, epoch_low) != (22, 0, 0) {
+            return None;
+        }
+        while !messages.is_empty() {
+            let (header, body) = messages.split_first_chunk::<12>()?;
+            newest = newest.max(Some(u16::from_be_bytes([header[4], header[5]])));
+            messages = body.get(u32::from_be_bytes([0, header[9], header[10], header[11]]) as usize..)?;
+        }
+        rest = behind;
+    }
+    newest
 }
 
 fn verify_fingerprint(chain: &[Vec<u8>], expected: &[String]) -> Result<(), Error> {

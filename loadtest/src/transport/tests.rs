@@ -87,6 +87,36 @@ fn connects_and_carries_media_under_every_profile() {
     }
 }
 
+/// A flight in the clear with record numbers that were not used yet (RFC 6347 section 4.2.4).
+fn repeated(flight: &[u8]) -> Vec<u8> {
+    let mut flight = flight.to_vec();
+    let mut rest = &mut flight[..];
+    while let Some((header, records)) = rest.split_at_mut_checked(13) {
+        header[10] += 32;
+        rest = &mut records[usize::from(u16::from_be_bytes([header[11], header[12]]))..];
+    }
+    flight
+}
+
+/// The server's repetition may come right before the client would have repeated its own flight.
+#[test]
+fn a_flight_that_was_lost_is_sent_again_whatever_the_server_repeats() {
+    let mut pair = Pair::new(DtlsRole::Client, &[SrtpProfile::AeadAes128Gcm], None);
+    pair.client.handle_input(pair.now, Input::Timeout);
+    let mut servers: Vec<Vec<u8>> = Vec::new();
+    // A check, a ClientHello, and another with the cookie: the answer to that is the server's flight.
+    for _ in 0..3 {
+        let Some(Output::Transmit(datagram)) = pair.client.poll_output() else { panic!("nothing to say") };
+        servers = pair.server.handle(pair.now, &datagram).unwrap();
+        servers.iter().for_each(|answer| pair.deliver(answer));
+    }
+    assert!(matches!(pair.client.poll_output(), Some(Output::Transmit(_))), "the answer to it, which gets lost");
+    servers.iter().for_each(|flight| pair.deliver(&repeated(flight)));
+    assert!(pair.client.poll_output().is_none());
+    pair.run(Duration::from_secs(1), false);
+    assert_eq!(pair.client.state(), &TransportState::Connected(SrtpProfile::AeadAes128Gcm));
+}
+
 #[test]
 fn can_be_the_dtls_server() {
     let mut pair = Pair::new(DtlsRole::Server, &[SrtpProfile::AeadAes128Gcm], None);

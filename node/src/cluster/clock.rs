@@ -7,10 +7,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use sluice_placement::Members;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::support::unix_ms;
 
@@ -29,7 +29,6 @@ pub(crate) struct ClusterClock {
 
 impl Default for ClusterClock {
     /// By this machine's clock.
-    #[allow(clippy::disallowed_methods, reason = "it is a clock")]
     fn default() -> Self {
         Self { started: Instant::now(), started_ms: unix_ms(), ahead_ms: Arc::default() }
     }

@@ -23,6 +23,7 @@ const CONNECTION: usize = 16;
 /// The id of a `join` that is not waited for; [`Client::request`] counts from 1,000.
 const JOIN: u32 = 5;
 
+/// The server's end of a connection.
 struct Socket {
     from_client: mpsc::Receiver<Message>,
     to_client: PollSender<Message>,
@@ -65,6 +66,29 @@ impl Sink<Message> for Socket {
     }
 }
 
+/// A client's end of a connection.
+pub(super) struct Connection {
+    pub(super) to_server: mpsc::Sender<Message>,
+    pub(super) from_server: mpsc::Receiver<Message>,
+}
+
+impl Connection {
+    pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
+        let (to_server, from_client) = mpsc::channel(CONNECTION);
+        let (to_client, from_server) = mpsc::channel(CONNECTION);
+        let opening = Opening {
+            namespace: NamespaceId::new("default").unwrap(),
+            room: RoomId::new(room).unwrap(),
+            peer: PeerId::new(peer).unwrap(),
+            secret: secret.map(str::to_owned),
+            remote: "198.51.100.7:50000".parse().unwrap(),
+        };
+        let (rooms, socket) = (rooms.clone(), Socket { from_client, to_client: PollSender::new(to_client) });
+        tokio::spawn(async move { rooms.signalling(socket, opening).await });
+        Self { to_server, from_server }
+    }
+}
+
 pub(super) struct Client {
     to_server: Option<mpsc::Sender<Message>>,
     from_server: mpsc::Receiver<Message>,
@@ -80,17 +104,7 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
-        let (to_server, from_client) = mpsc::channel(CONNECTION);
-        let (to_client, from_server) = mpsc::channel(CONNECTION);
-        let opening = Opening {
-            namespace: NamespaceId::new("default").unwrap(),
-            room: RoomId::new(room).unwrap(),
-            peer: PeerId::new(peer).unwrap(),
-            secret: secret.map(str::to_owned),
-            remote: "198.51.100.7:50000".parse().unwrap(),
-        };
-        let (rooms, socket) = (rooms.clone(), Socket { from_client, to_client: PollSender::new(to_client) });
-        tokio::spawn(async move { rooms.signalling(socket, opening).await });
+        let Connection { to_server, from_server } = Connection::open(rooms, room, peer, secret);
         Self {
             to_server: Some(to_server),
             from_server,

@@ -16,9 +16,9 @@ use sluice_media::{Datagram, Input, Media, MediaConfig, Output};
 use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, oneshot};
 
-use super::FrameOut;
 use super::mailbox::{AddressOwned, DatagramBatch, Forwarded, Letter, Mailbox, WAKER};
-use super::socket::{MAX_MESSAGES, MediaSocket};
+use super::socket::{DatagramSocket, MAX_MESSAGES, MediaSocket};
+use super::{FrameOut, now};
 
 const SOCKET: Token = Token(1);
 
@@ -43,9 +43,9 @@ const MAX_EVENT_BACKLOG: usize = 65_536;
 const EVENT_RETRY: Duration = Duration::from_millis(5);
 
 /// What a driver is made of.
-pub(super) struct DriverConfig {
+pub(super) struct DriverConfig<S = MediaSocket> {
     pub(super) worker: WorkerIndex,
-    pub(super) socket: MediaSocket,
+    pub(super) socket: S,
     pub(super) poll: Poll,
     pub(super) mailboxes: Arc<[Arc<Mailbox>]>,
     pub(super) events: mpsc::Sender<(WorkerIndex, WorkerEvent)>,
@@ -55,11 +55,11 @@ pub(super) struct DriverConfig {
 type Answer = oneshot::Sender<Result<Response, RequestError>>;
 
 /// The driver of one worker; it never leaves its thread.
-pub(super) struct Driver {
+pub(super) struct Driver<S = MediaSocket> {
     media: Media,
-    socket: MediaSocket,
+    pub(super) socket: S,
     /// The socket may have more than was taken.
-    readable: bool,
+    pub(super) readable: bool,
     /// How much is taken of it in a turn.
     max_messages: usize,
     lag: Lag,
@@ -111,14 +111,14 @@ struct Outbound {
     answers: FxHashMap<RequestId, Option<Answer>>,
 }
 
-impl Drop for Driver {
+impl<S> Drop for Driver<S> {
     fn drop(&mut self) {
         self.mailbox.abandon();
     }
 }
 
-impl Driver {
-    pub(super) fn new(config: DriverConfig, media: MediaConfig) -> io::Result<Self> {
+impl<S: DatagramSocket> Driver<S> {
+    pub(super) fn new(config: DriverConfig<S>, media: MediaConfig) -> io::Result<Self> {
         let mut socket = config.socket;
         socket.register(config.poll.registry(), SOCKET)?;
         let mailbox = config.mailboxes.get(usize::from(config.worker.0)).cloned().ok_or(io::ErrorKind::NotFound)?;
@@ -187,7 +187,7 @@ impl Driver {
     }
 
     /// Takes what came and lets the core work. False if this was the last turn.
-    fn turn(&mut self, asleep_since: Option<Instant>) -> bool {
+    pub(super) fn turn(&mut self, asleep_since: Option<Instant>) -> bool {
         self.mailbox.begin_reading();
         let last = self.mailbox.is_stopped();
         let now = now();
@@ -476,11 +476,6 @@ impl Outbound {
             }
         }
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "the driver owns the clock")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn thread_cpu_ns() -> u64 {

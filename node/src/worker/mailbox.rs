@@ -13,6 +13,8 @@ use tokio::sync::oneshot;
 
 use sluice_media::messages::{PipeEnd, Request, RequestError, Response, WorkerIndex};
 
+use super::now;
+
 /// The waker's token in the worker's poll.
 pub(super) const WAKER: Token = Token(0);
 
@@ -381,11 +383,6 @@ impl Mailbox {
     fn count_dropped(&self, packets: usize) {
         self.dropped.fetch_add(packets as u64, Ordering::Relaxed);
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "what waits here is stamped")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 impl FrameSink for Mailbox {

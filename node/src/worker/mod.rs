@@ -5,10 +5,13 @@
 //! - `mailbox`: what reaches a worker from other threads. No locks: bounded lock-free queues and one waker.
 //! - `socket`: the shared media port, batched in both directions.
 //! - `driver`: the thread's loop.
+//! - `simulated` (tests): workers that are turned by hand on virtual time.
 
 mod driver;
 mod handle;
 mod mailbox;
+#[cfg(test)]
+pub(crate) mod simulated;
 mod socket;
 
 #[cfg(test)]
@@ -17,7 +20,7 @@ mod tests;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use rand::RngExt as _;
 use sluice_mesh::{Frame, LinkKey};
@@ -131,7 +134,12 @@ pub(crate) fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError
 #[allow(clippy::disallowed_methods, reason = "the driver gives the core its clocks")]
 fn media_config(worker: WorkerIndex, certificate: Arc<DtlsCertificate>) -> MediaConfig {
     let since_unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    MediaConfig { worker, certificate, epoch: (std::time::Instant::now(), since_unix), seed: rand::rng().random() }
+    MediaConfig { worker, certificate, epoch: (now(), since_unix), seed: rand::rng().random() }
+}
+
+/// The time on a worker's thread: tokio's, so that paused time simulates this part too.
+fn now() -> Instant {
+    tokio::time::Instant::now().into_std()
 }
 
 /// The running workers.

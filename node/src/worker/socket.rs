@@ -93,6 +93,21 @@ fn clamped(socket: &Socket, asked: usize) -> io::Result<Vec<Clamped>> {
     Ok(clamped.map(|(sysctl, granted)| Clamped { sysctl, asked, granted }).collect())
 }
 
+/// What a driver needs of its socket.
+pub(super) trait DatagramSocket {
+    /// Has the system tell when it can be read or written.
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()>;
+    /// Receives what there is, up to `max_messages` and [`MAX_MESSAGES`]. The flag tells whether there may be more. If `measured`, the
+    /// batch tells how long its first datagram had waited, which takes two more system calls.
+    fn receive(&mut self, max_messages: usize, measured: bool) -> (Batch<'_>, bool);
+    /// Sends, or lets the datagrams wait if the kernel's buffer is full. Yields the emptied buffer.
+    fn send(&mut self, transmit: Transmit) -> Option<Vec<u8>>;
+    /// Sends what waits, as far as the kernel takes it. Yields one emptied buffer at a time.
+    fn send_waiting(&mut self) -> Option<Vec<u8>>;
+    /// What the kernel did not take, and what came when its buffer was full.
+    fn drops(&self) -> DropCounters;
+}
+
 /// One worker's socket.
 pub(super) struct MediaSocket {
     socket: mio::net::UdpSocket,
@@ -128,14 +143,14 @@ impl MediaSocket {
     pub(super) fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
+}
 
-    pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+impl DatagramSocket for MediaSocket {
+    fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         self.socket.register(registry, token, Interest::READABLE | Interest::WRITABLE)
     }
 
-    /// Receives what there is, up to `max_messages` and [`MAX_MESSAGES`]. The flag tells whether there may be more. If `measured`, the
-    /// batch tells how long its first datagram had waited, which takes two more system calls.
-    pub(super) fn receive(&mut self, max_messages: usize, measured: bool) -> (Batch<'_>, bool) {
+    fn receive(&mut self, max_messages: usize, measured: bool) -> (Batch<'_>, bool) {
         let max_messages = max_messages.min(MAX_MESSAGES);
         let (mut received, mut waited) = (0, None);
         let mut more = true;
@@ -186,8 +201,7 @@ impl MediaSocket {
         )
     }
 
-    /// Sends, or lets the datagrams wait if the kernel's buffer is full. Yields the emptied buffer.
-    pub(super) fn send(&mut self, transmit: Transmit) -> Option<Vec<u8>> {
+    fn send(&mut self, transmit: Transmit) -> Option<Vec<u8>> {
         if self.waiting.is_empty() && self.sender.send(&self.socket, &transmit) == Sent::Done {
             return Some(transmit.contents);
         }
@@ -199,16 +213,14 @@ impl MediaSocket {
         Some(transmit.contents)
     }
 
-    /// Sends what waits, as far as the kernel takes it. Yields one emptied buffer at a time.
-    pub(super) fn send_waiting(&mut self) -> Option<Vec<u8>> {
+    fn send_waiting(&mut self) -> Option<Vec<u8>> {
         match self.sender.send(&self.socket, self.waiting.front()?) {
             Sent::Done => self.waiting.pop_front().map(|transmit| transmit.contents),
             Sent::Full => None,
         }
     }
 
-    /// What the kernel did not take, and what came when its buffer was full.
-    pub(super) fn drops(&self) -> DropCounters {
+    fn drops(&self) -> DropCounters {
         let mut drops = self.sender.drops().clone();
         match options::dropped(self.socket.as_fd()) {
             Ok(count) => drops.count_many(DropReason::ReceiveBufferFull, count),
@@ -220,9 +232,9 @@ impl MediaSocket {
 
 /// What one turn has received.
 pub(super) struct Batch<'a> {
-    buffers: &'a mut [u8],
-    buffer_len: usize,
-    metas: &'a [RecvMeta],
+    pub(super) buffers: &'a mut [u8],
+    pub(super) buffer_len: usize,
+    pub(super) metas: &'a [RecvMeta],
     /// How long the first datagram had waited, if that was measured.
     pub(super) waited: Option<Duration>,
 }

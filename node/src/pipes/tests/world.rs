@@ -16,10 +16,11 @@ use tokio::time::Instant;
 
 use super::super::{OutletLimits, Pipes, Source};
 use super::cores::{CoreWorker, ROUTER, routed};
-use super::net::{Arrival, Net, instance};
 use crate::pipes::Home;
 use crate::ports::MediaWorker;
+use crate::tests::net::{Arrival, Net, NetPort, Received, instance};
 use crate::vitals::Vitals;
+use crate::worker::FrameOut;
 
 const STEP: Duration = Duration::from_millis(10);
 
@@ -28,6 +29,7 @@ const STEPS_PER_PACKET: u32 = 2;
 
 struct Node {
     pipes: Pipes,
+    port: Arc<NetPort>,
     workers: Vec<Arc<CoreWorker>>,
     /// What this node knows of the other one's producers, which is not what is so: rosters take their own time.
     known: BTreeSet<ProducerId>,
@@ -61,14 +63,12 @@ pub(super) struct World {
     stalls: Vec<(usize, Instant)>,
     /// Workers that have no room: node, worker and time.
     full: Vec<(usize, usize, Instant)>,
-    /// The mesh loses nothing.
-    perfect: bool,
 }
 
 /// How much has flowed.
 pub(super) struct Counts {
     received: HashMap<(usize, ProducerId, u16), u64>,
-    frames: [(u64, u64); 2],
+    frames: [Received; 2],
 }
 
 fn certificate() -> Arc<DtlsCertificate> {
@@ -85,14 +85,15 @@ impl World {
     pub(super) fn new(seed: u64, routes: u32) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         CoreWorker::forget_all();
-        let (net, signals) = Net::new(rng.random(), routes);
+        let (net, signals) = Net::new(rng.random(), 2, routes);
         let mut signals = signals.into_iter();
         let nodes = [0, 1].map(|node| {
             let workers: Vec<_> =
                 (0..2).map(|index| Arc::new(CoreWorker::new(WorkerIndex(index), certificate()))).collect();
             let ports = workers.iter().map(|worker| Arc::clone(worker) as Arc<dyn MediaWorker>).collect();
             let limits = OutletLimits { all: 10_000, of_one_node: 5_000 };
-            let pipes = Pipes::new(ports, Arc::new(net.port(node)), limits, Vitals::default());
+            let port = Arc::new(net.port(node));
+            let pipes = Pipes::new(ports, port.clone(), limits, Vitals::default());
             let mut unbounded = signals.next().unwrap();
             let (bounded, receiver) = mpsc::channel(1);
             tokio::spawn(async move {
@@ -103,12 +104,12 @@ impl World {
                 }
             });
             tokio::spawn(pipes.clone().run(receiver));
-            Node { pipes, workers, known: BTreeSet::new(), wanted: BTreeSet::new() }
+            Node { pipes, port, workers, known: BTreeSet::new(), wanted: BTreeSet::new() }
         });
-        net.up();
+        net.up(0, 1);
         let news = [VecDeque::new(), VecDeque::new()];
         let (stalls, full) = (Vec::new(), Vec::new());
-        Self { rng, net, nodes, producers: BTreeMap::new(), news, next: 0, steps: 0, stalls, full, perfect: false }
+        Self { rng, net, nodes, producers: BTreeMap::new(), news, next: 0, steps: 0, stalls, full }
     }
 
     /// Lets time pass, with or without anything happening.
@@ -129,19 +130,18 @@ impl World {
     /// Nothing is wrong with anything from now on.
     pub(super) fn heal(&mut self) {
         self.end_troubles(true);
-        if !self.net.is_up() {
-            self.net.up();
+        if !self.net.is_up(0, 1) {
+            self.net.up(0, 1);
         }
-        self.perfect = true;
+        self.net.heal_paths();
     }
 
     pub(super) fn reconnect(&mut self) {
-        self.net.down();
-        self.net.up();
+        self.net.up(0, 1);
     }
 
     pub(super) fn publish_many(&mut self, home: usize, count: usize) {
-        self.perfect = true;
+        self.net.heal_paths();
         (0..count).for_each(|_| self.publish(home));
     }
 
@@ -172,8 +172,8 @@ impl World {
                     self.nodes[node].pipes.release(producer, WorkerIndex(worker));
                 }
             }
-            80..84 => self.net.down(),
-            84..90 if !self.net.is_up() => self.net.up(),
+            80..84 => self.net.down(0, 1),
+            84..90 if !self.net.is_up(0, 1) => self.net.up(0, 1),
             90..93 => self.reconnect_if_up(),
             93..96 => {
                 self.net.set_stalled(node, true);
@@ -191,7 +191,7 @@ impl World {
     }
 
     fn reconnect_if_up(&mut self) {
-        if self.net.is_up() {
+        if self.net.is_up(0, 1) {
             self.reconnect();
         }
     }
@@ -302,17 +302,13 @@ impl World {
     }
 
     fn pass_on(&self, node: usize) {
-        let workers = &self.nodes[node].workers;
+        let Node { workers, port, .. } = &self.nodes[node];
         for (index, worker) in (0..).zip(workers) {
             let from = PipeEnd::Worker(WorkerIndex(index));
             for output in worker.take_outputs() {
                 match output {
-                    Output::Frames { to: PipeEnd::Node(link), frames } => {
-                        self.net.send_frames(node, link, frames, self.perfect);
-                    }
-                    Output::Feedback { to: PipeEnd::Node(link), feedback } => {
-                        self.net.send(node, link, Arrival::Feedback(feedback), self.perfect);
-                    }
+                    Output::Frames { to: PipeEnd::Node(link), mut frames } => port.send_frames(link, &mut frames),
+                    Output::Feedback { to: PipeEnd::Node(link), feedback } => port.send_feedback(link, feedback),
                     Output::Frames { to: PipeEnd::Worker(to), mut frames } => {
                         workers[usize::from(to.0)].input(Input::Frames { from, frames: &mut frames });
                     }
@@ -333,7 +329,7 @@ impl World {
                 received.insert((index, *producer, *worker), count.expect("what is wanted is there"));
             }
         }
-        Counts { received, frames: [0, 1].map(|node| self.net.counts(node)) }
+        Counts { received, frames: [0, 1].map(|node| self.net.received(node)) }
     }
 
     /// What was wanted has flowed since, and nothing else has.
@@ -352,8 +348,8 @@ impl World {
                 .map(|(producer, _)| *producer)
                 .filter(|producer| self.producers[producer].home != index)
                 .collect();
-            let (unknown, frames) =
-                (now.frames[index].0 - before.frames[index].0, now.frames[index].1 - before.frames[index].1);
+            let (now, before) = (now.frames[index], before.frames[index]);
+            let (unknown, frames) = (now.unknown - before.unknown, now.frames - before.frames);
             let wanted = piped.len() as u64;
             assert_eq!(unknown, 0, "frames that nobody wants came to node {index}");
             assert!(
