@@ -1,10 +1,12 @@
-//! How many users one process carries: 2,000 who receive one Opus stream each, and 400 who receive 1 Mbit/s of video each.
+//! How many users one process carries: 2,000 who receive one Opus stream each, and 400 who receive 1 Mbit/s of video
+//! each.
 //!
-//! Real sockets on loopback, ICE, DTLS and SRTP (AES-128-GCM), every packet opened, receiver reports sent, transport-wide feedback for the
-//! video. The other end is no SFU but a thread of this process that seals and sends in an SFU's rhythm: to all users one after the other,
-//! audio each 20 ms (80 bytes), video as two packets of 1,200 bytes each 20 ms. The driver has one thread. For each second are
-//! shown: packets, the driver's own drops, the lag of its timers, one-way delay, and the processor time of the driver's thread
-//! alone; at the end, whether every packet arrived.
+//! Real sockets on loopback, ICE, DTLS and SRTP (AES-128-GCM), every packet opened, receiver reports sent,
+//! transport-wide feedback for the video. The other end is no SFU but a thread of this process that seals and sends in
+//! an SFU's rhythm: to all users one after the other, audio each 20 ms (80 bytes), video as two packets of 1,200 bytes
+//! each 20 ms. The driver has one thread. For each second are shown: packets, the driver's own drops, the lag of its
+//! timers, one-way delay, and the processor time of the driver's thread alone; at the end, whether every packet
+//! arrived.
 //!
 //! `cargo bench -p sluice-loadtest --bench crowd`
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]

@@ -1,20 +1,22 @@
-//! What a received video packet costs the generator: processor time of the receiving thread (CLOCK_THREAD_CPUTIME_ID, kernel
-//! included) for each packet, side by side in one run.
+//! What a received video packet costs the generator: processor time of the receiving thread (CLOCK_THREAD_CPUTIME_ID,
+//! kernel included) for each packet, side by side in one run.
 //!
 //! - call: the receive call alone: nothing can cost less.
-//! - bare: a batched receive call with the driver's batch size and GRO, AES-128-GCM opened in place; nothing is looked at.
-//! - driver: the whole path of a virtual user: transport, SRTP with its replay window, stream statistics and one-way delay, receiver
-//!   reports and consent checks.
+//! - bare: a batched receive call with the driver's batch size and GRO, AES-128-GCM opened in place; nothing is looked
+//!   at.
+//! - driver: the whole path of a virtual user: transport, SRTP with its replay window, stream statistics and one-way
+//!   delay, receiver reports and consent checks.
 //! - sampled: the same with `open_every = 10`.
 //! - feedback: like driver, and transport-wide feedback is sent each 100 ms.
 //!
-//! All of them twice: once with a sleep of a millisecond between two looks at the socket (`coalesce`), so that what is measured is the
-//! receive call and the work; once without, where every burst wakes the thread and the wakings cost more than either.
+//! All of them twice: once with a sleep of a millisecond between two looks at the socket (`coalesce`), so that what is
+//! measured is the receive call and the work; once without, where every burst wakes the thread and the wakings cost
+//! more than either.
 //!
-//! The packets are real: 100 users on loopback sockets, each with keys of its own, get a burst of ten packets of 1,220 bytes (and a tag
-//! of 16) each 20 ms in one GSO send, all of them one after the other as an SFU sends a frame to a room: 50,000 packets/s from a thread
-//! that is not measured. The variants take turns, a second each; the medians of all turns are printed, and a turn in which
-//! a packet got lost counts for nothing.
+//! The packets are real: 100 users on loopback sockets, each with keys of its own, get a burst of ten packets of 1,220
+//! bytes (and a tag of 16) each 20 ms in one GSO send, all of them one after the other as an SFU sends a frame to a
+//! room: 50,000 packets/s from a thread that is not measured. The variants take turns, a second each; the medians of
+//! all turns are printed, and a turn in which a packet got lost counts for nothing.
 //!
 //! `cargo bench -p sluice-loadtest --bench receive`
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]

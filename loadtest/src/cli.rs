@@ -1,7 +1,7 @@
 //! The command line of `sluice-loadtest`.
 //!
-//! Exit codes: 0 when all objectives were met, 1 when some were not, 2 when there is nothing to judge: wrong input, a target that
-//! cannot be reached, a run in which the generator was the bottleneck.
+//! Exit codes: 0 when all objectives were met, 1 when some were not, 2 when there is nothing to judge: wrong input, a
+//! target that cannot be reached, a run in which the generator was the bottleneck.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -108,7 +108,8 @@ struct ScenarioFlags {
     /// Media workers of each node of that mesh; 0: one for each processor
     #[arg(long, value_name = "N")]
     workers: Option<u16>,
-    /// A node that runs already: [REGION=]URL[,metrics=URL][,pid=N][,query=TEXT][,name=NAME][,insecure]; repeat for more
+    /// A node that runs already: [REGION=]URL[,metrics=URL][,pid=N][,query=TEXT][,name=NAME][,insecure]; repeat for
+    /// more
     #[arg(long = "target", value_name = "NODE")]
     targets: Vec<TargetNode>,
     /// Number of rooms
@@ -129,7 +130,8 @@ struct ScenarioFlags {
     /// Audio of everybody who sends some, in bits per second
     #[arg(long, value_name = "BITS")]
     audio_bitrate: Option<u32>,
-    /// A path that is not perfect: eu-us=80ms,1% (both directions), users-eu=20ms, eu>us=... (one direction); repeat for more
+    /// A path that is not perfect: eu-us=80ms,1% (both directions), users-eu=20ms, eu>us=... (one direction); repeat
+    /// for more
     #[arg(long, value_name = "PATH")]
     wan: Vec<WanPath>,
     /// Open only every nth received packet
@@ -138,8 +140,8 @@ struct ScenarioFlags {
     /// Threads that drive users
     #[arg(long, value_name = "N")]
     threads: Option<u16>,
-    /// How far this machine's clock is ahead of those of other generators in the same rooms (3ms, -20us): delays of what their users
-    /// send are told only with it
+    /// How far this machine's clock is ahead of those of other generators in the same rooms (3ms, -20us): delays of
+    /// what their users send are told only with it
     #[arg(long, value_name = "TIME", value_parser = signed_duration, allow_hyphen_values = true)]
     clock_offset: Option<i64>,
     /// The `sluice` to start, instead of the one beside this program
@@ -254,7 +256,8 @@ fn write_html(path: Option<&Path>, results: &[Results]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs on a runtime of the scenario's size, with a token that the first Ctrl-C cancels. The second one ends the program.
+/// Runs on a runtime of the scenario's size, with a token that the first Ctrl-C cancels. The second one ends the
+/// program.
 fn with_runtime<T>(scenario: &Scenario, work: impl AsyncFnOnce(CancellationToken) -> T) -> anyhow::Result<T> {
     let threads = usize::from(scenario.generator.threads.max(1));
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;

@@ -8,8 +8,8 @@ use crate::media::Stamp;
 /// Seconds between the NTP epoch (1900) and the Unix epoch (1970).
 const NTP_OFFSET_S: u64 = 2_208_988_800;
 
-/// A pair of readings of the two clocks. All users of one process share one, so that delays between them are exact. Delays of what
-/// other processes sent are only told if somebody said how far their clocks are apart.
+/// A pair of readings of the two clocks. All users of one process share one, so that delays between them are exact.
+/// Delays of what other processes sent are only told if somebody said how far their clocks are apart.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     base: Instant,
@@ -50,7 +50,8 @@ impl Clock {
         Stamp { origin: self.origin, unix_ns: self.unix_ns(now) }
     }
 
-    /// How long ago a packet was stamped; `None` where another process did it whose clock nobody has compared with this one.
+    /// How long ago a packet was stamped; `None` where another process did it whose clock nobody has compared with this
+    /// one.
     pub fn delay_since(&self, stamp: Stamp, now: Instant) -> Option<Duration> {
         let ahead = if stamp.origin == self.origin { 0 } else { self.ahead_ns? };
         let here = i128::from(self.unix_ns(now)) - i128::from(ahead);

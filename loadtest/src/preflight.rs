@@ -1,5 +1,5 @@
-//! Whether this machine's limits let a run take place: open files, ports, socket buffers. Asked before the ramp, so that no run ends
-//! half-way for want of a file descriptor.
+//! Whether this machine's limits let a run take place: open files, ports, socket buffers. Asked before the ramp, so
+//! that no run ends half-way for want of a file descriptor.
 
 use std::collections::BTreeMap;
 use std::fmt;

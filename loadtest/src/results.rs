@@ -1,6 +1,8 @@
-//! The results of a run, as they are kept in JSON: what ran, what was measured each second, and what was concluded from it.
+//! The results of a run, as they are kept in JSON: what ran, what was measured each second, and what was concluded from
+//! it.
 //!
-//! Field names carry their units. Fields may be added within one [`SCHEMA_VERSION`]; readers ignore those that they do not know.
+//! Field names carry their units. Fields may be added within one [`SCHEMA_VERSION`]; readers ignore those that they do
+//! not know.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +33,8 @@ pub struct Results {
     pub groups: Vec<Group>,
     /// What was measured each second.
     pub samples: Vec<Sample>,
-    /// What was measured over the whole time after the ramp, by group, in the order of `groups`; `first_frame` over the ramp as well,
-    /// since that is when most streams begin.
+    /// What was measured over the whole time after the ramp, by group, in the order of `groups`; `first_frame` over the
+    /// ramp as well, since that is when most streams begin.
     pub steady: Vec<GroupSample>,
     /// Joins of the whole run.
     pub joins: Joins,
@@ -260,7 +262,8 @@ pub struct NodeTotals {
     pub cpu: f64,
     /// Largest resident memory.
     pub max_resident_bytes: u64,
-    /// RTP packets sent to users and to other nodes for each second of processor time; `None` when the node does not count them.
+    /// RTP packets sent to users and to other nodes for each second of processor time; `None` when the node does not
+    /// count them.
     pub packets_per_cpu_second: Option<f64>,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<String, u64>,

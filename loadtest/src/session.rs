@@ -246,7 +246,8 @@ impl Session {
         self.streams_due = self.streams.iter().filter_map(StreamReceiver::poll_timeout).min();
     }
 
-    /// What congestion control allows, less what audio takes, is shared by the streams of video in proportion to what they want.
+    /// What congestion control allows, less what audio takes, is shared by the streams of video in proportion to what
+    /// they want.
     fn share_bandwidth(&mut self, now: Instant) {
         let wanted = |video: bool| -> f64 {
             let kind = self.publishers.iter().filter(|publisher| publisher.codec().is_video() == video);

@@ -1,5 +1,5 @@
-//! What users of one group sent and received in an interval, counted where their sessions live and added up on the way to the
-//! results.
+//! What users of one group sent and received in an interval, counted where their sessions live and added up on the way
+//! to the results.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! What follows from what was measured: whether the generator was fit to measure it, and whether the objectives were met.
+//! What follows from what was measured: whether the generator was fit to measure it, and whether the objectives were
+//! met.
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use crate::results::{Ended, GeneratorTotals, Joins, Objective, Sample, Verdict};
 use crate::scenario::{GeneratorConfig, Slo};
 use crate::tally::Tally;
 
-/// A run that was interrupted is judged from this much steady time on: what is shorter says more of the ramp than of the load.
+/// A run that was interrupted is judged from this much steady time on: what is shorter says more of the ramp than of
+/// the load.
 const MIN_STEADY: Duration = Duration::from_secs(10);
 /// Share of packets that the generator may lose itself: a tenth of the least loss that the shipped scenarios allow.
 const MAX_OWN_LOSS: f64 = 0.0001;
@@ -32,8 +34,8 @@ pub struct Measured<'a> {
 
 /// Holds a run against its objectives.
 ///
-/// A run in which the generator was the bottleneck, that was aborted or interrupted early, or in which nothing was measured is not
-/// judged. Otherwise an objective that could not be measured is not met: the target delivered nothing.
+/// A run in which the generator was the bottleneck, that was aborted or interrupted early, or in which nothing was
+/// measured is not judged. Otherwise an objective that could not be measured is not met: the target delivered nothing.
 pub fn judge(slo: &Slo, measured: &Measured<'_>) -> (Vec<Objective>, Verdict) {
     let objectives = objectives(slo, measured);
     let verdict = match not_judged(&objectives, measured) {

@@ -1,5 +1,5 @@
-//! Receiving allocates nothing for a packet: what little there is comes of timers (reports, consent), whose number has nothing to
-//! do with the packets'.
+//! Receiving allocates nothing for a packet: what little there is comes of timers (reports, consent), whose number has
+//! nothing to do with the packets'.
 
 mod common;
 

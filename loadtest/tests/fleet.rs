@@ -1,4 +1,5 @@
-//! A fleet of real `sluice node` processes: nodes die and come back, paths are cut and heal, and nothing is left behind.
+//! A fleet of real `sluice node` processes: nodes die and come back, paths are cut and heal, and nothing is left
+//! behind.
 #![cfg(target_os = "linux")]
 
 #[path = "common/binary.rs"]

@@ -1,7 +1,8 @@
-//! What a pipe costs: the codec alone, a whole hop of datagrams between two endpoints on loopback, and the shedder's decision.
+//! What a pipe costs: the codec alone, a whole hop of datagrams between two endpoints on loopback, and the shedder's
+//! decision.
 //!
-//! `cargo bench -p sluice-mesh`. A hop is measured as time from `send_frames` of a burst until the other end's sink had all of it,
-//! both ends and the kernel included, divided by the packets of the burst.
+//! `cargo bench -p sluice-mesh`. A hop is measured as time from `send_frames` of a burst until the other end's sink had
+//! all of it, both ends and the kernel included, divided by the packets of the burst.
 
 use std::hint::black_box;
 use std::sync::Arc;

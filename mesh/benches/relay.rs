@@ -1,9 +1,9 @@
-//! What a relay costs and how late it is: datagrams that carry the time of their sending go over loopback, directly and through a relay
-//! of 40 ms, in bursts as QUIC sends them.
+//! What a relay costs and how late it is: datagrams that carry the time of their sending go over loopback, directly and
+//! through a relay of 40 ms, in bursts as QUIC sends them.
 //!
-//! `cargo bench -p sluice-mesh --bench relay`. Late is what a datagram took beyond the path's delay: the sender's and the receiver's calls,
-//! loopback and both threads' scheduling included, which the line without a relay shows alone. The relay's processor time is that of its thread,
-//! from /proc (Linux).
+//! `cargo bench -p sluice-mesh --bench relay`. Late is what a datagram took beyond the path's delay: the sender's and
+//! the receiver's calls, loopback and both threads' scheduling included, which the line without a relay shows alone.
+//! The relay's processor time is that of its thread, from /proc (Linux).
 
 use std::io::IoSliceMut;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};

@@ -117,7 +117,8 @@ impl ClusterCa {
         &self.key_pem
     }
 
-    /// Issues a node's certificate, good as server and as client. `addresses` are added as IP names for tools that check those.
+    /// Issues a node's certificate, good as server and as client. `addresses` are added as IP names for tools that
+    /// check those.
     ///
     /// # Errors
     /// [`CaError::Make`].

@@ -1,6 +1,7 @@
 //! The pipes between nodes: frames of media as QUIC datagrams, messages on a control stream, gossip.
 //!
-//! It knows peers, routes and frames; it knows no room and no placement. `ALGORITHM.md` beside this crate has the drawings.
+//! It knows peers, routes and frames; it knows no room and no placement. `ALGORITHM.md` beside this crate has the
+//! drawings.
 //!
 //! # Layout
 //! Pure, always built; time and randomness are arguments:
@@ -8,7 +9,8 @@
 //! - `route`: the two ends of a route: sequence numbers and repair.
 //! - `shed`: what is left out when a path cannot carry all that is wanted.
 //! - `message`: the framing of a control stream.
-//! - [`wan`]: what a wide-area path does to packets; its relays over real sockets need the feature `relay`, which `io` includes.
+//! - [`wan`]: what a wide-area path does to packets; its relays over real sockets need the feature `relay`, which `io`
+//!   includes.
 //!
 //! With the feature `io`:
 //! - `io`: the endpoint over quinn, links, route table.

@@ -55,7 +55,8 @@ impl MessageDecoder {
         Self::default()
     }
 
-    /// Takes bytes off the front of `input` until a message is complete or `input` is empty. `None`: more bytes are needed.
+    /// Takes bytes off the front of `input` until a message is complete or `input` is empty. `None`: more bytes are
+    /// needed.
     ///
     /// # Errors
     /// [`MessageError`]; the stream is then of no use any more.

@@ -1,4 +1,5 @@
-//! Properties: what is encoded decodes to itself, any bytes decode to something, a route loses nothing that can be repaired.
+//! Properties: what is encoded decodes to itself, any bytes decode to something, a route loses nothing that can be
+//! repaired.
 
 use std::time::{Duration, Instant};
 
@@ -276,7 +277,8 @@ fn simulate(seed: u64, loss: f64, reorder: f64, delay: Duration) -> Outcome {
     let mut asked: Vec<(Instant, Vec<u16>)> = Vec::new();
     let mut outcome = Outcome::default();
     let mut sent = 0;
-    // What is sent in the last second and lost has time to be repaired; the very last packet has nothing after it to show its loss.
+    // What is sent in the last second and lost has time to be repaired; the very last packet has nothing after it to
+    // show its loss.
     for step in 0..u32::from(PACKETS) * 2 + 3000 {
         let now = start + Duration::from_millis(1) * step;
         let mut submit = |seq, retransmission, reliable: bool| {

@@ -73,7 +73,8 @@ async fn a_killed_peer_is_voided_by_its_next_life_even_before_the_time_out() {
     first.mesh.connect(a.address());
     let (key, ..) = a.link_up().await;
     first.link_up().await;
-    // Its process is gone without a word, and back within the idle time-out: the first one is simply not heard any more.
+    // Its process is gone without a word, and back within the idle time-out: the first one is simply not heard any
+    // more.
     let mut config = cluster.config("b");
     config.instance.incarnation = 2;
     let mut second = Node::start(config);

@@ -41,7 +41,8 @@ async fn whoever_speaks_of_a_route_that_is_none_is_told_so() {
     let route = b.mesh.allocate_route(sink.clone()).unwrap();
     a.mesh.open_route_out(key_of_b, route.0, route.1, sink);
     b.mesh.release_route(route.0);
-    // b has given the route up and a does not know: neither a thousand frames nor feedback bring more than an answer each.
+    // b has given the route up and a does not know: neither a thousand frames nor feedback bring more than an answer
+    // each.
     for seq in 0..1_000 {
         a.mesh.send_frames(key_of_b, &mut vec![audio(route, seq, vec![1; 10])]);
     }

@@ -1,4 +1,5 @@
-//! 10 Mbit/s wanted, 5 Mbit/s to be had: the pipe sheds layers and says so, audio stays whole, and the queue stays short.
+//! 10 Mbit/s wanted, 5 Mbit/s to be had: the pipe sheds layers and says so, audio stays whole, and the queue stays
+//! short.
 #![cfg(feature = "io")]
 
 mod common;

@@ -1,4 +1,5 @@
-//! 10 Mbit/s over a path of 80 ms (round trip) that loses 1% in each direction: all of it arrives, and nothing queues up.
+//! 10 Mbit/s over a path of 80 ms (round trip) that loses 1% in each direction: all of it arrives, and nothing queues
+//! up.
 #![cfg(feature = "io")]
 
 mod common;

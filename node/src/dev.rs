@@ -37,11 +37,12 @@ pub struct DevOptions {
     pub workers: u16,
     /// Users' port of the first node. Its others, and those of the other nodes, follow.
     pub base_port: u16,
-    /// Paths between nodes that are not perfect. If there are any, relays stand between all nodes: on the ports that the nodes would have
-    /// had, which then listen for each other on 127.0.0.2, 127.0.0.3 and so on, so that relays can tell them apart.
+    /// Paths between nodes that are not perfect. If there are any, relays stand between all nodes: on the ports that
+    /// the nodes would have had, which then listen for each other on 127.0.0.2, 127.0.0.3 and so on, so that relays can
+    /// tell them apart.
     pub wan: Vec<PathSpec>,
-    /// An address of this machine besides loopback, see [`lan_address`]. Users are told it too, and media are taken on all addresses:
-    /// some browsers (Firefox) send none to loopback.
+    /// An address of this machine besides loopback, see [`lan_address`]. Users are told it too, and media are taken on
+    /// all addresses: some browsers (Firefox) send none to loopback.
     pub lan: Option<IpAddr>,
     /// Logs and traces of all nodes.
     pub telemetry: TelemetryConfig,

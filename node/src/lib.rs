@@ -10,10 +10,12 @@
 //! - `signalling`: the dialects that clients speak, thin translations onto rooms.
 //! - [`ortc`]: negotiation of RTP parameters; pure.
 //! - `pipes`: brings producers to the workers and nodes where they are wanted.
-//! - `ports`: what rooms and pipes need of workers, mesh and placement; `cluster`: the real ones, and this node among the others.
+//! - `ports`: what rooms and pipes need of workers, mesh and placement; `cluster`: the real ones, and this node among
+//!   the others.
 //! - `http`: the users' port: room page, WebSocket, health; `admin`: the operators' port.
 //! - `limits`: how much of everything there may be; `address_limits`: how much of it one address may take.
-//! - `vitals`: the parts that a node cannot do without; `metrics`: what it tells Prometheus; `telemetry`: logs and traces.
+//! - `vitals`: the parts that a node cannot do without; `metrics`: what it tells Prometheus; `telemetry`: logs and
+//!   traces.
 //!
 //! The program:
 //! - [`config`]: what an operator can set.

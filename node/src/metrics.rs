@@ -1,5 +1,5 @@
-//! What `/metrics` tells: every metric of the node's control plane and workers with its help and unit. Mesh and placement
-//! register their own.
+//! What `/metrics` tells: every metric of the node's control plane and workers with its help and unit. Mesh and
+//! placement register their own.
 
 use std::fmt;
 use std::sync::atomic::Ordering;

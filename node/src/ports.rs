@@ -1,7 +1,7 @@
 //! What rooms need of the three parts that they bring together: media workers, the mesh and placement.
 //!
-//! Each is a narrow trait. The node's assembly gives the real ones; tests give scripted ones, because what crosses these
-//! borders is messages.
+//! Each is a narrow trait. The node's assembly gives the real ones; tests give scripted ones, because what crosses
+//! these borders is messages.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ pub(crate) trait MediaWorker: Send + Sync {
     fn request(&self, request: Request) -> Answer;
     /// Queues a request whose answer only the log needs.
     fn send(&self, request: Request);
-    /// As [`send`](Self::send), but gives back what is not taken. What ends something is always taken, unless the worker is gone.
+    /// As [`send`](Self::send), but gives back what is not taken. What ends something is always taken, unless the
+    /// worker is gone.
     ///
     /// # Errors
     /// The request, if there is no room for it.
@@ -44,7 +45,8 @@ pub(crate) trait MeshPort: Send + Sync {
     fn open_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch, worker: WorkerIndex);
     /// Closes a route out of this node.
     fn close_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch);
-    /// Says something about a route, reliably and in order while the link is up; never blocks. False when there is no room for it now.
+    /// Says something about a route, reliably and in order while the link is up; never blocks. False when there is no
+    /// room for it now.
     #[must_use]
     fn send_control(&self, link: LinkKey, message: RouteControl) -> bool;
 }

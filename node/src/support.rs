@@ -9,7 +9,8 @@ pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Locks; a panic elsewhere while the lock was held left whole entries, since every change under these locks is one call.
+/// Locks; a panic elsewhere while the lock was held left whole entries, since every change under these locks is one
+/// call.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! Directory and rosters of one node, put together. Sans-IO: the driver (feature `io`) and the simulations feed it alike.
+//! Directory and rosters of one node, put together. Sans-IO: the driver (feature `io`) and the simulations feed it
+//! alike.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

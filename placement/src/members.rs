@@ -9,7 +9,8 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use sluice_proto::ids::{NodeId, NodeInstance, Region};
 
-/// What a node publishes about itself. Each field travels as its own gossip key, so that a change costs its own bytes only.
+/// What a node publishes about itself. Each field travels as its own gossip key, so that a change costs its own bytes
+/// only.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct NodeFacts {
     /// Where the node is.
@@ -64,7 +65,8 @@ pub struct NodeLoad {
     pub users: u32,
     /// Streams forwarded: producers and consumers.
     pub streams: u32,
-    /// Media workers that have more to do than they can, and shed video. If all of them do, the node takes no new users.
+    /// Media workers that have more to do than they can, and shed video. If all of them do, the node takes no new
+    /// users.
     pub overloaded_workers: u32,
 }
 

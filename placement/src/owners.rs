@@ -1,8 +1,8 @@
 //! Which nodes keep a room's directory entry: rendezvous hashing (highest random weight).
 //!
-//! Every node, of every version, must come to the same answer from the same members, so the hash runs over explicit bytes:
-//! `xxh3_64(node id, seed = xxh3_64(namespace, 0, room))`. The zero byte cannot occur in a name. Equal weights go to the
-//! smaller node id.
+//! Every node, of every version, must come to the same answer from the same members, so the hash runs over explicit
+//! bytes: `xxh3_64(node id, seed = xxh3_64(namespace, 0, room))`. The zero byte cannot occur in a name. Equal weights
+//! go to the smaller node id.
 
 use std::cmp::Reverse;
 use std::collections::VecDeque;

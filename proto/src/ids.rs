@@ -24,7 +24,8 @@ pub enum InvalidName {
     /// The string is longer than [`MAX_NAME_LEN`] bytes.
     #[error("has {0} bytes, at most {MAX_NAME_LEN} are allowed")]
     TooLong(usize),
-    /// The string contains a character that is not plain ([`is_plain`]), or for node names one outside `[A-Za-z0-9._-]`.
+    /// The string contains a character that is not plain ([`is_plain`]), or for node names one outside
+    /// `[A-Za-z0-9._-]`.
     #[error("contains the character {0:?}, which is not allowed")]
     Character(char),
 }
@@ -108,8 +109,8 @@ fn text(c: char) -> bool {
     is_plain(c)
 }
 
-/// Whether a character may stand in a name that people read, in a log or in a list: no control character, line or paragraph separator,
-/// and none of those that turn the direction of what follows (Unicode's `Bidi_Control`).
+/// Whether a character may stand in a name that people read, in a log or in a list: no control character, line or
+/// paragraph separator, and none of those that turn the direction of what follows (Unicode's `Bidi_Control`).
 pub fn is_plain(c: char) -> bool {
     let turns = matches!(c, '\u{061C}' | '\u{200E}' | '\u{200F}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}');
     !(c.is_control() || turns || matches!(c, '\u{2028}' | '\u{2029}'))

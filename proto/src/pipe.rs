@@ -1,12 +1,13 @@
 //! The messages of a pipe's control stream, encoded with rkyv.
 //!
-//! Each message is preceded by its length as a little-endian `u32`, at most [`MAX_MESSAGE_LEN`]. The types are frozen per
-//! protocol version: a change makes a new version, and a node speaks its own and the one before. It speaks no version 1: that one could not
-//! tell the subscriptions of one connection from those of the next.
+//! Each message is preceded by its length as a little-endian `u32`, at most [`MAX_MESSAGE_LEN`]. The types are frozen
+//! per protocol version: a change makes a new version, and a node speaks its own and the one before. It speaks no
+//! version 1: that one could not tell the subscriptions of one connection from those of the next.
 //!
-//! A *route* is one producer's way into one node. The receiving node allocates its id, names it in [`ControlBody::Subscribe`], and
-//! every later message about it, in either direction, carries the same `route` and `epoch`. Each subscription is made with an epoch of its
-//! own, and all of them end with the connection that they were made on: whoever still wants something then subscribes anew.
+//! A *route* is one producer's way into one node. The receiving node allocates its id, names it in
+//! [`ControlBody::Subscribe`], and every later message about it, in either direction, carries the same `route` and
+//! `epoch`. Each subscription is made with an epoch of its own, and all of them end with the connection that they were
+//! made on: whoever still wants something then subscribes anew.
 
 #![allow(missing_docs, reason = "rkyv derives a struct for the fields of a variant without their docs")]
 
@@ -15,8 +16,8 @@ use rkyv::{Archive, Deserialize, Serialize};
 /// The protocol version of these messages; the ALPN is `sluice/<version>`.
 pub const VERSION: u16 = 2;
 
-/// Largest encoded message. A `Nack` of a whole cache (2 bytes a packet, 1,024 packets) is 2 KiB, the longest names make a
-/// `Subscribe` of under 1 KiB: 16 KiB leaves room, and bounds what a broken peer can make a node hold.
+/// Largest encoded message. A `Nack` of a whole cache (2 bytes a packet, 1,024 packets) is 2 KiB, the longest names
+/// make a `Subscribe` of under 1 KiB: 16 KiB leaves room, and bounds what a broken peer can make a node hold.
 pub const MAX_MESSAGE_LEN: usize = 16 * 1024;
 
 /// The first message in either direction of a new pipe.
@@ -106,13 +107,13 @@ pub enum ControlBody {
     },
     /// Receiver to sender: nobody wants this any more. Also the answer to frames and feedback of a route that is none.
     Unsubscribe,
-    /// Sender to receiver: the subscription was refused or has ended. Also the answer to feedback about a route that is none. The next one
-    /// has another epoch.
+    /// Sender to receiver: the subscription was refused or has ended. Also the answer to feedback about a route that is
+    /// none. The next one has another epoch.
     RouteClosed(RouteCloseReason),
 }
 
-/// What the two ends of a route tell each other about its packets. It goes the way of the packets, past the control planes; any of it may
-/// get lost, and is said again if it still matters.
+/// What the two ends of a route tell each other about its packets. It goes the way of the packets, past the control
+/// planes; any of it may get lost, and is said again if it still matters.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct RouteFeedback {
     /// The route, as allocated by the receiving end of its media.

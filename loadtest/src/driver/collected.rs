@@ -13,8 +13,8 @@ pub struct Collected {
     pub tallies: BTreeMap<usize, Tally>,
     /// How late timers fired.
     pub lag: Histogram,
-    /// Datagrams that the kernel dropped because this process read too slowly. Of those that it merged (GRO) only the first is
-    /// counted.
+    /// Datagrams that the kernel dropped because this process read too slowly. Of those that it merged (GRO) only the
+    /// first is counted.
     pub receive_drops: u64,
     /// Datagrams that the kernel did not take.
     pub send_drops: u64,

@@ -24,8 +24,8 @@ const FIRST_LOOPBACK: u32 = u32::from_be_bytes([127, 1, 0, 1]);
 const LOOPBACK_ADDRESSES: usize = 0x00fe_fffe;
 /// Batches that are read from a socket before the others, timers and commands have their turn.
 const MAX_BATCHES: usize = 16;
-/// Sessions that are asked for their tally in one turn: it must not hold up the packets of the others by more than a part of a
-/// millisecond.
+/// Sessions that are asked for their tally in one turn: it must not hold up the packets of the others by more than a
+/// part of a millisecond.
 const TALLIES_PER_TURN: usize = 16;
 /// Events of one call: sockets that became readable. The others' events wait.
 const MAX_EVENTS: usize = 1024;

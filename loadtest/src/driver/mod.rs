@@ -1,7 +1,7 @@
 //! Sockets and the clock: drives sessions over UDP, many of them on one thread, and watches how well it keeps up.
 //!
-//! Towards a server on loopback all users of a thread share one socket, each with an address of its own out of 127/8; towards
-//! any other server each transport has its own socket, since a server tells clients apart by address.
+//! Towards a server on loopback all users of a thread share one socket, each with an address of its own out of 127/8;
+//! towards any other server each transport has its own socket, since a server tells clients apart by address.
 
 mod collected;
 mod hub;
@@ -35,10 +35,11 @@ pub struct DriverConfig {
     pub threads: usize,
     /// Lets the kernel hand over several datagrams in one piece (UDP_GRO).
     pub receive_offload: bool,
-    /// Sleeps this long after each round of work, so that more is done per waking. Delays are measured that much too long.
+    /// Sleeps this long after each round of work, so that more is done per waking. Delays are measured that much too
+    /// long.
     pub coalesce: Duration,
-    /// Nanoseconds that this machine's clock is ahead of those of other generators whose users are received; `None`: delays of their
-    /// packets are not told.
+    /// Nanoseconds that this machine's clock is ahead of those of other generators whose users are received; `None`:
+    /// delays of their packets are not told.
     pub clock_ahead_ns: Option<i64>,
 }
 
@@ -159,8 +160,8 @@ impl Driver {
         Ok(Lane { hub, id, state })
     }
 
-    /// What happened in all lanes since the last call, and how well the driver kept up. Lanes are asked a few at a time, so that
-    /// nobody's packets wait for it.
+    /// What happened in all lanes since the last call, and how well the driver kept up. Lanes are asked a few at a
+    /// time, so that nobody's packets wait for it.
     pub async fn collect(&self) -> Collected {
         let hubs: Vec<_> = self.lock().threads.iter().flatten().cloned().collect();
         let mut replies = Vec::new();

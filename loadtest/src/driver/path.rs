@@ -28,8 +28,8 @@ impl PathConfig {
     }
 }
 
-/// What the paths of any number of users are like, each with its own fate: two users lose different packets. Clones are the
-/// same handle.
+/// What the paths of any number of users are like, each with its own fate: two users lose different packets. Clones are
+/// the same handle.
 #[derive(Debug, Clone)]
 pub struct PathHandle {
     config: watch::Sender<PathConfig>,
@@ -107,8 +107,8 @@ impl UserPath {
     }
 }
 
-/// Datagrams under way on the paths of one thread's users: what 2,000 users of 50 packets/s and 400 of 100 packets/s have on paths
-/// of 300 ms, half as much again. At full size of 1,200 bytes it is 80 MB.
+/// Datagrams under way on the paths of one thread's users: what 2,000 users of 50 packets/s and 400 of 100 packets/s
+/// have on paths of 300 ms, half as much again. At full size of 1,200 bytes it is 80 MB.
 const MAX_UNDER_WAY: usize = 65_536;
 
 /// Things that arrive at their time, in the order of entry where the time is the same.

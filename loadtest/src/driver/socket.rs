@@ -1,5 +1,6 @@
-//! UDP sockets with batched receive and burst send. One can be many clients at once: on loopback every address of 127/8 is local, so
-//! a socket bound to the wildcard address sends from, and receives for, as many of them as there are users.
+//! UDP sockets with batched receive and burst send. One can be many clients at once: on loopback every address of 127/8
+//! is local, so a socket bound to the wildcard address sends from, and receives for, as many of them as there are
+//! users.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind, IoSliceMut};
@@ -9,15 +10,15 @@ use std::os::fd::{AsFd, AsRawFd};
 use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
-/// 130 ms of 100,000 small packets/s: the kernel grants twice what is asked for, and counts 1.3 KiB for each. More than net.core.rmem_max is
-/// for the privileged only.
+/// 130 ms of 100,000 small packets/s: the kernel grants twice what is asked for, and counts 1.3 KiB for each. More than
+/// net.core.rmem_max is for the privileged only.
 pub(crate) const RECEIVE_BUFFER: usize = 8 * 1024 * 1024;
 /// A burst of a thousand large packets.
 const SEND_BUFFER: usize = 2 * 1024 * 1024;
 /// Largest datagram that is received where the kernel merges none; WebRTC's stay below an Ethernet frame.
 const MAX_DATAGRAM: usize = 2048;
-/// Room for a run of merged datagrams, 64 KiB at most; the cache lines on top keep the beginnings of the batch's runs from sharing one set
-/// of the processor's cache.
+/// Room for a run of merged datagrams, 64 KiB at most; the cache lines on top keep the beginnings of the batch's runs
+/// from sharing one set of the processor's cache.
 const MAX_RUN: usize = 65_536 + 3 * 64;
 /// Bytes that leave in one send; an IP packet has room for 65,507.
 const MAX_BURST: usize = 65_000;
@@ -30,8 +31,8 @@ pub(super) struct UserSocket {
 }
 
 impl UserSocket {
-    /// Binds a free port of the unspecified address of `family`. With `offload` the kernel may hand over several datagrams
-    /// of one sender in one piece (GRO): cheaper for this end, and on loopback for the sender too.
+    /// Binds a free port of the unspecified address of `family`. With `offload` the kernel may hand over several
+    /// datagrams of one sender in one piece (GRO): cheaper for this end, and on loopback for the sender too.
     pub(super) fn bind(family: IpAddr, offload: bool) -> io::Result<Self> {
         let unspecified: IpAddr = match family {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),

@@ -1,6 +1,6 @@
-//! A mesh of `sluice node` processes on this machine to put load on. Each node is a process of its own, so that its processor time
-//! is its own; and what can happen to a mesh out there can happen to it: nodes die and come back, paths are long, get worse, are
-//! cut and heal.
+//! A mesh of `sluice node` processes on this machine to put load on. Each node is a process of its own, so that its
+//! processor time is its own; and what can happen to a mesh out there can happen to it: nodes die and come back, paths
+//! are long, get worse, are cut and heal.
 
 mod plan;
 mod ports;
@@ -37,8 +37,9 @@ pub struct FleetConfig {
     pub nodes: u16,
     /// Media workers of each node.
     pub workers: u16,
-    /// Paths between nodes. If there are any, relays stand between all nodes and every path can be changed and cut; without relays
-    /// none can. A path that is perfect until then is given as [`ImpairmentConfig::default`](sluice_mesh::wan::ImpairmentConfig).
+    /// Paths between nodes. If there are any, relays stand between all nodes and every path can be changed and cut;
+    /// without relays none can. A path that is perfect until then is given as
+    /// [`ImpairmentConfig::default`](sluice_mesh::wan::ImpairmentConfig).
     pub paths: Vec<PathSpec>,
     /// Decides what paths lose.
     pub seed: u64,
@@ -191,7 +192,8 @@ impl Fleet {
         Ok(())
     }
 
-    /// Changes the path between two regions, in one direction or both. While it is cut it stays so; this is then what it heals to.
+    /// Changes the path between two regions, in one direction or both. While it is cut it stays so; this is then what
+    /// it heals to.
     ///
     /// # Errors
     /// [`FleetError::NoRelays`] and [`FleetError::Region`].

@@ -36,7 +36,8 @@ impl NodeProcess {
         // Ctrl-C is for the one who started the run; nodes are ended by it, in time.
         command.process_group(0);
         let parent = std::process::id();
-        // SAFETY: the closure makes system calls only, all of which are async-signal-safe, and touches no memory of other threads.
+        // SAFETY: the closure makes system calls only, all of which are async-signal-safe, and touches no memory of
+        // other threads.
         unsafe { command.pre_exec(move || prepare(parent)) };
         self.child = Some(spawner.spawn(command)?);
         Ok(())
@@ -126,8 +127,8 @@ fn prepare(parent: u32) -> io::Result<()> {
 
 type Request = (Command, mpsc::Sender<io::Result<Child>>);
 
-/// Starts processes. The kernel kills these with the *thread* that started them (`PR_SET_PDEATHSIG`, prctl(2)), and the threads of a
-/// runtime come and go: this one lives as long as the fleet.
+/// Starts processes. The kernel kills these with the *thread* that started them (`PR_SET_PDEATHSIG`, prctl(2)), and the
+/// threads of a runtime come and go: this one lives as long as the fleet.
 #[derive(Debug)]
 pub(super) struct Spawner(mpsc::Sender<Request>);
 

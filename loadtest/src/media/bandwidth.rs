@@ -18,8 +18,8 @@ pub(crate) const MIN_BITS_PER_SECOND: f64 = 30_000.0;
 
 /// Numbers what a transport sends, and learns from what comes back how much that may be.
 ///
-/// Nothing limits a transport that gets no feedback. One that does begins at all that its publishers want: a browser gets
-/// there in a second or two by probing.
+/// Nothing limits a transport that gets no feedback. One that does begins at all that its publishers want: a browser
+/// gets there in a second or two by probing.
 pub(crate) struct BandwidthController {
     next_number: u16,
     next_id: u64,
@@ -111,9 +111,10 @@ impl BandwidthController {
     }
 }
 
-/// Google Congestion Control (draft-ietf-rmcat-gcc-02) out of webrtc-rs's parts, with libwebrtc's trendline filter. Not webrtc-rs's `Gcc`,
-/// under which a bottleneck's queue grows until it is full: its filter hardly sees a queue that grows by less than a third of the rate,
-/// and it takes all that one message reports for received in the instant of the message, so that the rate seems up to a fifth too high.
+/// Google Congestion Control (draft-ietf-rmcat-gcc-02) out of webrtc-rs's parts, with libwebrtc's trendline filter. Not
+/// webrtc-rs's `Gcc`, under which a bottleneck's queue grows until it is full: its filter hardly sees a queue that
+/// grows by less than a third of the rate, and it takes all that one message reports for received in the instant of the
+/// message, so that the rate seems up to a fifth too high.
 struct Estimator {
     groups: ArrivalGroupAccumulator,
     trendline: Trendline,

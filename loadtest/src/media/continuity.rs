@@ -9,8 +9,8 @@ use super::rtp::Unwrapper;
 const WINDOW: i64 = 1024;
 /// libwebrtc gives a packet up after as many requests.
 const MAX_NACKS: u8 = 10;
-/// Until a request is repeated: what libwebrtc assumes of a round trip (`kDefaultRtt`). A browser's connection that only receives learns of
-/// no other, since it has no sender reports of its own to be answered.
+/// Until a request is repeated: what libwebrtc assumes of a round trip (`kDefaultRtt`). A browser's connection that
+/// only receives learns of no other, since it has no sender reports of its own to be answered.
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 /// A packet that may not be asked for is given up after this: what is overtaken comes by then.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(1);

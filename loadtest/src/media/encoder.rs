@@ -13,8 +13,8 @@ const BUFFER: Duration = Duration::from_secs(1);
 const SMALLEST: f64 = 0.5;
 /// Nor larger than this multiple.
 const LARGEST: f64 = 1.5;
-/// Sizes of a layer's frames in means. libwebrtc gives 60% to the lower of two layers, and of three 40% to the lowest and 60%
-/// to the lower two (`SimulcastRateAllocator`).
+/// Sizes of a layer's frames in means. libwebrtc gives 60% to the lower of two layers, and of three 40% to the lowest
+/// and 60% to the lower two (`SimulcastRateAllocator`).
 const LAYER_SIZES: [[f64; 3]; 3] = [[1.0, 0.0, 0.0], [1.2, 0.8, 0.0], [1.6, 0.8, 0.8]];
 /// Layers of four frames after a key frame.
 const LAYER_PATTERNS: [[u8; 4]; 3] = [[0, 0, 0, 0], [0, 1, 0, 1], [0, 2, 1, 2]];

@@ -27,7 +27,8 @@ const SYNTHETIC_PPS: [u8; 4] = [0x68, 0xce, 0x38, 0x80];
 /// What one payload says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct H264Payload {
-    /// Certainly the first packet of its frame. Of slices of key frames this cannot be told, since parameter sets may precede them.
+    /// Certainly the first packet of its frame. Of slices of key frames this cannot be told, since parameter sets may
+    /// precede them.
     pub starts_frame: bool,
     /// Belongs to a key frame.
     pub key_frame: bool,
@@ -73,8 +74,8 @@ fn stap_units(payload: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// The payloads of a frame's NAL units, none longer than `packet_bytes`: parameter sets that fit together in a STAP-A, long
-/// units in parts as equal as whole bytes allow.
+/// The payloads of a frame's NAL units, none longer than `packet_bytes`: parameter sets that fit together in a STAP-A,
+/// long units in parts as equal as whole bytes allow.
 pub(super) fn packetize(units: &[&[u8]], packet_bytes: usize) -> Vec<Vec<u8>> {
     let is_set = |unit: &&&[u8]| unit.first().is_some_and(|header| matches!(header & NAL_TYPE, SPS | PPS));
     let sets: Vec<&[u8]> = units.iter().take_while(is_set).copied().collect();

@@ -1,9 +1,9 @@
 //! Virtual publishers and subscribers, sans-IO.
 //!
-//! A [`Publisher`] turns a [`Source`] into an RTP stream. Synthetic sources follow congestion control and stamp each packet with the
-//! time at which it is sent, from which a [`StreamReceiver`] measures the one-way delay. A [`MediaFile`] is sent as it is, so that
-//! a browser can watch it: it has its own bitrate, its key frames are where they are, and its packets carry no stamp, so that no
-//! delay is measured of them.
+//! A [`Publisher`] turns a [`Source`] into an RTP stream. Synthetic sources follow congestion control and stamp each
+//! packet with the time at which it is sent, from which a [`StreamReceiver`] measures the one-way delay. A
+//! [`MediaFile`] is sent as it is, so that a browser can watch it: it has its own bitrate, its key frames are where
+//! they are, and its packets carry no stamp, so that no delay is measured of them.
 
 mod bandwidth;
 mod codec;

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 /// Packets leave at this multiple of the bitrate, libwebrtc's `kDefaultPaceMultiplier`.
 const PACE: f64 = 2.5;
-/// What leaves at once, in time of the pace: an ordinary frame at 25 frames a second. What is left to spread are key frames.
+/// What leaves at once, in time of the pace: an ordinary frame at 25 frames a second. What is left to spread are key
+/// frames.
 const BURST: Duration = Duration::from_millis(40);
 /// What waits is gone within this time, whatever the pace: libwebrtc's `kMaxExpectedQueueLength`.
 const MAX_WAIT: Duration = Duration::from_secs(2);

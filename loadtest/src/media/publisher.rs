@@ -26,7 +26,8 @@ use crate::tally::SentTally;
 const HISTORY: Duration = Duration::from_secs(2);
 /// And how many: two seconds of 500 packets/s.
 const MAX_HISTORY: usize = 1024;
-/// Payloads that wait for their time, beyond which frames are left out: two seconds of 5 Mbit/s, more than a pacer holds.
+/// Payloads that wait for their time, beyond which frames are left out: two seconds of 5 Mbit/s, more than a pacer
+/// holds.
 const MAX_WAITING: usize = 1024;
 /// Of key-frame requests that come within this of the one before, only the first is heeded: libwebrtc's
 /// `kMinKeyframeSendIntervalMs`.
@@ -171,8 +172,8 @@ impl Publisher {
         self.allowed_bits_per_second
     }
 
-    /// Congestion control allows so much of video. More than the source has changes nothing. What is sent again is taken from
-    /// it, up to a half.
+    /// Congestion control allows so much of video. More than the source has changes nothing. What is sent again is
+    /// taken from it, up to a half.
     pub(crate) fn allow(&mut self, now: Instant, bits_per_second: f64) {
         self.allowed_bits_per_second = Some(bits_per_second);
         let left = (bits_per_second - self.retransmission_rate(now)).max(bits_per_second / 2.0);

@@ -1,5 +1,5 @@
-//! A virtual subscriber's side of one stream: continuity, loss before and after repair, delay, freezes, and the requests that a
-//! browser makes of a sender.
+//! A virtual subscriber's side of one stream: continuity, loss before and after repair, delay, freezes, and the
+//! requests that a browser makes of a sender.
 
 use std::time::{Duration, Instant};
 
@@ -17,11 +17,13 @@ use crate::tally::ReceivedTally;
 
 /// Between key-frame requests for one stream.
 const KEY_FRAME_REQUEST_INTERVAL: Duration = Duration::from_millis(300);
-/// A stream that does not begin with a key frame is asked for one after this, as libwebrtc does (`kMaxWaitForKeyFrame`).
+/// A stream that does not begin with a key frame is asked for one after this, as libwebrtc does
+/// (`kMaxWaitForKeyFrame`).
 const MAX_WAIT_FOR_KEY_FRAME: Duration = Duration::from_millis(200);
 /// Time in a packet of Opus, as WebRTC sends it.
 const AUDIO_PACKET_TIME: Duration = Duration::from_millis(20);
-/// Audio that may be silent is not waited for before this: libopus's comfort noise comes each 400 ms, and one may get lost.
+/// Audio that may be silent is not waited for before this: libopus's comfort noise comes each 400 ms, and one may get
+/// lost.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
 /// libwebrtc takes a larger change of the transit time for a jump of the timestamps, not for jitter.
 const MAX_JITTER: Duration = Duration::from_secs(5);
@@ -62,7 +64,8 @@ pub struct StreamStats {
     pub duplicates: u64,
     /// Packets that came after a newer one, retransmissions excluded.
     pub reordered: u64,
-    /// Packets that were left sealed, see [`TransportConfig::open_every`](crate::transport::TransportConfig::open_every).
+    /// Packets that were left sealed, see
+    /// [`TransportConfig::open_every`](crate::transport::TransportConfig::open_every).
     pub sealed: u64,
     /// Packets asked for again.
     pub nacked: u64,
@@ -72,8 +75,8 @@ pub struct StreamStats {
     pub frames: u64,
     /// Key frames among them. Where packets are left sealed, few are known.
     pub key_frames: u64,
-    /// Gaps of more than 200 ms between frames that could be shown: complete, and referring to none that is not. Time that the stream
-    /// was paused does not count, and of audio the silence of discontinuous transmission does not.
+    /// Gaps of more than 200 ms between frames that could be shown: complete, and referring to none that is not. Time
+    /// that the stream was paused does not count, and of audio the silence of discontinuous transmission does not.
     pub freezes_200ms: u64,
     /// Gaps of more than 500 ms.
     pub freezes_500ms: u64,
@@ -353,8 +356,8 @@ impl StreamReceiver {
         }
     }
 
-    /// How long the sender of audio said nothing between two packets: what their timestamps are further apart than the packets between
-    /// them account for.
+    /// How long the sender of audio said nothing between two packets: what their timestamps are further apart than the
+    /// packets between them account for.
     fn silence(&self, (last, last_timestamp): (i64, u32), (number, timestamp): (i64, u32)) -> Duration {
         let ticks = timestamp.wrapping_sub(last_timestamp);
         let apart = Duration::from_secs(1) * ticks / self.parameters.codec.clock_rate();

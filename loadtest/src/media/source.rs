@@ -9,12 +9,13 @@ use crate::scenario::{Audio, Video, VideoCodec, VideoEncoding};
 
 /// With RTP's header, extensions and SRTP's tag a packet stays within the 1,200 bytes that libwebrtc sends at most.
 const PACKET_BYTES: usize = 1150;
-/// A key frame may take as much as this much time of the bitrate: half of libvpx's optimal buffer of 600 ms, which is what
-/// libwebrtc's `MaxIntraTarget` allows.
+/// A key frame may take as much as this much time of the bitrate: half of libvpx's optimal buffer of 600 ms, which is
+/// what libwebrtc's `MaxIntraTarget` allows.
 const KEY_FRAME_TIME: Duration = Duration::from_millis(300);
 /// And at least as many times a mean frame, after the same function.
 const MIN_KEY_FRAME: usize = 3;
-/// Standard deviation of the logarithm of frame sizes, an assumption: two thirds of the frames lie within 0.7 and 1.4 of their median.
+/// Standard deviation of the logarithm of frame sizes, an assumption: two thirds of the frames lie within 0.7 and 1.4
+/// of their median.
 const SIZE_VARIATION: f64 = 0.35;
 
 /// Opus-like speech, in packets of 20 ms.
@@ -22,7 +23,8 @@ const SIZE_VARIATION: f64 = 0.35;
 pub struct AudioSource {
     /// Bytes of a packet; Opus speech at 32 kbit/s and 20 ms has 80.
     pub packet_bytes: usize,
-    /// Loudness of speech, 0 (loudest) to 126, as RFC 6464 counts it: -dBov. It varies by 10 dB both ways; silence has 127.
+    /// Loudness of speech, 0 (loudest) to 126, as RFC 6464 counts it: -dBov. It varies by 10 dB both ways; silence has
+    /// 127.
     pub level: u8,
     /// Share of the time (0 to 1) that is speech.
     pub talk: f64,

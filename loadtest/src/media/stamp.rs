@@ -1,4 +1,5 @@
-//! The send time that every synthetic packet carries in the last bytes of its payload, whatever the codec, and whose time it is.
+//! The send time that every synthetic packet carries in the last bytes of its payload, whatever the codec, and whose
+//! time it is.
 
 /// Bytes of a stamp.
 pub const STAMP_LEN: usize = 16;

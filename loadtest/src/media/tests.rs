@@ -262,7 +262,8 @@ fn what_is_counted_is_what_happened() {
         let sums = &received.sums;
         assert_eq!(sums.expected, range.len() as u64);
         assert_eq!(sums.missing, missing);
-        // Without a stream of their own, retransmissions cannot be told from what was only overtaken: both were asked for.
+        // Without a stream of their own, retransmissions cannot be told from what was only overtaken: both were asked
+        // for.
         let overtaken = if link.publisher.codec().is_video() { missing - lost_on_the_way } else { 0 };
         assert_eq!((sums.repaired, sums.lost), (missing - overtaken, 0));
         assert_eq!(sums.packets, sums.expected);

@@ -12,7 +12,8 @@ use super::rtp::Unwrapper;
 
 /// Chromium's rhythm at ordinary bitrates; it varies it between 50 and 250 ms.
 const INTERVAL: Duration = Duration::from_millis(100);
-/// Packets remembered between two messages: 10,000 packets/s, far above one transport. Beyond it the oldest go unreported.
+/// Packets remembered between two messages: 10,000 packets/s, far above one transport. Beyond it the oldest go
+/// unreported.
 const MAX_ARRIVALS: usize = 1000;
 /// Statuses of one message, received or not. After a longer gap it begins at the newer side.
 const MAX_STATUSES: i64 = 2000;

@@ -41,7 +41,8 @@ impl Vp8Packetizer {
         Self { picture_id: rng.random_range(0..0x8000), tl0_pic_idx: rng.random() }
     }
 
-    /// The payloads of a frame, none longer than `packet_bytes` and as equal in size as whole bytes allow, as libwebrtc cuts them.
+    /// The payloads of a frame, none longer than `packet_bytes` and as equal in size as whole bytes allow, as libwebrtc
+    /// cuts them.
     pub(super) fn packetize(&mut self, frame: &[u8], layer: Layer, packet_bytes: usize) -> Vec<Vec<u8>> {
         self.picture_id = (self.picture_id + 1) & 0x7fff;
         if layer.temporal == 0 {
@@ -74,8 +75,8 @@ impl Vp8Packetizer {
     }
 }
 
-/// A frame without a picture whose payloads take `bytes` when cut to at most `packet_bytes` each: only its head is VP8 (RFC 6386
-/// section 9.1), of 640 by 360 pixels.
+/// A frame without a picture whose payloads take `bytes` when cut to at most `packet_bytes` each: only its head is VP8
+/// (RFC 6386 section 9.1), of 640 by 360 pixels.
 pub(super) fn synthetic_frame(key: bool, bytes: usize, packet_bytes: usize) -> Vec<u8> {
     let descriptors = bytes.div_ceil(packet_bytes) * DESCRIPTOR_LEN;
     let mut frame = vec![0; bytes.saturating_sub(descriptors).max(FRAME_HEADER_LEN + STAMP_LEN)];

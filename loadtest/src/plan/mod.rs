@@ -1,5 +1,5 @@
-//! What a scenario comes to: every user with their room, node and seed, and all that happens, in order of virtual time. Pure: the
-//! same seed makes the same plan, for a run on real sockets and for a simulation alike.
+//! What a scenario comes to: every user with their room, node and seed, and all that happens, in order of virtual time.
+//! Pure: the same seed makes the same plan, for a run on real sockets and for a simulation alike.
 
 mod paths;
 #[cfg(test)]
@@ -74,8 +74,9 @@ pub enum Leg {
 impl Plan {
     /// The plan of a scenario.
     ///
-    /// Joins are spread evenly over the ramp, in an order in which all rooms fill at the same pace. The users of a room connect to the
-    /// regions of their kind in turn, and to the nodes of a region in turn; each room begins one further.
+    /// Joins are spread evenly over the ramp, in an order in which all rooms fill at the same pace. The users of a room
+    /// connect to the regions of their kind in turn, and to the nodes of a region in turn; each room begins one
+    /// further.
     pub fn new(scenario: &Scenario) -> Self {
         let nodes = scenario.target.nodes();
         let mut groups = Vec::new();

@@ -129,7 +129,8 @@ impl Iterator for Timeline {
     }
 }
 
-/// A time that is exponentially distributed, which is how long it takes until something happens that may happen at any time.
+/// A time that is exponentially distributed, which is how long it takes until something happens that may happen at any
+/// time.
 fn exponential(mean: Duration, rng: &mut ChaCha8Rng) -> Duration {
     mean.mul_f64(-(1.0 - rng.random::<f64>()).ln())
 }

@@ -43,8 +43,8 @@ const fn figure(
     Figure { key, name, unit, better, of }
 }
 
-/// All figures. Delays are those of the worst group: quantiles of several groups do not add up, but no user mix can make the
-/// quantile over all of them worse than that.
+/// All figures. Delays are those of the worst group: quantiles of several groups do not add up, but no user mix can
+/// make the quantile over all of them worse than that.
 pub(super) const FIGURES: &[Figure] = {
     use Better::{Higher, Lower, Neither};
     &[

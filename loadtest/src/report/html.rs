@@ -29,7 +29,8 @@ struct ComparedFigure {
     values: Vec<Option<f64>>,
 }
 
-/// A page that shows one run, or several side by side. It is complete in itself: no file beside it, no request to anywhere.
+/// A page that shows one run, or several side by side. It is complete in itself: no file beside it, no request to
+/// anywhere.
 pub fn html(runs: &[Results]) -> String {
     let figures = FIGURES.iter().map(|figure| ComparedFigure {
         key: figure.key,
@@ -43,8 +44,8 @@ pub fn html(runs: &[Results]) -> String {
     TEMPLATE.replacen(PLACE, &inert(&json), 1)
 }
 
-/// JSON that cannot end the `<script>` that it stands in, nor begin a comment there, nor break a line in JavaScript's eyes.
-/// All three characters occur within strings only.
+/// JSON that cannot end the `<script>` that it stands in, nor begin a comment there, nor break a line in JavaScript's
+/// eyes. All three characters occur within strings only.
 fn inert(json: &str) -> String {
     json.replace('<', "\\u003c").replace('\u{2028}', "\\u2028").replace('\u{2029}', "\\u2029")
 }

@@ -1,4 +1,5 @@
-//! The users of a run: each one a task that joins, stays, comes again when the connection is lost, and leaves when its time has come.
+//! The users of a run: each one a task that joins, stays, comes again when the connection is lost, and leaves when its
+//! time has come.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -45,8 +45,8 @@ pub struct RunOptions {
     pub label: Option<String>,
     /// The program of an own mesh's nodes; `None`: the `sluice` beside this executable.
     pub sluice: Option<PathBuf>,
-    /// Nanoseconds that this machine's clock is ahead of those of other generators in the same rooms; `None`: delays of what their
-    /// users send are not told.
+    /// Nanoseconds that this machine's clock is ahead of those of other generators in the same rooms; `None`: delays of
+    /// what their users send are not told.
     pub clock_ahead_ns: Option<i64>,
 }
 

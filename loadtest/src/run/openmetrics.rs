@@ -48,7 +48,8 @@ fn sample(line: &str) -> Option<Sample> {
     Some(Sample { name: name.to_owned(), labels: labels.trim_end_matches('}').to_owned(), value })
 }
 
-/// The value of `label` in `a="x",b="y"`. Values with escaped quotes are cut short: no label that is looked for has any.
+/// The value of `label` in `a="x",b="y"`. Values with escaped quotes are cut short: no label that is looked for has
+/// any.
 fn label_value<'a>(labels: &'a str, label: &str) -> Option<&'a str> {
     labels.split("\",").find_map(|pair| {
         let (name, value) = pair.split_once("=\"")?;

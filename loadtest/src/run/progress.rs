@@ -75,7 +75,8 @@ impl Observer for Terminal {
     }
 }
 
-/// `  12.0/80 s  users 120/150  in 85.2 Mbit/s  out 12.1 Mbit/s  loss 0.00%  delay p50 1.2 p99 4.5 ms  freezes 0  failed joins 0`
+/// ` 12.0/80 s users 120/150 in 85.2 Mbit/s out 12.1 Mbit/s loss 0.00% delay p50 1.2 p99 4.5 ms freezes 0 failed joins
+/// 0`
 fn status(sample: &Sample, total_s: f64) -> String {
     let (mut received, mut sent, mut expected, mut lost, mut freezes) = (0, 0, 0, 0, 0);
     let (mut count, mut weighted_p50, mut p99) = (0, 0.0, 0.0_f64);

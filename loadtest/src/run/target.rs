@@ -1,5 +1,5 @@
-//! What the load is put on: nodes that run already, or a mesh that lives as long as the run. The paths of users to them, and between
-//! the nodes of an own mesh, are set here too.
+//! What the load is put on: nodes that run already, or a mesh that lives as long as the run. The paths of users to
+//! them, and between the nodes of an own mesh, are set here too.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -35,7 +35,8 @@ pub struct ScenarioFile {
 }
 
 impl ScenarioFile {
-    /// One that comes with the program, by its name, or a file, by its path: whatever has a slash in it or ends in `.toml`.
+    /// One that comes with the program, by its name, or a file, by its path: whatever has a slash in it or ends in
+    /// `.toml`.
     ///
     /// # Errors
     /// When there is no such scenario, or the file is not fit to read.
@@ -50,7 +51,8 @@ impl ScenarioFile {
         Self::parse(name, &text)
     }
 
-    /// The text of a file, whose path gives the scenario its name unless the text does. Media files are sought from its folder.
+    /// The text of a file, whose path gives the scenario its name unless the text does. Media files are sought from its
+    /// folder.
     ///
     /// # Errors
     /// The first thing that is wrong.

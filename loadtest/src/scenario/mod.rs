@@ -1,5 +1,5 @@
-//! What a run does: who meets where, what they send and watch, what the network and the nodes do meanwhile, and what is expected
-//! of all that. A TOML file says it; `docs/scenarios.md` is its reference.
+//! What a run does: who meets where, what they send and watch, what the network and the nodes do meanwhile, and what is
+//! expected of all that. A TOML file says it; `docs/scenarios.md` is its reference.
 
 mod check;
 mod file;

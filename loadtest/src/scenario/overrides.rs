@@ -148,9 +148,9 @@ impl Overrides {
 }
 
 impl Scenario {
-    /// Changes the number of users to `users`. A scenario of several rooms gets more or fewer rooms of the same size, as many as
-    /// it takes; a scenario of one room, or one that is left with less than a room, a room of that size, of which the largest kind
-    /// of users is made smaller or larger.
+    /// Changes the number of users to `users`. A scenario of several rooms gets more or fewer rooms of the same size,
+    /// as many as it takes; a scenario of one room, or one that is left with less than a room, a room of that size, of
+    /// which the largest kind of users is made smaller or larger.
     ///
     /// # Errors
     /// When the other kinds alone are too many.

@@ -1,5 +1,5 @@
-//! From TOML to a [`Scenario`]: types, ranges and defaults. What belongs together is checked afterwards, when flags have had
-//! their say.
+//! From TOML to a [`Scenario`]: types, ranges and defaults. What belongs together is checked afterwards, when flags
+//! have had their say.
 
 use std::ops::RangeInclusive;
 use std::path::Path as FilePath;

@@ -23,8 +23,9 @@ pub(super) async fn handshake(path: &PathHandle) {
     sleep(round_trip.unwrap_or_default()).await;
 }
 
-/// Puts `stream` at the far end of a path. Bytes take its delay and its jitter, in order, and wait while it is dark. Loss, reordering and
-/// bottlenecks are not felt: they are TCP's to hide, at a price that is not imitated. Jitter is drawn from `seed`.
+/// Puts `stream` at the far end of a path. Bytes take its delay and its jitter, in order, and wait while it is dark.
+/// Loss, reordering and bottlenecks are not felt: they are TCP's to hide, at a price that is not imitated. Jitter is
+/// drawn from `seed`.
 pub(super) fn delayed<S>(stream: S, path: &PathHandle, seed: u64) -> DuplexStream
 where
     S: AsyncRead + AsyncWrite + Send + 'static,

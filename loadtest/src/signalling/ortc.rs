@@ -168,8 +168,8 @@ pub enum OrtcError {
     Incomplete(&'static str),
 }
 
-/// What this client can of what the router can, as a client says it in `join`: Opus, VP8, H.264 and their RTX, under the
-/// router's payload types.
+/// What this client can of what the router can, as a client says it in `join`: Opus, VP8, H.264 and their RTX, under
+/// the router's payload types.
 pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
     let mut codecs: Vec<CodecCapability> =
         router.codecs.iter().filter(|codec| Codec::from_mime_type(&codec.mime_type).is_some()).cloned().collect();
@@ -188,8 +188,8 @@ pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
     RtpCapabilities { codecs, header_extensions }
 }
 
-/// The parameters with which a stream is produced: the router's first of that codec; of H.264 the first with packetization mode 1,
-/// constrained baseline before other profiles.
+/// The parameters with which a stream is produced: the router's first of that codec; of H.264 the first with
+/// packetization mode 1, constrained baseline before other profiles.
 ///
 /// # Errors
 /// [`OrtcError::NoCodec`].

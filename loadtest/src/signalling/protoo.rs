@@ -172,8 +172,8 @@ pub struct ProtooClient {
 }
 
 impl ProtooClient {
-    /// Connects to a `ws:` or `wss:` address. `tls` says whom `wss:` trusts; `path` is what lies between, and what its jitter is
-    /// drawn from.
+    /// Connects to a `ws:` or `wss:` address. `tls` says whom `wss:` trusts; `path` is what lies between, and what its
+    /// jitter is drawn from.
     ///
     /// # Errors
     /// [`ProtooError::Address`], [`ProtooError::Connect`], [`ProtooError::Tls`] or [`ProtooError::Upgrade`].

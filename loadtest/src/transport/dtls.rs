@@ -19,8 +19,8 @@ use super::{DtlsRole, TransportError};
 /// First retransmission of a flight; the library's default of one second makes every lost handshake packet a second of
 /// silence.
 const FLIGHT_INTERVAL: Duration = Duration::from_millis(100);
-/// Repetitions come twice as late each time, up to this. rtc-dtls repeats at one interval, and gives up after seven times: a server that is
-/// busy for a second would be given up.
+/// Repetitions come twice as late each time, up to this. rtc-dtls repeats at one interval, and gives up after seven
+/// times: a server that is busy for a second would be given up.
 const MAX_FLIGHT_INTERVAL: Duration = Duration::from_secs(3);
 
 /// The library tells associations apart by address. There is one here, and it must survive a change of the path, so it
@@ -50,7 +50,8 @@ pub(super) struct DtlsSession {
 }
 
 impl DtlsSession {
-    /// `fingerprints` are the other end's, SHA-256, as signalled; a certificate that has none of them fails the handshake.
+    /// `fingerprints` are the other end's, SHA-256, as signalled; a certificate that has none of them fails the
+    /// handshake.
     pub(super) fn new(
         role: DtlsRole,
         certificate: &Certificate,
@@ -100,7 +101,8 @@ impl DtlsSession {
             return Ok(Vec::new());
         }
         let newest = newest_message(datagram);
-        // Of a flight that the other end repeats because it never got the answer the library makes that it forgets when to repeat that.
+        // Of a flight that the other end repeats because it never got the answer the library makes that it forgets when
+        // to repeat that.
         if newest.is_some() && newest <= self.answered {
             return Ok(Vec::new());
         }
@@ -158,7 +160,8 @@ impl DtlsSession {
     }
 }
 
-/// The greatest number of a datagram's handshake messages (RFC 6347 sections 4.1 and 4.2.2), if it is nothing but such, in the clear.
+/// The greatest number of a datagram's handshake messages (RFC 6347 sections 4.1 and 4.2.2), if it is nothing but such,
+/// in the clear.
 fn newest_message(datagram: &[u8]) -> Option<u16> {
     let mut newest = None;
     let mut rest = datagram;

@@ -1,4 +1,5 @@
-//! The least that a client's transport connects to: ICE-lite, DTLS and SRTP, sans-IO. For tests and benchmarks of the client alone.
+//! The least that a client's transport connects to: ICE-lite, DTLS and SRTP, sans-IO. For tests and benchmarks of the
+//! client alone.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;

@@ -1,7 +1,7 @@
 //! One WebRTC transport seen from the client, sans-IO: ICE controlling, then DTLS, then SRTP.
 //!
-//! The owner feeds datagrams and time into [`ClientTransport::handle_input`], which hands back the media of a datagram, and
-//! afterwards drains [`ClientTransport::poll_output`] until it is empty; no socket and no clock is touched here.
+//! The owner feeds datagrams and time into [`ClientTransport::handle_input`], which hands back the media of a datagram,
+//! and afterwards drains [`ClientTransport::poll_output`] until it is empty; no socket and no clock is touched here.
 
 mod certificate;
 mod dtls;
@@ -46,8 +46,8 @@ pub struct TransportConfig {
     pub dtls_role: DtlsRole,
     /// Offered, in order of preference.
     pub srtp_profiles: Vec<SrtpProfile>,
-    /// Opens only every nth RTP packet; of the others only the header is looked at. 1 opens every packet. For measuring a
-    /// server on a machine that has no processor time left for its clients.
+    /// Opens only every nth RTP packet; of the others only the header is looked at. 1 opens every packet. For measuring
+    /// a server on a machine that has no processor time left for its clients.
     pub open_every: u32,
 }
 
@@ -83,8 +83,8 @@ pub enum Input<'a> {
 pub enum Received<'a> {
     /// An RTP packet, authenticated and decrypted.
     Rtp(&'a [u8]),
-    /// An RTP packet that was left sealed, see [`TransportConfig::open_every`]: as long as the opened packet would be, but
-    /// only its header can be read, and nobody vouches for that.
+    /// An RTP packet that was left sealed, see [`TransportConfig::open_every`]: as long as the opened packet would be,
+    /// but only its header can be read, and nobody vouches for that.
     SealedRtp(&'a [u8]),
     /// A compound RTCP packet, authenticated and decrypted.
     Rtcp(BytesMut),
@@ -195,8 +195,8 @@ impl ClientTransport {
         })
     }
 
-    /// Takes what came in, or that time passed, and returns the media that a datagram carried. Drain [`Self::poll_output`]
-    /// afterwards.
+    /// Takes what came in, or that time passed, and returns the media that a datagram carried. Drain
+    /// [`Self::poll_output`] afterwards.
     pub fn handle_input<'a>(&mut self, now: Instant, input: Input<'a>) -> Option<Received<'a>> {
         if self.is_over() {
             return None;

@@ -56,8 +56,8 @@ pub struct UserConfig {
     pub transport: TransportConfig,
     /// Under which [`Collected::tallies`](crate::driver::Collected::tallies) counts what the user sends and receives.
     pub group: usize,
-    /// What lies between the user and the server, for media and for signalling; `None`: nothing. Signalling is delayed, and waits
-    /// while the path is dark, but nothing of it gets lost.
+    /// What lies between the user and the server, for media and for signalling; `None`: nothing. Signalling is delayed,
+    /// and waits while the path is dark, but nothing of it gets lost.
     pub path: Option<PathHandle>,
     /// Everything random about this user.
     pub seed: u64,
@@ -181,13 +181,14 @@ impl User {
         Ok(Self { protoo, shared, router, room, reader, began, websocket, joined, secret })
     }
 
-    /// What [`UserConfig::secret`] is to be for the same user to come again; `None` if the server knows nothing of that.
+    /// What [`UserConfig::secret`] is to be for the same user to come again; `None` if the server knows nothing of
+    /// that.
     pub fn secret(&self) -> Option<&str> {
         self.secret.as_deref()
     }
 
-    /// Connects the transports that the user has, whether there is something to send or receive already or not, and waits until
-    /// media can flow.
+    /// Connects the transports that the user has, whether there is something to send or receive already or not, and
+    /// waits until media can flow.
     ///
     /// # Errors
     /// [`UserError`] with the step that failed.
@@ -200,8 +201,8 @@ impl User {
         Ok(JoinTimes { websocket: self.websocket, joined: self.joined, connected: self.began.elapsed() })
     }
 
-    /// Waits until the session ends other than by [`Self::leave`]: signalling, or one of the transports that were connected when
-    /// this was called.
+    /// Waits until the session ends other than by [`Self::leave`]: signalling, or one of the transports that were
+    /// connected when this was called.
     pub async fn ended(&self) -> UserEnd {
         let mut room = self.room.clone();
         let (send, receive) = (self.shared.used(true).await, self.shared.used(false).await);

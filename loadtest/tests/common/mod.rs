@@ -41,8 +41,8 @@ pub(crate) struct Position {
     pub(crate) ends: bool,
 }
 
-/// Writes a packet with the look of VP8, a send time, a transport-wide sequence number, and the SSRC that all of them have. The first frame
-/// is a key frame.
+/// Writes a packet with the look of VP8, a send time, a transport-wide sequence number, and the SSRC that all of them
+/// have. The first frame is a key frame.
 pub(crate) fn write_packet(packet: &mut [u8], clock: &Clock, position: Position) {
     let Position { sequence_number, frame, starts, ends } = position;
     packet.fill(7);

@@ -1,5 +1,6 @@
-//! Each shipped scenario over real sockets, at a size that a test machine carries. Whether the objectives are met is the machine's
-//! business; that everybody joins, receives what they should, and that what happened is told, is the program's.
+//! Each shipped scenario over real sockets, at a size that a test machine carries. Whether the objectives are met is
+//! the machine's business; that everybody joins, receives what they should, and that what happened is told, is the
+//! program's.
 
 use sluice_loadtest::results::{Ended, GroupSample, Received};
 

@@ -1,4 +1,5 @@
-//! A plausible run: a webinar on three nodes, whose network gets worse in its middle and which loses a node for a while.
+//! A plausible run: a webinar on three nodes, whose network gets worse in its middle and which loses a node for a
+//! while.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

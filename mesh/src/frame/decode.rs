@@ -38,8 +38,8 @@ impl Half {
     }
 }
 
-/// Decodes a datagram and appends its frames to `frames`; a half of a frame is handed back instead. The packets share the datagram's
-/// memory.
+/// Decodes a datagram and appends its frames to `frames`; a half of a frame is handed back instead. The packets share
+/// the datagram's memory.
 ///
 /// # Errors
 /// [`DecodeError`]; `frames` is then as it was.

@@ -5,8 +5,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use super::header::{Form, HEADER_LEN, Header};
 use super::{CUT_LEN, Frame, LENGTH_LEN};
 
-/// How much the encoder takes from the allocator at a time: some fifty full datagrams, so that a packet costs no allocation. The
-/// memory is used again once all datagrams in it have gone out.
+/// How much the encoder takes from the allocator at a time: some fifty full datagrams, so that a packet costs no
+/// allocation. The memory is used again once all datagrams in it have gone out.
 const CHUNK: usize = 64 * 1024;
 
 /// Writes frames into datagrams.

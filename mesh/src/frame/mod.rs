@@ -12,8 +12,8 @@ pub use decode::{DecodeError, Half, decode_datagram};
 pub use encode::{Encoded, FrameEncoder};
 pub use reassembly::Reassembler;
 
-/// Bytes of a shed packet that still travel: its RTP header up to the timestamp (RFC 3550 section 5.1), by which the receiving end
-/// closes the gap in sequence numbers and pictures.
+/// Bytes of a shed packet that still travel: its RTP header up to the timestamp (RFC 3550 section 5.1), by which the
+/// receiving end closes the gap in sequence numbers and pictures.
 const SHED_LEN: usize = 8;
 
 /// Bytes of the length before each packet of a packed datagram.
@@ -41,8 +41,8 @@ pub struct Frame {
     pub flags: FrameFlags,
     /// What shedding goes by.
     pub class: FrameClass,
-    /// The RTP packet in the mesh's canonical form. **Only its first bytes when the sender shed it**: the sequence number is
-    /// accounted for, it is neither lost nor worth a `Nack`, and nothing will come.
+    /// The RTP packet in the mesh's canonical form. **Only its first bytes when the sender shed it**: the sequence
+    /// number is accounted for, it is neither lost nor worth a `Nack`, and nothing will come.
     pub packet: Bytes,
 }
 

@@ -7,8 +7,8 @@ use bytes::{BufMut, BytesMut};
 use super::Frame;
 use super::decode::Half;
 
-/// Halves that wait for their other one. They leave the sender back to back: more than a few wait only when datagrams are lost
-/// or badly reordered, and 128 of them are at most 170 KB a link.
+/// Halves that wait for their other one. They leave the sender back to back: more than a few wait only when datagrams
+/// are lost or badly reordered, and 128 of them are at most 170 KB a link.
 const CAPACITY: usize = 128;
 
 /// Puts cut packets of one link together again. Bounded: the half that has waited longest makes room.
@@ -24,8 +24,8 @@ impl Reassembler {
         Self::default()
     }
 
-    /// Takes a half; gives the frame when its other half is here. A half of the same packet that was cut elsewhere is replaced: the
-    /// path's MTU changed between a packet and its retransmission.
+    /// Takes a half; gives the frame when its other half is here. A half of the same packet that was cut elsewhere is
+    /// replaced: the path's MTU changed between a packet and its retransmission.
     pub fn insert(&mut self, half: Half) -> Option<Frame> {
         let same_packet = |other: &Half| {
             other.frame.seq == half.frame.seq

@@ -1,4 +1,5 @@
-//! Accepting connections: nothing is kept for a peer before it proved its address and who it is, and only so many at a time.
+//! Accepting connections: nothing is kept for a peer before it proved its address and who it is, and only so many at a
+//! time.
 
 use std::sync::Arc;
 

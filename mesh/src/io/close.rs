@@ -21,8 +21,8 @@ pub(super) enum CloseCode {
     Duplicate,
     /// The certificate or hello is not what it should be.
     Identity,
-    /// A newer incarnation of the peer is known, and whether there is a connection with it. Told to the peer, in the last two words of the
-    /// reason, so that it can tell a twin from its own past.
+    /// A newer incarnation of the peer is known, and whether there is a connection with it. Told to the peer, in the
+    /// last two words of the reason, so that it can tell a twin from its own past.
     StaleIncarnation { known: u64, is_alive: bool },
     /// The link is not wanted any more.
     Disconnected,

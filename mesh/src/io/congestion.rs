@@ -1,8 +1,9 @@
 //! QUIC congestion control for media: a window that follows the queue before the bottleneck, and nothing else.
 //!
-//! What a pipe sends is given by cameras and held down by shedding; the window is the backstop. Most of the time there is
-//! less to send than the window allows, which must not shrink it: quinn's BBR takes the little that was sent for what
-//! the path carries and then holds back the next key frame, and anything based on loss starves at 1% of it (Mathis).
+//! What a pipe sends is given by cameras and held down by shedding; the window is the backstop. Most of the time there
+//! is less to send than the window allows, which must not shrink it: quinn's BBR takes the little that was sent for
+//! what the path carries and then holds back the next key frame, and anything based on loss starves at 1% of it
+//! (Mathis).
 
 use std::any::Any;
 use std::sync::Arc;
@@ -37,8 +38,8 @@ const LOSS_PERCENT: u64 = 20;
 /// A round trip in which less was acknowledged says nothing: a late acknowledgement of a keep-alive is no queue.
 const MIN_ROUND: u64 = 16 * 1024;
 
-/// Half-windows: of what is the path's own time, and of what queues at the moment. A queue that stands is in the lowest of
-/// several samples, a late acknowledgement is not.
+/// Half-windows: of what is the path's own time, and of what queues at the moment. A queue that stands is in the lowest
+/// of several samples, a late acknowledgement is not.
 const BASE_WINDOW: Duration = Duration::from_secs(15);
 const STANDING_WINDOW: Duration = Duration::from_millis(50);
 

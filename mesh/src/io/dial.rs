@@ -101,7 +101,8 @@ impl Dialler {
         }
     }
 
-    /// Dials an address that nothing is known of, for the sake of messages. Ends when there are none or no link comes up.
+    /// Dials an address that nothing is known of, for the sake of messages. Ends when there are none or no link comes
+    /// up.
     pub(super) async fn deliver(self, addr: SocketAddr, mut messages: mpsc::Receiver<Bytes>) {
         let dialled = self.dial(addr, None).await;
         self.report(addr, &dialled);

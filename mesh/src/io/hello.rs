@@ -1,7 +1,7 @@
 //! The beginning of a connection: who is there?
 //!
-//! The dialler opens the control stream and says hello; the other end looks at certificate and hello, decides whether it
-//! wants the connection, and only then answers. A dialler that got a hello knows that the connection is wanted.
+//! The dialler opens the control stream and says hello; the other end looks at certificate and hello, decides whether
+//! it wants the connection, and only then answers. A dialler that got a hello knows that the connection is wanted.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -85,7 +85,8 @@ pub(super) async fn listen(connection: &Connection) -> Result<(Peer, Control), H
     tokio::time::timeout(HELLO_TIMEOUT, exchange).await.map_err(|_| HelloError::TimedOut)?
 }
 
-/// The second part of the other end: the connection is wanted. A hello fits into any window: this does not wait for the peer.
+/// The second part of the other end: the connection is wanted. A hello fits into any window: this does not wait for the
+/// peer.
 pub(super) async fn answer(control: &mut Control, own: &Hello) -> Result<(), HelloError> {
     Ok(control.send.write_all(&encode_message(own)?).await?)
 }

@@ -1,6 +1,8 @@
-//! The links to one incarnation of a peer. A link is one connection, with a key of its own: what was said on one is no part of the next.
+//! The links to one incarnation of a peer. A link is one connection, with a key of its own: what was said on one is no
+//! part of the next.
 //!
-//! There is one at a time. One task per incarnation sees them one after the other, so that their events are in order by construction.
+//! There is one at a time. One task per incarnation sees them one after the other, so that their events are in order by
+//! construction.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -28,11 +30,12 @@ use crate::Frame;
 use crate::LinkKey;
 use crate::shed::Shedder;
 
-/// Control messages that may wait for a peer's control stream: a few round trips' worth. Whoever says more keeps it until there is room.
+/// Control messages that may wait for a peer's control stream: a few round trips' worth. Whoever says more keeps it
+/// until there is room.
 pub(super) const CONTROL_QUEUE: usize = 512;
 
-/// Feedback that may wait for the stream: a second's account of a thousand routes. What does not fit is dropped and counted; if it still
-/// matters it will be said again.
+/// Feedback that may wait for the stream: a second's account of a thousand routes. What does not fit is dropped and
+/// counted; if it still matters it will be said again.
 pub(super) const FEEDBACK_QUEUE: usize = 2048;
 
 /// Gossip messages that may wait for a link: a few rounds of gossip; older ones say nothing new.
@@ -197,7 +200,8 @@ impl Link {
         true
     }
 
-    /// Tells the peer that a route which it speaks of is none. If there is no room for that, its next word will be answered.
+    /// Tells the peer that a route which it speaks of is none. If there is no room for that, its next word will be
+    /// answered.
     pub(super) fn answer_unknown(&self, current: &Current, route: RouteId, epoch: RouteEpoch, body: ControlBody) {
         if current.send_control(RouteControl { route: route.0, epoch: epoch.0, body }) {
             self.counters.unknown_routes_answered.add(1);

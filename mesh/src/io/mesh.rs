@@ -164,7 +164,8 @@ impl Mesh {
         Ok(())
     }
 
-    /// What others say of a newer incarnation of this very node; said again each time that they turn this one away for it.
+    /// What others say of a newer incarnation of this very node; said again each time that they turn this one away for
+    /// it.
     pub fn newer(&self) -> watch::Receiver<Option<Newer>> {
         self.shared.registry.newer()
     }
@@ -189,7 +190,8 @@ impl Mesh {
         self.shared.advertised
     }
 
-    /// Keeps a link to a node: dials until it is up and again when it went down, until [`disconnect`](Self::disconnect).
+    /// Keeps a link to a node: dials until it is up and again when it went down, until
+    /// [`disconnect`](Self::disconnect).
     pub fn connect(&self, peer: PeerAddress) {
         let Some(dialler) = self.dialler() else { return };
         let given_up = self.shared.stop.child_token();
@@ -227,8 +229,8 @@ impl Mesh {
         links
     }
 
-    /// How many frames of QUIC arrived from a node on the present connection with it: while this number grows, the node lives. `None`
-    /// when there is no connection with this very incarnation.
+    /// How many frames of QUIC arrived from a node on the present connection with it: while this number grows, the node
+    /// lives. `None` when there is no connection with this very incarnation.
     pub fn arrived(&self, instance: &NodeInstance) -> Option<u64> {
         let link = self.shared.registry.link(&instance.node).filter(|link| link.instance == *instance)?;
         let received = link.live()?.connection.stats().frame_rx;
@@ -250,7 +252,8 @@ impl Mesh {
         self.shared.routes.release(route);
     }
 
-    /// Lets feedback about a route that begins at this end reach `sink`, until the route is closed or the link goes down.
+    /// Lets feedback about a route that begins at this end reach `sink`, until the route is closed or the link goes
+    /// down.
     pub fn open_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch, sink: Arc<dyn FrameSink>) {
         if let Some(current) = self.connection(link) {
             current.open_route_out(route, epoch, sink);
@@ -275,7 +278,8 @@ impl Mesh {
         }
     }
 
-    /// Says something about a route's packets to its other end. Never blocks; what the link cannot take is dropped and counted.
+    /// Says something about a route's packets to its other end. Never blocks; what the link cannot take is dropped and
+    /// counted.
     pub fn send_feedback(&self, link: LinkKey, feedback: RouteFeedback) {
         match self.shared.registry.by_key().get(&link) {
             Some(peer) => peer.send_feedback(link, feedback),
@@ -283,14 +287,15 @@ impl Mesh {
         }
     }
 
-    /// Says something about a route, reliably and in order while the link is up. False when there is no room for it now, and nothing was
-    /// said. On a link that is down there is always room, and nobody hears.
+    /// Says something about a route, reliably and in order while the link is up. False when there is no room for it
+    /// now, and nothing was said. On a link that is down there is always room, and nobody hears.
     #[must_use]
     pub fn send_control(&self, link: LinkKey, message: RouteControl) -> bool {
         self.connection(link).is_none_or(|current| current.send_control(message))
     }
 
-    /// Sends a gossip message of at most 65,507 bytes to the node that advertises `to`; dials it if there is no link. Enqueues and returns.
+    /// Sends a gossip message of at most 65,507 bytes to the node that advertises `to`; dials it if there is no link.
+    /// Enqueues and returns.
     pub fn send_gossip(&self, to: SocketAddr, payload: Bytes) {
         let registry = &self.shared.registry;
         if payload.len() > gossip::MAX_MESSAGE_LEN {

@@ -1,9 +1,12 @@
 //! The driver: endpoint, links, connections, route table.
 //!
 //! - `mesh`: the endpoint as its users see it; `types`: what they deal with.
-//! - `congestion`: how much a connection may have under way; `tls`, `hello`, `accept`, `dial`: how a connection comes to be; `registry`: which one is kept; `close`: why one ends.
-//! - `link`: the links to one incarnation of a peer, one after the other; `pipe`: the present one, whose jobs are `control`, `sender`, `receiver`, `gossip`.
-//! - `routes`, `sink`: where arriving frames go, `unknown`: what is said of those that go nowhere; `queue`: where leaving ones wait.
+//! - `congestion`: how much a connection may have under way; `tls`, `hello`, `accept`, `dial`: how a connection comes
+//!   to be; `registry`: which one is kept; `close`: why one ends.
+//! - `link`: the links to one incarnation of a peer, one after the other; `pipe`: the present one, whose jobs are
+//!   `control`, `sender`, `receiver`, `gossip`.
+//! - `routes`, `sink`: where arriving frames go, `unknown`: what is said of those that go nowhere; `queue`: where
+//!   leaving ones wait.
 //! - `panics`: what they end.
 //! - `counters`, `metrics`: what is counted, and how Prometheus sees it.
 

@@ -1,4 +1,5 @@
-//! What a panic ends: a pipe's, that pipe; a task's that nobody waits for, the endpoint. None may leave behind what only looks alive.
+//! What a panic ends: a pipe's, that pipe; a task's that nobody waits for, the endpoint. None may leave behind what
+//! only looks alive.
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -6,8 +6,8 @@ use tokio::sync::Notify;
 
 use crate::Frame;
 
-/// Frames that may wait for the link's task, which takes all of them each time it runs: 2,048 packets of 1,200 bytes are 150 ms at
-/// 130 Mbit/s, more than a task waits on a machine that still works.
+/// Frames that may wait for the link's task, which takes all of them each time it runs: 2,048 packets of 1,200 bytes
+/// are 150 ms at 130 Mbit/s, more than a task waits on a machine that still works.
 const CAPACITY: usize = 2048;
 
 /// Frames on their way from any thread to the link's task. The lock is held to append a batch or to swap two vectors.

@@ -1,4 +1,5 @@
-//! The receiving end of a connection's datagrams: decodes them in batches and hands their frames to the sinks of their routes.
+//! The receiving end of a connection's datagrams: decodes them in batches and hands their frames to the sinks of their
+//! routes.
 
 use std::sync::Arc;
 
@@ -15,8 +16,8 @@ use super::unknown::UnknownRoutes;
 use crate::Frame;
 use crate::frame::{Reassembler, decode_datagram};
 
-/// Datagrams that are decoded before their frames are delivered: what one GRO read brings, and no more than a fraction of a
-/// millisecond's work.
+/// Datagrams that are decoded before their frames are delivered: what one GRO read brings, and no more than a fraction
+/// of a millisecond's work.
 const BATCH: usize = 64;
 
 /// Runs until the connection ends.

@@ -21,13 +21,15 @@ use super::pipe::PipeContext;
 use super::types::{Newer, Standing};
 use crate::LinkKey;
 
-/// Connections of one incarnation that may wait for its link's task: it takes them at once unless the control plane is stuck.
+/// Connections of one incarnation that may wait for its link's task: it takes them at once unless the control plane is
+/// stuck.
 const WAITING_CONNECTIONS: usize = 4;
 
 /// Addresses that are known to lead to a node, beside the advertised one of each: those that it was dialled at.
 const MAX_ADDRESSES: usize = 4096;
 
-/// How long a refusal counts. Whoever is dialled still is dialled several times in it; whoever is not may have gone, or live elsewhere now.
+/// How long a refusal counts. Whoever is dialled still is dialled several times in it; whoever is not may have gone, or
+/// live elsewhere now.
 const REFUSAL_COUNTS: Duration = Duration::from_secs(60);
 
 pub(super) type Links = FxHashMap<LinkKey, Arc<Link>>;
@@ -214,8 +216,9 @@ impl Registry {
         }
     }
 
-    /// Of two connections with a node, both of its present incarnation, the one that the lower node id dialled is kept; both ends come to
-    /// the same answer. Of two that the same end dialled the newer one: it dials again only if it lost the other.
+    /// Of two connections with a node, both of its present incarnation, the one that the lower node id dialled is kept;
+    /// both ends come to the same answer. Of two that the same end dialled the newer one: it dials again only if it
+    /// lost the other.
     fn prefers(&self, node: &NodeId, new_dialled_here: bool, old_dialled_here: bool) -> bool {
         new_dialled_here == old_dialled_here || new_dialled_here == (self.own.node < *node)
     }

@@ -26,8 +26,8 @@ pub(super) enum NoRoute {
 /// The routes of a node.
 pub(super) struct RouteTable {
     routes: Box<[ArcSwapOption<Route>]>,
-    /// Ids that are not in use with the epoch of their next use, the longest unused first: so a late frame meets an unused id
-    /// or, 256 uses later, a matching epoch.
+    /// Ids that are not in use with the epoch of their next use, the longest unused first: so a late frame meets an
+    /// unused id or, 256 uses later, a matching epoch.
     free: Mutex<VecDeque<(u32, u8)>>,
 }
 

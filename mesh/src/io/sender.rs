@@ -1,5 +1,5 @@
-//! The sending end of a connection's datagrams: takes what the workers queued, leaves out what the path cannot carry, and
-//! keeps what waits in QUIC's buffer short.
+//! The sending end of a connection's datagrams: takes what the workers queued, leaves out what the path cannot carry,
+//! and keeps what waits in QUIC's buffer short.
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};

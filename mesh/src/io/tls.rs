@@ -24,13 +24,13 @@ pub(super) const DATAGRAM_BUFFER: usize = 4 * 1024 * 1024;
 /// Several of them fit into the time after which a silent node is suspected.
 const KEEP_ALIVE: Duration = Duration::from_millis(500);
 
-/// A full video packet of 1,200 bytes with its headers must fit from the first datagram on. Quinn falls back to `MIN_MTU`
-/// when the path swallows it.
+/// A full video packet of 1,200 bytes with its headers must fit from the first datagram on. Quinn falls back to
+/// `MIN_MTU` when the path swallows it.
 const INITIAL_MTU: u16 = 1350;
 const MIN_MTU: u16 = 1200;
 
-/// Unread bytes of a stream that a peer may send: some 4,000 subscriptions in one round trip, or the sender reports and NACKs of as many
-/// routes over 100 ms.
+/// Unread bytes of a stream that a peer may send: some 4,000 subscriptions in one round trip, or the sender reports and
+/// NACKs of as many routes over 100 ms.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 
 /// Unread bytes of all streams of a peer: of them the control stream's, and of gossip as much as may wait to be read.

@@ -51,13 +51,14 @@ pub struct MeshLimits {
     pub routes: u32,
     /// Nodes that are known at one time, linked or not. Each costs a task and some kilobytes.
     pub peers: usize,
-    /// A node that is neither linked nor wanted for this long is forgotten, so that nodes which never come back take no places.
+    /// A node that is neither linked nor wanted for this long is forgotten, so that nodes which never come back take no
+    /// places.
     pub forget_after: Duration,
-    /// Incoming handshakes under way at one time. More are turned away, and from a quarter of it on a peer must first prove its
-    /// address. One takes a round trip and some 10 KB.
+    /// Incoming handshakes under way at one time. More are turned away, and from a quarter of it on a peer must first
+    /// prove its address. One takes a round trip and some 10 KB.
     pub handshakes: usize,
-    /// Nothing heard for this long ends a connection. More than the 5 s for which membership bears a node's silence, so that a node which
-    /// stalls for less finds its pipes as it left them.
+    /// Nothing heard for this long ends a connection. More than the 5 s for which membership bears a node's silence, so
+    /// that a node which stalls for less finds its pipes as it left them.
     pub idle_timeout: Duration,
 }
 
@@ -92,7 +93,8 @@ pub enum MeshEvent {
         /// The other end.
         instance: NodeInstance,
     },
-    /// A link is no more; its key is void. Said of every link that came up, before the next one with the same node does.
+    /// A link is no more; its key is void. Said of every link that came up, before the next one with the same node
+    /// does.
     LinkDown {
         /// The link.
         key: LinkKey,
@@ -132,8 +134,8 @@ pub enum LinkDownReason {
 pub struct Newer {
     /// Which.
     pub incarnation: u64,
-    /// Whether whoever said so has a connection with it: then two processes run under one id. Otherwise it is probably this node's own
-    /// past, from before its clock was set back.
+    /// Whether whoever said so has a connection with it: then two processes run under one id. Otherwise it is probably
+    /// this node's own past, from before its clock was set back.
     pub is_alive: bool,
 }
 
@@ -204,8 +206,8 @@ pub struct Gossip {
 /// What comes out of a mesh endpoint.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Link events and what is said about routes, reliable and in order of each link. While nobody reads, the peers' control streams
-    /// wait.
+    /// Link events and what is said about routes, reliable and in order of each link. While nobody reads, the peers'
+    /// control streams wait.
     pub events: mpsc::Receiver<MeshEvent>,
     /// Gossip; what does not fit is dropped and counted.
     pub gossip: mpsc::Receiver<Gossip>,

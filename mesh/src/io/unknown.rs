@@ -8,12 +8,12 @@ use sluice_proto::ids::{RouteEpoch, RouteId};
 /// A route is answered for once in this time: by then the answer has been heard.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Routes that are answered for in one interval; the others have to wait for the next ones. As many as one wrong turn of a room leaves
-/// behind, and nothing that a peer could make this end choke on.
+/// Routes that are answered for in one interval; the others have to wait for the next ones. As many as one wrong turn
+/// of a room leaves behind, and nothing that a peer could make this end choke on.
 const MAX_ANSWERS: usize = 256;
 
-/// Subscriptions that are remembered in one interval: more than a node is served. What is said of others may be answered too soon, which
-/// costs a new subscription.
+/// Subscriptions that are remembered in one interval: more than a node is served. What is said of others may be
+/// answered too soon, which costs a new subscription.
 const MAX_SUBSCRIBED: usize = 8_192;
 
 type Routes = FxHashSet<(RouteId, RouteEpoch)>;

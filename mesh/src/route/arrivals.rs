@@ -15,7 +15,8 @@ pub(super) enum Order {
     Duplicate,
     /// Below the window.
     TooOld,
-    /// The path was gone for so long that numbers lost their meaning: counting starts anew here, after at least `skipped` packets.
+    /// The path was gone for so long that numbers lost their meaning: counting starts anew here, after at least
+    /// `skipped` packets.
     Restarted { skipped: u64 },
 }
 

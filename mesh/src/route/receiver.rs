@@ -17,8 +17,8 @@ const MIN_TOLERANCE: Duration = Duration::from_millis(3);
 /// However badly a path reorders, a repair that starts later than this comes too late for a conversation.
 const MAX_TOLERANCE: Duration = Duration::from_millis(40);
 
-/// Bounds of the time after which a packet is given up: four round trips, but nothing helps a conversation after a second,
-/// and on a short path a burst may take some time to pass.
+/// Bounds of the time after which a packet is given up: four round trips, but nothing helps a conversation after a
+/// second, and on a short path a burst may take some time to pass.
 const MIN_PATIENCE: Duration = Duration::from_millis(300);
 const MAX_PATIENCE: Duration = Duration::from_secs(1);
 
@@ -79,7 +79,8 @@ impl RouteReceiver {
         }
     }
 
-    /// A packet arrived, or the notice that it was shed ([`Frame::is_shed`](crate::Frame::is_shed)). Says whether to use it.
+    /// A packet arrived, or the notice that it was shed ([`Frame::is_shed`](crate::Frame::is_shed)). Says whether to
+    /// use it.
     pub fn receive(&mut self, now: Instant, seq: u16, retransmission: bool) -> Accept {
         match self.arrivals.note(seq, retransmission) {
             Order::Newest { seq, missing } => {
@@ -98,8 +99,8 @@ impl RouteReceiver {
         }
     }
 
-    /// The sequence numbers to ask for now, if any. `rtt` is the round-trip time to assume until a repair was seen. Packets
-    /// for which hope is lost are given up here, see [`take_lost`](Self::take_lost).
+    /// The sequence numbers to ask for now, if any. `rtt` is the round-trip time to assume until a repair was seen.
+    /// Packets for which hope is lost are given up here, see [`take_lost`](Self::take_lost).
     pub fn poll_nack(&mut self, now: Instant, rtt: Duration) -> Option<Vec<u16>> {
         if self.next_due.is_none_or(|due| due > now) {
             return None;
@@ -168,8 +169,8 @@ impl RouteReceiver {
         match missing.asked {
             Some(asked) if retransmission => {
                 self.stats.repaired += 1;
-                // Which of several questions it answers nobody knows (Karn): the first is assumed, since a time that is too short
-                // would ask for everything twice and so never be corrected.
+                // Which of several questions it answers nobody knows (Karn): the first is assumed, since a time that is
+                // too short would ask for everything twice and so never be corrected.
                 self.note_repair_time(now.saturating_duration_since(asked));
                 self.tolerance = (self.tolerance * 7 / 8).max(MIN_TOLERANCE);
                 Accept::Repaired

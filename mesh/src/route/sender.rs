@@ -6,7 +6,8 @@ use super::REPAIR_WINDOW;
 
 /// Numbers the packets of a route and finds them again when the other end misses them.
 ///
-/// It holds no packet: what it remembers is the caller's *cookie*, by which the caller finds the packet in the producer's cache.
+/// It holds no packet: what it remembers is the caller's *cookie*, by which the caller finds the packet in the
+/// producer's cache.
 #[derive(Debug)]
 pub struct RouteSender {
     route: RouteId,
@@ -48,7 +49,8 @@ impl RouteSender {
         seq
     }
 
-    /// None of the packets can be had again, and others may be long in coming: forgets them, and gives the memory back. Numbers go on.
+    /// None of the packets can be had again, and others may be long in coming: forgets them, and gives the memory back.
+    /// Numbers go on.
     pub fn forget(&mut self) {
         self.remembered = 0;
         self.cookies = Box::default();

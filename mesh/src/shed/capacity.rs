@@ -1,7 +1,7 @@
 //! How much a path carries, judged by what happens to what is sent.
 //!
-//! A pipe rarely has more to send than its path carries, so there is mostly nothing to measure: the estimate is `None` until
-//! the path shows its limit, by a queue that grows before the bottleneck or at this end.
+//! A pipe rarely has more to send than its path carries, so there is mostly nothing to measure: the estimate is `None`
+//! until the path shows its limit, by a queue that grows before the bottleneck or at this end.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -103,7 +103,8 @@ impl CapacityEstimator {
         }
     }
 
-    /// Takes a look at the path, every few dozen milliseconds. Gives the bits per second that it carries, `None` while it showed no limit.
+    /// Takes a look at the path, every few dozen milliseconds. Gives the bits per second that it carries, `None` while
+    /// it showed no limit.
     pub fn sample(&mut self, now: Instant, sample: PathSample) -> Option<u64> {
         let elapsed = self.last_sample.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
         self.base_rtt.note(now, sample.rtt);

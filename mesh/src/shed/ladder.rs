@@ -2,13 +2,14 @@
 
 use sluice_proto::pipe::Layers;
 
-/// How much of a route is carried, from nothing up. The order of the variants and of their fields is the order of value: temporal
-/// layers go first, then spatial ones, at last the route as a whole.
+/// How much of a route is carried, from nothing up. The order of the variants and of their fields is the order of
+/// value: temporal layers go first, then spatial ones, at last the route as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Rung {
     /// Nothing.
     Nothing,
-    /// Everything up to a spatial and a temporal layer; below the highest spatial layer that is offered, temporal layer 0 only.
+    /// Everything up to a spatial and a temporal layer; below the highest spatial layer that is offered, temporal layer
+    /// 0 only.
     UpTo { spatial: u8, temporal: u8 },
     /// Everything, also layers that appear later.
     Everything,
@@ -55,13 +56,14 @@ impl Rung {
         }
     }
 
-    /// Whether going from `self` up to `to` must begin with a key frame: another spatial layer, or the first one, refers to
-    /// frames that were not sent.
+    /// Whether going from `self` up to `to` must begin with a key frame: another spatial layer, or the first one,
+    /// refers to frames that were not sent.
     pub(super) fn needs_key_frame(self, to: Self) -> bool {
         match (self, to) {
             (Self::Nothing, _) => true,
             (Self::UpTo { spatial, .. }, Self::UpTo { spatial: to, .. }) => to > spatial,
-            // `Everything` may hold another spatial layer; asking for a key frame that is not needed costs little, and rarely.
+            // `Everything` may hold another spatial layer; asking for a key frame that is not needed costs little, and
+            // rarely.
             (Self::UpTo { temporal, .. }, Self::Everything) => temporal == 0,
             _ => false,
         }

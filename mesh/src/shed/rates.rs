@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use crate::{FrameClass, MAX_SPATIAL, MAX_TEMPORAL};
 
-/// Rates are measured over this time: long enough to hold a few frames of 5 a second, short enough to see a camera start.
+/// Rates are measured over this time: long enough to hold a few frames of 5 a second, short enough to see a camera
+/// start.
 const WINDOW: Duration = Duration::from_millis(500);
 
 /// Bits per second of one thing that is offered.
@@ -24,7 +25,8 @@ impl RateMeter {
     pub(super) fn roll(&mut self, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64().max(0.001);
         let now = (self.bytes as f64 * 8.0 / seconds) as u64;
-        // A rise counts at once, so that shedding is not late; a fall slowly, so that the pause between two frames is none.
+        // A rise counts at once, so that shedding is not late; a fall slowly, so that the pause between two frames is
+        // none.
         self.bits_per_second =
             if self.measured && now < self.bits_per_second { (self.bits_per_second * 3 + now) / 4 } else { now };
         self.measured = true;

@@ -15,14 +15,16 @@ use crate::{Frame, FrameClass};
 /// Share of the capacity that media may take, in percent: the rest is for repairs, control and QUIC's own headers.
 const USABLE_PERCENT: u64 = 90;
 
-/// A layer is taken up again only if all then take at most this share of what is usable, in percent. The gap to 100 keeps a video
-/// whose rate moves about from being shed and taken up in turn.
+/// A layer is taken up again only if all then take at most this share of what is usable, in percent. The gap to 100
+/// keeps a video whose rate moves about from being shed and taken up in turn.
 const RAISE_PERCENT: u64 = 90;
 
-/// Between two layers that are taken up again, of all routes: the path's answer to the first must be seen before the second.
+/// Between two layers that are taken up again, of all routes: the path's answer to the first must be seen before the
+/// second.
 const RAISE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a route stays as it is after a step down. Doubles each time that it was taken up too early, up to the second one.
+/// How long a route stays as it is after a step down. Doubles each time that it was taken up too early, up to the
+/// second one.
 const MIN_HOLD: Duration = Duration::from_secs(2);
 const MAX_HOLD: Duration = Duration::from_secs(60);
 
@@ -115,8 +117,8 @@ impl Shedder {
         route.verdict((spatial, temporal))
     }
 
-    /// Weighs what is offered against what the path carries in bits per second (`None`: no limit is known). To be called every few
-    /// dozen milliseconds.
+    /// Weighs what is offered against what the path carries in bits per second (`None`: no limit is known). To be
+    /// called every few dozen milliseconds.
     pub fn rebalance(&mut self, now: Instant, capacity: Option<u64>) {
         if let Some(elapsed) = self.window.end(now) {
             self.audio.roll(elapsed);
@@ -140,7 +142,8 @@ impl Shedder {
         self.routes.values().any(|route| route.carried != Rung::Everything)
     }
 
-    /// What there is to tell. To be drained after [`rebalance`](Self::rebalance) and after a batch of [`offer`](Self::offer)s.
+    /// What there is to tell. To be drained after [`rebalance`](Self::rebalance) and after a batch of
+    /// [`offer`](Self::offer)s.
     pub fn poll_event(&mut self) -> Option<ShedEvent> {
         self.events.pop_front()
     }
@@ -167,7 +170,8 @@ impl Shedder {
                 .routes
                 .iter_mut()
                 .filter(|(_, route)| route.target != Rung::Nothing && route.rate(route.target) > 0);
-            // Those with the same layers: the one that takes most, so that few are hit; the id makes it the same everywhere.
+            // Those with the same layers: the one that takes most, so that few are hit; the id makes it the same
+            // everywhere.
             let Some((key, route)) =
                 candidates.max_by_key(|(key, route)| (route.target, route.rate(route.target), Reverse(**key)))
             else {
@@ -231,7 +235,8 @@ impl Route {
         if self.carried.carries(layer) { Verdict::Carry } else { Verdict::Shed }
     }
 
-    /// Takes up what is to be carried if this frame is the first of a picture that allows it. Gives what is carried then.
+    /// Takes up what is to be carried if this frame is the first of a picture that allows it. Gives what is carried
+    /// then.
     fn begin_picture(&mut self, frame: &Frame, key: bool) -> Option<Option<Layers>> {
         let timestamp = rtp_timestamp(frame).unwrap_or(self.timestamp);
         let new_picture = std::mem::replace(&mut self.timestamp, timestamp) != timestamp;

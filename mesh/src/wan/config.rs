@@ -7,7 +7,8 @@ use std::time::Duration;
 pub struct ImpairmentConfig {
     /// Propagation delay.
     pub delay: Duration,
-    /// Up to this much is added to the delay of each packet, uniformly. Order is kept: a packet waits for the one before it.
+    /// Up to this much is added to the delay of each packet, uniformly. Order is kept: a packet waits for the one
+    /// before it.
     pub jitter: Duration,
     /// What gets lost on the way, before any queue.
     pub loss: Loss,
@@ -62,8 +63,8 @@ pub enum Loss {
 }
 
 impl Loss {
-    /// Of all packets the share `overall` (0 to 1) is lost, in bursts of `length` (at least 1) on average: a channel that loses all
-    /// while it is bad and nothing while it is good.
+    /// Of all packets the share `overall` (0 to 1) is lost, in bursts of `length` (at least 1) on average: a channel
+    /// that loses all while it is bad and nothing while it is good.
     pub fn bursts(overall: f64, length: f64) -> Self {
         let to_good = 1.0 / length;
         // The channel is bad for to_bad / (to_bad + to_good) of the packets.

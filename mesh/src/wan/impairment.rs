@@ -118,8 +118,8 @@ impl Impairment {
         }
     }
 
-    /// A piece of `len` bytes of a reliable stream enters the path: neither lost nor overtaken, it waits for the bottleneck however
-    /// long that takes. `None` while nothing passes.
+    /// A piece of `len` bytes of a reliable stream enters the path: neither lost nor overtaken, it waits for the
+    /// bottleneck however long that takes. `None` while nothing passes.
     pub fn submit_reliable(&mut self, now: Instant, len: usize) -> Option<Passage> {
         let config = self.config(now);
         if config.blackout || config.rate.is_some_and(|rate| rate.bits_per_second == 0) {

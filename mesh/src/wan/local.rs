@@ -32,7 +32,8 @@ pub struct WanNode {
 }
 
 impl WanNode {
-    /// The node with this index: it listens on a loopback address of its own, from 127.0.0.2 on, and relays on the same ports of 127.0.0.1.
+    /// The node with this index: it listens on a loopback address of its own, from 127.0.0.2 on, and relays on the same
+    /// ports of 127.0.0.1.
     pub fn new(index: u16, mesh_port: u16, grpc_port: u16) -> Self {
         let own = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + 1 + u32::from(index));
         Self {
@@ -45,8 +46,8 @@ impl WanNode {
     }
 }
 
-/// Relays between all nodes of a mesh on this machine, with a path for each direction between two of them. They run on a thread of
-/// their own, so that nothing else delays them, and end when this is dropped.
+/// Relays between all nodes of a mesh on this machine, with a path for each direction between two of them. They run on
+/// a thread of their own, so that nothing else delays them, and end when this is dropped.
 #[derive(Debug)]
 pub struct Wan {
     regions: Vec<String>,

@@ -1,8 +1,8 @@
-//! `wan`: what a wide-area path does to packets. The core is pure: packets go in with the time, decisions come out, the same
-//! for the same seed.
+//! `wan`: what a wide-area path does to packets. The core is pure: packets go in with the time, decisions come out, the
+//! same for the same seed.
 //!
-//! With the feature `relay`: [`UdpRelay`] and [`TcpRelay`] do it to real datagrams and connections, and [`Wan`] puts them between
-//! the nodes of a mesh on this machine.
+//! With the feature `relay`: [`UdpRelay`] and [`TcpRelay`] do it to real datagrams and connections, and [`Wan`] puts
+//! them between the nodes of a mesh on this machine.
 
 mod config;
 mod impairment;

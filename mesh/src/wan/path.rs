@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use super::relay::clock;
 use super::{Impairment, ImpairmentConfig, ImpairmentStats, Passage};
 
-/// One direction of a path. Clones are the same one: relays of datagrams and of connections between the same two ends share its
-/// bottleneck.
+/// One direction of a path. Clones are the same one: relays of datagrams and of connections between the same two ends
+/// share its bottleneck.
 #[derive(Debug, Clone)]
 pub struct Path(Arc<Shared>);
 
@@ -63,8 +63,8 @@ impl Path {
         self.state().impairment.stats()
     }
 
-    /// Packets that should have arrived but that a relay had no room for. More than 0 means that this machine was the bottleneck, not
-    /// the path.
+    /// Packets that should have arrived but that a relay had no room for. More than 0 means that this machine was the
+    /// bottleneck, not the path.
     pub fn overload(&self) -> u64 {
         self.0.overload.load(Ordering::Relaxed)
     }

@@ -53,8 +53,8 @@ impl BatchSocket {
         self.state.max_gso_segments()
     }
 
-    /// Waits for datagrams and calls `each` with their sender, the bytes of one or more of them, and the length of each of these
-    /// but the last, which may be shorter.
+    /// Waits for datagrams and calls `each` with their sender, the bytes of one or more of them, and the length of each
+    /// of these but the last, which may be shorter.
     pub(super) async fn recv(
         &self,
         buffers: &mut Buffers,

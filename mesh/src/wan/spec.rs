@@ -98,10 +98,11 @@ impl fmt::Display for PathSpec {
     }
 }
 
-/// Parts separated by commas, in any order: `80ms` or `delay=80ms` is the delay (one way), `±10ms` that it varies by so much, `jitter=10ms` that up to
-/// so much is added, `1%` or `loss=1%` random loss, `burst=1%/5` a loss of 1% in bursts of 5 packets on average, `reorder=1%/20ms`,
-/// `duplicate=0.1%`, `rate=5Mbps`, `queue=100ms` what the rate's queue holds (that much, unless given), `blackout`. Every channel of
-/// [`Loss::GilbertElliott`] is `gilbert-elliott=TO_BAD/TO_GOOD/LOSS_GOOD/LOSS_BAD`.
+/// Parts separated by commas, in any order: `80ms` or `delay=80ms` is the delay (one way), `±10ms` that it varies by so
+/// much, `jitter=10ms` that up to so much is added, `1%` or `loss=1%` random loss, `burst=1%/5` a loss of 1% in bursts
+/// of 5 packets on average, `reorder=1%/20ms`, `duplicate=0.1%`, `rate=5Mbps`, `queue=100ms` what the rate's queue
+/// holds (that much, unless given), `blackout`. Every channel of [`Loss::GilbertElliott`] is
+/// `gilbert-elliott=TO_BAD/TO_GOOD/LOSS_GOOD/LOSS_BAD`.
 impl FromStr for ImpairmentConfig {
     type Err = SpecError;
 

@@ -23,8 +23,8 @@ const MAX_CONNECTIONS: usize = 256;
 /// Largest piece that is delayed as one: a segment of TCP on an Ethernet.
 const MAX_PIECE: usize = 1448;
 
-/// Pieces under way in one direction of a connection: a window of 1.4 MB, 140 Mbit/s at 80 ms. When it is full the relay stops
-/// reading, which the sender notices.
+/// Pieces under way in one direction of a connection: a window of 1.4 MB, 140 Mbit/s at 80 ms. When it is full the
+/// relay stops reading, which the sender notices.
 const WINDOW: usize = 1024;
 
 /// A SYN and its answer.
@@ -38,8 +38,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A running relay of connections; it ends when dropped, and its connections with it.
 ///
-/// Delay, jitter and rate apply to each piece, in order; a blackout holds everything back until it is over. Loss, reordering and
-/// duplication are not modelled: TCP hides them from its users, at the price of delay that depends on both ends' kernels.
+/// Delay, jitter and rate apply to each piece, in order; a blackout holds everything back until it is over. Loss,
+/// reordering and duplication are not modelled: TCP hides them from its users, at the price of delay that depends on
+/// both ends' kernels.
 #[derive(Debug)]
 pub struct TcpRelay {
     local_addr: SocketAddr,

@@ -25,8 +25,8 @@ const MAX_UNDER_WAY: usize = 32_768;
 
 /// A running relay of datagrams; it ends when dropped.
 ///
-/// Datagrams are never early. With little traffic they are about a millisecond late, as tokio's timers are; the more traffic the less
-/// (`cargo bench --bench relay`).
+/// Datagrams are never early. With little traffic they are about a millisecond late, as tokio's timers are; the more
+/// traffic the less (`cargo bench --bench relay`).
 #[derive(Debug)]
 pub struct UdpRelay {
     local_addr: SocketAddr,

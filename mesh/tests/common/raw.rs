@@ -55,7 +55,8 @@ impl RawPeer {
         within("the QUIC handshake", connecting).await
     }
 
-    /// Connects and writes these bytes on the control stream; waits until the node closes the connection and gives its words.
+    /// Connects and writes these bytes on the control stream; waits until the node closes the connection and gives its
+    /// words.
     pub(crate) async fn say_and_be_closed(&self, to: &Node, bytes: &[u8]) -> String {
         let connection = self.connect(to).await.unwrap();
         let (mut send, _recv) = connection.open_bi().await.unwrap();

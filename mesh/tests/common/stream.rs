@@ -1,4 +1,5 @@
-//! The two ends of routes as workers have them: sequence numbers, a cache, repair, and the account of what arrived when.
+//! The two ends of routes as workers have them: sequence numbers, a cache, repair, and the account of what arrived
+//! when.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};

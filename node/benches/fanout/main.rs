@@ -8,25 +8,25 @@
 //! cargo bench -p sluice-node --bench fanout -- start        # only the start of a node
 //! ```
 //!
-//! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s with
-//! 1,200 bytes of payload, in bursts of 10) and 50 subscribers each, over ICE, DTLS and SRTP-GCM, each subscriber
-//! sending transport-wide feedback every 100 ms and receiver reports every second: 50,000 packets/s out. All users live in one
-//! thread of this process, each at an address of its own in 127/8. After a warm-up, the server's processor time (user
-//! and system, `/proc/PID/stat`) is read over a window; packets are counted where they arrive. The result is packets out
-//! per second of processor time.
+//! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s
+//! with 1,200 bytes of payload, in bursts of 10) and 50 subscribers each, over ICE, DTLS and SRTP-GCM, each subscriber
+//! sending transport-wide feedback every 100 ms and receiver reports every second: 50,000 packets/s out. All users live
+//! in one thread of this process, each at an address of its own in 127/8. After a warm-up, the server's processor time
+//! (user and system, `/proc/PID/stat`) is read over a window; packets are counted where they arrive. The result is
+//! packets out per second of processor time.
 //!
 //! **floor**: a loop that only seals (AES-128-GCM of aws-lc-rs, 100 keys in turn) and sends packets of the same size to
 //! 100 addresses in the same rhythm, with `sendto` and with GSO: processor time of its thread alone.
 //!
-//! **delay**: two nodes joined by a pipe over loopback; one publisher, received on its own node and on the other one. The
-//! send time travels in the payload; shown are p50 and p99 of both and their difference.
+//! **delay**: two nodes joined by a pipe over loopback; one publisher, received on its own node and on the other one.
+//! The send time travels in the payload; shown are p50 and p99 of both and their difference.
 //!
 //! **start**: from the start of a node's process to its first answer that it is ready, asked for each millisecond.
 //!
 //! On loopback a sender pays for the receiver's softirq work too, and a receiver that wakes for each packet makes the
 //! sender pay for the waking: receivers here sleep a millisecond between looks, as if they were other machines. With
-//! `--gro` they take several datagrams in one piece, which spares the sender the cutting of GSO sends that a network card
-//! would do, or the kernel before it.
+//! `--gro` they take several datagrams in one piece, which spares the sender the cutting of GSO sends that a network
+//! card would do, or the kernel before it.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod floor;

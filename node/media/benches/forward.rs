@@ -1,5 +1,6 @@
-//! The hops of a packet within a node, per packet out: from a publisher through the router to 50 receivers, sealed and ready to
-//! send; and from a publisher into a pipe and out of it on the other node. Bursts of 10 packets of 1,200 bytes, AES-128-GCM.
+//! The hops of a packet within a node, per packet out: from a publisher through the router to 50 receivers, sealed and
+//! ready to send; and from a publisher into a pipe and out of it on the other node. Bursts of 10 packets of 1,200
+//! bytes, AES-128-GCM.
 //!
 //! `cargo bench -p sluice-media --bench forward`
 #![allow(missing_docs, reason = "criterion's macros make public items")]
@@ -40,7 +41,8 @@ fn fan_out_to(criterion: &mut Criterion, receivers: usize) {
     group.finish();
 }
 
-/// Per packet: received from the publisher and framed; and then received from the pipe and put into the other node's cache.
+/// Per packet: received from the publisher and framed; and then received from the pipe and put into the other node's
+/// cache.
 fn hop(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipe hop");
     group.throughput(Throughput::Elements(BURST as u64));

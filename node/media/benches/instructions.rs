@@ -1,8 +1,8 @@
-//! How many instructions the media core takes to forward a packet, counted by valgrind's callgrind: beside figures of time, which are
-//! noisy, one that is the same on every run. `deploy/instructions.sh` runs it and compares.
+//! How many instructions the media core takes to forward a packet, counted by valgrind's callgrind: beside figures of
+//! time, which are noisy, one that is the same on every run. `deploy/instructions.sh` runs it and compares.
 //!
-//! `cargo bench -p sluice-media --bench instructions -- <case>` makes the run that is to be counted and prints how many packets it
-//! forwarded; what counts is [`measured`].
+//! `cargo bench -p sluice-media --bench instructions -- <case>` makes the run that is to be counted and prints how many
+//! packets it forwarded; what counts is [`measured`].
 #![allow(missing_docs, reason = "a benchmark")]
 
 #[path = "../tests/allocations/fan_out.rs"]
@@ -13,7 +13,8 @@ use std::process::ExitCode;
 use fan_out::{BURST, Core, Publisher};
 use sluice_mesh::Frame;
 
-/// To 50 receivers, packets of video and, where encryption weighs least, of audio's size; to one; and by a route to another core.
+/// To 50 receivers, packets of video and, where encryption weighs least, of audio's size; to one; and by a route to
+/// another core.
 const CASES: [&str; 4] = ["fan-out-50", "fan-out-50-small", "fan-out-1", "route"];
 
 const PAYLOAD_LEN: usize = 1_160;

@@ -1,5 +1,5 @@
-//! SRTP per packet: ours against rtc-srtp, with 500 keys in turn as a fan-out to 500 users has them, 1,200-byte packets, the copy of the
-//! plaintext included.
+//! SRTP per packet: ours against rtc-srtp, with 500 keys in turn as a fan-out to 500 users has them, 1,200-byte
+//! packets, the copy of the plaintext included.
 //!
 //! `cargo bench -p sluice-media --bench srtp`
 #![allow(missing_docs, reason = "criterion's macros make public items")]

@@ -1,5 +1,5 @@
-//! What goes into the media core and what comes out of it. The core does no I/O: a driver owns the sockets and the clock,
-//! and drains the outputs after each input.
+//! What goes into the media core and what comes out of it. The core does no I/O: a driver owns the sockets and the
+//! clock, and drains the outputs after each input.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -40,7 +40,8 @@ pub enum Input<'a> {
         /// What was said.
         feedback: RouteFeedback,
     },
-    /// Another worker has authenticated an address, which it says again while it is in use, or has no use for it any more.
+    /// Another worker has authenticated an address, which it says again while it is in use, or has no use for it any
+    /// more.
     AddressOwned {
         /// The client's address.
         address: SocketAddr,
@@ -49,7 +50,8 @@ pub enum Input<'a> {
         /// Whether it is that worker's from now on.
         owned: bool,
     },
-    /// How late the worker is: every few milliseconds while there is something to do, before what has waited in its socket.
+    /// How late the worker is: every few milliseconds while there is something to do, before what has waited in its
+    /// socket.
     Lag {
         /// How long it has waited there or, if that is more, what came by other ways since this was told last.
         waited: Duration,
@@ -92,8 +94,8 @@ pub enum Output {
         /// Its payload.
         data: Vec<u8>,
     },
-    /// For other workers: this one authenticated an address, which is said again every few seconds while it is in use and
-    /// needs to reach only who passes its datagrams on; or it has no use for it any more.
+    /// For other workers: this one authenticated an address, which is said again every few seconds while it is in use
+    /// and needs to reach only who passes its datagrams on; or it has no use for it any more.
     AddressOwned {
         /// The client's address.
         address: SocketAddr,

@@ -1,5 +1,5 @@
-//! The media of one worker, without I/O: what happens to a packet between the socket that it came in by and the sockets that
-//! it leaves by. Time and randomness are arguments; the driver (`sluice-node`'s `worker`) owns sockets and clock.
+//! The media of one worker, without I/O: what happens to a packet between the socket that it came in by and the sockets
+//! that it leaves by. Time and randomness are arguments; the driver (`sluice-node`'s `worker`) owns sockets and clock.
 //!
 //! # Layout
 //! A room knows those above it in this list and none below.
@@ -11,7 +11,8 @@
 //!
 //! # Doors
 //! - [`messages`]: what the control plane asks and is told. Reliable; nothing about packets.
-//! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, and feedback between a route's ends.
+//! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, and feedback between a route's
+//!   ends.
 
 mod clock;
 mod core;

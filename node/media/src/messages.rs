@@ -1,8 +1,8 @@
-//! What crosses a worker's border: commands in, events out (both reliable). Frames, and what the two ends of a route say of them, are the
-//! third and only lossy way, see [`sluice_mesh`].
+//! What crosses a worker's border: commands in, events out (both reliable). Frames, and what the two ends of a route
+//! say of them, are the third and only lossy way, see [`sluice_mesh`].
 //!
-//! Every id is made by the control plane, randomness included, so that most requests need no answer before the client can
-//! be answered.
+//! Every id is made by the control plane, randomness included, so that most requests need no answer before the client
+//! can be answered.
 
 use std::net::SocketAddr;
 
@@ -218,7 +218,8 @@ pub enum Request {
         rtp: RtpParameters,
         paused: bool,
     },
-    /// A producer that lives elsewhere enters this router, by a route or by none yet. `rtp` are its consumable RTP parameters.
+    /// A producer that lives elsewhere enters this router, by a route or by none yet. `rtp` are its consumable RTP
+    /// parameters.
     CreatePipeProducer {
         router: RouterId,
         producer: ProducerId,
@@ -227,12 +228,14 @@ pub enum Request {
         route: Option<RouteIn>,
         paused: bool,
     },
-    /// A producer that lives elsewhere comes by another route from now on, or by none for the time being. Its consumers stay.
+    /// A producer that lives elsewhere comes by another route from now on, or by none for the time being. Its consumers
+    /// stay.
     MovePipeProducer {
         producer: ProducerId,
         route: Option<RouteIn>,
     },
-    /// A producer of this worker leaves by a route allocated at `to`. A route with the same id ends, whatever its epoch.
+    /// A producer of this worker leaves by a route allocated at `to`. A route with the same id ends, whatever its
+    /// epoch.
     CreatePipeConsumer {
         producer: ProducerId,
         to: PipeEnd,

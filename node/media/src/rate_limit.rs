@@ -1,4 +1,5 @@
-//! How often something may happen: a burst at once, then once an interval (the generic cell rate algorithm, ITU-T I.371).
+//! How often something may happen: a burst at once, then once an interval (the generic cell rate algorithm, ITU-T
+//! I.371).
 
 use std::time::{Duration, Instant};
 

@@ -26,7 +26,8 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// - `GET /healthz`, `GET /readyz`
 /// - `GET /metrics`: OpenMetrics text
 /// - `GET /v1/cluster`: [`Cluster`]
-/// - `GET /v1/rooms`: [`RoomsOverview`](crate::rooms::overview::RoomsOverview), those after the room `after` (`namespace/room`)
+/// - `GET /v1/rooms`: [`RoomsOverview`](crate::rooms::overview::RoomsOverview), those after the room `after`
+///   (`namespace/room`)
 ///
 /// The guard stands before all of them but health.
 pub(crate) fn admin_router(sources: Arc<Sources>, metrics: Metrics, guard: AdminGuard, health: Health) -> Router {

@@ -1,9 +1,9 @@
 //! The clock of the cluster: that of the node that is furthest ahead, as far as this node has heard of it.
 //!
-//! Machines' clocks differ, and which of two sessions of a peer is the newer must not depend on that. So each node says what the
-//! time is by this clock in its facts, takes over what is ahead of it, and goes on from there at the pace of its own monotonic clock, also
-//! while it hears of nobody. Nodes that have heard of each other then differ by no more than gossip takes, half a second; those that
-//! never have, by their clocks.
+//! Machines' clocks differ, and which of two sessions of a peer is the newer must not depend on that. So each node says
+//! what the time is by this clock in its facts, takes over what is ahead of it, and goes on from there at the pace of
+//! its own monotonic clock, also while it hears of nobody. Nodes that have heard of each other then differ by no more
+//! than gossip takes, half a second; those that never have, by their clocks.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

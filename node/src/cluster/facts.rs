@@ -18,12 +18,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// Disks fill slowly, and asking for them means a system call for each mount.
 const DISK_INTERVAL: u32 = 30;
 
-/// Looks in a row that a media worker may let pass without an answer: some 30 s, after which every client of it has seen its media end. Counted
-/// in looks and not in time, so that a machine that was stopped for long has not lost its workers by that.
+/// Looks in a row that a media worker may let pass without an answer: some 30 s, after which every client of it has
+/// seen its media end. Counted in looks and not in time, so that a machine that was stopped for long has not lost its
+/// workers by that.
 const STUCK_LOOKS: u32 = 20;
 
-/// Publishes the node's facts each second, for ever, and notes which media workers are stuck. One that stays so is told to `vitals`: its
-/// clients have no media any more, and what is asked of it is never answered.
+/// Publishes the node's facts each second, for ever, and notes which media workers are stuck. One that stays so is told
+/// to `vitals`: its clients have no media any more, and what is asked of it is never answered.
 pub(crate) async fn publish_facts(
     membership: Arc<Membership>,
     mut facts: NodeFacts,

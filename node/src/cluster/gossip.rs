@@ -1,5 +1,5 @@
-//! Gossip over the mesh: it travels on the connections that pipes have, and is authenticated with them. And what the mesh sees of
-//! the nodes that gossip is about.
+//! Gossip over the mesh: it travels on the connections that pipes have, and is authenticated with them. And what the
+//! mesh sees of the nodes that gossip is about.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -38,8 +38,8 @@ impl GossipTransport for MeshTransport {
     }
 }
 
-/// A pipe on which something arrives is a sign of life. A gRPC port that is closed is one of death: the system closes it when the
-/// process ends, and keeps it open when the process merely stalls.
+/// A pipe on which something arrives is a sign of life. A gRPC port that is closed is one of death: the system closes
+/// it when the process ends, and keeps it open when the process merely stalls.
 pub(crate) struct MeshWitness {
     mesh: Mesh,
     listen: IpAddr,

@@ -14,8 +14,8 @@ pub(crate) async fn keep_links(mesh: Mesh, mut members: watch::Receiver<Arc<Memb
     let mut linked = BTreeMap::<NodeId, SocketAddr>::new();
     loop {
         let wanted = wanted(&members.borrow_and_update());
-        // Those are dead: they said goodbye, their machine says so, or nothing comes from them on the link either. A link to a node that
-        // has another address now goes on for as long as it lives.
+        // Those are dead: they said goodbye, their machine says so, or nothing comes from them on the link either. A
+        // link to a node that has another address now goes on for as long as it lives.
         for node in linked.keys().filter(|node| !wanted.contains_key(*node)) {
             mesh.disconnect(node);
         }

@@ -14,7 +14,8 @@ use crate::ports::{Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, Place
 use crate::vitals::Vitals;
 use crate::worker::{FrameOut, WorkerHandle};
 
-/// Mesh signals that wait for the rooms' pipe task. It does a table look-up for each; while it is full the peers' control streams wait.
+/// Mesh signals that wait for the rooms' pipe task. It does a table look-up for each; while it is full the peers'
+/// control streams wait.
 const SIGNAL_QUEUE: usize = 1_024;
 
 impl MediaWorker for WorkerHandle {

@@ -52,7 +52,8 @@ impl FromStr for Announced {
     }
 }
 
-/// Letters, digits and dashes between dots, and no number at the end, which would be a mistyped address (RFC 3696 section 2).
+/// Letters, digits and dashes between dots, and no number at the end, which would be a mistyped address (RFC 3696
+/// section 2).
 fn is_dns_name(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=63).contains(&label.len()) && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')

@@ -36,8 +36,8 @@ pub use value::{HostPort, HttpUrl, Label, LogFilter, LogFormat, Origin, Pem, Sec
 pub struct ConfigError(String);
 
 section! {
-    /// Settings of a Sluice node. Each can also be given as an environment variable (`SLUICE_`, then section and name in
-    /// capitals) and as a flag of `sluice node` (section and name joined by dashes); a flag overrides a variable, a
+    /// Settings of a Sluice node. Each can also be given as an environment variable (`SLUICE_`, then section and name
+    /// in capitals) and as a flag of `sluice node` (section and name joined by dashes); a flag overrides a variable, a
     /// variable this file.
     pub struct NodeConfig in "" {
         /// The node's name: unique in the mesh, and the one in its certificate.
@@ -52,7 +52,8 @@ section! {
         priority: u32 [0 ..= 1000] = 100,
         /// Directory for the little that outlives a restart. Unset: nothing does.
         data_dir: Option<PathBuf> = None,
-        /// The least number that tells this life of the node from its former ones. Its start in milliseconds is used if that is more.
+        /// The least number that tells this life of the node from its former ones. Its start in milliseconds is used if
+        /// that is more.
         incarnation: u64 [0 ..= 4611686018427387904] = 0,
         /// Media workers, a thread each. 0: one for each processor.
         workers: u16 [0 ..= 256] = 0,
@@ -100,14 +101,15 @@ section! {
         tls_cert: Option<Pem> = None,
         /// Private key of tls_cert.
         tls_key: Option<Pem> = None,
-        /// Web pages of other hosts that may connect, by their origin; `*`: all. The pages of this host (and of url) always may, and
-        /// so may programs, which name no origin. On a loopback address only address and localhost are this host, not its names.
+        /// Web pages of other hosts that may connect, by their origin; `*`: all. The pages of this host (and of url)
+        /// always may, and so may programs, which name no origin. On a loopback address only address and localhost are
+        /// this host, not its names.
         allowed_origins: Vec<Origin> = Vec::new(),
-        /// Proxies that many users come through: limits for each address do not apply to theirs. What comes from this machine is
-        /// among them by default, for a proxy beside the node and for load tests.
+        /// Proxies that many users come through: limits for each address do not apply to theirs. What comes from this
+        /// machine is among them by default, for a proxy beside the node and for load tests.
         proxies: Vec<Network> = Network::LOOPBACK.to_vec(),
-        /// Connections at a time; further ones are answered with 503. Each user has one, and a page's load a few for a moment. Less
-        /// where the system allows fewer open files.
+        /// Connections at a time; further ones are answered with 503. Each user has one, and a page's load a few for a
+        /// moment. Less where the system allows fewer open files.
         max_connections: u32 [1 ..= 1000000] = 20_000,
         /// Time for a request's header to arrive whole, in milliseconds.
         header_timeout_ms: u64 [100 ..= 600000] = 10_000,
@@ -119,8 +121,8 @@ section! {
     pub struct MediaConfig in "media." {
         /// Address and port to listen on.
         listen: SocketAddr = ([127, 0, 0, 1], 4444).into(),
-        /// Addresses that users are told, in order of preference; needed behind a NAT or when listening on 0.0.0.0. A name is
-        /// resolved when the node starts. Empty: the address listened on.
+        /// Addresses that users are told, in order of preference; needed behind a NAT or when listening on 0.0.0.0. A
+        /// name is resolved when the node starts. Empty: the address listened on.
         announced: Vec<Announced> = Vec::new(),
     }
 }
@@ -138,11 +140,11 @@ section! {
         cert: Option<Pem> = None,
         /// Private key of cert.
         key: Option<Pem> = None,
-        /// Other nodes that are known at one time. One that is neither linked nor a member is forgotten after 5 minutes; each costs some
-        /// kilobytes.
+        /// Other nodes that are known at one time. One that is neither linked nor a member is forgotten after 5
+        /// minutes; each costs some kilobytes.
         peers: u32 [1 ..= 100000] = 1_024,
-        /// Routes of producers of other nodes into this one: one for each producer that somebody here receives. Beyond them producers
-        /// wait.
+        /// Routes of producers of other nodes into this one: one for each producer that somebody here receives. Beyond
+        /// them producers wait.
         routes: u32 [1 ..= 1000000] = 16_384,
     }
 }
@@ -170,27 +172,28 @@ section! {
 }
 
 section! {
-    /// How much of everything a node's rooms and signalling hold. What exceeds a limit is refused with an error that names it.
+    /// How much of everything a node's rooms and signalling hold. What exceeds a limit is refused with an error that
+    /// names it.
     pub struct LimitsConfig in "limits." {
-        /// Connections of one address (of IPv6: of one /64) to the users' port; 0: as many as there are. A fifth of all that a node
-        /// has: more than stand behind an office's one address, and not enough to keep everybody else out.
+        /// Connections of one address (of IPv6: of one /64) to the users' port; 0: as many as there are. A fifth of all
+        /// that a node has: more than stand behind an office's one address, and not enough to keep everybody else out.
         connections_per_address: u32 [0 ..= 1000000] = 4_000,
-        /// WebSockets that one address may open a minute, all at once if need be; 0: any number. After a network's outage all of its
-        /// users come back together.
+        /// WebSockets that one address may open a minute, all at once if need be; 0: any number. After a network's
+        /// outage all of its users come back together.
         sessions_per_minute_per_address: u32 [0 ..= 1000000] = 4_000,
         /// Rooms that exist at a time because somebody at one address came first; 0: any number. A tenth of all.
         rooms_per_address: u32 [0 ..= 1000000] = 1_000,
-        /// Rooms of this node. A room is a task and a lease: ten thousand cost about 100 MB and 5,000 lease renewals a second
-        /// spread over the owners.
+        /// Rooms of this node. A room is a task and a lease: ten thousand cost about 100 MB and 5,000 lease renewals a
+        /// second spread over the owners.
         rooms: u32 [1 ..= 1000000] = 10_000,
-        /// Peers of one room on this node. Every peer hears of every other, so signalling grows with the square: for a room of
-        /// 5,000 to fill up takes 12 million notifications.
+        /// Peers of one room on this node. Every peer hears of every other, so signalling grows with the square: for a
+        /// room of 5,000 to fill up takes 12 million notifications.
         peers_per_room: u32 [1 ..= 100000] = 5_000,
         /// Transports of one peer. Clients make one per direction; two more leave room for a client that makes new ones
         /// before it closes the old. A further one takes the place of one that is dead.
         transports_per_peer: u32 [1 ..= 64] = 4,
-        /// How long the network path of a transport may be gone, in milliseconds, before the transport ends with its producers
-        /// and consumers. Until then the client can restart ICE, however long its network was away.
+        /// How long the network path of a transport may be gone, in milliseconds, before the transport ends with its
+        /// producers and consumers. Until then the client can restart ICE, however long its network was away.
         transport_lost_ms: u64 [1000 ..= 86400000] = 300_000,
         /// How old a transport that never connected is, in milliseconds, when it may give way to a new one.
         transport_unused_ms: u64 [0 ..= 86400000] = 30_000,
@@ -198,44 +201,49 @@ section! {
         producers_per_peer: u32 [1 ..= 256] = 8,
         /// Consumers of one peer. Beyond it further producers are not shown to the peer: no browser decodes this many.
         consumers_per_peer: u32 [1 ..= 10000] = 512,
-        /// Routes that other nodes may have out of this one, all together: one for each producer that one of them receives.
+        /// Routes that other nodes may have out of this one, all together: one for each producer that one of them
+        /// receives.
         routes_out: u32 [1 ..= 1000000] = 65_536,
-        /// Routes that one other node may have out of this one. As many as it may have in (mesh.routes), so that none takes all.
+        /// Routes that one other node may have out of this one. As many as it may have in (mesh.routes), so that none
+        /// takes all.
         routes_out_per_node: u32 [1 ..= 1000000] = 16_384,
-        /// Messages that wait for one WebSocket. A join into a full room queues a request and two notifications per consumer; a
-        /// client that lets more pile up does not read, and is disconnected.
+        /// Messages that wait for one WebSocket. A join into a full room queues a request and two notifications per
+        /// consumer; a client that lets more pile up does not read, and is disconnected.
         outgoing_queue: u32 [16 ..= 1000000] = 2_048,
-        /// Messages that wait for one room. A room handles one in microseconds: a full queue means that whoever sends must wait.
+        /// Messages that wait for one room. A room handles one in microseconds: a full queue means that whoever sends
+        /// must wait.
         room_queue: u32 [16 ..= 1000000] = 1_024,
         /// Requests that a client may send at once.
         request_burst: u32 [1 ..= 100000] = 200,
         /// Requests that a client may send a second after that; it is read no faster.
         requests_per_second: u32 [1 ..= 100000] = 100,
-        /// Bytes of one message that a client sends. The longest that clients send, capabilities and what they produce, have 15 KB;
-        /// each WebSocket may hold this much that is not complete yet.
+        /// Bytes of one message that a client sends. The longest that clients send, capabilities and what they produce,
+        /// have 15 KB; each WebSocket may hold this much that is not complete yet.
         message_bytes: u32 [4096 ..= 960000] = 65_536,
-        /// Bytes of messages that a client may send a second, after four times as much at once; it is read no faster. A join takes
-        /// 20 KB, and each producer another 5 KB.
+        /// Bytes of messages that a client may send a second, after four times as much at once; it is read no faster. A
+        /// join takes 20 KB, and each producer another 5 KB.
         bytes_per_second: u32 [4096 ..= 10000000] = 65_536,
-        /// How long a client may take to join, in milliseconds, from when its room knows of it. Browsers ask people for camera and
-        /// microphone meanwhile, and people take their time.
+        /// How long a client may take to join, in milliseconds, from when its room knows of it. Browsers ask people for
+        /// camera and microphone meanwhile, and people take their time.
         join_within_ms: u64 [100 ..= 86400000] = 600_000,
-        /// Times that one client may ask to join; a client whose connection broke while it waited for its user asks twice.
+        /// Times that one client may ask to join; a client whose connection broke while it waited for its user asks
+        /// twice.
         joins_per_session: u32 [1 ..= 1000] = 8,
-        /// How long a peer has for a sign of life when another client wants its name without its secret, in milliseconds. Without one it
-        /// gives way.
+        /// How long a peer has for a sign of life when another client wants its name without its secret, in
+        /// milliseconds. Without one it gives way.
         sign_of_life_ms: u64 [100 ..= 60000] = 2_000,
         /// Between pings, in milliseconds; proxies drop connections that are silent for longer, many after 30 or 60 s.
         ping_interval_ms: u64 [1000 ..= 3600000] = 20_000,
-        /// How long nothing may be heard of a client, answers to pings included, before it counts as gone, in milliseconds.
+        /// How long nothing may be heard of a client, answers to pings included, before it counts as gone, in
+        /// milliseconds.
         silence_ms: u64 [1000 ..= 3600000] = 60_000,
         /// How long one write to a WebSocket may take before the client counts as gone, in milliseconds.
         write_within_ms: u64 [100 ..= 600000] = 10_000,
-        /// How long a node that stops goes on after it has said that it is not ready, in milliseconds, so that load balancers send
-        /// nobody there who would be sent away.
+        /// How long a node that stops goes on after it has said that it is not ready, in milliseconds, so that load
+        /// balancers send nobody there who would be sent away.
         shutdown_pause_ms: u64 [0 ..= 600000] = 0,
-        /// The time in which a node that stops sends its users away, in milliseconds; it takes less when there are fewer than a thousand
-        /// for each second. They come back to other nodes, not all at once.
+        /// The time in which a node that stops sends its users away, in milliseconds; it takes less when there are
+        /// fewer than a thousand for each second. They come back to other nodes, not all at once.
         shutdown_spread_ms: u64 [0 ..= 600000] = 5_000,
     }
 }

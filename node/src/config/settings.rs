@@ -101,8 +101,8 @@ pub(super) fn allowed(range: Option<(u64, u64)>, of_type: &str) -> String {
     }
 }
 
-/// Declares a struct of settings: `/// doc`, `name: Type = default,` each, with `[min ..= max]` after the type of a bounded
-/// integer, then the structs of the tables below it.
+/// Declares a struct of settings: `/// doc`, `name: Type = default,` each, with `[min ..= max]` after the type of a
+/// bounded integer, then the structs of the tables below it.
 macro_rules! section {
     (
         $(#[doc = $section_doc:literal])+

@@ -19,8 +19,8 @@ pub(super) const INDEX: &str = "index.html";
 
 /// Answers with the file `path`, or 304 when the client has it, or 404.
 ///
-/// Nothing is cached without asking again: the files are small and few, their names stay the same over releases, and a page
-/// that does not fit its server is the one thing that must not happen.
+/// Nothing is cached without asking again: the files are small and few, their names stay the same over releases, and a
+/// page that does not fit its server is the one thing that must not happen.
 pub(super) fn serve(path: &str, headers: &HeaderMap) -> Response {
     let Some(asset) = ASSETS.iter().find(|asset| asset.path == path) else {
         return (StatusCode::NOT_FOUND, "not found\n").into_response();

@@ -1,5 +1,5 @@
-//! Which web pages may connect. A browser lets any page of any site open a WebSocket to any address that the browser can reach, and
-//! says only where the page is from (RFC 6455 section 10.2).
+//! Which web pages may connect. A browser lets any page of any site open a WebSocket to any address that the browser
+//! can reach, and says only where the page is from (RFC 6455 section 10.2).
 
 use std::net::IpAddr;
 
@@ -42,8 +42,9 @@ impl Origins {
     }
 }
 
-/// Whether a `Host` can only mean the machine at which it arrives: an address, or localhost. Any other name may have been made to
-/// point there by whoever owns it, so that a browser takes the port for a part of their site (DNS rebinding).
+/// Whether a `Host` can only mean the machine at which it arrives: an address, or localhost. Any other name may have
+/// been made to point there by whoever owns it, so that a browser takes the port for a part of their site (DNS
+/// rebinding).
 pub(crate) fn is_own_host(host: &str) -> bool {
     host.parse::<Authority>().is_ok_and(|host| is_own_name(host.host()))
 }

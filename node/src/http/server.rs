@@ -1,5 +1,5 @@
-//! Connections: accepted up to a limit, given a time to say what they want, told to end when the node does. Whoever comes beyond
-//! the limit is told so at once.
+//! Connections: accepted up to a limit, given a time to say what they want, told to end when the node does. Whoever
+//! comes beyond the limit is told so at once.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -31,17 +31,19 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// Fields of a header. Browsers send about 20.
 const MAX_HEADER_FIELDS: usize = 64;
 
-/// How long the last responses may take when the node ends. WebSockets are not waited for: rooms have closed them before.
+/// How long the last responses may take when the node ends. WebSockets are not waited for: rooms have closed them
+/// before.
 const DRAIN_TIME: Duration = Duration::from_secs(2);
 
-/// Connections beyond the limit that are answered all the same, one request each: health checks, and others with a refusal.
+/// Connections beyond the limit that are answered all the same, one request each: health checks, and others with a
+/// refusal.
 const RESERVE: usize = 32;
 
 /// Time that one of them has for all of it: there are few, and whoever is near enough to check a node's health is fast.
 const RESERVE_TIME: Duration = Duration::from_secs(2);
 
-/// What the kernel holds of answers that a client does not take; it would let 4 MiB wait otherwise. A page of 300 KiB goes out in
-/// two or three round trips.
+/// What the kernel holds of answers that a client does not take; it would let 4 MiB wait otherwise. A page of 300 KiB
+/// goes out in two or three round trips.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
 /// Pause after the system refused a connection: asking again at once would burn a core.
@@ -62,7 +64,8 @@ pub(crate) struct ServerConfig {
     pub(crate) when_full: Router,
     /// Time for TLS, and for each request's header.
     pub(crate) header_timeout: Duration,
-    /// How long a client may take nothing of what waits for it: as long as the network of one with a WebSocket may be gone.
+    /// How long a client may take nothing of what waits for it: as long as the network of one with a WebSocket may be
+    /// gone.
     pub(crate) silence: Duration,
     /// For HTTPS.
     pub(crate) tls: Option<TlsAcceptor>,
@@ -81,8 +84,8 @@ pub(crate) struct HttpCounters {
     pub(crate) failed: AtomicU64,
 }
 
-/// What a request's handler knows of its connection. Whoever goes on using the connection after the response (a WebSocket)
-/// keeps a clone, and with it the connection's place among the allowed.
+/// What a request's handler knows of its connection. Whoever goes on using the connection after the response (a
+/// WebSocket) keeps a clone, and with it the connection's place among the allowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     /// The other end.
@@ -179,8 +182,8 @@ struct Acceptor {
     tasks: TaskTracker,
 }
 
-/// A file that is closed when no other can be opened, so that one connection can be accepted: to close it, which tells the client
-/// more than waiting in the kernel's queue does.
+/// A file that is closed when no other can be opened, so that one connection can be accepted: to close it, which tells
+/// the client more than waiting in the kernel's queue does.
 struct SpareFile(Option<File>);
 
 impl SpareFile {
@@ -189,8 +192,8 @@ impl SpareFile {
     }
 }
 
-/// Whether the process, or the system, has as many files open as it may. Of anything else (a client that gave up before it was accepted, or a
-/// network that is down, see accept(2)) whoever comes next knows nothing.
+/// Whether the process, or the system, has as many files open as it may. Of anything else (a client that gave up before
+/// it was accepted, or a network that is down, see accept(2)) whoever comes next knows nothing.
 fn is_out_of_files(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }

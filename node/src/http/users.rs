@@ -25,8 +25,8 @@ use crate::signalling::{Opening, SUBPROTOCOL};
 /// The namespace of those who name none.
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// The page runs its own script and talks to its own server, nothing else; blob: is what media elements and workers made by
-/// the page are.
+/// The page runs its own script and talks to its own server, nothing else; blob: is what media elements and workers
+/// made by the page are.
 const CSP: &str = "default-src 'self'; connect-src 'self' ws: wss:; img-src 'self' data: blob:; media-src 'self' blob:; \
                    worker-src 'self' blob:; style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; \
                    form-action 'none'; frame-ancestors 'none'";

@@ -1,5 +1,5 @@
-//! WebSockets (RFC 6455) as signalling needs them: thousands that are mostly silent, each of which costs little memory, whatever
-//! was once sent over it.
+//! WebSockets (RFC 6455) as signalling needs them: thousands that are mostly silent, each of which costs little memory,
+//! whatever was once sent over it.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -24,8 +24,9 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 /// Read at a time. The buffer is zeroed before each read, and a session is woken for each message that it sends.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 
-/// What waits to be written, and the longest fragment that a message is cut into. The buffer keeps the capacity that the longest
-/// fragment needed, so with whole messages every session would hold a copy of its longest until it ends: the list of all peers.
+/// What waits to be written, and the longest fragment that a message is cut into. The buffer keeps the capacity that
+/// the longest fragment needed, so with whole messages every session would hold a copy of its longest until it ends:
+/// the list of all peers.
 const FRAGMENT_BYTES: usize = 4 << 10;
 
 /// An open WebSocket. Messages longer than [`FRAGMENT_BYTES`] leave as fragments (RFC 6455 section 5.4).
@@ -64,7 +65,8 @@ impl Upgrade {
         Ok((response, Self { upgraded: hyper::upgrade::on(request) }))
     }
 
-    /// The WebSocket. A message of the client that is longer than `max_message_bytes`, or is announced to be, breaks it.
+    /// The WebSocket. A message of the client that is longer than `max_message_bytes`, or is announced to be, breaks
+    /// it.
     ///
     /// # Errors
     /// When the client is gone.
@@ -76,8 +78,8 @@ impl Upgrade {
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
     type Item = Result<Message, Error>;
 
-    /// After an error everything that still comes is thrown away: a connection that is closed while something is unread is reset,
-    /// and with it goes the close frame that says why.
+    /// After an error everything that still comes is thrown away: a connection that is closed while something is unread
+    /// is reset, and with it goes the close frame that says why.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.broken {
             return self.discard(context).map(|()| None);

@@ -1,4 +1,5 @@
-//! What others are told of the node's sockets: the addresses that operators name, or those that the sockets are bound to.
+//! What others are told of the node's sockets: the addresses that operators name, or those that the sockets are bound
+//! to.
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;

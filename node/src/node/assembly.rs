@@ -59,8 +59,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Builds everything, binding ports first, so that one that is taken is told before anybody hears of this node. Runs on
-    /// the control plane's runtime; the mesh's tasks go to `mesh_runtime`.
+    /// Builds everything, binding ports first, so that one that is taken is told before anybody hears of this node.
+    /// Runs on the control plane's runtime; the mesh's tasks go to `mesh_runtime`.
     pub(super) async fn assemble(
         mut config: NodeConfig,
         instance: NodeInstance,

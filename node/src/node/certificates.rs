@@ -1,5 +1,5 @@
-//! Certificates that can be renewed while the node runs: they are read again at SIGHUP and when their files change. New connections
-//! get the new ones; those that are up stay. What cannot be used is left aside, and the former goes on.
+//! Certificates that can be renewed while the node runs: they are read again at SIGHUP and when their files change. New
+//! connections get the new ones; those that are up stay. What cannot be used is left aside, and the former goes on.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,8 @@ use super::StartError;
 use super::identity::{self, UsersCertificate, placement_tls};
 use crate::config::NodeConfig;
 
-/// How often the files are looked at. A change is taken when it has been there twice: certificate and key are two files.
+/// How often the files are looked at. A change is taken when it has been there twice: certificate and key are two
+/// files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The certificates of a running node.

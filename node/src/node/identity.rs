@@ -26,8 +26,8 @@ const INCARNATION_FILE: &str = "incarnation";
 /// A node without certificates makes a CA of its own, which nobody else trusts: it stays alone, for as long as it runs.
 const ALONE_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// This life of the node: its start in milliseconds, but at least what is configured, and the last one + 1 where a data directory
-/// remembers it.
+/// This life of the node: its start in milliseconds, but at least what is configured, and the last one + 1 where a data
+/// directory remembers it.
 pub(super) fn instance(config: &NodeConfig) -> Result<NodeInstance, StartError> {
     #[allow(clippy::disallowed_methods, reason = "an incarnation is a wall-clock time")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;

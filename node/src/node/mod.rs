@@ -2,7 +2,8 @@
 //!
 //! # Layout
 //! - `assembly`: the parts and how they are joined.
-//! - `identity`: certificates and incarnation; `certificates`: their renewal; `standing`: whether the others believe in this one.
+//! - `identity`: certificates and incarnation; `certificates`: their renewal; `standing`: whether the others believe in
+//!   this one.
 //! - `runtimes`: the threads of control plane and mesh.
 //! - `doors`: the ports that people come to; `open_files`: how many connections the system allows.
 //! - `announced`: what others are told of the node's sockets.
@@ -93,8 +94,8 @@ pub enum NodeEnd {
     },
 }
 
-/// A running node, on threads of its own. To be ended with [`Self::shutdown`]; when it is dropped instead, it ends without
-/// telling anybody, as if it had been killed.
+/// A running node, on threads of its own. To be ended with [`Self::shutdown`]; when it is dropped instead, it ends
+/// without telling anybody, as if it had been killed.
 pub struct Node {
     config: NodeConfig,
     instance: NodeInstance,
@@ -104,8 +105,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node and returns when it is ready. Must be called on a tokio runtime, which carries the export of traces if
-    /// that is configured, and nothing else.
+    /// Starts a node and returns when it is ready. Must be called on a tokio runtime, which carries the export of
+    /// traces if that is configured, and nothing else.
     ///
     /// # Errors
     /// When a port is taken or a certificate cannot be used; nothing of the node remains then.
@@ -181,7 +182,8 @@ impl std::fmt::Debug for Node {
     }
 }
 
-/// Log lines of the whole process go where the configuration says; nodes log through it too. A second call changes nothing.
+/// Log lines of the whole process go where the configuration says; nodes log through it too. A second call changes
+/// nothing.
 pub fn install_logging(config: &NodeConfig) {
     telemetry::install_logging(&config.telemetry);
 }

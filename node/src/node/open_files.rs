@@ -1,9 +1,10 @@
-//! Open files: each connection is one, and a process that has none left can neither accept a connection nor close it politely.
+//! Open files: each connection is one, and a process that has none left can neither accept a connection nor close it
+//! politely.
 
 use rlimit::Resource;
 
-/// Open files besides users' connections: sockets and wake-ups of the workers, QUIC, operators, logs, and two connections with
-/// each other node.
+/// Open files besides users' connections: sockets and wake-ups of the workers, QUIC, operators, logs, and two
+/// connections with each other node.
 const OTHERS: u64 = 256;
 
 /// Lets the process open as many files as it is allowed to. Shells give it 1,024 unless it asks for more.

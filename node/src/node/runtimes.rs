@@ -1,5 +1,5 @@
-//! The threads of a node besides its media workers: one tokio runtime for the control plane, one for the mesh, so that a
-//! burst of joins never holds up a pipe.
+//! The threads of a node besides its media workers: one tokio runtime for the control plane, one for the mesh, so that
+//! a burst of joins never holds up a pipe.
 
 use std::num::NonZero;
 use std::time::Duration;

@@ -7,15 +7,16 @@ use sluice_proto::ids::NodeInstance;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// A newer incarnation that nobody has had a connection with for this long is a thing of the past. Its node may have been killed a
-/// moment ago, which the others need up to 2 s to see.
+/// A newer incarnation that nobody has had a connection with for this long is a thing of the past. Its node may have
+/// been killed a moment ago, which the others need up to 2 s to see.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 /// A newer incarnation that is still there after this long is another process.
 const TWIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Waits until this node has to become a newer incarnation than the one that is returned: others remember that one, and it is no more.
-/// They do when the clock was set back. While it lives, it is a twin, of which nothing but a warning comes.
+/// Waits until this node has to become a newer incarnation than the one that is returned: others remember that one, and
+/// it is no more. They do when the clock was set back. While it lives, it is a twin, of which nothing but a warning
+/// comes.
 pub(super) async fn superseded(me: NodeInstance, mut newer: watch::Receiver<Option<Newer>>) -> u64 {
     let mut highest = me.incarnation;
     let (mut first_alive, mut last_alive) = (None, None::<Instant>);

@@ -1,5 +1,5 @@
-//! What a router sends and receives. Every node of the mesh has the same, so that a producer's consumable parameters mean
-//! the same everywhere.
+//! What a router sends and receives. Every node of the mesh has the same, so that a producer's consumable parameters
+//! mean the same everywhere.
 
 use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::LazyLock;

@@ -73,8 +73,8 @@ fn header_extensions(consumable: &RtpParameters, capabilities: &RtpCapabilities)
     consumable.header_extensions.iter().filter(known).cloned().collect()
 }
 
-/// One way of congestion feedback is enough: transport-wide where packets carry its sequence numbers, else REMB where they carry
-/// the send time.
+/// One way of congestion feedback is enough: transport-wide where packets carry its sequence numbers, else REMB where
+/// they carry the send time.
 fn drop_unused_feedback(codecs: &mut [RtpCodecParameters], extensions: &[RtpHeaderExtensionParameters]) {
     let has = |uri| extensions.iter().any(|extension| extension.uri == uri);
     let transport_wide = has(RtpHeaderExtensionUri::TransportWideCcDraft01);

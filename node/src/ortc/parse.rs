@@ -1,7 +1,8 @@
 //! JSON of clients into mediasoup's types.
 //!
-//! Clients differ in what they leave out and add: missing fields get the defaults that mediasoup gives them, feedback and
-//! header extensions that no router knows are dropped, as a negotiation would drop them. What is left must be sound.
+//! Clients differ in what they leave out and add: missing fields get the defaults that mediasoup gives them, feedback
+//! and header extensions that no router knows are dropped, as a negotiation would drop them. What is left must be
+//! sound.
 
 use std::collections::HashSet;
 
@@ -18,11 +19,12 @@ use super::codec::Codec;
 /// Most codecs, header extensions or encodings in one set of parameters. A browser announces about 40 codecs.
 const MAX_ENTRIES: usize = 128;
 
-/// Longest parameters of one producer as its client gives them, in bytes of JSON: all codecs of a browser have some 10 KiB.
+/// Longest parameters of one producer as its client gives them, in bytes of JSON: all codecs of a browser have some 10
+/// KiB.
 const MAX_RTP_PARAMETERS_LEN: usize = 16 * 1024;
 
-/// Longest consumable parameters of one producer, in bytes of JSON: every node and every viewer in the room gets them, and real
-/// ones have under 2 KiB.
+/// Longest consumable parameters of one producer, in bytes of JSON: every node and every viewer in the room gets them,
+/// and real ones have under 2 KiB.
 pub(super) const MAX_CONSUMABLE_LEN: usize = 4 * 1024;
 
 /// Longest MID: what a one-byte header extension holds, RFC 8285 section 4.2.

@@ -19,12 +19,12 @@ pub struct Negotiated {
     pub consumable: RtpParameters,
 }
 
-/// Negotiates what a client wants to send. `first_ssrc` names its first stream inside the mesh, the next ones follow it;
-/// `cname` stands in when the client names none.
+/// Negotiates what a client wants to send. `first_ssrc` names its first stream inside the mesh, the next ones follow
+/// it; `cname` stands in when the client names none.
 ///
 /// # Errors
-/// [`OrtcError::Unsupported`] for codecs that the router lacks and for several encodings, [`OrtcError::Invalid`] for parameters that
-/// contradict each other or are longer than 4 KiB as others are told of them.
+/// [`OrtcError::Unsupported`] for codecs that the router lacks and for several encodings, [`OrtcError::Invalid`] for
+/// parameters that contradict each other or are longer than 4 KiB as others are told of them.
 pub fn negotiate_producer(
     kind: MediaKind,
     rtp: &RtpParameters,
@@ -102,8 +102,8 @@ fn unsupported_codec(kind: MediaKind, codec: &RtpCodecParameters, router: &RtpCa
     ))
 }
 
-/// What any consumer's parameters are derived from: the router's payload types and extensions, the client's codec parameters. Each of the
-/// router's codecs is there once, whatever number of payload types the client has for it.
+/// What any consumer's parameters are derived from: the router's payload types and extensions, the client's codec
+/// parameters. Each of the router's codecs is there once, whatever number of payload types the client has for it.
 pub fn consumable_rtp_parameters(
     kind: MediaKind,
     rtp: &RtpParameters,

@@ -1,4 +1,5 @@
-//! Producers that come in: from other nodes by a route of the mesh, from other workers of this node by an in-process one.
+//! Producers that come in: from other nodes by a route of the mesh, from other workers of this node by an in-process
+//! one.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -15,8 +16,9 @@ use super::Ends;
 use super::links::control;
 use crate::telemetry::current_traceparent;
 
-/// Wait before a subscription that was refused is tried again. Each further refusal doubles it, up to the second one: rosters can be ahead of
-/// the node that they tell of, usually by very little, and say themselves when a producer is no more.
+/// Wait before a subscription that was refused is tried again. Each further refusal doubles it, up to the second one:
+/// rosters can be ahead of the node that they tell of, usually by very little, and say themselves when a producer is no
+/// more.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const MAX_RETRY: Duration = Duration::from_secs(5);
 
@@ -109,8 +111,8 @@ pub(super) struct Ended {
 }
 
 impl Inlets {
-    /// Makes the producer at the worker, to be fed by whatever way there is. Gives the node that it has to be subscribed to at, if that
-    /// is new.
+    /// Makes the producer at the worker, to be fed by whatever way there is. Gives the node that it has to be
+    /// subscribed to at, if that is new.
     pub(super) fn want(
         &mut self,
         ends: &mut Ends,
@@ -256,8 +258,8 @@ impl Inlets {
         }
     }
 
-    /// The sending end refused or ended a route. Whatever its reason, as long as the room's roster has the producer it is asked for again.
-    /// False if there is no such route: it was given up here meanwhile.
+    /// The sending end refused or ended a route. Whatever its reason, as long as the room's roster has the producer it
+    /// is asked for again. False if there is no such route: it was given up here meanwhile.
     pub(super) fn refused(
         &mut self,
         ends: &mut Ends,

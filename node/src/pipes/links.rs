@@ -1,7 +1,7 @@
 //! The links to other nodes, and what is still to be said on each of them.
 //!
-//! What is to be said is kept as what is so, not as a list of what happened: so it is bounded by what there is, however long a peer does not
-//! read, and what has become untrue meanwhile is never said.
+//! What is to be said is kept as what is so, not as a list of what happened: so it is bounded by what there is, however
+//! long a peer does not read, and what has become untrue meanwhile is never said.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 
@@ -25,7 +25,8 @@ pub(super) struct Link {
     instance: NodeInstance,
     /// Subscriptions that were said and are not wanted any more: no more than there are routes.
     unsubscribe: VecDeque<(RouteId, RouteEpoch)>,
-    /// The peer's subscriptions that have ended or were refused, by its route ids: a newer use of an id makes the older one's end old news.
+    /// The peer's subscriptions that have ended or were refused, by its route ids: a newer use of an id makes the older
+    /// one's end old news.
     closed: BTreeMap<RouteId, (RouteEpoch, RouteCloseReason)>,
     /// Producers of the peer that are to be subscribed to, in no particular order.
     pub(super) subscribe: BTreeSet<ProducerId>,
@@ -80,7 +81,8 @@ impl Link {
         self.unsubscribe.push_back((route, epoch));
     }
 
-    /// Keeps at most `limit` of these: an honest peer says nothing new of a route before it has heard what became of it.
+    /// Keeps at most `limit` of these: an honest peer says nothing new of a route before it has heard what became of
+    /// it.
     pub(super) fn close(&mut self, route: RouteId, epoch: RouteEpoch, reason: RouteCloseReason, limit: usize) {
         if self.closed.len() < limit || self.closed.contains_key(&route) {
             self.closed.insert(route, (epoch, reason));

@@ -1,13 +1,14 @@
-//! Brings a producer to the worker where a consumer needs it, from another node or another worker of this one, and serves
-//! the other nodes' subscriptions.
+//! Brings a producer to the worker where a consumer needs it, from another node or another worker of this one, and
+//! serves the other nodes' subscriptions.
 //!
 //! A producer of another node enters this node once, at its *entry* worker; further workers get it from there by an
-//! in-process branch. It is there for consumers from the moment that it is wanted; what feeds it comes as soon as there is a way, and comes
-//! again whenever a way was lost. Everything is decided under one lock and sent without waiting, so that a room may ask for a consumer right
-//! after [`Pipes::want`]: with [`Pipes::consume`] the worker never hears of the consumer before it has the producer.
+//! in-process branch. It is there for consumers from the moment that it is wanted; what feeds it comes as soon as there
+//! is a way, and comes again whenever a way was lost. Everything is decided under one lock and sent without waiting, so
+//! that a room may ask for a consumer right after [`Pipes::want`]: with [`Pipes::consume`] the worker never hears of
+//! the consumer before it has the producer.
 //!
-//! A subscription belongs to the link that it was made on, and ends with it at both ends. So whenever a link comes up both ends begin from
-//! nothing: there is never anything that one of them believes and the other does not.
+//! A subscription belongs to the link that it was made on, and ends with it at both ends. So whenever a link comes up
+//! both ends begin from nothing: there is never anything that one of them believes and the other does not.
 //!
 //! # Layout
 //! - `inlets`: producers that come in, from nodes and from workers.
@@ -44,7 +45,8 @@ use crate::vitals::Vitals;
 pub(crate) use self::inlets::{Home, Source};
 pub(crate) use self::outlets::OutletLimits;
 
-/// How soon room is looked for again where there was none, on a link or in a worker's queue: often enough to fill the path.
+/// How soon room is looked for again where there was none, on a link or in a worker's queue: often enough to fill the
+/// path.
 const PACE: Duration = Duration::from_millis(20);
 
 /// The pipes of a node's producers. Clones are the same ones.
@@ -145,7 +147,8 @@ impl Pipes {
         });
     }
 
-    /// Asks a worker for a consumer. While it has not been told of all producers that it is to have, it is answered that there is no room.
+    /// Asks a worker for a consumer. While it has not been told of all producers that it is to have, it is answered
+    /// that there is no room.
     pub(crate) fn consume(&self, worker: WorkerIndex, request: Request) -> Answer {
         lock(&self.inner.state).ends.workers.request(worker, request)
     }
@@ -337,7 +340,8 @@ impl State {
         self.say(key);
     }
 
-    /// Says on a link what is to be said, as far as there is room; ends first, since they make room for new subscriptions at the other end.
+    /// Says on a link what is to be said, as far as there is room; ends first, since they make room for new
+    /// subscriptions at the other end.
     fn say(&mut self, key: LinkKey) {
         let Some(link) = self.links.get(key) else { return };
         if !link.say_ends(&*self.ends.mesh, key) {

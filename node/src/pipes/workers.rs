@@ -8,15 +8,17 @@ use sluice_media::messages::{Request, RequestError, WorkerIndex};
 use crate::ports::{Answer, MediaWorker};
 use crate::vitals::Vitals;
 
-/// Commands that wait for one worker: those of some ten thousand producers that come or go at once, as when a node dies. A worker that
-/// lets more wait has stopped working, and so does the node: nothing of what it believes would be true any more.
+/// Commands that wait for one worker: those of some ten thousand producers that come or go at once, as when a node
+/// dies. A worker that lets more wait has stopped working, and so does the node: nothing of what it believes would be
+/// true any more.
 const MAX_WAITING: usize = 65_536;
 
-/// From so many on other nodes are told to come back later: what they may make wait leaves most of the room to this node itself.
+/// From so many on other nodes are told to come back later: what they may make wait leaves most of the room to this
+/// node itself.
 const BEHIND: usize = 4_096;
 
-/// Sends the workers what concerns pipes. What a worker has no room for waits here, in order: none of it may get lost, since it is only
-/// said when something changes.
+/// Sends the workers what concerns pipes. What a worker has no room for waits here, in order: none of it may get lost,
+/// since it is only said when something changes.
 pub(super) struct Workers {
     lanes: Vec<Lane>,
     vitals: Vitals,
@@ -47,8 +49,8 @@ impl Workers {
         }
     }
 
-    /// Sends a command whose answer matters; one that finds no room is answered with that. There is none while others wait, of which this one
-    /// may be a consequence.
+    /// Sends a command whose answer matters; one that finds no room is answered with that. There is none while others
+    /// wait, of which this one may be a consequence.
     pub(super) fn request(&self, to: WorkerIndex, request: Request) -> Answer {
         match self.lanes.get(usize::from(to.0)) {
             Some(lane) if lane.waiting.is_empty() => lane.worker.request(request),

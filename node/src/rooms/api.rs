@@ -197,8 +197,8 @@ impl Outbox {
         (Self { queue, abort: abort.clone() }, outgoing, abort)
     }
 
-    /// Queues without waiting. A client that lets its queue fill up does not read: its session ends, and the room hears of
-    /// it as of any other end. False if the session has ended.
+    /// Queues without waiting. A client that lets its queue fill up does not read: its session ends, and the room hears
+    /// of it as of any other end. False if the session has ended.
     pub(crate) fn send(&self, outgoing: Outgoing) -> bool {
         match self.queue.try_send(outgoing) {
             Ok(()) => true,

@@ -17,8 +17,8 @@ use crate::pipes::Pipes;
 use crate::ports::{MediaWorker, PlacementPort};
 use crate::support::lock;
 
-/// How many more peers a worker may have than the least loaded one before a room spreads to another worker: a second worker
-/// costs one copy of every producer, about as much as one more consumer each.
+/// How many more peers a worker may have than the least loaded one before a room spreads to another worker: a second
+/// worker costs one copy of every producer, about as much as one more consumer each.
 const SPREAD_AT: usize = 32;
 
 /// The way into a room.
@@ -57,8 +57,8 @@ impl Context {
         &self.workers[usize::from(index.0)]
     }
 
-    /// The worker for a new peer: one that the room is on already unless another has much less to do, and none that has too much to do
-    /// if there is another. `None` if there are no workers, or none that answers.
+    /// The worker for a new peer: one that the room is on already unless another has much less to do, and none that has
+    /// too much to do if there is another. `None` if there are no workers, or none that answers.
     pub(crate) fn place(self: &Arc<Self>, room_is_on: impl Fn(WorkerIndex) -> bool) -> Option<Load> {
         let load = |worker: &&Arc<dyn MediaWorker>| {
             let index = worker.index();
@@ -101,7 +101,8 @@ impl Context {
         self.loads.iter().any(|load| load.stuck.load(Ordering::Relaxed))
     }
 
-    /// Why nobody new is let in, if every worker has more to do than it can, or is stuck. Whoever is inside keeps their place.
+    /// Why nobody new is let in, if every worker has more to do than it can, or is stuck. Whoever is inside keeps their
+    /// place.
     pub(crate) fn overload(&self) -> Option<String> {
         let takes_nobody =
             |load: &WorkerLoad| load.overloaded.load(Ordering::Relaxed) || load.stuck.load(Ordering::Relaxed);

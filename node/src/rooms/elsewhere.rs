@@ -1,7 +1,7 @@
 //! The peers that other nodes have in the room, out of their rosters. Pure: parts go in, changes come out.
 //!
-//! A peer id can be in several parts for a moment, when somebody comes back through another node: the newest join is the peer, the older
-//! ones are nobody, and their nodes dismiss them as soon as they hear of it.
+//! A peer id can be in several parts for a moment, when somebody comes back through another node: the newest join is
+//! the peer, the older ones are nobody, and their nodes dismiss them as soon as they hear of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use super::context::{Context, Subject};
 use super::room::Room;
 use super::waiting::Waiting;
 
-/// Hands the workers' events to the rooms that they are about. It never waits for a room: what a busy one cannot take waits beside
-/// this.
+/// Hands the workers' events to the rooms that they are about. It never waits for a room: what a busy one cannot take
+/// waits beside this.
 pub(super) async fn dispatch(
     context: std::sync::Arc<Context>,
     mut events: tokio::sync::mpsc::Receiver<(WorkerIndex, WorkerEvent)>,

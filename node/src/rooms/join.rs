@@ -1,8 +1,9 @@
 //! How a session becomes a peer of the room.
 //!
-//! Opening a WebSocket changes nothing for anybody; joining does. A name that is taken is given to whoever shows the secret that its holder was
-//! given. Without it the holder is asked for a sign of life: if it gives one it stays, and the newcomer is refused; else it is a
-//! ghost and gives way. A holder on another node is asked by its node, which hears of the claim by roster and says by roster what it found.
+//! Opening a WebSocket changes nothing for anybody; joining does. A name that is taken is given to whoever shows the
+//! secret that its holder was given. Without it the holder is asked for a sign of life: if it gives one it stays, and
+//! the newcomer is refused; else it is a ghost and gives way. A holder on another node is asked by its node, which
+//! hears of the claim by roster and says by roster what it found.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,8 +123,8 @@ impl Room {
         }
     }
 
-    /// A client whose connection broke while it asked its user for permission goes on twice on the next one, so one that joins again is
-    /// answered again.
+    /// A client whose connection broke while it asked its user for permission goes on twice on the next one, so one
+    /// that joins again is answered again.
     pub(super) fn join(&mut self, asker: &Asker, join: Join) -> Result<Outcome, Refusal> {
         let limit = self.context.limits.joins_per_session;
         let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
@@ -197,7 +198,8 @@ impl Room {
         });
     }
 
-    /// Waits for a sign of life of a session, which is asked for one at a time: however many want its name, that fills no queue of its.
+    /// Waits for a sign of life of a session, which is asked for one at a time: however many want its name, that fills
+    /// no queue of its.
     fn probe<F>(&mut self, session: SessionId, go_on: F)
     where
         F: FnOnce(&mut Self, bool) + Send + 'static,
@@ -218,8 +220,8 @@ impl Room {
         }));
     }
 
-    /// Lets the node that has the peer ask for its sign of life. One that says nothing is stalled or out of reach, and gives the
-    /// peer no sign of life either.
+    /// Lets the node that has the peer ask for its sign of life. One that says nothing is stalled or out of reach, and
+    /// gives the peer no sign of life either.
     fn claim(&mut self, session: SessionId, signs_of_life: u32) {
         let claimed = Instant::now();
         self.claims.insert(session, Claim { at: claimed, signs_of_life });

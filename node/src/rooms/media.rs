@@ -22,7 +22,8 @@ use crate::pipes::{Home, Source};
 /// The score of a stream that nothing is known of yet.
 pub(super) const PERFECT: u8 = 10;
 
-/// Longest `appData` of all producers of a peer together, in bytes of JSON: every node and every viewer in the room gets them.
+/// Longest `appData` of all producers of a peer together, in bytes of JSON: every node and every viewer in the room
+/// gets them.
 const MAX_APP_DATA_LEN: usize = 4_096;
 
 pub(super) struct Producer {

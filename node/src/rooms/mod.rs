@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
-//! - `room`: one room, the task that decides everything in it; `join`, `peer`, `requests`, `transports`, `media`, `roster`,
-//!   `events`, `speakers` are its parts by subject.
+//! - `room`: one room, the task that decides everything in it; `join`, `peer`, `requests`, `transports`, `media`,
+//!   `roster`, `events`, `speakers` are its parts by subject.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told; the interface of signalling dialects.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
@@ -138,8 +138,8 @@ impl Rooms {
         &self.inner.context.limits
     }
 
-    /// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own limit of messages is
-    /// [`Limits::message_bytes`].
+    /// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own limit of
+    /// messages is [`Limits::message_bytes`].
     pub(crate) async fn signalling<S, E>(&self, socket: S, opening: Opening)
     where
         S: Stream<Item = Result<Message, E>> + Sink<Message> + Send + 'static,
@@ -196,8 +196,8 @@ impl Rooms {
         }
     }
 
-    /// Closes every session (clients retry elsewhere or later), over the time that they are given, and waits until the rooms
-    /// are left.
+    /// Closes every session (clients retry elsewhere or later), over the time that they are given, and waits until the
+    /// rooms are left.
     pub(crate) async fn shutdown(&self) {
         self.inner.stopping.store(true, Ordering::SeqCst);
         let context = &self.inner.context;

@@ -1,7 +1,7 @@
 //! The peers of a room on this node: their sessions, transports, and what they said of themselves.
 //!
-//! A WebSocket that was opened is a session, and no more than that: it becomes the peer that it is named after when it joins. So there can
-//! be several sessions of one name, of which at most one has joined.
+//! A WebSocket that was opened is a session, and no more than that: it becomes the peer that it is named after when it
+//! joins. So there can be several sessions of one name, of which at most one has joined.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -280,8 +280,8 @@ impl Room {
         peer.joined.is_some() || claimed
     }
 
-    /// Closes the routers of workers that no peer is on any more, except where producers of other nodes come in that other
-    /// workers still need.
+    /// Closes the routers of workers that no peer is on any more, except where producers of other nodes come in that
+    /// other workers still need.
     pub(super) fn close_unused_routers(&mut self) {
         let used: HashSet<WorkerIndex> = self.peers.iter().map(|(_, peer)| peer.worker()).collect();
         let unused: Vec<WorkerIndex> = self.routers.keys().copied().filter(|worker| !used.contains(worker)).collect();
@@ -297,8 +297,8 @@ impl Room {
         }
     }
 
-    /// Asks a peer's worker for something. What it does not take is not done later either, so the session ends, and with it
-    /// what the room believes.
+    /// Asks a peer's worker for something. What it does not take is not done later either, so the session ends, and
+    /// with it what the room believes.
     pub(super) fn command(&mut self, session: SessionId, request: Request) {
         let Some(peer) = self.peers.get(session) else { return };
         if self.context.worker(peer.worker()).try_send(request).is_err() {

@@ -1,7 +1,7 @@
 //! A room: the one task that decides everything about the peers that a node has in it.
 //!
-//! The task never waits: a worker's answer comes back as a [`Continuation`], so that one slow answer delays one request and
-//! nobody else's.
+//! The task never waits: a worker's answer comes back as a [`Continuation`], so that one slow answer delays one request
+//! and nobody else's.
 
 use std::collections::{HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
@@ -153,8 +153,8 @@ impl Room {
         }
     }
 
-    /// Runs until `retire` says that nobody can enter any more. It is asked whenever the room is empty, with the mailbox so that
-    /// it can see whether somebody is on the way, and after a panic, when it has to agree.
+    /// Runs until `retire` says that nobody can enter any more. It is asked whenever the room is empty, with the
+    /// mailbox so that it can see whether somebody is on the way, and after a panic, when it has to agree.
     pub(crate) async fn run(
         mut self,
         mut mailbox: mpsc::Receiver<RoomMessage>,
@@ -217,8 +217,8 @@ impl Room {
         }
     }
 
-    /// The same of a room in whatever state, and what it has at other nodes. What it has in tables of the node goes when it is dropped, and
-    /// its sessions end for want of a room.
+    /// The same of a room in whatever state, and what it has at other nodes. What it has in tables of the node goes
+    /// when it is dropped, and its sessions end for want of a room.
     pub(super) fn abandon(&mut self) {
         self.context.pipes.close_room(&self.key);
         self.leave();

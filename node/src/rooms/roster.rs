@@ -18,8 +18,8 @@ use crate::pipes::{Home, Source};
 use crate::telemetry::set_parent;
 
 impl Room {
-    /// Tells the other nodes what this node's part is now. In it each name is once: of one that is held here nobody else has to hear that it
-    /// is claimed too.
+    /// Tells the other nodes what this node's part is now. In it each name is once: of one that is held here nobody
+    /// else has to hear that it is claimed too.
     pub(super) fn publish(&self) {
         let Some(publisher) = &self.publisher else { return };
         let joined = self.peers.iter().filter_map(|(_, peer)| self.peer_entry(peer));

@@ -26,8 +26,8 @@ impl Speakers {
         }
     }
 
-    /// Takes a router's volumes; answers with what peers shall be told, if anything. With several routers hearing the same
-    /// producers, only news and the loudest one's own router count, so that peers hear once an interval.
+    /// Takes a router's volumes; answers with what peers shall be told, if anything. With several routers hearing the
+    /// same producers, only news and the loudest one's own router count, so that peers hear once an interval.
     fn update(&mut self, router: RouterId, volumes: Vec<(ProducerId, i8)>) -> Option<Option<(ProducerId, i8)>> {
         let from_here = volumes.iter().copied().max_by_key(|(_, volume)| *volume);
         self.volumes.insert(router, volumes);

@@ -1,7 +1,8 @@
 //! Transports of peers: how they come, which one consumers are put on, and how they end.
 //!
-//! A transport is a path and not the peer: one that ends takes its own producers and consumers along and nothing else. One whose
-//! network is gone may come back by an ICE restart, so it ends only after a long time, or when the client has made another in its place.
+//! A transport is a path and not the peer: one that ends takes its own producers and consumers along and nothing else.
+//! One whose network is gone may come back by an ICE restart, so it ends only after a long time, or when the client has
+//! made another in its place.
 
 use std::sync::Arc;
 
@@ -73,8 +74,8 @@ impl Peer {
         replaced.map(|(id, _)| *id).collect()
     }
 
-    /// The transport to give up for a new one: the oldest of those whose network is gone, else of those that never had one
-    /// in the time that a client needs to connect.
+    /// The transport to give up for a new one: the oldest of those whose network is gone, else of those that never had
+    /// one in the time that a client needs to connect.
     fn dead_transport(&self, unused: std::time::Duration) -> Option<TransportId> {
         let dead = self.transports().iter().filter(|(_, transport)| {
             transport.is_lost() || transport.path == Path::None && transport.made.elapsed() >= unused
@@ -196,7 +197,8 @@ impl Room {
         }
     }
 
-    /// Ends a transport with its producers and consumers. What was received over it is offered anew over another, if the peer has one.
+    /// Ends a transport with its producers and consumers. What was received over it is offered anew over another, if
+    /// the peer has one.
     fn end_transport(&mut self, session: SessionId, id: TransportId) {
         if self.peers.remove_transport(session, id).is_none() {
             return;

@@ -1,4 +1,5 @@
-//! Workers' events that must reach a room whose mailbox is full. They wait here, so that the other rooms' events need not.
+//! Workers' events that must reach a room whose mailbox is full. They wait here, so that the other rooms' events need
+//! not.
 
 use std::collections::HashMap;
 use std::mem::discriminant;
@@ -16,8 +17,9 @@ use super::room::RoomMessage;
 /// A place in a room's mailbox, or `None` when the room has ended.
 type Place = (Subject, Option<OwnedPermit<RoomMessage>>);
 
-/// News for rooms that are busy. Of each subject no more than the latest of each kind is kept, for it says all that counts: so this is
-/// bounded by what the node has of transports, producers and consumers, and nothing of it is ever lost.
+/// News for rooms that are busy. Of each subject no more than the latest of each kind is kept, for it says all that
+/// counts: so this is bounded by what the node has of transports, producers and consumers, and nothing of it is ever
+/// lost.
 #[derive(Default)]
 pub(super) struct Waiting {
     news: HashMap<Subject, Vec<WorkerEvent>>,

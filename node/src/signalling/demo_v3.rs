@@ -1,5 +1,5 @@
-//! The dialect of mediasoup-demo's version 3 server, which mobile apps and most third-party clients speak: method names and the shapes of
-//! their data, translated from and to the room's own terms.
+//! The dialect of mediasoup-demo's version 3 server, which mobile apps and most third-party clients speak: method names
+//! and the shapes of their data, translated from and to the room's own terms.
 
 use std::str::FromStr;
 
@@ -215,7 +215,8 @@ fn peer_info(peer: &PeerInfo) -> Value {
     })
 }
 
-/// `ip` is what clients before 2024 read, `address` the later ones. Without data channels there are no `sctpParameters`.
+/// `ip` is what clients before 2024 read, `address` the later ones. Without data channels there are no
+/// `sctpParameters`.
 fn new_transport(transport: &NewTransport) -> Value {
     let candidates = transport.addresses.iter().enumerate().map(|(index, address)| {
         json!({

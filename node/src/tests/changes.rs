@@ -7,7 +7,8 @@ use super::client::Client;
 use super::fakes::World;
 use super::{TestNode, rtp};
 
-/// Alice with a producer, and bob, who has been asked to receive it and has not answered: the question's id and the consumer's.
+/// Alice with a producer, and bob, who has been asked to receive it and has not answered: the question's id and the
+/// consumer's.
 async fn asked(node: &TestNode, paused: bool) -> (Client, String, Client, u64, Value) {
     let mut alice = node.join("room", "alice").await;
     let producer = alice.produce("video", rtp::vp8(1)).await;

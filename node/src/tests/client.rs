@@ -243,7 +243,8 @@ impl Client {
         }
     }
 
-    /// Lets time pass, in which the client answers pings and keeps what comes. Ends early with the server's close frame.
+    /// Lets time pass, in which the client answers pings and keeps what comes. Ends early with the server's close
+    /// frame.
     pub(super) async fn wait(&mut self, time: Duration) -> Option<(u16, String)> {
         let until = Instant::now() + time;
         while let Ok(frame) = timeout_at(until, self.frame()).await {

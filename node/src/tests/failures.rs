@@ -1,4 +1,5 @@
-//! What fails takes nothing else along and leaves nothing behind: sessions and rooms that panic, workers without room, nodes that stop.
+//! What fails takes nothing else along and leaves nothing behind: sessions and rooms that panic, workers without room,
+//! nodes that stop.
 
 use std::time::Duration;
 
@@ -152,7 +153,8 @@ async fn nothing_is_done_for_a_session_that_has_ended() {
         let join = Join { display_name: String::new(), device: json!({}), rtp_capabilities: None };
         RoomMessage::Request { session: SessionId(session), id: 1, request: PeerRequest::Join(Box::new(join)) }
     };
-    // One that ended before its turn, one that ended between opening and joining, and one that nobody tells the room of.
+    // One that ended before its turn, one that ended between opening and joining, and one that nobody tells the room
+    // of.
     let (outbox, gone, _) = Outbox::new(64);
     drop(gone);
     room.send(open(100, outbox)).await.unwrap();

@@ -1,5 +1,5 @@
-//! Rooms as clients, workers and other nodes see them: scripted workers that answer as real ones do, and a mesh and a placement of
-//! channels between two nodes. Time is paused: whatever waits for a time-out gets it at once.
+//! Rooms as clients, workers and other nodes see them: scripted workers that answer as real ones do, and a mesh and a
+//! placement of channels between two nodes. Time is paused: whatever waits for a time-out gets it at once.
 
 mod changes;
 mod client;

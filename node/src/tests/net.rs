@@ -1,6 +1,6 @@
-//! The mesh in memory, between any number of nodes: control messages and feedback in order, the former within bounds; frames in datagrams that
-//! get lost, overtake each other and come twice. All of it is gone with the link that it was sent on, of whose end the two nodes hear at
-//! different times.
+//! The mesh in memory, between any number of nodes: control messages and feedback in order, the former within bounds;
+//! frames in datagrams that get lost, overtake each other and come twice. All of it is gone with the link that it was
+//! sent on, of whose end the two nodes hear at different times.
 
 mod port;
 

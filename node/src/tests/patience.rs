@@ -1,5 +1,5 @@
-//! How long a client may take: minutes for the person who is asked for a camera, and for ever while it answers pings; not long when
-//! nothing is heard of it.
+//! How long a client may take: minutes for the person who is asked for a camera, and for ever while it answers pings;
+//! not long when nothing is heard of it.
 
 use std::time::Duration;
 

@@ -25,18 +25,20 @@ const SOCKET: Token = Token(1);
 /// Commands, feedback, addresses and batches of frames each in one turn, so that none of them starves the others.
 const MAX_PER_TURN: usize = 256;
 
-/// Datagrams that other workers passed on, in one turn: as many as two full batches of the socket, and fewer of strangers'.
+/// Datagrams that other workers passed on, in one turn: as many as two full batches of the socket, and fewer of
+/// strangers'.
 const MAX_CLIENTS_PER_TURN: usize = 1024;
 const MAX_STRANGERS_PER_TURN: usize = 256;
 
 /// How often the worker looks how late it is, while something comes. The core needs a look in 10 ms.
 const LAG_INTERVAL: Duration = Duration::from_millis(5);
 
-/// A turn that takes longer is followed by one with half as much: to see what is to be shed while it can still be in time.
+/// A turn that takes longer is followed by one with half as much: to see what is to be shed while it can still be in
+/// time.
 const LONG_TURN: Duration = Duration::from_millis(10);
 
-/// Events that wait for room in the control plane's queue: minutes of a worker's ordinary life. One that lets them pile up
-/// higher will not come back. None may be lost, so the worker ends, and with it the node.
+/// Events that wait for room in the control plane's queue: minutes of a worker's ordinary life. One that lets them pile
+/// up higher will not come back. None may be lost, so the worker ends, and with it the node.
 const MAX_EVENT_BACKLOG: usize = 65_536;
 
 /// How soon room for waiting events is looked for again.
@@ -372,7 +374,8 @@ impl Lag {
         now.saturating_duration_since(self.told_at) >= LAG_INTERVAL
     }
 
-    /// What there is to tell. Whoever has slept while something waited for it was not idle, but kept from the processor.
+    /// What there is to tell. Whoever has slept while something waited for it was not idle, but kept from the
+    /// processor.
     fn take(&mut self, now: Instant) -> Input<'static> {
         self.told_at = now;
         let (waited, slept) = (std::mem::take(&mut self.waited), std::mem::take(&mut self.slept));
@@ -381,8 +384,8 @@ impl Lag {
 }
 
 impl Outbound {
-    /// Two workers may take each other for the owner of an address for as long as their messages cross, so what was passed
-    /// on once is never passed on again.
+    /// Two workers may take each other for the owner of an address for as long as their messages cross, so what was
+    /// passed on once is never passed on again.
     fn forward(&mut self, cause: Cause, to: WorkerIndex, (source, known): (SocketAddr, bool), data: &[u8]) {
         let index = usize::from(to.0);
         let (Some(forwards), Some(mailbox)) = (self.forwards.get_mut(index), self.mailboxes.get(index)) else {
@@ -441,7 +444,8 @@ impl Outbound {
         }
     }
 
-    /// Tells whoever needs to know: all datagrams of an address come to one socket, so the worker that passed this one on.
+    /// Tells whoever needs to know: all datagrams of an address come to one socket, so the worker that passed this one
+    /// on.
     fn announce(&mut self, cause: Cause, address: SocketAddr, owned: bool) {
         let told = |index: usize| match (owned, cause) {
             (true, Cause::Socket) => false,

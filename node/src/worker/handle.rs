@@ -26,7 +26,8 @@ impl WorkerHandle {
         self.index
     }
 
-    /// Asks. The request is queued at once, in order with everything else that is said; the future waits for the answer.
+    /// Asks. The request is queued at once, in order with everything else that is said; the future waits for the
+    /// answer.
     ///
     /// # Errors
     /// The worker's, or [`RequestError::Unavailable`] if it is gone or its queue is full.
@@ -50,7 +51,8 @@ impl WorkerHandle {
         }
     }
 
-    /// As [`send`](Self::send), but gives back what is not taken. What ends something is always taken, unless the worker is gone.
+    /// As [`send`](Self::send), but gives back what is not taken. What ends something is always taken, unless the
+    /// worker is gone.
     ///
     /// # Errors
     /// The request, if the worker is gone or its queue is full.
@@ -69,8 +71,8 @@ impl WorkerHandle {
         assert!(self.mailbox.post(Letter::Run(Box::new(work))));
     }
 
-    /// Where the mesh puts frames of routes that end at this worker, and feedback about those that begin there. Never blocks; drops are
-    /// counted.
+    /// Where the mesh puts frames of routes that end at this worker, and feedback about those that begin there. Never
+    /// blocks; drops are counted.
     pub(crate) fn frame_sink(&self) -> Arc<dyn FrameSink> {
         self.mailbox.clone()
     }

@@ -18,8 +18,9 @@ use super::now;
 /// The waker's token in the worker's poll.
 pub(super) const WAKER: Token = Token(0);
 
-/// Requests, beside those that end something: everybody of a full room coming back at once, a dozen requests each, and as
-/// much again of consumers. A worker that has this before it is seconds behind and says so. Room for it is made as it is needed.
+/// Requests, beside those that end something: everybody of a full room coming back at once, a dozen requests each, and
+/// as much again of consumers. A worker that has this before it is seconds behind and says so. Room for it is made as
+/// it is needed.
 const MAX_LETTERS: usize = 131_072;
 
 /// Batches of frames; a batch is what one wake-up of a link brought.
@@ -28,16 +29,16 @@ const MAX_FRAME_BATCHES: usize = 512;
 /// Frames in all batches: 80 ms of 100,000 packets/s, 10 MB. What waits longer than that is better dropped.
 const MAX_FRAMES: usize = 8192;
 
-/// What the other ends of routes said: a second's account of 4,000 of them. What does not fit will be said again if it still
-/// matters.
+/// What the other ends of routes said: a second's account of 4,000 of them. What does not fit will be said again if it
+/// still matters.
 const MAX_FEEDBACK: usize = 8192;
 
 /// Batches of datagrams that another worker passed on, and how much is in them together: 80 ms of 100,000 packets/s, as
 /// with frames.
 const MAX_FORWARDS: Bound = Bound { batches: 1024, datagrams: 8192, bytes: 10 << 20 };
 
-/// The same of checks from addresses that nobody is known at. Nothing vouches for those yet, so they have a queue of their
-/// own, which is long enough for what 100,000/s bring in 20 ms.
+/// The same of checks from addresses that nobody is known at. Nothing vouches for those yet, so they have a queue of
+/// their own, which is long enough for what 100,000/s bring in 20 ms.
 const MAX_CHECKS: Bound = Bound { batches: 256, datagrams: 2048, bytes: 1 << 20 };
 
 /// A batch is handed over when it has this many datagrams or bytes, so that no turn becomes long by it.
@@ -303,8 +304,8 @@ impl Mailbox {
 
     /// Tells of an address.
     pub(super) fn post_address(&self, address: AddressOwned) {
-        // If there is no room: that it is owned is said again soon. That it no longer is, is not: whoever has the address next
-        // waits until the former owner's time is over.
+        // If there is no room: that it is owned is said again soon. That it no longer is, is not: whoever has the
+        // address next waits until the former owner's time is over.
         let _ = self.addresses.push(address);
         self.wake();
     }

@@ -36,11 +36,12 @@ use sluice_media::secure::dtls::DtlsCertificate;
 use self::driver::{Driver, DriverConfig};
 use self::mailbox::Mailbox;
 
-/// Events of all workers that wait for the control plane: a join makes a handful, so this is hundreds of joins at once. What does
-/// not fit waits in the worker.
+/// Events of all workers that wait for the control plane: a join makes a handful, so this is hundreds of joins at once.
+/// What does not fit waits in the worker.
 const EVENT_QUEUE_LEN: usize = 4096;
 
-/// The way of frames to other nodes, and of what is said about them. Never blocks; what has no room is dropped and counted there.
+/// The way of frames to other nodes, and of what is said about them. Never blocks; what has no room is dropped and
+/// counted there.
 pub(crate) trait FrameOut: Send + Sync {
     /// Takes all frames.
     fn send_frames(&self, to: LinkKey, frames: &mut Vec<Frame>);
@@ -148,8 +149,8 @@ pub(crate) struct Workers {
     pub handles: Vec<WorkerHandle>,
     /// What the workers report; answers to requests are taken out.
     pub events: mpsc::Receiver<(WorkerIndex, WorkerEvent)>,
-    /// The last worker whose thread has ended, for whatever reason. While nobody shut them down, that is a loss: what the worker had is
-    /// gone, and nothing else tells of it.
+    /// The last worker whose thread has ended, for whatever reason. While nobody shut them down, that is a loss: what
+    /// the worker had is gone, and nothing else tells of it.
     pub ended: watch::Receiver<Option<WorkerIndex>>,
     /// Where the media port was bound.
     pub local_addr: SocketAddr,
@@ -157,8 +158,8 @@ pub(crate) struct Workers {
 }
 
 impl Workers {
-    /// Lets the workers finish what was asked of them, ends the threads and waits for them. Blocks for a few milliseconds.
-    /// Dropping does the same.
+    /// Lets the workers finish what was asked of them, ends the threads and waits for them. Blocks for a few
+    /// milliseconds. Dropping does the same.
     pub(crate) fn shutdown(self) {
         drop(self.threads);
     }

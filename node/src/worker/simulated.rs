@@ -1,5 +1,5 @@
-//! Workers on virtual time: the real handles, mailboxes, drivers and cores, but no thread and no socket. Whoever simulates them turns
-//! them, brings the datagrams that came and takes those that are sent.
+//! Workers on virtual time: the real handles, mailboxes, drivers and cores, but no thread and no socket. Whoever
+//! simulates them turns them, brings the datagrams that came and takes those that are sent.
 
 use std::collections::VecDeque;
 use std::io;

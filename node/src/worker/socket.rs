@@ -27,8 +27,8 @@ const BUFFER_LEN: usize = 65_535;
 /// Length of a buffer where the kernel merges nothing: more than any Ethernet frame.
 const SINGLE_BUFFER_LEN: usize = 2048;
 
-/// Messages in one turn, each of them a datagram or a run that the kernel merged: two calls. More waits for the next turn, so that
-/// timers and commands of a flooded worker are not late by more than a few milliseconds.
+/// Messages in one turn, each of them a datagram or a run that the kernel merged: two calls. More waits for the next
+/// turn, so that timers and commands of a flooded worker are not late by more than a few milliseconds.
 pub(super) const MAX_MESSAGES: usize = 2 * BATCH_SIZE;
 
 /// Failed receive calls in a row after which the socket is taken for empty: errors of packets come singly.
@@ -97,8 +97,8 @@ fn clamped(socket: &Socket, asked: usize) -> io::Result<Vec<Clamped>> {
 pub(super) trait DatagramSocket {
     /// Has the system tell when it can be read or written.
     fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()>;
-    /// Receives what there is, up to `max_messages` and [`MAX_MESSAGES`]. The flag tells whether there may be more. If `measured`, the
-    /// batch tells how long its first datagram had waited, which takes two more system calls.
+    /// Receives what there is, up to `max_messages` and [`MAX_MESSAGES`]. The flag tells whether there may be more. If
+    /// `measured`, the batch tells how long its first datagram had waited, which takes two more system calls.
     fn receive(&mut self, max_messages: usize, measured: bool) -> (Batch<'_>, bool);
     /// Sends, or lets the datagrams wait if the kernel's buffer is full. Yields the emptied buffer.
     fn send(&mut self, transmit: Transmit) -> Option<Vec<u8>>;
@@ -171,7 +171,8 @@ impl DatagramSocket for MediaSocket {
                     if is_sample {
                         waited = options::waited(self.socket.as_fd()).ok();
                     }
-                    // A call that was not filled has emptied the queue, but for what came since: that is the next event's.
+                    // A call that was not filled has emptied the queue, but for what came since: that is the next
+                    // event's.
                     if count < room {
                         more = false;
                         break;
@@ -181,7 +182,8 @@ impl DatagramSocket for MediaSocket {
                     more = false;
                     break;
                 }
-                // An error of an earlier packet says nothing of those that wait, and the poll will not speak of them again.
+                // An error of an earlier packet says nothing of those that wait, and the poll will not speak of them
+                // again.
                 Err(error) => {
                     tracing::debug!(%error, "media socket reports an error");
                     self.failed_calls += 1;

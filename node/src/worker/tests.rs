@@ -288,8 +288,8 @@ fn a_taken_port_is_said_so() {
     );
 }
 
-/// 300,000 forged packets from strange addresses would take a while by real sockets: the core's own tests send them. Here
-/// it is the driver's turn to survive what is no packet at all.
+/// 300,000 forged packets from strange addresses would take a while by real sockets: the core's own tests send them.
+/// Here it is the driver's turn to survive what is no packet at all.
 #[tokio::test]
 async fn junk_is_counted_and_survived() {
     let workers = spawn_workers(config(1)).unwrap();

@@ -50,8 +50,8 @@ async fn a_hostile_user_costs_others_nothing() {
     flood(Pace::Taken(100_000)).await;
 }
 
-/// For release builds on a machine that does nothing else: `cargo test --release -p sluice-node --test flood -- --ignored
-/// --nocapture`.
+/// For release builds on a machine that does nothing else: `cargo test --release -p sluice-node --test flood --
+/// --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "it asserts what a busy machine or a debug build cannot keep"]
 async fn a_hundred_thousand_hostile_datagrams_a_second_cost_others_nothing() {

@@ -45,8 +45,8 @@ async fn strangers_leave_no_trace() {
         assert_eq!(stats.lost(), 0, "{name}: {stats:?}");
     }
 
-    // An authenticated user who invents SSRCs is a stranger with keys. The first time nothing leaves: the client's own SRTP
-    // library keeps state for every SSRC that it ever sent, and that shall not be counted.
+    // An authenticated user who invents SSRCs is a stranger with keys. The first time nothing leaves: the client's own
+    // SRTP library keeps state for every SSRC that it ever sent, and that shall not be counted.
     let lane = alice.lane(true).await.unwrap();
     lane.set_filter(Some(Box::new(|direction, datagram| direction == Direction::In || !is_invented(datagram))));
     invent_ssrcs(&lane).await;

@@ -1,5 +1,5 @@
-//! The `sluice` program from outside: its command line, a development mesh, its ports, and nodes as processes that join,
-//! die and come back.
+//! The `sluice` program from outside: its command line, a development mesh, its ports, and nodes as processes that
+//! join, die and come back.
 
 mod admin;
 mod certificates;

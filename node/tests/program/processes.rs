@@ -1,5 +1,5 @@
-//! `sluice node` processes: they find each other by a seed address, and those that are killed are missed soon and welcome
-//! back.
+//! `sluice node` processes: they find each other by a seed address, and those that are killed are missed soon and
+//! welcome back.
 
 use std::net::TcpStream;
 use std::path::Path;

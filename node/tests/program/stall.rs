@@ -1,5 +1,5 @@
-//! A node that stands still for a while, as a process does whose machine has something else to do: the others may take it for dead, and
-//! everything flows again when it is back.
+//! A node that stands still for a while, as a process does whose machine has something else to do: the others may take
+//! it for dead, and everything flows again when it is back.
 
 use std::time::{Duration, Instant};
 
@@ -88,7 +88,8 @@ async fn everything_flows_again_after_a_node_stood_still_and_nothing_twice() {
         users.push(join(&cluster, &driver, node).await);
     }
     all_hear_all(&users, "at first").await;
-    // Shorter than it takes to be missed, about as long, and longer than connections live; twice, since what is left over adds up.
+    // Shorter than it takes to be missed, about as long, and longer than connections live; twice, since what is left
+    // over adds up.
     for stall in [1_200, 1_900, 2_600, 4_000, 1_900, 4_000].map(Duration::from_millis) {
         nodes[1].signal("STOP");
         tokio::time::sleep(stall).await;

@@ -19,8 +19,8 @@ impl World {
         }
     }
 
-    /// Every subscription that lives has everything from its (last) beginning on, in order, but for what is accounted for as
-    /// lost, and its sender reports tell the publisher's clock.
+    /// Every subscription that lives has everything from its (last) beginning on, in order, but for what is accounted
+    /// for as lost, and its sender reports tell the publisher's clock.
     pub(crate) fn judge(&mut self) {
         for index in 0..self.subscriptions.len() {
             self.judge_clock(index);

@@ -1,7 +1,9 @@
-//! Media cores of two to three nodes with simulated pipes and clients between them, on virtual time and from one seed: what
-//! goes in on one node comes out on the others, whatever the paths do to it. [`shipped`] has loadtest's scenarios on the same ground.
+//! Media cores of two to three nodes with simulated pipes and clients between them, on virtual time and from one seed:
+//! what goes in on one node comes out on the others, whatever the paths do to it. [`shipped`] has loadtest's scenarios
+//! on the same ground.
 //!
-//! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed; `SLUICE_SEEDS=<number>` sets how many are tried.
+//! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed; `SLUICE_SEEDS=<number>` sets how many
+//! are tried.
 
 mod client;
 mod judge;

@@ -1,5 +1,5 @@
-//! Media cores of several nodes, the pipes between them and the paths to their users, on virtual time. Everything that happens
-//! comes out of one queue, ordered by time and then by age, and all chance of it out of one seed.
+//! Media cores of several nodes, the pipes between them and the paths to their users, on virtual time. Everything that
+//! happens comes out of one queue, ordered by time and then by age, and all chance of it out of one seed.
 
 mod routes;
 
@@ -331,8 +331,8 @@ impl<E> Mesh<E> {
         &mut self.nodes[node].as_mut().expect("it is running").media
     }
 
-    /// When what one node says to another on their pipe's control stream is heard; `None` while nothing passes: then the stream breaks,
-    /// and what was on it is gone.
+    /// When what one node says to another on their pipe's control stream is heard; `None` while nothing passes: then
+    /// the stream breaks, and what was on it is gone.
     pub(crate) fn control_passage(&mut self, from: usize, to: usize) -> Option<Duration> {
         let now = self.instant();
         let passage = self.pipes.get_mut(&(from, to))?.submit_reliable(now, CONTROL_LEN)?;

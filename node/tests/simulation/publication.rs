@@ -1,4 +1,5 @@
-//! A simulated camera or microphone. Every packet's payload says which one it is, so that whoever receives it can be held to it.
+//! A simulated camera or microphone. Every packet's payload says which one it is, so that whoever receives it can be
+//! held to it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What publishers do that is neither loss nor malice: they begin anew, go on with other SSRCs, stop, and send what nobody can use. One
-//! publisher, and a viewer at its node and at another one.
+//! What publishers do that is neither loss nor malice: they begin anew, go on with other SSRCs, stop, and send what
+//! nobody can use. One publisher, and a viewer at its node and at another one.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -199,7 +199,8 @@ impl Stage {
         self.nacks.clear();
     }
 
-    /// What the viewers got since the last clearing goes on without a gap, in numbers and in time, and is at least so many packets.
+    /// What the viewers got since the last clearing goes on without a gap, in numbers and in time, and is at least so
+    /// many packets.
     fn assert_continuous(&mut self, at_least: usize) {
         self.pass(ms(20));
         for viewer in &self.viewers {

@@ -1,4 +1,5 @@
-//! A simulated receiver of one consumer: repairs what it misses by NACK, and remembers what came so that it can be judged.
+//! A simulated receiver of one consumer: repairs what it misses by NACK, and remembers what came so that it can be
+//! judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Nodes, and clients that are given their keys, on virtual time. All chance comes out of one seed: the same seed is the same run,
-//! to the last encrypted byte.
+//! Nodes, and clients that are given their keys, on virtual time. All chance comes out of one seed: the same seed is
+//! the same run, to the last encrypted byte.
 
 use std::net::SocketAddr;
 use std::time::Duration;

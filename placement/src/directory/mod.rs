@@ -1,7 +1,7 @@
 //! The directory: room -> nodes that have peers in it. Small, soft and leased.
 //!
-//! [`LeaseTable`] is the owner's half, [`LeaseKeeper`] the holder's. Both are sans-IO: time is an argument, calls come out
-//! and answers go in.
+//! [`LeaseTable`] is the owner's half, [`LeaseKeeper`] the holder's. Both are sans-IO: time is an argument, calls come
+//! out and answers go in.
 
 mod keeper;
 mod table;

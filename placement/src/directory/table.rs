@@ -59,8 +59,8 @@ impl LeaseTable {
         Self { lease, limits, rooms: FxHashMap::default(), holders: FxHashMap::default(), next_sweep: None, refused: 0 }
     }
 
-    /// Takes or renews the holder's leases and returns the holders of each room. A room beyond the limits is not taken; its
-    /// other holders are told all the same.
+    /// Takes or renews the holder's leases and returns the holders of each room. A room beyond the limits is not taken;
+    /// its other holders are told all the same.
     ///
     /// # Errors
     /// [`RenewError::Void`] when a newer incarnation of the holder is known.
@@ -148,8 +148,8 @@ impl LeaseTable {
             });
             !leases.is_empty()
         });
-        // Whoever holds nothing is forgotten, so that node names do not pile up; should a message of an older incarnation
-        // still come, its lease runs out by itself.
+        // Whoever holds nothing is forgotten, so that node names do not pile up; should a message of an older
+        // incarnation still come, its lease runs out by itself.
         holders.retain(|_, holder| !holder.rooms.is_empty());
         self.next_sweep = (!self.rooms.is_empty()).then_some(now + self.lease);
     }

@@ -1,9 +1,9 @@
 //! The door between the network and chitchat: what comes in is checked, and so is who it makes chitchat remember.
 //!
-//! chitchat remembers every incarnation of every node that a digest names, tells of all of them in each of its own digests, and
-//! panics when such a digest leaves no room for anything else in a message. So the door lets in
-//! - of an id whose newer incarnation is known nothing older, and at most [`MAX_INCARNATIONS`] within the time that chitchat
-//!   needs to forget: a node that is started again and again must not crowd out the others;
+//! chitchat remembers every incarnation of every node that a digest names, tells of all of them in each of its own
+//! digests, and panics when such a digest leaves no room for anything else in a message. So the door lets in
+//! - of an id whose newer incarnation is known nothing older, and at most [`MAX_INCARNATIONS`] within the time that
+//!   chitchat needs to forget: a node that is started again and again must not crowd out the others;
 //! - only as many nodes as a digest has room for. Who comes then is not seen here, which is bad, but gossip goes on.
 
 use std::collections::BTreeMap;
@@ -37,11 +37,12 @@ const NOTED_WITHIN: Duration = Duration::from_secs(1);
 
 /// The way of gossip between nodes, which the caller provides. A message has up to 65,507 bytes and may be lost.
 pub trait GossipTransport: Send + Sync + 'static {
-    /// Sends a message to the node that advertises `to`. Enqueues and returns: a peer that is hard to reach must not hold up the
-    /// others.
+    /// Sends a message to the node that advertises `to`. Enqueues and returns: a peer that is hard to reach must not
+    /// hold up the others.
     fn send(&mut self, to: SocketAddr, message: Bytes);
 
-    /// The next message, with the advertised address of its sender; `None` when there will be none any more. Cancel-safe.
+    /// The next message, with the advertised address of its sender; `None` when there will be none any more.
+    /// Cancel-safe.
     fn recv(&mut self) -> impl Future<Output = Option<(SocketAddr, Bytes)>> + Send;
 }
 

@@ -19,8 +19,8 @@ pub(super) fn to_keys(facts: &NodeFacts) -> BTreeMap<String, String> {
     }
 }
 
-/// The facts out of a node's keys; `None` while some are still missing, or when they make no sense. Keys that this version
-/// does not know are ignored.
+/// The facts out of a node's keys; `None` while some are still missing, or when they make no sense. Keys that this
+/// version does not know are ignored.
 pub(super) fn from_keys(state: &NodeState) -> Option<NodeFacts> {
     let fields =
         state.key_values().filter_map(|(key, value)| Some((key.to_owned(), serde_json::from_str(value).ok()?)));

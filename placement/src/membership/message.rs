@@ -1,6 +1,6 @@
-//! Reading chitchat's messages before chitchat does: whom they are about, and that nothing in them makes it panic or fill the
-//! memory. The format is that of chitchat 0.11 (`serialize.rs`, `digest.rs`, `delta.rs`): integers are little-endian, texts have
-//! a length of 16 bits.
+//! Reading chitchat's messages before chitchat does: whom they are about, and that nothing in them makes it panic or
+//! fill the memory. The format is that of chitchat 0.11 (`serialize.rs`, `digest.rs`, `delta.rs`): integers are
+//! little-endian, texts have a length of 16 bits.
 
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -34,8 +34,9 @@ use pulse::Patience;
 pub use door::GossipTransport;
 pub(crate) use stats::{GossipRefused, GossipStats};
 
-/// How long chitchat remembers a dead node; for half of it the node takes room in every digest. Short, so that nodes which are
-/// started again and again do not crowd out the others, and longer than any wave of gossip about it takes to ebb away.
+/// How long chitchat remembers a dead node; for half of it the node takes room in every digest. Short, so that nodes
+/// which are started again and again do not crowd out the others, and longer than any wave of gossip about it takes to
+/// ebb away.
 const DEAD_NODE_GRACE: Duration = Duration::from_secs(30);
 
 /// How often one of the dead is gossiped to, and each suspect's door is knocked at.
@@ -66,11 +67,11 @@ pub struct MembershipConfig {
     pub cluster: String,
     /// How often a node gossips, with three others each time.
     pub interval: Duration,
-    /// The failure detector has no opinion of a node that it has not heard for this many times the usual interval between
-    /// heartbeats.
+    /// The failure detector has no opinion of a node that it has not heard for this many times the usual interval
+    /// between heartbeats.
     pub phi: f64,
-    /// A node that is silent for this long is suspected: its door is knocked at, and if its machine says that nobody is there,
-    /// it is dead.
+    /// A node that is silent for this long is suspected: its door is knocked at, and if its machine says that nobody is
+    /// there, it is dead.
     pub suspect_after: Duration,
     /// A node that is silent for this long is dead.
     pub dead_after: Duration,
@@ -101,16 +102,16 @@ impl MembershipConfig {
             cluster_id: self.cluster.clone(),
             gossip_interval: self.interval,
             listen_addr: self.gossip_addr,
-            // Names are resolved here: chitchat would wait for the resolver before it begins, and try again only after a
-            // minute.
+            // Names are resolved here: chitchat would wait for the resolver before it begins, and try again only after
+            // a minute.
             seed_nodes: self.seeds.iter().filter(|seed| seed.parse::<SocketAddr>().is_ok()).cloned().collect(),
             failure_detector_config: FailureDetectorConfig {
                 phi_threshold: self.phi,
                 sampling_window_size: 1_000,
                 // A pause longer than this is an outage, not an interval to reckon with.
                 max_interval: self.interval * 10,
-                // What is assumed of a node before it is known; chitchat's 5 s would make a new node's death go unnoticed for
-                // half a minute.
+                // What is assumed of a node before it is known; chitchat's 5 s would make a new node's death go
+                // unnoticed for half a minute.
                 initial_interval: self.interval,
                 dead_node_grace_period: DEAD_NODE_GRACE,
             },
@@ -131,12 +132,12 @@ pub enum MembershipError {
 
 /// What tells of life and death besides gossip.
 pub trait Witness: Send + Sync + 'static {
-    /// How much has arrived from a node on the connection that this node has with it: a number that grows. `None` when there is no
-    /// connection.
+    /// How much has arrived from a node on the connection that this node has with it: a number that grows. `None` when
+    /// there is no connection.
     fn arrived(&self, instance: &NodeInstance) -> Option<u64>;
 
-    /// Knocks at a silent node's door: whether its machine says that nobody is there. An answer that does not come within about a
-    /// second is none.
+    /// Knocks at a silent node's door: whether its machine says that nobody is there. An answer that does not come
+    /// within about a second is none.
     fn refuses(&self, facts: &NodeFacts) -> impl Future<Output = bool> + Send + 'static;
 }
 
@@ -151,8 +152,8 @@ pub struct Membership {
 }
 
 impl Membership {
-    /// Begins to gossip. Waits for no other node. Its tasks run on the current runtime, which should not be one that others keep
-    /// busy: whoever cannot tell the time takes the others for dead.
+    /// Begins to gossip. Waits for no other node. Its tasks run on the current runtime, which should not be one that
+    /// others keep busy: whoever cannot tell the time takes the others for dead.
     ///
     /// # Errors
     /// [`MembershipError::Transport`] when the transport does not open.
@@ -182,8 +183,8 @@ impl Membership {
         Ok(Self { members, facts, stats, goodbye, task })
     }
 
-    /// Everybody that is known, and each change. Closed when gossip has ended, which without [`Self::shutdown`] means that
-    /// something broke, and that the view is frozen.
+    /// Everybody that is known, and each change. Closed when gossip has ended, which without [`Self::shutdown`] means
+    /// that something broke, and that the view is frozen.
     pub fn members(&self) -> watch::Receiver<Arc<Members>> {
         self.members.clone()
     }

@@ -2,12 +2,12 @@
 //!
 //! What chitchat leaves to its user:
 //! - A node that it has only heard of is "dead" to it until two heartbeats came: here it is no member yet.
-//! - A restarted node is another node to it, beside its former self: here the newer incarnation voids the older as soon as
-//!   it is heard of.
+//! - A restarted node is another node to it, beside its former self: here the newer incarnation voids the older as soon
+//!   as it is heard of.
 //! - Its facts may come in pieces: a node is a member when they are complete.
 //! - It forgets the dead within half a minute, so that its digests stay small: here they are remembered.
-//! - It takes 0.4 s of silence for death in a mesh of three, and the silence that this node did not listen to as well: what
-//!   life and death are is for [`Pulse`] to say.
+//! - It takes 0.4 s of silence for death in a mesh of three, and the silence that this node did not listen to as well:
+//!   what life and death are is for [`Pulse`] to say.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -1,5 +1,5 @@
-//! What is too long for one message is told in several: a part has a few KiB a user, and a message that is bounded so that a stranger
-//! cannot fill the memory must not keep a large room from being known.
+//! What is too long for one message is told in several: a part has a few KiB a user, and a message that is bounded so
+//! that a stranger cannot fill the memory must not keep a large room from being known.
 
 use prost::Message;
 use sluice_proto::placement::roster_update::Change;

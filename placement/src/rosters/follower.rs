@@ -14,8 +14,8 @@ use crate::wire;
 /// Rooms that one node may follow. As many as one may hold leases on, see the directory's table.
 const MAX_ROOMS: usize = 20_000;
 
-/// The stream of one follower. What it has still to be told is not queued but found by comparing versions, so that a slow
-/// one costs nothing and catches up with a snapshot.
+/// The stream of one follower. What it has still to be told is not queued but found by comparing versions, so that a
+/// slow one costs nothing and catches up with a snapshot.
 #[derive(Debug)]
 pub(crate) struct Follower {
     instance: NodeInstance,

@@ -46,7 +46,8 @@ pub enum RosterEvent {
         /// The node that owned the part.
         instance: NodeInstance,
     },
-    /// Every node of which the directory said that it is in the room has told its part, or is gone. Once, after those parts.
+    /// Every node of which the directory said that it is in the room has told its part, or is gone. Once, after those
+    /// parts.
     Complete,
 }
 
@@ -317,8 +318,8 @@ impl Rosters {
         Some(())
     }
 
-    /// A node died or was cut off: its parts are gone. What it and the directory said of its rooms is remembered, should
-    /// the same incarnation come back.
+    /// A node died or was cut off: its parts are gone. What it and the directory said of its rooms is remembered,
+    /// should the same incarnation come back.
     fn instance_gone(&mut self, instance: &NodeInstance) {
         if self.followed.get(&instance.node).is_some_and(|followed| followed.instance() == instance) {
             self.followed.remove(&instance.node);

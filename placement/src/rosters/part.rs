@@ -14,9 +14,9 @@ pub(crate) fn canonical(part: RosterPart) -> RosterPart {
     RosterPart { peers: peers.into_values().collect() }
 }
 
-/// Makes a part small enough to be told, and counts the entries that had to be cut for it. One that is too large loses its producers. If
-/// all together are too many, those that have grown since they were told lose theirs, and those that were not told yet wait: who left, and
-/// what changed, is always told.
+/// Makes a part small enough to be told, and counts the entries that had to be cut for it. One that is too large loses
+/// its producers. If all together are too many, those that have grown since they were told lose theirs, and those that
+/// were not told yet wait: who left, and what changed, is always told.
 pub(crate) fn bound(part: RosterPart, told: &RosterPart) -> (RosterPart, usize) {
     let told_len = |entry: &PeerEntry| {
         let index = told.peers.binary_search_by(|other| other.id.cmp(&entry.id)).ok()?;
@@ -132,7 +132,8 @@ mod tests {
         let peers: Vec<_> = (0..20).map(|i| large(&format!("{i:02}"), MAX_ENTRY_LEN - 100)).collect();
         let (told, cut) = bound(RosterPart { peers: peers.clone() }, &RosterPart::default());
         assert_eq!((told.peers.len(), cut), (16, 4));
-        // One of those that were told leaves, and two come before all others: a small one, and one that takes the room that is left.
+        // One of those that were told leaves, and two come before all others: a small one, and one that takes the room
+        // that is left.
         let now = [vec![large("000", 10), large("001", MAX_ENTRY_LEN - 100)], peers[1..].to_vec()].concat();
         let (next, cut) = bound(canonical(RosterPart { peers: now }), &told);
         let delta = difference(&told, &next).unwrap();

@@ -81,7 +81,8 @@ impl Room {
         }
     }
 
-    /// The other node, of exactly this incarnation. One of an older incarnation ends here; `None` if a newer one is known.
+    /// The other node, of exactly this incarnation. One of an older incarnation ends here; `None` if a newer one is
+    /// known.
     pub(crate) fn remote(&mut self, instance: &NodeInstance) -> Option<&mut Remote> {
         self.supersede(instance);
         let remote = self.remotes.entry(instance.node.clone()).or_insert_with(|| Remote::new(instance.clone()));

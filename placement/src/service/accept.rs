@@ -23,8 +23,8 @@ use crate::metrics::{Metrics, Refused};
 /// many times some 40 KiB, for [`HANDSHAKE_TIMEOUT`].
 const MAX_HANDSHAKES: usize = 256;
 
-/// Of them from one address (of IPv6: one /64): a stranger with one address keeps nobody else out, and as many nodes as run on one
-/// machine come in at once.
+/// Of them from one address (of IPv6: one /64): a stranger with one address keeps nobody else out, and as many nodes as
+/// run on one machine come in at once.
 const MAX_HANDSHAKES_PER_ADDRESS: usize = 64;
 
 /// Longer than any round trip between nodes takes, with a retransmission.

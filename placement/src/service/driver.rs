@@ -1,4 +1,5 @@
-//! Drives the core: holds it, reads the clock, makes the calls that it asks for and wakes whoever has something to send.
+//! Drives the core: holds it, reads the clock, makes the calls that it asks for and wakes whoever has something to
+//! send.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};

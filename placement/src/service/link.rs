@@ -30,8 +30,8 @@ use crate::rosters::MAX_MESSAGE_LEN;
 /// A node that does not answer within this is tried again.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A connection on which nothing comes for as long as these two together is given up. Membership notices a death sooner;
-/// this is for a path that broke between two living nodes.
+/// A connection on which nothing comes for as long as these two together is given up. Membership notices a death
+/// sooner; this is for a path that broke between two living nodes.
 const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
 
 /// What the other node may send without waiting for an acknowledgement, in bytes: a large room's snapshot comes in one
@@ -80,9 +80,9 @@ impl Dialling {
 
 type Stream = TokioIo<TlsStream<TcpStream>>;
 
-/// The address to dial another node's gRPC port at `to` from, by a node that listens at `listen`. A node that was told to listen on one
-/// of its machine's addresses is known by that one, to the firewalls between nodes too; its pipes are dialled from there as well. `None`
-/// lets the system choose.
+/// The address to dial another node's gRPC port at `to` from, by a node that listens at `listen`. A node that was told
+/// to listen on one of its machine's addresses is known by that one, to the firewalls between nodes too; its pipes are
+/// dialled from there as well. `None` lets the system choose.
 pub fn dial_source(listen: IpAddr, to: IpAddr) -> Option<IpAddr> {
     // Nothing gets from loopback to anywhere else.
     let leads_there = !listen.is_unspecified() && listen.is_loopback() == to.is_loopback();

@@ -73,8 +73,8 @@ pub struct KnownRoom {
     pub parts: Vec<(NodeInstance, Arc<RosterPart>)>,
 }
 
-/// Directory and rosters of one node. Clones are the same one. It runs until [`Self::shutdown`], or until the runtime that it
-/// was spawned on ends.
+/// Directory and rosters of one node. Clones are the same one. It runs until [`Self::shutdown`], or until the runtime
+/// that it was spawned on ends.
 #[derive(Debug, Clone)]
 pub struct Placement {
     shared: Arc<Shared>,
@@ -115,8 +115,8 @@ impl Placement {
         Ok(Self { shared, local_addr, tls: tls_tx })
     }
 
-    /// Reads other certificates. To call what is returned is to use them from then on: connections that are up stay; the cluster's name
-    /// stays too.
+    /// Reads other certificates. To call what is returned is to use them from then on: connections that are up stay;
+    /// the cluster's name stays too.
     ///
     /// # Errors
     /// [`SpawnError::Tls`] when they are unusable.
@@ -135,9 +135,9 @@ impl Placement {
         self.local_addr
     }
 
-    /// Enters a room: takes the lease and follows the part of every other node that is in it. Returns at once; the parts
-    /// of others come as events. Leaving is dropping the handle. Call it within the span of the join: its trace context
-    /// travels along.
+    /// Enters a room: takes the lease and follows the part of every other node that is in it. Returns at once; the
+    /// parts of others come as events. Leaving is dropping the handle. Call it within the span of the join: its trace
+    /// context travels along.
     ///
     /// The queue of events is short, because what does not fit stays behind as one difference per node: a slow reader
     /// misses intermediate states of a part, never the last one. It ends when the handle is dropped.

@@ -29,9 +29,9 @@ impl RoomHandle {
         &self.room
     }
 
-    /// Replaces this node's part. The others are told the difference; nothing is said if there is none. What is too large is cut: a peer
-    /// of more than 4 MiB is told without its producers, and of more than 64 MiB altogether newcomers are not told until there is
-    /// room. That is counted and logged.
+    /// Replaces this node's part. The others are told the difference; nothing is said if there is none. What is too
+    /// large is cut: a peer of more than 4 MiB is told without its producers, and of more than 64 MiB altogether
+    /// newcomers are not told until there is room. That is counted and logged.
     pub fn publish(&self, part: RosterPart) {
         let cut = self.shared.step(|state, _| state.core.rosters.publish(&self.room, part));
         if cut > 0 {

@@ -1,6 +1,6 @@
-//! Many cores on virtual time, from a seed: calls are lost and reordered, streams break half-open, nodes die and come back,
-//! the network splits and heals. What must hold at every event is checked by [`node::SimNode`], what must hold in the end
-//! here.
+//! Many cores on virtual time, from a seed: calls are lost and reordered, streams break half-open, nodes die and come
+//! back, the network splits and heals. What must hold at every event is checked by [`node::SimNode`], what must hold in
+//! the end here.
 
 mod node;
 mod world;

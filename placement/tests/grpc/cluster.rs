@@ -100,7 +100,8 @@ impl TestNode {
 
 impl Drop for TestNode {
     fn drop(&mut self) {
-        // Its sockets are closed when this returns, as after a kill. A runtime may not be waited for within another one.
+        // Its sockets are closed when this returns, as after a kill. A runtime may not be waited for within another
+        // one.
         let runtime = self.runtime.take().unwrap();
         let ended = std::thread::spawn(move || runtime.shutdown_timeout(Duration::from_secs(5))).join();
         assert!(ended.is_ok());

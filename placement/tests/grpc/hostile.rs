@@ -48,7 +48,8 @@ fn code<T>(result: Result<T, Status>) -> Code {
     result.err().map_or(Code::Ok, |status| status.code())
 }
 
-/// There was no answer: in TLS 1.3 a client learns only after the handshake that it is refused, in the midst of anything.
+/// There was no answer: in TLS 1.3 a client learns only after the handshake that it is refused, in the midst of
+/// anything.
 fn is_cut<T>(result: &Result<T, Status>) -> bool {
     let cut = [Code::Unavailable, Code::Unknown, Code::Internal, Code::Cancelled];
     result.as_ref().is_err_and(|status| cut.contains(&status.code()))

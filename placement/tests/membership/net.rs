@@ -1,4 +1,5 @@
-//! A network in memory: messages as bytes, links that can be cut, processes that stall, and machines that answer for them.
+//! A network in memory: messages as bytes, links that can be cut, processes that stall, and machines that answer for
+//! them.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

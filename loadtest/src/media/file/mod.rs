@@ -158,7 +158,8 @@ impl MediaFile {
     }
 }
 
-/// Whether a frame is a key frame, and its parts; parameter sets that the container keeps apart are put before key frames.
+/// Whether a frame is a key frame, and its parts; parameter sets that the container keeps apart are put before key
+/// frames.
 fn decodable(codec: Codec, parameter_sets: &[Bytes], parts: Vec<Bytes>) -> (bool, Vec<Bytes>) {
     match codec {
         Codec::Opus => (true, parts),

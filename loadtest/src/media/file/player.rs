@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use super::{Frame, MediaFile};
 
-/// Sends a file over and over. A key frame cannot be made where there is none: who asks for one makes the player jump to the next
-/// in the file.
+/// Sends a file over and over. A key frame cannot be made where there is none: who asks for one makes the player jump
+/// to the next in the file.
 #[derive(Debug)]
 pub(in crate::media) struct Player {
     file: Arc<MediaFile>,

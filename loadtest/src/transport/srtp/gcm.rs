@@ -1,4 +1,5 @@
-//! Opening SRTP under AES-GCM where it lies (RFC 7714): nothing is copied, and nothing allocated but for a stream's first packet.
+//! Opening SRTP under AES-GCM where it lies (RFC 7714): nothing is copied, and nothing allocated but for a stream's
+//! first packet.
 
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{AES_128, AES_256, EncryptingKey, EncryptionContext, UnboundCipherKey};
@@ -37,7 +38,8 @@ impl GcmReceiver {
         Ok(Self { cipher, streams: FxHashMap::default() })
     }
 
-    /// The packet that was sealed; `None` when it is forged, broken or came before. Only authentic packets leave a trace.
+    /// The packet that was sealed; `None` when it is forged, broken or came before. Only authentic packets leave a
+    /// trace.
     pub(super) fn open<'a>(&mut self, packet: &'a mut [u8]) -> Option<&'a [u8]> {
         let header = RtpHeader::parse(packet)?;
         if let Some(stream) = self.streams.get_mut(&header.ssrc) {
@@ -149,8 +151,8 @@ impl Cipher {
     }
 }
 
-/// Fills `out` by AES in counter mode, RFC 3711 section 4.3: the label is XORed into the master salt in the place of the key id, and
-/// the block counter follows.
+/// Fills `out` by AES in counter mode, RFC 3711 section 4.3: the label is XORed into the master salt in the place of
+/// the key id, and the block counter follows.
 fn derive(prf: &EncryptingKey, master_salt: &[u8], label: u8, out: &mut [u8]) -> Result<(), Unspecified> {
     let mut block = [0; 16];
     block.get_mut(..master_salt.len()).ok_or(Unspecified)?.copy_from_slice(master_salt);

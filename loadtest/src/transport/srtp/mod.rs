@@ -1,6 +1,6 @@
-//! SRTP and SRTCP of one transport (RFC 3711, RFC 7714), by webrtc-rs, and RTP under AES-GCM opened in place by a receiver of
-//! our own: a load generator receives a thousand packets for each that it sends. Deliberately not the node's implementation, so
-//! that each is the other's oracle.
+//! SRTP and SRTCP of one transport (RFC 3711, RFC 7714), by webrtc-rs, and RTP under AES-GCM opened in place by a
+//! receiver of our own: a load generator receives a thousand packets for each that it sends. Deliberately not the
+//! node's implementation, so that each is the other's oracle.
 
 mod gcm;
 

@@ -1,5 +1,5 @@
-//! ClientHellos of whoever sends with a client's address. None is answered with more than it brought, and none keeps the client
-//! itself from its handshake, unless it could return the cookie that only the client is told.
+//! ClientHellos of whoever sends with a client's address. None is answered with more than it brought, and none keeps
+//! the client itself from its handshake, unless it could return the cookie that only the client is told.
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
-//! A handshake on a path that loses, repeats and reorders, with others who send with the client's address and some who change what is
-//! under way. What is only lost is made up for; whatever is said, no two ends believe to have keys that are not the same.
+//! A handshake on a path that loses, repeats and reorders, with others who send with the client's address and some who
+//! change what is under way. What is only lost is made up for; whatever is said, no two ends believe to have keys that
+//! are not the same.
 
 use std::time::Duration;
 

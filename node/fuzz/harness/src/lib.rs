@@ -1,8 +1,8 @@
-//! What the fuzz targets do. Each takes any bytes, gives them to a part of the node that reads what the network brings, and checks
-//! what has to be true of it whatever the bytes are. A panic is a finding.
+//! What the fuzz targets do. Each takes any bytes, gives them to a part of the node that reads what the network brings,
+//! and checks what has to be true of it whatever the bytes are. A panic is a finding.
 //!
-//! No fuzzer is needed here: the tests of this crate replay the corpora that fuzzing has left in `../corpus`, one directory a
-//! target. The fuzzer's half, `..`, is a workspace of its own; `deploy/fuzz.sh` runs it.
+//! No fuzzer is needed here: the tests of this crate replay the corpora that fuzzing has left in `../corpus`, one
+//! directory a target. The fuzzer's half, `..`, is a workspace of its own; `deploy/fuzz.sh` runs it.
 //!
 //! # Layout
 //! - `reader`: bytes as a source of choices.

@@ -1,5 +1,5 @@
-//! Bytes as a source of choices. They are read from the front, and one byte decides one thing where that is possible, so that a small
-//! change of the bytes is a small change of what happens.
+//! Bytes as a source of choices. They are read from the front, and one byte decides one thing where that is possible,
+//! so that a small change of the bytes is a small change of what happens.
 
 /// Reads choices. Where the bytes end, zeros follow.
 #[derive(Debug, Clone)]

@@ -1,4 +1,5 @@
-//! One user's reception of one producer (mediasoup's SimpleConsumer): a cut of the producer's stream, sent as a stream of the user's own.
+//! One user's reception of one producer (mediasoup's SimpleConsumer): a cut of the producer's stream, sent as a stream
+//! of the user's own.
 
 use std::ops::RangeInclusive;
 
@@ -30,7 +31,8 @@ pub(crate) struct Consumer {
     transport: TransportKey,
     /// The client, or the control plane in its stead, wants nothing for now.
     paused: bool,
-    /// Nothing stands in the way of sending: not paused, the producer neither, not shed, and the transport is connected.
+    /// Nothing stands in the way of sending: not paused, the producer neither, not shed, and the transport is
+    /// connected.
     active: bool,
     cut: Cut,
     stream: RtpStreamSend,
@@ -51,7 +53,8 @@ impl Consumer {
         paused: bool,
         random: u32,
     ) -> Self {
-        // Half of the number space stays free, so that a first packet lost or late does not look like a cycle (RFC 3711 section 3.3.1).
+        // Half of the number space stays free, so that a first packet lost or late does not look like a cycle (RFC 3711
+        // section 3.3.1).
         let (first, rtx_first) = (random as u16 & 0x3fff, (random >> 16) as u16 & 0x3fff);
         Self {
             id,
@@ -184,8 +187,8 @@ impl Consumer {
         self.cut.may_begin_at(*packets.start()).then_some(packets)
     }
 
-    /// Sends a packet of the producer, if it is this consumer's turn. Returns how many packets that made: none of the publisher's padding,
-    /// two with parameter sets.
+    /// Sends a packet of the producer, if it is this consumer's turn. Returns how many packets that made: none of the
+    /// publisher's padding, two with parameter sets.
     ///
     /// # Errors
     /// Why it did not go out. No number was used then.
@@ -215,7 +218,8 @@ impl Consumer {
         self.stream.receive_nack(missing, producer, transport, clock, counters);
     }
 
-    /// The client wants a key frame (PLI, or FIR with its number). Returns whether that is news: a FIR is repeated until a key frame comes.
+    /// The client wants a key frame (PLI, or FIR with its number). Returns whether that is news: a FIR is repeated
+    /// until a key frame comes.
     pub(crate) fn receive_key_frame_request(&mut self, fir: Option<u8>) -> bool {
         self.cut.want_parameter_sets();
         match fir {
@@ -250,7 +254,8 @@ impl Consumer {
         self.stream.lacks_sender_report()
     }
 
-    /// The scores, its own and the producer's, if the control plane is to be told of them: they have changed. Its own is 0 while it is shed.
+    /// The scores, its own and the producer's, if the control plane is to be told of them: they have changed. Its own
+    /// is 0 while it is shed.
     pub(crate) fn take_scores(&mut self, producer_score: u8) -> Option<(u8, u8)> {
         let scores = (self.score(), producer_score);
         (self.told_scores.replace(scores) != Some(scores)).then_some(scores)

@@ -5,7 +5,8 @@ use sluice_mesh::Frame;
 
 use crate::messages::PipeEnd;
 
-/// Packets are copied into chunks of this size, so that the memory comes by the chunk and not by the packet: some 50 of video.
+/// Packets are copied into chunks of this size, so that the memory comes by the chunk and not by the packet: some 50 of
+/// video.
 const CHUNK_LEN: usize = 64 * 1024;
 
 /// Emptied vectors that are kept for the next batch.

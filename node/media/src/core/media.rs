@@ -1,8 +1,8 @@
-//! The media core of one worker: it owns the transports, routers, producers and consumers, and hands inputs to them. No I/O:
-//! inputs and time go in by [`Media::handle_input`], outputs are drained by [`Media::poll_output`] after each.
+//! The media core of one worker: it owns the transports, routers, producers and consumers, and hands inputs to them. No
+//! I/O: inputs and time go in by [`Media::handle_input`], outputs are drained by [`Media::poll_output`] after each.
 //!
-//! A batch of packets goes through in one straight line: `receive` leaves each in its producer's cache, `finish_batch` then
-//! calls the router once for every producer that got something, and flushes every transport that was sent to.
+//! A batch of packets goes through in one straight line: `receive` leaves each in its producer's cache, `finish_batch`
+//! then calls the router once for every producer that got something, and flushes every transport that was sent to.
 
 #[cfg(test)]
 mod address_tests;
@@ -132,7 +132,8 @@ impl Media {
         }
     }
 
-    /// Does what the input asks for. Outputs are to be drained before the next one, but for [`Input::Lag`], which what has waited may follow.
+    /// Does what the input asks for. Outputs are to be drained before the next one, but for [`Input::Lag`], which what
+    /// has waited may follow.
     pub fn handle_input(&mut self, now: Instant, input: Input<'_>) {
         let clock = Clock::new(now, self.config.epoch);
         match input {

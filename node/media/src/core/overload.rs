@@ -1,9 +1,11 @@
-//! What a worker leaves undone when it is offered more than it can do: a share of the video that it sends, so that audio and the rest
-//! of the video stay in time. Pure: how late the worker is comes in, what is not to be sent comes out.
+//! What a worker leaves undone when it is offered more than it can do: a share of the video that it sends, so that
+//! audio and the rest of the video stay in time. Pure: how late the worker is comes in, what is not to be sent comes
+//! out.
 //!
-//! Sending is what costs, so video is shed by consumer, the same ones first each time, and by pipes last: one of those feeds many.
-//! Overload is a queue that does not empty, as in CoDel (RFC 8289), and does not shrink either: a burst or a stall is made up for and sheds
-//! nothing. Shedding grows while that is so. It ends step by step, and only as far as the worker's idle time has room for what comes back.
+//! Sending is what costs, so video is shed by consumer, the same ones first each time, and by pipes last: one of those
+//! feeds many. Overload is a queue that does not empty, as in CoDel (RFC 8289), and does not shrink either: a burst or
+//! a stall is made up for and sheds nothing. Shedding grows while that is so. It ends step by step, and only as far as
+//! the worker's idle time has room for what comes back.
 
 use std::time::{Duration, Instant};
 
@@ -17,10 +19,12 @@ const STANDING: Duration = Duration::from_millis(30);
 /// A queue that stands for longer is overload: that of a burst is gone before the next picture of its publisher comes.
 const PERSISTENT: Duration = Duration::from_millis(60);
 
-/// Packets that wait longer have all video shed at once: what waits is worked off while more comes, and nothing shall wait 150 ms.
+/// Packets that wait longer have all video shed at once: what waits is worked off while more comes, and nothing shall
+/// wait 150 ms.
 const ALARM: Duration = Duration::from_millis(80);
 
-/// The same for a worker without video. It can only turn away who comes next, which helps nobody at once and need not be hurried.
+/// The same for a worker without video. It can only turn away who comes next, which helps nobody at once and need not
+/// be hurried.
 const PERSISTENT_AUDIO: Duration = Duration::from_secs(1);
 
 /// Between two looks: long enough to see whether the last step was enough.
@@ -36,8 +40,8 @@ const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
 const MIN_HOLD: Duration = Duration::from_secs(2);
 const MAX_HOLD: Duration = Duration::from_secs(16);
 
-/// What audio and everything else that is not shed costs, as a share of the video. It is guessed: less than that and a step back may come too
-/// early, more and it comes too late.
+/// What audio and everything else that is not shed costs, as a share of the video. It is guessed: less than that and a
+/// step back may come too early, more and it comes too late.
 const UNSHED: f32 = 0.25;
 
 /// Share of its time that a worker may be busy after a step back.
@@ -88,8 +92,8 @@ impl Default for Overload {
 }
 
 impl Overload {
-    /// What is taken up now has waited this long, and the worker had nothing to do for `idle` since it was asked last. `has_video` tells
-    /// whether there is anything to shed. Returns whether other consumers are to be shed from now on.
+    /// What is taken up now has waited this long, and the worker had nothing to do for `idle` since it was asked last.
+    /// `has_video` tells whether there is anything to shed. Returns whether other consumers are to be shed from now on.
     pub(crate) fn hear(
         &mut self,
         now: Instant,
@@ -100,7 +104,8 @@ impl Overload {
         self.peak.add(now, waited);
         self.idle += idle;
         self.heard_at = Some(now);
-        // One that was idle has emptied its queue: it is late because something else has its processor, and doing less would make it no earlier.
+        // One that was idle has emptied its queue: it is late because something else has its processor, and doing less
+        // would make it no earlier.
         if waited <= STANDING || !idle.is_zero() {
             (self.standing_since, self.looked) = (None, None);
             return false;
@@ -140,8 +145,8 @@ impl Overload {
         self.release_at = Some(now + self.hold);
     }
 
-    /// Takes a step back if it is time and there is room, or all of them if there is nothing to shed. Returns whether other consumers are
-    /// to be shed from now on.
+    /// Takes a step back if it is time and there is room, or all of them if there is nothing to shed. Returns whether
+    /// other consumers are to be shed from now on.
     pub(crate) fn release(&mut self, now: Instant, has_video: impl FnOnce() -> bool) -> bool {
         if self.release_at.is_none_or(|at| now < at) {
             return false;
@@ -189,7 +194,8 @@ impl Overload {
     }
 }
 
-/// Spreads keys over 0 to 1, neighbours far apart (Fibonacci hashing), so that any share of the keys is the same share of their ranks.
+/// Spreads keys over 0 to 1, neighbours far apart (Fibonacci hashing), so that any share of the keys is the same share
+/// of their ranks.
 fn rank(key: KeyData) -> f32 {
     let index = key.as_ffi() as u32;
     (index.wrapping_mul(0x9e37_79b9) >> 8) as f32 / (1 << 24) as f32

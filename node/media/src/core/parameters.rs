@@ -1,5 +1,5 @@
-//! What the data plane takes out of RTP parameters. The control plane negotiated them; here they are only digested, and refused
-//! when the data plane could not work with them.
+//! What the data plane takes out of RTP parameters. The control plane negotiated them; here they are only digested, and
+//! refused when the data plane could not work with them.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::wire::rtp::ExtensionIds;
 /// A stream that sends nothing for longer has stopped, as in mediasoup.
 const MAX_SILENCE: Duration = Duration::from_millis(1_500);
 
-/// The same for audio with discontinuous transmission: encoders say now and then that there is silence, some of them every few seconds.
+/// The same for audio with discontinuous transmission: encoders say now and then that there is silence, some of them
+/// every few seconds.
 const MAX_SILENCE_DTX: Duration = Duration::from_secs(5);
 
 /// A user's producer.

@@ -1,5 +1,5 @@
-//! The beginning of a route: sends a cut of a producer's stream, one copy of each packet, to another node or worker, however many
-//! want it there.
+//! The beginning of a route: sends a cut of a producer's stream, one copy of each packet, to another node or worker,
+//! however many want it there.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ use crate::stream::packet::StreamIndex;
 use crate::stream::rtp_cache::{CachedPacket, Part};
 use crate::wire::codec::Codec;
 
-/// No repair of what is older. Behind a pipe that was dark for a while everything is missing at once: what was said and shown then
-/// is of no use any more, and would come all at once in the way of what is said now.
+/// No repair of what is older. Behind a pipe that was dark for a while everything is missing at once: what was said and
+/// shown then is of no use any more, and would come all at once in the way of what is said now.
 const MAX_REPAIR_AGE: Duration = Duration::from_secs(1);
 
 /// What [`RouteSender`] remembers of a packet: how to make the same frame again.
@@ -165,7 +165,8 @@ impl PipeConsumer {
         (self.to, RouteFeedback { route: self.sender.route().0, epoch: self.sender.epoch().0, body })
     }
 
-    /// Sends a packet of the producer, if the other end wants its layer. Returns how many frames that made: two with parameter sets.
+    /// Sends a packet of the producer, if the other end wants its layer. Returns how many frames that made: two with
+    /// parameter sets.
     ///
     /// # Errors
     /// Why it did not go out.
@@ -181,8 +182,8 @@ impl PipeConsumer {
         })
     }
 
-    /// The other end misses these frames: those that the producer still has, and that are not too old to be of use, go out again. Returns
-    /// how many did.
+    /// The other end misses these frames: those that the producer still has, and that are not too old to be of use, go
+    /// out again. Returns how many did.
     pub(crate) fn receive_nack(
         &mut self,
         now: Instant,

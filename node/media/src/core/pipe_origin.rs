@@ -1,5 +1,6 @@
-//! The end of a route: where a producer that lives elsewhere enters this worker. What it adds to a producer is the account of
-//! the route's frames and the way back to the other end. The producer outlives its routes: when its pipe broke it goes on by another one.
+//! The end of a route: where a producer that lives elsewhere enters this worker. What it adds to a producer is the
+//! account of the route's frames and the way back to the other end. The producer outlives its routes: when its pipe
+//! broke it goes on by another one.
 
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,8 @@ const STATS_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct PipeOrigin {
     /// By which way its packets come now, if any do.
     route: Option<RouteIn>,
-    /// The pipe has no room for this route, as the other end says or as its frames show. It asks for a key frame itself when it has again.
+    /// The pipe has no room for this route, as the other end says or as its frames show. It asks for a key frame itself
+    /// when it has again.
     starved: bool,
     receiver: RouteReceiver,
     stats_at: Option<Instant>,
@@ -116,8 +118,8 @@ impl PipeOrigin {
         Ok(arrival)
     }
 
-    /// The sequence number of a packet that the other end did not shed, with the number of pictures that it shed before it. `None`
-    /// for what comes too late.
+    /// The sequence number of a packet that the other end did not shed, with the number of pictures that it shed before
+    /// it. `None` for what comes too late.
     pub(crate) fn renumber(&mut self, frame: &Frame, header: &RtpHeader) -> Option<(u16, u16)> {
         let seq = header.sequence_number;
         let shed = self.shed.get_or_insert_with(|| match self.last_output {
@@ -168,8 +170,8 @@ impl PipeOrigin {
 }
 
 impl Shed {
-    /// With this packet, behind the number `last`. What it has overtaken, or what had to be asked for, may be before it: as many as
-    /// `before`.
+    /// With this packet, behind the number `last`. What it has overtaken, or what had to be asked for, may be before
+    /// it: as many as `before`.
     fn new(first: u16, before: u16, last: u16) -> Self {
         let sequence = extend(None, first);
         let mut numbers = Numbering::new(last);

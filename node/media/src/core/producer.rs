@@ -1,5 +1,5 @@
-//! A source of audio or video on this worker: a user's, or the end of a route. What comes in is brought into the mesh's canonical
-//! form and put into one of its streams, where it waits for the router.
+//! A source of audio or video on this worker: a user's, or the end of a route. What comes in is brought into the mesh's
+//! canonical form and put into one of its streams, where it waits for the router.
 
 use std::time::{Duration, Instant};
 
@@ -309,7 +309,8 @@ impl Producer {
         }
     }
 
-    /// A sender report of the client for one of its streams, as the mesh counts; `None` if it comes too soon to be of use.
+    /// A sender report of the client for one of its streams, as the mesh counts; `None` if it comes too soon to be of
+    /// use.
     pub(crate) fn map_sender_info(&self, now: Instant, index: StreamIndex, info: &SenderInfo) -> Option<SenderInfo> {
         self.stream(index)?.map_sender_info(now, info)
     }

@@ -85,8 +85,8 @@ impl Router {
         }
     }
 
-    /// These, the loudest first, were audible; nobody else is observed until somebody says something again. Returns whether that is to
-    /// be told: somebody is audible, or was the last time.
+    /// These, the loudest first, were audible; nobody else is observed until somebody says something again. Returns
+    /// whether that is to be told: somebody is audible, or was the last time.
     pub(crate) fn heard(&mut self, volumes: &[(ProducerId, i8)]) -> bool {
         self.observing = false;
         let was_audible = std::mem::replace(&mut self.audible, !volumes.is_empty());
@@ -117,8 +117,8 @@ pub(crate) struct Destinations<'a> {
     pub counters: &'a mut Counters,
 }
 
-/// Sends what a producer has pending to all its consumers: consumer by consumer, so that each one's state and keys are touched once
-/// a batch and its packets leave in one system call.
+/// Sends what a producer has pending to all its consumers: consumer by consumer, so that each one's state and keys are
+/// touched once a batch and its packets leave in one system call.
 pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'_>) {
     let mut somebody_waits = false;
     for key in producer.consumers() {

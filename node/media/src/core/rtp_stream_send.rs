@@ -1,5 +1,5 @@
-//! The stream that a user gets of a producer (mediasoup's RtpStreamSend): its own SSRC, payload type and header extensions, what was sent
-//! of it and is sent again, and how it arrives.
+//! The stream that a user gets of a producer (mediasoup's RtpStreamSend): its own SSRC, payload type and header
+//! extensions, what was sent of it and is sent again, and how it arrives.
 
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ const AUDIO_SENT_SLOTS: u16 = 32;
 /// No retransmission of what is older: no receiver waits that long.
 const MAX_RETRANSMISSION_AGE: Duration = Duration::from_secs(2);
 
-/// Reports of the client that come sooner behind one another than this tell nothing new. Browsers send one or two a second.
+/// Reports of the client that come sooner behind one another than this tell nothing new. Browsers send one or two a
+/// second.
 const MIN_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How a stream's packets look to its client.
@@ -236,7 +237,8 @@ impl RtpStreamSend {
         Ok(())
     }
 
-    /// For clients without RTX: bit by bit the packet that went out. Any other one under its number would use an SRTP nonce twice.
+    /// For clients without RTX: bit by bit the packet that went out. Any other one under its number would use an SRTP
+    /// nonce twice.
     fn send_again(
         &self,
         packet: &CachedPacket<'_>,
@@ -273,8 +275,8 @@ impl RtpStreamSend {
         of.jitter = report.jitter;
     }
 
-    /// What a sender report says now: the publisher's own clock carried on, so that audio and video of one publisher stay in sync
-    /// whatever way they came. `None` before the publisher told its clock or anything was sent.
+    /// What a sender report says now: the publisher's own clock carried on, so that audio and video of one publisher
+    /// stay in sync whatever way they came. `None` before the publisher told its clock or anything was sent.
     pub(crate) fn sender_report(&mut self, clock: &Clock, publisher: Option<ClockMapping>) -> Option<SenderInfo> {
         self.bitrate.sample(clock.now, self.bytes);
         let publisher = publisher.filter(|_| self.packets > 0)?;

@@ -1,4 +1,5 @@
-//! When who is to be woken. An object may be in the heap several times; only the entry at the time that it waits for counts.
+//! When who is to be woken. An object may be in the heap several times; only the entry at the time that it waits for
+//! counts.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -29,7 +30,8 @@ pub(crate) struct Timers {
 }
 
 impl Timers {
-    /// The object wants to be woken at `at` at the latest. Being woken early does no harm, so a later time than before is not entered.
+    /// The object wants to be woken at `at` at the latest. Being woken early does no harm, so a later time than before
+    /// is not entered.
     pub(crate) fn arm(&mut self, timer: &mut Timer, key: TimerKey, at: Option<Instant>) {
         let Some(at) = at else { return };
         if timer.0.is_none_or(|armed| at < armed) {

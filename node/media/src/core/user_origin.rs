@@ -1,5 +1,5 @@
-//! What is a producer's own when a user sends it: whose it is, what the client's payload types mean and how the client is asked for a
-//! key frame.
+//! What is a producer's own when a user sends it: whose it is, what the client's payload types mean and how the client
+//! is asked for a key frame.
 
 use crate::drop_reason::DropReason;
 use crate::transport::demux::TransportKey;
@@ -106,8 +106,8 @@ impl UserOrigin {
     /// What a packet carries.
     ///
     /// # Errors
-    /// [`DropReason::RtpMalformed`], [`DropReason::RtxPadding`], and [`DropReason::UnknownPayloadType`] for one that was not negotiated for
-    /// this kind of stream.
+    /// [`DropReason::RtpMalformed`], [`DropReason::RtxPadding`], and [`DropReason::UnknownPayloadType`] for one that
+    /// was not negotiated for this kind of stream.
     #[inline]
     pub(crate) fn content_of<'a>(&self, kind: StreamKind, packet: &RtpPacket<'a>) -> Result<Content<'a>, DropReason> {
         if packet.malformed {

@@ -1,5 +1,5 @@
-//! A user's transport with the media that run over it: producers of what it receives, consumers of what it sends, and the state
-//! that belongs to all of them together.
+//! A user's transport with the media that run over it: producers of what it receives, consumers of what it sends, and
+//! the state that belongs to all of them together.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -206,8 +206,8 @@ impl UserTransport {
         (extensions, found)
     }
 
-    /// The stream of an SSRC that is not known yet, if the packet names it; and whether it takes the place of another SSRC. `heard` counts
-    /// the packets of a stream.
+    /// The stream of an SSRC that is not known yet, if the packet names it; and whether it takes the place of another
+    /// SSRC. `heard` counts the packets of a stream.
     pub(crate) fn learn(
         &mut self,
         packet: &RtpPacket<'_>,
@@ -278,8 +278,8 @@ impl UserTransport {
         self.webrtc.flush(out, pool);
     }
 
-    /// Sends a packet of `len` bytes, which `write` fills in with the stamp that it is told. Only a packet that carries a transport-wide
-    /// sequence number takes one: to the client every number that it does not see is a loss.
+    /// Sends a packet of `len` bytes, which `write` fills in with the stamp that it is told. Only a packet that carries
+    /// a transport-wide sequence number takes one: to the client every number that it does not see is a loss.
     ///
     /// # Errors
     /// Why it did not go out; no number was used then.

@@ -2,8 +2,8 @@
 //! address, and noticing when it no longer consents to being sent to (RFC 7675).
 //!
 //! The first authenticated check connects. From then on consent is renewed by checks on the selected path, and by
-//! authenticated media too: who sends those is there. When it runs out the agent is disconnected, and connects again with
-//! the next check or media of an address that it knows.
+//! authenticated media too: who sends those is there. When it runs out the agent is disconnected, and connects again
+//! with the next check or media of an address that it knows.
 
 mod paths;
 
@@ -89,7 +89,8 @@ impl From<IceCredentials> for Credentials {
 }
 
 impl IceAgent {
-    /// An agent that waits for the first check. Without an authenticated one for `consent_timeout` a path counts as lost.
+    /// An agent that waits for the first check. Without an authenticated one for `consent_timeout` a path counts as
+    /// lost.
     pub(crate) fn new(ice: IceCredentials, consent_timeout: Duration) -> Self {
         Self {
             current: ice.into(),
@@ -102,8 +103,8 @@ impl IceAgent {
         }
     }
 
-    /// New credentials; the old ones are good until the first check with the new ones. The client has its whole time for
-    /// that.
+    /// New credentials; the old ones are good until the first check with the new ones. The client has its whole time
+    /// for that.
     pub(crate) fn restart<E: From<IceEvent>>(&mut self, now: Instant, ice: IceCredentials, events: &mut VecDeque<E>) {
         let replaced = std::mem::replace(&mut self.current, ice.into());
         if std::mem::take(&mut self.current_used) {
@@ -246,8 +247,8 @@ impl IceAgent {
         }
     }
 
-    /// A part of a DTLS handshake came from an address that [`knows`](Self::knows) is true of: the answer belongs there. It
-    /// is not authenticated yet, so it renews nothing.
+    /// A part of a DTLS handshake came from an address that [`knows`](Self::knows) is true of: the answer belongs
+    /// there. It is not authenticated yet, so it renews nothing.
     pub(crate) fn receive_handshake(&mut self, now: Instant, source: SocketAddr) {
         if let Some(path) = self.paths.find(source)
             && self.state == Some(IceState::Connected)

@@ -1,9 +1,11 @@
 //! Emptied buffers of a worker, to be filled again: what makes sending a batch free of allocations.
 
-/// Bytes that are kept: the packets of one batch for a thousand receivers of video. What comes back from a larger batch is given up.
+/// Bytes that are kept: the packets of one batch for a thousand receivers of video. What comes back from a larger batch
+/// is given up.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// The buffers, by no order but that the last one that came back, whose bytes are still near the processor, is used first.
+/// The buffers, by no order but that the last one that came back, whose bytes are still near the processor, is used
+/// first.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     buffers: Vec<Vec<u8>>,

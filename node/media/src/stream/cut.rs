@@ -1,5 +1,6 @@
-//! What of a producer's stream leaves, for one consumer or one route, and under which numbers. To whoever gets it, it is a stream without
-//! a gap, whatever was left out: what cannot be decoded yet, layers that are not wanted, what the worker is too busy for, padding.
+//! What of a producer's stream leaves, for one consumer or one route, and under which numbers. To whoever gets it, it
+//! is a stream without a gap, whatever was left out: what cannot be decoded yet, layers that are not wanted, what the
+//! worker is too busy for, padding.
 
 use sluice_proto::pipe::Layers;
 
@@ -27,7 +28,8 @@ impl Shed {
         unfinished.map_or(Self::Yes, Self::After)
     }
 
-    /// Whether the sending ends before a packet of this timestamp. Packets of the picture, and older ones that come late, are still sent.
+    /// Whether the sending ends before a packet of this timestamp. Packets of the picture, and older ones that come
+    /// late, are still sent.
     pub(crate) fn ends_before(self, timestamp: u32) -> bool {
         matches!(self, Self::After(last) if timestamp.wrapping_sub(last).cast_signed() > 0)
     }
@@ -135,7 +137,8 @@ impl Cut {
         self.sync_required && self.shed != Shed::Yes && self.codec.has_key_frames()
     }
 
-    /// Has a packet sent, if it belongs in the cut, after the parameter sets that must be known before it. Gives how many were sent.
+    /// Has a packet sent, if it belongs in the cut, after the parameter sets that must be known before it. Gives how
+    /// many were sent.
     ///
     /// # Errors
     /// Why it was not sent, maybe by `send`. No number was used then.
@@ -166,7 +169,8 @@ impl Cut {
         Ok(sent + 1)
     }
 
-    /// Lets the cut begin (anew) with a packet, if it can, or end before it. Gives how many packets were sent before that one.
+    /// Lets the cut begin (anew) with a packet, if it can, or end before it. Gives how many packets were sent before
+    /// that one.
     fn begin(
         &mut self,
         packet: &CachedPacket<'_>,

@@ -1,11 +1,11 @@
-//! When to ask a publisher for a key frame. Any number of consumers may want one: while a request is on its way they share
-//! it, and one that comes to nothing is repeated once. Whoever then still gets packets that it cannot begin with has need again; to a
-//! publisher that sends nothing, nothing more is said.
+//! When to ask a publisher for a key frame. Any number of consumers may want one: while a request is on its way they
+//! share it, and one that comes to nothing is repeated once. Whoever then still gets packets that it cannot begin with
+//! has need again; to a publisher that sends nothing, nothing more is said.
 
 use std::time::{Duration, Instant};
 
-/// A browser's encoder ignores a request within this time of the one before it (libwebrtc: 300 ms), so asking earlier would only
-/// cost the wait for the repetition.
+/// A browser's encoder ignores a request within this time of the one before it (libwebrtc: 300 ms), so asking earlier
+/// would only cost the wait for the repetition.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(300);
 
 /// The repetition: longer than the encoder's interval and than most round trips.

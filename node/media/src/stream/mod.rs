@@ -1,8 +1,10 @@
-//! One RTP stream of a producer: what is kept of it, how it arrives, what is asked for again, and how it is numbered on.
+//! One RTP stream of a producer: what is kept of it, how it arrives, what is asked for again, and how it is numbered
+//! on.
 //!
 //! # Layout
-//! - [`Stream`]: what comes in, and the state that belongs to it. `rtp_cache` (with `segments`) keeps packets; `rtp_stream_recv`,
-//!   `nack_generator`, `key_frame_request_manager` and `audio_levels` follow the arrival; `packet` names a packet.
+//! - [`Stream`]: what comes in, and the state that belongs to it. `rtp_cache` (with `segments`) keeps packets;
+//!   `rtp_stream_recv`, `nack_generator`, `key_frame_request_manager` and `audio_levels` follow the arrival; `packet`
+//!   names a packet.
 //! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering`.
 //! - `header_template`, `sent_packets`, `sender_reports`: what it leaves as, to a user.
 
@@ -40,14 +42,16 @@ use crate::wire::rtcp::{ReportBlock, SenderInfo};
 use crate::wire::rtp::{AudioLevel, RtpHeader};
 use crate::wire::seq::Unwrapper;
 
-/// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's conscience.
+/// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's
+/// conscience.
 const MAX_CATCH_UP: u64 = 256;
 
-/// A publisher's clock is told to every node that has its viewers, so no oftener than this. Browsers tell theirs every second or less
-/// often.
+/// A publisher's clock is told to every node that has its viewers, so no oftener than this. Browsers tell theirs every
+/// second or less often.
 const MIN_SENDER_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Pending packets after which they are to be routed before the batch is over, so that no slot is used again before its packet left.
+/// Pending packets after which they are to be routed before the batch is over, so that no slot is used again before its
+/// packet left.
 const MAX_PENDING: usize = 64;
 
 /// Packets that one NACK names. Each may take four bytes, so that with its SRTCP trailer it stays below any path's MTU.
@@ -187,8 +191,8 @@ impl Stream {
         self.store(clock.now, codec, packet)
     }
 
-    /// A packet came of which nothing can be used but its number, which is used all the same: nobody is to ask for it, or to wait. Returns
-    /// `fault`.
+    /// A packet came of which nothing can be used but its number, which is used all the same: nobody is to ask for it,
+    /// or to wait. Returns `fault`.
     pub(crate) fn receive_nothing(
         &mut self,
         clock: &Clock,
@@ -225,7 +229,8 @@ impl Stream {
         (codec, NewPacket { sequence, header, audio_level, left_out_pictures: 0, payload })
     }
 
-    /// Timestamps go on where they were, by the time that has passed, wherever the publisher's begin anew: to receivers it is one stream.
+    /// Timestamps go on where they were, by the time that has passed, wherever the publisher's begin anew: to receivers
+    /// it is one stream.
     fn carry_on(&mut self, clock: &Clock, timestamp: u32) -> u32 {
         let Some(jump) = self.reception.timestamp_jump(clock, timestamp) else { return timestamp };
         self.timestamp_offset = self.timestamp_offset.wrapping_add(jump);
@@ -369,16 +374,16 @@ impl Stream {
         &self.cache
     }
 
-    /// The packets that let a newcomer begin at once: from the last key frame on, if that is so recent that the encoder would not
-    /// make another one yet. Otherwise a new one is worth its wait.
+    /// The packets that let a newcomer begin at once: from the last key frame on, if that is so recent that the encoder
+    /// would not make another one yet. Otherwise a new one is worth its wait.
     pub(crate) fn catch_up(&self, now: Instant) -> Option<RangeInclusive<u64>> {
         let ((first, at), newest) = self.last_key_frame.zip(self.numbers.newest())?;
         let is_recent = now.saturating_duration_since(at) < MIN_INTERVAL && newest.saturating_sub(first) < MAX_CATCH_UP;
         is_recent.then_some(first..=newest)
     }
 
-    /// From a key frame on whose first packet is pending: for those who wait for one. What follows it may have come before it, if it had
-    /// to be asked for again.
+    /// From a key frame on whose first packet is pending: for those who wait for one. What follows it may have come
+    /// before it, if it had to be asked for again.
     pub(crate) fn pending_key_frame(&self) -> Option<RangeInclusive<u64>> {
         let (first, newest) = (self.last_key_frame?.0, self.numbers.newest()?);
         let is_pending = newest.saturating_sub(first) < MAX_CATCH_UP && self.pending.contains(&first);

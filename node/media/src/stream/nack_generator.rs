@@ -42,7 +42,8 @@ pub(crate) struct NackGenerator {
     highest: Option<u16>,
     /// Ascending.
     missing: VecDeque<Missing>,
-    /// The newest packet with which a key frame began, as long as something before it is missing: nothing of that is needed.
+    /// The newest packet with which a key frame began, as long as something before it is missing: nothing of that is
+    /// needed.
     key_frame: Option<u16>,
     /// Some were never asked for.
     has_new: bool,
@@ -95,14 +96,15 @@ impl NackGenerator {
         };
         let Some(missing) = self.missing.remove(position) else { return NackOutcome::Nothing };
         let Some((first_asked_at, _)) = missing.asked_at else { return NackOutcome::Nothing };
-        // Which of several requests it answers nobody knows (Karn): the first is assumed, since a time that is too short would ask for
-        // everything twice and so never be corrected.
+        // Which of several requests it answers nobody knows (Karn): the first is assumed, since a time that is too
+        // short would ask for everything twice and so never be corrected.
         let sample = now.saturating_duration_since(first_asked_at);
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         NackOutcome::Repaired
     }
 
-    /// One that nothing is missing before would look like a newer one than everything when half of all numbers have passed.
+    /// One that nothing is missing before would look like a newer one than everything when half of all numbers have
+    /// passed.
     fn forget_past_key_frame(&mut self) {
         let first = self.missing.front();
         self.key_frame = self.key_frame.filter(|key_frame| first.is_some_and(|first| is_newer(*key_frame, first.seq)));
@@ -129,7 +131,8 @@ impl NackGenerator {
         self.has_new
     }
 
-    /// Puts the packets to ask for now into `due`, ascending. Returns whether one was given up, so that video needs a key frame.
+    /// Puts the packets to ask for now into `due`, ascending. Returns whether one was given up, so that video needs a
+    /// key frame.
     pub(crate) fn take_due(&mut self, now: Instant, due: &mut Vec<u16>) -> bool {
         let before = self.missing.len();
         let interval = self.interval();
@@ -156,8 +159,8 @@ impl NackGenerator {
         self.rtt.map_or(DEFAULT_RTT, |rtt| (rtt * 5 / 4).max(MIN_INTERVAL))
     }
 
-    /// Nothing is waited for any more, but what is lost after `highest`, the stream's newest packet. Without one the next packet is
-    /// the first.
+    /// Nothing is waited for any more, but what is lost after `highest`, the stream's newest packet. Without one the
+    /// next packet is the first.
     pub(crate) fn reset(&mut self, highest: Option<u16>) {
         self.highest = highest;
         self.forget_missing();
@@ -214,8 +217,8 @@ mod tests {
         assert_eq!(nack.poll_timeout(now), None);
     }
 
-    /// A publisher of 200 packets/s of which every hundredth is lost, and who answers a request after `rtt`. Returns how many were lost and
-    /// how many requests were made.
+    /// A publisher of 200 packets/s of which every hundredth is lost, and who answers a request after `rtt`. Returns
+    /// how many were lost and how many requests were made.
     fn publish_for_a_minute(nack: &mut NackGenerator, rtt: u64) -> (u32, usize) {
         let start = Instant::now();
         let (mut lost, mut requests, mut seq) = (0, 0, 0_u16);

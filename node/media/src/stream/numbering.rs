@@ -1,12 +1,13 @@
-//! Numbers of a stream of which something was left out on purpose: the publisher's, moved so that this leaves no gap, while what was
-//! lost still shows as one. Inputs are numbers without their wrap, so that no pause is too long to tell old from new.
+//! Numbers of a stream of which something was left out on purpose: the publisher's, moved so that this leaves no gap,
+//! while what was lost still shows as one. Inputs are numbers without their wrap, so that no pause is too long to tell
+//! old from new.
 
 use std::collections::VecDeque;
 
 use crate::wire::seq::FIRST_CYCLE;
 
-/// Left-out packets that are remembered one by one. Older ones are only a number to subtract, so a packet reordered behind that
-/// many of them is dropped: 512 padding packets are more than any publisher sends within a reordering.
+/// Left-out packets that are remembered one by one. Older ones are only a number to subtract, so a packet reordered
+/// behind that many of them is dropped: 512 padding packets are more than any publisher sends within a reordering.
 const MAX_DROPPED: usize = 512;
 
 /// Maps input to output numbers, of packets and of pictures.
@@ -23,8 +24,8 @@ pub(crate) struct Numbering {
     pictures: LeftOutPictures,
 }
 
-/// Counts pictures that are left out; a VP8 decoder waits for one whose id it misses. Packets reordered across more than the latest of them
-/// get a picture id that is one too low; none is ever lost by it.
+/// Counts pictures that are left out; a VP8 decoder waits for one whose id it misses. Packets reordered across more
+/// than the latest of them get a picture id that is one too low; none is ever lost by it.
 #[derive(Debug, Default)]
 struct LeftOutPictures {
     count: u16,

@@ -19,8 +19,8 @@ impl StreamIndex {
     }
 }
 
-/// Names a packet among all that a producer keeps: its stream (2 bits), and its sequence number without the wrap as far as what is kept
-/// can be told apart by (28 bits, 4,096 cycles).
+/// Names a packet among all that a producer keeps: its stream (2 bits), and its sequence number without the wrap as far
+/// as what is kept can be told apart by (28 bits, 4,096 cycles).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct PacketName(u32);
 

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-/// The rate between the last two samples of a growing byte counter. Costs nothing per packet: whoever owns the counter takes a
-/// sample a second.
+/// The rate between the last two samples of a growing byte counter. Costs nothing per packet: whoever owns the counter
+/// takes a sample a second.
 #[derive(Debug, Default)]
 pub(crate) struct RateMeter {
     last: Option<(Instant, u64)>,

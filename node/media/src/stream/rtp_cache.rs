@@ -1,6 +1,6 @@
-//! The last packets of a producer's stream, where consumers and pipes send from and answer NACKs from: a packet lives once, however
-//! many want it. What is known of each is in a ring by sequence number, its bytes are in [`Segments`]. Both are as large as what the
-//! stream sends in [`KEEP`] needs, so a steady stream allocates nothing.
+//! The last packets of a producer's stream, where consumers and pipes send from and answer NACKs from: a packet lives
+//! once, however many want it. What is known of each is in a ring by sequence number, its bytes are in [`Segments`].
+//! Both are as large as what the stream sends in [`KEEP`] needs, so a steady stream allocates nothing.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -172,7 +172,8 @@ impl RtpCache {
         Some(CachedPacket { known, bytes: self.segments.get(known.place)? })
     }
 
-    /// Puts a packet where its sequence number belongs. The slot's former packet goes, unless that is the newer one: `None` then.
+    /// Puts a packet where its sequence number belongs. The slot's former packet goes, unless that is the newer one:
+    /// `None` then.
     pub(crate) fn insert(&mut self, now: Instant, codec: Codec, packet: NewPacket<'_>) -> Option<CachedPacket<'_>> {
         let seq = packet.header.sequence_number;
         self.make_room(now, &packet)?;
@@ -217,8 +218,8 @@ impl RtpCache {
         }
     }
 
-    /// What must be told before a key frame's first slice if its own packets do not tell it: none of those between the slice and the
-    /// picture before has parameter sets, nor is one missing that may have.
+    /// What must be told before a key frame's first slice if its own packets do not tell it: none of those between the
+    /// slice and the picture before has parameter sets, nor is one missing that may have.
     fn parameter_sets_before(&self, packet: &NewPacket<'_>) -> Option<Arc<[u8]>> {
         let timestamp = packet.header.timestamp;
         if self.key_frame_timestamp == Some(timestamp) {
@@ -232,7 +233,8 @@ impl RtpCache {
         None
     }
 
-    /// Sees to it that a packet has a slot: the ring grows where it would lose what is not old yet. `None` if there is a newer one in it.
+    /// Sees to it that a packet has a slot: the ring grows where it would lose what is not old yet. `None` if there is
+    /// a newer one in it.
     fn make_room(&mut self, now: Instant, packet: &NewPacket<'_>) -> Option<()> {
         if self.slots.is_empty() {
             self.slots.resize_with(MIN_SLOTS, || None);
@@ -264,8 +266,8 @@ impl RtpCache {
         }
     }
 
-    /// Forgets everything: the publisher began to count anew, or is not heard for a while. Gives the memory back. Parameter
-    /// sets stay: who tells them once will not tell them again.
+    /// Forgets everything: the publisher began to count anew, or is not heard for a while. Gives the memory back.
+    /// Parameter sets stay: who tells them once will not tell them again.
     pub(crate) fn clear(&mut self) {
         self.slots = Vec::new();
         self.segments.clear();
@@ -389,7 +391,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a map of everything: what is there is right, the newest is always there, and the last 64 of a second are.
+        /// Against a map of everything: what is there is right, the newest is always there, and the last 64 of a second
+        /// are.
         #[test]
         fn what_is_kept_is_what_came(
             steps in prop::collection::vec((-80_i64..100, 0_usize..1_500, 0_u64..30), 1..400),

@@ -1,5 +1,5 @@
-//! Reception of one RTP stream from a publisher: sequence, loss and jitter as RFC 3550 appendix A has them, the publisher's
-//! clock, and the account of it all.
+//! Reception of one RTP stream from a publisher: sequence, loss and jitter as RFC 3550 appendix A has them, the
+//! publisher's clock, and the account of it all.
 
 use std::time::{Duration, Instant};
 
@@ -15,8 +15,8 @@ const MAX_DROPOUT: u64 = 3_000;
 /// The same backwards: as far as a packet can be repaired.
 const MAX_MISORDER: u64 = 1_000;
 
-/// Packets that may have been overtaken by the first one. What has a number further before it is no late packet, for nothing was
-/// sent before: the publisher went back.
+/// Packets that may have been overtaken by the first one. What has a number further before it is no late packet, for
+/// nothing was sent before: the publisher went back.
 const MAX_EARLY: u64 = 64;
 
 /// A publisher's mapping between its clock and its timestamps, by its last sender report.
@@ -177,8 +177,8 @@ impl RtpStreamRecv {
         })
     }
 
-    /// Packets that came on the stream's own SSRC, and those that came as retransmission: a count that stands still says that nothing
-    /// came meanwhile.
+    /// Packets that came on the stream's own SSRC, and those that came as retransmission: a count that stands still
+    /// says that nothing came meanwhile.
     pub(crate) fn packets(&self) -> (u64, u64) {
         (self.received, self.retransmitted)
     }
@@ -188,8 +188,9 @@ impl RtpStreamRecv {
         (clock.since_epoch.as_micros() * u128::from(self.clock_rate) / 1_000_000) as u32
     }
 
-    /// How far a timestamp of now is behind where the timestamps would be if they had gone on evenly since the last packet. `None` before
-    /// the first packet, and for what is within a second: that is the network's doing, or the encoder's.
+    /// How far a timestamp of now is behind where the timestamps would be if they had gone on evenly since the last
+    /// packet. `None` before the first packet, and for what is within a second: that is the network's doing, or the
+    /// encoder's.
     pub(crate) fn timestamp_jump(&self, clock: &Clock, timestamp: u32) -> Option<u32> {
         let jump = self.ticks(clock).wrapping_sub(self.last_transit?).wrapping_sub(timestamp);
         (jump.cast_signed().unsigned_abs() > self.clock_rate).then_some(jump)
@@ -332,7 +333,8 @@ mod tests {
         let every_second_lost: Vec<u16> = (0..300).step_by(2).collect();
         let pairs_swapped: Vec<u16> = (0..300).map(|offset| offset ^ 1).collect();
         for order in [in_order, every_second_lost, pairs_swapped] {
-            // Far ahead, half of the numbers ahead, across the wrap, and a little back: to numbers that were never used.
+            // Far ahead, half of the numbers ahead, across the wrap, and a little back: to numbers that were never
+            // used.
             for first in [30_000_u16, 33_768, 65_500, 500, 800] {
                 let mut stream = RtpStreamRecv::new(90_000, Duration::from_secs(1));
                 (1_000..1_090).for_each(|seq| assert_eq!(receive(&mut stream, seq), Sequence::Valid));

@@ -1,6 +1,6 @@
-//! Bytes of packets in the order of their arrival, kept for a while: a queue of segments that are filled one after the other. The
-//! oldest one is used again as soon as it is old enough, so that a steady stream allocates nothing; one that sends more gets more of
-//! them, and one that sends less gives them back.
+//! Bytes of packets in the order of their arrival, kept for a while: a queue of segments that are filled one after the
+//! other. The oldest one is used again as soon as it is old enough, so that a steady stream allocates nothing; one that
+//! sends more gets more of them, and one that sends less gives them back.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -40,7 +40,8 @@ impl Segments {
         Self { segments: VecDeque::new(), first: 0, segment_len, max_segments, keep }
     }
 
-    /// Appends at most `max_len` bytes, no more than a segment has, which `write` appends to the vector that it is given.
+    /// Appends at most `max_len` bytes, no more than a segment has, which `write` appends to the vector that it is
+    /// given.
     pub(crate) fn append(&mut self, now: Instant, max_len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Option<Place> {
         if self.segments.back().is_none_or(|newest| newest.bytes.len() + max_len > self.segment_len) {
             self.begin_segment(now);

@@ -1,4 +1,5 @@
-//! The last sender reports of a stream, by which the receiver's report tells the round-trip time, RFC 3550 section 6.4.1.
+//! The last sender reports of a stream, by which the receiver's report tells the round-trip time, RFC 3550 section
+//! 6.4.1.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What a consumer sent: which of the producer's packets went out under which number, and when each went out again last. For clients
-//! without a stream for retransmissions, also what it takes to make the same packet again bit by bit.
+//! What a consumer sent: which of the producer's packets went out under which number, and when each went out again
+//! last. For clients without a stream for retransmissions, also what it takes to make the same packet again bit by bit.
 
 use std::time::Duration;
 
@@ -28,7 +28,8 @@ struct Slot {
     input: u32,
     output: u16,
     left_out_pictures: u16,
-    /// When it went out again last, in milliseconds modulo 2^16; 0 is never. What can be found in the cache is younger than the wrap.
+    /// When it went out again last, in milliseconds modulo 2^16; 0 is never. What can be found in the cache is younger
+    /// than the wrap.
     resent_ms: u16,
 }
 
@@ -121,7 +122,8 @@ impl SentPackets {
         Some(Sealed { stamp: Stamp { abs_send_time, transport_wide_seq: packed.transport_wide_seq }, tag: packed.tag })
     }
 
-    /// Whether `output` may go out again now: not if it did within a round trip, because that one may be about to arrive.
+    /// Whether `output` may go out again now: not if it did within a round trip, because that one may be about to
+    /// arrive.
     pub(crate) fn may_resend(&self, now: Duration, output: u16, rtt: Option<Duration>) -> bool {
         let Some(slot) = self.slot(output) else { return false };
         let interval = rtt.unwrap_or(DEFAULT_INTERVAL).clamp(MIN_INTERVAL, MAX_INTERVAL);

@@ -1,8 +1,9 @@
 //! Whose datagram is it? First the protocol by its first byte (RFC 7983), then the transport: STUN by the ufrag that it
 //! names, everything else by its source address, which is known only after a STUN request from there was authenticated.
 //!
-//! The kernel spreads clients over the workers' sockets as it likes. A ufrag says which worker its transport lives on, and a
-//! worker tells the one that passes its clients' checks on which addresses are its own, so that this can pass on the rest.
+//! The kernel spreads clients over the workers' sockets as it likes. A ufrag says which worker its transport lives on,
+//! and a worker tells the one that passes its clients' checks on which addresses are its own, so that this can pass on
+//! the rest.
 //!
 //! An address is its owner's for as long as the client is heard from there: nobody else gets it by a check of his own.
 

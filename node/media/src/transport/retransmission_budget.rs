@@ -1,8 +1,9 @@
-//! How many bytes a client may have again. Whoever says what is missing decides what is sent, so the bound is what was sent anyway: a
-//! client can have as much again as it gets, and no claim about losses or the round-trip time makes it more.
+//! How many bytes a client may have again. Whoever says what is missing decides what is sent, so the bound is what was
+//! sent anyway: a client can have as much again as it gets, and no claim about losses or the round-trip time makes it
+//! more.
 
-/// The most that can go out at once. With 4 Mbit/s that is all of half a second; what more was lost is asked for again a round trip
-/// later, when the stream has earned it, or ends with a key frame.
+/// The most that can go out at once. With 4 Mbit/s that is all of half a second; what more was lost is asked for again
+/// a round trip later, when the stream has earned it, or ends with a key frame.
 const MAX_BYTES: usize = 256 * 1024;
 
 /// A token bucket in bytes that the media of a transport fill.

@@ -1,6 +1,7 @@
-//! Which producer a packet of a transport belongs to: by SSRC, or before that is known by the MID and RID that it carries
-//! (RFC 8843 section 9.2). Each encoding has at most one SSRC and one for its retransmissions at a time, so what a client makes up
-//! cannot grow the tables. A client may go on with another SSRC, but never with one that another producer has.
+//! Which producer a packet of a transport belongs to: by SSRC, or before that is known by the MID and RID that it
+//! carries (RFC 8843 section 9.2). Each encoding has at most one SSRC and one for its retransmissions at a time, so
+//! what a client makes up cannot grow the tables. A client may go on with another SSRC, but never with one that another
+//! producer has.
 
 use rustc_hash::FxHashMap;
 
@@ -45,8 +46,9 @@ pub(crate) struct EncodingIdentity {
     pub rtx_payload_types: Vec<u8>,
 }
 
-/// Packets in a row, while the SSRC that was known is silent, after which another one that names the same MID and RID takes its place:
-/// fewer could be strays of a change back and forth, and clients may name the MID on their first few packets only.
+/// Packets in a row, while the SSRC that was known is silent, after which another one that names the same MID and RID
+/// takes its place: fewer could be strays of a change back and forth, and clients may name the MID on their first few
+/// packets only.
 const LATCH_PACKETS: u8 = 3;
 
 /// The streams of one transport.
@@ -77,7 +79,8 @@ struct Succession {
 }
 
 impl Succession {
-    /// A packet of an unknown SSRC came, when `heard` packets of the known one had come. Returns whether it takes its place.
+    /// A packet of an unknown SSRC came, when `heard` packets of the known one had come. Returns whether it takes its
+    /// place.
     fn claim(&mut self, ssrc: u32, heard: u64) -> bool {
         let in_a_row = match self.newcomer {
             Some((newcomer, packets)) if newcomer == ssrc && self.heard == heard => packets + 1,
@@ -139,8 +142,8 @@ impl RtpListener {
         self.by_ssrc.get(&ssrc).copied()
     }
 
-    /// The stream of an unknown SSRC, if the packet says whose it is, and whether it takes the place of another SSRC. It is known from then
-    /// on. `heard` counts the packets of a stream.
+    /// The stream of an unknown SSRC, if the packet says whose it is, and whether it takes the place of another SSRC.
+    /// It is known from then on. `heard` counts the packets of a stream.
     pub(crate) fn learn(
         &mut self,
         ssrc: u32,
@@ -175,8 +178,8 @@ impl RtpListener {
         Some((found, former.is_some()))
     }
 
-    /// The client said that an SSRC is over, RFC 3550 section 6.6: another one need not prove that. `heard` counts the packets of a
-    /// stream. The SSRC stays known, for clients that go on with it after all.
+    /// The client said that an SSRC is over, RFC 3550 section 6.6: another one need not prove that. `heard` counts the
+    /// packets of a stream. The SSRC stays known, for clients that go on with it after all.
     pub(crate) fn end(&mut self, ssrc: u32, heard: impl FnOnce(Found) -> u64) {
         let Some(found) = self.find(ssrc) else { return };
         let of_stream = |encoding: &&mut Encoding| match found.kind {
@@ -271,7 +274,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a client sends, a known SSRC stays its producer's until another one of the same producer takes its place.
+        /// Whatever a client sends, a known SSRC stays its producer's until another one of the same producer takes its
+        /// place.
         #[test]
         fn no_stream_changes_its_producer(
             packets in prop::collection::vec((1_u32..12, 95_u8..99, 0_usize..3, 0_u64..3, any::<bool>()), 0..200),

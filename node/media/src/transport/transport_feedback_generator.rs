@@ -1,5 +1,5 @@
-//! Tells a publisher when its packets arrived, by transport-wide sequence number, so that its congestion control can find out
-//! how much it may send. Chromium's begins at 300 kbit/s and needs steady feedback to go up.
+//! Tells a publisher when its packets arrived, by transport-wide sequence number, so that its congestion control can
+//! find out how much it may send. Chromium's begins at 300 kbit/s and needs steady feedback to go up.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! Formats: bytes in, values out, and back. Nothing here knows a connection, a key or the time. Every reader is total: any
-//! bytes give an answer and none a panic.
+//! Formats: bytes in, values out, and back. Nothing here knows a connection, a key or the time. Every reader is total:
+//! any bytes give an answer and none a panic.
 
 pub mod codec;
 pub mod rtcp;

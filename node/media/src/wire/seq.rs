@@ -16,7 +16,8 @@ pub fn extend(newest: Option<u64>, seq: u16) -> u64 {
     newest.map_or(FIRST_CYCLE + u64::from(seq), |newest| unwrap(newest, seq))
 }
 
-/// Takes the wrap out of one stream's numbers. However often the stream counts anew, no number is ever given to two packets.
+/// Takes the wrap out of one stream's numbers. However often the stream counts anew, no number is ever given to two
+/// packets.
 #[derive(Debug, Clone, Copy)]
 pub struct Unwrapper {
     /// What the first number is put upon.

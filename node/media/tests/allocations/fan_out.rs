@@ -1,5 +1,5 @@
-//! One worker's media core with one publisher of video and a number of receivers, or with two cores and a route between them:
-//! what the benchmark times and the test of allocations counts.
+//! One worker's media core with one publisher of video and a number of receivers, or with two cores and a route between
+//! them: what the benchmark times and the test of allocations counts.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
-//! The path of a packet allocates nothing once every buffer has been used: not a byte while bursts go from a publisher to its
-//! receivers, and less than one block a burst for a hop between nodes. A DTLS association keeps little once it is connected.
+//! The path of a packet allocates nothing once every buffer has been used: not a byte while bursts go from a publisher
+//! to its receivers, and less than one block a burst for a hop between nodes. A DTLS association keeps little once it
+//! is connected.
 #![allow(missing_docs, reason = "a test")]
 
 mod associations;
@@ -58,7 +59,8 @@ fn allocations() -> u64 {
     ALLOCATIONS.with(Cell::get)
 }
 
-/// Forwards until the cache's ring has gone round, every second's reports have come, and who sends remembers as much as it ever will.
+/// Forwards until the cache's ring has gone round, every second's reports have come, and who sends remembers as much as
+/// it ever will.
 fn warm(core: &mut Core, publisher: &mut Publisher, burst: &mut [Vec<u8>; BURST], frames: &mut Vec<Frame>) {
     for _ in 0..300 {
         publisher.seal(burst);

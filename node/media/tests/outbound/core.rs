@@ -323,7 +323,8 @@ impl Core {
         len
     }
 
-    /// The RTP packets that were sent to a user since the last call. One whose number was sent before cannot be opened again.
+    /// The RTP packets that were sent to a user since the last call. One whose number was sent before cannot be opened
+    /// again.
     pub(crate) fn received(&mut self, user: &mut User) -> Vec<Received> {
         self.datagrams(user)
             .into_iter()

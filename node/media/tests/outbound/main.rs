@@ -1,5 +1,5 @@
-//! What a media core sends towards subscribers, packet by packet on virtual time: numbers, retransmissions, beginnings, and what their
-//! feedback can make it do.
+//! What a media core sends towards subscribers, packet by packet on virtual time: numbers, retransmissions, beginnings,
+//! and what their feedback can make it do.
 #![allow(missing_docs, reason = "tests")]
 
 mod core;

@@ -1,7 +1,9 @@
-//! The pipes of two nodes with two media cores each, and the [mesh in memory](crate::tests::net) between them whose links go up and down. Whatever happened, and in
-//! whichever order its parts were heard: what flows in the end is what is wanted, and nothing else does.
+//! The pipes of two nodes with two media cores each, and the [mesh in memory](crate::tests::net) between them whose
+//! links go up and down. Whatever happened, and in whichever order its parts were heard: what flows in the end is what
+//! is wanted, and nothing else does.
 //!
-//! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed; `SLUICE_SEEDS=<number>` sets how many are tried.
+//! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed; `SLUICE_SEEDS=<number>` sets how many
+//! are tried.
 
 mod cores;
 mod world;

@@ -1,7 +1,7 @@
 //! One WebSocket of a client: text in, requests to the room; what the room says, text out.
 //!
-//! Reading and writing are two futures of one task. The reader is slowed down by the room's mailbox and by the rate limit, the
-//! writer by the client's connection; neither holds the other up.
+//! Reading and writing are two futures of one task. The reader is slowed down by the room's mailbox and by the rate
+//! limit, the writer by the client's connection; neither holds the other up.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -37,7 +37,8 @@ const REQUEST_TIMEOUT_PER_PENDING: Duration = Duration::from_millis(200);
 /// Ids of the server's requests, as protoo's clients make them.
 const REQUEST_IDS: u32 = 10_000_000;
 
-/// What a client may send at once, in seconds of what it may send: a browser that joins sends what it has to say in a moment.
+/// What a client may send at once, in seconds of what it may send: a browser that joins sends what it has to say in a
+/// moment.
 const BYTES_BURST_SECONDS: f64 = 4.0;
 
 /// Longest reason of a close frame, in bytes: RFC 6455 section 5.5 allows 125 with the code.

@@ -12,7 +12,8 @@ use super::presence::{Presence, RECEIVING, name};
 use super::world::World;
 use crate::tests::net::Received;
 
-/// On paths that nothing is wrong with, 5 ms to and from users and 20 ms between nodes, and some steps of the simulation.
+/// On paths that nothing is wrong with, 5 ms to and from users and 20 ms between nodes, and some steps of the
+/// simulation.
 const MAX_AGE: Duration = Duration::from_millis(60);
 
 /// Packets of audio in a second, and of video's two in a frame each 100 ms.

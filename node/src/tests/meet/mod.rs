@@ -1,14 +1,15 @@
-//! Whole nodes but for their sockets: real rooms, real pipes and real workers of several nodes on virtual time, with real clients' halves as
-//! their users. Users come, publish, pause, roam, come back elsewhere and leave; links break, the network splits, nodes and workers stand
-//! still. In the end everybody has what the others send and nothing else, and when all have left nothing is left of them.
+//! Whole nodes but for their sockets: real rooms, real pipes and real workers of several nodes on virtual time, with
+//! real clients' halves as their users. Users come, publish, pause, roam, come back elsewhere and leave; links break,
+//! the network splits, nodes and workers stand still. In the end everybody has what the others send and nothing else,
+//! and when all have left nothing is left of them.
 //!
-//! What is not real: the mesh's QUIC ([`net`](super::net)), placement's gossip and streams (`rosters`), sockets and threads
-//! ([`simulated`](crate::worker::simulated)).
+//! What is not real: the mesh's QUIC ([`net`](super::net)), placement's gossip and streams (`rosters`), sockets and
+//! threads ([`simulated`](crate::worker::simulated)).
 //!
-//! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed; `SLUICE_SEEDS=<number>` sets how many are tried. A seed
-//! decides all that happens, and when. What it does not decide is what the node draws for itself, ids and ICE credentials, the order of its hash
-//! maps, DTLS's randomness and which of several ready branches `tokio::select!` takes: a seed that fails in one run of ten may need some more
-//! to fail again.
+//! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed; `SLUICE_SEEDS=<number>` sets how many
+//! are tried. A seed decides all that happens, and when. What it does not decide is what the node draws for itself, ids
+//! and ICE credentials, the order of its hash maps, DTLS's randomness and which of several ready branches
+//! `tokio::select!` takes: a seed that fails in one run of ten may need some more to fail again.
 
 mod access;
 mod judge;

@@ -1,5 +1,5 @@
-//! A user who is there: what they say and hear over their WebSocket, in the order of calls of mediasoup-demo's web application, and their
-//! two lanes.
+//! A user who is there: what they say and hear over their WebSocket, in the order of calls of mediasoup-demo's web
+//! application, and their two lanes.
 
 mod media;
 

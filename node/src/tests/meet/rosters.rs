@@ -1,5 +1,6 @@
-//! Placement as rooms see it: who holds a room, and each node's part of it, told to the others in order but late. What a cut network cannot
-//! tell is made up for when it heals; meanwhile, and after a while, the parts beyond the cut are gone.
+//! Placement as rooms see it: who holds a room, and each node's part of it, told to the others in order but late. What
+//! a cut network cannot tell is made up for when it heals; meanwhile, and after a while, the parts beyond the cut are
+//! gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};

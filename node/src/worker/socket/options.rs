@@ -12,9 +12,9 @@ const SO_MEMINFO: c_int = 55;
 /// asm-generic/sockios.h, where a `timespec` has 64-bit fields.
 const SIOCGSTAMPNS: libc::Ioctl = 0x8907;
 
-/// Lets datagrams be fragmented where a path is narrow, for packets above its MTU would be lost there for ever. IPv4: by
-/// any router on the way, and what ICMP says of the path, which anybody can forge, is ignored. IPv6: by this end, which has
-/// only ICMP to know it from.
+/// Lets datagrams be fragmented where a path is narrow, for packets above its MTU would be lost there for ever. IPv4:
+/// by any router on the way, and what ICMP says of the path, which anybody can forge, is ignored. IPv6: by this end,
+/// which has only ICMP to know it from.
 pub(super) fn allow_fragments(socket: BorrowedFd<'_>, ipv6: bool) -> io::Result<()> {
     set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT)?;
     if ipv6 {
@@ -38,8 +38,9 @@ pub(super) fn dropped(socket: BorrowedFd<'_>) -> io::Result<u64> {
     Ok(info.last().copied().unwrap_or(0).into())
 }
 
-/// How long the datagram that was received last had waited. The first call, which has nothing to tell, has the kernel stamp what comes
-/// from then on. Stamps as control messages would need more room than quinn-udp has for those, and push the size of merged ones out.
+/// How long the datagram that was received last had waited. The first call, which has nothing to tell, has the kernel
+/// stamp what comes from then on. Stamps as control messages would need more room than quinn-udp has for those, and
+/// push the size of merged ones out.
 pub(super) fn waited(socket: BorrowedFd<'_>) -> io::Result<Duration> {
     let mut stamp = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let mut now = stamp;

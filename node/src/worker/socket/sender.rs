@@ -9,8 +9,8 @@ use socket2::{MsgHdr, SockAddr, SockRef};
 use sluice_media::Transmit;
 use sluice_media::drop_reason::{DropCounters, DropReason};
 
-/// Runs that were refused one after the other: then it is not the destination that cannot be sent runs to, but the device
-/// that cannot segment.
+/// Runs that were refused one after the other: then it is not the destination that cannot be sent runs to, but the
+/// device that cannot segment.
 const MAX_REFUSED: u32 = 16;
 
 /// How many runs are then sent singly before segmentation is tried again.
@@ -68,8 +68,8 @@ impl Sender {
                 Sent::Done
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Sent::Full,
-            // A segment above the path's MTU, or a way that takes no segments, IPsec for one: single datagrams will do, and
-            // everybody else's runs go on as before.
+            // A segment above the path's MTU, or a way that takes no segments, IPsec for one: single datagrams will do,
+            // and everybody else's runs go on as before.
             Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE)) => {
                 self.refused = self.refused.saturating_add(1);
                 self.send_singly(socket, transmit)

@@ -44,7 +44,8 @@ impl<E> Mesh<E> {
         self.subscribe(producer, node);
     }
 
-    /// A pipe broke and is up again: nothing of what was subscribed to is left at its sending end, and the producer comes by another route.
+    /// A pipe broke and is up again: nothing of what was subscribed to is left at its sending end, and the producer
+    /// comes by another route.
     pub(crate) fn open_route_anew(&mut self, producer: ProducerId, node: usize) {
         let Some(Route { id, epoch, home }) = self.routes.remove(&(producer, node)) else { return };
         let Some(there) = &mut self.nodes[node] else { return };

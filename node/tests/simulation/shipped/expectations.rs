@@ -100,8 +100,8 @@ impl Run {
         }
     }
 
-    /// Before repair what the legs lose is missing, and after it nothing of video. Audio is not sent again to users, only to and
-    /// between nodes.
+    /// Before repair what the legs lose is missing, and after it nothing of video. Audio is not sent again to users,
+    /// only to and between nodes.
     pub(super) fn expect_losses(&self) {
         let steady = self.recorder.steady_of_all();
         let (audio, video) = (&steady.audio.sums, &steady.video.sums);

@@ -1,5 +1,5 @@
-//! The scenarios that loadtest ships, at reduced size: their plans against media cores, with loadtest's sessions as users and direct
-//! requests in place of signalling.
+//! The scenarios that loadtest ships, at reduced size: their plans against media cores, with loadtest's sessions as
+//! users and direct requests in place of signalling.
 
 mod expectations;
 mod negotiation;
@@ -144,8 +144,8 @@ fn samples(run: &Run, seconds: std::ops::RangeInclusive<u64>) -> Vec<Sample> {
     samples.filter(|sample| seconds.contains(&(sample.at_s.round() as u64))).cloned().collect()
 }
 
-/// In each of these seconds the users of a region have so many streams of video, and so many of them come in full, at once and without a
-/// stop.
+/// In each of these seconds the users of a region have so many streams of video, and so many of them come in full, at
+/// once and without a stop.
 fn flows(run: &Run, seconds: &[Sample], region: &str, streams: u32, flowing: u32) {
     let group = run.plan.groups.iter().position(|group| group.region == region).expect("the region has users");
     let none = GroupSample::default();

@@ -1,5 +1,5 @@
-//! What users and nodes say to each other about parameters: in JSON, as signalling carries it, so that each end's own types and
-//! checks are in the play.
+//! What users and nodes say to each other about parameters: in JSON, as signalling carries it, so that each end's own
+//! types and checks are in the play.
 
 use rand::Rng;
 use serde::Serialize;

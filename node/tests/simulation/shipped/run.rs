@@ -1,4 +1,5 @@
-//! A run of a scenario's plan on virtual time: joins and leaves, faults and changes of paths, and each second what the users saw.
+//! A run of a scenario's plan on virtual time: joins and leaves, faults and changes of paths, and each second what the
+//! users saw.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! The media core of a worker, with everything that may come to it: requests, datagrams that are sealed with a client's keys or are
-//! anything, frames and feedback of other nodes, the time.
+//! The media core of a worker, with everything that may come to it: requests, datagrams that are sealed with a client's
+//! keys or are anything, frames and feedback of other nodes, the time.
 //!
 //! # Layout
 //! - `cast`: who there may be: a few of everything, by number.

@@ -1,6 +1,7 @@
 //! Sees everything that a core gives out, as those see it whom it is for.
 //!
-//! - What goes to a user goes to an address of theirs that was authenticated; others get answers to their checks and nothing else.
+//! - What goes to a user goes to an address of theirs that was authenticated; others get answers to their checks and
+//!   nothing else.
 //! - A user opens all of it. RTP under a number that came before is the very packet that came then.
 //! - A route's frames are numbered without a gap, and what comes again is what came before.
 //! - A request has one answer. What one input makes is bounded.

@@ -1,5 +1,5 @@
-//! What clients say to the node: any text, and requests of real clients of which some parts are others. What is refused is said so in
-//! words, and what negotiation accepts the media core can work with.
+//! What clients say to the node: any text, and requests of real clients of which some parts are others. What is refused
+//! is said so in words, and what negotiation accepts the media core can work with.
 
 mod client;
 

@@ -1,5 +1,5 @@
-//! Whose is an address? Two workers on virtual time: all datagrams come to the first one's socket, and it passes on what is
-//! not its own.
+//! Whose is an address? Two workers on virtual time: all datagrams come to the first one's socket, and it passes on
+//! what is not its own.
 #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
 
 use std::net::SocketAddr;

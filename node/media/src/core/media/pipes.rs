@@ -36,8 +36,8 @@ impl Media {
         result
     }
 
-    /// What comes next does not follow what came last, since the base layer was left out on purpose or the route is another one: receivers
-    /// are to wait for the key frame that follows, and not to ask for what will never come.
+    /// What comes next does not follow what came last, since the base layer was left out on purpose or the route is
+    /// another one: receivers are to wait for the key frame that follows, and not to ask for what will never come.
     pub(super) fn begin_anew(&mut self, clock: &Clock, key: ProducerKey) {
         self.route(clock, key);
         let Some(producer) = self.producers.get_mut(key) else { return };

@@ -19,7 +19,8 @@ use crate::transport::webrtc_transport::{Received, TransportEvent};
 use crate::wire::rtcp::{Compound, NackItems, Packet, ReportBlock, SenderInfo};
 use crate::wire::rtp::{ReceivedExtensions, RtpPacket};
 
-/// Missing packets that one compound may name, as many as any receiver's list holds (libwebrtc: 1,000). More cannot be found again.
+/// Missing packets that one compound may name, as many as any receiver's list holds (libwebrtc: 1,000). More cannot be
+/// found again.
 const MAX_NACKED: usize = 1_024;
 
 impl Media {
@@ -42,7 +43,8 @@ impl Media {
         }
     }
 
-    /// Where a datagram goes. A check from an address that somebody else uses goes nowhere: it would take that address over.
+    /// Where a datagram goes. A check from an address that somebody else uses goes nowhere: it would take that address
+    /// over.
     fn destination(&self, clock: &Clock, datagram: &Datagram<'_>) -> Destination {
         let to = self.demux.route(datagram.source, datagram.data);
         match to {
@@ -114,7 +116,8 @@ impl Media {
         self.touch_producer(clock, found.producer);
     }
 
-    /// The stream of an SSRC that is not known yet, if the packet names it. One whose client goes on with another SSRC begins anew.
+    /// The stream of an SSRC that is not known yet, if the packet names it. One whose client goes on with another SSRC
+    /// begins anew.
     #[cold]
     fn learn_ssrc(
         &mut self,

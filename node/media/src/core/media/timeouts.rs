@@ -10,7 +10,8 @@ use crate::stream::Stream;
 use crate::transport::demux::TransportKey;
 use crate::wire::rtcp;
 
-/// A compound of sender reports goes out when it has this many bytes: with its SRTCP trailer it stays below any path's MTU.
+/// A compound of sender reports goes out when it has this many bytes: with its SRTCP trailer it stays below any path's
+/// MTU.
 const COMPOUND_LEN: usize = 1_000;
 
 impl Media {

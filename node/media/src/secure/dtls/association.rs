@@ -68,12 +68,12 @@ impl Association {
         Self { certificate, phase: Phase::New(Box::new(Inbound::new(false))), outgoing: VecDeque::new() }
     }
 
-    /// The client's parameters are known, whose role and fingerprints count from now on. `has_address`: the client may be
-    /// sent to.
+    /// The client's parameters are known, whose role and fingerprints count from now on. `has_address`: the client may
+    /// be sent to.
     pub fn connect(&mut self, now: Instant, parameters: &DtlsParameters, has_address: bool) -> Option<Outcome> {
         let fingerprints = parameters.fingerprints.clone();
-        // RFC 5763 section 5 lets the answerer choose to be active; browsers wait for whoever is passive, so `auto` makes
-        // this end the server, as with mediasoup's defaults.
+        // RFC 5763 section 5 lets the answerer choose to be active; browsers wait for whoever is passive, so `auto`
+        // makes this end the server, as with mediasoup's defaults.
         if parameters.role == DtlsRole::Server {
             self.phase = Phase::AwaitAddress(fingerprints);
             return if has_address { self.client_has_address(now) } else { None };

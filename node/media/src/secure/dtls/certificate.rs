@@ -20,7 +20,8 @@ use crate::secure::srtp::SrtpProfile;
 const GCM: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm;
 const SHA1: SrtpProtectionProfile = SrtpProtectionProfile::Srtp_Aes128_Cm_Hmac_Sha1_80;
 
-/// The self-signed ECDSA P-256 certificate of a node, made once per process, and all handshakes' configurations around it.
+/// The self-signed ECDSA P-256 certificate of a node, made once per process, and all handshakes' configurations around
+/// it.
 pub struct DtlsCertificate {
     certificate: Certificate,
     pub(super) provider: Arc<dyn RTCCryptoProvider>,
@@ -58,7 +59,8 @@ impl DtlsCertificate {
         sha256.map(|value| DtlsFingerprint::Sha256 { value }).into_iter().collect()
     }
 
-    /// For a handshake that the client begins, with the one SRTP profile that it shall have and the cookie that it was given.
+    /// For a handshake that the client begins, with the one SRTP profile that it shall have and the cookie that it was
+    /// given.
     pub(super) fn server_config(&self, profile: SrtpProfile, cookie: Cookie) -> Result<Arc<HandshakeConfig>, Error> {
         let profile = match profile {
             SrtpProfile::AeadAes128Gcm => GCM,

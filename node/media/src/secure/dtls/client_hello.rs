@@ -1,7 +1,7 @@
 //! What of the hellos is read before rtc-dtls reads them.
 //!
-//! rtc-dtls follows the client's order of SRTP profiles, and Chromium puts the slow one first. So the offer is read here,
-//! and the association is then given the one profile that it shall choose.
+//! rtc-dtls follows the client's order of SRTP profiles, and Chromium puts the slow one first. So the offer is read
+//! here, and the association is then given the one profile that it shall choose.
 
 use super::record::Reader;
 use crate::secure::srtp::SrtpProfile;

@@ -1,7 +1,7 @@
 //! The cookie that a client must return before anything is kept of its handshake (RFC 6347 section 4.2.1).
 //!
-//! It is the same for whoever says hello with the client's address, as often as they like: only the client is told it. So
-//! hellos of others stand in nobody's way, however far away the client is.
+//! It is the same for whoever says hello with the client's address, as often as they like: only the client is told it.
+//! So hellos of others stand in nobody's way, however far away the client is.
 
 use std::sync::Arc;
 
@@ -23,8 +23,8 @@ pub(super) fn hello_verify_request(cookie: &Cookie) -> BytesMut {
     BytesMut::from(&handshake_record(0, HELLO_VERIFY_REQUEST, 0, &body)[..])
 }
 
-/// What rtc-dtls draws its randomness from, so that the cookie that it draws is the one that the client was given. Nothing
-/// else that it draws is as long.
+/// What rtc-dtls draws its randomness from, so that the cookie that it draws is the one that the client was given.
+/// Nothing else that it draws is as long.
 pub(super) struct WithCookie {
     pub(super) provider: Arc<dyn RTCCryptoProvider>,
     pub(super) cookie: Cookie,

@@ -23,9 +23,9 @@ const MAX_ANSWERS: u32 = 24;
 
 /// The datagrams of a flight.
 ///
-/// rtc-dtls repeats flights too, but it gives up after seven times at one interval, before a slow client has answered; and
-/// it forgets its timer when part of the next flight has come. So it is asked later each time, and what it sent is sent
-/// again when it no longer would.
+/// rtc-dtls repeats flights too, but it gives up after seven times at one interval, before a slow client has answered;
+/// and it forgets its timer when part of the next flight has come. So it is asked later each time, and what it sent is
+/// sent again when it no longer would.
 #[derive(Debug, Default)]
 pub(super) struct Flight {
     datagrams: Vec<BytesMut>,
@@ -53,8 +53,8 @@ impl Flight {
         self.repeats >= MAX_REPEATS && self.repeat_at.is_some_and(|at| at <= now)
     }
 
-    /// Sends it again because it is due: as `fresh` if the endpoint has numbered its records anew. Otherwise it looks like
-    /// datagrams that the network doubled: a client that missed the first takes either.
+    /// Sends it again because it is due: as `fresh` if the endpoint has numbered its records anew. Otherwise it looks
+    /// like datagrams that the network doubled: a client that missed the first takes either.
     pub(super) fn repeat(&mut self, now: Instant, fresh: Vec<BytesMut>, out: &mut VecDeque<BytesMut>) {
         out.extend(if fresh.is_empty() { self.datagrams.clone() } else { fresh });
         self.sent_at = Some(now);

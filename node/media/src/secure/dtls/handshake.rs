@@ -30,12 +30,12 @@ pub(super) const CLIENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4A
 /// A handshake that has not come to its end by then has failed.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Who is refused may be somebody else who sends with the client's address. The client's own message has this time to come:
-/// twice what it takes OpenSSL to repeat it, and some.
+/// Who is refused may be somebody else who sends with the client's address. The client's own message has this time to
+/// come: twice what it takes OpenSSL to repeat it, and some.
 const REFUSAL_DELAY: Duration = Duration::from_secs(3);
 
-/// First ClientHellos that are answered: a client's own among so many of others that they come to nothing more. An answer is
-/// shorter than what it answers.
+/// First ClientHellos that are answered: a client's own among so many of others that they come to nothing more. An
+/// answer is shorter than what it answers.
 const HELLOS: RateLimit = RateLimit::new(50, Duration::from_millis(20));
 
 const ALERT_HANDSHAKE_FAILURE: u8 = 40;
@@ -235,8 +235,8 @@ impl Handshake {
         }
     }
 
-    /// What is kept of a handshake that is complete, and its keys; `None` if the client is not whom it was announced to be,
-    /// or no SRTP profile was agreed on.
+    /// What is kept of a handshake that is complete, and its keys; `None` if the client is not whom it was announced to
+    /// be, or no SRTP profile was agreed on.
     pub(super) fn finish(self, now: Instant) -> Option<(Session, SrtpKeyMaterial)> {
         let mut endpoint = self.endpoint?;
         let state = endpoint.get_connection_state(CLIENT)?;
@@ -256,8 +256,9 @@ impl Handshake {
     }
 }
 
-/// Begins with the ClientHello that returned the cookie; `None` if it cannot be agreed to. The handshake counts from that one
-/// on (RFC 6347 section 4.2.6), so rtc-dtls may take it for the first one too, and ask for the cookie that it shall see next.
+/// Begins with the ClientHello that returned the cookie; `None` if it cannot be agreed to. The handshake counts from
+/// that one on (RFC 6347 section 4.2.6), so rtc-dtls may take it for the first one too, and ask for the cookie that it
+/// shall see next.
 fn begin(now: Instant, certificate: &DtlsCertificate, hello: &ClientHello<'_>, body: &[u8]) -> Option<Endpoint> {
     let profile = hello.profile?;
     let cookie = hello.cookie.try_into().ok()?;

@@ -1,8 +1,8 @@
 //! What of a client's datagrams a handshake gets to see: whole messages, each once and in its turn.
 //!
-//! Whoever can send with the client's address can send this anything, so all of it is bounded: time by the length of the
-//! datagram, memory by the constants below, and what does not fit, does not parse or is not due is forgotten, never a
-//! reason to fail. What is missing then comes again: a client repeats its flight until it is answered.
+//! Whoever can send with the client's address can send this anything, so all of it is bounded: time by the length of
+//! the datagram, memory by the constants below, and what does not fit, does not parse or is not due is forgotten, never
+//! a reason to fail. What is missing then comes again: a client repeats its flight until it is answered.
 
 use std::collections::VecDeque;
 
@@ -21,7 +21,8 @@ const SERVER_HELLO_DONE: u8 = 14;
 const CERTIFICATE_VERIFY: u8 = 15;
 const CLIENT_KEY_EXCHANGE: u8 = 16;
 
-/// Messages that are put together at once, the next one and those after it: a server's flight has five, a client's three.
+/// Messages that are put together at once, the next one and those after it: a server's flight has five, a client's
+/// three.
 const WINDOW: usize = 5;
 
 /// Bytes of messages that are put together at once: the largest, and a whole flight of usual ones.
@@ -43,8 +44,8 @@ const MAX_PROTECTED: u32 = 256;
 #[derive(Debug)]
 pub(super) struct Inbound {
     is_client: bool,
-    /// The first ClientHello. It is put together again and again until the client has shown by its second that it receives
-    /// what is sent to it.
+    /// The first ClientHello. It is put together again and again until the client has shown by its second that it
+    /// receives what is sent to it.
     hello: Option<Message>,
     /// Whether anything but a first ClientHello is taken.
     is_open: bool,
@@ -204,8 +205,8 @@ impl Inbound {
         Some(body)
     }
 
-    /// The next record for the handshake. `is_acceptable` sees a message's kind and body before the handshake does; what it
-    /// does not accept is forgotten, as is what is not in its turn.
+    /// The next record for the handshake. `is_acceptable` sees a message's kind and body before the handshake does;
+    /// what it does not accept is forgotten, as is what is not in its turn.
     pub(super) fn next(&mut self, is_acceptable: impl FnOnce(u8, &[u8]) -> bool) -> Option<Vec<u8>> {
         if self.is_said() {
             return self.next_protected();

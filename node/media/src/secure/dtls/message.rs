@@ -1,10 +1,10 @@
-//! One handshake message of which fragments arrive: in any order, more than once, and not all from whom they claim to be
-//! from.
+//! One handshake message of which fragments arrive: in any order, more than once, and not all from whom they claim to
+//! be from.
 
 use super::record::Fragment;
 
-/// Largest handshake message that is put together, in bytes. A ClientHello with post-quantum key shares has under 2 KiB, a
-/// certificate with an RSA key of 4,096 bits as much; what is over 8 KiB is no client's.
+/// Largest handshake message that is put together, in bytes. A ClientHello with post-quantum key shares has under 2
+/// KiB, a certificate with an RSA key of 4,096 bits as much; what is over 8 KiB is no client's.
 pub(super) const MAX_MESSAGE_LEN: usize = 8192;
 
 /// A message that is being put together.
@@ -69,8 +69,8 @@ impl Message {
         added
     }
 
-    /// Adds a fragment; if it contradicts what is there, the message begins anew with it. So nobody keeps a message from
-    /// becoming whole by a fragment of their own: the rightful sender repeats its flight until it is answered.
+    /// Adds a fragment; if it contradicts what is there, the message begins anew with it. So nobody keeps a message
+    /// from becoming whole by a fragment of their own: the rightful sender repeats its flight until it is answered.
     pub(super) fn add_or_begin_anew(&mut self, fragment: &Fragment<'_>) -> Added {
         let added = self.add(fragment);
         if added == Added::Contradicts

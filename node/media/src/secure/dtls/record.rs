@@ -4,8 +4,8 @@ pub(super) const CONTENT_ALERT: u8 = 21;
 pub(super) const CONTENT_HANDSHAKE: u8 = 22;
 const CONTENT_CHANGE_CIPHER_SPEC: u8 = 20;
 
-/// Two Ethernet frames and some: what a client sends in one datagram fits its path, and a flight with a large certificate
-/// is cut.
+/// Two Ethernet frames and some: what a client sends in one datagram fits its path, and a flight with a large
+/// certificate is cut.
 pub(super) const MAX_DATAGRAM_LEN: usize = 4096;
 
 /// Bytes before the body of a record.

@@ -366,7 +366,8 @@ fn a_hello_of_somebody_else_gives_way_to_the_clients() {
     }
 }
 
-/// With the client's address somebody else says hello 20 times a second, while the client's own datagrams take up to half a second.
+/// With the client's address somebody else says hello 20 times a second, while the client's own datagrams take up to
+/// half a second.
 #[test]
 fn hellos_of_somebody_else_keep_no_client_out() {
     for (latency, profiles) in [(10, &[7][..]), (40, &[7]), (200, &[7]), (450, &[7]), (200, &[]), (450, &[])] {

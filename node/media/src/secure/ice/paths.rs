@@ -1,8 +1,9 @@
-//! The addresses of one client: which of them were authenticated, which one media go to, and what moves media to another.
+//! The addresses of one client: which of them were authenticated, which one media go to, and what moves media to
+//! another.
 //!
-//! Media go where the client says that they shall: to the address that it nominated, the higher of two by NOMINATION or by
-//! candidate priority, else to the one that its own media come from, else to the one that it checked first. When that one
-//! has fallen silent, any other that is heard from takes its place.
+//! Media go where the client says that they shall: to the address that it nominated, the higher of two by NOMINATION or
+//! by candidate priority, else to the one that its own media come from, else to the one that it checked first. When
+//! that one has fallen silent, any other that is heard from takes its place.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -20,8 +21,8 @@ const NEW_PATHS: RateLimit = RateLimit::new(MAX_PATHS as u32, Duration::from_sec
 /// How soon it is told again that an address is in use, so that whoever lost it knows it again.
 const TELL_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a nomination counts when another address is nominated with a lower priority. Who nominates several (RFC 5245
-/// section 8.1.1.2) repeats each of them more often than this, and who moves on does not.
+/// How long a nomination counts when another address is nominated with a lower priority. Who nominates several (RFC
+/// 5245 section 8.1.1.2) repeats each of them more often than this, and who moves on does not.
 const NOMINATION_HOLDS: Duration = Duration::from_secs(5);
 
 /// After a nomination: what was still under way from the former address does not move media back.

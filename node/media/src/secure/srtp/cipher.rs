@@ -100,8 +100,8 @@ impl Cipher {
         }
     }
 
-    /// Reads the index of an SRTCP packet, not authenticated yet. `None` if the packet is too short, or is not encrypted, which no
-    /// WebRTC endpoint may send (RFC 8827 section 6.5).
+    /// Reads the index of an SRTCP packet, not authenticated yet. `None` if the packet is too short, or is not
+    /// encrypted, which no WebRTC endpoint may send (RFC 8827 section 6.5).
     pub(super) fn rtcp_index(&self, packet: &[u8]) -> Option<u32> {
         let behind = match self {
             Self::Gcm(_) => 0,

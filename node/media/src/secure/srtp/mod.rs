@@ -1,7 +1,7 @@
 //! SRTP and SRTCP in place: AEAD_AES_128_GCM (RFC 7714) and AES_CM_128_HMAC_SHA1_80 (RFC 3711) over aws-lc-rs.
 //!
-//! One [`SrtpSender`] and one [`SrtpReceiver`] a transport. Neither allocates for a packet of a known stream, and a stream becomes known
-//! only by a packet that authenticates: forged SSRCs cost nothing.
+//! One [`SrtpSender`] and one [`SrtpReceiver`] a transport. Neither allocates for a packet of a known stream, and a
+//! stream becomes known only by a packet that authenticates: forged SSRCs cost nothing.
 
 mod cipher;
 mod keys;

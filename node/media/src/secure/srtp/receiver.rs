@@ -11,13 +11,13 @@ use super::{InvalidKeyLength, RtpHeader, parse_rtcp_ssrc, parse_rtp_header};
 use crate::drop_reason::DropReason;
 use crate::secure::srtp::SrtpProfile;
 
-/// Streams whose reordering is put up with at the same time: 128 cameras with RTX, in 40 KiB. Of one more the stream that was heard
-/// longest ago keeps only the index that it reached.
+/// Streams whose reordering is put up with at the same time: 128 cameras with RTX, in 40 KiB. Of one more the stream
+/// that was heard longest ago keeps only the index that it reached.
 const MAX_WINDOWS: usize = 256;
 
-/// Streams that a client may send on one transport, over its life: forgetting one altogether would let its old packets be replayed.
-/// A camera with RTX that is closed and opened every minute of a day has 2,880; what is kept of 4,096 is below 100 KiB, and as
-/// much again of those who sent reports.
+/// Streams that a client may send on one transport, over its life: forgetting one altogether would let its old packets
+/// be replayed. A camera with RTX that is closed and opened every minute of a day has 2,880; what is kept of 4,096 is
+/// below 100 KiB, and as much again of those who sent reports.
 const MAX_STREAMS: usize = 4_096;
 
 /// Longest packet of which a second trial is made: whatever a path without jumbo frames carries.
@@ -64,7 +64,8 @@ impl SrtpReceiver {
     /// Authenticates and decrypts an SRTP packet in place and returns the RTP packet.
     ///
     /// # Errors
-    /// [`DropReason::RtpMalformed`], [`DropReason::SrtpUnauthenticated`], [`DropReason::SrtpReplayed`], [`DropReason::SrtpTooManyStreams`].
+    /// [`DropReason::RtpMalformed`], [`DropReason::SrtpUnauthenticated`], [`DropReason::SrtpReplayed`],
+    /// [`DropReason::SrtpTooManyStreams`].
     pub fn open_rtp<'d>(&mut self, packet: &'d mut [u8]) -> Result<&'d mut [u8], DropReason> {
         let header = parse_rtp_header(packet).ok_or(DropReason::RtpMalformed)?;
         let Some(stream) = self.rtp_streams.get_mut(&header.ssrc) else { return self.open_other_rtp(header, packet) };
@@ -105,7 +106,8 @@ impl SrtpReceiver {
     /// Authenticates and decrypts an SRTCP packet in place and returns the compound RTCP packet.
     ///
     /// # Errors
-    /// [`DropReason::RtcpMalformed`], [`DropReason::SrtpUnauthenticated`], [`DropReason::SrtpReplayed`], [`DropReason::SrtpTooManyStreams`].
+    /// [`DropReason::RtcpMalformed`], [`DropReason::SrtpUnauthenticated`], [`DropReason::SrtpReplayed`],
+    /// [`DropReason::SrtpTooManyStreams`].
     pub fn open_rtcp<'d>(&mut self, packet: &'d mut [u8]) -> Result<&'d mut [u8], DropReason> {
         let ssrc = parse_rtcp_ssrc(packet).ok_or(DropReason::RtcpMalformed)?;
         let index = self.keys.rtcp.rtcp_index(packet).ok_or(DropReason::RtcpMalformed)?;
@@ -147,8 +149,9 @@ fn open_next<'d>(
     Ok(plain)
 }
 
-/// Opens the first packet of a stream, and says which index it has. The rollover counter begins at 0 (RFC 3711 section 3.3.1), but if
-/// the packets before the wrap were lost it is 1 already: that is tried too, once, if the sequence number is of the first half.
+/// Opens the first packet of a stream, and says which index it has. The rollover counter begins at 0 (RFC 3711 section
+/// 3.3.1), but if the packets before the wrap were lost it is 1 already: that is tried too, once, if the sequence
+/// number is of the first half.
 fn open_first<'d>(cipher: &Cipher, header: RtpHeader, packet: &'d mut [u8]) -> Result<(u64, &'d mut [u8]), DropReason> {
     let failed = DropReason::SrtpUnauthenticated;
     let open = |index, packet: &mut [u8]| cipher.open_rtp(header, index, packet).map(|plain| plain.len());

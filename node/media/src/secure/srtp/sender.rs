@@ -8,15 +8,16 @@ use super::{InvalidKeyLength, ProfileLengths, RtpHeader, parse_rtcp_ssrc, parse_
 use crate::drop_reason::DropReason;
 use crate::secure::srtp::SrtpProfile;
 
-/// Streams that a transport may send at a time. A user sees some hundred consumers at most, each with its RTX stream; at 100 bytes
-/// a stream the bound is 400 KiB.
+/// Streams that a transport may send at a time. A user sees some hundred consumers at most, each with its RTX stream;
+/// at 100 bytes a stream the bound is 400 KiB.
 const MAX_STREAMS: usize = 4096;
 
-/// How many packets a retransmission may come late and still be known not to use a nonce twice: more than a producer's cache holds.
+/// How many packets a retransmission may come late and still be known not to use a nonce twice: more than a producer's
+/// cache holds.
 type SentWindow = Window<16>;
 
-/// The first bytes of a packet's authentication tag, by which it is known to be the one that was sealed before: another one passes for
-/// it once in 16 million times, and only if somebody tries to send it.
+/// The first bytes of a packet's authentication tag, by which it is known to be the one that was sealed before: another
+/// one passes for it once in 16 million times, and only if somebody tries to send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TagPrefix([u8; 3]);
 
@@ -48,15 +49,15 @@ impl SrtpSender {
         self.lengths
     }
 
-    /// Encrypts an RTP packet in place. `packet` ends with [`ProfileLengths::rtp_overhead`] bytes of room. Returns by what
-    /// [`seal_rtp_again`](Self::seal_rtp_again) will know it.
+    /// Encrypts an RTP packet in place. `packet` ends with [`ProfileLengths::rtp_overhead`] bytes of room. Returns by
+    /// what [`seal_rtp_again`](Self::seal_rtp_again) will know it.
     ///
-    /// A packet index is used once only: with GCM a second packet under the same nonce gives the authentication key away, with AES-CM
-    /// the XOR of both payloads.
+    /// A packet index is used once only: with GCM a second packet under the same nonce gives the authentication key
+    /// away, with AES-CM the XOR of both payloads.
     ///
     /// # Errors
-    /// [`DropReason::RtpMalformed`], [`DropReason::SrtpTooManyStreams`], or [`DropReason::SrtpNonceReused`] for a packet that was sent
-    /// already or is older than the last 1,024.
+    /// [`DropReason::RtpMalformed`], [`DropReason::SrtpTooManyStreams`], or [`DropReason::SrtpNonceReused`] for a
+    /// packet that was sent already or is older than the last 1,024.
     pub fn seal_rtp(&mut self, packet: &mut [u8]) -> Result<TagPrefix, DropReason> {
         let header = self.header(packet)?;
         let index = if let Some(stream) = self.streams.get_mut(&header.ssrc) {
@@ -75,10 +76,12 @@ impl SrtpSender {
         self.seal(header, index, packet)
     }
 
-    /// Encrypts a packet that was sent before once more, to the very bytes that went out then: those reveal nothing new.
+    /// Encrypts a packet that was sent before once more, to the very bytes that went out then: those reveal nothing
+    /// new.
     ///
     /// # Errors
-    /// [`DropReason::RtpMalformed`], or [`DropReason::SrtpNonceReused`] for any packet but that one. Such a packet must not be sent.
+    /// [`DropReason::RtpMalformed`], or [`DropReason::SrtpNonceReused`] for any packet but that one. Such a packet must
+    /// not be sent.
     pub fn seal_rtp_again(&mut self, packet: &mut [u8], tag: TagPrefix) -> Result<(), DropReason> {
         let header = self.header(packet)?;
         let stream = self.streams.get(&header.ssrc);

@@ -31,7 +31,8 @@ impl<const WORDS: usize> Window<WORDS> {
         self.highest
     }
 
-    /// The index that a sequence number most likely stands for. `None` before the first or after the last index of a key.
+    /// The index that a sequence number most likely stands for. `None` before the first or after the last index of a
+    /// key.
     pub(super) fn estimate(&self, sequence_number: u16) -> Option<u64> {
         let (rollovers, newest) = (self.highest >> 16, self.highest as u16);
         let rollovers = if newest < 0x8000 {

@@ -1,7 +1,8 @@
 //! Addresses of other workers' clients, whose datagrams come to this worker's socket.
 //!
-//! Each is one entry, in the younger of two tables if it was spoken of since that one was begun. When the younger is full
-//! it becomes the older, and what the older had is forgotten: addresses in use are spoken of every few seconds and stay.
+//! Each is one entry, in the younger of two tables if it was spoken of since that one was begun. When the younger is
+//! full it becomes the older, and what the older had is forgotten: addresses in use are spoken of every few seconds and
+//! stay.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -12,8 +13,8 @@ use super::WorkerIndex;
 /// Addresses in each table: ten thousand users with a few candidates each, in under 2 MiB.
 const MAX_ADDRESSES: usize = 32_768;
 
-/// How long an address is its owner's after that worker has spoken of it: the time that a client's consent lasts, and the
-/// 5 s that may pass until it is spoken of again.
+/// How long an address is its owner's after that worker has spoken of it: the time that a client's consent lasts, and
+/// the 5 s that may pass until it is spoken of again.
 const LEASE: Duration = Duration::from_secs(25);
 
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! A user's transport, one direction of media: ICE-lite, DTLS and SRTP around one client.
 //!
-//! It does no I/O. Datagrams go in by [`WebRtcTransport::receive`], come out by [`WebRtcTransport::flush`], and what others
-//! must learn comes out by [`WebRtcTransport::poll_event`]: all three are to be drained after each input.
+//! It does no I/O. Datagrams go in by [`WebRtcTransport::receive`], come out by [`WebRtcTransport::flush`], and what
+//! others must learn comes out by [`WebRtcTransport::poll_event`]: all three are to be drained after each input.
 
 mod rolling_rate;
 mod send_buffer;
@@ -28,8 +28,8 @@ use crate::secure::srtp::{InvalidKeyLength, SrtpProfile, SrtpReceiver, SrtpSende
 use crate::stream::buffer_pool::BufferPool;
 use crate::transport::demux::{Protocol, classify, is_rtcp};
 
-/// How long a client may be silent before its path counts as lost, unless configured otherwise. Browsers check every 2.5 s,
-/// others every 4 to 6 s (RFC 7675 section 5.1).
+/// How long a client may be silent before its path counts as lost, unless configured otherwise. Browsers check every
+/// 2.5 s, others every 4 to 6 s (RFC 7675 section 5.1).
 pub(crate) const DEFAULT_CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Largest datagram that is sent: an Ethernet frame less the IPv4 and UDP headers. Narrower paths get it in fragments.
@@ -147,7 +147,8 @@ impl WebRtcTransport {
     /// In place of ICE and DTLS: the client is at the given address and has these keys.
     ///
     /// # Errors
-    /// [`RequestError::AlreadyConnected`] the second time, [`RequestError::Invalid`] if a key has not the profile's length.
+    /// [`RequestError::AlreadyConnected`] the second time, [`RequestError::Invalid`] if a key has not the profile's
+    /// length.
     pub(crate) fn connect_with_srtp_keys(&mut self, now: Instant, keys: SrtpKeys) -> Result<(), RequestError> {
         let srtp = Srtp::new(keys.profile, &keys.local, &keys.remote)
             .map_err(|error| RequestError::Invalid(error.to_string()))?;
@@ -244,8 +245,8 @@ impl WebRtcTransport {
     /// Sends an RTP packet of `len` bytes, which `write` fills in (all of them) where it will be encrypted.
     ///
     /// # Errors
-    /// Why it was dropped. A packet that was sealed before, or whose sequence number is 1,024 behind its stream's newest, is
-    /// [`DropReason::SrtpNonceReused`]; for all other reasons but a malformed packet `write` was not called.
+    /// Why it was dropped. A packet that was sealed before, or whose sequence number is 1,024 behind its stream's
+    /// newest, is [`DropReason::SrtpNonceReused`]; for all other reasons but a malformed packet `write` was not called.
     pub(crate) fn send_rtp(
         &mut self,
         now: Instant,
@@ -258,8 +259,8 @@ impl WebRtcTransport {
         })
     }
 
-    /// Sends a packet once more under its own sequence number, for clients without a stream for retransmissions. `write` must make it as
-    /// it was.
+    /// Sends a packet once more under its own sequence number, for clients without a stream for retransmissions.
+    /// `write` must make it as it was.
     ///
     /// # Errors
     /// Why it was dropped: [`DropReason::SrtpNonceReused`] if it is not the packet that got this tag.
@@ -314,12 +315,14 @@ impl WebRtcTransport {
         Ok(())
     }
 
-    /// Something is about to be sent. `pool` has emptied buffers, of which the transport takes what it needs until it is flushed.
+    /// Something is about to be sent. `pool` has emptied buffers, of which the transport takes what it needs until it
+    /// is flushed.
     pub(crate) fn prepare(&mut self, pool: &mut BufferPool) {
         self.out.borrow(pool);
     }
 
-    /// Moves what is to be sent to `out`, in buffers for `pool`. They are best handed back as they came, without being cleared.
+    /// Moves what is to be sent to `out`, in buffers for `pool`. They are best handed back as they came, without being
+    /// cleared.
     pub(crate) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
         self.out.flush(out, pool);
     }
@@ -356,7 +359,8 @@ impl WebRtcTransport {
         self.srtp.is_some() && self.ice.remote().is_some()
     }
 
-    /// The stream sent with this SSRC is over: its SRTP state goes. The SSRC must not be sent with again on this transport.
+    /// The stream sent with this SSRC is over: its SRTP state goes. The SSRC must not be sent with again on this
+    /// transport.
     pub(crate) fn release_ssrc(&mut self, ssrc: u32) {
         if let Some(srtp) = &mut self.srtp {
             srtp.sender.release(ssrc);

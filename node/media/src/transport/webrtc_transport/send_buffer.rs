@@ -1,5 +1,5 @@
-//! Where packets of one client wait for the end of the batch, laid out as they will be sent: those of one size, one behind the other,
-//! leave in one system call.
+//! Where packets of one client wait for the end of the batch, laid out as they will be sent: those of one size, one
+//! behind the other, leave in one system call.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,7 +16,8 @@ const MAX_CONTENTS_LEN: usize = 65_535 - 40 - 8;
 /// Emptied buffers that a transport borrows for a batch: a burst of video, and audio and reports in between.
 const MAX_BORROWED: usize = 4;
 
-/// The send buffer of one transport. Between two batches it is empty: however large a burst was, what it took up is there for others.
+/// The send buffer of one transport. Between two batches it is empty: however large a burst was, what it took up is
+/// there for others.
 #[derive(Debug, Default)]
 pub(super) struct SendBuffer {
     run: Option<Run>,

@@ -125,7 +125,8 @@ impl Pair {
         Some(code.code.0)
     }
 
-    /// Lets both ends exchange DTLS datagrams from `source` until neither has any; `lose` picks some of the transport's.
+    /// Lets both ends exchange DTLS datagrams from `source` until neither has any; `lose` picks some of the
+    /// transport's.
     fn exchange(&mut self, source: SocketAddr, lose: &mut dyn FnMut() -> bool) {
         loop {
             let mut quiet = true;
@@ -568,8 +569,8 @@ proptest::proptest! {
                 }
                 let _ = pair.receive(address(1), &message);
                 if let Some(body) = junk.get(count) {
-                    // Well framed, so that it reaches the library: handshake, alert, change cipher spec, data, or none of
-                    // them.
+                    // Well framed, so that it reaches the library: handshake, alert, change cipher spec, data, or none
+                    // of them.
                     let mut record = vec![20 + (count % 5) as u8, 0xfe, 0xfd, 0, (count % 2) as u8, 0, 0, 0, 0, 9, count as u8];
                     record.extend((body.len() as u16).to_be_bytes());
                     record.extend(body);

@@ -1,5 +1,5 @@
-//! Key frames in H.264 payloads, RFC 6184: single NAL unit packets, STAP-A and FU-A; and the parameter sets without which no decoder can
-//! begin. Most encoders send them with each key frame, some only once.
+//! Key frames in H.264 payloads, RFC 6184: single NAL unit packets, STAP-A and FU-A; and the parameter sets without
+//! which no decoder can begin. Most encoders send them with each key frame, some only once.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ const PPS: u8 = 8;
 const STAP_A: u8 = 24;
 const FU_A: u8 = 28;
 
-/// Of the aggregation packet that tells all sets that are known. Those of a stream have some 50 bytes; this leaves room for a header in
-/// any path's MTU.
+/// Of the aggregation packet that tells all sets that are known. Those of a stream have some 50 bytes; this leaves room
+/// for a header in any path's MTU.
 const MAX_PARAMETER_SETS_LEN: usize = 1_000;
 
 /// Parameter sets that are read of one packet. Encoders tell a sequence's and one or two of pictures in one.
@@ -51,7 +51,8 @@ fn of_unit(unit: &[u8]) -> Option<Beginning> {
 }
 
 fn of_type(kind: u8, rest: &[u8]) -> Option<Beginning> {
-    // A slice header begins with the number of the slice's first macroblock; the zero of the first slice is a single bit.
+    // A slice header begins with the number of the slice's first macroblock; the zero of the first slice is a single
+    // bit.
     let is_first_slice = || rest.first().is_some_and(|bits| bits & 0x80 != 0);
     match kind {
         SPS => Some(Beginning::ParameterSets),

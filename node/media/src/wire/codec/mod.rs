@@ -56,7 +56,8 @@ impl Codec {
         self == Self::H264
     }
 
-    /// Takes `by` off a payload's picture number, if the codec has any: so many pictures were left out before it on purpose.
+    /// Takes `by` off a payload's picture number, if the codec has any: so many pictures were left out before it on
+    /// purpose.
     pub fn lessen_picture_id(self, payload: &mut [u8], by: u16) {
         match self {
             Self::Vp8 => shift_picture_id(payload, by),

@@ -1,5 +1,5 @@
-//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104 and draft-holmer-rmcat-transport-wide-cc-extensions-01): reading compounds
-//! without allocation, and building them.
+//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104 and draft-holmer-rmcat-transport-wide-cc-extensions-01): reading
+//! compounds without allocation, and building them.
 
 mod build;
 #[cfg(test)]

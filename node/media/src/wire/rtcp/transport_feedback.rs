@@ -1,7 +1,7 @@
 //! Transport-wide congestion control feedback, draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1.
 //!
-//! Subscribers send one per 100 ms or sooner, and there are many subscribers: reading costs a few instructions per *chunk*, not per
-//! packet.
+//! Subscribers send one per 100 ms or sooner, and there are many subscribers: reading costs a few instructions per
+//! *chunk*, not per packet.
 
 use super::build::{feedback_ssrcs, packet};
 use super::{FORMAT_TRANSPORT_WIDE_CC, TRANSPORT_LAYER_FEEDBACK};
@@ -116,8 +116,8 @@ impl TransportFeedbackBuilder {
         self.pending_missing = self.pending_missing.saturating_add(1);
     }
 
-    /// The next packet arrived, at this time in microseconds. Returns `false`, and adds nothing, when the message is full: it
-    /// is to be written, and another one begun with this packet.
+    /// The next packet arrived, at this time in microseconds. Returns `false`, and adds nothing, when the message is
+    /// full: it is to be written, and another one begun with this packet.
     pub fn add_received(&mut self, arrival_us: i64) -> bool {
         let arrival = arrival_us.div_euclid(DELTA_US);
         let reference = self.reference.unwrap_or_else(|| arrival.div_euclid(REFERENCE_DELTAS));

@@ -1,4 +1,5 @@
-//! Header extensions, RFC 8285: the one-byte and the two-byte form, and the few extensions that Sluice reads and writes.
+//! Header extensions, RFC 8285: the one-byte and the two-byte form, and the few extensions that Sluice reads and
+//! writes.
 
 use sluice_proto::ortc::{RtpHeaderExtensionParameters, RtpHeaderExtensionUri};
 

@@ -19,7 +19,8 @@ const BINDING_REQUEST: u16 = 0x0001;
 const BINDING_SUCCESS: u16 = 0x0101;
 const BINDING_ERROR: u16 = 0x0111;
 
-/// The longest message that is looked at: the smallest MTU of IPv6, RFC 8489 section 6.1. Checks have about a hundred bytes.
+/// The longest message that is looked at: the smallest MTU of IPv6, RFC 8489 section 6.1. Checks have about a hundred
+/// bytes.
 const MAX_MESSAGE_LEN: usize = 1_280;
 
 /// Attribute types, RFC 8489 section 18.3 and RFC 8445 section 16.1.
@@ -53,7 +54,8 @@ impl IntegrityKey {
         Self(hmac::Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes()))
     }
 
-    /// HMAC-SHA1 over a message up to its MESSAGE-INTEGRITY, whose length field counts that attribute and nothing behind it.
+    /// HMAC-SHA1 over a message up to its MESSAGE-INTEGRITY, whose length field counts that attribute and nothing
+    /// behind it.
     fn sign(&self, before_integrity: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.0);
         let len = (before_integrity.len() - HEADER_LEN + 4 + INTEGRITY_LEN) as u16;
@@ -65,8 +67,8 @@ impl IntegrityKey {
     }
 }
 
-/// CRC-32 of ITU-T V.42 over a message up to its FINGERPRINT, whose length field counts that attribute, RFC 8489 section
-/// 14.7.
+/// CRC-32 of ITU-T V.42 over a message up to its FINGERPRINT, whose length field counts that attribute, RFC 8489
+/// section 14.7.
 fn fingerprint(before_fingerprint: &[u8]) -> u32 {
     let len = ((before_fingerprint.len() - HEADER_LEN + 8) as u16).to_be_bytes();
     let (kind, rest) = before_fingerprint.split_at(2);

@@ -114,7 +114,8 @@ fn webrtc_rs_reads_the_refusals() {
 fn a_changed_byte_is_noticed() {
     let bytes = request("local:remote", PASSWORD, &[(ATTR_USE_CANDIDATE, vec![])]);
     let key = IntegrityKey::new(PASSWORD);
-    // The type of the FINGERPRINT attribute is all that nothing protects: changed, it makes a fingerprint that is not there.
+    // The type of the FINGERPRINT attribute is all that nothing protects: changed, it makes a fingerprint that is not
+    // there.
     let fingerprint_type = bytes.len() - 8..bytes.len() - 6;
     for at in (0..bytes.len()).filter(|at| !fingerprint_type.contains(at)) {
         let mut forged = bytes.clone();
