@@ -8,12 +8,12 @@ mod message;
 pub(crate) mod session;
 
 use self::message::{Malformed, Message};
-use super::d1;
+use super::demo_v3;
 
 /// What a text is answered with if it is no message, or a request that no room could understand.
 pub(crate) fn refusal(text: &str) -> Option<String> {
     let (id, refusal) = match message::parse(text) {
-        Ok(Message::Request { id, method, data }) => (Some(id), d1::request(&method, data).err()?),
+        Ok(Message::Request { id, method, data }) => (Some(id), demo_v3::request(&method, data).err()?),
         Ok(Message::Response { .. } | Message::Notification { .. }) => return None,
         Err(Malformed { id, refusal }) => (id, refusal),
     };
