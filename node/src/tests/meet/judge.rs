@@ -91,7 +91,7 @@ impl World {
     }
 
     fn judge_presence(&self, number: usize, presence: &Presence) {
-        assert!(presence.is_settled(), "user {number} has not got everything that they asked for");
+        assert_eq!(presence.unsettled(), None, "user {number}");
         let room = self.users[number].room;
         let others = self
             .users

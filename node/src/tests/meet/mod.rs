@@ -24,8 +24,8 @@ use std::time::Duration;
 
 use self::world::World;
 
-/// Seeds that a plain `cargo test` tries.
-const DEFAULT_SEEDS: u64 = 8;
+/// Seeds that a plain `cargo test` tries: some ten seconds.
+const DEFAULT_SEEDS: u64 = 40;
 
 /// The time in which anything may happen.
 const TURMOIL: Duration = Duration::from_secs(12);

@@ -181,9 +181,12 @@ impl Presence {
         packets
     }
 
-    /// Everything that was asked for is there.
-    pub(super) fn is_settled(&self) -> bool {
-        self.joined && self.asked.is_empty() && self.lanes.iter().flatten().filter(|lane| lane.connected).count() == 2
+    /// What the user still waits for, if anything.
+    pub(super) fn unsettled(&self) -> Option<String> {
+        let connected = self.lanes.iter().map(|lane| lane.as_ref().is_some_and(|lane| lane.connected));
+        let connected: Vec<bool> = connected.collect();
+        let settled = self.joined && self.asked.is_empty() && connected == [true, true];
+        (!settled).then(|| format!("joined: {}, connected: {connected:?}, asked: {:?}", self.joined, self.asked))
     }
 
     /// Of the node's workers the one that the user is on.

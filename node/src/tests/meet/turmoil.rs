@@ -46,13 +46,13 @@ impl World {
         };
         let production = (!presence.productions.is_empty()).then(|| rng.random_range(0..presence.productions.len()));
         match rng.random_range(0..100) {
-            0..30 if presence.productions.len() < MAX_PRODUCTIONS => {
+            0..40 if presence.productions.len() < MAX_PRODUCTIONS => {
                 let kind = if rng.random() { Kind::Audio } else { Kind::Video };
                 presence.produce(kind, access);
             }
-            30..50 => production.into_iter().for_each(|index| presence.toggle(index)),
-            50..57 => production.into_iter().for_each(|index| presence.close(index)),
-            57..67 if !presence.consumers.is_empty() => {
+            40..54 => production.into_iter().for_each(|index| presence.toggle(index)),
+            54..60 => production.into_iter().for_each(|index| presence.close(index)),
+            60..67 if !presence.consumers.is_empty() => {
                 let index = rng.random_range(0..presence.consumers.len());
                 let id = presence.consumers.keys().nth(index).unwrap().clone();
                 presence.toggle_consumer(&id);

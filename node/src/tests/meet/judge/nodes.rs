@@ -80,13 +80,13 @@ impl World {
         assert!((fewest..=most).contains(&counts.routers), "{counts:?} at node {node}, peers are on {routers:?}");
     }
 
-    /// One copy of what somebody at a node wants to have comes to it from elsewhere.
+    /// One copy of what somebody at a node receives comes to it from elsewhere, even if they do not want it for the time being.
     fn judge_frames(&self, node: usize, sent: &BTreeMap<String, Sent>, watched: &Watched) {
         let (mut least, mut most) = (0, 0);
         for (id, of) in sent.iter().filter(|(_, of)| !of.paused) {
             let home = self.users[of.user].presence.as_ref().unwrap().node;
             let there = self.users.iter().filter_map(|user| user.presence.as_ref()).filter(|p| p.node == node);
-            let is_wanted = there.flat_map(|p| p.consumers.values()).any(|c| c.producer == *id && !c.paused);
+            let is_wanted = there.flat_map(|p| p.consumers.values()).any(|c| c.producer == *id);
             if home != node && is_wanted {
                 let a_second = if of.kind == Kind::Audio { AUDIO_PACKETS } else { VIDEO_PACKETS };
                 let packets = a_second * watched.time.as_millis() as u32 / 1_000;
