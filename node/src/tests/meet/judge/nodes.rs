@@ -80,7 +80,8 @@ impl World {
         assert!((fewest..=most).contains(&counts.routers), "{counts:?} at node {node}, peers are on {routers:?}");
     }
 
-    /// One copy of what somebody at a node receives comes to it from elsewhere, even if they do not want it for the time being.
+    /// One copy of what somebody at a node receives comes to it from elsewhere, even if they do not want it for the
+    /// time being.
     fn judge_frames(&self, node: usize, sent: &BTreeMap<String, Sent>, watched: &Watched) {
         let (mut least, mut most) = (0, 0);
         for (id, of) in sent.iter().filter(|(_, of)| !of.paused) {
