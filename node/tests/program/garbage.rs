@@ -107,7 +107,8 @@ fn connections_beyond_the_limit_are_told_so_and_health_is_still_answered() {
 #[test]
 fn who_takes_no_answers_is_dropped() {
     let port = free_base_port(1);
-    let _node = lone_node(port, &["--users-max-connections", "2", "--limits-silence-ms", "1000"]);
+    let silence = ["--limits-silence-ms", "2000", "--limits-ping-interval-ms", "1000"];
+    let _node = lone_node(port, &[&["--users-max-connections", "2"], &silence[..]].concat());
     let greedy: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = TcpStream::connect(local(port)).unwrap();
