@@ -185,7 +185,9 @@ impl RouteReceiver {
         }
     }
 
+    /// What answers later than anything is waited for was held up by whoever was asleep, and says nothing of the path.
     fn note_repair_time(&mut self, sample: Duration) {
+        let sample = sample.min(MAX_PATIENCE);
         self.repair_time = Some(self.repair_time.map_or(sample, |smoothed| (smoothed * 7 + sample) / 8));
     }
 
@@ -254,6 +256,19 @@ mod tests {
             now = answered;
         }
         assert!(asked[0] > 1 && asked[1..].iter().all(|questions| *questions == 1), "{asked:?}");
+    }
+
+    #[test]
+    fn an_answer_of_long_ago_says_little_of_the_path() {
+        let mut now = origin();
+        let mut receiver = RouteReceiver::new(now);
+        receiver.receive(now, 0, false);
+        receiver.receive(now, 2, false);
+        now = receiver.poll_timeout().unwrap();
+        assert_eq!(receiver.poll_nack(now, RTT), Some(vec![1]));
+        now += ms(3_600_000);
+        assert_eq!(receiver.receive(now, 1, true), Accept::Repaired);
+        assert_eq!(receiver.repair_time, Some(MAX_PATIENCE));
     }
 
     #[test]

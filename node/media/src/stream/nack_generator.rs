@@ -14,6 +14,10 @@ const MAX_RETRIES: u8 = 10;
 /// Round-trip time to assume until a repair was seen.
 const DEFAULT_RTT: Duration = Duration::from_millis(100);
 
+/// Longest round-trip time to learn. What answers a request later than that was held up by whoever was asleep, or by a
+/// client that would have its missing packets waited for ever longer.
+const MAX_RTT: Duration = Duration::from_secs(1);
+
 /// Shortest time between two requests for one packet.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
 
@@ -98,7 +102,7 @@ impl NackGenerator {
         let Some((first_asked_at, _)) = missing.asked_at else { return NackOutcome::Nothing };
         // Which of several requests it answers nobody knows (Karn): the first is assumed, since a time that is too
         // short would ask for everything twice and so never be corrected.
-        let sample = now.saturating_duration_since(first_asked_at);
+        let sample = now.saturating_duration_since(first_asked_at).min(MAX_RTT);
         self.rtt = Some(self.rtt.map_or(sample, |rtt| (rtt * 7 + sample) / 8));
         NackOutcome::Repaired
     }
@@ -251,6 +255,20 @@ mod tests {
             assert!(requests < lost as usize + 20, "{rtt} ms: {requests} requests for {lost}");
             assert_eq!(nack.rtt().map(|rtt| rtt.as_millis()), Some(u128::from(rtt)));
         }
+    }
+
+    #[test]
+    fn an_answer_of_long_ago_says_little_of_the_round_trip() {
+        let mut now = Instant::now();
+        let mut nack = NackGenerator::default();
+        nack.receive(now, 0, || false);
+        for number in 1..20 {
+            nack.receive(now, 2 * number, || false);
+            assert_eq!(due(&mut nack, now), [2 * number - 1]);
+            now += Duration::from_secs(3_600);
+            assert_eq!(nack.receive_retransmission(now, 2 * number - 1), NackOutcome::Repaired);
+        }
+        assert_eq!(nack.rtt(), Some(MAX_RTT));
     }
 
     #[test]

@@ -4,13 +4,13 @@
 //!   nothing else.
 //! - A user opens all of it. RTP under a number that came before is the very packet that came then.
 //! - A route's frames are numbered without a gap, and what comes again is what came before.
-//! - A request has one answer. What one input makes is bounded.
+//! - What one input makes is bounded.
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
 use bytes::Bytes;
-use sluice_media::messages::{PipeEnd, RequestError, RequestId, Response, WorkerEvent, WorkerIndex};
+use sluice_media::messages::{PipeEnd, WorkerEvent, WorkerIndex};
 use sluice_media::secure::srtp::SrtpReceiver;
 use sluice_media::wire::rtcp::Compound;
 use sluice_media::wire::rtp::RtpPacket;
@@ -39,7 +39,6 @@ pub(super) struct Witness {
     batch: Vec<(SocketAddr, Vec<u8>)>,
     made: usize,
     answers: usize,
-    response: Option<(RequestId, Result<Response, RequestError>)>,
 }
 
 /// A consumer's stream at its user.
@@ -51,7 +50,7 @@ struct Received {
 }
 
 /// A route at its far end.
-struct Route {
+pub(super) struct Route {
     epoch: RouteEpoch,
     next: Option<u16>,
     frames: HashMap<u16, Bytes>,
@@ -84,9 +83,15 @@ impl Witness {
         }
     }
 
-    /// A route begins.
-    pub(super) fn expect_route(&mut self, to: PipeEnd, route: RouteId, epoch: RouteEpoch) {
-        self.routes.insert((to, route), Route { epoch, next: None, frames: HashMap::new() });
+    /// A route begins, in place of the one that is handed back.
+    pub(super) fn expect_route(&mut self, to: PipeEnd, route: RouteId, epoch: RouteEpoch) -> Option<Route> {
+        self.routes.insert((to, route), Route { epoch, next: None, frames: HashMap::new() })
+    }
+
+    /// It did not: what there was goes on.
+    pub(super) fn restore_route(&mut self, to: PipeEnd, route: RouteId, former: Option<Route>) {
+        self.routes.remove(&(to, route));
+        self.routes.extend(former.map(|former| ((to, route), former)));
     }
 
     /// The newest number that was sent under an SSRC.
@@ -97,14 +102,7 @@ impl Witness {
     /// An input is about to be given, with these datagrams.
     pub(super) fn begin(&mut self, batch: Vec<(SocketAddr, Vec<u8>)>) {
         self.batch = batch;
-        (self.made, self.answers, self.response) = (0, 0, None);
-    }
-
-    /// The answer to the request that was the last input.
-    pub(super) fn take_response(&mut self, id: RequestId) -> Result<Response, RequestError> {
-        let (answered, result) = self.response.take().expect("a request is answered at once");
-        assert_eq!(answered, id);
-        result
+        (self.made, self.answers) = (0, 0);
     }
 
     pub(super) fn see(&mut self, output: &Output) {
@@ -221,10 +219,6 @@ impl Witness {
     fn see_event(&mut self, event: &WorkerEvent) {
         self.count(1);
         match event {
-            WorkerEvent::Response { id, result } => {
-                let result = result.as_ref().map(|_| Response::Done).map_err(Clone::clone);
-                assert!(self.response.replace((*id, result)).is_none(), "answered twice");
-            }
             WorkerEvent::IceStateChanged { remote, .. } => {
                 assert!(remote.is_none_or(|remote| self.is_authenticated(remote)));
             }
@@ -233,7 +227,7 @@ impl Witness {
             WorkerEvent::AudioLevels { volumes, .. } => {
                 assert!(volumes.iter().all(|(_, volume)| (-127..=0).contains(volume)))
             }
-            WorkerEvent::DtlsStateChanged { .. } | WorkerEvent::Overload { .. } => {}
+            WorkerEvent::Response { .. } | WorkerEvent::DtlsStateChanged { .. } | WorkerEvent::Overload { .. } => {}
         }
     }
 }

@@ -3,18 +3,20 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use sluice_media::drop_reason::DropReason;
 use sluice_media::messages::{
-    PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, WorkerCommand, WorkerIndex,
+    PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, WorkerCommand, WorkerEvent,
+    WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::Frame;
-use sluice_proto::ids::{RouteEpoch, RouteId, RouterId, TransportId};
+use sluice_proto::ids::{ProducerId, RouteEpoch, RouteId};
 use sluice_proto::ortc::{DtlsFingerprint, DtlsParameters, DtlsRole};
 use sluice_proto::pipe::{Layers, RouteFeedback};
 
-use super::cast::{self, CONSUMERS, ENDS, ROUTES, SSRCS, Stream, USERS};
+use super::cast::{self, CONSUMERS, ENDS, ROUTERS, ROUTES, SSRCS, Stream, USERS};
 use super::witness::Witness;
 use crate::dtls_ends::{certificate, origin};
 use crate::stun::Check;
@@ -37,6 +39,7 @@ pub(crate) struct World {
     media: Media,
     held: Vec<(SocketAddr, Vec<u8>)>,
     requests: u64,
+    response: Option<Result<Response, RequestError>>,
     next_ssrc: u32,
 }
 
@@ -77,6 +80,7 @@ impl World {
             media,
             held: Vec::new(),
             requests: 0,
+            response: None,
             next_ssrc: 5_000,
         }
     }
@@ -90,6 +94,10 @@ impl World {
                 Output::Transmit(transmit) => self.media.recycle(transmit.contents),
                 Output::Forward { data, .. } => self.media.recycle(data),
                 Output::Frames { frames, .. } => self.media.recycle_frames(frames),
+                Output::Event(WorkerEvent::Response { id, result }) => {
+                    assert!(id == RequestId(self.requests) && self.response.is_none(), "answered twice");
+                    self.response = Some(result);
+                }
                 _ => {}
             }
         }
@@ -110,7 +118,7 @@ impl World {
         self.requests += 1;
         let id = RequestId(self.requests);
         self.give(Input::Command(WorkerCommand::Request { id, request }));
-        self.witness.take_response(id)
+        self.response.take().expect("a request is answered at once")
     }
 
     /// A datagram that comes together with the next one.
@@ -164,18 +172,33 @@ impl World {
         self.give(Input::Timeout);
     }
 
-    /// A router with a transport in it.
-    #[cfg(feature = "node")]
-    pub(crate) fn with_transport(&mut self) -> (RouterId, TransportId) {
-        self.create_router(0);
-        self.create_transport(0, 0);
-        (cast::router(0), cast::transport(0))
-    }
-
-    /// Ends a run.
+    /// Ends a run. When all routers are closed nothing is left, and nothing stands in the way of what comes next.
     pub(super) fn finish(&mut self) {
         self.pass(Duration::from_secs(2));
-        self.request(Request::Snapshot).expect("it is always answered");
+        (0..ROUTERS).for_each(|router| self.close_router(router));
+        let snapshot = self.snapshot();
+        let reused = snapshot.drops.iter().find(|(reason, _)| *reason == DropReason::SrtpNonceReused.label());
+        assert!(reused.is_none_or(|(_, count)| *count == 0), "the core would have used a number twice");
+        let left = [snapshot.routers, snapshot.transports, snapshot.producers, snapshot.consumers];
+        assert_eq!((left, snapshot.pipe_producers, snapshot.pipe_consumers), ([0; 4], 0, 0));
+        self.pass(Duration::from_secs(120));
+        assert_eq!(self.media.poll_timeout(), None, "somebody who is gone is waited for");
+        self.create_router(0);
+        let routes = (0..ENDS.len()).flat_map(|end| (0..ROUTES as u32).map(move |route| (end, route, 1)));
+        for (number, route) in routes.enumerate() {
+            let producer = ProducerId::from_bytes([0x80 + number as u8; 16]);
+            let rtp = Stream::Opus.parameters("0", Some(1), false);
+            let (router, kind, route) = (cast::router(0), Stream::Opus.kind(), Some(route_in(route)));
+            let request = Request::CreatePipeProducer { router, producer, kind, rtp, route, paused: false };
+            self.request(request).expect("no route is taken");
+        }
+    }
+
+    fn snapshot(&mut self) -> WorkerSnapshot {
+        match self.request(Request::Snapshot) {
+            Ok(Response::Snapshot(snapshot)) => *snapshot,
+            other => panic!("{other:?}"),
+        }
     }
 
     pub(crate) fn create_router(&mut self, router: usize) {
@@ -303,8 +326,11 @@ impl World {
         let (to, route, epoch) = (ENDS[end], RouteId(route), RouteEpoch(epoch));
         let producer = cast::producer(producer);
         self.deliver();
-        self.witness.expect_route(to, route, epoch);
-        let _ = self.request(Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL });
+        let former = self.witness.expect_route(to, route, epoch);
+        let request = Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL };
+        if self.request(request).is_err() {
+            self.witness.restore_route(to, route, former);
+        }
     }
 }
 

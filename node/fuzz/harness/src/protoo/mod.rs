@@ -5,12 +5,13 @@ mod client;
 
 use serde_json::Value;
 use sluice_media::messages::{Request, RequestError, Response};
+use sluice_media::secure::ice::IceCredentials;
 use sluice_node::fuzzing::protoo_refusal;
 use sluice_node::ortc::{
     Negotiated, consumer_rtp_parameters, negotiate_producer, parse_consumable_rtp_parameters, parse_dtls_parameters,
     parse_rtp_capabilities, parse_rtp_parameters,
 };
-use sluice_proto::ids::{ConsumerId, ProducerId, RouterId};
+use sluice_proto::ids::{ConsumerId, ProducerId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpCapabilities, RtpParameters};
 
 use crate::media_core::World;
@@ -69,7 +70,10 @@ fn send(kind: MediaKind, rtp: &RtpParameters, capabilities: &[RtpCapabilities]) 
     let json = serde_json::to_string(&consumable).expect("JSON");
     assert_eq!(parse_consumable_rtp_parameters(&json).as_ref(), Ok(&consumable), "another node reads it as it is");
     let mut world = World::new();
-    let (router, transport) = world.with_transport();
+    let (router, transport) = (RouterId::from_bytes([1; 16]), TransportId::from_bytes([1; 16]));
+    let ice = IceCredentials { ufrag: "0000user".to_owned(), pwd: "p".repeat(24) };
+    accept(world.request(Request::CreateRouter { router }));
+    accept(world.request(Request::CreateWebRtcTransport { router, transport, ice }));
     let [producer, elsewhere] = [1, 2].map(|number| ProducerId::from_bytes([number; 16]));
     let produce = Request::Produce { transport, producer, kind, rtp: rtp.clone(), mapping, paused: false };
     accept(world.request(produce));
