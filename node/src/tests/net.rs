@@ -63,6 +63,7 @@ struct NetState {
 }
 
 struct NetNode {
+    instance: NodeInstance,
     signals: mpsc::UnboundedSender<MeshSignal>,
     /// What its mesh has to tell, in order; nothing is told while the node stands still.
     waiting: VecDeque<MeshSignal>,
@@ -100,6 +101,7 @@ pub(crate) struct Received {
     pub(crate) unknown: u64,
 }
 
+/// The first life of a node.
 pub(crate) fn instance(node: usize) -> NodeInstance {
     NodeInstance { node: NodeId::new(format!("node-{node}")).unwrap(), incarnation: 1 }
 }
@@ -110,19 +112,29 @@ impl Net {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let pairs = (0..nodes).flat_map(|from| (0..nodes).map(move |to| (from, to)));
         let paths = pairs.map(|pair| (pair, Impairment::new(bad_path(&mut rng), rng.random()))).collect();
-        let (signals, receivers): (Vec<_>, Vec<_>) = (0..nodes).map(|_| mpsc::unbounded_channel()).unzip();
-        let nodes = signals.into_iter().map(|signals| NetNode {
-            signals,
-            waiting: VecDeque::new(),
-            stalled: false,
-            ends: BTreeMap::new(),
-            routes_in: HashMap::new(),
-            free: (0..routes).map(|id| (id, 0)).collect(),
-            received: Received::default(),
-        });
-        let nodes = nodes.collect();
+        let (nodes, receivers) = (0..nodes).map(|node| NetNode::new(instance(node), routes)).unzip();
         let state = NetState { rng, nodes, paths, next_link: 0, sequence: 0, encoder: FrameEncoder::new() };
         (Self { state: Arc::new(Mutex::new(state)) }, receivers)
+    }
+
+    /// The next life of a node, which has a number of its own; whoever hears of it hears of the end of the former one first.
+    pub(crate) fn restart(&self, former: usize, routes: u32) -> (usize, mpsc::UnboundedReceiver<MeshSignal>) {
+        let state = &mut *self.state();
+        let NodeInstance { node, incarnation } = state.nodes[former].instance.clone();
+        let (node, receiver) = NetNode::new(NodeInstance { node, incarnation: incarnation + 1 }, routes);
+        let number = state.nodes.len();
+        state.nodes.push(node);
+        for other in 0..=number {
+            for pair in [(number, other), (other, number)] {
+                let path = Impairment::new(bad_path(&mut state.rng), state.rng.random());
+                state.paths.insert(pair, path);
+            }
+        }
+        (number, receiver)
+    }
+
+    pub(crate) fn instance(&self, node: usize) -> NodeInstance {
+        self.state().nodes[node].instance.clone()
     }
 
     pub(crate) fn port(&self, node: usize) -> NetPort {
@@ -139,9 +151,12 @@ impl Net {
         let link = LinkKey(state.next_link);
         state.next_link += 1;
         for (node, peer) in [(a, b), (b, a)] {
-            state.nodes[node].end_links(|end| end.peer == peer);
+            let instance = state.nodes[peer].instance.clone();
+            let lives = state.nodes.iter().map(|other| other.instance.node == instance.node);
+            let lives: Vec<bool> = lives.collect();
+            state.nodes[node].end_links(|end| lives[end.peer]);
             state.nodes[node].ends.insert(link, End::new(peer));
-            state.nodes[node].waiting.push_back(MeshSignal::LinkUp { link, instance: instance(peer) });
+            state.nodes[node].waiting.push_back(MeshSignal::LinkUp { link, instance });
         }
     }
 
@@ -245,6 +260,21 @@ impl NetState {
 }
 
 impl NetNode {
+    fn new(instance: NodeInstance, routes: u32) -> (Self, mpsc::UnboundedReceiver<MeshSignal>) {
+        let (signals, receiver) = mpsc::unbounded_channel();
+        let node = Self {
+            instance,
+            signals,
+            waiting: VecDeque::new(),
+            stalled: false,
+            ends: BTreeMap::new(),
+            routes_in: HashMap::new(),
+            free: (0..routes).map(|id| (id, 0)).collect(),
+            received: Received::default(),
+        };
+        (node, receiver)
+    }
+
     fn end_links(&mut self, is_meant: impl Fn(&End) -> bool) {
         for (link, _) in self.ends.extract_if(.., |_, end| is_meant(end)) {
             self.waiting.push_back(MeshSignal::LinkDown { link });

@@ -20,7 +20,7 @@ use crate::config::NodeConfig;
 use crate::limits::Limits;
 use crate::ports::{Answer, MediaWorker, MeshSignal, Ports};
 use crate::rooms::{Rooms, RoomsConfig};
-use crate::tests::net::{Arrival, Net, instance};
+use crate::tests::net::{Arrival, Net};
 use crate::vitals::Vitals;
 use crate::worker::FrameOut;
 use crate::worker::simulated::{self, SimulatedWorker};
@@ -32,12 +32,13 @@ pub(super) struct Node {
     number: usize,
     pub(super) rooms: Rooms,
     pub(super) clock: ClusterClock,
-    pub(super) vitals: Vitals,
+    vitals: Vitals,
     workers: Vec<SimulatedWorker>,
     sinks: Vec<Arc<dyn FrameSink>>,
     /// Until when a worker stands still, if it does.
     paused_until: Vec<Option<Instant>>,
     stalled_until: Option<Instant>,
+    dead: bool,
     /// By which the kernel chooses a socket for an address.
     hash: u64,
 }
@@ -55,7 +56,7 @@ impl Node {
         (net, mut signals): (&Net, mpsc::UnboundedReceiver<MeshSignal>),
         rosters: &Rosters,
     ) -> Self {
-        let port = Arc::new(net.port(number));
+        let (port, instance) = (Arc::new(net.port(number)), net.instance(number));
         let frame_out: Arc<dyn FrameOut> = port.clone();
         let (workers, worker_events) = simulated::workers(workers, certificate(), &frame_out, || rng.random());
         let (bounded, mesh_signals) = mpsc::channel(SIGNALS);
@@ -68,8 +69,8 @@ impl Node {
         });
         let (clock, vitals) = (ClusterClock::default(), Vitals::default());
         let config = RoomsConfig {
-            instance: instance(number),
-            region: Region::new(format!("region-of-node-{number}")).unwrap(),
+            instance: instance.clone(),
+            region: Region::new(format!("region-of-{}", instance.node)).unwrap(),
             media_addresses: vec![SocketAddr::from(([10, 1, 0, number as u8], 4444))],
             fingerprints: certificate().fingerprints(),
             limits: Limits::default(),
@@ -81,7 +82,7 @@ impl Node {
             worker_events,
             mesh: port,
             mesh_signals,
-            placement: Arc::new(rosters.port(number)),
+            placement: Arc::new(rosters.port(number, instance)),
             vitals: vitals.clone(),
         };
         Self {
@@ -93,6 +94,7 @@ impl Node {
             paused_until: vec![None; workers.len()],
             workers,
             stalled_until: None,
+            dead: false,
             hash: rng.random(),
         }
     }
@@ -106,8 +108,27 @@ impl Node {
         self.stalled_until = Some(until);
     }
 
+    /// It also does when it is dead.
     pub(super) fn is_stalled(&self) -> bool {
-        self.stalled_until.is_some_and(|until| Instant::now() < until)
+        self.dead || self.stalled_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// The process is gone. What is left of its tasks is cut off from the world.
+    pub(super) fn die(&mut self) {
+        self.dead = true;
+    }
+
+    pub(super) fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// Ends all that runs in it.
+    pub(super) async fn shut_down(self) {
+        let Self { rooms, workers, vitals, dead, .. } = self;
+        assert!(dead || vitals.lost().is_none(), "{:?} is lost", vitals.lost());
+        // Without them nothing is waited for any more.
+        drop(workers);
+        rooms.shutdown().await;
     }
 
     /// One worker does.

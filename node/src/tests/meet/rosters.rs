@@ -15,7 +15,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::ports::{EnteredRoom, PlacementPort, RosterPublisher};
-use crate::tests::net::instance;
 
 /// Until a node that nothing is heard of is taken for dead.
 const PATIENCE_MS: std::ops::Range<u64> = 1_500..2_300;
@@ -32,6 +31,9 @@ struct State {
     rooms: BTreeMap<RoomKey, BTreeMap<usize, Holder>>,
     /// Pairs of nodes that do not hear of each other, the lesser one first.
     cut: BTreeSet<(usize, usize)>,
+    /// By number. Lives of one node have numbers of their own.
+    instances: BTreeMap<usize, NodeInstance>,
+    dead: BTreeSet<usize>,
     news: BTreeMap<(Instant, u64), News>,
     sequence: u64,
     /// Nothing is late any more.
@@ -71,6 +73,8 @@ impl Rosters {
             rng: ChaCha8Rng::seed_from_u64(seed),
             rooms: BTreeMap::new(),
             cut: BTreeSet::new(),
+            instances: BTreeMap::new(),
+            dead: BTreeSet::new(),
             news: BTreeMap::new(),
             sequence: 0,
             calm: false,
@@ -78,8 +82,18 @@ impl Rosters {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    pub(super) fn port(&self, node: usize) -> RostersPort {
+    pub(super) fn port(&self, node: usize, instance: NodeInstance) -> RostersPort {
+        self.state().instances.insert(node, instance);
         RostersPort { rosters: self.clone(), node }
+    }
+
+    /// A node is no more, which the others notice after a while.
+    pub(super) fn die(&self, node: usize) {
+        let others: Vec<usize> = self.state().instances.keys().copied().filter(|other| *other != node).collect();
+        others.into_iter().for_each(|other| self.cut(node, other));
+        let mut state = self.state();
+        state.dead.insert(node);
+        state.rooms.values_mut().for_each(|holders| drop(holders.remove(&node)));
     }
 
     /// Two nodes do not hear of each other any more.
@@ -95,7 +109,7 @@ impl Rosters {
     /// They do again.
     pub(super) fn heal(&self, a: usize, b: usize) {
         let state = &mut *self.state();
-        if !state.cut.remove(&pair(a, b)) {
+        if state.dead.contains(&a) || state.dead.contains(&b) || !state.cut.remove(&pair(a, b)) {
             return;
         }
         let rooms: Vec<RoomKey> = state.rooms.keys().cloned().collect();
@@ -177,12 +191,19 @@ impl State {
         }
         let holder = self.rooms.get_mut(&room).and_then(|holders| holders.get_mut(&to));
         let Some(holder) = holder.filter(|holder| holder.presence == presence) else { return };
+        // A life ends before the next one begins.
+        let node = &self.instances[&of].node;
+        let former = holder.told.keys().copied().find(|told| *told < of && self.instances[told].node == *node);
+        if let Some(former) = former {
+            holder.told.remove(&former);
+            let _ = holder.events.send(RosterEvent::PartGone { instance: self.instances[&former].clone() });
+        }
         let told = match &part {
             Some(part) => holder.told.insert(of, Arc::clone(part)),
             None => holder.told.remove(&of),
         };
         if told != part {
-            let instance = instance(of);
+            let instance = self.instances[&of].clone();
             let event = match part {
                 Some(part) => RosterEvent::PartChanged { instance, part },
                 None => RosterEvent::PartGone { instance },
@@ -248,7 +269,9 @@ impl RosterPublisher for Publisher {
     fn publish(&self, part: RosterPart) {
         let state = &mut *self.rosters.state();
         let holder = state.rooms.get_mut(&self.room).and_then(|holders| holders.get_mut(&self.node));
-        holder.expect("it publishes while it is in the room").part = Some(Arc::new(part));
+        // What goes on of a dead node is heard by nobody.
+        let Some(holder) = holder else { return assert!(state.dead.contains(&self.node)) };
+        holder.part = Some(Arc::new(part));
         state.tell_others(&self.room, self.node);
     }
 }

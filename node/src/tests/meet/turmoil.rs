@@ -7,7 +7,7 @@ use sluice_loadtest::signalling::ortc::Kind;
 use tokio::time::Instant;
 
 use super::presence::{RECEIVING, SENDING};
-use super::world::{World, pairs};
+use super::world::World;
 
 /// Something happens in one step of so many.
 const PAUSE: u32 = 25;
@@ -34,7 +34,7 @@ impl World {
 
     fn act_as_user(&mut self) {
         let number = self.rng.random_range(0..self.users.len());
-        let node = self.rng.random_range(0..self.nodes.len());
+        let node = self.any_node();
         let until = self.soon(2_500);
         let (rng, access) = (&mut self.rng, &mut self.access);
         let user = &mut self.users[number];
@@ -78,7 +78,10 @@ impl World {
     }
 
     fn act_on_network(&mut self) {
-        let pairs: Vec<_> = pairs(self.nodes.len()).collect();
+        let pairs = self.pairs();
+        if pairs.is_empty() {
+            return;
+        }
         let (a, b) = pairs[self.rng.random_range(0..pairs.len())];
         match self.rng.random_range(0..10) {
             0..3 => self.net.down(a, b),
@@ -94,8 +97,12 @@ impl World {
     }
 
     fn act_on_nodes(&mut self) {
-        let number = self.rng.random_range(0..self.nodes.len());
+        let number = self.any_node();
         let (long, short) = (self.soon(2_000), self.soon(400));
+        if self.alive().len() > 1 && self.rng.random_ratio(1, 15) {
+            let restart = self.rng.random_bool(0.8).then(|| self.soon(5_000));
+            return self.kill(number, restart);
+        }
         let node = &mut self.nodes[number];
         let worker = self.rng.random_range(0..node.worker_count());
         match self.rng.random_range(0..10) {

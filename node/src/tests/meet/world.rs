@@ -43,7 +43,10 @@ pub(super) struct World {
     pub(super) net: Net,
     pub(super) rosters: Rosters,
     pub(super) access: Access,
+    /// By number, the dead ones too.
     pub(super) nodes: Vec<Node>,
+    /// When which of those starts again.
+    restarts: Vec<(Instant, usize)>,
     pub(super) users: Vec<User>,
     /// Connections that their clients have left without a word, until they break.
     pub(super) ghosts: Vec<(Connection, Instant)>,
@@ -64,9 +67,7 @@ impl World {
         for (number, signals) in signals.into_iter().enumerate() {
             let workers = rng.random_range(1..4);
             nodes.push(Node::start(number, workers, &mut rng, (&net, signals), &rosters));
-        }
-        for (a, b) in pairs(count) {
-            net.up(a, b);
+            (0..number).for_each(|other| net.up(other, number));
         }
         let users = rng.random_range(4..14);
         let users = (0..users).map(|_| User {
@@ -81,6 +82,7 @@ impl World {
             net,
             rosters,
             nodes,
+            restarts: Vec::new(),
             ghosts: Vec::new(),
             packets: BTreeMap::new(),
             sequence: 0,
@@ -103,6 +105,7 @@ impl World {
 
     pub(super) async fn step(&mut self) {
         self.gossip();
+        self.restart_nodes(false);
         let nodes = &self.nodes;
         self.rosters.deliver(|node| nodes[node].is_stalled());
         self.deliver_packets();
@@ -121,7 +124,7 @@ impl World {
     fn live(&mut self, number: usize) {
         let user = &mut self.users[number];
         if user.comes_at.is_some_and(|at| at <= Instant::now()) {
-            let node = self.rng.random_range(0..self.nodes.len());
+            let node = self.any_node();
             self.come(number, node);
         }
         let Some(presence) = &mut self.users[number].presence else { return };
@@ -162,12 +165,53 @@ impl World {
         self.ghosts.extend(presence.leave(silently).map(|connection| (connection, until)));
     }
 
+    /// Nodes that are alive.
+    pub(super) fn alive(&self) -> Vec<usize> {
+        (0..self.nodes.len()).filter(|node| !self.nodes[*node].is_dead()).collect()
+    }
+
+    pub(super) fn any_node(&mut self) -> usize {
+        let alive = self.alive();
+        alive[self.rng.random_range(0..alive.len())]
+    }
+
+    /// Pairs of those.
+    pub(super) fn pairs(&self) -> Vec<(usize, usize)> {
+        let alive = self.alive();
+        alive.iter().flat_map(|b| alive.iter().filter(move |a| *a < b).map(move |a| (*a, *b))).collect()
+    }
+
+    /// A node dies, and with it the sessions of its users. It may start again.
+    pub(super) fn kill(&mut self, node: usize, restart: Option<Instant>) {
+        self.nodes[node].die();
+        self.rosters.die(node);
+        (0..self.nodes.len()).filter(|other| *other != node).for_each(|other| self.net.down(node, other));
+        for user in &mut self.users {
+            if let Some(presence) = user.presence.as_mut().filter(|presence| presence.node == node) {
+                presence.over = Some("the node died".to_owned());
+            }
+        }
+        self.restarts.extend(restart.map(|at| (at, node)));
+    }
+
+    fn restart_nodes(&mut self, all: bool) {
+        let now = Instant::now();
+        for (_, former) in self.restarts.extract_if(.., |(at, _)| all || *at <= now).collect::<Vec<_>>() {
+            let (number, signals) = self.net.restart(former, ROUTES);
+            let workers = self.nodes[former].worker_count() as u16;
+            let others = self.alive();
+            self.nodes.push(Node::start(number, workers, &mut self.rng, (&self.net, signals), &self.rosters));
+            others.into_iter().for_each(|other| self.net.up(other, number));
+        }
+    }
+
     /// Nothing is wrong with anything from now on. Most of those who are gone come back.
     pub(super) fn heal(&mut self) {
+        self.restart_nodes(true);
         self.nodes.iter_mut().for_each(Node::go_on);
         self.rosters.calm_down();
         self.access.heal();
-        for (a, b) in pairs(self.nodes.len()) {
+        for (a, b) in self.pairs() {
             if !self.net.is_up(a, b) {
                 self.net.up(a, b);
             }
@@ -195,9 +239,8 @@ impl World {
 
     /// Ends the nodes and all that runs in them.
     pub(super) async fn shut_down(self) {
-        for node in &self.nodes {
-            assert_eq!(node.vitals.lost(), None);
-            node.rooms.shutdown().await;
+        for node in self.nodes {
+            node.shut_down().await;
         }
     }
 
@@ -247,9 +290,4 @@ impl World {
         let newest = self.nodes.iter().map(|node| node.clock.now_ms()).max().unwrap();
         self.nodes.iter().for_each(|node| node.clock.hear(newest));
     }
-}
-
-/// All pairs of so many nodes, the lesser one first.
-pub(super) fn pairs(nodes: usize) -> impl Iterator<Item = (usize, usize)> {
-    (0..nodes).flat_map(move |b| (0..b).map(move |a| (a, b)))
 }

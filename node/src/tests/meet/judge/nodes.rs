@@ -22,7 +22,7 @@ struct Counts {
 
 impl World {
     pub(super) async fn judge_nodes(&mut self, sent: &BTreeMap<String, Sent>, watched: &Watched) {
-        for node in 0..self.nodes.len() {
+        for node in self.alive() {
             let counts = self.counts(node).await;
             self.judge_rooms(node, sent, &counts);
             self.judge_frames(node, sent, watched);
@@ -103,7 +103,7 @@ impl World {
 
     /// Nothing is left of anybody.
     pub(in super::super) async fn judge_emptiness(&mut self) {
-        for node in 0..self.nodes.len() {
+        for node in self.alive() {
             assert_eq!(self.counts(node).await, Counts::default(), "node {node}");
             let snapshot = self.nodes[node].rooms.snapshot();
             assert_eq!((snapshot.rooms, snapshot.sessions, snapshot.peers), (0, 0, 0), "node {node}");
