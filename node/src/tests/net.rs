@@ -117,7 +117,8 @@ impl Net {
         (Self { state: Arc::new(Mutex::new(state)) }, receivers)
     }
 
-    /// The next life of a node, which has a number of its own; whoever hears of it hears of the end of the former one first.
+    /// The next life of a node, which has a number of its own; whoever hears of it hears of the end of the former one
+    /// first.
     pub(crate) fn restart(&self, former: usize, routes: u32) -> (usize, mpsc::UnboundedReceiver<MeshSignal>) {
         let state = &mut *self.state();
         let NodeInstance { node, incarnation } = state.nodes[former].instance.clone();
