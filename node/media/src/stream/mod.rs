@@ -276,6 +276,10 @@ impl Stream {
             }
             self.reception.count(clock, header.timestamp, payload.len());
         }
+        // Two numbers of the route do not make two packets of one.
+        if self.cache.get(packet.sequence).is_some() {
+            return Err(DropReason::PipeDuplicate);
+        }
         self.store(clock.now, codec, packet)
     }
 

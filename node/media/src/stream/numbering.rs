@@ -64,15 +64,19 @@ impl Numbering {
     /// Output goes on without a gap at this input. What comes before it is not sent any more.
     pub(crate) fn sync(&mut self, input: u64) {
         self.floor = input;
-        self.highest_input = input;
+        self.highest_input = input.saturating_sub(1);
         self.offset = (self.highest_output + 1).wrapping_sub(input);
         self.dropped.clear();
     }
 
+    /// Whether leaving this input out can still close its gap: for one that came late or twice, that is told or filled.
+    fn may_be_dropped(&self, input: u64) -> bool {
+        !self.is_fresh() && input > self.highest_input
+    }
+
     /// The input is left out: those behind it move up.
     pub(crate) fn drop_input(&mut self, input: u64) {
-        // One that came late has had its gap told already.
-        if input < self.highest_input || self.is_fresh() || self.dropped.back() == Some(&input) {
+        if !self.may_be_dropped(input) {
             return;
         }
         self.highest_input = input;
@@ -84,12 +88,12 @@ impl Numbering {
 
     /// The input is left out, and with it the picture that begins with it, if it does.
     pub(crate) fn leave_out(&mut self, input: u64, begins_picture: bool) {
-        self.drop_input(input);
-        if begins_picture {
+        if begins_picture && self.may_be_dropped(input) {
             let LeftOutPictures { count, since, count_before } = &mut self.pictures;
             (*count_before, *since) = (*count, input);
             *count = count.wrapping_add(1);
         }
+        self.drop_input(input);
     }
 
     /// How many pictures were left out before this input, modulo 2^16: those behind them move up.
@@ -169,6 +173,18 @@ mod tests {
         numbers.sync(500_000);
         assert_eq!(numbers.input(500_000), Some(104));
         assert_eq!(numbers.input(65_539), None);
+    }
+
+    #[test]
+    fn what_was_sent_is_not_left_out() {
+        let mut numbers = Numbering::new(99);
+        numbers.sync(50);
+        assert_eq!(numbers.input(50), Some(100));
+        numbers.leave_out(50, true);
+        assert_eq!((numbers.input(50), numbers.pictures_before(51)), (Some(100), 0));
+        numbers.leave_out(51, true);
+        numbers.leave_out(51, true);
+        assert_eq!((numbers.input(52), numbers.pictures_before(52)), (Some(101), 1));
     }
 
     #[test]

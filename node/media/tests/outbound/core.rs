@@ -292,6 +292,15 @@ impl Core {
         }
     }
 
+    /// What leaves by pipe leaves twice, under one number of the pipe after the other.
+    pub(crate) fn send_frames_twice(&mut self) {
+        let twice = self.frames.drain(..).flat_map(|frame| {
+            let seq = frame.seq.wrapping_mul(2);
+            [Frame { seq, ..frame.clone() }, Frame { seq: seq.wrapping_add(1), ..frame }]
+        });
+        self.frames = twice.collect();
+    }
+
     fn datagram(&mut self, source: SocketAddr, mut data: Vec<u8>) {
         self.input(Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
     }

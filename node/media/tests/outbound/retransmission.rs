@@ -160,6 +160,27 @@ fn without_rtx_the_same_packet_goes_out_again_behind_a_pipe_too() {
 }
 
 #[test]
+fn a_packet_that_comes_twice_by_a_pipe_goes_out_once() {
+    let (mut home, mut away) = (Core::new(0), Core::new(1));
+    let mut publisher = home.connect(SrtpProfile::AeadAes128Gcm);
+    let mut receiver = away.connect(SrtpProfile::AeadAes128Gcm);
+    let producer = home.publish(&publisher, Stream::Vp8);
+    home.open_route_to(&away, producer);
+    away.open_route_from(&home, producer, Stream::Vp8);
+    away.consume(&receiver, producer, Stream::Vp8);
+    for number in 0..30 {
+        home.advance(Duration::from_millis(20));
+        home.rtp(&mut publisher, header(Stream::Vp8, number, u32::from(number)), &vp8(number == 0, 700));
+        home.send_frames_twice();
+        away.exchange(&mut home);
+    }
+    let numbers = away.numbers(&mut receiver);
+    assert_eq!(numbers.len(), 30);
+    assert!(numbers.windows(2).all(|pair| pair[1] == pair[0].wrapping_add(1)), "{numbers:?}");
+    assert_eq!((away.drops("pipe_duplicate"), away.drops("srtp_nonce_reused")), (30, 0));
+}
+
+#[test]
 fn what_was_sent_before_a_restart_is_not_taken_for_what_came_after_it() {
     for stream in [Stream::Vp8, Stream::Vp8Plain] {
         let mut core = Core::new(0);
