@@ -7,8 +7,10 @@ import type { Hooks } from '../src/hooks';
 
 type Entry = Record<string, unknown>;
 
-/** What one source of another person has brought so far. */
+/** What the present consumers of another person have brought so far. */
 export interface Progress {
+  /** The consumers. */
+  of: string;
   frames: number;
   energy: number;
 }
@@ -82,12 +84,14 @@ export class Person {
   /** What has arrived of another person. */
   async progressOf(other: string): Promise<Progress> {
     const [consumers, { recv }] = await Promise.all([this.consumers(), this.stats()]);
+    const idOf = (kind: string) => consumers.find((consumer) => consumer.name === other && consumer.kind === kind)?.id;
     const figure = (kind: string, name: string) => {
-      const id = consumers.find((consumer) => consumer.name === other && consumer.kind === kind)?.id;
+      const id = idOf(kind);
       const entry = recv.find((entry) => entry['type'] === 'inbound-rtp' && entry['trackIdentifier'] === id);
       return Number(entry?.[name] ?? 0);
     };
-    return { frames: figure('video', 'framesDecoded'), energy: figure('audio', 'totalAudioEnergy') };
+    const of = `${idOf('video')}, ${idOf('audio')}`;
+    return { of, frames: figure('video', 'framesDecoded'), energy: figure('audio', 'totalAudioEnergy') };
   }
 
   /** Waits until more frames and more sound of another person have arrived than now. */
@@ -97,7 +101,8 @@ export class Person {
       `${this.name} sees and hears ${other}`,
       async () => {
         const now = await this.progressOf(other);
-        before ??= now;
+        // Whoever comes again is received anew, and counts from nought.
+        if (before?.of !== now.of) before = now;
         return now.frames >= before.frames + frames && now.energy > before.energy;
       },
       60_000,
