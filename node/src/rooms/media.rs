@@ -1,6 +1,7 @@
 //! Producers and consumers of a room, wherever the producers live.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -89,6 +90,24 @@ impl Producer {
     /// Whether it comes in over this transport.
     pub(super) fn is_on(&self, transport: TransportId) -> bool {
         self.local.as_ref().is_some_and(|local| local.transport == transport)
+    }
+
+    /// One more is at this worker. Whether it is the first for which the producer has to be brought there.
+    fn count_consumer_on(&mut self, worker: WorkerIndex) -> bool {
+        let count = self.consumers_on.entry(worker).or_default();
+        *count += 1;
+        *count == 1 && self.source.home != Home::Worker(worker)
+    }
+
+    /// One fewer is at this worker. Whether it was the last for which the producer was brought there.
+    fn discount_consumer_on(&mut self, worker: WorkerIndex) -> bool {
+        let Entry::Occupied(mut count) = self.consumers_on.entry(worker) else { return false };
+        *count.get_mut() -= 1;
+        if *count.get() > 0 {
+            return false;
+        }
+        count.remove();
+        self.source.home != Home::Worker(worker)
     }
 
     /// What consumers are told of it: the client's own data, and over how many pipes it comes.
@@ -185,7 +204,7 @@ impl Room {
         let (worker, kind) = (peer.worker(), producer.source.kind);
         peer.consumers.insert(id);
         producer.consumers.insert(session, id);
-        *producer.consumers_on.entry(worker).or_default() += 1;
+        let is_first = producer.count_consumer_on(worker);
         let rtp = Arc::new(rtp);
         let consumer = Consumer {
             session,
@@ -199,7 +218,9 @@ impl Room {
             _listener: self.context.listen(Subject::Consumer(id), &self.me),
         };
         self.consumers.insert(id, consumer);
-        self.reconcile(producer_id, worker);
+        if is_first && let Some(router) = self.routers.get(&worker) {
+            self.context.pipes.want(&producer.source, worker, router.id);
+        }
         self.set_up(id);
     }
 
@@ -282,10 +303,10 @@ impl Room {
         }
         if let Some(producer) = self.producers.get_mut(&consumer.producer) {
             producer.consumers.remove(&consumer.session);
-            if let Some(count) = producer.consumers_on.get_mut(&consumer.worker) {
-                *count = count.saturating_sub(1);
+            if producer.discount_consumer_on(consumer.worker) {
+                self.context.pipes.release(consumer.producer, consumer.worker);
+                self.entry_ended = true;
             }
-            self.reconcile(consumer.producer, consumer.worker);
         }
     }
 
@@ -295,7 +316,6 @@ impl Room {
         for consumer in producer.consumers.values() {
             self.close_consumer(*consumer);
         }
-        self.brought.retain(|(brought, _)| *brought != id);
         self.speakers.forget_producer(id);
         self.context.pipes.gone(id);
         self.entry_ended = true;
@@ -319,25 +339,6 @@ impl Room {
             self.peers.notify(*session, pause_notice(*consumer, paused));
         }
         true
-    }
-
-    /// A producer is wanted at a worker while a consumer there receives it.
-    fn reconcile(&mut self, id: ProducerId, worker: WorkerIndex) {
-        let Some(producer) = self.producers.get(&id) else { return };
-        if producer.source.home == Home::Worker(worker) {
-            return;
-        }
-        let wanted = producer.consumers_on.get(&worker).is_some_and(|count| *count > 0);
-        let brought = self.brought.contains(&(id, worker));
-        if wanted && !brought {
-            let Some(router) = self.routers.get(&worker) else { return };
-            self.context.pipes.want(&producer.source, worker, router.id);
-            self.brought.insert((id, worker));
-        } else if brought && !wanted {
-            self.brought.remove(&(id, worker));
-            self.context.pipes.release(id, worker);
-            self.entry_ended = true;
-        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! The task never waits: a worker's answer comes back as a [`Continuation`], so that one slow answer delays one request
 //! and nobody else's.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -99,8 +99,6 @@ pub(crate) struct Room {
     /// Every producer of the room, wherever it lives.
     pub(super) producers: HashMap<ProducerId, Producer>,
     pub(super) consumers: HashMap<ConsumerId, Consumer>,
-    /// Producers that were brought to a worker that is not their home.
-    pub(super) brought: HashSet<(ProducerId, WorkerIndex)>,
     pub(super) elsewhere: Elsewhere,
     /// What is elsewhere is known, or has been waited for long enough. Until then nobody knows whether a name is free.
     pub(super) others_known: bool,
@@ -144,7 +142,6 @@ impl Room {
             entry_ended: false,
             producers: HashMap::new(),
             consumers: HashMap::new(),
-            brought: HashSet::new(),
             elsewhere,
             others_known: false,
             speakers: Speakers::default(),
