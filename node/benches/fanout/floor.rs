@@ -12,44 +12,41 @@ use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use quinn_udp::{BATCH_SIZE, RecvMeta, Transmit, UdpSockRef, UdpSocketState};
 
 use crate::Options;
+use crate::load::Load;
 use crate::report::Rates;
 use crate::usage::thread_time;
 
-const ROOMS: usize = 2;
-const SUBSCRIBERS: usize = 50;
-const BURST: usize = 10;
-const BURST_INTERVAL: Duration = Duration::from_millis(20);
-/// 12 bytes of header, 16 of header extensions (MID, abs-send-time, transport-wide-cc), 1,200 of payload.
+/// 12 bytes of header, 16 of header extensions (MID, abs-send-time, transport-wide-cc).
 const HEADER: usize = 28;
-const PLAIN: usize = HEADER + 1200;
 const TAG: usize = 16;
-const SEALED: usize = PLAIN + TAG;
 
 pub(crate) fn run(options: Options, rates: &mut Rates) {
-    println!("floor: seal and send {SEALED} bytes, {} destinations, 50,000 packets/s", ROOMS * SUBSCRIBERS);
+    println!("floor of {}", options.load);
     let sink = Sink::start(options.gro);
     for _ in 0..options.runs {
-        for (name, gso) in [("floor, sendto", false), ("floor, GSO", true)] {
-            rates.add(name, paced(options.window, &sink, gso));
+        rates.add("floor, sendto", paced(options, &sink, false));
+        if options.load.burst() > 1 {
+            rates.add("floor, GSO", paced(options, &sink, true));
         }
     }
     sink.stop();
 }
 
 /// Packets per second of this thread's processor time.
-fn paced(window: Duration, sink: &Sink, gso: bool) -> f64 {
-    let mut sender = Sender::new(sink.port, gso);
+fn paced(Options { load, window, .. }: Options, sink: &Sink, gso: bool) -> f64 {
+    let mut sender = Sender::new(load, sink.port, gso);
     let start = Instant::now();
     let received = sink.received.load(Ordering::Relaxed);
     let cpu = thread_time();
     let mut sent = 0_u64;
-    let bursts = (window.as_nanos() / BURST_INTERVAL.as_nanos()) as u32 * ROOMS as u32;
+    let publishers = load.all_publishers() as u32;
+    let bursts = (window.as_nanos() / load.interval().as_nanos()) as u32 * publishers;
     for burst in 0..bursts {
-        let due = start + BURST_INTERVAL / ROOMS as u32 * burst;
+        let due = start + load.interval() / publishers * burst;
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        let room = burst as usize % ROOMS;
-        for subscriber in 0..SUBSCRIBERS {
-            sent += sender.burst(room * SUBSCRIBERS + subscriber);
+        let room = burst as usize % load.rooms;
+        for subscriber in 0..load.subscribers {
+            sent += sender.burst(room * load.subscribers + subscriber);
         }
     }
     let cpu = thread_time() - cpu;
@@ -67,11 +64,13 @@ struct Sender {
     keys: Vec<LessSafeKey>,
     counter: u64,
     plain: Vec<u8>,
+    /// A burst of sealed packets.
     buffer: Vec<u8>,
 }
 
 impl Sender {
-    fn new(port: u16, gso: bool) -> Self {
+    fn new(load: Load, port: u16, gso: bool) -> Self {
+        let plain = HEADER + load.payload();
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let state = UdpSocketState::new(UdpSockRef::from(&socket)).expect("a usable socket");
         state.set_send_buffer_size(UdpSockRef::from(&socket), 4 * 1024 * 1024).expect("a buffer");
@@ -83,43 +82,45 @@ impl Sender {
             state,
             gso,
             port,
-            keys: (0..ROOMS * SUBSCRIBERS).map(key).collect(),
+            keys: (0..load.rooms * load.subscribers).map(key).collect(),
             counter: 0,
-            plain: (0..PLAIN).map(|index| index as u8).collect(),
-            buffer: vec![0; SEALED * BURST],
+            plain: (0..plain).map(|index| index as u8).collect(),
+            buffer: vec![0; (plain + TAG) * load.burst()],
         }
     }
 
     /// Seals a burst for one destination and sends it; the number of packets.
     fn burst(&mut self, destination: usize) -> u64 {
         let address = SocketAddr::from((Ipv4Addr::from([127, 2, 0, destination as u8]), self.port));
-        for packet in self.buffer.chunks_exact_mut(SEALED) {
-            packet[..PLAIN].copy_from_slice(&self.plain);
+        let plain = self.plain.len();
+        let sealed = plain + TAG;
+        for packet in self.buffer.chunks_exact_mut(sealed) {
+            packet[..plain].copy_from_slice(&self.plain);
             self.counter += 1;
             let mut nonce = [0; 12];
             nonce[4..].copy_from_slice(&self.counter.to_be_bytes());
             let (head, rest) = packet.split_at_mut(HEADER);
-            let (payload, tag) = rest.split_at_mut(PLAIN - HEADER);
-            let sealed = self.keys[destination]
+            let (payload, tag) = rest.split_at_mut(plain - HEADER);
+            let made = self.keys[destination]
                 .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(&*head), payload)
                 .expect("sealing does not fail");
-            tag.copy_from_slice(sealed.as_ref());
+            tag.copy_from_slice(made.as_ref());
         }
         if self.gso {
             let transmit = Transmit {
                 destination: address,
                 ecn: None,
                 contents: &self.buffer,
-                segment_size: Some(SEALED),
+                segment_size: Some(sealed),
                 src_ip: None,
             };
             self.state.try_send(UdpSockRef::from(&self.socket), &transmit).expect("the kernel has room");
         } else {
-            for packet in self.buffer.chunks_exact(SEALED) {
+            for packet in self.buffer.chunks_exact(sealed) {
                 self.socket.send_to(packet, address).expect("the kernel has room");
             }
         }
-        BURST as u64
+        (self.buffer.len() / sealed) as u64
     }
 }
 

@@ -4,6 +4,7 @@
 //! cargo bench -p sluice-node --bench fanout                 # everything
 //! cargo bench -p sluice-node --bench fanout -- floor        # only the bare loops
 //! cargo bench -p sluice-node --bench fanout -- fanout       # only the node
+//! cargo bench -p sluice-node --bench fanout -- floor fanout --load spaced-100
 //! cargo bench -p sluice-node --bench fanout -- delay        # only what a pipe adds
 //! cargo bench -p sluice-node --bench fanout -- start        # only the start of a node
 //! ```
@@ -13,10 +14,11 @@
 //! sending transport-wide feedback every 100 ms and receiver reports every second: 50,000 packets/s out. All users live
 //! in one thread of this process, each at an address of its own in 127/8. After a warm-up, the server's processor time
 //! (user and system, `/proc/PID/stat`) is read over a window; packets are counted where they arrive. The result is
-//! packets out per second of processor time.
+//! packets out per second of processor time. Beside it stands the delay from publisher to subscriber, which is sampled.
+//! `--load` names other shapes of the same rate: one room of 100 subscribers, packets evenly spaced, 10 speakers.
 //!
 //! **floor**: a loop that only seals (AES-128-GCM of aws-lc-rs, 100 keys in turn) and sends packets of the same size to
-//! 100 addresses in the same rhythm, with `sendto` and with GSO: processor time of its thread alone.
+//! 100 addresses in the same rhythm, with `sendto` and, of bursts, with GSO: processor time of its thread alone.
 //!
 //! **delay**: two nodes joined by a pipe over loopback; one publisher, received on its own node and on the other one.
 //! The send time travels in the payload; shown are p50 and p99 of both and their difference.
@@ -30,6 +32,7 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod floor;
+mod load;
 mod meeting;
 mod report;
 mod server;
@@ -38,16 +41,19 @@ mod usage;
 
 use std::time::Duration;
 
+use self::load::Load;
+
 /// What the command line asks for.
 #[derive(Debug, Clone, Copy)]
 struct Options {
     runs: usize,
     window: Duration,
     gro: bool,
+    load: Load,
 }
 
 fn main() {
-    let mut options = Options { runs: 5, window: Duration::from_secs(5), gro: false };
+    let mut options = Options { runs: 5, window: Duration::from_secs(5), gro: false, load: Load::BURSTS_50 };
     let mut parts = Vec::new();
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
@@ -57,10 +63,15 @@ fn main() {
             "--gro" => options.gro = true,
             "--runs" => options.runs = number(arguments.next(), "--runs").max(1),
             "--window" => options.window = Duration::from_secs(number(arguments.next(), "--window").max(1) as u64),
-            part @ ("floor" | "fanout" | "delay" | "start") => parts.push(part.to_owned()),
-            other => {
-                fail(&format!("{other}: not one of floor, fanout, delay, start, --gro, --runs N, --window SECONDS"))
+            "--load" => {
+                let name = arguments.next().unwrap_or_default();
+                let names = Load::ALL.map(|load| load.name).join(", ");
+                options.load = Load::named(&name).unwrap_or_else(|| fail(&format!("--load: not one of {names}")));
             }
+            part @ ("floor" | "fanout" | "delay" | "start") => parts.push(part.to_owned()),
+            other => fail(&format!(
+                "{other}: not one of floor, fanout, delay, start, --load NAME, --gro, --runs N, --window SECONDS"
+            )),
         }
     }
     let wanted = |part: &str| parts.is_empty() || parts.iter().any(|name| name == part);

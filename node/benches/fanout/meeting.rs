@@ -9,12 +9,11 @@ use sluice_loadtest::transport::{Certificate, SrtpProfile, TransportConfig};
 use sluice_loadtest::user::{User, UserConfig};
 
 use crate::Options;
+use crate::load::Load;
 use crate::report::Rates;
 use crate::server::{Server, free_udp};
 use crate::usage::process_time;
 
-const ROOMS: usize = 2;
-const SUBSCRIBERS: usize = 50;
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Of the packets of the measurement a subscriber opens every tenth; it looks at the header of each.
 const OPEN_EVERY: u32 = 10;
@@ -22,22 +21,26 @@ const JOIN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Packets out per second of the node's processor time.
 pub(crate) async fn fanout(options: Options, rates: &mut Rates) {
-    println!("fanout: {ROOMS} rooms of 1 publisher and {SUBSCRIBERS} subscribers, 50,000 packets/s out");
+    println!("fanout of {}", options.load);
     let server = Server::start("bench", free_udp(), &[]).await;
     let config =
         DriverConfig { receive_offload: options.gro, coalesce: Duration::from_millis(1), ..DriverConfig::default() };
-    let meeting = Meeting::join(&Driver::new(config), &server, OPEN_EVERY).await;
+    let meeting = Meeting::join(&Driver::new(config), &server, options.load).await;
     tokio::time::sleep(WARM_UP).await;
+    meeting.delays().await;
     for _ in 0..options.runs {
         let (before, cpu, start) = (meeting.received().await, process_time(server.pid()), Instant::now());
         tokio::time::sleep(options.window).await;
         let (after, cpu, time) = (meeting.received().await, process_time(server.pid()) - cpu, start.elapsed());
         let packets = after.packets - before.packets;
+        let delays = meeting.delays().await;
         println!(
-            "  {:.0} packets/s out, {:.1}% of a core, {} lost",
+            "  {:.0} packets/s out, {:.1}% of a core, {} lost, delay p50 {:.1} ms, p99 {:.1} ms",
             packets as f64 / time.as_secs_f64(),
             cpu.as_secs_f64() / time.as_secs_f64() * 100.0,
             after.lost.saturating_sub(before.lost),
+            us(&delays, 0.5) / 1e3,
+            us(&delays, 0.99) / 1e3,
         );
         rates.add("sluice node, 1 worker", packets as f64 / cpu.as_secs_f64());
     }
@@ -56,32 +59,44 @@ struct Received {
 }
 
 impl Meeting {
-    async fn join(driver: &Driver, server: &Server, open_every: u32) -> Self {
+    async fn join(driver: &Driver, server: &Server, load: Load) -> Self {
         let mut transport = TransportConfig::new(Certificate::generate().expect("a certificate"));
-        transport.open_every = open_every;
+        transport.open_every = OPEN_EVERY;
         let (mut publishers, mut subscribers) = (Vec::new(), Vec::new());
-        for room in 0..ROOMS {
+        for room in 0..load.rooms {
             let name = format!("room-{room}");
-            let publisher = join(driver, server, &name, "publisher", &transport, (room * 1000) as u64).await;
-            publisher.produce(Source::Video(VideoSource::bursts())).await.expect("producing");
-            for index in 0..SUBSCRIBERS {
-                let seed = (room * 1000 + index + 1) as u64;
+            for index in 0..load.subscribers {
+                let seed = (room * 1000 + index) as u64;
                 let mut config =
                     UserConfig::new(&server.url(), &name, &format!("subscriber-{index}"), transport.clone(), seed);
                 config.produce = false;
                 subscribers.push(User::join(driver, config).await.expect("joining"));
             }
-            publishers.push(publisher);
-            // The rooms' bursts shall not coincide.
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            for index in 0..load.publishers {
+                let seed = (room * 1000 + load.subscribers + index) as u64;
+                let publisher = join(driver, server, &name, &format!("publisher-{index}"), &transport, seed).await;
+                // What publishers send shall not coincide.
+                tokio::time::sleep(load.interval() / load.all_publishers() as u32).await;
+                publisher.produce(load.source()).await.expect("producing");
+                publishers.push(publisher);
+            }
         }
         for subscriber in &subscribers {
-            let room = subscriber.wait(JOIN_WITHIN, "a consumer", |room| !room.consumers.is_empty()).await;
+            let room = subscriber.wait(JOIN_WITHIN, "a consumer", |room| room.consumers.len() == load.publishers).await;
             room.expect("everybody receives");
             let profile = subscriber.lane(false).await.expect("a transport").connected(JOIN_WITHIN).await;
             assert_eq!(profile.expect("a connected transport"), SrtpProfile::AeadAes128Gcm);
         }
         Self { _publishers: publishers, subscribers }
+    }
+
+    /// The delays of what subscribers received since the last call.
+    async fn delays(&self) -> Histogram {
+        let mut all = Histogram::default();
+        for subscriber in &self.subscribers {
+            all.merge(&delays(subscriber).await);
+        }
+        all
     }
 
     async fn received(&self) -> Received {
@@ -138,9 +153,6 @@ pub(crate) async fn delay(options: Options) {
     for run in 0..options.runs {
         tokio::time::sleep(options.window).await;
         let (own, piped) = (delays(&own).await, delays(&piped).await);
-        let us = |histogram: &Histogram, quantile| {
-            histogram.quantile(quantile).map_or(f64::NAN, |value| value.as_secs_f64() * 1e6)
-        };
         let [own50, own99] = [0.5, 0.99].map(|quantile| us(&own, quantile));
         let [piped50, piped99] = [0.5, 0.99].map(|quantile| us(&piped, quantile));
         let (adds50, adds99) = (piped50 - own50, piped99 - own99);
@@ -153,7 +165,15 @@ pub(crate) async fn delay(options: Options) {
 /// The delays of what a user received since the last call.
 async fn delays(user: &User) -> Histogram {
     let lane = user.lane(false).await.expect("a transport");
-    lane.with(|session, now| session.tally(now)).await.expect("a driver").video.delay
+    let tally = lane.with(|session, now| session.tally(now)).await.expect("a driver");
+    let mut delays = tally.video.delay;
+    delays.merge(&tally.audio.delay);
+    delays
+}
+
+/// A quantile in microseconds.
+fn us(histogram: &Histogram, quantile: f64) -> f64 {
+    histogram.quantile(quantile).map_or(f64::NAN, |value| value.as_secs_f64() * 1e6)
 }
 
 /// The settings that join two nodes: certificates of one CA, and each other's address.
