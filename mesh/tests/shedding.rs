@@ -227,6 +227,72 @@ impl Path {
     }
 }
 
+impl Path {
+    /// The other end is away: what is sent is held, up to a window's worth, and the rest waits here and is dropped.
+    fn stall(&mut self, time: Duration, offered: u64, base_rtt: Duration) {
+        const WINDOW: f64 = 240_000.0;
+        const WAITING: f64 = 80_000.0;
+        let (start, mut waiting, mut dropped) = (self.now, 0.0, 0.0);
+        while self.now < start + time {
+            self.now += TICK;
+            waiting += offered as f64 / 8.0 * TICK.as_secs_f64();
+            let sent = waiting.min((WINDOW - self.queue_bytes).max(0.0));
+            self.sent += sent as u64;
+            self.queue_bytes += sent;
+            waiting -= sent;
+            dropped += (waiting - WAITING).max(0.0);
+            waiting = waiting.min(WAITING);
+            let sample = PathSample {
+                rtt: base_rtt,
+                sent_bytes: self.sent,
+                lost_bytes: self.lost,
+                delivered_bytes: self.delivered as u64,
+                backlog_bytes: waiting as u64,
+                dropped_bytes: dropped as u64,
+                offered,
+            };
+            self.estimator.sample(self.now, sample);
+        }
+    }
+}
+
+#[test]
+fn a_node_that_was_away_is_not_taken_for_a_narrow_path() {
+    for away in [500, 1_000, 2_000, 5_000].map(Duration::from_millis) {
+        let mut path = Path::new(1_000_000_000, 1e6);
+        let base_rtt = Duration::from_millis(1);
+        path.run(seconds(10), 7_000_000, base_rtt);
+        for _ in 0..5 {
+            path.stall(away, 7_000_000, base_rtt);
+            path.run(Duration::from_millis(700), 7_000_000, base_rtt);
+        }
+        let (capacity, _) = path.run(seconds(3), 7_000_000, base_rtt);
+        assert!(capacity.is_none_or(|capacity| capacity >= 7_000_000), "{away:?}: {capacity:?}");
+    }
+}
+
+#[test]
+fn an_end_that_was_away_itself_concludes_nothing() {
+    let mut path = Path::new(1_000_000_000, 1e6);
+    let base_rtt = Duration::from_millis(1);
+    path.run(seconds(10), 7_000_000, base_rtt);
+    path.now += seconds(2);
+    path.queue_bytes = 1_000_000.0;
+    assert_eq!(path.run(seconds(3), 7_000_000, base_rtt).0, None);
+}
+
+#[test]
+fn a_path_that_became_narrow_is_tried_at_its_former_width_once() {
+    let mut path = Path::new(20_000_000, 1e6);
+    let base_rtt = Duration::from_millis(40);
+    path.run(seconds(10), 10_000_000, base_rtt);
+    path.rate = 4_000_000;
+    path.run(seconds(10), 10_000_000, base_rtt);
+    let (capacity, worst) = path.run(seconds(20), 10_000_000, base_rtt);
+    assert!((2_500_000..5_000_000).contains(&capacity.unwrap()), "{capacity:?}");
+    assert!(worst < Duration::from_millis(150), "{worst:?}");
+}
+
 #[test]
 fn a_path_without_a_queue_shows_no_limit() {
     let mut path = Path::new(100_000_000, 1e6);

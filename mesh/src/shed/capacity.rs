@@ -35,7 +35,14 @@ const BACK_OFF_PERCENT: u64 = 85;
 /// After congestion the estimate holds still for this long.
 const HOLD: Duration = Duration::from_secs(2);
 
-/// Then it grows by this share a second, in percent.
+/// Then it is what the path is known to have carried, unless that led to congestion: what passes while an end stalls or
+/// a path is away for a moment says nothing about its width. What is known fades over this time.
+const CARRIED_MEMORY: Duration = Duration::from_secs(30);
+
+/// Between looks at the path this end was away itself: what happened meanwhile is not the path's doing.
+const AWAY: Duration = Duration::from_millis(500);
+
+/// From there on it grows by this share a second, in percent.
 const GROWTH_PERCENT: f64 = 5.0;
 
 /// Growth slows down by half each time that it led to congestion, at most this often.
@@ -75,6 +82,8 @@ pub struct CapacityEstimator {
     samples: VecDeque<(Instant, PathSample)>,
     base_rtt: WindowedMin,
     capacity: Option<u64>,
+    /// Bits per second that got through without congestion, fading.
+    carried: f64,
     congested_since: Option<Instant>,
     last_congestion: Option<Instant>,
     slowdown: u32,
@@ -95,6 +104,7 @@ impl CapacityEstimator {
             samples: VecDeque::new(),
             base_rtt: WindowedMin::new(BASE_RTT_WINDOW),
             capacity: None,
+            carried: 0.0,
             congested_since: None,
             last_congestion: None,
             slowdown: 0,
@@ -107,6 +117,10 @@ impl CapacityEstimator {
     /// it showed no limit.
     pub fn sample(&mut self, now: Instant, sample: PathSample) -> Option<u64> {
         let elapsed = self.last_sample.replace(now).map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        if elapsed > AWAY {
+            self.samples.clear();
+            self.congested_since = None;
+        }
         self.base_rtt.note(now, sample.rtt);
         self.samples.push_back((now, sample));
         while self.samples.get(1).is_some_and(|(at, _)| now.saturating_duration_since(*at) >= DELIVERY_WINDOW) {
@@ -119,6 +133,8 @@ impl CapacityEstimator {
             }
         } else {
             self.congested_since = None;
+            let faded = self.carried * (1.0 - elapsed.div_duration_f64(CARRIED_MEMORY)).max(0.0);
+            self.carried = faded.max(self.delivery_rate() as f64);
             self.grow(now, elapsed, sample.offered);
         }
         self.capacity
@@ -151,10 +167,15 @@ impl CapacityEstimator {
     }
 
     fn back_off(&mut self, now: Instant, rtt: Duration) {
+        let delivered = self.delivery_rate() / 100 * BACK_OFF_PERCENT;
+        if delivered == 0 {
+            // The other end or the path is away, for which to send less is no cure.
+            return;
+        }
         if self.grown_since_congestion {
             self.slowdown = (self.slowdown + 1).min(MAX_SLOWDOWN);
+            self.carried = self.carried.min(delivered as f64);
         }
-        let delivered = self.delivery_rate() / 100 * BACK_OFF_PERCENT;
         let capacity = self.capacity.map_or(delivered, |capacity| capacity.min(delivered)).max(MIN_CAPACITY);
         tracing::debug!(capacity, ?rtt, base_rtt = ?self.base_rtt.get(), "the path is congested");
         self.capacity = Some(capacity);
@@ -173,7 +194,7 @@ impl CapacityEstimator {
             self.slowdown = 0;
         }
         let percent = GROWTH_PERCENT / f64::from(1_u32 << self.slowdown) * elapsed.as_secs_f64();
-        let grown = (capacity as f64 * (1.0 + percent / 100.0)) as u64;
+        let grown = (capacity as f64 * (1.0 + percent / 100.0)).max(self.carried) as u64;
         self.grown_since_congestion = true;
         // Twice what anybody wants is no limit.
         self.capacity = (grown < offered.saturating_mul(2)).then_some(grown);
