@@ -186,9 +186,11 @@ section! {
         /// Rooms of this node. A room is a task and a lease: ten thousand cost about 100 MB and 5,000 lease renewals a
         /// second spread over the owners.
         rooms: u32 [1 ..= 1000000] = 10_000,
-        /// Peers of one room on this node. Every peer hears of every other, so signalling grows with the square: for a
-        /// room of 5,000 to fill up takes 12 million notifications.
+        /// Peers of one room on this node.
         peers_per_room: u32 [1 ..= 100000] = 5_000,
+        /// Peers of a room, wherever they are, up to which everybody is told of everybody, at once. In a larger one
+        /// clients are told of those who publish, a few times a second: all of 5,000 would be 12 million notifications.
+        small_room: u32 [1 ..= 100000] = 100,
         /// Transports of one peer. Clients make one per direction; two more leave room for a client that makes new ones
         /// before it closes the old. A further one takes the place of one that is dead.
         transports_per_peer: u32 [1 ..= 64] = 4,
@@ -207,9 +209,6 @@ section! {
         /// Routes that one other node may have out of this one. As many as it may have in (mesh.routes), so that none
         /// takes all.
         routes_out_per_node: u32 [1 ..= 1000000] = 16_384,
-        /// Messages that wait for one WebSocket. A join into a full room queues a request and two notifications per
-        /// consumer; a client that lets more pile up does not read, and is disconnected.
-        outgoing_queue: u32 [16 ..= 1000000] = 2_048,
         /// Messages that wait for one room. A room handles one in microseconds: a full queue means that whoever sends
         /// must wait.
         room_queue: u32 [16 ..= 1000000] = 1_024,

@@ -20,6 +20,7 @@ use super::{assets, websocket};
 use crate::address_limits::AddressLimits;
 use crate::http::{Health, health_router};
 use crate::rooms::Rooms;
+use crate::signalling::protoo::session;
 use crate::signalling::{Opening, SUBPROTOCOL};
 
 /// The namespace of those who name none.
@@ -99,7 +100,7 @@ fn signalling(door: Door, connection: Connection, mut request: Request) -> Resul
     let rooms = door.rooms;
     tokio::spawn(async move {
         if let Ok(socket) = upgrade.open(rooms.limits().message_bytes).await {
-            rooms.signalling(socket, opening).await;
+            session::serve(&rooms, socket, opening).await;
         }
         drop(connection);
     });

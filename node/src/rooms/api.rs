@@ -1,14 +1,13 @@
 //! What a peer can ask of its room and what it is told: the one interface that every signalling dialect translates.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use sluice_proto::ids::{ConsumerId, NodeId, PeerId, ProducerId, Region, TransportId};
 use sluice_proto::ortc::{
     DtlsFingerprint, DtlsParameters, IceParameters, MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters,
 };
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use sluice_media::messages::{RequestError, StreamStats, TransportStats};
 
@@ -48,7 +47,7 @@ pub(crate) enum PeerReply {
     RouterRtpCapabilities(&'static RtpCapabilitiesFinalized),
     Transport(Box<NewTransport>),
     Joined {
-        peers: Vec<PeerInfo>,
+        peers: Vec<Arc<PeerInfo>>,
         /// Where the peer itself is connected.
         node: NodeId,
         region: Region,
@@ -127,7 +126,7 @@ impl From<crate::ortc::OrtcError> for Refusal {
 /// What a peer is told without having asked.
 #[derive(Debug, Clone)]
 pub(crate) enum Notice {
-    NewPeer(PeerInfo),
+    NewPeer(Arc<PeerInfo>),
     PeerClosed { peer: PeerId },
     DisplayNameChanged { peer: PeerId, display_name: String, old: String },
     ConsumerClosed { consumer: ConsumerId },
@@ -166,52 +165,31 @@ pub(crate) enum CloseReason {
     Full,
 }
 
-/// From a room to one session, in order.
+/// A notice for many clients, which each dialect words once.
 #[derive(Debug)]
-pub(crate) enum Outgoing {
-    Reply {
-        id: u32,
-        result: Result<PeerReply, Refusal>,
-    },
-    Notice(Notice),
-    NewConsumer(Box<NewConsumer>),
-    /// It is the client's turn to join, within [`crate::config::LimitsConfig::join_within_ms`] from now on.
-    JoinAwaited,
-    /// Whatever is heard of the client from now on is a sign of life.
-    Probe(oneshot::Sender<()>),
-    Close(CloseReason, String),
+pub(crate) struct Announcement {
+    notice: Notice,
+    wordings: [OnceLock<Utf8Bytes>; WORDINGS],
 }
 
-/// A room's end of a session's queue.
-#[derive(Debug, Clone)]
-pub(crate) struct Outbox {
-    queue: mpsc::Sender<Outgoing>,
-    /// Ends the session at once.
-    abort: CancellationToken,
-}
+/// Dialects that may each keep a wording of their own.
+const WORDINGS: usize = 1;
 
-impl Outbox {
-    pub(crate) fn new(capacity: usize) -> (Self, mpsc::Receiver<Outgoing>, CancellationToken) {
-        let (queue, outgoing) = mpsc::channel(capacity);
-        let abort = CancellationToken::new();
-        (Self { queue, abort: abort.clone() }, outgoing, abort)
+impl Announcement {
+    pub(crate) fn new(notice: Notice) -> Arc<Self> {
+        Arc::new(Self { notice, wordings: [const { OnceLock::new() }; WORDINGS] })
     }
 
-    /// Queues without waiting. A client that lets its queue fill up does not read: its session ends, and the room hears
-    /// of it as of any other end. False if the session has ended.
-    pub(crate) fn send(&self, outgoing: Outgoing) -> bool {
-        match self.queue.try_send(outgoing) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.abort.cancel();
-                true
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+    #[cfg(test)]
+    pub(crate) fn notice(&self) -> &Notice {
+        &self.notice
+    }
+
+    /// What a dialect says of it; `dialect` is below [`WORDINGS`].
+    pub(crate) fn wording(&self, dialect: usize, word: impl FnOnce(&Notice) -> Utf8Bytes) -> Utf8Bytes {
+        match self.wordings.get(dialect) {
+            Some(wording) => wording.get_or_init(|| word(&self.notice)).clone(),
+            None => word(&self.notice),
         }
-    }
-
-    /// The session has ended.
-    pub(crate) fn is_closed(&self) -> bool {
-        self.queue.is_closed()
     }
 }

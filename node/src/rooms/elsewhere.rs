@@ -41,10 +41,7 @@ pub(super) struct RemoteProducer {
 pub(super) enum Change {
     PeerGone(PeerId),
     PeerCame(PeerId),
-    Renamed {
-        peer: PeerId,
-        old: String,
-    },
+    Renamed(PeerId),
     ProducerGone(ProducerId),
     ProducerCame(PeerId, ProducerId),
     ProducerPaused(ProducerId, bool),
@@ -89,6 +86,11 @@ impl Elsewhere {
     pub(super) fn remove(&mut self, instance: &NodeInstance) {
         self.parts.remove(instance);
         self.claims.remove(instance);
+    }
+
+    /// How many peers the room was told of.
+    pub(super) fn len(&self) -> usize {
+        self.shown.len()
     }
 
     /// The peers that the room was told of.
@@ -147,7 +149,7 @@ fn compare(id: &PeerId, old: Option<&RemotePeer>, new: &RemotePeer, changes: &mu
     match old {
         None => changes.push(Change::PeerCame(id.clone())),
         Some(old) if old.display_name != new.display_name => {
-            changes.push(Change::Renamed { peer: id.clone(), old: old.display_name.clone() });
+            changes.push(Change::Renamed(id.clone()));
         }
         Some(_) => {}
     }
@@ -292,7 +294,7 @@ mod tests {
                 Change::ProducerPaused(producer, paused) => {
                     assert_eq!(self.paused.insert(producer, paused), Some(!paused), "a pause is told once");
                 }
-                Change::Renamed { peer, .. } => assert!(self.peers.contains(&peer)),
+                Change::Renamed(peer) => assert!(self.peers.contains(&peer)),
                 Change::Outdone(_) => {}
             }
         }

@@ -3,7 +3,6 @@
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_proto::ids::{ConsumerId, ProducerId};
 
-use super::api::Notice;
 use super::context::{Context, Subject};
 use super::room::Room;
 use super::waiting::Waiting;
@@ -60,8 +59,10 @@ impl Room {
     fn on_producer_score(&mut self, id: ProducerId, score: u8) {
         let Some(producer) = self.producers.get_mut(&id) else { return };
         producer.score = score;
-        if let Some(local) = &producer.local {
-            self.peers.notify(local.session, Notice::ProducerScore { producer: id, ssrc: local.ssrc, score });
+        if let Some(local) = &producer.local
+            && let Some(desk) = self.peers.desk(local.session)
+        {
+            desk.set_producer_score(id, local.ssrc, score);
         }
     }
 
@@ -71,6 +72,8 @@ impl Room {
         if let Some(producer) = self.producers.get_mut(&consumer.producer) {
             producer.score = producer_score;
         }
-        self.peers.notify(consumer.session, Notice::ConsumerScore { consumer: id, score, producer_score });
+        if let Some(desk) = self.peers.desk(consumer.session) {
+            desk.set_scores(id, (score, producer_score));
+        }
     }
 }

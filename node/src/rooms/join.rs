@@ -13,10 +13,11 @@ use sluice_proto::ids::PeerId;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::api::{CloseReason, Join, Notice, Outbox, Outgoing, PeerReply, Refusal};
+use super::api::{CloseReason, Join, PeerInfo, PeerReply, Refusal};
 use super::peer::{Joined, Peer};
 use super::requests::{Asker, Outcome, gone};
-use super::room::{Continuation, Opened, Room, SessionId};
+use super::room::{Continuation, Opened, Reply, Room, SessionId};
+use super::seat::Desk;
 use crate::support::random_text;
 use crate::telemetry::current_traceparent;
 
@@ -77,14 +78,14 @@ pub(super) struct Claim {
 pub(super) struct Joining {
     join: Join,
     /// The requests that wait for the answer.
-    requests: Vec<u32>,
+    replies: Vec<Reply>,
 }
 
 impl Room {
     pub(super) fn open(&mut self, opened: Opened) {
-        let Opened { session, peer: id, secret, outbox, span } = opened;
+        let Opened { session, peer: id, secret, desk, span } = opened;
         let _entered = span.clone().entered();
-        if outbox.is_closed() {
+        if desk.is_left() {
             return;
         }
         self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
@@ -92,19 +93,19 @@ impl Room {
         let holder = self.peers.session_of(&id);
         // Those who have not joined are bounded as peers are.
         if self.peers.unjoined_count() >= limit || self.is_full() && holder.is_none() {
-            return refuse(&outbox, self.full());
+            return refuse(&desk, self.full());
         }
         if let Some(reason) = self.context.overload().filter(|_| holder.is_none()) {
-            return refuse(&outbox, reason);
+            return refuse(&desk, reason);
         }
         let Some(load) = self.context.place(|worker| self.routers.contains_key(&worker)) else {
-            return refuse(&outbox, "the node has no media worker that works".to_owned());
+            return refuse(&desk, "the node has no media worker that works".to_owned());
         };
         if !self.ensure_router(load.worker()) {
-            return refuse(&outbox, "the node's media worker is too busy".to_owned());
+            return refuse(&desk, "the node's media worker is too busy".to_owned());
         }
-        self.peers.insert(session, Peer::new(id, outbox, load, span, secret));
-        self.peers.tell(session, Outgoing::JoinAwaited);
+        desk.await_join();
+        self.peers.insert(session, Peer::new(id, desk, load, span, secret));
     }
 
     fn is_full(&self) -> bool {
@@ -125,7 +126,7 @@ impl Room {
 
     /// A client whose connection broke while it asked its user for permission goes on twice on the next one, so one
     /// that joins again is answered again.
-    pub(super) fn join(&mut self, asker: &Asker, join: Join) -> Result<Outcome, Refusal> {
+    pub(super) fn join(&mut self, asker: &mut Asker, join: Join) -> Result<Outcome, Refusal> {
         let limit = self.context.limits.joins_per_session;
         let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
         peer.joins += 1;
@@ -133,14 +134,14 @@ impl Room {
             return Err(Refusal::new(409, format!("a session may join {limit} times")));
         }
         if let Some(joined) = &peer.joined {
-            let secret = joined.secret.clone();
-            return Ok(Some(Ok(self.joined_reply(&asker.peer, &secret))));
+            let (secret, others) = (joined.secret.clone(), self.view.others(&asker.peer).1);
+            return Ok(Some(Ok(self.joined_reply(others, &secret))));
         }
         if let Some(joining) = &mut peer.joining {
-            joining.requests.push(asker.id);
+            joining.replies.extend(asker.answer_later());
             return Ok(None);
         }
-        peer.joining = Some(Joining { join, requests: vec![asker.id] });
+        peer.joining = Some(Joining { join, replies: asker.answer_later().into_iter().collect() });
         self.try_join(asker.session);
         Ok(None)
     }
@@ -156,8 +157,9 @@ impl Room {
                 self.ask_holder(session, holder);
                 return;
             }
-            let words = "the same peer joined again".to_owned();
-            self.peers.tell(holder, Outgoing::Close(CloseReason::Replaced, words));
+            if let Some(desk) = self.peers.desk(holder) {
+                desk.close(CloseReason::Replaced, "the same peer joined again".to_owned());
+            }
             // Other nodes are told with the new beginning: in between the name would look free there.
             self.end_peer(holder);
         } else if !self.others_known {
@@ -210,7 +212,9 @@ impl Room {
             return;
         }
         let (answer, answered) = oneshot::channel();
-        self.peers.tell(session, Outgoing::Probe(answer));
+        if let Some(desk) = self.peers.desk(session) {
+            desk.probe(answer);
+        }
         let within = self.context.limits.sign_of_life;
         self.pending.push(Box::pin(async move {
             let alive = matches!(timeout(within, answered).await, Ok(Ok(())));
@@ -282,10 +286,12 @@ impl Room {
 
     fn refuse_join(&mut self, session: SessionId) {
         let joining = self.peers.get_mut(session).and_then(|peer| peer.joining.take());
-        for request in joining.into_iter().flat_map(|joining| joining.requests) {
-            self.reply(session, request, Err(Refusal::new(409, "the peer is in the room already")));
+        for reply in joining.into_iter().flat_map(|joining| joining.replies) {
+            self.reply(reply, Err(Refusal::new(409, "the peer is in the room already")));
         }
-        self.peers.tell(session, Outgoing::JoinAwaited);
+        if let Some(desk) = self.peers.desk(session) {
+            desk.await_join();
+        }
     }
 
     fn admit(&mut self, session: SessionId) {
@@ -294,7 +300,7 @@ impl Room {
             return;
         }
         let Some(peer) = self.peers.get_mut(session) else { return };
-        let Some(Joining { join, requests }) = peer.joining.take() else { return };
+        let Some(Joining { join, replies }) = peer.joining.take() else { return };
         let id = peer.id.clone();
         let span = peer.span.take();
         let _entered = span.as_ref().map(tracing::Span::enter);
@@ -314,26 +320,24 @@ impl Room {
         self.publish();
         // The same peer on another node is outdone now: the others see it go before it comes again.
         self.refresh_elsewhere();
-        if let Some(info) = self.local_info(&id) {
-            self.peers.notify_others(Some(&id), &Notice::NewPeer(info));
+        self.show_if_small(&id);
+        let (version, others) = self.view.others(&id);
+        for reply in replies {
+            self.reply(reply, Ok(self.joined_reply(others.clone(), &secret)));
         }
-        for request in requests {
-            let answer = self.joined_reply(&id, &secret);
-            self.reply(session, request, Ok(answer));
+        // After the answer: what has changed since that is news.
+        if let Some(desk) = self.peers.desk(session) {
+            desk.follow(version);
         }
         self.offer_everything(session);
     }
 
-    fn joined_reply(&self, id: &PeerId, secret: &Secret) -> PeerReply {
-        let others = self.peers.joined_ids().filter(|other| *other != id);
-        let mut peers: Vec<_> = others.filter_map(|other| self.local_info(other)).collect();
-        peers.extend(self.elsewhere.peers().map(|(id, remote)| self.remote_info(id, remote)));
+    fn joined_reply(&self, peers: Vec<Arc<PeerInfo>>, secret: &Secret) -> PeerReply {
         let (node, region) = (self.context.node().clone(), self.context.region.clone());
         PeerReply::Joined { peers, node, region, secret: secret.text().to_owned() }
     }
 }
 
-fn refuse(session: &Outbox, words: String) {
-    // One that has ended needs no words.
-    let _ = session.send(Outgoing::Close(CloseReason::Full, words));
+fn refuse(desk: &Desk, words: String) {
+    desk.close(CloseReason::Full, words);
 }

@@ -11,9 +11,9 @@ use sluice_proto::ortc::{MediaKind, RtpParameters};
 use sluice_proto::placement::ProducerEntry;
 use tracing::{Instrument, info_span};
 
-use super::api::{NewConsumer, Notice, Outgoing, Refusal};
+use super::api::{NewConsumer, Refusal};
 use super::context::{Listener, Subject};
-use super::peer::{Doomed, Peer};
+use super::peer::Peer;
 use super::requests::gone;
 use super::room::{Room, SessionId};
 use super::roster::producer_entry;
@@ -58,8 +58,6 @@ pub(super) struct Consumer {
     worker: WorkerIndex,
     pub(super) transport: TransportId,
     rtp: Arc<RtpParameters>,
-    /// Whether its producer was paused when the client was told of it.
-    told_paused: bool,
     pub(super) score: u8,
     _listener: Listener,
 }
@@ -146,9 +144,10 @@ impl Room {
             entry: producer_entry(&source, &app_data),
             _listener: self.context.listen(Subject::Producer(producer), &self.me),
         };
-        let new = Producer { local: Some(local), ..Producer::new(source, owner, app_data) };
+        let new = Producer { local: Some(local), ..Producer::new(source, owner.clone(), app_data) };
         self.producers.insert(producer, new);
         self.context.pipes.publish(producer, self.key.clone(), worker);
+        self.show(&owner);
         Ok(())
     }
 
@@ -213,7 +212,6 @@ impl Room {
             worker,
             transport,
             rtp,
-            told_paused: producer.source.paused,
             score: PERFECT,
             _listener: self.context.listen(Subject::Consumer(id), &self.me),
         };
@@ -252,46 +250,42 @@ impl Room {
             app_data: producer.app_data(),
             producer_paused: producer.source.paused,
         };
-        self.peers.tell(session, Outgoing::NewConsumer(Box::new(question)));
+        peer.desk.ask(question, (consumer.score, producer.score));
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let Err(error) = result else { return };
             span.in_scope(|| tracing::warn!(%error, "a consumer could not be made"));
             room.close_consumer(id);
             if error == RequestError::Unavailable {
                 // It would never be offered again: the peer is to come back to a worker that has room for it.
-                room.peers.doom(session, Doomed::Unserved);
+                room.peers.set_unserved(session);
             }
         });
     }
 
     pub(super) fn on_consumer_answered(&mut self, session: SessionId, id: ConsumerId, accepted: bool) {
-        let Some(consumer) = self.consumers.get(&id).filter(|consumer| consumer.session == session) else {
-            // It ended while the client set it up, who had nothing to end when it was told.
-            if accepted {
-                self.peers.notify(session, Notice::ConsumerClosed { consumer: id });
+        if let Some(desk) = self.peers.desk(session) {
+            if let Some(consumer) = self.consumers.get(&id)
+                && let Some(producer) = self.producers.get(&consumer.producer)
+            {
+                desk.set_scores(id, (consumer.score, producer.score));
             }
-            return;
-        };
-        if !accepted {
-            self.command(session, Request::CloseConsumer { consumer: id });
-            self.forget_consumer(id);
+            desk.answered(id, accepted);
+        }
+        // It may have ended while the client set it up, of which that is told.
+        if self.consumers.get(&id).is_none_or(|consumer| consumer.session != session) {
             return;
         }
-        let Some(producer) = self.producers.get(&consumer.producer) else { return };
-        let (paused, told_paused) = (producer.source.paused, consumer.told_paused);
-        let (score, producer_score) = (consumer.score, producer.score);
-        self.command(session, Request::ResumeConsumer { consumer: id });
-        // What changed while the client set it up is said again: it had nothing to apply it to.
-        if paused != told_paused {
-            self.peers.notify(session, pause_notice(id, paused));
+        if accepted {
+            return self.command(session, Request::ResumeConsumer { consumer: id });
         }
-        self.peers.notify(session, Notice::ConsumerScore { consumer: id, score, producer_score });
+        self.command(session, Request::CloseConsumer { consumer: id });
+        self.forget_consumer(id);
     }
 
     /// Ends a consumer whose producer or transport ended, or which its worker does not have: the worker needs no word.
     pub(super) fn close_consumer(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get(&id) else { return };
-        self.peers.notify(consumer.session, Notice::ConsumerClosed { consumer: id });
+        let desk = self.consumers.get(&id).and_then(|consumer| self.peers.desk(consumer.session));
+        desk.into_iter().for_each(|desk| desk.close_consumer(id));
         self.forget_consumer(id);
     }
 
@@ -317,6 +311,9 @@ impl Room {
             self.close_consumer(*consumer);
         }
         self.speakers.forget_producer(id);
+        if let Some(desk) = producer.local.as_ref().and_then(|local| self.peers.desk(local.session)) {
+            desk.forget_producer(id);
+        }
         self.context.pipes.gone(id);
         self.entry_ended = true;
         if matches!(producer.source.home, Home::Worker(_)) {
@@ -336,12 +333,8 @@ impl Room {
         }
         self.context.pipes.set_paused(id, paused);
         for (session, consumer) in &producer.consumers {
-            self.peers.notify(*session, pause_notice(*consumer, paused));
+            self.peers.desk(*session).into_iter().for_each(|desk| desk.set_paused(*consumer, paused));
         }
         true
     }
-}
-
-fn pause_notice(consumer: ConsumerId, paused: bool) -> Notice {
-    if paused { Notice::ConsumerPaused { consumer } } else { Notice::ConsumerResumed { consumer } }
 }

@@ -5,7 +5,8 @@
 //! - `room`: one room, the task that decides everything in it; `join`, `peer`, `requests`, `transports`, `media`,
 //!   `roster`, `events`, `speakers` are its parts by subject.
 //! - `elsewhere`: the peers of other nodes; pure.
-//! - `api`: what peers can ask for and are told; the interface of signalling dialects.
+//! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
+//! - `view`: what everybody in a room is told of it; `stage`: of whom.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
 //! - `overview`: what rooms look like from outside.
 
@@ -20,8 +21,11 @@ mod peer;
 mod requests;
 pub(crate) mod room;
 mod roster;
+pub(crate) mod seat;
 mod speakers;
+mod stage;
 mod transports;
+mod view;
 mod waiting;
 
 use std::collections::HashMap;
@@ -30,28 +34,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use futures_util::{FutureExt as _, Sink, Stream};
 use sluice_media::messages::WorkerIndex;
 use sluice_proto::ids::{NodeInstance, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::api::Outbox;
 use self::context::{Context, Counters, Listeners, RoomSender, WorkerLoad};
 use self::join::Secret;
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
+use self::seat::{Desk, Seat};
+use self::view::View;
 use crate::address_limits::{AddressLimits, Held};
 use crate::cluster::clock::ClusterClock;
 use crate::limits::Limits;
 use crate::pipes::Pipes;
 use crate::ports::{EnteredRoom, Ports};
 use crate::signalling::Opening;
-use crate::signalling::protoo::session::{self, Session};
 use crate::support::lock;
 
 pub(crate) use overview::RoomsSnapshot;
@@ -90,12 +93,19 @@ pub(crate) struct Rooms {
 struct Inner {
     context: Arc<Context>,
     address_limits: Arc<AddressLimits>,
-    rooms: Mutex<HashMap<RoomKey, RoomSender>>,
+    rooms: Mutex<HashMap<RoomKey, Entrance>>,
     next_session: AtomicU64,
     stopping: AtomicBool,
     tasks: TaskTracker,
     /// Ends the tasks that follow workers and mesh.
     stop: CancellationToken,
+}
+
+/// The way into an open room.
+#[derive(Clone)]
+struct Entrance {
+    room: RoomSender,
+    view: Arc<View>,
 }
 
 impl Rooms {
@@ -138,29 +148,14 @@ impl Rooms {
         &self.inner.context.limits
     }
 
-    /// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own limit of
-    /// messages is [`Limits::message_bytes`].
-    pub(crate) async fn signalling<S, E>(&self, socket: S, opening: Opening)
-    where
-        S: Stream<Item = Result<Message, E>> + Sink<Message> + Send + 'static,
-        E: std::fmt::Display + Send,
-    {
-        let Opening { namespace, room, peer, remote, .. } = opening.clone();
-        let served = async {
-            match self.enter(opening) {
-                Ok(session) => {
-                    tracing::info!(%namespace, %room, %peer, %remote, "a session has opened");
-                    let _counted = self.inner.context.count_session();
-                    let code = session::serve(socket, session).await;
-                    tracing::debug!(%namespace, %room, %peer, %remote, code, "a session has ended");
-                }
-                Err(reason) => {
-                    tracing::info!(%namespace, %room, %peer, %remote, reason, "a WebSocket was refused");
-                    session::refuse(socket, reason).await;
-                }
-            }
-        };
-        self.inner.tasks.track_future(served).await;
+    /// What happened since the start.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.inner.context.counters
+    }
+
+    /// The tasks that are waited for when the node stops.
+    pub(crate) fn tasks(&self) -> &TaskTracker {
+        &self.inner.tasks
     }
 
     /// A worker answers nothing, or again: nobody new is placed where nothing is answered.
@@ -203,7 +198,7 @@ impl Rooms {
         let context = &self.inner.context;
         let sessions = u32::try_from(context.counters.sessions.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         let spread = context.limits.shutdown_spread.min(SHUTDOWN_PACE * sessions);
-        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().cloned().collect();
+        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().map(|entrance| entrance.room.clone()).collect();
         let ended = async {
             // All at the same time: one that is busy holds up nobody. One that has ended meanwhile needs no telling.
             let _ = join_all(rooms.iter().map(|room| room.send(RoomMessage::Shutdown(spread)))).await;
@@ -216,23 +211,26 @@ impl Rooms {
         self.inner.stop.cancel();
     }
 
-    /// Puts a session into its room, which is made if need be.
-    fn enter(&self, opening: Opening) -> Result<Session, String> {
+    /// Takes a seat in a room, which is made if need be.
+    ///
+    /// # Errors
+    /// When there is none, in words.
+    pub(crate) fn enter(&self, opening: Opening) -> Result<Seat, String> {
         let Opening { namespace, room, peer, secret, remote } = opening;
         let span = tracing::info_span!("join", %namespace, %room, %peer, %remote);
         let key = RoomKey { namespace, room };
         let _entered = span.clone().entered();
         let context = &self.inner.context;
         let limits = &context.limits;
-        let id = SessionId(self.inner.next_session.fetch_add(1, Ordering::Relaxed));
-        let (outbox, outgoing, abort) = Outbox::new(limits.outgoing_queue);
+        let session = SessionId(self.inner.next_session.fetch_add(1, Ordering::Relaxed));
+        let desk = Arc::new(Desk::default());
         let mut rooms = lock(&self.inner.rooms);
         // Looked at under the lock under which `shutdown` reads the rooms.
         if self.inner.stopping.load(Ordering::SeqCst) {
             return Err("the node stops".to_owned());
         }
-        let room = match rooms.get(&key) {
-            Some(room) => room.clone(),
+        let entrance = match rooms.get(&key) {
+            Some(entrance) => entrance.clone(),
             None if rooms.len() >= limits.rooms => return Err(format!("the node has {} rooms already", limits.rooms)),
             None => {
                 if let Some(reason) = context.overload() {
@@ -241,30 +239,33 @@ impl Rooms {
                 let Some(held) = self.inner.address_limits.room(remote.ip()) else {
                     return Err("the address has too many rooms".to_owned());
                 };
-                let room = self.open_room(key.clone(), held)?;
-                rooms.insert(key, room.clone());
-                room
+                let entrance = self.open_room(key.clone(), held)?;
+                rooms.insert(key, entrance.clone());
+                entrance
             }
         };
-        let opened = Opened { session: id, peer, secret: secret.map(Secret::from), outbox, span };
+        let Entrance { room, view } = entrance;
+        let secret = secret.map(Secret::from);
+        let opened = Opened { session, peer: peer.clone(), secret, desk: Arc::clone(&desk), span };
         // Sent under the lock: a room ends only under it, and not while something waits in its mailbox.
         room.try_send(RoomMessage::Open(opened)).map_err(|_| "the room is too busy".to_owned())?;
-        Ok(Session::new(id, room, outgoing, abort, Arc::clone(context)))
+        Ok(Seat::new(session, peer, (room, view), desk, context.count_session()))
     }
 
     /// The way into an open room of the default namespace.
     #[cfg(test)]
     pub(crate) fn way_into(&self, name: &str) -> RoomSender {
         let rooms = lock(&self.inner.rooms);
-        rooms.iter().find(|(key, _)| key.room.as_str() == name).unwrap().1.clone()
+        rooms.iter().find(|(key, _)| key.room.as_str() == name).unwrap().1.room.clone()
     }
 
     /// `held` is the place that the room takes, as long as it exists.
-    fn open_room(&self, key: RoomKey, held: Held) -> Result<RoomSender, String> {
+    fn open_room(&self, key: RoomKey, held: Held) -> Result<Entrance, String> {
         let context = Arc::clone(&self.inner.context);
         let EnteredRoom { publisher, events } = context.placement.enter(key.clone())?;
         let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
-        let room = Room::new(key.clone(), context, sender.clone(), publisher);
+        let view = Arc::new(View::default());
+        let room = Room::new(key.clone(), context, (sender.clone(), Arc::clone(&view)), publisher);
         let inner = Arc::clone(&self.inner);
         let retire = move |why: Retirement<'_>, room: &mut Room| {
             let mut rooms = lock(&inner.rooms);
@@ -281,6 +282,6 @@ impl Rooms {
             room.run(mailbox, events, retire).await;
             drop(held);
         });
-        Ok(sender)
+        Ok(Entrance { room: sender, view })
     }
 }

@@ -124,7 +124,7 @@ impl Rooms {
         let mut rooms: Vec<(RoomKey, RoomSender)> = {
             let rooms = lock(&self.inner.rooms);
             let wanted = rooms.iter().filter(|(key, _)| after.is_none_or(|after| *key > after));
-            wanted.map(|(key, room)| (key.clone(), room.clone())).collect()
+            wanted.map(|(key, entrance)| (key.clone(), entrance.room.clone())).collect()
         };
         rooms.sort_by(|(a, _), (b, _)| a.cmp(b));
         let all = rooms.len();

@@ -12,16 +12,18 @@ use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::RtpCapabilities;
 use tracing::Span;
 
-use super::api::{Notice, Outbox, Outgoing, PeerInfo, Refusal};
+use super::api::{PeerInfo, Refusal};
 use super::context::{Gauge, Load};
 use super::join::{Joining, Secret};
 use super::room::{Room, SessionId};
+use super::seat::Desk;
 use super::transports::Transport;
 use crate::support::random_text;
 
 pub(super) struct Peer {
     pub(super) id: PeerId,
-    outbox: Outbox,
+    /// Where its client reads what it is told.
+    pub(super) desk: Arc<Desk>,
     /// Where its transports are.
     load: Load,
     /// Of its join, until that is answered.
@@ -58,10 +60,10 @@ pub(super) struct Joined {
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, outbox: Outbox, load: Load, span: Span, shown_secret: Option<Secret>) -> Self {
+    pub(super) fn new(id: PeerId, desk: Arc<Desk>, load: Load, span: Span, shown_secret: Option<Secret>) -> Self {
         Self {
             id,
-            outbox,
+            desk,
             load,
             span: Some(span),
             shown_secret,
@@ -84,7 +86,7 @@ impl Peer {
 
     /// Whether the client's session has ended, of which the room has not heard yet.
     pub(super) fn is_gone(&self) -> bool {
-        self.outbox.is_closed()
+        self.desk.is_left()
     }
 
     pub(super) fn transports(&self) -> &HashMap<TransportId, Transport> {
@@ -111,13 +113,11 @@ impl Peer {
     }
 }
 
-/// Why a session has to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Doomed {
-    /// It takes nothing any more.
-    Gone,
-    /// A worker did not take a command for it, so that what the room believes of it is not so.
-    Unserved,
+impl Drop for Peer {
+    /// However it ends.
+    fn drop(&mut self) {
+        self.desk.abandon();
+    }
 }
 
 /// The sessions of a room on this node, and which of them are joined peers.
@@ -127,8 +127,9 @@ pub(super) struct Peers {
     joined: HashMap<PeerId, SessionId>,
     /// Whose each transport is.
     by_transport: HashMap<TransportId, SessionId>,
-    /// Sessions that have to end, once what is going on is done.
-    doomed: Vec<(SessionId, Doomed)>,
+    /// Sessions for which a worker did not take a command, so that what the room believes of them is not so. They end
+    /// once what is going on is done.
+    unserved: Vec<SessionId>,
 }
 
 impl Peers {
@@ -220,34 +221,25 @@ impl Peers {
         self.joined.values().copied().collect()
     }
 
-    /// Queues something for a session.
-    pub(super) fn tell(&mut self, session: SessionId, outgoing: Outgoing) {
-        let Some(peer) = self.by_session.get(&session) else { return };
-        if !peer.outbox.send(outgoing) {
-            self.doomed.push((session, Doomed::Gone));
-        }
+    /// The version of the view that all joined peers know.
+    pub(super) fn told_by_all(&self) -> Option<u64> {
+        let joined = self.joined.values().filter_map(|session| self.by_session.get(session));
+        joined.filter_map(|peer| peer.desk.told()).min()
     }
 
-    pub(super) fn notify(&mut self, session: SessionId, notice: Notice) {
-        self.tell(session, Outgoing::Notice(notice));
+    /// Where a session's client reads what it is told.
+    pub(super) fn desk(&self, session: SessionId) -> Option<&Desk> {
+        self.by_session.get(&session).map(|peer| &*peer.desk)
     }
 
-    /// Tells every joined peer but one.
-    pub(super) fn notify_others(&mut self, but: Option<&PeerId>, notice: &Notice) {
-        let told = self.joined.iter().filter(|(id, _)| Some(*id) != but).map(|(_, session)| *session);
-        for session in told.collect::<Vec<_>>() {
-            self.notify(session, notice.clone());
-        }
+    /// A worker did not take a command for a session.
+    pub(super) fn set_unserved(&mut self, session: SessionId) {
+        self.unserved.push(session);
     }
 
-    /// Ends a session once what is going on is done.
-    pub(super) fn doom(&mut self, session: SessionId, why: Doomed) {
-        self.doomed.push((session, why));
-    }
-
-    /// The next session that has to end.
-    pub(super) fn next_doomed(&mut self) -> Option<(SessionId, Doomed)> {
-        self.doomed.pop()
+    /// The next session that has to end for that.
+    pub(super) fn next_unserved(&mut self) -> Option<SessionId> {
+        self.unserved.pop()
     }
 }
 
@@ -265,7 +257,7 @@ impl Room {
         let Some(peer) = self.peers.remove(session) else { return false };
         let claimed = self.claims.remove(&session).is_some();
         if peer.joined.is_some() {
-            self.peers.notify_others(None, &Notice::PeerClosed { peer: peer.id.clone() });
+            self.hide(&peer.id);
         }
         for consumer in &peer.consumers {
             self.forget_consumer(*consumer);
@@ -302,7 +294,7 @@ impl Room {
     pub(super) fn command(&mut self, session: SessionId, request: Request) {
         let Some(peer) = self.peers.get(session) else { return };
         if self.context.worker(peer.worker()).try_send(request).is_err() {
-            self.peers.doom(session, Doomed::Unserved);
+            self.peers.set_unserved(session);
         }
     }
 

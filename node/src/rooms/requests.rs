@@ -6,36 +6,44 @@ use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 use tracing::{Instrument, info_span};
 
-use super::api::{Notice, PeerReply, PeerRequest, Refusal};
+use super::api::{PeerReply, PeerRequest, Refusal};
 use super::media::NewProducer;
-use super::room::{Room, SessionId};
+use super::room::{Reply, Room, SessionId};
 use crate::ortc::{negotiate_producer, router_rtp_capabilities};
 
 /// Answered at once, or by a continuation.
 pub(super) type Outcome = Option<Result<PeerReply, Refusal>>;
 
-/// Who asks, and what the answer is to be marked with.
-#[derive(Debug, Clone)]
+/// Who asks.
+#[derive(Debug)]
 pub(super) struct Asker {
     pub(super) session: SessionId,
-    pub(super) id: u32,
     pub(super) peer: PeerId,
+    /// Until somebody has taken it who answers later.
+    reply: Option<Reply>,
+}
+
+impl Asker {
+    /// Leaves the answer for later.
+    pub(super) fn answer_later(&mut self) -> Option<Reply> {
+        self.reply.take()
+    }
 }
 
 impl Room {
-    pub(super) fn on_request(&mut self, session: SessionId, id: u32, request: PeerRequest) {
+    pub(super) fn on_request(&mut self, session: SessionId, request: PeerRequest, reply: Reply) {
         let Some(peer) = self.peers.get(session) else { return };
         if peer.is_gone() {
             return self.close_peer(session);
         }
-        let asker = Asker { session, id, peer: peer.id.clone() };
-        let outcome = self.request(&asker, request).unwrap_or_else(|refusal| Some(Err(refusal)));
-        if let Some(result) = outcome {
-            self.reply(session, id, result);
+        let mut asker = Asker { session, peer: peer.id.clone(), reply: Some(reply) };
+        let outcome = self.request(&mut asker, request).unwrap_or_else(|refusal| Some(Err(refusal)));
+        if let (Some(result), Some(reply)) = (outcome, asker.reply) {
+            self.reply(reply, result);
         }
     }
 
-    fn request(&mut self, asker: &Asker, request: PeerRequest) -> Result<Outcome, Refusal> {
+    fn request(&mut self, asker: &mut Asker, request: PeerRequest) -> Result<Outcome, Refusal> {
         let reply = match request {
             PeerRequest::RouterRtpCapabilities => PeerReply::RouterRtpCapabilities(router_rtp_capabilities()),
             PeerRequest::CreateTransport { consuming } => self.create_transport(asker, consuming)?,
@@ -65,7 +73,7 @@ impl Room {
 
     fn produce(
         &mut self,
-        asker: &Asker,
+        asker: &mut Asker,
         transport: TransportId,
         kind: MediaKind,
         rtp: RtpParameters,
@@ -86,16 +94,18 @@ impl Room {
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
         let worker = peer.worker();
         let answer = self.context.worker(worker).request(request);
-        let asker = asker.clone();
+        let (session, reply) = (asker.session, asker.answer_later());
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
             let result = result.map_err(Refusal::from).and_then(|_| {
                 let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, ssrc };
-                let added = room.add_local_producer(asker.session, new);
+                let added = room.add_local_producer(session, new);
                 added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
             });
             let added = result.is_ok();
-            room.reply(asker.session, asker.id, result.map(|()| PeerReply::Produced(producer)));
+            if let Some(reply) = reply {
+                room.reply(reply, result.map(|()| PeerReply::Produced(producer)));
+            }
             if added {
                 room.offer_to_everybody(producer);
                 room.publish();
@@ -134,14 +144,13 @@ impl Room {
     fn change_display_name(&mut self, asker: &Asker, display_name: String) -> Result<PeerReply, Refusal> {
         let joined = self.peers.get_mut(asker.session).and_then(|peer| peer.joined.as_mut());
         let joined = joined.ok_or_else(|| Refusal::new(409, "join comes before changeDisplayName"))?;
-        let old = std::mem::replace(&mut joined.display_name, display_name.clone());
-        let notice = Notice::DisplayNameChanged { peer: asker.peer.clone(), display_name, old };
-        self.peers.notify_others(Some(&asker.peer), &notice);
+        joined.display_name.clone_from(&display_name);
+        self.view.rename(&asker.peer, display_name);
         self.publish();
         Ok(PeerReply::Done)
     }
 
-    fn transport_stats(&mut self, asker: &Asker, transport: TransportId) -> Result<Outcome, Refusal> {
+    fn transport_stats(&mut self, asker: &mut Asker, transport: TransportId) -> Result<Outcome, Refusal> {
         self.transport_of(asker, transport)?;
         self.ask(asker, Request::TransportStats { transport }, move |response| match response {
             Response::TransportStats(stats) => Some(PeerReply::TransportStats(transport, stats)),
@@ -149,7 +158,7 @@ impl Room {
         })
     }
 
-    fn producer_stats(&mut self, asker: &Asker, producer: ProducerId) -> Result<Outcome, Refusal> {
+    fn producer_stats(&mut self, asker: &mut Asker, producer: ProducerId) -> Result<Outcome, Refusal> {
         let kind = self.own_producer(asker, producer)?;
         self.ask(asker, Request::ProducerStats { producer }, move |response| match response {
             Response::ProducerStats(stats) => Some(PeerReply::ProducerStats(kind, stats)),
@@ -157,7 +166,7 @@ impl Room {
         })
     }
 
-    fn consumer_stats(&mut self, asker: &Asker, consumer: ConsumerId) -> Result<Outcome, Refusal> {
+    fn consumer_stats(&mut self, asker: &mut Asker, consumer: ConsumerId) -> Result<Outcome, Refusal> {
         let kind = self.own_consumer(asker, consumer)?;
         self.ask(asker, Request::ConsumerStats { consumer }, move |response| match response {
             Response::ConsumerStats(stats) => Some(PeerReply::ConsumerStats(kind, stats)),
@@ -166,17 +175,19 @@ impl Room {
     }
 
     /// Answers a peer with what its worker says.
-    fn ask<F>(&mut self, asker: &Asker, request: Request, read: F) -> Result<Outcome, Refusal>
+    fn ask<F>(&mut self, asker: &mut Asker, request: Request, read: F) -> Result<Outcome, Refusal>
     where
         F: FnOnce(Response) -> Option<PeerReply> + Send + 'static,
     {
         let peer = self.peers.get(asker.session).ok_or_else(gone)?;
         let answer = self.context.worker(peer.worker()).request(request);
-        let (session, id) = (asker.session, asker.id);
+        let reply = asker.answer_later();
         self.later(answer, move |room, result| {
             let unexpected = || Refusal::new(500, "the media worker gave another answer");
             let result = result.map_err(Refusal::from).and_then(|response| read(response).ok_or_else(unexpected));
-            room.reply(session, id, result);
+            if let Some(reply) = reply {
+                room.reply(reply, result);
+            }
         });
         Ok(None)
     }

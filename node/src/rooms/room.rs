@@ -18,16 +18,24 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
-use super::api::{CloseReason, Outbox, Outgoing, PeerReply, PeerRequest, Refusal};
+use super::api::{CloseReason, PeerReply, PeerRequest, Refusal};
 use super::context::{Context, Listener, RoomSender, Subject};
 use super::elsewhere::Elsewhere;
 use super::join::{Claim, Probed, Secret};
 use super::media::{Consumer, Producer};
 use super::overview::RoomOverview;
-use super::peer::{Doomed, Peers};
+use super::peer::Peers;
+use super::seat::Desk;
 use super::speakers::Speakers;
+use super::view::View;
 use crate::ports::{Answer, RosterPublisher};
 use crate::support::count;
+
+/// How often sessions of a large room are woken to be told what is new for all.
+const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Peers that went are remembered until every client has been told; so many of them are not worth looking for that.
+const REMEMBERED: usize = 256;
 
 /// One WebSocket, from open to close.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -38,8 +46,8 @@ pub(crate) struct SessionId(pub(crate) u64);
 pub(crate) enum RoomMessage {
     /// A client opened its WebSocket.
     Open(Opened),
-    /// A client wants something; the answer goes to its outbox.
-    Request { session: SessionId, id: u32, request: PeerRequest },
+    /// A client wants something.
+    Request { session: SessionId, request: PeerRequest, reply: Reply },
     /// A client has set a consumer up, or will not.
     ConsumerAnswered { session: SessionId, consumer: ConsumerId, accepted: bool },
     /// A client has had its time to join, which it has used or not.
@@ -61,7 +69,8 @@ pub(crate) struct Opened {
     pub(crate) peer: PeerId,
     /// By which its client says that it is that peer already.
     pub(crate) secret: Option<Secret>,
-    pub(crate) outbox: Outbox,
+    /// Where its client reads what it is told.
+    pub(crate) desk: Arc<Desk>,
     /// The span of the join, from WebSocket to the answer.
     pub(crate) span: Span,
 }
@@ -73,6 +82,9 @@ pub(crate) enum Retirement<'a> {
     /// It panicked.
     Failed,
 }
+
+/// By which a request is answered.
+pub(crate) type Reply = oneshot::Sender<Result<PeerReply, Refusal>>;
 
 /// What is left to do once a worker has answered.
 pub(super) type Continuation = Box<dyn FnOnce(&mut Room) + Send>;
@@ -100,6 +112,10 @@ pub(crate) struct Room {
     pub(super) producers: HashMap<ProducerId, Producer>,
     pub(super) consumers: HashMap<ConsumerId, Consumer>,
     pub(super) elsewhere: Elsewhere,
+    /// What all peers are told.
+    pub(super) view: Arc<View>,
+    /// Sessions are about to be woken to look at it.
+    announcing: bool,
     /// What is elsewhere is known, or has been waited for long enough. Until then nobody knows whether a name is free.
     pub(super) others_known: bool,
     pub(super) speakers: Speakers,
@@ -125,7 +141,7 @@ impl Room {
     pub(crate) fn new(
         key: RoomKey,
         context: Arc<Context>,
-        me: RoomSender,
+        (me, view): (RoomSender, Arc<View>),
         publisher: Box<dyn RosterPublisher>,
     ) -> Self {
         let elsewhere = Elsewhere::new(context.instance.clone());
@@ -143,6 +159,8 @@ impl Room {
             producers: HashMap::new(),
             consumers: HashMap::new(),
             elsewhere,
+            view,
+            announcing: false,
             others_known: false,
             speakers: Speakers::default(),
             latest_join: None,
@@ -193,16 +211,37 @@ impl Room {
             Step::Roster(event) => self.on_roster_event(event),
             Step::Continue(go_on) => go_on(self),
         }
-        while let Some((session, why)) = self.peers.next_doomed() {
-            match why {
-                Doomed::Gone => self.close_peer(session),
-                Doomed::Unserved => {
-                    self.dismiss(session, CloseReason::Overloaded, "the media worker is too busy");
-                }
-            }
+        while let Some(session) = self.peers.next_unserved() {
+            self.dismiss(session, CloseReason::Overloaded, "the media worker is too busy");
         }
         if self.spare_routers && self.entry_ended {
             self.close_unused_routers();
+        }
+        self.announce();
+    }
+
+    /// Has sessions look at what is new for all: in a small room at each change, in a large one now and then.
+    fn announce(&mut self) {
+        if self.announcing || !self.view.is_unannounced() {
+            return;
+        }
+        if self.is_small() {
+            return self.view.announce();
+        }
+        self.announcing = true;
+        self.after(ANNOUNCE_INTERVAL, |room| {
+            room.announcing = false;
+            room.forget_the_told();
+            room.view.announce();
+        });
+    }
+
+    /// What all have been told of needs no remembering.
+    fn forget_the_told(&self) {
+        if self.view.remembered() > REMEMBERED
+            && let Some(oldest) = self.peers.told_by_all()
+        {
+            self.view.forget_until(oldest);
         }
     }
 
@@ -224,7 +263,7 @@ impl Room {
     fn handle(&mut self, message: RoomMessage) {
         match message {
             RoomMessage::Open(opened) => self.open(opened),
-            RoomMessage::Request { session, id, request } => self.on_request(session, id, request),
+            RoomMessage::Request { session, request, reply } => self.on_request(session, request, reply),
             RoomMessage::ConsumerAnswered { session, consumer, accepted } => {
                 self.on_consumer_answered(session, consumer, accepted);
             }
@@ -255,7 +294,9 @@ impl Room {
 
     /// Closes a session on the room's own decision.
     pub(super) fn dismiss(&mut self, session: SessionId, reason: CloseReason, words: &str) {
-        self.peers.tell(session, Outgoing::Close(reason, words.to_owned()));
+        if let Some(peer) = self.peers.get(session) {
+            peer.desk.close(reason, words.to_owned());
+        }
         self.close_peer(session);
     }
 
@@ -290,10 +331,11 @@ impl Room {
         }));
     }
 
-    pub(super) fn reply(&mut self, session: SessionId, id: u32, result: Result<PeerReply, Refusal>) {
+    pub(super) fn reply(&self, reply: Reply, result: Result<PeerReply, Refusal>) {
         let counters = &self.context.counters;
         count(if result.is_ok() { &counters.requests_ok } else { &counters.requests_failed });
-        self.peers.tell(session, Outgoing::Reply { id, result });
+        // Whoever asked may have gone.
+        let _ = reply.send(result);
     }
 
     /// The trace of a join that is still going on, or was until just now.

@@ -8,7 +8,7 @@ use sluice_proto::ids::{PeerId, ProducerId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry, ProducerType, RosterPart};
 
-use super::api::{CloseReason, Notice, PeerInfo};
+use super::api::{CloseReason, PeerInfo};
 use super::elsewhere::{Change, RemotePeer};
 use super::join::Claim;
 use super::media::Producer;
@@ -85,20 +85,11 @@ impl Room {
                     self.dismiss(session, CloseReason::Replaced, "the same peer joined on another node");
                 }
             }
-            Change::PeerGone(peer) => {
-                self.peers.notify_others(Some(&peer), &Notice::PeerClosed { peer: peer.clone() });
-            }
-            Change::PeerCame(peer) => {
+            Change::PeerGone(peer) => self.hide(&peer),
+            Change::PeerCame(peer) => self.show_if_small(&peer),
+            Change::Renamed(peer) => {
                 if let Some(remote) = self.elsewhere.peer(&peer) {
-                    let notice = Notice::NewPeer(self.remote_info(&peer, remote));
-                    self.peers.notify_others(Some(&peer), &notice);
-                }
-            }
-            Change::Renamed { peer, old } => {
-                if let Some(remote) = self.elsewhere.peer(&peer) {
-                    let display_name = remote.display_name.clone();
-                    let notice = Notice::DisplayNameChanged { peer: peer.clone(), display_name, old };
-                    self.peers.notify_others(Some(&peer), &notice);
+                    self.view.rename(&peer, remote.display_name.clone());
                 }
             }
             Change::ProducerGone(producer) => {
@@ -131,6 +122,7 @@ impl Room {
             home: Home::Node(remote.instance.clone()),
         };
         self.producers.insert(producer, Producer::new(source, peer.clone(), found.app_data.clone()));
+        self.show(peer);
         self.offer_to_everybody(producer);
     }
 

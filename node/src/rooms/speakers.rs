@@ -4,7 +4,6 @@ use std::collections::HashMap;
 
 use sluice_proto::ids::{PeerId, ProducerId, RouterId};
 
-use super::api::Notice;
 use super::room::Room;
 
 /// The volumes that each router told last.
@@ -46,7 +45,7 @@ impl Room {
         let owner =
             |producer| -> Option<PeerId> { self.producers.get(&producer).map(|producer| producer.owner.clone()) };
         let loudest = loudest.and_then(|(producer, volume)| Some((owner(producer)?, volume)));
-        self.peers.notify_others(None, &Notice::ActiveSpeaker { loudest });
+        self.view.set_speaker(loudest);
     }
 }
 

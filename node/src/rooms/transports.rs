@@ -122,7 +122,7 @@ impl Room {
 
     pub(super) fn connect_transport(
         &mut self,
-        asker: &Asker,
+        asker: &mut Asker,
         transport: TransportId,
         dtls: DtlsParameters,
     ) -> Result<Outcome, Refusal> {
@@ -134,14 +134,17 @@ impl Room {
         }
         state.connected = true;
         let answer = self.context.worker(worker).request(Request::ConnectWebRtcTransport { transport, dtls });
-        let asker = asker.clone();
+        let (session, reply) = (asker.session, asker.answer_later());
         self.later(answer, move |room, result| {
             if result.is_err()
-                && let Ok(state) = room.transport_of(&asker, transport)
+                && let Some(peer) = room.peers.get_mut(session)
+                && let Ok(state) = peer.transport_mut(transport)
             {
                 state.connected = false;
             }
-            room.reply(asker.session, asker.id, result.map(|_| PeerReply::Done).map_err(Refusal::from));
+            if let Some(reply) = reply {
+                room.reply(reply, result.map(|_| PeerReply::Done).map_err(Refusal::from));
+            }
         });
         Ok(None)
     }

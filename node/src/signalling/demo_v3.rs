@@ -35,6 +35,9 @@ const NOT_YET: [&str; 8] = [
     "stopNetworkThrottle",
 ];
 
+/// The dialect's number among those that word [`crate::rooms::api::Announcement`]s.
+pub(super) const WORDING: usize = 0;
+
 /// What the server says first.
 pub(super) fn greeting() -> (&'static str, Value) {
     ("mediasoup-version", json!({"version": env!("CARGO_PKG_VERSION")}))
@@ -75,7 +78,7 @@ pub(super) fn reply(reply: PeerReply) -> Value {
         PeerReply::RouterRtpCapabilities(capabilities) => json!(capabilities),
         PeerReply::Transport(transport) => new_transport(&transport),
         PeerReply::Joined { peers, node, region, secret } => json!({
-            "peers": peers.iter().map(peer_info).collect::<Vec<_>>(),
+            "peers": peers.iter().map(|peer| peer_info(peer)).collect::<Vec<_>>(),
             "node": node,
             "region": region,
             "peerSecret": secret,

@@ -16,6 +16,7 @@ use tokio_util::sync::PollSender;
 use super::{SOON, rtp};
 use crate::rooms::Rooms;
 use crate::signalling::Opening;
+use crate::signalling::protoo::session;
 
 /// Frames that the fake connection holds before the server has to wait.
 const CONNECTION: usize = 16;
@@ -66,6 +67,17 @@ impl Sink<Message> for Socket {
     }
 }
 
+/// What the URL of a client says.
+pub(super) fn opening(room: &str, peer: &str, secret: Option<&str>) -> Opening {
+    Opening {
+        namespace: NamespaceId::new("default").unwrap(),
+        room: RoomId::new(room).unwrap(),
+        peer: PeerId::new(peer).unwrap(),
+        secret: secret.map(str::to_owned),
+        remote: "198.51.100.7:50000".parse().unwrap(),
+    }
+}
+
 /// A client's end of a connection.
 pub(super) struct Connection {
     pub(super) to_server: mpsc::Sender<Message>,
@@ -76,15 +88,9 @@ impl Connection {
     pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
         let (to_server, from_client) = mpsc::channel(CONNECTION);
         let (to_client, from_server) = mpsc::channel(CONNECTION);
-        let opening = Opening {
-            namespace: NamespaceId::new("default").unwrap(),
-            room: RoomId::new(room).unwrap(),
-            peer: PeerId::new(peer).unwrap(),
-            secret: secret.map(str::to_owned),
-            remote: "198.51.100.7:50000".parse().unwrap(),
-        };
+        let opening = opening(room, peer, secret);
         let (rooms, socket) = (rooms.clone(), Socket { from_client, to_client: PollSender::new(to_client) });
-        tokio::spawn(async move { rooms.signalling(socket, opening).await });
+        tokio::spawn(async move { session::serve(&rooms, socket, opening).await });
         Self { to_server, from_server }
     }
 }

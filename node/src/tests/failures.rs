@@ -10,11 +10,11 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::client::EXPLOSION;
+use super::client::{EXPLOSION, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
-use crate::rooms::api::{Join, Outbox, PeerRequest};
-use crate::rooms::room::{Opened, RoomMessage, SessionId};
+use crate::rooms::api::{Join, PeerRequest};
+use crate::rooms::room::RoomMessage;
 
 fn node() -> TestNode {
     TestNode::start(&World::default(), "eu-1", 1)
@@ -143,34 +143,16 @@ async fn a_node_without_workers_refuses_and_goes_on() {
 async fn nothing_is_done_for_a_session_that_has_ended() {
     let node = node();
     let mut watcher = node.join("room", "watcher").await;
-    let room = node.rooms.way_into("room");
-    let open = |session, outbox| {
-        let peer = sluice_proto::ids::PeerId::new(format!("ghost-{session}")).unwrap();
-        let span = tracing::Span::none();
-        RoomMessage::Open(Opened { session: SessionId(session), peer, secret: None, outbox, span })
-    };
-    let join = |session| {
-        let join = Join { display_name: String::new(), device: json!({}), rtp_capabilities: None };
-        RoomMessage::Request { session: SessionId(session), id: 1, request: PeerRequest::Join(Box::new(join)) }
-    };
-    // One that ended before its turn, one that ended between opening and joining, and one that nobody tells the room
-    // of.
-    let (outbox, gone, _) = Outbox::new(64);
-    drop(gone);
-    room.send(open(100, outbox)).await.unwrap();
-    let (outbox, gone, _) = Outbox::new(64);
-    room.send(open(101, outbox)).await.unwrap();
+    // One that ended before its turn, and one that ended between opening and joining.
+    drop(node.rooms.enter(opening("room", "ghost-1", None)).unwrap());
+    let seat = node.rooms.enter(opening("room", "ghost-2", None)).unwrap();
     tokio::task::yield_now().await;
-    drop(gone);
-    room.send(join(101)).await.unwrap();
+    let join = Join { display_name: String::new(), device: json!({}), rtp_capabilities: None };
+    let answer = seat.ask(PeerRequest::Join(Box::new(join))).await.unwrap();
+    drop(seat);
+    assert!(answer.await.is_err(), "nobody is there to be answered");
     assert_eq!(watcher.settle().await, Vec::<serde_json::Value>::new());
-    let (outbox, ghost, _) = Outbox::new(64);
-    room.send(open(102, outbox)).await.unwrap();
-    room.send(join(102)).await.unwrap();
-    assert_eq!(watcher.next_notification("newPeer").await["id"], "ghost-102");
-    drop(ghost);
-    watcher.request("changeDisplayName", json!({"displayName": "anybody"})).await.unwrap();
-    assert_eq!(watcher.next_notification("peerClosed").await["peerId"], "ghost-102");
+    let room = node.rooms.way_into("room");
     let (answer, overview) = oneshot::channel();
     room.send(RoomMessage::Overview(answer)).await.unwrap();
     assert_eq!(overview.await.unwrap().peers.len(), 1);

@@ -488,7 +488,7 @@ async fn a_peer_that_comes_back_on_another_node_replaces_itself() {
         .collect();
     assert_eq!(
         told,
-        [(json!("peerClosed"), json!(null)), (json!("consumerClosed"), json!(null)), (json!("newPeer"), json!("us-1"))]
+        [(json!("consumerClosed"), json!(null)), (json!("peerClosed"), json!(null)), (json!("newPeer"), json!("us-1"))]
     );
     // And back again.
     let mut third = eu.reopen("room", "alice", &second.secret);

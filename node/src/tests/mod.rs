@@ -15,6 +15,7 @@ mod producers;
 mod real;
 mod rtp;
 mod signalling;
+mod stage;
 mod transports;
 
 use std::net::SocketAddr;

@@ -5,26 +5,26 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::pin::pin;
-use std::sync::{Arc, Mutex};
+use std::pin::{Pin, pin};
+use std::sync::Mutex;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use sluice_proto::ids::ConsumerId;
-use tokio::runtime::Handle;
-use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_util::sync::CancellationToken;
+use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 
 use super::message::{self, Malformed, Message};
 use crate::limits::Limits;
-use crate::rooms::api::{CloseReason, Outgoing};
-use crate::rooms::context::{Context, RoomSender};
-use crate::rooms::room::{RoomMessage, SessionId};
-use crate::signalling::demo_v3;
+use crate::rooms::Rooms;
+use crate::rooms::api::{CloseReason, Notice, PeerReply, Refusal};
+use crate::rooms::context::Counters;
+use crate::rooms::seat::{Answer, News, RoomEnded, Seat};
+use crate::signalling::{Opening, demo_v3};
 use crate::support::{count, lock};
 
 /// How long a client that is sent a close frame may take to answer it.
@@ -43,43 +43,6 @@ const BYTES_BURST_SECONDS: f64 = 4.0;
 
 /// Longest reason of a close frame, in bytes: RFC 6455 section 5.5 allows 125 with the code.
 const MAX_REASON_LEN: usize = 123;
-
-/// A session that a room has been told of. However it ends, the room hears of that.
-pub(crate) struct Session {
-    leaving: Leaving,
-    outgoing: mpsc::Receiver<Outgoing>,
-    abort: CancellationToken,
-    context: Arc<Context>,
-}
-
-/// Tells the room that the session has ended.
-struct Leaving {
-    session: SessionId,
-    room: RoomSender,
-}
-
-impl Session {
-    pub(crate) fn new(
-        session: SessionId,
-        room: RoomSender,
-        outgoing: mpsc::Receiver<Outgoing>,
-        abort: CancellationToken,
-        context: Arc<Context>,
-    ) -> Self {
-        Self { leaving: Leaving { session, room }, outgoing, abort, context }
-    }
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        let left = RoomMessage::Left { session: self.session };
-        // A room that has ended needs no telling; one that is busy is told by a task of its own.
-        if let (Err(TrySendError::Full(left)), Ok(runtime)) = (self.room.try_send(left), Handle::try_current()) {
-            let room = self.room.clone();
-            runtime.spawn(async move { room.send(left).await });
-        }
-    }
-}
 
 /// A close frame: code and reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,40 +64,71 @@ struct Signs {
 }
 
 /// What reader and writer share.
-struct Shared {
+struct Shared<'a> {
+    seat: &'a Seat,
+    limits: &'a Limits,
+    counters: &'a Counters,
     questions: Mutex<Questions>,
     signs: Mutex<Signs>,
-    /// Answers of the reader's own, to messages that no room has to see.
-    answers: mpsc::Sender<String>,
+    /// To the writer.
+    responses: mpsc::Sender<Response>,
 }
 
-/// Serves a WebSocket until it closes. The code of the server's close frame; `None` if the client closed or went.
-pub(crate) async fn serve<S, E>(socket: S, session: Session) -> Option<u16>
+/// What a request of the client is answered with.
+enum Response {
+    /// By the room, when it has the answer.
+    Awaited { id: u32, answer: Answer },
+    /// By the reader itself: no room has to see what was asked.
+    Text(String),
+}
+
+/// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own limit of
+/// messages is [`Limits::message_bytes`].
+pub(crate) async fn serve<S, E>(rooms: &Rooms, socket: S, opening: Opening)
 where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
     E: Display + Send,
 {
-    let Session { leaving, outgoing, abort, context } = session;
-    let (mut sink, mut stream) = socket.split();
-    let (answers, answers_out) = mpsc::channel(context.limits.request_burst as usize);
-    let signs = Mutex::new(Signs { heard: Some(Instant::now()), probes: Vec::new() });
-    let shared = Shared { questions: Mutex::default(), signs, answers };
-    let closing = {
-        let (id, room) = (leaving.session, &leaving.room);
-        let reader = pin!(read(&mut stream, &shared, id, room, &context));
-        let limits = &context.limits;
-        let mut writer = Writer { sink: &mut sink, shared: &shared, id, room, limits, join_due: None };
-        let writer = pin!(writer.run(outgoing, answers_out));
-        tokio::select! {
-            closing = reader => closing,
-            closing = writer => closing,
-            () = abort.cancelled() => {
-                count(&context.counters.sessions_dropped);
-                Some(Closing(1008, "too many messages wait for this client".to_owned()))
+    let Opening { namespace, room, peer, remote, .. } = opening.clone();
+    let served = async {
+        match rooms.enter(opening) {
+            Ok(seat) => {
+                tracing::info!(%namespace, %room, %peer, %remote, "a session has opened");
+                let code = serve_seat(socket, seat, rooms).await;
+                tracing::debug!(%namespace, %room, %peer, %remote, code, "a session has ended");
+            }
+            Err(reason) => {
+                tracing::info!(%namespace, %room, %peer, %remote, reason, "a WebSocket was refused");
+                refuse(socket, reason).await;
             }
         }
     };
-    drop(leaving);
+    rooms.tasks().track_future(served).await;
+}
+
+/// Serves a WebSocket that has a seat. The code of the server's close frame; `None` if the client closed or went.
+async fn serve_seat<S, E>(socket: S, seat: Seat, rooms: &Rooms) -> Option<u16>
+where
+    S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
+    E: Display + Send,
+{
+    let (mut sink, mut stream) = socket.split();
+    let limits = rooms.limits();
+    let (responses, responses_out) = mpsc::channel(limits.request_burst as usize);
+    let signs = Mutex::new(Signs { heard: Some(Instant::now()), probes: Vec::new() });
+    let closing = {
+        let (seat, counters) = (&seat, rooms.counters());
+        let shared = Shared { seat, limits, counters, questions: Mutex::default(), signs, responses };
+        let reader = pin!(read(&mut stream, &shared));
+        let mut writer = Writer { sink: &mut sink, shared: &shared, awaited: FuturesUnordered::new(), join_due: None };
+        let writer = pin!(writer.run(responses_out));
+        tokio::select! {
+            closing = reader => closing,
+            closing = writer => closing,
+        }
+    };
+    // The room need not wait for the client to close.
+    drop(seat);
     let closing = closing?;
     let code = closing.0;
     close(&mut sink, &mut stream, closing).await;
@@ -142,7 +136,7 @@ where
 }
 
 /// Refuses a WebSocket that no room takes.
-pub(crate) async fn refuse<S, E>(socket: S, reason: String)
+async fn refuse<S, E>(socket: S, reason: String)
 where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
 {
@@ -169,18 +163,12 @@ where
     .await;
 }
 
-async fn read<R, E>(
-    stream: &mut R,
-    shared: &Shared,
-    id: SessionId,
-    room: &RoomSender,
-    context: &Context,
-) -> Option<Closing>
+async fn read<R, E>(stream: &mut R, shared: &Shared<'_>) -> Option<Closing>
 where
     R: Stream<Item = Result<Frame, E>> + Unpin,
     E: Display,
 {
-    let limits = &context.limits;
+    let limits = shared.limits;
     let mut messages = Bucket::new(limits.request_burst.into(), limits.requests_per_second.into());
     let mut bytes =
         Bucket::new(BYTES_BURST_SECONDS * f64::from(limits.bytes_per_second), limits.bytes_per_second.into());
@@ -203,91 +191,106 @@ where
             Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
             Frame::Close(_) => return None,
         };
-        if !on_text(&text, shared, id, room, context).await {
+        if on_text(&text, shared).await.is_err() {
             return Some(room_ended());
         }
     }
 }
 
-/// False when the room has ended.
-async fn on_text(text: &str, shared: &Shared, session: SessionId, room: &RoomSender, context: &Context) -> bool {
+async fn on_text(text: &str, shared: &Shared<'_>) -> Result<(), RoomEnded> {
     let (id, refusal) = match message::parse(text) {
         Ok(Message::Request { id, method, data }) => match demo_v3::request(&method, data) {
-            Ok(request) => return room.send(RoomMessage::Request { session, id, request }).await.is_ok(),
+            Ok(request) => {
+                let answer = shared.seat.ask(request).await?;
+                return shared.respond(Response::Awaited { id, answer }).await;
+            }
             Err(refusal) => {
-                count(&context.counters.requests_failed);
+                count(&shared.counters.requests_failed);
                 (Some(id), refusal)
             }
         },
         Ok(Message::Response { id, result }) => {
-            let Some((consumer, _)) = lock(&shared.questions).waiting.remove(&id) else { return true };
+            let Some((consumer, _)) = lock(&shared.questions).waiting.remove(&id) else { return Ok(()) };
             if let Err(refusal) = &result {
                 tracing::debug!(%consumer, code = refusal.code, reason = refusal.reason, "the client refused a consumer");
             }
-            let answer = RoomMessage::ConsumerAnswered { session, consumer, accepted: result.is_ok() };
-            return room.send(answer).await.is_ok();
+            return shared.seat.answer(consumer, result.is_ok()).await;
         }
         Ok(Message::Notification { method }) => {
             tracing::debug!(method, "a notification that means nothing to this server");
-            return true;
+            return Ok(());
         }
         Err(Malformed { id, refusal }) => {
-            count(&context.counters.malformed_messages);
+            count(&shared.counters.malformed_messages);
             (id, refusal)
         }
     };
-    shared.answers.send(message::response(id, Err(refusal))).await.is_ok()
+    shared.respond(Response::Text(message::response(id, Err(refusal)))).await
 }
 
 /// What one turn of the writer sends, in this order.
 #[derive(Default)]
 struct Batch {
-    texts: Vec<String>,
+    texts: Vec<Utf8Bytes>,
     ping: bool,
     closing: Option<Closing>,
 }
 
+type Replied = (u32, Option<Result<PeerReply, Refusal>>);
+
+/// Waits for the answer to a request with this id.
+struct Awaited(u32, Answer);
+
+impl Future for Awaited {
+    type Output = Replied;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Replied> {
+        self.1.poll_unpin(context).map(|answer| (self.0, answer.ok()))
+    }
+}
+
 struct Writer<'a, S> {
     sink: &'a mut S,
-    shared: &'a Shared,
-    id: SessionId,
-    room: &'a RoomSender,
-    limits: &'a Limits,
+    shared: &'a Shared<'a>,
+    /// Requests that the room has not answered yet.
+    awaited: FuturesUnordered<Awaited>,
     /// When the client should have joined, while it is waited for.
     join_due: Option<Instant>,
 }
 
 impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
-    async fn run(
-        &mut self,
-        mut outgoing: mpsc::Receiver<Outgoing>,
-        mut answers: mpsc::Receiver<String>,
-    ) -> Option<Closing> {
-        let mut ping = interval(self.limits.ping_interval);
+    async fn run(&mut self, mut responses: mpsc::Receiver<Response>) -> Option<Closing> {
+        let Shared { seat, limits, .. } = *self.shared;
+        let mut ping = interval(limits.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
         let (method, data) = demo_v3::greeting();
-        self.write([message::notification(method, &data)]).await?;
+        self.write(vec![message::notification(method, &data).into()]).await?;
         loop {
             let mut batch = Batch::default();
+            let has_room = self.awaited.len() < limits.request_burst as usize;
             tokio::select! {
-                first = outgoing.recv() => {
-                    let Some(first) = first else { return Some(room_ended()) };
-                    self.take(first, &mut batch);
-                    // Whatever else is waiting leaves in the same write.
-                    while batch.closing.is_none() && let Ok(next) = outgoing.try_recv() {
-                        self.take(next, &mut batch);
+                news = seat.news() => {
+                    let Ok(news) = news else { return Some(room_ended()) };
+                    // What was answered before this was news is said before it.
+                    while let Ok(response) = responses.try_recv() {
+                        self.take(response, &mut batch);
                     }
+                    while let Some(Some(replied)) = self.awaited.next().now_or_never() {
+                        batch.texts.extend(respond(replied));
+                    }
+                    self.tell(news, &mut batch);
                 }
-                Some(text) = answers.recv() => batch.texts.push(text),
+                Some(replied) = self.awaited.next(), if !self.awaited.is_empty() => batch.texts.extend(respond(replied)),
+                Some(response) = responses.recv(), if has_room => self.take(response, &mut batch),
                 _ = ping.tick() => batch.ping = true,
-                () = self.shared.silent_for(self.limits.silence) => {
+                () = self.shared.silent_for(limits.silence) => {
                     return Some(Closing(4003, "nothing was heard of the client".to_owned()));
                 }
                 () = until(self.join_due) => {
                     self.join_due = None;
-                    // Behind a join that waits there: the room knows whether this client is late or itself.
-                    let _ = self.room.send(RoomMessage::JoinDue { session: self.id }).await;
+                    // Behind a join that waits there.
+                    let _ = seat.join_due().await;
                 }
                 expired = self.shared.expiry() => self.expire(expired).await,
             }
@@ -301,22 +304,30 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
         }
     }
 
-    fn take(&mut self, message: Outgoing, batch: &mut Batch) {
-        match message {
-            Outgoing::Reply { id, result } => batch.texts.push(message::response(Some(id), result.map(demo_v3::reply))),
-            Outgoing::Notice(notice) => {
-                let (method, data) = demo_v3::notice(&notice);
-                batch.texts.push(message::notification(method, &data));
-            }
-            Outgoing::NewConsumer(consumer) => {
-                let (method, data) = demo_v3::new_consumer(&consumer);
-                let id = lock(&self.shared.questions).ask(consumer.id);
-                batch.texts.push(message::request(id, method, &data));
-            }
-            Outgoing::JoinAwaited => self.join_due = Some(Instant::now() + self.limits.join_within),
-            Outgoing::Probe(answer) => batch.ping |= self.shared.probe(answer),
-            Outgoing::Close(reason, words) => batch.closing = Some(Closing(close_code(reason), words)),
+    fn take(&mut self, response: Response, batch: &mut Batch) {
+        match response {
+            Response::Awaited { id, answer } => self.awaited.push(Awaited(id, answer)),
+            Response::Text(text) => batch.texts.push(text.into()),
         }
+    }
+
+    fn tell(&mut self, news: News, batch: &mut Batch) {
+        let News { closed, announcements, notices, questions, join_awaited, probes, close } = news;
+        batch.texts.extend(closed.iter().map(notification));
+        batch.texts.extend(announcements.iter().map(|said| said.wording(demo_v3::WORDING, notification)));
+        batch.texts.extend(notices.iter().map(notification));
+        for consumer in questions {
+            let (method, data) = demo_v3::new_consumer(&consumer);
+            let id = lock(&self.shared.questions).ask(consumer.id);
+            batch.texts.push(message::request(id, method, &data).into());
+        }
+        if join_awaited {
+            self.join_due = Some(Instant::now() + self.shared.limits.join_within);
+        }
+        for probe in probes {
+            batch.ping |= self.shared.probe(probe);
+        }
+        batch.closing = close.map(|(reason, words)| Closing(close_code(reason), words));
     }
 
     /// A question that is not answered in time counts as refused.
@@ -324,26 +335,42 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
         let waiting = lock(&self.shared.questions).waiting.remove(&question);
         if let Some((consumer, _)) = waiting {
             tracing::debug!(%consumer, "the client did not answer newConsumer");
-            let _ = self.room.send(RoomMessage::ConsumerAnswered { session: self.id, consumer, accepted: false }).await;
+            let _ = self.shared.seat.answer(consumer, false).await;
         }
     }
 
     /// `None` when the client does not take it.
-    async fn write(&mut self, texts: impl IntoIterator<Item = String>) -> Option<()> {
-        let mut any = false;
+    async fn write(&mut self, texts: Vec<Utf8Bytes>) -> Option<()> {
+        if texts.is_empty() {
+            return Some(());
+        }
         for text in texts {
-            timeout(self.limits.write_within, self.sink.feed(Frame::Text(text.into()))).await.ok()?.ok()?;
-            any = true;
+            self.in_time(async |sink| sink.feed(Frame::Text(text)).await).await?;
         }
-        if any {
-            timeout(self.limits.write_within, self.sink.flush()).await.ok()?.ok()?;
-        }
-        Some(())
+        self.in_time(async |sink| sink.flush().await).await
     }
 
     async fn send(&mut self, frame: Frame) -> Option<()> {
-        timeout(self.limits.write_within, self.sink.send(frame)).await.ok()?.ok()
+        self.in_time(async |sink| sink.send(frame).await).await
     }
+
+    async fn in_time(&mut self, write: impl AsyncFnOnce(&mut S) -> Result<(), S::Error>) -> Option<()> {
+        let written = timeout(self.shared.limits.write_within, write(self.sink)).await;
+        if written.is_err() {
+            count(&self.shared.counters.sessions_dropped);
+        }
+        written.ok()?.ok()
+    }
+}
+
+fn notification(notice: &Notice) -> Utf8Bytes {
+    let (method, data) = demo_v3::notice(notice);
+    message::notification(method, &data).into()
+}
+
+/// A request that never is answered is of a room that ends.
+fn respond((id, result): Replied) -> Option<Utf8Bytes> {
+    Some(message::response(Some(id), result?.map(demo_v3::reply)).into())
 }
 
 impl Questions {
@@ -357,7 +384,12 @@ impl Questions {
     }
 }
 
-impl Shared {
+impl Shared<'_> {
+    /// The writer takes no more once the room has closed the session.
+    async fn respond(&self, response: Response) -> Result<(), RoomEnded> {
+        self.responses.send(response).await.map_err(|_| RoomEnded)
+    }
+
     /// Something came from the client.
     fn hear(&self) {
         let signs = &mut *lock(&self.signs);

@@ -1,0 +1,384 @@
+//! A place in a room: all that a dialect holds of it. It asks, and reads what is news; dropping it is leaving.
+//!
+//! What is news is no queue: of each thing the latest state waits, until the client can take it. So a client that does
+//! not read costs what it has, a bounded number of consumers and producers, and is told the truth whenever it reads.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{Notify, oneshot, watch};
+
+use super::api::{Announcement, CloseReason, NewConsumer, Notice, PeerReply, PeerRequest, Refusal};
+use super::context::{Gauge, RoomSender};
+use super::room::{RoomMessage, SessionId};
+use super::view::View;
+use crate::support::lock;
+
+/// The answer to a request, to be waited for. One that never comes is of a session that ends.
+pub(crate) type Answer = oneshot::Receiver<Result<PeerReply, Refusal>>;
+
+/// The room has ended.
+#[derive(Debug)]
+pub(crate) struct RoomEnded;
+
+/// A place in a room.
+pub(crate) struct Seat {
+    session: SessionId,
+    peer: PeerId,
+    room: RoomSender,
+    desk: Arc<Desk>,
+    view: Arc<View>,
+    announced: watch::Receiver<u64>,
+    _counted: Gauge,
+}
+
+/// What a client has to be told.
+#[derive(Debug, Default)]
+pub(crate) struct News {
+    /// Consumers of the client that are no more, which it hears first.
+    pub(crate) closed: Vec<Notice>,
+    /// What everybody in the room is told, after that.
+    pub(crate) announcements: Vec<Arc<Announcement>>,
+    /// What else only this client is told, after that.
+    pub(crate) notices: Vec<Notice>,
+    /// What it is asked, at last.
+    pub(crate) questions: Vec<NewConsumer>,
+    /// It is the client's turn to join, within [`crate::config::LimitsConfig::join_within_ms`] from now on.
+    pub(crate) join_awaited: bool,
+    /// Whatever is heard of the client from now on is a sign of life.
+    pub(crate) probes: Vec<oneshot::Sender<()>>,
+    /// The room ends the session.
+    pub(crate) close: Option<(CloseReason, String)>,
+}
+
+impl Seat {
+    pub(super) fn new(
+        session: SessionId,
+        peer: PeerId,
+        (room, view): (RoomSender, Arc<View>),
+        desk: Arc<Desk>,
+        counted: Gauge,
+    ) -> Self {
+        let announced = view.announced();
+        Self { session, peer, room, desk, view, announced, _counted: counted }
+    }
+
+    /// Asks the room for something, once it has place for that.
+    pub(crate) async fn ask(&self, request: PeerRequest) -> Result<Answer, RoomEnded> {
+        let (reply, answer) = oneshot::channel();
+        self.tell(RoomMessage::Request { session: self.session, request, reply }).await?;
+        Ok(answer)
+    }
+
+    /// The client has set a consumer up, or will not.
+    pub(crate) async fn answer(&self, consumer: ConsumerId, accepted: bool) -> Result<(), RoomEnded> {
+        self.tell(RoomMessage::ConsumerAnswered { session: self.session, consumer, accepted }).await
+    }
+
+    /// The client has had its time to join, which it has used or not: the room knows whether the client is late or the
+    /// room itself.
+    pub(crate) async fn join_due(&self) -> Result<(), RoomEnded> {
+        self.tell(RoomMessage::JoinDue { session: self.session }).await
+    }
+
+    async fn tell(&self, message: RoomMessage) -> Result<(), RoomEnded> {
+        self.room.send(message).await.map_err(|_| RoomEnded)
+    }
+
+    /// Waits until there is something to be told. Nothing is lost when this is dropped. To be asked for when the client
+    /// has taken what it was told before, and after that for the answers that have come: these it hears first.
+    pub(crate) async fn news(&self) -> Result<News, RoomEnded> {
+        let mut announced = self.announced.clone();
+        loop {
+            let written = self.desk.written.notified();
+            announced.borrow_and_update();
+            if let Some(news) = self.desk.take(&self.view, &self.peer)? {
+                return Ok(news);
+            }
+            tokio::select! {
+                () = written => {}
+                // The view lives as long as this does.
+                _ = announced.changed() => {}
+            }
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.desk.left.store(true, Ordering::Relaxed);
+        let left = RoomMessage::Left { session: self.session };
+        // A room that has ended needs no telling; one that is busy is told by a task of its own.
+        if let (Err(TrySendError::Full(left)), Ok(runtime)) = (self.room.try_send(left), Handle::try_current()) {
+            let room = self.room.clone();
+            runtime.spawn(async move { room.send(left).await });
+        }
+    }
+}
+
+/// Where a room puts what one client has to be told.
+#[derive(Debug, Default)]
+pub(crate) struct Desk {
+    state: Mutex<DeskState>,
+    written: Notify,
+    /// Nobody reads it any more.
+    left: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct DeskState {
+    /// The version of the view that the client knows, once it has joined.
+    told: Option<u64>,
+    consumers: HashMap<ConsumerId, ConsumerView>,
+    /// Consumers that the client has to be asked to set up.
+    questions: VecDeque<ConsumerId>,
+    /// Consumers that are not what the client was told.
+    changed: Vec<ConsumerId>,
+    /// Consumers that the client has, and that are no more.
+    closed: Vec<ConsumerId>,
+    /// Scores that the client was not told, with the SSRC.
+    producer_scores: BTreeMap<ProducerId, (Option<u32>, u8)>,
+    join_awaited: bool,
+    probes: Vec<oneshot::Sender<()>>,
+    close: Option<(CloseReason, String)>,
+    /// The room puts nothing here any more.
+    abandoned: bool,
+}
+
+/// A consumer as it is, and as its client was told.
+#[derive(Debug)]
+struct ConsumerView {
+    progress: Progress,
+    now: Telling,
+    told: Telling,
+    /// It is in the list of those that changed.
+    is_listed: bool,
+}
+
+/// How far a client is with a consumer.
+#[derive(Debug)]
+enum Progress {
+    ToAsk(Box<NewConsumer>),
+    Asked,
+    Ready,
+    /// It ended before the client had answered.
+    ClosedUnanswered,
+}
+
+/// What a client is told of a consumer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Telling {
+    paused: bool,
+    /// The consumer's and its producer's.
+    scores: Option<(u8, u8)>,
+}
+
+impl Desk {
+    /// Whether nobody reads it any more: the client's session has ended.
+    pub(super) fn is_left(&self) -> bool {
+        self.left.load(Ordering::Relaxed)
+    }
+
+    fn write(&self, change: impl FnOnce(&mut DeskState)) {
+        change(&mut lock(&self.state));
+        self.written.notify_one();
+    }
+
+    /// The client has been told of everybody in this version of the view, and is told of changes from now on.
+    pub(super) fn follow(&self, version: u64) {
+        self.write(|state| state.told = Some(version));
+    }
+
+    /// The version of the view that the client knows, if it follows it.
+    pub(super) fn told(&self) -> Option<u64> {
+        lock(&self.state).told
+    }
+
+    /// Asks the client to set a consumer up.
+    pub(super) fn ask(&self, question: NewConsumer, scores: (u8, u8)) {
+        self.write(|state| {
+            let id = question.id;
+            let now = Telling { paused: question.producer_paused, scores: Some(scores) };
+            let told = Telling { scores: None, ..now };
+            let progress = Progress::ToAsk(Box::new(question));
+            state.consumers.insert(id, ConsumerView { progress, now, told, is_listed: false });
+            state.questions.push_back(id);
+        });
+    }
+
+    /// A consumer's producer is paused or goes on.
+    pub(super) fn set_paused(&self, consumer: ConsumerId, paused: bool) {
+        self.write(|state| state.change(consumer, |now| now.paused = paused));
+    }
+
+    /// How a consumer and its producer fare.
+    pub(super) fn set_scores(&self, consumer: ConsumerId, scores: (u8, u8)) {
+        self.write(|state| state.change(consumer, |now| now.scores = Some(scores)));
+    }
+
+    /// A consumer is no more.
+    pub(super) fn close_consumer(&self, consumer: ConsumerId) {
+        self.write(|state| {
+            let Some(mut view) = state.consumers.remove(&consumer) else { return };
+            match view.progress {
+                Progress::ToAsk(_) => state.questions.retain(|asked| *asked != consumer),
+                Progress::Asked => {
+                    view.progress = Progress::ClosedUnanswered;
+                    state.consumers.insert(consumer, view);
+                }
+                Progress::Ready => state.closed.push(consumer),
+                Progress::ClosedUnanswered => {}
+            }
+        });
+    }
+
+    /// The client has set a consumer up, or will not. What changed while it did it had nothing to apply to.
+    pub(super) fn answered(&self, consumer: ConsumerId, accepted: bool) {
+        self.write(|state| {
+            let Some(view) = state.consumers.get_mut(&consumer) else { return };
+            match view.progress {
+                Progress::Asked if accepted => {
+                    view.progress = Progress::Ready;
+                    state.change(consumer, |_| ());
+                }
+                Progress::ToAsk(_) | Progress::Ready => {}
+                Progress::Asked | Progress::ClosedUnanswered => {
+                    state.consumers.remove(&consumer);
+                    if accepted {
+                        state.closed.push(consumer);
+                    }
+                }
+            }
+        });
+    }
+
+    /// How one of the client's producers fares.
+    pub(super) fn set_producer_score(&self, producer: ProducerId, ssrc: Option<u32>, score: u8) {
+        self.write(|state| {
+            state.producer_scores.insert(producer, (ssrc, score));
+        });
+    }
+
+    /// One of the client's producers is no more.
+    pub(super) fn forget_producer(&self, producer: ProducerId) {
+        self.write(|state| {
+            state.producer_scores.remove(&producer);
+        });
+    }
+
+    /// It is the client's turn to join.
+    pub(super) fn await_join(&self) {
+        self.write(|state| state.join_awaited = true);
+    }
+
+    /// Asks for a sign of life of the client.
+    pub(super) fn probe(&self, answer: oneshot::Sender<()>) {
+        self.write(|state| state.probes.push(answer));
+    }
+
+    /// Ends the client's session.
+    pub(super) fn close(&self, reason: CloseReason, words: String) {
+        self.write(|state| {
+            state.close.get_or_insert((reason, words));
+        });
+    }
+
+    /// Nothing is put here any more. A session that was not ended ends now.
+    pub(super) fn abandon(&self) {
+        self.write(|state| state.abandoned = true);
+    }
+
+    fn take(&self, view: &View, peer: &PeerId) -> Result<Option<News>, RoomEnded> {
+        let state = &mut *lock(&self.state);
+        let mut news = state.take();
+        if let Some(told) = state.told {
+            let (now, announcements) = view.since(told, peer);
+            (state.told, news.announcements) = (Some(now), announcements);
+        }
+        match news.is_empty() {
+            false => Ok(Some(news)),
+            true if state.abandoned => Err(RoomEnded),
+            true => Ok(None),
+        }
+    }
+}
+
+impl DeskState {
+    fn change(&mut self, consumer: ConsumerId, change: impl FnOnce(&mut Telling)) {
+        let Some(view) = self.consumers.get_mut(&consumer) else { return };
+        change(&mut view.now);
+        if matches!(view.progress, Progress::Ready) && view.now != view.told && !view.is_listed {
+            view.is_listed = true;
+            self.changed.push(consumer);
+        }
+    }
+
+    fn take(&mut self) -> News {
+        let mut notices = Vec::new();
+        for id in self.changed.drain(..) {
+            if let Some(view) = self.consumers.get_mut(&id) {
+                view.is_listed = false;
+                let told = std::mem::replace(&mut view.told, view.now);
+                notices.extend(view.now.since(told, id));
+            }
+        }
+        let scores = std::mem::take(&mut self.producer_scores).into_iter();
+        notices.extend(scores.map(|(producer, (ssrc, score))| Notice::ProducerScore { producer, ssrc, score }));
+        let consumers = &mut self.consumers;
+        let questions = self.questions.drain(..).filter_map(|id| consumers.get_mut(&id)?.ask());
+        let closed = self.closed.drain(..).map(|consumer| Notice::ConsumerClosed { consumer });
+        News {
+            closed: closed.collect(),
+            announcements: Vec::new(),
+            notices,
+            questions: questions.collect(),
+            join_awaited: std::mem::take(&mut self.join_awaited),
+            probes: std::mem::take(&mut self.probes),
+            close: self.close.take(),
+        }
+    }
+}
+
+impl ConsumerView {
+    fn ask(&mut self) -> Option<NewConsumer> {
+        match std::mem::replace(&mut self.progress, Progress::Asked) {
+            Progress::ToAsk(question) => {
+                self.told.paused = self.now.paused;
+                Some(NewConsumer { producer_paused: self.now.paused, ..*question })
+            }
+            other => {
+                self.progress = other;
+                None
+            }
+        }
+    }
+}
+
+impl Telling {
+    fn since(self, told: Self, consumer: ConsumerId) -> impl Iterator<Item = Notice> {
+        let paused = (self.paused != told.paused).then_some(match self.paused {
+            true => Notice::ConsumerPaused { consumer },
+            false => Notice::ConsumerResumed { consumer },
+        });
+        let scores = self.scores.filter(|_| self.scores != told.scores);
+        let scores = scores.map(|(score, producer_score)| Notice::ConsumerScore { consumer, score, producer_score });
+        paused.into_iter().chain(scores)
+    }
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        let Self { closed, announcements, notices, questions, join_awaited, probes, close } = self;
+        closed.is_empty()
+            && announcements.is_empty()
+            && notices.is_empty()
+            && questions.is_empty()
+            && probes.is_empty()
+            && !join_awaited
+            && close.is_none()
+    }
+}

@@ -1,0 +1,308 @@
+//! What everybody in a room is told of it: who is there, under which name, and who speaks.
+//!
+//! It is a state with a version, and not a row of messages: a session keeps the version that its client was told of, and
+//! says the difference when the client can take it. So a slow client costs nothing and misses nothing, and what came and
+//! went meanwhile is never said.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use sluice_proto::ids::PeerId;
+use tokio::sync::watch;
+
+use super::api::{Announcement, Notice, PeerInfo};
+use crate::support::lock;
+
+/// A room's view.
+#[derive(Debug)]
+pub(crate) struct View {
+    state: Mutex<State>,
+    /// The version that sessions shall look at.
+    announced: watch::Sender<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    version: u64,
+    shown: HashMap<PeerId, Shown>,
+    /// The latest of each kind and peer, by the version that it made.
+    changes: BTreeMap<u64, Change>,
+    /// How many of the changes are of peers that went.
+    gone: usize,
+    speaker: Option<(u64, Arc<Announcement>)>,
+}
+
+#[derive(Debug)]
+struct Shown {
+    info: Arc<PeerInfo>,
+    /// How the peer is told of to those who do not know it.
+    announcement: Arc<Announcement>,
+    since: u64,
+    renamed: Option<u64>,
+}
+
+#[derive(Debug)]
+enum Change {
+    Came(PeerId),
+    Renamed { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
+    Went { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
+}
+
+impl Default for View {
+    fn default() -> Self {
+        Self { state: Mutex::default(), announced: watch::Sender::new(0) }
+    }
+}
+
+impl View {
+    /// Shows a peer. One that is shown already goes, and comes anew.
+    pub(super) fn show(&self, info: PeerInfo) {
+        let state = &mut *lock(&self.state);
+        state.remove(&info.id);
+        let info = Arc::new(info);
+        let since = state.next_version();
+        let announcement = Announcement::new(Notice::NewPeer(Arc::clone(&info)));
+        state.changes.insert(since, Change::Came(info.id.clone()));
+        state.shown.insert(info.id.clone(), Shown { info, announcement, since, renamed: None });
+    }
+
+    /// How many peers are shown.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.state).shown.len()
+    }
+
+    /// Whether a peer is shown.
+    pub(super) fn shows(&self, peer: &PeerId) -> bool {
+        lock(&self.state).shown.contains_key(peer)
+    }
+
+    /// A peer, if it is shown, has another name.
+    pub(super) fn rename(&self, peer: &PeerId, display_name: String) {
+        let state = &mut *lock(&self.state);
+        let version = state.version + 1;
+        let Some(shown) = state.shown.get_mut(peer) else { return };
+        let old = shown.info.display_name.clone();
+        let notice = Notice::DisplayNameChanged { peer: peer.clone(), display_name: display_name.clone(), old };
+        shown.info = Arc::new(PeerInfo { display_name, ..(*shown.info).clone() });
+        shown.announcement = Announcement::new(Notice::NewPeer(Arc::clone(&shown.info)));
+        let (shown_since, before) = (shown.since, shown.renamed.replace(version));
+        if let Some(before) = before {
+            state.changes.remove(&before);
+        }
+        state.version = version;
+        let announcement = Announcement::new(notice);
+        state.changes.insert(version, Change::Renamed { peer: peer.clone(), shown_since, announcement });
+    }
+
+    /// A peer, if it is shown, is there no longer.
+    pub(super) fn remove(&self, peer: &PeerId) {
+        lock(&self.state).remove(peer);
+    }
+
+    /// Who speaks loudest, with the volume, or that nobody does.
+    pub(super) fn set_speaker(&self, loudest: Option<(PeerId, i8)>) {
+        let state = &mut *lock(&self.state);
+        let version = state.next_version();
+        state.speaker = Some((version, Announcement::new(Notice::ActiveSpeaker { loudest })));
+    }
+
+    /// Everybody who is shown but one, and the version that this is.
+    pub(super) fn others(&self, but: &PeerId) -> (u64, Vec<Arc<PeerInfo>>) {
+        let state = lock(&self.state);
+        let others = state.shown.iter().filter(|(id, _)| *id != but).map(|(_, shown)| Arc::clone(&shown.info));
+        (state.version, others.collect())
+    }
+
+    /// What a peer that knows the state of one version has to be told to know the present one, and which that is.
+    pub(super) fn since(&self, told: u64, of: &PeerId) -> (u64, Vec<Arc<Announcement>>) {
+        let state = lock(&self.state);
+        let changes = state.changes.range(told + 1..).filter_map(|(_, change)| match change {
+            Change::Came(peer) if peer != of => state.shown.get(peer).map(|shown| &shown.announcement),
+            Change::Renamed { peer, shown_since, announcement } | Change::Went { peer, shown_since, announcement }
+                if peer != of && *shown_since <= told =>
+            {
+                Some(announcement)
+            }
+            _ => None,
+        });
+        let speaker = state.speaker.iter().filter(|(version, _)| *version > told).map(|(_, speaker)| speaker);
+        (state.version, changes.chain(speaker).cloned().collect())
+    }
+
+    /// How many that went are remembered for those who were not told yet.
+    pub(super) fn remembered(&self) -> usize {
+        lock(&self.state).gone
+    }
+
+    /// Everybody has been told of this version at least.
+    pub(super) fn forget_until(&self, told: u64) {
+        let state = &mut *lock(&self.state);
+        let recent = state.changes.split_off(&(told + 1));
+        let old = std::mem::replace(&mut state.changes, recent);
+        // Who came is still looked for by the version at which that was.
+        let kept = old.into_iter().filter(|(_, change)| !matches!(change, Change::Went { .. }));
+        state.changes.extend(kept);
+        state.gone = state.changes.values().filter(|change| matches!(change, Change::Went { .. })).count();
+    }
+
+    /// Whether there is something new that sessions were not told to look at.
+    pub(super) fn is_unannounced(&self) -> bool {
+        lock(&self.state).version != *self.announced.borrow()
+    }
+
+    /// Wakes the sessions.
+    pub(super) fn announce(&self) {
+        let version = lock(&self.state).version;
+        self.announced.send_replace(version);
+    }
+
+    /// What says that there is something to look at.
+    pub(super) fn announced(&self) -> watch::Receiver<u64> {
+        self.announced.subscribe()
+    }
+}
+
+impl State {
+    fn next_version(&mut self) -> u64 {
+        self.version += 1;
+        self.version
+    }
+
+    fn remove(&mut self, peer: &PeerId) {
+        let Some(Shown { since, renamed, .. }) = self.shown.remove(peer) else { return };
+        self.changes.remove(&since);
+        if let Some(renamed) = renamed {
+            self.changes.remove(&renamed);
+        }
+        let announcement = Announcement::new(Notice::PeerClosed { peer: peer.clone() });
+        let version = self.next_version();
+        self.changes.insert(version, Change::Went { peer: peer.clone(), shown_since: since, announcement });
+        self.gone += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+    use serde_json::json;
+    use sluice_proto::ids::NodeId;
+
+    use super::*;
+
+    const PEERS: u8 = 5;
+
+    fn id(number: u8) -> PeerId {
+        PeerId::new(format!("p{number}")).unwrap()
+    }
+
+    fn info(number: u8, name: u32) -> PeerInfo {
+        let node = NodeId::new("n").unwrap();
+        PeerInfo { id: id(number), display_name: format!("{name}"), device: json!({}), node, region: None }
+    }
+
+    /// What a client believes that hears of nothing but differences.
+    struct Client {
+        me: PeerId,
+        told: u64,
+        peers: BTreeMap<PeerId, String>,
+        speaker: Option<PeerId>,
+    }
+
+    impl Client {
+        fn join(view: &View, number: u8) -> Self {
+            let (told, others) = view.others(&id(number));
+            let peers = others.iter().map(|info| (info.id.clone(), info.display_name.clone())).collect();
+            Self { me: id(number), told, peers, speaker: None }
+        }
+
+        fn look(&mut self, view: &View) {
+            let (told, news) = view.since(self.told, &self.me);
+            self.told = told;
+            for news in news {
+                match news.notice() {
+                    Notice::NewPeer(info) => {
+                        let before = self.peers.insert(info.id.clone(), info.display_name.clone());
+                        assert_eq!(before, None, "{} came twice", info.id);
+                    }
+                    Notice::PeerClosed { peer } => assert!(self.peers.remove(peer).is_some(), "{peer} had not come"),
+                    Notice::DisplayNameChanged { peer, display_name, .. } => {
+                        *self.peers.get_mut(peer).expect("who is renamed is there") = display_name.clone();
+                    }
+                    Notice::ActiveSpeaker { loudest } => self.speaker = loudest.as_ref().map(|(peer, _)| peer.clone()),
+                    other => panic!("{other:?} is not of a view"),
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whoever_looks_now_and_then_knows_the_truth_and_hears_nothing_twice(
+            steps in prop::collection::vec((0..7_u8, 0..PEERS), 1..200),
+        ) {
+            let view = View::default();
+            let mut truth: BTreeMap<PeerId, String> = BTreeMap::new();
+            let mut speaker = None;
+            let mut clients: Vec<Client> = Vec::new();
+            for (number, (what, peer)) in (0_u32..).zip(steps) {
+                match what {
+                    0 | 1 if what == 0 || !truth.contains_key(&id(peer)) => {
+                        view.show(info(peer, number));
+                        truth.insert(id(peer), format!("{number}"));
+                    }
+                    2 => {
+                        view.remove(&id(peer));
+                        truth.remove(&id(peer));
+                    }
+                    1 | 3 => {
+                        view.rename(&id(peer), format!("{number}"));
+                        truth.entry(id(peer)).and_modify(|name| *name = format!("{number}"));
+                    }
+                    4 => clients.push(Client::join(&view, peer)),
+                    5 => {
+                        view.set_speaker(Some((id(peer), -30)));
+                        speaker = Some(id(peer));
+                    }
+                    _ => {
+                        if let Some(client) = clients.get_mut(usize::from(peer)) {
+                            client.look(&view);
+                        }
+                        if let Some(oldest) = clients.iter().map(|client| client.told).min() {
+                            view.forget_until(oldest);
+                        }
+                    }
+                }
+            }
+            for client in &mut clients {
+                let told_of_speaker = client.speaker.clone();
+                client.look(&view);
+                let mut expected = truth.clone();
+                expected.remove(&client.me);
+                prop_assert_eq!(&client.peers, &expected);
+                prop_assert!(client.speaker == speaker || client.speaker == told_of_speaker);
+            }
+        }
+    }
+
+    #[test]
+    fn what_came_and_went_is_never_said_and_is_forgotten_when_all_were_told() {
+        let view = View::default();
+        let mut client = Client::join(&view, 0);
+        for number in 1..=3 {
+            view.show(info(number, 0));
+        }
+        view.rename(&id(1), "new".to_owned());
+        view.remove(&id(2));
+        let (_, news) = view.since(client.told, &client.me);
+        assert_eq!(news.len(), 2, "{news:?}");
+        client.look(&view);
+        assert_eq!(client.peers, BTreeMap::from([(id(1), "new".to_owned()), (id(3), "0".to_owned())]));
+        assert_eq!(view.remembered(), 1);
+        view.forget_until(client.told);
+        assert_eq!(view.remembered(), 0);
+        // One that joins sees what others saw before it.
+        assert_eq!(Client::join(&view, 9).peers, client.peers);
+    }
+}
