@@ -319,7 +319,7 @@ impl Room {
         self.peers.set_joined(session, joined);
         self.publish();
         // The same peer on another node is outdone now: the others see it go before it comes again.
-        self.refresh_elsewhere();
+        self.refresh_elsewhere_of(&id);
         self.show_if_small(&id);
         let (version, others) = self.view.others(&id);
         for reply in replies {

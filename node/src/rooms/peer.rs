@@ -246,15 +246,15 @@ impl Peers {
 impl Room {
     /// Everything that a session's end entails, whatever ended it.
     pub(super) fn close_peer(&mut self, session: SessionId) {
-        if self.end_peer(session) {
+        if let Some(peer) = self.end_peer(session) {
             self.publish();
-            self.refresh_elsewhere();
+            self.refresh_elsewhere_of(&peer);
         }
     }
 
-    /// The same without a word to other nodes. True if they have to be told.
-    pub(super) fn end_peer(&mut self, session: SessionId) -> bool {
-        let Some(peer) = self.peers.remove(session) else { return false };
+    /// The same without a word to other nodes. Which peer it was, if they have to be told.
+    pub(super) fn end_peer(&mut self, session: SessionId) -> Option<PeerId> {
+        let peer = self.peers.remove(session)?;
         let claimed = self.claims.remove(&session).is_some();
         if peer.joined.is_some() {
             self.hide(&peer.id);
@@ -269,7 +269,7 @@ impl Room {
             self.context.worker(peer.worker()).send(Request::CloseTransport { transport: *transport });
         }
         self.close_unused_routers();
-        peer.joined.is_some() || claimed
+        (peer.joined.is_some() || claimed).then(|| peer.id.clone())
     }
 
     /// Closes the routers of workers that no peer is on any more, except where producers of other nodes come in that

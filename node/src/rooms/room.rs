@@ -31,8 +31,8 @@ use super::view::View;
 use crate::ports::{Answer, RosterPublisher};
 use crate::support::count;
 
-/// How often sessions of a large room are woken to be told what is new for all.
-const ANNOUNCE_INTERVAL: Duration = Duration::from_millis(50);
+/// How often what is new in a large room is told, to sessions and to other nodes.
+pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// Peers that went are remembered until every client has been told; so many of them are not worth looking for that.
 const REMEMBERED: usize = 256;
@@ -95,6 +95,9 @@ pub(crate) struct Room {
     pub(super) context: Arc<Context>,
     /// The way into this room, for those who tell it of media.
     pub(super) me: RoomSender,
+    /// Other nodes have not been told of all that is here, or are about to be.
+    pub(super) unpublished: bool,
+    pub(super) publishing: bool,
     /// `None` once the room has been left for good.
     pub(super) publisher: Option<Box<dyn RosterPublisher>>,
     pub(super) peers: Peers,
@@ -149,6 +152,8 @@ impl Room {
             key,
             context,
             me,
+            unpublished: false,
+            publishing: false,
             publisher: Some(publisher),
             peers: Peers::default(),
             claims: HashMap::new(),
@@ -217,6 +222,7 @@ impl Room {
         if self.spare_routers && self.entry_ended {
             self.close_unused_routers();
         }
+        self.publish_in_time();
         self.announce();
     }
 
@@ -229,7 +235,7 @@ impl Room {
             return self.view.announce();
         }
         self.announcing = true;
-        self.after(ANNOUNCE_INTERVAL, |room| {
+        self.after(TICK, |room| {
             room.announcing = false;
             room.forget_the_told();
             room.view.announce();

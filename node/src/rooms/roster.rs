@@ -13,14 +13,35 @@ use super::elsewhere::{Change, RemotePeer};
 use super::join::Claim;
 use super::media::Producer;
 use super::peer::Peer;
-use super::room::Room;
+use super::room::{Room, TICK};
 use crate::pipes::{Home, Source};
 use crate::telemetry::set_parent;
 
 impl Room {
-    /// Tells the other nodes what this node's part is now. In it each name is once: of one that is held here nobody
-    /// else has to hear that it is claimed too.
-    pub(super) fn publish(&self) {
+    /// This node's part is another one now. Other nodes hear of it when all that is going on is done: of a small part at
+    /// once, of a large one, which is built and compared whole, now and then.
+    pub(super) fn publish(&mut self) {
+        self.unpublished = true;
+    }
+
+    /// Tells other nodes of what is unpublished, if it is time.
+    pub(super) fn publish_in_time(&mut self) {
+        if !self.unpublished || self.publishing {
+            return;
+        }
+        if self.peers.joined_count() <= self.context.limits.small_room {
+            return self.publish_now();
+        }
+        self.publishing = true;
+        self.after(TICK, |room| {
+            room.publishing = false;
+            room.publish_now();
+        });
+    }
+
+    /// In a part each name is once: of one that is held here nobody else has to hear that it is claimed too.
+    fn publish_now(&mut self) {
+        self.unpublished = false;
         let Some(publisher) = &self.publisher else { return };
         let joined = self.peers.iter().filter_map(|(_, peer)| self.peer_entry(peer));
         let claims = self.claims.iter().filter_map(|(session, claim)| {
@@ -76,6 +97,13 @@ impl Room {
             self.on_change(change);
         }
         self.settle_claims();
+    }
+
+    /// The same where it can only be one peer's: if another node has it too.
+    pub(super) fn refresh_elsewhere_of(&mut self, peer: &PeerId) {
+        if self.elsewhere.newest_join(peer).is_some() {
+            self.refresh_elsewhere();
+        }
     }
 
     fn on_change(&mut self, change: Change) {
