@@ -7,6 +7,7 @@
 //! cargo bench -p sluice-node --bench fanout -- floor fanout --load spaced-100
 //! cargo bench -p sluice-node --bench fanout -- delay        # only what a pipe adds
 //! cargo bench -p sluice-node --bench fanout -- start        # only the start of a node
+//! cargo bench -p sluice-node --bench fanout -- joins        # only a room that fills up
 //! ```
 //!
 //! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s
@@ -25,6 +26,8 @@
 //!
 //! **start**: from the start of a node's process to its first answer that it is ready, asked for each millisecond.
 //!
+//! **joins**: 5,000 users who only signal join one room, from this process; they come as fast as they are taken.
+//!
 //! On loopback a sender pays for the receiver's softirq work too, and a receiver that wakes for each packet makes the
 //! sender pay for the waking: receivers here sleep a millisecond between looks, as if they were other machines. With
 //! `--gro` they take several datagrams in one piece, which spares the sender the cutting of GSO sends that a network
@@ -32,6 +35,7 @@
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
 mod floor;
+mod joins;
 mod load;
 mod meeting;
 mod report;
@@ -68,9 +72,9 @@ fn main() {
                 let names = Load::ALL.map(|load| load.name).join(", ");
                 options.load = Load::named(&name).unwrap_or_else(|| fail(&format!("--load: not one of {names}")));
             }
-            part @ ("floor" | "fanout" | "delay" | "start") => parts.push(part.to_owned()),
+            part @ ("floor" | "fanout" | "delay" | "start" | "joins") => parts.push(part.to_owned()),
             other => fail(&format!(
-                "{other}: not one of floor, fanout, delay, start, --load NAME, --gro, --runs N, --window SECONDS"
+                "{other}: not one of floor, fanout, delay, start, joins, --load NAME, --gro, --runs N, --window SECONDS"
             )),
         }
     }
@@ -88,6 +92,9 @@ fn main() {
     }
     if wanted("start") {
         meeting::block_on(start::run(options));
+    }
+    if wanted("joins") {
+        meeting::block_on(joins::run());
     }
 }
 

@@ -1,4 +1,4 @@
-//! Processor time of threads and processes.
+//! Processor time and memory of threads and processes.
 
 use std::time::Duration;
 
@@ -21,4 +21,12 @@ pub(crate) fn process_time(pid: u32) -> Duration {
     // SAFETY: sysconf has no preconditions.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Duration::from_secs_f64(ticks as f64 / per_second as f64)
+}
+
+/// Resident memory of a process.
+pub(crate) fn resident_bytes(pid: u32) -> u64 {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).expect("the process lives");
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).expect("a number");
+    // SAFETY: sysconf has no preconditions.
+    pages * unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as u64
 }
