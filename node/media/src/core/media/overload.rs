@@ -73,9 +73,7 @@ impl Media {
         } else {
             pipe.shed(producer);
         }
-        let carried = (!pipe.is_shed()).then_some(Layers::ALL);
-        let (to, feedback) = pipe.feedback(FeedbackBody::LayersCarried(carried));
-        self.outputs.push_back(Output::Feedback { to, feedback });
+        self.tell_carried(key);
         if was_ended {
             self.start_pipe_consumer(clock, key);
         }
@@ -90,12 +88,21 @@ impl Media {
         }
     }
 
-    /// The same for a pipe.
+    /// The same for a pipe, whose other end would ask for key frames in vain if it were not told.
     pub(super) fn shed_new_pipe(&mut self, key: PipeConsumerKey) {
         let sheds = self.overload.sheds_pipe(key);
         if let Some(pipe) = self.pipe_consumers.get_mut(key).filter(|pipe| pipe.is_video() && sheds) {
             pipe.shed_from_the_start();
+            self.tell_carried(key);
         }
+    }
+
+    /// Tells the other end of a pipe whether the worker has time for it.
+    fn tell_carried(&mut self, key: PipeConsumerKey) {
+        let Some(pipe) = self.pipe_consumers.get(key) else { return };
+        let carried = (!pipe.is_shed()).then_some(Layers::ALL);
+        let (to, feedback) = pipe.feedback(FeedbackBody::LayersCarried(carried));
+        self.outputs.push_back(Output::Feedback { to, feedback });
     }
 }
 
