@@ -1,6 +1,6 @@
 //! What the other ends of routes send: frames, and what they say of them.
 
-use sluice_mesh::{Frame, FrameClass};
+use sluice_mesh::Frame;
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 
@@ -8,6 +8,7 @@ use super::Media;
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
 use crate::core::pipe_consumer::PipeConsumer;
+use crate::core::pipe_origin::PipeOrigin;
 use crate::core::producer::{Origin, Producer};
 use crate::drop_reason::DropReason;
 use crate::keys::{PipeConsumerKey, ProducerKey};
@@ -30,10 +31,15 @@ impl Media {
         let producer = self.producers.get_mut(key).ok_or(DropReason::UnknownRoute)?;
         let result = producer.receive_frame(clock, frame);
         self.touch_producer(clock, key);
-        if result == Err(DropReason::PipeShed) && matches!(frame.class, FrameClass::Video { temporal: 0, .. }) {
+        if result == Err(DropReason::PipeShed) && self.is_interrupted(key) {
             self.begin_anew(clock, key);
         }
         result
+    }
+
+    fn is_interrupted(&mut self, key: ProducerKey) -> bool {
+        let origin = self.producers.get_mut(key).and_then(Producer::pipe_origin);
+        origin.is_some_and(PipeOrigin::take_interrupted)
     }
 
     /// What comes next does not follow what came last, since the base layer was left out on purpose or the route is
