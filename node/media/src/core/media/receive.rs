@@ -271,7 +271,7 @@ impl Media {
                         self.outputs.push_back(Output::AddressOwned { address, owned: false });
                     }
                 }
-                TransportEvent::Ice(IceEvent::UfragRetired(ufrag)) => self.demux.remove_ufrag(&ufrag),
+                TransportEvent::Ice(IceEvent::UfragRetired(ufrag)) => self.demux.remove_ufrag(&ufrag, key),
             }
         }
         self.mark_dirty(key);
