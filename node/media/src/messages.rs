@@ -133,8 +133,9 @@ pub enum RequestError {
     /// `connect` was said before.
     #[error("transport {0} is connected already")]
     AlreadyConnected(TransportId),
-    /// Another producer of the transport has this SSRC, or this MID and RID.
-    #[error("{0} is used by another producer of this transport")]
+    /// Another producer of the transport has this SSRC, or this MID and RID. A consumer's SSRC: another one has it, or
+    /// had it and was sent to.
+    #[error("{0} is used by another stream of this transport")]
     StreamInUse(String),
     /// Parameters that the data plane cannot work with.
     #[error("{0}")]
@@ -209,7 +210,8 @@ pub enum Request {
         mapping: RtpMapping,
         paused: bool,
     },
-    /// `rtp` as the client was told. The consumer lives on the producer's router.
+    /// `rtp` as the client was told, with SSRCs that no consumer of the transport had before. The consumer lives on the
+    /// producer's router.
     Consume {
         transport: TransportId,
         consumer: ConsumerId,

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluice_media::messages::{
-    PipeEnd, Request, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, StreamStats, TransportStats, WorkerCommand,
-    WorkerEvent, WorkerIndex, WorkerSnapshot,
+    PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, StreamStats, TransportStats,
+    WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
@@ -148,10 +148,14 @@ impl Core {
     }
 
     pub(crate) fn request(&mut self, request: Request) -> Response {
+        self.try_request(request).expect("the request is in order")
+    }
+
+    pub(crate) fn try_request(&mut self, request: Request) -> Result<Response, RequestError> {
         self.input(Input::Command(WorkerCommand::Request { id: RequestId(0), request }));
         let answer = self.events.iter().rposition(|event| matches!(event, WorkerEvent::Response { .. }));
         match self.events.remove(answer.expect("every request is answered at once")) {
-            WorkerEvent::Response { result, .. } => result.expect("the request is in order"),
+            WorkerEvent::Response { result, .. } => result,
             _ => unreachable!(),
         }
     }
@@ -250,13 +254,24 @@ impl Core {
 
     /// A consumer and its SSRC.
     pub(crate) fn consume(&mut self, user: &User, producer: ProducerId, stream: Stream) -> (ConsumerId, u32) {
+        let ssrc = 1_002 + 2 * self.consumers;
+        (self.consume_as(user, producer, stream, ssrc).expect("the SSRC is new"), ssrc)
+    }
+
+    /// A consumer with this SSRC.
+    pub(crate) fn consume_as(
+        &mut self,
+        user: &User,
+        producer: ProducerId,
+        stream: Stream,
+        ssrc: u32,
+    ) -> Result<ConsumerId, RequestError> {
         self.consumers += 1;
-        let ssrc = 1_000 + 2 * self.consumers;
         let consumer = ConsumerId::from_bytes([self.consumers as u8; 16]);
         let rtp = stream.parameters(ssrc, matches!(stream, Stream::Vp8 | Stream::H264));
         let (kind, transport) = (stream.kind(), user.transport);
-        self.request(Request::Consume { transport, consumer, producer, kind, rtp, paused: false });
-        (consumer, ssrc)
+        self.try_request(Request::Consume { transport, consumer, producer, kind, rtp, paused: false })?;
+        Ok(consumer)
     }
 
     /// Lets a producer leave to the core with this number.

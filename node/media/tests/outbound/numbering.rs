@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sluice_media::messages::Request;
+use sluice_media::messages::{Request, RequestError};
 use sluice_media::secure::srtp::SrtpProfile;
 use sluice_media::wire::rtcp::{TransportFeedbackBuilder, nack, pli};
 use sluice_media::wire::rtp::{ExtensionIds, RtpPacket};
@@ -223,4 +223,25 @@ proptest! {
             prop_assert!(gaps <= losses, "{gaps} gaps, {losses} losses");
         }
     }
+}
+
+#[test]
+fn the_ssrc_of_a_closed_consumer_is_not_sent_with_again() {
+    let mut core = Core::new(0);
+    let (mut publisher, mut receiver) =
+        (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    let (consumer, ssrc) = core.consume(&receiver, producer, Stream::Vp8);
+    core.request(Request::CloseConsumer { consumer });
+    let consumer = core.consume_as(&receiver, producer, Stream::Vp8, ssrc).expect("nothing was sent with it");
+    core.rtp(&mut publisher, header(Stream::Vp8, 1, 0), &vp8(true, 20));
+    assert_eq!(core.received(&mut receiver).len(), 1);
+    core.request(Request::CloseConsumer { consumer });
+    // By itself, and for retransmissions.
+    for ssrc in [ssrc, ssrc - 1] {
+        let refused = core.consume_as(&receiver, producer, Stream::Vp8, ssrc);
+        assert!(matches!(refused, Err(RequestError::StreamInUse(_))), "{refused:?}");
+    }
+    let other = core.connect(SrtpProfile::AeadAes128Gcm);
+    core.consume_as(&other, producer, Stream::Vp8, ssrc).expect("another transport has other keys");
 }

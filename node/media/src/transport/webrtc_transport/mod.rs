@@ -359,12 +359,17 @@ impl WebRtcTransport {
         self.srtp.is_some() && self.ice.remote().is_some()
     }
 
-    /// The stream sent with this SSRC is over: its SRTP state goes. The SSRC must not be sent with again on this
-    /// transport.
+    /// The stream sent with this SSRC is over: its SRTP state goes. The SSRC [is used up](Self::is_used_up) if anything
+    /// was sent with it.
     pub(crate) fn release_ssrc(&mut self, ssrc: u32) {
         if let Some(srtp) = &mut self.srtp {
             srtp.sender.release(ssrc);
         }
+    }
+
+    /// Whether nothing can be sent with this SSRC, as a stream that is over had it: its SRTP indices would begin anew.
+    pub(crate) fn is_used_up(&self, ssrc: u32) -> bool {
+        self.srtp.as_ref().is_some_and(|srtp| srtp.sender.is_used_up(ssrc))
     }
 
     /// Says goodbye. Outputs and events, its addresses and ufrags among them, are to be drained once more.
