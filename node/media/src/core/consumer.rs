@@ -187,23 +187,28 @@ impl Consumer {
         self.cut.may_begin_at(*packets.start()).then_some(packets)
     }
 
-    /// Sends a packet of the producer, if it is this consumer's turn. Returns how many packets that made: none of the
-    /// publisher's padding, two with parameter sets.
+    /// Sends a packet of the producer, if it is this consumer's turn. Adds to `sent` how many packets that made: none of
+    /// the publisher's padding, two with parameter sets.
     ///
     /// # Errors
-    /// Why it did not go out. No number was used then.
+    /// Why it did not go out. Parameter sets may have gone out before it.
     #[inline]
     pub(crate) fn send_rtp(
         &mut self,
         packet: &CachedPacket<'_>,
         transport: &mut UserTransport,
         clock: &Clock,
-    ) -> Result<u64, DropReason> {
-        let sent = self.cut.pass(packet, |place| self.stream.send(packet, place, transport, clock));
-        if sent == Err(DropReason::Overload) {
+        sent: &mut u64,
+    ) -> Result<(), DropReason> {
+        let result = self.cut.pass(packet, |place| {
+            self.stream.send(packet, place, transport, clock)?;
+            *sent += 1;
+            Ok(())
+        });
+        if result == Err(DropReason::Overload) {
             self.deactivate();
         }
-        sent
+        result
     }
 
     /// The client misses these packets: those that the producer still has go out again.

@@ -165,12 +165,17 @@ impl PipeConsumer {
         (self.to, RouteFeedback { route: self.sender.route().0, epoch: self.sender.epoch().0, body })
     }
 
-    /// Sends a packet of the producer, if the other end wants its layer. Returns how many frames that made: two with
-    /// parameter sets.
+    /// Sends a packet of the producer, if the other end wants its layer. Adds to `sent` how many frames that made: two
+    /// with parameter sets.
     ///
     /// # Errors
     /// Why it did not go out.
-    pub(crate) fn send_rtp(&mut self, packet: &CachedPacket<'_>, out: &mut FrameBatches) -> Result<u64, DropReason> {
+    pub(crate) fn send_rtp(
+        &mut self,
+        packet: &CachedPacket<'_>,
+        out: &mut FrameBatches,
+        sent: &mut u64,
+    ) -> Result<(), DropReason> {
         let Self { cut, sender, repairs, kind, to, .. } = self;
         let codec = cut.codec();
         cut.pass(packet, |place| {
@@ -178,6 +183,7 @@ impl PipeConsumer {
             *repairs = (*repairs + 1).min(REPAIR_WINDOW);
             let packet = frame(packet, place, (*kind, codec), sender, seq, FrameFlags::default(), out);
             out.push(*to, packet);
+            *sent += 1;
             Ok(())
         })
     }
@@ -280,7 +286,7 @@ mod tests {
         let to = PipeEnd::Node(LinkKey(1));
         let route = (RouteId(1), RouteEpoch(2));
         let mut consumer = PipeConsumer::new(ProducerKey::default(), &producer, to, route, Layers::ALL);
-        let mut layers = Vec::new();
+        let (mut layers, mut sent) = (Vec::new(), 0);
         for number in 0..40 {
             consumer.set_wanted(Layers { spatial: 0, temporal: if number < 20 { 1 } else { 2 } });
             let (payload, layer) = frame(number);
@@ -293,11 +299,13 @@ mod tests {
             };
             let packet = Incoming { codec: Codec::Vp8, header, audio_level: None, payload: &payload };
             producer.stream_mut(stream).unwrap().receive(&clock, packet).unwrap();
-            let packet = producer.stream(stream).unwrap().packet(FIRST_CYCLE + 65_530 + u64::from(number)).unwrap();
-            if consumer.send_rtp(&packet, &mut out).is_ok() {
+            let packet =
+                producer.stream(stream).unwrap().cache().get(FIRST_CYCLE + 65_530 + u64::from(number)).unwrap();
+            if consumer.send_rtp(&packet, &mut out, &mut sent).is_ok() {
                 layers.push(layer);
             }
         }
+        assert_eq!(sent, layers.len() as u64);
         assert_eq!(layers[..10], [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
         assert_eq!(layers[10..], [0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2]);
 

@@ -176,9 +176,8 @@ pub(crate) fn send(
     counters: &mut Counters,
 ) {
     for packet in packets.filter_map(|sequence| stream.packet(sequence)) {
-        match consumer.send_rtp(&packet, transport, clock) {
-            Ok(packets) => counters.rtp_packets_sent += packets,
-            Err(reason) => counters.drops.count(reason),
+        if let Err(reason) = consumer.send_rtp(&packet, transport, clock, &mut counters.rtp_packets_sent) {
+            counters.drops.count(reason);
         }
     }
 }
@@ -192,9 +191,8 @@ pub(crate) fn send_by_pipe(
     counters: &mut Counters,
 ) {
     for packet in packets.filter_map(|sequence| stream.packet(sequence)) {
-        match pipe_consumer.send_rtp(&packet, frames) {
-            Ok(frames) => counters.pipe_packets_sent += frames,
-            Err(reason) => counters.drops.count(reason),
+        if let Err(reason) = pipe_consumer.send_rtp(&packet, frames, &mut counters.pipe_packets_sent) {
+            counters.drops.count(reason);
         }
     }
 }

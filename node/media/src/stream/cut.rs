@@ -137,24 +137,23 @@ impl Cut {
         self.sync_required && self.shed != Shed::Yes && self.codec.has_key_frames()
     }
 
-    /// Has a packet sent, if it belongs in the cut, after the parameter sets that must be known before it. Gives how
-    /// many were sent.
+    /// Has a packet sent, if it belongs in the cut, after the parameter sets that must be known before it.
     ///
     /// # Errors
-    /// Why it was not sent, maybe by `send`. No number was used then.
+    /// Why it was not sent, maybe by `send`. It used no number then, but parameter sets may have been sent before it,
+    /// under their own.
     #[inline]
     pub(crate) fn pass(
         &mut self,
         packet: &CachedPacket<'_>,
         mut send: impl FnMut(Place) -> Result<(), DropReason>,
-    ) -> Result<u64, DropReason> {
-        let mut sent = 0;
+    ) -> Result<(), DropReason> {
         if self.sync_required || self.parameter_sets_wanted || self.shed != Shed::No {
-            sent += self.begin(packet, &mut send)?;
+            self.begin(packet, &mut send)?;
         }
         if !self.with_padding && packet.payload().is_empty() {
             self.numbers.drop_input(packet.sequence);
-            return Ok(sent);
+            return Ok(());
         }
         self.choose_layer(packet);
         if packet.info.temporal_layer > self.current_temporal {
@@ -166,16 +165,15 @@ impl Cut {
         send(place).inspect_err(|_| self.numbers.drop_input(packet.sequence))?;
         self.sync_required = false;
         self.numbers.sent(packet.sequence, output);
-        Ok(sent + 1)
+        Ok(())
     }
 
-    /// Lets the cut begin (anew) with a packet, if it can, or end before it. Gives how many packets were sent before
-    /// that one.
+    /// Lets the cut begin (anew) with a packet, if it can, or end before it.
     fn begin(
         &mut self,
         packet: &CachedPacket<'_>,
         send: &mut impl FnMut(Place) -> Result<(), DropReason>,
-    ) -> Result<u64, DropReason> {
+    ) -> Result<(), DropReason> {
         if self.shed.ends_before(packet.header.timestamp) {
             self.shed = Shed::Yes;
         }
@@ -185,11 +183,10 @@ impl Cut {
         let is_beginning = !self.codec.has_key_frames() || packet.info.key_frame_start;
         let is_sent = self.with_padding || !packet.payload().is_empty();
         if !is_beginning || !is_sent || !self.numbers.is_ahead(packet.sequence) {
-            return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(0) };
+            return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(()) };
         }
         self.parameter_sets_wanted = false;
-        let has_parameter_sets = packet.has_parameter_sets();
-        if has_parameter_sets {
+        if packet.has_parameter_sets() {
             self.sync_required = true;
             send(self.place(packet, Part::ParameterSets, self.numbers.next_output()))?;
             self.numbers.inserted();
@@ -198,7 +195,7 @@ impl Cut {
             self.numbers.sync(packet.sequence);
             self.current_temporal = self.target_temporal;
         }
-        Ok(has_parameter_sets.into())
+        Ok(())
     }
 
     fn place(&self, packet: &CachedPacket<'_>, part: Part, output: u16) -> Place {
