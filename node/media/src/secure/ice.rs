@@ -11,6 +11,7 @@ mod paths;
 mod tests;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,19 @@ use crate::rate_limit::RateLimit;
 use crate::wire::stun::{BindingRequest, ErrorCode, IntegrityKey, write_error, write_success};
 
 /// ICE credentials of this end, RFC 8445 section 5.3.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct IceCredentials {
-    /// Username fragment; its first four characters name the worker in base 36, see `worker_of_ufrag`.
+    /// Username fragment. ICE only compares it; the demultiplexer reads its beginning.
     pub ufrag: String,
     /// Password.
     pub pwd: String,
+}
+
+/// Without the password, which is nobody's business.
+impl fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceCredentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
 }
 
 /// ICE of a transport, seen from the ICE-lite end.
