@@ -19,6 +19,7 @@ use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::stream::Stream;
 use crate::stream::audio_levels;
 use crate::stream::buffer_pool::BufferPool;
+use crate::stream::rtp_cache::CachedPacket;
 use crate::transport::demux::TransportKey;
 
 /// A room's media on one worker.
@@ -133,8 +134,8 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
         let Some(transport) = to.transports.get_mut(consumer.transport()) else { continue };
         mark_dirty(transport, consumer.transport(), to.dirty, to.buffers);
         match beginning(stream, consumer.waits_for_key_frame()) {
-            Some(packets) => send(consumer, transport, stream, packets, clock, to.counters),
-            None => send(consumer, transport, stream, stream.pending(), clock, to.counters),
+            Some(packets) => send(consumer, transport, stream.kept(packets).map(Ok), clock, to.counters),
+            None => send(consumer, transport, stream.pending(), clock, to.counters),
         }
         somebody_waits |= consumer.waits_for_key_frame();
     }
@@ -146,8 +147,8 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
             continue;
         }
         match beginning(stream, pipe_consumer.waits_for_key_frame()) {
-            Some(packets) => send_by_pipe(pipe_consumer, stream, packets, to.frames, to.counters),
-            None => send_by_pipe(pipe_consumer, stream, stream.pending(), to.frames, to.counters),
+            Some(packets) => send_by_pipe(pipe_consumer, stream.kept(packets).map(Ok), to.frames, to.counters),
+            None => send_by_pipe(pipe_consumer, stream.pending(), to.frames, to.counters),
         }
         somebody_waits |= pipe_consumer.waits_for_key_frame();
     }
@@ -165,33 +166,33 @@ fn beginning(stream: &Stream, waits: bool) -> Option<RangeInclusive<u64>> {
     if waits { stream.pending_key_frame() } else { None }
 }
 
-/// Sends some of a stream's packets to one of its consumers.
+/// Sends packets of a producer to one of its consumers.
 #[inline]
-pub(crate) fn send(
+pub(crate) fn send<'p>(
     consumer: &mut Consumer,
     transport: &mut UserTransport,
-    stream: &Stream,
-    packets: impl Iterator<Item = u64>,
+    packets: impl Iterator<Item = Result<CachedPacket<'p>, DropReason>>,
     clock: &Clock,
     counters: &mut Counters,
 ) {
-    for packet in packets.filter_map(|sequence| stream.packet(sequence)) {
-        if let Err(reason) = consumer.send_rtp(&packet, transport, clock, &mut counters.rtp_packets_sent) {
+    for packet in packets {
+        let sent = &mut counters.rtp_packets_sent;
+        if let Err(reason) = packet.and_then(|packet| consumer.send_rtp(&packet, transport, clock, sent)) {
             counters.drops.count(reason);
         }
     }
 }
 
-/// Sends some of a stream's packets by one of its pipes.
-pub(crate) fn send_by_pipe(
+/// Sends packets of a producer by one of its pipes.
+pub(crate) fn send_by_pipe<'p>(
     pipe_consumer: &mut PipeConsumer,
-    stream: &Stream,
-    packets: impl Iterator<Item = u64>,
+    packets: impl Iterator<Item = Result<CachedPacket<'p>, DropReason>>,
     frames: &mut FrameBatches,
     counters: &mut Counters,
 ) {
-    for packet in packets.filter_map(|sequence| stream.packet(sequence)) {
-        if let Err(reason) = pipe_consumer.send_rtp(&packet, frames, &mut counters.pipe_packets_sent) {
+    for packet in packets {
+        let sent = &mut counters.pipe_packets_sent;
+        if let Err(reason) = packet.and_then(|packet| pipe_consumer.send_rtp(&packet, frames, sent)) {
             counters.drops.count(reason);
         }
     }

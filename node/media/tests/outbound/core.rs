@@ -324,17 +324,18 @@ impl Core {
         self.rtp_with(user, header, &[], payload);
     }
 
+    /// Packets that come at once.
+    pub(crate) fn rtp_batch(&mut self, user: &mut User, packets: &[(RtpHeader, Vec<u8>)]) {
+        let sealed = packets.iter().map(|(header, payload)| user.seal_rtp(*header, &[], payload));
+        let mut sealed: Vec<_> = sealed.collect();
+        let source = user.address;
+        let mut datagrams: Vec<_> = sealed.iter_mut().map(|data| Datagram { source, data }).collect();
+        self.input(Input::Datagrams(&mut datagrams));
+    }
+
     /// With one-byte extension elements.
     pub(crate) fn rtp_with(&mut self, user: &mut User, header: RtpHeader, elements: &[u8], payload: &[u8]) {
-        let mut packet = header.to_bytes(!elements.is_empty()).to_vec();
-        if !elements.is_empty() {
-            packet.extend_from_slice(&[0xbe, 0xde, 0, elements.len().div_ceil(4) as u8]);
-            packet.extend_from_slice(elements);
-            packet.resize(packet.len().next_multiple_of(4), 0);
-        }
-        packet.extend_from_slice(payload);
-        packet.resize(packet.len() + user.sealer.lengths().rtp_overhead, 0);
-        user.sealer.seal_rtp(&mut packet).expect("every packet is new");
+        let packet = user.seal_rtp(header, elements, payload);
         self.datagram(user.address, packet);
     }
 
@@ -387,6 +388,21 @@ impl Core {
 
 fn is_rtcp(datagram: &[u8]) -> bool {
     (192..=223).contains(&datagram[1])
+}
+
+impl User {
+    fn seal_rtp(&mut self, header: RtpHeader, elements: &[u8], payload: &[u8]) -> Vec<u8> {
+        let mut packet = header.to_bytes(!elements.is_empty()).to_vec();
+        if !elements.is_empty() {
+            packet.extend_from_slice(&[0xbe, 0xde, 0, elements.len().div_ceil(4) as u8]);
+            packet.extend_from_slice(elements);
+            packet.resize(packet.len().next_multiple_of(4), 0);
+        }
+        packet.extend_from_slice(payload);
+        packet.resize(packet.len() + self.sealer.lengths().rtp_overhead, 0);
+        self.sealer.seal_rtp(&mut packet).expect("every packet is new");
+        packet
+    }
 }
 
 impl Received {

@@ -177,7 +177,7 @@ impl Media {
         }
         mark_dirty(transport, consumer.transport(), &mut self.dirty_transports, &mut self.buffers);
         if let (Some(packets), Some(stream)) = (consumer.catch_up(producer, clock), consumer.source(producer)) {
-            send(consumer, transport, stream, packets, clock, &mut self.counters);
+            send(consumer, transport, stream.kept(packets).map(Ok), clock, &mut self.counters);
         }
         if consumer.waits_for_key_frame() {
             self.request_key_frame_for(clock, key);
@@ -195,7 +195,7 @@ impl Media {
             return;
         }
         if let (Some(packets), Some(stream)) = (consumer.catch_up(producer, clock), consumer.source(producer)) {
-            send_by_pipe(consumer, stream, packets, &mut self.frames, &mut self.counters);
+            send_by_pipe(consumer, stream.kept(packets).map(Ok), &mut self.frames, &mut self.counters);
         }
         if consumer.waits_for_key_frame() {
             let stream = consumer.stream();

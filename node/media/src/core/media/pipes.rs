@@ -56,16 +56,20 @@ impl Media {
         }
     }
 
-    /// What is said about a route that begins or ends here. About any other it is old news.
+    /// What is said about a route that begins or ends here. About any other it is old news, which is counted.
     pub(super) fn receive_feedback(&mut self, clock: &Clock, from: PipeEnd, feedback: RouteFeedback) {
         let of_receiver = feedback.body.is_of_receiver();
         let (route, epoch) = (RouteId(feedback.route), RouteEpoch(feedback.epoch));
         if of_receiver {
-            if let Some(key) = self.route_out(from, route, epoch) {
-                self.hear_receiver(clock, key, feedback.body);
+            match self.route_out(from, route, epoch) {
+                Some(key) => self.hear_receiver(clock, key, feedback.body),
+                None => self.counters.drops.count(DropReason::StaleFeedback),
             }
-        } else if let Some(key) = self.route_in(from, route, epoch) {
-            self.hear_sender(clock, key, &feedback.body);
+        } else {
+            match self.route_in(from, route, epoch) {
+                Some(key) => self.hear_sender(clock, key, &feedback.body),
+                None => self.counters.drops.count(DropReason::StaleFeedback),
+            }
         }
     }
 
