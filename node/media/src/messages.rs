@@ -1,5 +1,6 @@
-//! What crosses a worker's border: commands in, events out (both reliable). Frames, and what the two ends of a route
-//! say of them, are the third and only lossy way, see [`sluice_mesh`].
+//! What the control plane and a worker say to each other: commands in, events out (both reliable). Frames, and what the
+//! two ends of a route say of them, are the third and only lossy thing to cross a worker's border, see
+//! [`Input`](crate::Input) and [`Output`](crate::Output).
 //!
 //! Every id is made by the control plane, randomness included, so that most requests need no answer before the client
 //! can be answered.

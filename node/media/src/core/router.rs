@@ -18,8 +18,8 @@ use crate::drop_reason::DropReason;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::stream::Stream;
 use crate::stream::audio_levels;
-use crate::stream::buffer_pool::BufferPool;
 use crate::stream::rtp_cache::CachedPacket;
+use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
 
 /// A room's media on one worker.

@@ -7,9 +7,9 @@
 //!   names a packet.
 //! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering`.
 //! - `header_template`, `sent_packets`, `sender_reports`: what it leaves as, to a user.
+//! - `rate` and `score`: how much and how well, of what comes in and of what leaves.
 
 pub(crate) mod audio_levels;
-pub(crate) mod buffer_pool;
 pub(crate) mod cut;
 pub(crate) mod header_template;
 pub(crate) mod key_frame_request_manager;

@@ -25,12 +25,12 @@ use crate::messages::{RequestError, SrtpKeys, TransportStats};
 use crate::secure::dtls::{Association, DtlsCertificate, DtlsState, Outcome};
 use crate::secure::ice::{IceAgent, IceCredentials, IceEvent};
 use crate::secure::srtp::{InvalidKeyLength, SrtpProfile, SrtpReceiver, SrtpSender, TagPrefix};
-use crate::stream::buffer_pool::BufferPool;
+use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::{Protocol, classify, is_rtcp};
 
-/// How long a client may be silent before its path counts as lost, unless configured otherwise. Browsers check every
-/// 2.5 s, others every 4 to 6 s (RFC 7675 section 5.1).
-pub(crate) const DEFAULT_CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a client may be silent before its path counts as lost. Browsers check every 2.5 s, others every 4 to 6 s
+/// (RFC 7675 section 5.1).
+const CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Largest datagram that is sent: an Ethernet frame less the IPv4 and UDP headers. Narrower paths get it in fragments.
 const MAX_DATAGRAM_LEN: usize = 1472;
@@ -112,7 +112,7 @@ impl WebRtcTransport {
     pub(crate) fn new(id: TransportId, ice: IceCredentials, certificate: Arc<DtlsCertificate>, now: Instant) -> Self {
         Self {
             id,
-            ice: IceAgent::new(ice, DEFAULT_CONSENT_TIMEOUT),
+            ice: IceAgent::new(ice, CONSENT_TIMEOUT),
             dtls: Association::new(certificate),
             dtls_state: None,
             connect_was_said: false,
