@@ -124,9 +124,9 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
     let mut somebody_waits = false;
     for key in producer.consumers() {
         let Some(consumer) = to.consumers.get_mut(*key) else { continue };
-        let Some(stream) = consumer.source(producer) else { continue };
+        let Some(stream) = producer.source_of(consumer.cut()) else { continue };
         if !consumer.is_active() {
-            if consumer.is_shed_wholly() {
+            if consumer.cut().is_shed_wholly() {
                 count_shed(stream, to.counters);
             }
             continue;
@@ -141,8 +141,8 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
     }
     for key in producer.pipe_consumers() {
         let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
-        let Some(stream) = pipe_consumer.source(producer) else { continue };
-        if pipe_consumer.is_shed_wholly() {
+        let Some(stream) = producer.source_of(pipe_consumer.cut()) else { continue };
+        if pipe_consumer.cut().is_shed_wholly() {
             count_shed(stream, to.counters);
             continue;
         }

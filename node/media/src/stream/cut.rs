@@ -2,9 +2,13 @@
 //! is a stream without a gap, whatever was left out: what cannot be decoded yet, layers that are not wanted, what the
 //! worker is too busy for, padding.
 
+use std::ops::RangeInclusive;
+
 use sluice_proto::pipe::Layers;
 
+use crate::clock::Clock;
 use crate::drop_reason::DropReason;
+use crate::stream::Stream;
 use crate::stream::numbering::Numbering;
 use crate::stream::packet::{PacketName, StreamIndex};
 use crate::stream::rtp_cache::{CachedPacket, Part};
@@ -12,7 +16,7 @@ use crate::wire::codec::Codec;
 
 /// Whether the worker is too busy for a cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Shed {
+enum Shed {
     /// It is not.
     #[default]
     No,
@@ -23,14 +27,9 @@ pub(crate) enum Shed {
 }
 
 impl Shed {
-    /// Ends the sending at once, or with the picture that is being sent.
-    pub(crate) fn after(unfinished: Option<u32>) -> Self {
-        unfinished.map_or(Self::Yes, Self::After)
-    }
-
     /// Whether the sending ends before a packet of this timestamp. Packets of the picture, and older ones that come
     /// late, are still sent.
-    pub(crate) fn ends_before(self, timestamp: u32) -> bool {
+    fn ends_before(self, timestamp: u32) -> bool {
         matches!(self, Self::After(last) if timestamp.wrapping_sub(last).cast_signed() > 0)
     }
 }
@@ -118,18 +117,29 @@ impl Cut {
     }
 
     /// Whether the worker is too busy for it.
-    pub(crate) fn shed(&self) -> Shed {
-        self.shed
+    pub(crate) fn is_shed(&self) -> bool {
+        self.shed != Shed::No
     }
 
-    /// The worker is too busy for it from now on, or is no longer.
-    pub(crate) fn set_shed(&mut self, shed: Shed) {
-        self.shed = shed;
+    /// Whether nothing is sent because the worker is too busy.
+    pub(crate) fn is_shed_wholly(&self) -> bool {
+        self.shed == Shed::Yes
     }
 
-    /// Whether all from this packet on was never sent, so that it may begin here.
-    pub(crate) fn may_begin_at(&self, sequence: u64) -> bool {
-        self.numbers.is_ahead(sequence)
+    /// The worker is too busy for it from now on: it ends at once, or with the picture that is being sent and has this
+    /// timestamp.
+    pub(crate) fn shed(&mut self, unfinished: Option<u32>) {
+        self.shed = unfinished.map_or(Shed::Yes, Shed::After);
+    }
+
+    /// The worker is not too busy for it any more.
+    pub(crate) fn unshed(&mut self) {
+        self.shed = Shed::No;
+    }
+
+    /// What of the stream that it is made of lets it begin at once, if there is such and nothing of it was ever sent.
+    pub(crate) fn catch_up(&self, source: &Stream, clock: &Clock) -> Option<RangeInclusive<u64>> {
+        source.catch_up(clock.now).filter(|packets| self.numbers.is_ahead(*packets.start()))
     }
 
     /// Whether it waits for a key frame.

@@ -35,12 +35,12 @@ impl Media {
     /// Another share of the video is to be shed.
     fn shed(&mut self, clock: &Clock, was_shedding: bool) {
         let consumers = self.consumers.iter().filter(|(_, consumer)| consumer.is_video());
-        let consumers = consumers.filter(|(key, consumer)| self.overload.sheds(*key) != consumer.is_shed());
+        let consumers = consumers.filter(|(key, consumer)| self.overload.sheds(*key) != consumer.cut().is_shed());
         for key in consumers.map(|(key, _)| key).collect::<Vec<_>>() {
             self.shed_consumer(clock, key);
         }
         let pipes = self.pipe_consumers.iter().filter(|(_, pipe)| pipe.is_video());
-        let pipes = pipes.filter(|(key, pipe)| self.overload.sheds_pipe(*key) != pipe.is_shed());
+        let pipes = pipes.filter(|(key, pipe)| self.overload.sheds_pipe(*key) != pipe.cut().is_shed());
         for key in pipes.map(|(key, _)| key).collect::<Vec<_>>() {
             self.shed_pipe(clock, key);
         }
@@ -54,7 +54,7 @@ impl Media {
     fn shed_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(consumer.producer()) else { return };
-        if consumer.is_shed() {
+        if consumer.cut().is_shed() {
             consumer.unshed();
             self.refresh_consumer(clock, key);
         } else {
@@ -67,8 +67,8 @@ impl Media {
     fn shed_pipe(&mut self, clock: &Clock, key: PipeConsumerKey) {
         let Some(pipe) = self.pipe_consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(pipe.producer()) else { return };
-        let was_ended = pipe.is_shed_wholly();
-        if pipe.is_shed() {
+        let was_ended = pipe.cut().is_shed_wholly();
+        if pipe.cut().is_shed() {
             pipe.unshed();
         } else {
             pipe.shed(producer);
@@ -100,7 +100,7 @@ impl Media {
     /// Tells the other end of a pipe whether the worker has time for it.
     fn tell_carried(&mut self, key: PipeConsumerKey) {
         let Some(pipe) = self.pipe_consumers.get(key) else { return };
-        let carried = (!pipe.is_shed()).then_some(Layers::ALL);
+        let carried = (!pipe.cut().is_shed()).then_some(Layers::ALL);
         let (to, feedback) = pipe.feedback(FeedbackBody::LayersCarried(carried));
         self.outputs.push_back(Output::Feedback { to, feedback });
     }

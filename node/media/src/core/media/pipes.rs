@@ -78,11 +78,11 @@ impl Media {
         match body {
             FeedbackBody::LayersWanted(wanted) => consumer.set_wanted(wanted),
             FeedbackBody::KeyFrameRequest => {
-                if consumer.is_shed_wholly() {
+                if consumer.cut().is_shed_wholly() {
                     return;
                 }
                 consumer.want_parameter_sets();
-                let (producer, stream) = (consumer.producer(), consumer.stream());
+                let (producer, stream) = (consumer.producer(), consumer.cut().stream());
                 self.request_key_frame(clock, producer, stream);
             }
             FeedbackBody::Nack(missing) => {
