@@ -163,8 +163,8 @@ impl Consumer {
         self.active && self.cut.waits_for_key_frame()
     }
 
-    /// Sends a packet of the producer, if it is this consumer's turn. Adds to `sent` how many packets that made: none of
-    /// the publisher's padding, two with parameter sets.
+    /// Sends a packet of the producer, if it is this consumer's turn. Adds to `sent` how many packets that made: none
+    /// of the publisher's padding, two with parameter sets.
     ///
     /// # Errors
     /// Why it did not go out. Parameter sets may have gone out before it.
