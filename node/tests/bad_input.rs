@@ -55,7 +55,7 @@ async fn produce_may_come_before_connect_and_a_second_connect_is_refused() {
     let lane = user.lane(true).await.unwrap();
     lane.connected(SOON).await.unwrap();
     let reason = refused(&user, "produce", request).await;
-    assert!(reason.contains("used by another producer"), "the same SSRC again: {reason}");
+    assert!(reason.contains("used by another stream"), "the same SSRC again: {reason}");
     let parameters = rtp.to_send().unwrap();
     lane.with(move |session, now| session.publish(now, parameters, VIDEO, 1)).await.unwrap();
     let consumer = consumes(&bob, "alice", Kind::Video).await;

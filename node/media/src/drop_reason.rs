@@ -93,12 +93,16 @@ drop_reasons! {
     WaitingForKeyFrame => "waiting_for_key_frame",
     /// A retransmission, or a list of what is missing, beyond what a client may ask for.
     RetransmissionLimit => "retransmission_limit",
+    /// Not sent because it had left the cache: what came with it took its place.
+    Evicted => "evicted",
     /// Not sent to a consumer that has moved on.
     TooLate => "too_late",
     /// A frame of a route that does not exist.
     UnknownRoute => "unknown_route",
     /// A frame of a former use of its route.
     StaleRoute => "stale_route",
+    /// What the other end of a route says, when the route is not there any more or is used anew.
+    StaleFeedback => "stale_feedback",
     /// A frame that came before.
     PipeDuplicate => "pipe_duplicate",
     /// A frame that is not waited for any more.

@@ -33,7 +33,7 @@ pub enum Input<'a> {
         /// The frames.
         frames: &'a mut Vec<Frame>,
     },
-    /// What the other end of a route says. About an unknown route it is old news.
+    /// What the other end of a route says. About an unknown route it is old news, which is counted.
     Feedback {
         /// Who said it.
         from: PipeEnd,

@@ -2,7 +2,7 @@
 //! that it leaves by. Time and randomness are arguments; the driver (`sluice-node`'s `worker`) owns sockets and clock.
 //!
 //! # Layout
-//! A room knows those above it in this list and none below.
+//! A wing knows those above it in this list and none below.
 //! - [`wire`]: formats. RTP, RTCP, STUN, codecs' payloads.
 //! - [`secure`]: ICE, DTLS, SRTP.
 //! - `stream`: one RTP stream. What is kept of it, how it arrives, what is asked for again, how it is numbered on.

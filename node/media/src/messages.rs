@@ -1,9 +1,11 @@
-//! What crosses a worker's border: commands in, events out (both reliable). Frames, and what the two ends of a route
-//! say of them, are the third and only lossy way, see [`sluice_mesh`].
+//! What the control plane and a worker say to each other: commands in, events out (both reliable). Frames, and what the
+//! two ends of a route say of them, are the third and only lossy thing to cross a worker's border, see
+//! [`Input`](crate::Input) and [`Output`](crate::Output).
 //!
 //! Every id is made by the control plane, randomness included, so that most requests need no answer before the client
 //! can be answered.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use sluice_mesh::LinkKey;
@@ -133,8 +135,9 @@ pub enum RequestError {
     /// `connect` was said before.
     #[error("transport {0} is connected already")]
     AlreadyConnected(TransportId),
-    /// Another producer of the transport has this SSRC, or this MID and RID.
-    #[error("{0} is used by another producer of this transport")]
+    /// Another producer of the transport has this SSRC, or this MID and RID. A consumer's SSRC: another one has it, or
+    /// had it and was sent to.
+    #[error("{0} is used by another stream of this transport")]
     StreamInUse(String),
     /// Parameters that the data plane cannot work with.
     #[error("{0}")]
@@ -145,7 +148,7 @@ pub enum RequestError {
 }
 
 /// SRTP keys of a transport that skips ICE and DTLS: simulations and benchmarks.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct SrtpKeys {
     /// The profile of both directions.
     pub profile: SrtpProfile,
@@ -155,6 +158,17 @@ pub struct SrtpKeys {
     pub local: Vec<u8>,
     /// The client's address.
     pub remote_address: SocketAddr,
+}
+
+/// Without the keys, which are nobody's business.
+impl fmt::Debug for SrtpKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { profile, remote_address, .. } = self;
+        f.debug_struct("SrtpKeys")
+            .field("profile", profile)
+            .field("remote_address", remote_address)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a producer's packets are named inside the mesh (mediasoup's `RtpMapping`).
@@ -209,7 +223,8 @@ pub enum Request {
         mapping: RtpMapping,
         paused: bool,
     },
-    /// `rtp` as the client was told. The consumer lives on the producer's router.
+    /// `rtp` as the client was told, with SSRCs that no consumer of the transport had before. The consumer lives on the
+    /// producer's router.
     Consume {
         transport: TransportId,
         consumer: ConsumerId,
@@ -408,4 +423,33 @@ pub struct WorkerSnapshot {
     pub drops: Vec<(&'static str, u64)>,
     /// Thread CPU time, in nanoseconds.
     pub cpu_ns: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_a_request_gives_no_secret_away() {
+        let (router, transport) = (RouterId::from_bytes([0; 16]), TransportId::from_bytes([0; 16]));
+        let ice = IceCredentials { ufrag: "0000name".to_owned(), pwd: "a secret".to_owned() };
+        let keys = SrtpKeys {
+            profile: SrtpProfile::AeadAes128Gcm,
+            remote: vec![201; 28],
+            local: vec![202; 28],
+            remote_address: ([192, 0, 2, 1], 1).into(),
+        };
+        let requests = [
+            Request::CreateWebRtcTransport { router, transport, ice: ice.clone() },
+            Request::RestartIce { transport, ice },
+            Request::ConnectWithSrtpKeys { transport, keys },
+        ];
+        for request in requests {
+            let printed = format!("{request:?}");
+            assert!(printed.contains("0000name") || printed.contains("AeadAes128Gcm"), "{printed}");
+            for secret in ["a secret", "201", "202"] {
+                assert!(!printed.contains(secret), "{printed}");
+            }
+        }
+    }
 }

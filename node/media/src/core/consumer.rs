@@ -1,8 +1,6 @@
 //! One user's reception of one producer (mediasoup's SimpleConsumer): a cut of the producer's stream, sent as a stream
 //! of the user's own.
 
-use std::ops::RangeInclusive;
-
 use sluice_proto::ids::ConsumerId;
 use sluice_proto::ortc::MediaKind;
 
@@ -15,8 +13,7 @@ use crate::drop_reason::DropReason;
 use crate::keys::ProducerKey;
 use crate::messages::StreamStats;
 use crate::stream::Stream;
-use crate::stream::cut::{Cut, Shed};
-use crate::stream::packet::StreamIndex;
+use crate::stream::cut::Cut;
 use crate::stream::rtp_cache::CachedPacket;
 use crate::stream::rtp_stream_recv::ClockMapping;
 use crate::transport::demux::TransportKey;
@@ -92,6 +89,11 @@ impl Consumer {
         self.stream.parameters()
     }
 
+    /// What of its producer's stream it gets.
+    pub(crate) fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
     /// Whether it is of video.
     pub(crate) fn is_video(&self) -> bool {
         self.kind == MediaKind::Video
@@ -109,7 +111,7 @@ impl Consumer {
 
     /// Whether it should be sent to, if its producer and transport allow it.
     pub(crate) fn wants(&self) -> bool {
-        !self.paused && self.cut.shed() == Shed::No
+        !self.paused && !self.cut.is_shed()
     }
 
     /// It is sent to from now on, beginning anew.
@@ -135,35 +137,25 @@ impl Consumer {
         self.stream.forget_sent();
     }
 
-    /// Whether the worker is too busy for it.
-    pub(crate) fn is_shed(&self) -> bool {
-        self.cut.shed() != Shed::No
-    }
-
-    /// Whether nothing is sent because the worker is too busy.
-    pub(crate) fn is_shed_wholly(&self) -> bool {
-        self.cut.shed() == Shed::Yes
-    }
-
     /// The worker is too busy for it: it ends with the picture that is being sent.
     pub(crate) fn shed(&mut self, producer: &Producer) {
         // Who waits for a key frame has no picture to finish.
         let sends = self.active && !self.cut.waits_for_key_frame();
-        let unfinished = producer.stream(self.cut.stream()).and_then(Stream::unfinished_picture);
-        self.cut.set_shed(Shed::after(unfinished.filter(|_| sends)));
-        if self.is_shed_wholly() {
+        let unfinished = producer.source_of(&self.cut).and_then(Stream::unfinished_picture);
+        self.cut.shed(unfinished.filter(|_| sends));
+        if self.cut.is_shed_wholly() {
             self.deactivate();
         }
     }
 
     /// The same for one that was not sent to yet.
     pub(crate) fn shed_from_the_start(&mut self) {
-        self.cut.set_shed(Shed::Yes);
+        self.cut.shed(None);
     }
 
     /// The worker is not too busy for it any more.
     pub(crate) fn unshed(&mut self) {
-        self.cut.set_shed(Shed::No);
+        self.cut.unshed();
     }
 
     /// Whether it waits for a key frame.
@@ -171,39 +163,28 @@ impl Consumer {
         self.active && self.cut.waits_for_key_frame()
     }
 
-    /// Which stream of its producer that it gets.
-    pub(crate) fn stream(&self) -> StreamIndex {
-        self.cut.stream()
-    }
-
-    /// The stream of its producer that it gets.
-    pub(crate) fn source<'a>(&self, producer: &'a Producer) -> Option<&'a Stream> {
-        producer.stream(self.cut.stream())
-    }
-
-    /// What lets it begin at once, if its producer has that.
-    pub(crate) fn catch_up(&self, producer: &Producer, clock: &Clock) -> Option<RangeInclusive<u64>> {
-        let packets = self.source(producer)?.catch_up(clock.now)?;
-        self.cut.may_begin_at(*packets.start()).then_some(packets)
-    }
-
-    /// Sends a packet of the producer, if it is this consumer's turn. Returns how many packets that made: none of the
-    /// publisher's padding, two with parameter sets.
+    /// Sends a packet of the producer, if it is this consumer's turn. Adds to `sent` how many packets that made: none
+    /// of the publisher's padding, two with parameter sets.
     ///
     /// # Errors
-    /// Why it did not go out. No number was used then.
+    /// Why it did not go out. Parameter sets may have gone out before it.
     #[inline]
     pub(crate) fn send_rtp(
         &mut self,
         packet: &CachedPacket<'_>,
         transport: &mut UserTransport,
         clock: &Clock,
-    ) -> Result<u64, DropReason> {
-        let sent = self.cut.pass(packet, |place| self.stream.send(packet, place, transport, clock));
-        if sent == Err(DropReason::Overload) {
+        sent: &mut u64,
+    ) -> Result<(), DropReason> {
+        let result = self.cut.pass(packet, |place| {
+            self.stream.send(packet, place, transport, clock)?;
+            *sent += 1;
+            Ok(())
+        });
+        if result == Err(DropReason::Overload) {
             self.deactivate();
         }
-        sent
+        result
     }
 
     /// The client misses these packets: those that the producer still has go out again.
@@ -267,7 +248,7 @@ impl Consumer {
     }
 
     fn score(&self) -> u8 {
-        if self.is_shed() { 0 } else { self.stream.score() }
+        if self.cut.is_shed() { 0 } else { self.stream.score() }
     }
 
     /// Everything that is known of it.

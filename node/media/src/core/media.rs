@@ -41,7 +41,7 @@ use crate::io::{Input, Output, Transmit};
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
 use crate::secure::dtls::DtlsCertificate;
-use crate::stream::buffer_pool::BufferPool;
+use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::{Demux, TransportKey};
 use crate::wire::rtcp::ReportBlock;
 

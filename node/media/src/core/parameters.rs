@@ -24,6 +24,11 @@ const MAX_SILENCE: Duration = Duration::from_millis(1_500);
 /// every few seconds.
 const MAX_SILENCE_DTX: Duration = Duration::from_secs(5);
 
+/// Units of timestamps per second, at most: of video there are 90,000, and nothing samples audio oftener than this. Ten
+/// seconds of it, sixteen times over, fit the 32 bits in which jitter is reckoned, whatever another node says of its
+/// producers.
+const MAX_CLOCK_RATE: u32 = 384_000;
+
 /// A user's producer.
 #[derive(Debug)]
 pub(crate) struct UserProducerParameters {
@@ -42,7 +47,8 @@ pub(crate) struct UserProducerParameters {
 /// Digests what a client wants to send.
 ///
 /// # Errors
-/// [`RequestError::Invalid`] for anything but one encoding, or without a mapping for it.
+/// [`RequestError::Invalid`] for anything but one encoding, without a mapping for it, or with a clock that no medium
+/// has.
 pub(crate) fn user_producer(
     kind: MediaKind,
     rtp: &RtpParameters,
@@ -102,7 +108,7 @@ pub(crate) fn user_producer(
 /// Digests the consumable parameters of a producer that lives elsewhere.
 ///
 /// # Errors
-/// [`RequestError::Invalid`] without a codec or an SSRC.
+/// [`RequestError::Invalid`] without a codec or an SSRC, or with a clock that no medium has.
 pub(crate) fn pipe_producer(kind: MediaKind, rtp: &RtpParameters) -> Result<StreamParameters, RequestError> {
     let codec = media_codec(rtp)?;
     let [encoding] = &rtp.encodings[..] else { return Err(invalid("a producer has exactly one encoding")) };
@@ -121,7 +127,8 @@ pub(crate) fn pipe_producer(kind: MediaKind, rtp: &RtpParameters) -> Result<Stre
 /// Digests what a client was told that it will receive.
 ///
 /// # Errors
-/// [`RequestError::Invalid`] without a codec, an SSRC, or with a MID that no packet can carry.
+/// [`RequestError::Invalid`] without a codec or an SSRC, with a clock that no medium has, or with a MID that no packet
+/// can carry.
 pub(crate) fn consumer(rtp: &RtpParameters) -> Result<SendParameters, RequestError> {
     let [encoding] = &rtp.encodings[..] else { return Err(invalid("a consumer has exactly one encoding")) };
     let ssrc = encoding.ssrc.ok_or_else(|| invalid("a consumer's encoding needs an SSRC"))?;
@@ -146,7 +153,12 @@ pub(crate) fn consumer(rtp: &RtpParameters) -> Result<SendParameters, RequestErr
 }
 
 fn media_codec(rtp: &RtpParameters) -> Result<&RtpCodecParameters, RequestError> {
-    rtp.codecs.iter().find(|codec| !codec.is_rtx()).ok_or_else(|| invalid("the RTP parameters have no media codec"))
+    let codec = rtp.codecs.iter().find(|codec| !codec.is_rtx());
+    let codec = codec.ok_or_else(|| invalid("the RTP parameters have no media codec"))?;
+    if codec.clock_rate().get() > MAX_CLOCK_RATE {
+        return Err(invalid(&format!("a codec's clock rate is at most {MAX_CLOCK_RATE}")));
+    }
+    Ok(codec)
 }
 
 fn max_silence(rtp: &RtpParameters) -> Duration {
@@ -170,4 +182,30 @@ fn associated_payload_type(rtx: &RtpCodecParameters) -> Result<u8, RequestError>
 
 fn invalid(reason: &str) -> RequestError {
     RequestError::Invalid(reason.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parameters(clock_rate: u32) -> RtpParameters {
+        let json = format!(
+            r#"{{"mid": "0", "codecs": [{{"mimeType": "audio/opus", "payloadType": 100, "clockRate": {clock_rate},
+            "channels": 2}}], "headerExtensions": [], "encodings": [{{"ssrc": 1}}], "rtcp": {{"reducedSize": true}}}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    #[test]
+    fn a_clock_that_no_medium_has_is_refused() {
+        let mapping = RtpMapping { codecs: vec![(100, 100)], mapped_ssrcs: vec![1] };
+        for (clock_rate, is_taken) in
+            [(1, true), (MAX_CLOCK_RATE, true), (MAX_CLOCK_RATE + 1, false), (u32::MAX, false)]
+        {
+            let rtp = parameters(clock_rate);
+            assert_eq!(user_producer(MediaKind::Audio, &rtp, &mapping).is_ok(), is_taken, "{clock_rate}");
+            assert_eq!(pipe_producer(MediaKind::Audio, &rtp).is_ok(), is_taken, "{clock_rate}");
+            assert_eq!(consumer(&rtp).is_ok(), is_taken, "{clock_rate}");
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! The beginning of a route: sends a cut of a producer's stream, one copy of each packet, to another node or worker,
 //! however many want it there.
 
-use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use sluice_mesh::{Frame, FrameClass, FrameFlags, REPAIR_WINDOW, RouteSender};
@@ -9,16 +8,14 @@ use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats};
 
-use crate::clock::Clock;
 use crate::core::frames::FrameBatches;
 use crate::core::producer::Producer;
 use crate::drop_reason::DropReason;
 use crate::keys::ProducerKey;
 use crate::messages::PipeEnd;
 use crate::stream::Stream;
-use crate::stream::cut::{Cut, Place, Shed};
+use crate::stream::cut::{Cut, Place};
 use crate::stream::packet::PacketName;
-use crate::stream::packet::StreamIndex;
 use crate::stream::rtp_cache::{CachedPacket, Part};
 use crate::wire::codec::Codec;
 
@@ -83,6 +80,11 @@ impl PipeConsumer {
         self.sender.epoch()
     }
 
+    /// What of its producer's stream it sends.
+    pub(crate) fn cut(&self) -> &Cut {
+        &self.cut
+    }
+
     /// Whether it is of video.
     pub(crate) fn is_video(&self) -> bool {
         self.kind == MediaKind::Video
@@ -118,46 +120,20 @@ impl PipeConsumer {
         self.cut.waits_for_key_frame()
     }
 
-    /// Whether the worker is too busy for it.
-    pub(crate) fn is_shed(&self) -> bool {
-        self.cut.shed() != Shed::No
-    }
-
-    /// Whether nothing is sent because the worker is too busy.
-    pub(crate) fn is_shed_wholly(&self) -> bool {
-        self.cut.shed() == Shed::Yes
-    }
-
     /// The worker is too busy for it: it ends with the picture that is being sent.
     pub(crate) fn shed(&mut self, producer: &Producer) {
-        let unfinished = self.source(producer).and_then(Stream::unfinished_picture);
-        self.cut.set_shed(Shed::after(unfinished.filter(|_| !self.waits_for_key_frame())));
+        let unfinished = producer.source_of(&self.cut).and_then(Stream::unfinished_picture);
+        self.cut.shed(unfinished.filter(|_| !self.waits_for_key_frame()));
     }
 
     /// The same for one by which nothing was sent yet.
     pub(crate) fn shed_from_the_start(&mut self) {
-        self.cut.set_shed(Shed::Yes);
+        self.cut.shed(None);
     }
 
     /// The worker is not too busy for it any more.
     pub(crate) fn unshed(&mut self) {
-        self.cut.set_shed(Shed::No);
-    }
-
-    /// Which stream of its producer that it sends.
-    pub(crate) fn stream(&self) -> StreamIndex {
-        self.cut.stream()
-    }
-
-    /// The stream of its producer that it sends.
-    pub(crate) fn source<'a>(&self, producer: &'a Producer) -> Option<&'a Stream> {
-        producer.stream(self.cut.stream())
-    }
-
-    /// What lets it begin at once, if its producer has that.
-    pub(crate) fn catch_up(&self, producer: &Producer, clock: &Clock) -> Option<RangeInclusive<u64>> {
-        let packets = self.source(producer)?.catch_up(clock.now)?;
-        self.cut.may_begin_at(*packets.start()).then_some(packets)
+        self.cut.unshed();
     }
 
     /// What to say to the other end.
@@ -165,12 +141,17 @@ impl PipeConsumer {
         (self.to, RouteFeedback { route: self.sender.route().0, epoch: self.sender.epoch().0, body })
     }
 
-    /// Sends a packet of the producer, if the other end wants its layer. Returns how many frames that made: two with
-    /// parameter sets.
+    /// Sends a packet of the producer, if the other end wants its layer. Adds to `sent` how many frames that made: two
+    /// with parameter sets.
     ///
     /// # Errors
     /// Why it did not go out.
-    pub(crate) fn send_rtp(&mut self, packet: &CachedPacket<'_>, out: &mut FrameBatches) -> Result<u64, DropReason> {
+    pub(crate) fn send_rtp(
+        &mut self,
+        packet: &CachedPacket<'_>,
+        out: &mut FrameBatches,
+        sent: &mut u64,
+    ) -> Result<(), DropReason> {
         let Self { cut, sender, repairs, kind, to, .. } = self;
         let codec = cut.codec();
         cut.pass(packet, |place| {
@@ -178,6 +159,7 @@ impl PipeConsumer {
             *repairs = (*repairs + 1).min(REPAIR_WINDOW);
             let packet = frame(packet, place, (*kind, codec), sender, seq, FrameFlags::default(), out);
             out.push(*to, packet);
+            *sent += 1;
             Ok(())
         })
     }
@@ -240,6 +222,7 @@ mod tests {
     use sluice_proto::ids::ProducerId;
 
     use super::*;
+    use crate::clock::Clock;
     use crate::core::pipe_origin::PipeOrigin;
     use crate::core::producer::Origin;
     use crate::keys::RouterKey;
@@ -280,7 +263,7 @@ mod tests {
         let to = PipeEnd::Node(LinkKey(1));
         let route = (RouteId(1), RouteEpoch(2));
         let mut consumer = PipeConsumer::new(ProducerKey::default(), &producer, to, route, Layers::ALL);
-        let mut layers = Vec::new();
+        let (mut layers, mut sent) = (Vec::new(), 0);
         for number in 0..40 {
             consumer.set_wanted(Layers { spatial: 0, temporal: if number < 20 { 1 } else { 2 } });
             let (payload, layer) = frame(number);
@@ -293,11 +276,13 @@ mod tests {
             };
             let packet = Incoming { codec: Codec::Vp8, header, audio_level: None, payload: &payload };
             producer.stream_mut(stream).unwrap().receive(&clock, packet).unwrap();
-            let packet = producer.stream(stream).unwrap().packet(FIRST_CYCLE + 65_530 + u64::from(number)).unwrap();
-            if consumer.send_rtp(&packet, &mut out).is_ok() {
+            let packet =
+                producer.stream(stream).unwrap().cache().get(FIRST_CYCLE + 65_530 + u64::from(number)).unwrap();
+            if consumer.send_rtp(&packet, &mut out, &mut sent).is_ok() {
                 layers.push(layer);
             }
         }
+        assert_eq!(sent, layers.len() as u64);
         assert_eq!(layers[..10], [0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
         assert_eq!(layers[10..], [0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2, 0, 2, 1, 2]);
 

@@ -27,6 +27,10 @@ pub(crate) struct PipeOrigin {
     /// The pipe has no room for this route, as the other end says or as its frames show. It asks for a key frame itself
     /// when it has again.
     starved: bool,
+    /// The last frame of the base layer was shed.
+    base_is_shed: bool,
+    /// The base layer has turned from sent to shed, which nobody was told yet.
+    interrupted: bool,
     receiver: RouteReceiver,
     stats_at: Option<Instant>,
     shed: Option<Shed>,
@@ -55,7 +59,16 @@ impl PipeOrigin {
     /// The end of a route on which nothing came yet.
     pub(crate) fn new(now: Instant, route: Option<RouteIn>) -> Self {
         let receiver = RouteReceiver::new(now);
-        Self { route, starved: false, receiver, stats_at: None, shed: None, last_output: None }
+        Self {
+            route,
+            starved: false,
+            base_is_shed: false,
+            interrupted: false,
+            receiver,
+            stats_at: None,
+            shed: None,
+            last_output: None,
+        }
     }
 
     /// By which way its packets come now, if any do.
@@ -73,9 +86,15 @@ impl PipeOrigin {
         self.starved = starved;
     }
 
+    /// Whether, since this was asked last, the base layer has turned from sent to shed. What is shed after that
+    /// interrupts nothing, as nothing was taken up again in between.
+    pub(crate) fn take_interrupted(&mut self) -> bool {
+        std::mem::take(&mut self.interrupted)
+    }
+
     /// Packets come by another way from now on, where they are numbered anew. Gives the former one.
     pub(crate) fn take_route(&mut self, now: Instant, route: Option<RouteIn>) -> Option<RouteIn> {
-        self.starved = false;
+        (self.starved, self.base_is_shed, self.interrupted) = (false, false, false);
         self.receiver = RouteReceiver::new(now);
         self.stats_at = None;
         self.forget_numbers();
@@ -110,6 +129,8 @@ impl PipeOrigin {
         let is_shed = frame.is_shed();
         if matches!(frame.class, FrameClass::Video { temporal: 0, spatial: 0, .. }) {
             self.starved = is_shed;
+            self.interrupted |= is_shed && !self.base_is_shed;
+            self.base_is_shed = is_shed;
         }
         if is_shed {
             self.leave_out(&frame.packet);
@@ -301,11 +322,16 @@ mod tests {
             }
             // What is shed is an error, and of no interest here.
             let _ = producer.receive(now, &frame);
-            producer.is_starved()
+            (producer.is_starved(), producer.take_interrupted())
         };
-        assert!(!frame(0, 1, true), "other layers still come");
-        assert!(frame(1, 0, true));
-        assert!(frame(2, 2, true));
-        assert!(!frame(3, 0, false));
+        assert_eq!(frame(0, 1, true), (false, false), "other layers still come");
+        assert_eq!(frame(1, 0, true), (true, true));
+        assert_eq!(frame(2, 2, true), (true, false));
+        for seq in 3..100 {
+            assert_eq!(frame(seq, 0, true), (true, false), "whoever waits already need not be told again");
+        }
+        assert_eq!(frame(100, 0, false), (false, false));
+        assert_eq!(frame(101, 1, false), (false, false));
+        assert_eq!(frame(102, 0, true), (true, true));
     }
 }

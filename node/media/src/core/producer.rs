@@ -15,6 +15,7 @@ use crate::core::user_origin::{KeyFrameMessage, UserOrigin};
 use crate::drop_reason::DropReason;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::messages::{PipeEnd, StreamStats};
+use crate::stream::cut::Cut;
 use crate::stream::packet::{PacketName, StreamIndex};
 use crate::stream::rtp_cache::CachedPacket;
 use crate::stream::{Incoming, Stream, StreamParameters};
@@ -136,6 +137,12 @@ impl Producer {
     #[inline]
     pub(crate) fn stream(&self, index: StreamIndex) -> Option<&Stream> {
         self.streams.get(index.position())
+    }
+
+    /// The stream of it that a cut is made of.
+    #[inline]
+    pub(crate) fn source_of(&self, cut: &Cut) -> Option<&Stream> {
+        self.stream(cut.stream())
     }
 
     /// One of its streams.

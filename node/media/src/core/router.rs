@@ -18,7 +18,8 @@ use crate::drop_reason::DropReason;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::stream::Stream;
 use crate::stream::audio_levels;
-use crate::stream::buffer_pool::BufferPool;
+use crate::stream::rtp_cache::CachedPacket;
+use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
 
 /// A room's media on one worker.
@@ -123,9 +124,9 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
     let mut somebody_waits = false;
     for key in producer.consumers() {
         let Some(consumer) = to.consumers.get_mut(*key) else { continue };
-        let Some(stream) = consumer.source(producer) else { continue };
+        let Some(stream) = producer.source_of(consumer.cut()) else { continue };
         if !consumer.is_active() {
-            if consumer.is_shed_wholly() {
+            if consumer.cut().is_shed_wholly() {
                 count_shed(stream, to.counters);
             }
             continue;
@@ -133,21 +134,21 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
         let Some(transport) = to.transports.get_mut(consumer.transport()) else { continue };
         mark_dirty(transport, consumer.transport(), to.dirty, to.buffers);
         match beginning(stream, consumer.waits_for_key_frame()) {
-            Some(packets) => send(consumer, transport, stream, packets, clock, to.counters),
-            None => send(consumer, transport, stream, stream.pending(), clock, to.counters),
+            Some(packets) => send(consumer, transport, stream.kept(packets).map(Ok), clock, to.counters),
+            None => send(consumer, transport, stream.pending(), clock, to.counters),
         }
         somebody_waits |= consumer.waits_for_key_frame();
     }
     for key in producer.pipe_consumers() {
         let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
-        let Some(stream) = pipe_consumer.source(producer) else { continue };
-        if pipe_consumer.is_shed_wholly() {
+        let Some(stream) = producer.source_of(pipe_consumer.cut()) else { continue };
+        if pipe_consumer.cut().is_shed_wholly() {
             count_shed(stream, to.counters);
             continue;
         }
         match beginning(stream, pipe_consumer.waits_for_key_frame()) {
-            Some(packets) => send_by_pipe(pipe_consumer, stream, packets, to.frames, to.counters),
-            None => send_by_pipe(pipe_consumer, stream, stream.pending(), to.frames, to.counters),
+            Some(packets) => send_by_pipe(pipe_consumer, stream.kept(packets).map(Ok), to.frames, to.counters),
+            None => send_by_pipe(pipe_consumer, stream.pending(), to.frames, to.counters),
         }
         somebody_waits |= pipe_consumer.waits_for_key_frame();
     }
@@ -165,36 +166,34 @@ fn beginning(stream: &Stream, waits: bool) -> Option<RangeInclusive<u64>> {
     if waits { stream.pending_key_frame() } else { None }
 }
 
-/// Sends some of a stream's packets to one of its consumers.
+/// Sends packets of a producer to one of its consumers.
 #[inline]
-pub(crate) fn send(
+pub(crate) fn send<'p>(
     consumer: &mut Consumer,
     transport: &mut UserTransport,
-    stream: &Stream,
-    packets: impl Iterator<Item = u64>,
+    packets: impl Iterator<Item = Result<CachedPacket<'p>, DropReason>>,
     clock: &Clock,
     counters: &mut Counters,
 ) {
-    for packet in packets.filter_map(|sequence| stream.packet(sequence)) {
-        match consumer.send_rtp(&packet, transport, clock) {
-            Ok(packets) => counters.rtp_packets_sent += packets,
-            Err(reason) => counters.drops.count(reason),
+    for packet in packets {
+        let sent = &mut counters.rtp_packets_sent;
+        if let Err(reason) = packet.and_then(|packet| consumer.send_rtp(&packet, transport, clock, sent)) {
+            counters.drops.count(reason);
         }
     }
 }
 
-/// Sends some of a stream's packets by one of its pipes.
-pub(crate) fn send_by_pipe(
+/// Sends packets of a producer by one of its pipes.
+pub(crate) fn send_by_pipe<'p>(
     pipe_consumer: &mut PipeConsumer,
-    stream: &Stream,
-    packets: impl Iterator<Item = u64>,
+    packets: impl Iterator<Item = Result<CachedPacket<'p>, DropReason>>,
     frames: &mut FrameBatches,
     counters: &mut Counters,
 ) {
-    for packet in packets.filter_map(|sequence| stream.packet(sequence)) {
-        match pipe_consumer.send_rtp(&packet, frames) {
-            Ok(frames) => counters.pipe_packets_sent += frames,
-            Err(reason) => counters.drops.count(reason),
+    for packet in packets {
+        let sent = &mut counters.pipe_packets_sent;
+        if let Err(reason) = packet.and_then(|packet| pipe_consumer.send_rtp(&packet, frames, sent)) {
+            counters.drops.count(reason);
         }
     }
 }

@@ -15,10 +15,10 @@ use crate::drop_reason::DropReason;
 use crate::io::Transmit;
 use crate::keys::{ConsumerKey, ProducerKey, RouterKey};
 use crate::messages::TransportStats;
-use crate::stream::buffer_pool::BufferPool;
 use crate::stream::header_template::Stamp;
 use crate::stream::packet::StreamIndex;
 use crate::stream::sent_packets::Sealed;
+use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
 use crate::transport::retransmission_budget::RetransmissionBudget;
 use crate::transport::rtp_listener::{EncodingIdentity, Found, RtpListener, StreamKind};
@@ -160,9 +160,10 @@ impl UserTransport {
         &self.consumers
     }
 
-    /// Whether one of its consumers has one of these SSRCs; that one.
+    /// Whether one of its consumers has one of these SSRCs, or one that is closed was sent to with it; that one.
     pub(crate) fn taken(&self, parameters: &SendParameters) -> Option<u32> {
-        parameters.ssrcs().find(|ssrc| self.consumers_by_ssrc.contains_key(ssrc))
+        let is_taken = |ssrc: &u32| self.consumers_by_ssrc.contains_key(ssrc) || self.webrtc.is_used_up(*ssrc);
+        parameters.ssrcs().find(is_taken)
     }
 
     /// The client receives something more, under SSRCs that are not [`taken`](Self::taken).

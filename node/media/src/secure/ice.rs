@@ -11,6 +11,7 @@ mod paths;
 mod tests;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -20,12 +21,19 @@ use crate::rate_limit::RateLimit;
 use crate::wire::stun::{BindingRequest, ErrorCode, IntegrityKey, write_error, write_success};
 
 /// ICE credentials of this end, RFC 8445 section 5.3.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct IceCredentials {
-    /// Username fragment; its first four characters name the worker in base 36, see `worker_of_ufrag`.
+    /// Username fragment. ICE only compares it; the demultiplexer reads its beginning.
     pub ufrag: String,
     /// Password.
     pub pwd: String,
+}
+
+/// Without the password, which is nobody's business.
+impl fmt::Debug for IceCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("IceCredentials").field("ufrag", &self.ufrag).finish_non_exhaustive()
+    }
 }
 
 /// ICE of a transport, seen from the ICE-lite end.
@@ -110,7 +118,7 @@ impl IceAgent {
         if std::mem::take(&mut self.current_used) {
             self.previous = Some(replaced);
         } else {
-            events.push_back(IceEvent::UfragRetired(replaced.ufrag).into());
+            self.retire(replaced, events);
         }
         if let Some(remote) = self.remote() {
             self.hear(now, remote, SELECTED, events);
@@ -153,14 +161,15 @@ impl IceAgent {
         }
     }
 
-    /// Whether the request proves to know credentials; true for the current ones, false for those before them.
+    /// Whether the request proves to know credentials; true for the current ones, false for those before them. Both may
+    /// have the same ufrag.
     fn authenticate(&self, request: &BindingRequest<'_>) -> Option<bool> {
         let ufrag = request.local_ufrag()?;
-        let is_current = self.current.ufrag == ufrag;
-        if !is_current && self.previous.as_ref()?.ufrag != ufrag {
-            return None;
+        let proves = |known: &Credentials| known.ufrag == ufrag && request.is_authentic(&known.key);
+        if proves(&self.current) {
+            return Some(true);
         }
-        request.is_authentic(self.key(is_current)).then_some(is_current)
+        self.previous.as_ref().is_some_and(proves).then_some(false)
     }
 
     fn key(&self, is_current: bool) -> &IntegrityKey {
@@ -170,8 +179,16 @@ impl IceAgent {
     fn use_current<E: From<IceEvent>>(&mut self, events: &mut VecDeque<E>) {
         self.current_used = true;
         if let Some(previous) = self.previous.take() {
-            events.push_back(IceEvent::UfragRetired(previous.ufrag).into());
+            self.retire(previous, events);
             self.paths.forget_nominations();
+        }
+    }
+
+    /// Tells that the ufrag of former credentials names nobody any more, unless others that are good have the same one.
+    fn retire<E: From<IceEvent>>(&self, former: Credentials, events: &mut VecDeque<E>) {
+        let mut good = std::iter::once(&self.current).chain(&self.previous);
+        if good.all(|credentials| credentials.ufrag != former.ufrag) {
+            events.push_back(IceEvent::UfragRetired(former.ufrag).into());
         }
     }
 

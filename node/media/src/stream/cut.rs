@@ -2,9 +2,13 @@
 //! is a stream without a gap, whatever was left out: what cannot be decoded yet, layers that are not wanted, what the
 //! worker is too busy for, padding.
 
+use std::ops::RangeInclusive;
+
 use sluice_proto::pipe::Layers;
 
+use crate::clock::Clock;
 use crate::drop_reason::DropReason;
+use crate::stream::Stream;
 use crate::stream::numbering::Numbering;
 use crate::stream::packet::{PacketName, StreamIndex};
 use crate::stream::rtp_cache::{CachedPacket, Part};
@@ -12,7 +16,7 @@ use crate::wire::codec::Codec;
 
 /// Whether the worker is too busy for a cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Shed {
+enum Shed {
     /// It is not.
     #[default]
     No,
@@ -23,14 +27,9 @@ pub(crate) enum Shed {
 }
 
 impl Shed {
-    /// Ends the sending at once, or with the picture that is being sent.
-    pub(crate) fn after(unfinished: Option<u32>) -> Self {
-        unfinished.map_or(Self::Yes, Self::After)
-    }
-
     /// Whether the sending ends before a packet of this timestamp. Packets of the picture, and older ones that come
     /// late, are still sent.
-    pub(crate) fn ends_before(self, timestamp: u32) -> bool {
+    fn ends_before(self, timestamp: u32) -> bool {
         matches!(self, Self::After(last) if timestamp.wrapping_sub(last).cast_signed() > 0)
     }
 }
@@ -118,18 +117,29 @@ impl Cut {
     }
 
     /// Whether the worker is too busy for it.
-    pub(crate) fn shed(&self) -> Shed {
-        self.shed
+    pub(crate) fn is_shed(&self) -> bool {
+        self.shed != Shed::No
     }
 
-    /// The worker is too busy for it from now on, or is no longer.
-    pub(crate) fn set_shed(&mut self, shed: Shed) {
-        self.shed = shed;
+    /// Whether nothing is sent because the worker is too busy.
+    pub(crate) fn is_shed_wholly(&self) -> bool {
+        self.shed == Shed::Yes
     }
 
-    /// Whether all from this packet on was never sent, so that it may begin here.
-    pub(crate) fn may_begin_at(&self, sequence: u64) -> bool {
-        self.numbers.is_ahead(sequence)
+    /// The worker is too busy for it from now on: it ends at once, or with the picture that is being sent and has this
+    /// timestamp.
+    pub(crate) fn shed(&mut self, unfinished: Option<u32>) {
+        self.shed = unfinished.map_or(Shed::Yes, Shed::After);
+    }
+
+    /// The worker is not too busy for it any more.
+    pub(crate) fn unshed(&mut self) {
+        self.shed = Shed::No;
+    }
+
+    /// What of the stream that it is made of lets it begin at once, if there is such and nothing of it was ever sent.
+    pub(crate) fn catch_up(&self, source: &Stream, clock: &Clock) -> Option<RangeInclusive<u64>> {
+        source.catch_up(clock.now).filter(|packets| self.numbers.is_ahead(*packets.start()))
     }
 
     /// Whether it waits for a key frame.
@@ -137,24 +147,23 @@ impl Cut {
         self.sync_required && self.shed != Shed::Yes && self.codec.has_key_frames()
     }
 
-    /// Has a packet sent, if it belongs in the cut, after the parameter sets that must be known before it. Gives how
-    /// many were sent.
+    /// Has a packet sent, if it belongs in the cut, after the parameter sets that must be known before it.
     ///
     /// # Errors
-    /// Why it was not sent, maybe by `send`. No number was used then.
+    /// Why it was not sent, maybe by `send`. It used no number then, but parameter sets may have been sent before it,
+    /// under their own.
     #[inline]
     pub(crate) fn pass(
         &mut self,
         packet: &CachedPacket<'_>,
         mut send: impl FnMut(Place) -> Result<(), DropReason>,
-    ) -> Result<u64, DropReason> {
-        let mut sent = 0;
+    ) -> Result<(), DropReason> {
         if self.sync_required || self.parameter_sets_wanted || self.shed != Shed::No {
-            sent += self.begin(packet, &mut send)?;
+            self.begin(packet, &mut send)?;
         }
         if !self.with_padding && packet.payload().is_empty() {
             self.numbers.drop_input(packet.sequence);
-            return Ok(sent);
+            return Ok(());
         }
         self.choose_layer(packet);
         if packet.info.temporal_layer > self.current_temporal {
@@ -166,16 +175,15 @@ impl Cut {
         send(place).inspect_err(|_| self.numbers.drop_input(packet.sequence))?;
         self.sync_required = false;
         self.numbers.sent(packet.sequence, output);
-        Ok(sent + 1)
+        Ok(())
     }
 
-    /// Lets the cut begin (anew) with a packet, if it can, or end before it. Gives how many packets were sent before
-    /// that one.
+    /// Lets the cut begin (anew) with a packet, if it can, or end before it.
     fn begin(
         &mut self,
         packet: &CachedPacket<'_>,
         send: &mut impl FnMut(Place) -> Result<(), DropReason>,
-    ) -> Result<u64, DropReason> {
+    ) -> Result<(), DropReason> {
         if self.shed.ends_before(packet.header.timestamp) {
             self.shed = Shed::Yes;
         }
@@ -185,11 +193,10 @@ impl Cut {
         let is_beginning = !self.codec.has_key_frames() || packet.info.key_frame_start;
         let is_sent = self.with_padding || !packet.payload().is_empty();
         if !is_beginning || !is_sent || !self.numbers.is_ahead(packet.sequence) {
-            return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(0) };
+            return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(()) };
         }
         self.parameter_sets_wanted = false;
-        let has_parameter_sets = packet.has_parameter_sets();
-        if has_parameter_sets {
+        if packet.has_parameter_sets() {
             self.sync_required = true;
             send(self.place(packet, Part::ParameterSets, self.numbers.next_output()))?;
             self.numbers.inserted();
@@ -198,7 +205,7 @@ impl Cut {
             self.numbers.sync(packet.sequence);
             self.current_temporal = self.target_temporal;
         }
-        Ok(has_parameter_sets.into())
+        Ok(())
     }
 
     fn place(&self, packet: &CachedPacket<'_>, part: Part, output: u16) -> Place {

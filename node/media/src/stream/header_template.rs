@@ -137,8 +137,13 @@ fn put<const N: usize>(head: &mut [u8], at: u8, value: [u8; N]) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use rtc_shared::marshal::Unmarshal;
+
     use super::*;
     use crate::wire::rtp::RtpPacket;
+    use crate::wire::rtp::differential_tests::{assert_same_header, headers};
 
     fn fields() -> HeaderFields {
         HeaderFields {
@@ -185,5 +190,43 @@ mod tests {
         let mut packet = [0; FIXED_HEADER_LEN];
         template.write(&mut packet, &fields());
         assert_eq!(packet[0], 0x80);
+    }
+
+    proptest! {
+        /// Against rtc-rtp.
+        #[test]
+        fn others_read_what_is_written(
+            header in headers(),
+            abs_send_time in 0..1_u32 << 24,
+            transport_wide_seq: u16,
+            level in 0..128_u8,
+            ids in prop::array::uniform4(prop::bool::ANY),
+            mid in "[a-z0-9]{1,16}",
+            payload in proptest::collection::vec(any::<u8>(), 1..100),
+        ) {
+            let id = |wanted: bool, id: u8| if wanted { id } else { 0 };
+            let ids = ExtensionIds {
+                mid: id(ids[0], 1),
+                abs_send_time: id(ids[1], 4),
+                transport_wide_cc: id(ids[2], 5),
+                audio_level: id(ids[3], 10),
+                ..ExtensionIds::default()
+            };
+            let template = HeaderTemplate::new(&ids, Some(&mid));
+            let audio_level = AudioLevel { voice: true, level };
+            let stamp = Stamp { abs_send_time, transport_wide_seq };
+            let fields = HeaderFields { header, stamp, audio_level: Some(audio_level) };
+            let mut bytes = vec![0; template.header_len() + payload.len()];
+            template.write(&mut bytes, &fields).copy_from_slice(&payload);
+
+            let theirs = rtc_rtp::Packet::unmarshal(&mut Bytes::from(bytes)).unwrap();
+            assert_same_header(&theirs.header, header);
+            prop_assert_eq!(&theirs.payload[..], &payload[..]);
+            let value = |id: u8| theirs.header.get_extension(id).map(|value| value.to_vec());
+            prop_assert_eq!(value(1), (ids.mid != 0).then(|| mid.into_bytes()));
+            prop_assert_eq!(value(4), (ids.abs_send_time != 0).then(|| abs_send_time.to_be_bytes()[1..].to_vec()));
+            prop_assert_eq!(value(5), (ids.transport_wide_cc != 0).then(|| transport_wide_seq.to_be_bytes().to_vec()));
+            prop_assert_eq!(value(10), (ids.audio_level != 0).then(|| vec![audio_level.to_byte()]));
+        }
     }
 }

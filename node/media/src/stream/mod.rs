@@ -7,9 +7,9 @@
 //!   names a packet.
 //! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering`.
 //! - `header_template`, `sent_packets`, `sender_reports`: what it leaves as, to a user.
+//! - `rate` and `score`: how much and how well, of what comes in and of what leaves.
 
 pub(crate) mod audio_levels;
-pub(crate) mod buffer_pool;
 pub(crate) mod cut;
 pub(crate) mod header_template;
 pub(crate) mod key_frame_request_manager;
@@ -356,9 +356,11 @@ impl Stream {
         std::mem::take(&mut self.restarted)
     }
 
-    /// What came since it was routed last, in the order in which it came.
-    pub(crate) fn pending(&self) -> impl ExactSizeIterator<Item = u64> {
-        self.pending.iter().copied()
+    /// What came since it was routed last, in the order in which it came; [`DropReason::Evicted`] in place of what is
+    /// not kept any more.
+    #[inline]
+    pub(crate) fn pending(&self) -> impl ExactSizeIterator<Item = Result<CachedPacket<'_>, DropReason>> {
+        self.pending.iter().map(|sequence| self.cache.get(*sequence).ok_or(DropReason::Evicted))
     }
 
     /// What was pending has been routed; `somebody_waits` for a key frame that was not in it.
@@ -367,10 +369,9 @@ impl Stream {
         self.pending.clear();
     }
 
-    /// A packet, if it is still kept.
-    #[inline]
-    pub(crate) fn packet(&self, sequence: u64) -> Option<CachedPacket<'_>> {
-        self.cache.get(sequence)
+    /// Those of its packets that are kept.
+    pub(crate) fn kept(&self, sequences: RangeInclusive<u64>) -> impl Iterator<Item = CachedPacket<'_>> {
+        sequences.filter_map(|sequence| self.cache.get(sequence))
     }
 
     /// What is kept of it.

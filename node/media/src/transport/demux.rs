@@ -146,14 +146,18 @@ impl Demux {
         }
     }
 
-    /// STUN requests for `ufrag` are the transport's from now on.
-    pub(crate) fn add_ufrag(&mut self, ufrag: &str, transport: TransportKey) {
-        self.transports_by_ufrag.insert(ufrag.into(), transport);
+    /// STUN requests for `ufrag` are the transport's from now on, if they are no other one's. Returns whether they are
+    /// the transport's.
+    #[must_use]
+    pub(crate) fn add_ufrag(&mut self, ufrag: &str, transport: TransportKey) -> bool {
+        *self.transports_by_ufrag.entry(ufrag.into()).or_insert(transport) == transport
     }
 
-    /// The ufrag names nobody any more.
-    pub(crate) fn remove_ufrag(&mut self, ufrag: &str) {
-        self.transports_by_ufrag.remove(ufrag);
+    /// The transport has no use for the ufrag any more. One that is another transport's stays that.
+    pub(crate) fn remove_ufrag(&mut self, ufrag: &str, transport: TransportKey) {
+        if self.transports_by_ufrag.get(ufrag) == Some(&transport) {
+            self.transports_by_ufrag.remove(ufrag);
+        }
     }
 
     /// The transport of this worker that the address was last authenticated for.
@@ -217,7 +221,7 @@ mod tests {
         let (first, second) = (keys.insert(()), keys.insert(()));
         let mut demux = Demux::new(WorkerIndex(1));
         let (ours, theirs) = (make_ufrag(WorkerIndex(1), "abcd"), make_ufrag(WorkerIndex(2), "abcd"));
-        demux.add_ufrag(&ours, first);
+        assert!(demux.add_ufrag(&ours, first));
         assert_eq!(demux.route(address(1), &check(&ours)), Destination::Transport(first));
         assert_eq!(demux.route(address(1), &check(&theirs)), Destination::Worker(WorkerIndex(2)));
         let unknown = make_ufrag(WorkerIndex(1), "efgh");
@@ -235,8 +239,22 @@ mod tests {
         assert!(!demux.remove_address(address(1), first), "it changed hands");
         assert_eq!(demux.route(address(1), &media), Destination::Transport(second));
         assert!(demux.remove_address(address(1), second));
-        demux.remove_ufrag(&ours);
+        demux.remove_ufrag(&ours, first);
         assert_eq!(demux.route(address(1), &check(&ours)), Destination::Drop(DropReason::UnknownUfrag));
+    }
+
+    #[test]
+    fn a_ufrag_stays_with_the_transport_that_had_it_first() {
+        let mut keys = SlotMap::<TransportKey, ()>::with_key();
+        let (first, second) = (keys.insert(()), keys.insert(()));
+        let mut demux = Demux::new(WorkerIndex(0));
+        assert!(demux.add_ufrag("0000test", first));
+        assert!(!demux.add_ufrag("0000test", second));
+        assert!(demux.add_ufrag("0000test", first), "it is its own");
+        demux.remove_ufrag("0000test", second);
+        assert_eq!(demux.route(address(1), &check("0000test")), Destination::Transport(first));
+        demux.remove_ufrag("0000test", first);
+        assert!(demux.add_ufrag("0000test", second));
     }
 
     #[test]
@@ -261,7 +279,7 @@ mod tests {
     #[test]
     fn nothing_comes_from_port_zero() {
         let mut demux = Demux::new(WorkerIndex(0));
-        demux.add_ufrag("0000test", SlotMap::<TransportKey, ()>::with_key().insert(()));
+        assert!(demux.add_ufrag("0000test", SlotMap::<TransportKey, ()>::with_key().insert(())));
         for data in [&check("0000test")[..], &[0x80; 20], &[22; 20]] {
             assert_eq!(demux.route(address(0), data), Destination::Drop(DropReason::InvalidSource));
         }

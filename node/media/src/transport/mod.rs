@@ -1,5 +1,6 @@
 //! What a user's datagrams pass on their way in and out: whose they are, whose streams are in them, what is said back.
 
+pub(crate) mod buffer_pool;
 pub(crate) mod demux;
 pub(crate) mod retransmission_budget;
 pub(crate) mod rtp_listener;

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluice_media::messages::{
-    PipeEnd, Request, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, StreamStats, TransportStats, WorkerCommand,
-    WorkerEvent, WorkerIndex, WorkerSnapshot,
+    PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, StreamStats, TransportStats,
+    WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
@@ -148,10 +148,14 @@ impl Core {
     }
 
     pub(crate) fn request(&mut self, request: Request) -> Response {
+        self.try_request(request).expect("the request is in order")
+    }
+
+    pub(crate) fn try_request(&mut self, request: Request) -> Result<Response, RequestError> {
         self.input(Input::Command(WorkerCommand::Request { id: RequestId(0), request }));
         let answer = self.events.iter().rposition(|event| matches!(event, WorkerEvent::Response { .. }));
         match self.events.remove(answer.expect("every request is answered at once")) {
-            WorkerEvent::Response { result, .. } => result.expect("the request is in order"),
+            WorkerEvent::Response { result, .. } => result,
             _ => unreachable!(),
         }
     }
@@ -250,13 +254,24 @@ impl Core {
 
     /// A consumer and its SSRC.
     pub(crate) fn consume(&mut self, user: &User, producer: ProducerId, stream: Stream) -> (ConsumerId, u32) {
+        let ssrc = 1_002 + 2 * self.consumers;
+        (self.consume_as(user, producer, stream, ssrc).expect("the SSRC is new"), ssrc)
+    }
+
+    /// A consumer with this SSRC.
+    pub(crate) fn consume_as(
+        &mut self,
+        user: &User,
+        producer: ProducerId,
+        stream: Stream,
+        ssrc: u32,
+    ) -> Result<ConsumerId, RequestError> {
         self.consumers += 1;
-        let ssrc = 1_000 + 2 * self.consumers;
         let consumer = ConsumerId::from_bytes([self.consumers as u8; 16]);
         let rtp = stream.parameters(ssrc, matches!(stream, Stream::Vp8 | Stream::H264));
         let (kind, transport) = (stream.kind(), user.transport);
-        self.request(Request::Consume { transport, consumer, producer, kind, rtp, paused: false });
-        (consumer, ssrc)
+        self.try_request(Request::Consume { transport, consumer, producer, kind, rtp, paused: false })?;
+        Ok(consumer)
     }
 
     /// Lets a producer leave to the core with this number.
@@ -309,17 +324,18 @@ impl Core {
         self.rtp_with(user, header, &[], payload);
     }
 
+    /// Packets that come at once.
+    pub(crate) fn rtp_batch(&mut self, user: &mut User, packets: &[(RtpHeader, Vec<u8>)]) {
+        let sealed = packets.iter().map(|(header, payload)| user.seal_rtp(*header, &[], payload));
+        let mut sealed: Vec<_> = sealed.collect();
+        let source = user.address;
+        let mut datagrams: Vec<_> = sealed.iter_mut().map(|data| Datagram { source, data }).collect();
+        self.input(Input::Datagrams(&mut datagrams));
+    }
+
     /// With one-byte extension elements.
     pub(crate) fn rtp_with(&mut self, user: &mut User, header: RtpHeader, elements: &[u8], payload: &[u8]) {
-        let mut packet = header.to_bytes(!elements.is_empty()).to_vec();
-        if !elements.is_empty() {
-            packet.extend_from_slice(&[0xbe, 0xde, 0, elements.len().div_ceil(4) as u8]);
-            packet.extend_from_slice(elements);
-            packet.resize(packet.len().next_multiple_of(4), 0);
-        }
-        packet.extend_from_slice(payload);
-        packet.resize(packet.len() + user.sealer.lengths().rtp_overhead, 0);
-        user.sealer.seal_rtp(&mut packet).expect("every packet is new");
+        let packet = user.seal_rtp(header, elements, payload);
         self.datagram(user.address, packet);
     }
 
@@ -372,6 +388,21 @@ impl Core {
 
 fn is_rtcp(datagram: &[u8]) -> bool {
     (192..=223).contains(&datagram[1])
+}
+
+impl User {
+    fn seal_rtp(&mut self, header: RtpHeader, elements: &[u8], payload: &[u8]) -> Vec<u8> {
+        let mut packet = header.to_bytes(!elements.is_empty()).to_vec();
+        if !elements.is_empty() {
+            packet.extend_from_slice(&[0xbe, 0xde, 0, elements.len().div_ceil(4) as u8]);
+            packet.extend_from_slice(elements);
+            packet.resize(packet.len().next_multiple_of(4), 0);
+        }
+        packet.extend_from_slice(payload);
+        packet.resize(packet.len() + self.sealer.lengths().rtp_overhead, 0);
+        self.sealer.seal_rtp(&mut packet).expect("every packet is new");
+        packet
+    }
 }
 
 impl Received {

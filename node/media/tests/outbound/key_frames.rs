@@ -5,6 +5,7 @@ use std::time::Duration;
 use sluice_media::messages::Request;
 use sluice_media::secure::srtp::SrtpProfile;
 use sluice_media::wire::rtcp::{self, Compound, Packet};
+use sluice_mesh::Frame;
 
 use crate::core::{Core, Stream, User, header, key_frame_requests, vp8};
 
@@ -105,4 +106,41 @@ fn a_long_list_of_losses_is_asked_for_in_parts() {
     asked.dedup();
     assert_eq!(asked, (0..8_000).filter(is_lost).collect::<Vec<_>>());
     assert_eq!(core.drops("too_large"), 0);
+}
+
+#[test]
+fn whoever_misses_what_a_pipe_had_no_room_for_waits_for_a_key_frame() {
+    let (mut home, mut core) = (Core::new(0), Core::new(1));
+    let (mut publisher, mut receiver) = (home.connect(PROFILE), core.connect(PROFILE));
+    let producer = home.publish(&publisher, Stream::Vp8);
+    home.open_route_to(&core, producer);
+    core.open_route_from(&home, producer, Stream::Vp8);
+    core.consume(&receiver, producer, Stream::Vp8);
+    // Pictures of one packet: whether each is a key frame, shed, received.
+    let pictures = [
+        (true, false, true),
+        (false, false, true),
+        (false, true, false),
+        (false, true, false),
+        (false, true, false),
+        (false, false, false),
+        (false, true, false),
+        (false, false, false),
+        (true, true, false),
+        (false, false, false),
+        (true, false, true),
+        (false, false, true),
+        (false, true, false),
+        (true, false, true),
+    ];
+    for (number, (is_key_frame, is_shed, is_received)) in (0..).zip(pictures) {
+        let payload = vp8(is_key_frame, 100);
+        home.rtp(&mut publisher, header(Stream::Vp8, number, u32::from(number) * 3_000), &payload);
+        if is_shed {
+            home.frames.iter_mut().for_each(Frame::shed);
+        }
+        core.exchange(&mut home);
+        assert_eq!(core.received(&mut receiver).len(), usize::from(is_received), "picture {number}");
+    }
+    assert_eq!(core.drops("pipe_shed"), 6);
 }

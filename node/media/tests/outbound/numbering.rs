@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use sluice_media::messages::Request;
+use sluice_media::messages::{Request, RequestError};
 use sluice_media::secure::srtp::SrtpProfile;
 use sluice_media::wire::rtcp::{TransportFeedbackBuilder, nack, pli};
 use sluice_media::wire::rtp::{ExtensionIds, RtpPacket};
@@ -223,4 +223,57 @@ proptest! {
             prop_assert!(gaps <= losses, "{gaps} gaps, {losses} losses");
         }
     }
+}
+
+#[test]
+fn the_ssrc_of_a_closed_consumer_is_not_sent_with_again() {
+    let mut core = Core::new(0);
+    let (mut publisher, mut receiver) =
+        (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    let (consumer, ssrc) = core.consume(&receiver, producer, Stream::Vp8);
+    core.request(Request::CloseConsumer { consumer });
+    let consumer = core.consume_as(&receiver, producer, Stream::Vp8, ssrc).expect("nothing was sent with it");
+    core.rtp(&mut publisher, header(Stream::Vp8, 1, 0), &vp8(true, 20));
+    assert_eq!(core.received(&mut receiver).len(), 1);
+    core.request(Request::CloseConsumer { consumer });
+    // By itself, and for retransmissions.
+    for ssrc in [ssrc, ssrc - 1] {
+        let refused = core.consume_as(&receiver, producer, Stream::Vp8, ssrc);
+        assert!(matches!(refused, Err(RequestError::StreamInUse(_))), "{refused:?}");
+    }
+    let other = core.connect(SrtpProfile::AeadAes128Gcm);
+    core.consume_as(&other, producer, Stream::Vp8, ssrc).expect("another transport has other keys");
+}
+
+#[test]
+fn what_leaves_the_cache_before_it_is_sent_is_counted() {
+    let (mut core, other) = (Core::new(0), Core::new(1));
+    let (mut publisher, mut receiver) =
+        (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
+    let producer = core.publish(&publisher, Stream::Opus);
+    core.consume(&receiver, producer, Stream::Opus);
+    core.open_route_to(&other, producer);
+    // So far ahead that it takes the place of the first one, and not so far that it is another stream.
+    let batch = [100, 101, 100 + 2_048].map(|number| (header(Stream::Opus, number, 0), vec![number as u8; 20]));
+    core.rtp_batch(&mut publisher, &batch);
+    assert_eq!((core.received(&mut receiver).len(), core.frames.len()), (2, 2));
+    assert_eq!(core.drops("evicted"), 2, "by the consumer and by the pipe");
+}
+
+#[test]
+fn what_is_said_of_a_route_that_is_no_more_is_counted() {
+    let (mut home, mut away) = (Core::new(0), Core::new(1));
+    let mut publisher = home.connect(SrtpProfile::AeadAes128Gcm);
+    let producer = home.publish(&publisher, Stream::Vp8);
+    home.open_route_to(&away, producer);
+    away.open_route_from(&home, producer, Stream::Vp8);
+    home.rtp(&mut publisher, header(Stream::Vp8, 1, 0), &vp8(true, 20));
+    away.exchange(&mut home);
+    home.close_route_to(&away);
+    // Statistics.
+    away.advance(Duration::from_secs(2));
+    away.exchange(&mut home);
+    assert!(home.drops("stale_feedback") > 0);
+    assert_eq!(away.drops("stale_feedback"), 0);
 }

@@ -48,6 +48,15 @@ fn shedding(core: &Core) -> Vec<bool> {
     core.events.iter().filter_map(shedding).collect()
 }
 
+/// What the other end of a pipe was told that it carries.
+fn carried(core: &Core) -> Vec<Option<Layers>> {
+    let carried = core.feedback.iter().filter_map(|feedback| match feedback.body {
+        FeedbackBody::LayersCarried(carried) => Some(carried),
+        _ => None,
+    });
+    carried.collect()
+}
+
 fn scores(core: &Core, of: ConsumerId) -> Vec<u8> {
     let score = |event: &WorkerEvent| match event {
         WorkerEvent::ConsumerScore { consumer, score, .. } if *consumer == of => Some(*score),
@@ -152,9 +161,22 @@ fn a_pipe_is_shed_by_whole_pictures_and_its_other_end_is_told() {
         let index = index as u16;
         assert_eq!(*number, (numbers[0].0 + index, numbers[0].1 + index, timestamp));
     }
-    let carried = core.feedback.iter().filter_map(|feedback| match feedback.body {
-        FeedbackBody::LayersCarried(carried) => Some(carried),
-        _ => None,
-    });
-    assert_eq!(carried.collect::<Vec<_>>(), [None, Some(Layers::ALL)]);
+    assert_eq!(carried(&core), [None, Some(Layers::ALL)]);
+}
+
+#[test]
+fn the_other_end_of_a_pipe_that_begins_shed_is_told() {
+    let (mut core, other) = (Core::new(0), Core::new(1));
+    let (mut publisher, receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    core.consume(&receiver, producer, Stream::Vp8);
+    overload(&mut core);
+    core.open_route_to(&other, producer);
+    assert_eq!(carried(&core), [None]);
+    picture(&mut core, &mut publisher, 0, true, PICTURE);
+    assert!(core.frames.is_empty());
+    core.advance(CALM);
+    assert_eq!(carried(&core), [None, Some(Layers::ALL)]);
+    picture(&mut core, &mut publisher, 1, true, PICTURE);
+    assert_eq!(core.frames.len(), 3);
 }

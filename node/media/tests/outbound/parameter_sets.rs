@@ -173,3 +173,20 @@ fn key_frames_that_tell_all_by_themselves_are_left_as_they_are() {
     assert_eq!(payloads(&core.received(&mut late)), [picture, picture].concat());
     assert_eq!(core.consumer_stats(consumer).key_frames, 2);
 }
+
+#[test]
+fn parameter_sets_are_counted_though_what_they_are_for_does_not_fit() {
+    let mut core = Core::new(0);
+    let (mut camera, mut late) = (Camera::new(core.connect(PROFILE)), core.connect(PROFILE));
+    let producer = core.publish(&camera.user, Stream::H264);
+    camera.first_second(&mut core);
+    core.consume(&late, producer, Stream::H264);
+    let mut too_large = SLICE[0].to_vec();
+    too_large.resize(1_470, 1);
+    camera.picture(&mut core, &[&too_large, SLICE[1]]);
+    camera.picture(&mut core, &SLICE);
+    let received = core.received(&mut late);
+    assert_eq!(payloads(&received), [SETS, SETS, SLICE[0], SLICE[1]]);
+    assert!(is_gapless(&received));
+    assert_eq!((core.drops("too_large"), core.snapshot().rtp_packets_sent), (1, 4));
+}

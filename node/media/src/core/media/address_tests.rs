@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::io::Datagram;
-use crate::messages::{Request, RequestId, Response, WorkerSnapshot};
+use crate::messages::{Request, RequestError, RequestId, Response, WorkerSnapshot};
 use crate::secure::ice::IceCredentials;
 use crate::transport::demux::make_ufrag;
 use crate::wire::stun::tests::{PASSWORD, request};
@@ -44,18 +44,22 @@ impl Workers {
         workers
     }
 
-    fn request(&mut self, worker: usize, request: Request) -> Option<Response> {
+    fn request(&mut self, worker: usize, request: Request) -> Response {
+        self.try_request(worker, request).unwrap()
+    }
+
+    fn try_request(&mut self, worker: usize, request: Request) -> Result<Response, RequestError> {
         let command = WorkerCommand::Request { id: RequestId(0), request };
         self.workers[worker].handle_input(self.now, Input::Command(command));
         let mut response = None;
         while let Some(output) = self.workers[worker].poll_output() {
             match output {
-                Output::Event(WorkerEvent::Response { result, .. }) => response = Some(result.unwrap()),
+                Output::Event(WorkerEvent::Response { result, .. }) => response = Some(result),
                 Output::AddressOwned { address, owned } => self.tell(worker, address, owned),
                 _ => {}
             }
         }
-        response
+        response.expect("every request is answered at once")
     }
 
     fn tell(&mut self, worker: usize, address: SocketAddr, owned: bool) {
@@ -95,7 +99,7 @@ impl Workers {
     }
 
     fn dropped(&mut self, worker: usize, label: &str) -> u64 {
-        let Some(Response::Snapshot(snapshot)) = self.request(worker, Request::Snapshot) else { panic!("no snapshot") };
+        let Response::Snapshot(snapshot) = self.request(worker, Request::Snapshot) else { panic!("no snapshot") };
         let WorkerSnapshot { drops, .. } = *snapshot;
         drops.iter().find(|(name, _)| *name == label).map_or(0, |(_, count)| *count)
     }
@@ -177,4 +181,38 @@ fn whoever_forgot_an_address_hears_of_it_again() {
     workers.now += Duration::from_secs(5);
     assert!(workers.datagram(address(1), &client));
     assert_eq!(workers.owner(address(1)), Some(SECOND));
+}
+
+#[test]
+fn nobody_takes_a_ufrag_that_is_in_use() {
+    let mut workers = Workers::new();
+    let (router, own) = (RouterId::from_random_bytes([1; 16]), transport(1));
+    let check = workers.transport(FIRST, 1);
+    workers.transport(FIRST, 2);
+    let ice = |number| {
+        let ufrag = make_ufrag(WorkerIndex(0), &format!("test{number}"));
+        IceCredentials { ufrag, pwd: PASSWORD.to_owned() }
+    };
+    let create = Request::CreateWebRtcTransport { router, transport: transport(3), ice: ice(1) };
+    assert!(matches!(workers.try_request(FIRST, create), Err(RequestError::AlreadyExists(_))));
+    let close = Request::CloseTransport { transport: transport(3) };
+    assert!(matches!(workers.try_request(FIRST, close), Err(RequestError::TransportNotFound(_))), "nothing changed");
+    let restart = Request::RestartIce { transport: transport(2), ice: ice(1) };
+    assert!(matches!(workers.try_request(FIRST, restart), Err(RequestError::AlreadyExists(_))));
+    workers.request(FIRST, Request::CloseTransport { transport: transport(2) });
+    assert!(workers.datagram(address(1), &check));
+    assert_eq!(workers.dropped(FIRST, "stun_unauthenticated"), 0);
+    // A transport that keeps its ufrag is found by it, however often that is used before or after.
+    for _ in 0..3 {
+        workers.request(FIRST, Request::RestartIce { transport: own, ice: ice(1) });
+        workers.request(FIRST, Request::RestartIce { transport: own, ice: ice(1) });
+        assert!(workers.datagram(address(1), &check));
+        assert!(workers.datagram(address(1), &check));
+    }
+    // What it gave up is free.
+    workers.request(FIRST, Request::RestartIce { transport: own, ice: ice(4) });
+    workers.request(FIRST, Request::RestartIce { transport: own, ice: ice(5) });
+    assert!(workers.datagram(address(1), &check), "the former ones are good until the new ones are used");
+    let create = Request::CreateWebRtcTransport { router, transport: transport(3), ice: ice(4) };
+    workers.request(FIRST, create);
 }

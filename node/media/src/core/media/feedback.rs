@@ -53,7 +53,8 @@ impl Media {
     pub(super) fn is_watched(&self, key: ProducerKey) -> bool {
         let Some(producer) = self.producers.get(key) else { return false };
         let is_active = |key: &ConsumerKey| self.consumers.get(*key).is_some_and(Consumer::is_active);
-        let is_sent = |key: &PipeConsumerKey| self.pipe_consumers.get(*key).is_some_and(|pipe| !pipe.is_shed_wholly());
+        let is_sent =
+            |key: &PipeConsumerKey| self.pipe_consumers.get(*key).is_some_and(|pipe| !pipe.cut().is_shed_wholly());
         producer.consumers().iter().any(is_active) || producer.pipe_consumers().iter().any(is_sent)
     }
 
@@ -94,7 +95,7 @@ impl Media {
     /// A consumer needs a key frame.
     pub(super) fn request_key_frame_for(&mut self, clock: &Clock, key: ConsumerKey) {
         if let Some(consumer) = self.consumers.get(key) {
-            self.request_key_frame(clock, consumer.producer(), consumer.stream());
+            self.request_key_frame(clock, consumer.producer(), consumer.cut().stream());
         }
     }
 
@@ -176,8 +177,10 @@ impl Media {
             return;
         }
         mark_dirty(transport, consumer.transport(), &mut self.dirty_transports, &mut self.buffers);
-        if let (Some(packets), Some(stream)) = (consumer.catch_up(producer, clock), consumer.source(producer)) {
-            send(consumer, transport, stream, packets, clock, &mut self.counters);
+        if let Some(stream) = producer.source_of(consumer.cut())
+            && let Some(packets) = consumer.cut().catch_up(stream, clock)
+        {
+            send(consumer, transport, stream.kept(packets).map(Ok), clock, &mut self.counters);
         }
         if consumer.waits_for_key_frame() {
             self.request_key_frame_for(clock, key);
@@ -194,11 +197,13 @@ impl Media {
         if !producer.codec().has_key_frames() {
             return;
         }
-        if let (Some(packets), Some(stream)) = (consumer.catch_up(producer, clock), consumer.source(producer)) {
-            send_by_pipe(consumer, stream, packets, &mut self.frames, &mut self.counters);
+        if let Some(stream) = producer.source_of(consumer.cut())
+            && let Some(packets) = consumer.cut().catch_up(stream, clock)
+        {
+            send_by_pipe(consumer, stream.kept(packets).map(Ok), &mut self.frames, &mut self.counters);
         }
         if consumer.waits_for_key_frame() {
-            let stream = consumer.stream();
+            let stream = consumer.cut().stream();
             self.request_key_frame(clock, producer_key, stream);
         }
     }
@@ -206,7 +211,7 @@ impl Media {
 
 /// What a pipe is told of the publisher's clock, if that is known.
 fn clock_of(producer: &Producer, pipe_consumer: &PipeConsumer) -> Option<Output> {
-    let stream = pipe_consumer.source(producer)?;
+    let stream = producer.source_of(pipe_consumer.cut())?;
     let (clock, ssrc) = (stream.clock()?, stream.ssrc());
     let body = FeedbackBody::SenderReport { ssrc, ntp: clock.ntp, rtp_timestamp: clock.rtp_timestamp };
     let (to, feedback) = pipe_consumer.feedback(body);

@@ -45,8 +45,11 @@ impl Media {
         let webrtc = WebRtcTransport::new(id, ice, self.config.certificate.clone(), clock.now);
         let rtcp_ssrc = self.rng.random();
         let key = self.transports.insert(UserTransport::new(id, router_key, webrtc, rtcp_ssrc));
+        if !self.demux.add_ufrag(&ufrag, key) {
+            self.transports.remove(key);
+            return Err(RequestError::AlreadyExists(format!("ufrag {ufrag}")));
+        }
         self.transports_by_id.insert(id, key);
-        self.demux.add_ufrag(&ufrag, key);
         if let Some(router) = self.routers.get_mut(router_key) {
             router.add_transport(key);
         }

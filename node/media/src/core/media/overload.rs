@@ -35,12 +35,12 @@ impl Media {
     /// Another share of the video is to be shed.
     fn shed(&mut self, clock: &Clock, was_shedding: bool) {
         let consumers = self.consumers.iter().filter(|(_, consumer)| consumer.is_video());
-        let consumers = consumers.filter(|(key, consumer)| self.overload.sheds(*key) != consumer.is_shed());
+        let consumers = consumers.filter(|(key, consumer)| self.overload.sheds(*key) != consumer.cut().is_shed());
         for key in consumers.map(|(key, _)| key).collect::<Vec<_>>() {
             self.shed_consumer(clock, key);
         }
         let pipes = self.pipe_consumers.iter().filter(|(_, pipe)| pipe.is_video());
-        let pipes = pipes.filter(|(key, pipe)| self.overload.sheds_pipe(*key) != pipe.is_shed());
+        let pipes = pipes.filter(|(key, pipe)| self.overload.sheds_pipe(*key) != pipe.cut().is_shed());
         for key in pipes.map(|(key, _)| key).collect::<Vec<_>>() {
             self.shed_pipe(clock, key);
         }
@@ -54,7 +54,7 @@ impl Media {
     fn shed_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(consumer.producer()) else { return };
-        if consumer.is_shed() {
+        if consumer.cut().is_shed() {
             consumer.unshed();
             self.refresh_consumer(clock, key);
         } else {
@@ -67,15 +67,13 @@ impl Media {
     fn shed_pipe(&mut self, clock: &Clock, key: PipeConsumerKey) {
         let Some(pipe) = self.pipe_consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(pipe.producer()) else { return };
-        let was_ended = pipe.is_shed_wholly();
-        if pipe.is_shed() {
+        let was_ended = pipe.cut().is_shed_wholly();
+        if pipe.cut().is_shed() {
             pipe.unshed();
         } else {
             pipe.shed(producer);
         }
-        let carried = (!pipe.is_shed()).then_some(Layers::ALL);
-        let (to, feedback) = pipe.feedback(FeedbackBody::LayersCarried(carried));
-        self.outputs.push_back(Output::Feedback { to, feedback });
+        self.tell_carried(key);
         if was_ended {
             self.start_pipe_consumer(clock, key);
         }
@@ -90,12 +88,21 @@ impl Media {
         }
     }
 
-    /// The same for a pipe.
+    /// The same for a pipe, whose other end would ask for key frames in vain if it were not told.
     pub(super) fn shed_new_pipe(&mut self, key: PipeConsumerKey) {
         let sheds = self.overload.sheds_pipe(key);
         if let Some(pipe) = self.pipe_consumers.get_mut(key).filter(|pipe| pipe.is_video() && sheds) {
             pipe.shed_from_the_start();
+            self.tell_carried(key);
         }
+    }
+
+    /// Tells the other end of a pipe whether the worker has time for it.
+    fn tell_carried(&mut self, key: PipeConsumerKey) {
+        let Some(pipe) = self.pipe_consumers.get(key) else { return };
+        let carried = (!pipe.cut().is_shed()).then_some(Layers::ALL);
+        let (to, feedback) = pipe.feedback(FeedbackBody::LayersCarried(carried));
+        self.outputs.push_back(Output::Feedback { to, feedback });
     }
 }
 

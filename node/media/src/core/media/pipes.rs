@@ -1,6 +1,6 @@
 //! What the other ends of routes send: frames, and what they say of them.
 
-use sluice_mesh::{Frame, FrameClass};
+use sluice_mesh::Frame;
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 
@@ -8,6 +8,7 @@ use super::Media;
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
 use crate::core::pipe_consumer::PipeConsumer;
+use crate::core::pipe_origin::PipeOrigin;
 use crate::core::producer::{Origin, Producer};
 use crate::drop_reason::DropReason;
 use crate::keys::{PipeConsumerKey, ProducerKey};
@@ -30,10 +31,15 @@ impl Media {
         let producer = self.producers.get_mut(key).ok_or(DropReason::UnknownRoute)?;
         let result = producer.receive_frame(clock, frame);
         self.touch_producer(clock, key);
-        if result == Err(DropReason::PipeShed) && matches!(frame.class, FrameClass::Video { temporal: 0, .. }) {
+        if result == Err(DropReason::PipeShed) && self.is_interrupted(key) {
             self.begin_anew(clock, key);
         }
         result
+    }
+
+    fn is_interrupted(&mut self, key: ProducerKey) -> bool {
+        let origin = self.producers.get_mut(key).and_then(Producer::pipe_origin);
+        origin.is_some_and(PipeOrigin::take_interrupted)
     }
 
     /// What comes next does not follow what came last, since the base layer was left out on purpose or the route is
@@ -50,16 +56,20 @@ impl Media {
         }
     }
 
-    /// What is said about a route that begins or ends here. About any other it is old news.
+    /// What is said about a route that begins or ends here. About any other it is old news, which is counted.
     pub(super) fn receive_feedback(&mut self, clock: &Clock, from: PipeEnd, feedback: RouteFeedback) {
         let of_receiver = feedback.body.is_of_receiver();
         let (route, epoch) = (RouteId(feedback.route), RouteEpoch(feedback.epoch));
         if of_receiver {
-            if let Some(key) = self.route_out(from, route, epoch) {
-                self.hear_receiver(clock, key, feedback.body);
+            match self.route_out(from, route, epoch) {
+                Some(key) => self.hear_receiver(clock, key, feedback.body),
+                None => self.counters.drops.count(DropReason::StaleFeedback),
             }
-        } else if let Some(key) = self.route_in(from, route, epoch) {
-            self.hear_sender(clock, key, &feedback.body);
+        } else {
+            match self.route_in(from, route, epoch) {
+                Some(key) => self.hear_sender(clock, key, &feedback.body),
+                None => self.counters.drops.count(DropReason::StaleFeedback),
+            }
         }
     }
 
@@ -68,11 +78,11 @@ impl Media {
         match body {
             FeedbackBody::LayersWanted(wanted) => consumer.set_wanted(wanted),
             FeedbackBody::KeyFrameRequest => {
-                if consumer.is_shed_wholly() {
+                if consumer.cut().is_shed_wholly() {
                     return;
                 }
                 consumer.want_parameter_sets();
-                let (producer, stream) = (consumer.producer(), consumer.stream());
+                let (producer, stream) = (consumer.producer(), consumer.cut().stream());
                 self.request_key_frame(clock, producer, stream);
             }
             FeedbackBody::Nack(missing) => {

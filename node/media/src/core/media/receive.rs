@@ -21,7 +21,7 @@ use crate::wire::rtp::{ReceivedExtensions, RtpPacket};
 
 /// Missing packets that one compound may name, as many as any receiver's list holds (libwebrtc: 1,000). More cannot be
 /// found again.
-const MAX_NACKED: usize = 1_024;
+const MAX_NACKED_BY_CLIENT: usize = 1_024;
 
 impl Media {
     pub(super) fn receive_datagrams(&mut self, clock: &Clock, datagrams: &mut [Datagram<'_>]) {
@@ -150,7 +150,7 @@ impl Media {
     }
 
     fn receive_rtcp(&mut self, clock: &Clock, key: TransportKey, data: &[u8]) {
-        let mut nacked = MAX_NACKED;
+        let mut nacked = MAX_NACKED_BY_CLIENT;
         for packet in Compound::new(data) {
             match packet {
                 Ok(Packet::SenderReport { info, reports }) => {
@@ -271,7 +271,7 @@ impl Media {
                         self.outputs.push_back(Output::AddressOwned { address, owned: false });
                     }
                 }
-                TransportEvent::Ice(IceEvent::UfragRetired(ufrag)) => self.demux.remove_ufrag(&ufrag),
+                TransportEvent::Ice(IceEvent::UfragRetired(ufrag)) => self.demux.remove_ufrag(&ufrag, key),
             }
         }
         self.mark_dirty(key);

@@ -35,7 +35,9 @@ impl Media {
             }
             Request::RestartIce { transport, ice } => {
                 let key = self.transport_key(transport)?;
-                self.demux.add_ufrag(&ice.ufrag, key);
+                if !self.demux.add_ufrag(&ice.ufrag, key) {
+                    return Err(RequestError::AlreadyExists(format!("ufrag {}", ice.ufrag)));
+                }
                 if let Some(transport) = self.transports.get_mut(key) {
                     transport.webrtc().restart_ice(clock.now, ice);
                 }

@@ -17,8 +17,8 @@ impl Media {
     pub(super) fn snapshot(&self, clock: &Clock) -> WorkerSnapshot {
         let counters = &self.counters;
         let pipe_producers = self.producers.values().filter(|p| matches!(p.origin(), Origin::Pipe(_))).count();
-        let shed_consumers = self.consumers.values().filter(|consumer| consumer.is_shed());
-        let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.is_shed());
+        let shed_consumers = self.consumers.values().filter(|consumer| consumer.cut().is_shed());
+        let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.cut().is_shed());
         WorkerSnapshot {
             routers: self.routers.len() as u64,
             transports: self.transports.len() as u64,

@@ -84,7 +84,8 @@ impl Media {
         for consumer in reported.iter().copied() {
             self.tell_silence(clock, consumer);
             let Some(consumer) = self.consumers.get_mut(consumer) else { continue };
-            let stream = self.producers.get(consumer.producer()).and_then(|producer| consumer.source(producer));
+            let stream =
+                self.producers.get(consumer.producer()).and_then(|producer| producer.source_of(consumer.cut()));
             let publisher_clock = stream.and_then(Stream::clock);
             let Some(info) = consumer.sender_report(clock, publisher_clock) else { continue };
             rtcp::sender_report(&mut self.compound, &info);

@@ -15,7 +15,7 @@ use crate::wire::stun::BindingRequest;
 /// longest silent goes first, the selected one never.
 const MAX_PATHS: usize = 8;
 
-/// New addresses: as many as a client may have at once, then five in 10 s. What is learned is told to other workers.
+/// New addresses: as many as a client may have at once, then five in 10 s. What is learned is told to others.
 const NEW_PATHS: RateLimit = RateLimit::new(MAX_PATHS as u32, Duration::from_secs(2));
 
 /// How soon it is told again that an address is in use, so that whoever lost it knows it again.

@@ -157,6 +157,25 @@ fn an_ice_restart_gives_the_client_its_whole_time_again() {
 }
 
 #[test]
+fn a_restart_that_keeps_the_ufrag_retires_it_never() {
+    let mut client = Client::new();
+    let former = request(&format!("{UFRAG}:client"), PASSWORD, &[]);
+    let pwd = "another password with 24 characters";
+    let new = request(&format!("{UFRAG}:client"), pwd, &[]);
+    let handle = |client: &mut Client, message: &[u8]| {
+        let now = client.now;
+        client.agent.handle(now, at(1), message, &mut client.events).1
+    };
+    assert_eq!(handle(&mut client, &former), Ok(()));
+    let ice = IceCredentials { ufrag: UFRAG.to_owned(), pwd: pwd.to_owned() };
+    client.agent.restart(client.now, ice, &mut client.events);
+    assert_eq!(handle(&mut client, &former), Ok(()), "good until the new ones are used");
+    assert_eq!(handle(&mut client, &new), Ok(()));
+    assert_eq!(handle(&mut client, &former), Err(DropReason::StunUnauthenticated));
+    assert!(!client.events.iter().any(|event| matches!(event, IceEvent::UfragRetired(_))), "{:?}", client.events);
+}
+
+#[test]
 fn of_several_nominated_addresses_the_one_with_the_highest_priority_is_used() {
     let mut client = Client::new();
     client.pass(Duration::from_secs(30), |client| {

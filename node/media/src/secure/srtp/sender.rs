@@ -1,6 +1,6 @@
 //! Protection of what leaves.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::keys::SessionKeys;
 use super::window::Window;
@@ -11,6 +11,11 @@ use crate::secure::srtp::SrtpProfile;
 /// Streams that a transport may send at a time. A user sees some hundred consumers at most, each with its RTX stream;
 /// at 100 bytes a stream the bound is 400 KiB.
 const MAX_STREAMS: usize = 4096;
+
+/// Streams that a transport may send in its life. Those that are over are remembered, as their nonces are used up: one
+/// every second would last for 18 hours, and takes a few bytes. When no more can be remembered, nothing new is sent,
+/// which is better than a nonce used twice; the client gets new keys by a transport of its own.
+const MAX_SSRCS: usize = 65_536;
 
 /// How many packets a retransmission may come late and still be known not to use a nonce twice: more than a producer's
 /// cache holds.
@@ -26,6 +31,8 @@ pub struct SrtpSender {
     keys: SessionKeys,
     lengths: ProfileLengths,
     streams: FxHashMap<u32, SentWindow>,
+    /// SSRCs of those that are over.
+    released: FxHashSet<u32>,
     /// One count for all SSRCs: each of them sees a strictly rising index.
     rtcp_index: u32,
 }
@@ -40,6 +47,7 @@ impl SrtpSender {
             keys: SessionKeys::derive(profile, master)?,
             lengths: profile_lengths(profile),
             streams: FxHashMap::default(),
+            released: FxHashSet::default(),
             rtcp_index: 0,
         })
     }
@@ -57,7 +65,7 @@ impl SrtpSender {
     ///
     /// # Errors
     /// [`DropReason::RtpMalformed`], [`DropReason::SrtpTooManyStreams`], or [`DropReason::SrtpNonceReused`] for a
-    /// packet that was sent already or is older than the last 1,024.
+    /// packet that was sent already, is older than the last 1,024, or has the SSRC of a stream that is over.
     pub fn seal_rtp(&mut self, packet: &mut [u8]) -> Result<TagPrefix, DropReason> {
         let header = self.header(packet)?;
         let index = if let Some(stream) = self.streams.get_mut(&header.ssrc) {
@@ -66,14 +74,23 @@ impl SrtpSender {
             stream.mark(index);
             index
         } else {
-            if self.streams.len() >= MAX_STREAMS {
-                return Err(DropReason::SrtpTooManyStreams);
-            }
-            let index = u64::from(header.sequence_number);
-            self.streams.insert(header.ssrc, SentWindow::starting_at(index));
-            index
+            self.begin(header)?
         };
         self.seal(header, index, packet)
+    }
+
+    /// The first packet of a stream; its index.
+    #[cold]
+    fn begin(&mut self, header: RtpHeader) -> Result<u64, DropReason> {
+        if self.released.contains(&header.ssrc) {
+            return Err(DropReason::SrtpNonceReused);
+        }
+        if self.streams.len() >= MAX_STREAMS || self.streams.len() + self.released.len() >= MAX_SSRCS {
+            return Err(DropReason::SrtpTooManyStreams);
+        }
+        let index = u64::from(header.sequence_number);
+        self.streams.insert(header.ssrc, SentWindow::starting_at(index));
+        Ok(index)
     }
 
     /// Encrypts a packet that was sent before once more, to the very bytes that went out then: those reveal nothing
@@ -116,8 +133,59 @@ impl SrtpSender {
         self.keys.rtcp.seal_rtcp(ssrc, index, packet).map_err(|_| DropReason::RtcpMalformed)
     }
 
-    /// The stream is over. Its SSRC must not be sent with again under these keys.
+    /// The stream is over. If anything was sent with its SSRC, nothing can be sent with it again under these keys: its
+    /// indices would begin anew.
     pub fn release(&mut self, ssrc: u32) {
-        self.streams.remove(&ssrc);
+        if self.streams.remove(&ssrc).is_some() {
+            self.released.insert(ssrc);
+        }
+    }
+
+    /// Whether nothing can be sent with this SSRC, as a stream that is over had it.
+    pub fn is_used_up(&self, ssrc: u32) -> bool {
+        self.released.contains(&ssrc)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seal(sender: &mut SrtpSender, ssrc: u32, sequence_number: u16) -> Result<TagPrefix, DropReason> {
+        let mut packet = vec![0x80, 96];
+        packet.extend(sequence_number.to_be_bytes());
+        packet.extend([0; 4]);
+        packet.extend(ssrc.to_be_bytes());
+        packet.resize(packet.len() + sender.lengths().rtp_overhead, 0);
+        sender.seal_rtp(&mut packet)
+    }
+
+    #[test]
+    fn an_ssrc_that_was_sent_with_is_never_begun_again() {
+        let mut sender = SrtpSender::new(SrtpProfile::AeadAes128Gcm, &[1; 28]).unwrap();
+        sender.release(1);
+        assert!(!sender.is_used_up(1), "nothing was sent with it");
+        assert!(seal(&mut sender, 1, 7).is_ok());
+        sender.release(1);
+        assert!(sender.is_used_up(1));
+        for sequence_number in [0, 7, 8, 1_000] {
+            assert_eq!(seal(&mut sender, 1, sequence_number), Err(DropReason::SrtpNonceReused));
+        }
+        assert!(seal(&mut sender, 2, 7).is_ok());
+    }
+
+    #[test]
+    fn when_no_more_streams_can_be_remembered_nothing_new_is_sent() {
+        let mut sender = SrtpSender::new(SrtpProfile::AeadAes128Gcm, &[1; 28]).unwrap();
+        for ssrc in 1..MAX_SSRCS as u32 {
+            assert!(seal(&mut sender, ssrc, 0).is_ok());
+            sender.release(ssrc);
+        }
+        assert!(seal(&mut sender, 0, 0).is_ok());
+        assert_eq!(seal(&mut sender, u32::MAX, 0), Err(DropReason::SrtpTooManyStreams));
+        assert!(seal(&mut sender, 0, 1).is_ok(), "what is sent goes on");
+        sender.release(0);
+        assert_eq!(seal(&mut sender, u32::MAX, 0), Err(DropReason::SrtpTooManyStreams));
+        assert_eq!(seal(&mut sender, 0, 2), Err(DropReason::SrtpNonceReused));
     }
 }

@@ -25,12 +25,12 @@ use crate::messages::{RequestError, SrtpKeys, TransportStats};
 use crate::secure::dtls::{Association, DtlsCertificate, DtlsState, Outcome};
 use crate::secure::ice::{IceAgent, IceCredentials, IceEvent};
 use crate::secure::srtp::{InvalidKeyLength, SrtpProfile, SrtpReceiver, SrtpSender, TagPrefix};
-use crate::stream::buffer_pool::BufferPool;
+use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::{Protocol, classify, is_rtcp};
 
-/// How long a client may be silent before its path counts as lost, unless configured otherwise. Browsers check every
-/// 2.5 s, others every 4 to 6 s (RFC 7675 section 5.1).
-pub(crate) const DEFAULT_CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a client may be silent before its path counts as lost. Browsers check every 2.5 s, others every 4 to 6 s
+/// (RFC 7675 section 5.1).
+const CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Largest datagram that is sent: an Ethernet frame less the IPv4 and UDP headers. Narrower paths get it in fragments.
 const MAX_DATAGRAM_LEN: usize = 1472;
@@ -112,7 +112,7 @@ impl WebRtcTransport {
     pub(crate) fn new(id: TransportId, ice: IceCredentials, certificate: Arc<DtlsCertificate>, now: Instant) -> Self {
         Self {
             id,
-            ice: IceAgent::new(ice, DEFAULT_CONSENT_TIMEOUT),
+            ice: IceAgent::new(ice, CONSENT_TIMEOUT),
             dtls: Association::new(certificate),
             dtls_state: None,
             connect_was_said: false,
@@ -359,12 +359,17 @@ impl WebRtcTransport {
         self.srtp.is_some() && self.ice.remote().is_some()
     }
 
-    /// The stream sent with this SSRC is over: its SRTP state goes. The SSRC must not be sent with again on this
-    /// transport.
+    /// The stream sent with this SSRC is over: its SRTP state goes. The SSRC [is used up](Self::is_used_up) if anything
+    /// was sent with it.
     pub(crate) fn release_ssrc(&mut self, ssrc: u32) {
         if let Some(srtp) = &mut self.srtp {
             srtp.sender.release(ssrc);
         }
+    }
+
+    /// Whether nothing can be sent with this SSRC, as a stream that is over had it: its SRTP indices would begin anew.
+    pub(crate) fn is_used_up(&self, ssrc: u32) -> bool {
+        self.srtp.as_ref().is_some_and(|srtp| srtp.sender.is_used_up(ssrc))
     }
 
     /// Says goodbye. Outputs and events, its addresses and ufrags among them, are to be drained once more.

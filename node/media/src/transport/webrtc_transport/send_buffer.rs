@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use crate::io::Transmit;
-use crate::stream::buffer_pool::BufferPool;
+use crate::transport::buffer_pool::BufferPool;
 
 /// Datagrams that Linux takes in one call (UDP_MAX_SEGMENTS before 6.9).
 const MAX_SEGMENTS: usize = 64;

@@ -2,7 +2,7 @@
 //! writing headers. Every reader is total: any bytes give an answer and none a panic.
 
 #[cfg(test)]
-mod differential_tests;
+pub(crate) mod differential_tests;
 mod extensions;
 mod packet;
 
