@@ -228,8 +228,10 @@ fn config(options: &DevOptions, ca: &ClusterCa, index: u16) -> Result<NodeConfig
     config.users.listen = local(ports.users);
     config.admin.listen = local(ports.admin);
     config.media.listen = options.media_listen(ports.media);
+    // Who listens on all addresses answers from the one that the system chooses: to this machine's own browsers, the
+    // network's.
     config.media.announced =
-        options.lan.iter().flat_map(|lan| [Ipv4Addr::LOCALHOST.into(), *lan]).map(Announced::from).collect();
+        options.lan.iter().flat_map(|lan| [*lan, Ipv4Addr::LOCALHOST.into()]).map(Announced::from).collect();
     config.mesh.listen = local(ports.mesh);
     config.grpc.listen = local(ports.grpc);
     if !options.wan.is_empty() {
@@ -327,7 +329,7 @@ mod tests {
     #[test]
     fn users_are_told_an_address_besides_loopback_if_there_is_one() {
         let lan: IpAddr = [192, 168, 1, 7].into();
-        for (lan, told) in [(Some(lan), vec![Ipv4Addr::LOCALHOST.into(), lan]), (None, vec![])] {
+        for (lan, told) in [(Some(lan), vec![lan, Ipv4Addr::LOCALHOST.into()]), (None, vec![])] {
             let config = configs(&DevOptions { nodes: 1, lan, ..DevOptions::default() }).unwrap().remove(0);
             assert_eq!(config.media.announced, told.into_iter().map(Announced::from).collect::<Vec<_>>());
             // Loopback goes on to be taken, where a browser prefers it.
