@@ -105,6 +105,7 @@ impl Room {
             return refuse(&desk, "the node's media worker is too busy".to_owned());
         }
         desk.await_join();
+        desk.complete();
         self.peers.insert(session, Peer::new(id, desk, load, span, secret));
     }
 
@@ -340,4 +341,5 @@ impl Room {
 
 fn refuse(desk: &Desk, words: String) {
     desk.close(CloseReason::Full, words);
+    desk.complete();
 }

@@ -240,7 +240,7 @@ impl Room {
             rtp: (*rtp).clone(),
             paused: true,
         };
-        let answer = self.context.pipes.consume(consumer.worker, request);
+        let (answer, scores) = (self.context.pipes.consume(consumer.worker, request), (consumer.score, producer.score));
         let question = NewConsumer {
             id,
             peer: producer.owner.clone(),
@@ -250,7 +250,9 @@ impl Room {
             app_data: producer.app_data(),
             producer_paused: producer.source.paused,
         };
-        peer.desk.ask(question, (consumer.score, producer.score));
+        if let Some(desk) = self.peers.desk(session) {
+            desk.ask(question, scores);
+        }
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let Err(error) = result else { return };
             span.in_scope(|| tracing::warn!(%error, "a consumer could not be made"));

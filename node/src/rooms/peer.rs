@@ -22,8 +22,7 @@ use crate::support::random_text;
 
 pub(super) struct Peer {
     pub(super) id: PeerId,
-    /// Where its client reads what it is told.
-    pub(super) desk: Arc<Desk>,
+    desk: Arc<Desk>,
     /// Where its transports are.
     load: Load,
     /// Of its join, until that is answered.
@@ -130,6 +129,8 @@ pub(super) struct Peers {
     /// Sessions for which a worker did not take a command, so that what the room believes of them is not so. They end
     /// once what is going on is done.
     unserved: Vec<SessionId>,
+    /// Sessions at whose desks something was written.
+    written: Vec<SessionId>,
 }
 
 impl Peers {
@@ -227,9 +228,20 @@ impl Peers {
         joined.filter_map(|peer| peer.desk.told()).min()
     }
 
-    /// Where a session's client reads what it is told.
-    pub(super) fn desk(&self, session: SessionId) -> Option<&Desk> {
-        self.by_session.get(&session).map(|peer| &*peer.desk)
+    /// Where a session's client reads what it is told; it does when that is [complete](Self::complete).
+    pub(super) fn desk(&mut self, session: SessionId) -> Option<&Desk> {
+        let peer = self.by_session.get(&session)?;
+        if self.written.last() != Some(&session) {
+            self.written.push(session);
+        }
+        Some(&peer.desk)
+    }
+
+    /// All that was written at desks is complete.
+    pub(super) fn complete(&mut self) {
+        for session in self.written.drain(..) {
+            self.by_session.get(&session).into_iter().for_each(|peer| peer.desk.complete());
+        }
     }
 
     /// A worker did not take a command for a session.

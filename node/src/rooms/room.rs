@@ -224,6 +224,7 @@ impl Room {
         }
         self.publish_in_time();
         self.announce();
+        self.peers.complete();
     }
 
     /// Has sessions look at what is new for all: in a small room at each change, in a large one now and then.
@@ -300,8 +301,8 @@ impl Room {
 
     /// Closes a session on the room's own decision.
     pub(super) fn dismiss(&mut self, session: SessionId, reason: CloseReason, words: &str) {
-        if let Some(peer) = self.peers.get(session) {
-            peer.desk.close(reason, words.to_owned());
+        if let Some(desk) = self.peers.desk(session) {
+            desk.close(reason, words.to_owned());
         }
         self.close_peer(session);
     }

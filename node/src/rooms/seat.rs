@@ -145,6 +145,8 @@ struct DeskState {
     join_awaited: bool,
     probes: Vec<oneshot::Sender<()>>,
     close: Option<(CloseReason, String)>,
+    /// The room has more to write.
+    incomplete: bool,
     /// The room puts nothing here any more.
     abandoned: bool,
 }
@@ -183,8 +185,17 @@ impl Desk {
         self.left.load(Ordering::Relaxed)
     }
 
+    /// What is written is not read before the room says that it is complete: clients negotiate once for what they are
+    /// told at once.
     fn write(&self, change: impl FnOnce(&mut DeskState)) {
-        change(&mut lock(&self.state));
+        let state = &mut *lock(&self.state);
+        state.incomplete = true;
+        change(state);
+    }
+
+    /// What was written is complete: has the session read it.
+    pub(super) fn complete(&self) {
+        lock(&self.state).incomplete = false;
         self.written.notify_one();
     }
 
@@ -290,10 +301,14 @@ impl Desk {
     /// Nothing is put here any more. A session that was not ended ends now.
     pub(super) fn abandon(&self) {
         self.write(|state| state.abandoned = true);
+        self.complete();
     }
 
     fn take(&self, view: &View, peer: &PeerId) -> Result<Option<News>, RoomEnded> {
         let state = &mut *lock(&self.state);
+        if state.incomplete {
+            return Ok(None);
+        }
         let mut news = state.take();
         if let Some(told) = state.told {
             let (now, announcements) = view.since(told, peer);
