@@ -141,7 +141,9 @@ const WORKER_GAUGES: [OfWorker; 9] = [
 ];
 
 const WORKER_COUNTERS: [OfWorker; 10] = [
-    ("received", "Datagrams from users", "datagrams", |w| w.datagrams_received),
+    ("received", "Datagrams from users; one that another worker passed on counts at both", "datagrams", |w| {
+        w.datagrams_received
+    }),
     ("sent", "Datagrams to users", "datagrams", |w| w.datagrams_sent),
     ("received", "Bytes of datagrams from users", "bytes", |w| w.bytes_received),
     ("sent", "Bytes of datagrams to users", "bytes", |w| w.bytes_sent),
