@@ -18,8 +18,8 @@ use crate::pipes::{Home, Source};
 use crate::telemetry::set_parent;
 
 impl Room {
-    /// This node's part is another one now. Other nodes hear of it when all that is going on is done: of a small part at
-    /// once, of a large one, which is built and compared whole, now and then.
+    /// This node's part is another one now. Other nodes hear of it when all that is going on is done: of a small part
+    /// at once, of a large one, which is built and compared whole, now and then.
     pub(super) fn publish(&mut self) {
         self.unpublished = true;
     }

@@ -1,8 +1,8 @@
 //! What everybody in a room is told of it: who is there, under which name, and who speaks.
 //!
-//! It is a state with a version, and not a row of messages: a session keeps the version that its client was told of, and
-//! says the difference when the client can take it. So a slow client costs nothing and misses nothing, and what came and
-//! went meanwhile is never said.
+//! It is a state with a version, and not a row of messages: a session keeps the version that its client was told of,
+//! and says the difference when the client can take it. So a slow client costs nothing and misses nothing, and what
+//! came and went meanwhile is never said.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
