@@ -233,14 +233,18 @@ impl Room {
             return;
         }
         if self.is_small() {
-            return self.view.announce();
+            return self.announce_now();
         }
         self.announcing = true;
         self.after(TICK, |room| {
             room.announcing = false;
-            room.forget_the_told();
-            room.view.announce();
+            room.announce_now();
         });
+    }
+
+    fn announce_now(&self) {
+        self.forget_the_told();
+        self.view.announce();
     }
 
     /// What all have been told of needs no remembering.
