@@ -77,6 +77,8 @@ impl<'a> BindingRequest<'a> {
             return Some(());
         }
         match kind {
+            // Only the first counts (RFC 8489 section 14).
+            attribute::USERNAME if self.username.is_some() => {}
             attribute::USERNAME => self.username = Some(std::str::from_utf8(value).ok()?),
             attribute::USE_CANDIDATE => self.use_candidate = true,
             attribute::ICE_CONTROLLED => self.controlled = true,
