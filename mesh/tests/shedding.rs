@@ -225,9 +225,7 @@ impl Path {
         }
         (capacity, worst)
     }
-}
 
-impl Path {
     /// The other end is away: what is sent is held, up to a window's worth, and the rest waits here and is dropped.
     fn stall(&mut self, time: Duration, offered: u64, base_rtt: Duration) {
         const WINDOW: f64 = 240_000.0;

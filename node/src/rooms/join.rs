@@ -288,7 +288,7 @@ impl Room {
     fn refuse_join(&mut self, session: SessionId) {
         let joining = self.peers.get_mut(session).and_then(|peer| peer.joining.take());
         for reply in joining.into_iter().flat_map(|joining| joining.replies) {
-            self.reply(reply, Err(Refusal::new(409, "the peer is in the room already")));
+            self.reply(Some(reply), Err(Refusal::new(409, "the peer is in the room already")));
         }
         if let Some(desk) = self.peers.desk(session) {
             desk.await_join();
@@ -324,7 +324,7 @@ impl Room {
         self.show_if_small(&id);
         let (version, others) = self.view.others(&id);
         for reply in replies {
-            self.reply(reply, Ok(self.joined_reply(others.clone(), &secret)));
+            self.reply(Some(reply), Ok(self.joined_reply(others.clone(), &secret)));
         }
         // After the answer: what has changed since that is news.
         if let Some(desk) = self.peers.desk(session) {

@@ -38,8 +38,8 @@ impl Room {
         }
         let mut asker = Asker { session, peer: peer.id.clone(), reply: Some(reply) };
         let outcome = self.request(&mut asker, request).unwrap_or_else(|refusal| Some(Err(refusal)));
-        if let (Some(result), Some(reply)) = (outcome, asker.reply) {
-            self.reply(reply, result);
+        if let Some(result) = outcome {
+            self.reply(asker.reply, result);
         }
     }
 
@@ -103,9 +103,7 @@ impl Room {
                 added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
             });
             let added = result.is_ok();
-            if let Some(reply) = reply {
-                room.reply(reply, result.map(|()| PeerReply::Produced(producer)));
-            }
+            room.reply(reply, result.map(|()| PeerReply::Produced(producer)));
             if added {
                 room.offer_to_everybody(producer);
                 room.publish();
@@ -185,9 +183,7 @@ impl Room {
         self.later(answer, move |room, result| {
             let unexpected = || Refusal::new(500, "the media worker gave another answer");
             let result = result.map_err(Refusal::from).and_then(|response| read(response).ok_or_else(unexpected));
-            if let Some(reply) = reply {
-                room.reply(reply, result);
-            }
+            room.reply(reply, result);
         });
         Ok(None)
     }

@@ -342,7 +342,9 @@ impl Room {
         }));
     }
 
-    pub(super) fn reply(&self, reply: Reply, result: Result<PeerReply, Refusal>) {
+    /// `None` if somebody else answers.
+    pub(super) fn reply(&self, reply: Option<Reply>, result: Result<PeerReply, Refusal>) {
+        let Some(reply) = reply else { return };
         let counters = &self.context.counters;
         count(if result.is_ok() { &counters.requests_ok } else { &counters.requests_failed });
         // Whoever asked may have gone.

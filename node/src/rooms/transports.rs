@@ -142,9 +142,7 @@ impl Room {
             {
                 state.connected = false;
             }
-            if let Some(reply) = reply {
-                room.reply(reply, result.map(|_| PeerReply::Done).map_err(Refusal::from));
-            }
+            room.reply(reply, result.map(|_| PeerReply::Done).map_err(Refusal::from));
         });
         Ok(None)
     }
