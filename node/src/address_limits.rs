@@ -1,5 +1,5 @@
-//! How much of a node one address may take: connections, WebSockets a minute, rooms. Without such limits one stranger
-//! with one machine could take all of each.
+//! How much of a node one address may take: connections, WebSockets and changes a minute, rooms. Without such limits one
+//! stranger with one machine could take all of each.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -9,10 +9,10 @@ use std::time::Duration;
 use sluice_media::rate_limit::RateLimit;
 use tokio::time::Instant;
 
-use crate::config::{LimitsConfig, Network, NodeConfig};
+use crate::config::{Network, NodeConfig};
 use crate::support::lock;
 
-/// What [`LimitsConfig::sessions_per_minute_per_address`] is about.
+/// What rates are about.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// Of an IPv6 address, what a site's provider gives to it: the rest is the site's own choice.
@@ -27,6 +27,8 @@ pub(crate) struct AddressLimits {
     connections: u32,
     /// Of a new address; `None`: as many as it likes.
     sessions: Option<RateLimit>,
+    /// The same of what others are told.
+    changes: Option<RateLimit>,
     rooms: u32,
     proxies: Vec<Network>,
     addresses: Mutex<Addresses>,
@@ -44,6 +46,7 @@ struct Usage {
     rooms: u32,
     /// `None` as long as there was no WebSocket.
     sessions: Option<RateLimit>,
+    changes: Option<RateLimit>,
 }
 
 /// What an address can hold.
@@ -64,14 +67,13 @@ pub(crate) struct Held {
 
 impl AddressLimits {
     pub(crate) fn new(config: &NodeConfig) -> Arc<Self> {
-        let LimitsConfig { connections_per_address, sessions_per_minute_per_address, rooms_per_address, .. } =
-            config.limits;
+        let limits = &config.limits;
+        let a_minute = |count| MINUTE.checked_div(count).map(|interval| RateLimit::new(count, interval));
         Arc::new(Self {
-            connections: connections_per_address,
-            sessions: MINUTE
-                .checked_div(sessions_per_minute_per_address)
-                .map(|interval| RateLimit::new(sessions_per_minute_per_address, interval)),
-            rooms: rooms_per_address,
+            connections: limits.connections_per_address,
+            sessions: a_minute(limits.sessions_per_minute_per_address),
+            changes: a_minute(limits.changes_per_minute_per_address),
+            rooms: limits.rooms_per_address,
             proxies: config.users.proxies.clone(),
             addresses: Mutex::new(Addresses { usage: HashMap::new(), sweep_at: SWEEP_FROM }),
         })
@@ -93,6 +95,14 @@ impl AddressLimits {
         let Some(unused) = self.sessions else { return true };
         let mut addresses = lock(&self.addresses);
         addresses.of(address, now).sessions.get_or_insert(unused).allow(now.into_std())
+    }
+
+    /// Whether somebody at the address may change now what others are told, which counts as so many changes.
+    pub(crate) fn take_changes(&self, remote: IpAddr, count: u32, now: Instant) -> bool {
+        let Some(address) = self.counted(remote) else { return true };
+        let Some(unused) = self.changes else { return true };
+        let mut addresses = lock(&self.addresses);
+        addresses.of(address, now).changes.get_or_insert(unused).allow_many(count, now.into_std())
     }
 
     fn hold(self: &Arc<Self>, remote: IpAddr, kind: Kind, limit: u32) -> Option<Held> {
@@ -142,7 +152,7 @@ impl Usage {
     fn is_something(&self, now: Instant) -> bool {
         self.connections > 0
             || self.rooms > 0
-            || self.sessions.is_some_and(|sessions| !sessions.is_full(now.into_std()))
+            || [self.sessions, self.changes].into_iter().flatten().any(|limit| !limit.is_full(now.into_std()))
     }
 }
 

@@ -1,6 +1,8 @@
-//! The command line: `sluice node`, `sluice dev`, `sluice config`, `sluice ca`.
+//! The command line: `sluice node`, `sluice dev`, `sluice config`, `sluice token`, `sluice ca`.
 //!
 //! Exit codes: 0 when it ended as asked, 1 when it failed, 2 when it was asked for something that makes no sense.
+
+mod token;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -32,6 +34,7 @@ pub fn main() -> ExitCode {
         Some(("node", args)) => run_node(args),
         Some(("dev", args)) => run_dev(args),
         Some(("config", args)) => run_config(args),
+        Some(("token", args)) => token::run(args),
         Some(("ca", args)) => run_ca(args),
         _ => unreachable!("clap demands one of the subcommands"),
     };
@@ -106,6 +109,7 @@ fn command() -> Command {
         .subcommand(with_settings(Command::new("node").about("Run a node"), |_| true))
         .subcommand(dev_command())
         .subcommand(config_command())
+        .subcommand(token::command())
         .subcommand(ca.subcommands([ca_init, ca_issue]))
 }
 
@@ -155,14 +159,17 @@ fn config_command() -> Command {
 
 /// Adds the configuration file and a flag for each wanted setting.
 fn with_settings(command: Command, wanted: impl Fn(&Setting) -> bool) -> Command {
-    let file = Arg::new("config")
+    with_setting_flags(command.arg(config_file()), wanted)
+}
+
+fn config_file() -> Arg {
+    Arg::new("config")
         .long("config")
         .short('c')
         .value_name("FILE")
         .env("SLUICE_CONFIG")
         .value_parser(value_parser!(PathBuf))
-        .help("TOML file with settings");
-    with_setting_flags(command.arg(file), wanted)
+        .help("TOML file with settings")
 }
 
 fn with_setting_flags(mut command: Command, wanted: impl Fn(&Setting) -> bool) -> Command {
@@ -264,7 +271,7 @@ async fn run_life(config: NodeConfig, signals: &mut Signals, hangup: &mut Signal
         tokio::select! {
             () = signals.next() => break None,
             end = &mut ending => break Some(end),
-            _ = hangup.recv() => node.reload_certificates(),
+            _ = hangup.recv() => node.reload(),
         }
     };
     if let Some(NodeEnd::Lost(part)) = end {

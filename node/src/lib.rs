@@ -22,6 +22,7 @@
 //! - [`Node`]: the assembly of all; [`dev`]: several of them as a mesh in one process.
 //! - [`cli`]: the `sluice` command; [`ca`]: its certificate files.
 
+pub(crate) mod access;
 pub(crate) mod address_limits;
 pub(crate) mod admin;
 pub mod ca;
@@ -29,6 +30,7 @@ pub mod cli;
 mod cluster;
 pub mod config;
 pub mod dev;
+pub(crate) mod entrance;
 #[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod http;

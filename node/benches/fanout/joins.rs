@@ -36,12 +36,11 @@ pub(crate) async fn run() {
         take(&mut joining, &mut users, &mut delays).await;
     }
     let (joined, cpu) = (start.elapsed(), process_time(server.pid()));
-    let delay = |quantile| delays.quantile(quantile).map_or(f64::NAN, |delay| delay.as_secs_f64() * 1e3);
     println!(
         "  {:.0} joins/s, join p50 {:.1} ms, p99 {:.1} ms; {:.1} s of the node's processor; {:.1} KB a user",
         USERS as f64 / joined.as_secs_f64(),
-        delay(0.5),
-        delay(0.99),
+        milliseconds(&delays, 0.5),
+        milliseconds(&delays, 0.99),
         cpu.as_secs_f64(),
         (resident_bytes(server.pid()).saturating_sub(before)) as f64 / USERS as f64 / 1e3,
     );
@@ -53,6 +52,10 @@ pub(crate) async fn run() {
         left.as_secs_f64(),
         resident_bytes(server.pid()).saturating_sub(before) as f64 / 1e6,
     );
+}
+
+pub(crate) fn milliseconds(delays: &Histogram, quantile: f64) -> f64 {
+    delays.quantile(quantile).map_or(f64::NAN, |delay| delay.as_secs_f64() * 1e3)
 }
 
 fn progress(server: &Server, users: usize, start: Instant, before: u64) {
@@ -73,7 +76,7 @@ async fn take(joining: &mut JoinSet<(ProtooClient, Duration)>, users: &mut Vec<P
 }
 
 /// From the WebSocket's opening to the answer to `join`.
-async fn join(url: String) -> (ProtooClient, Duration) {
+pub(crate) async fn join(url: String) -> (ProtooClient, Duration) {
     let start = Instant::now();
     let (user, mut incoming) = ProtooClient::connect(&url, None, None).await.expect("connecting");
     tokio::spawn(async move { while incoming.recv().await.is_some() {} });

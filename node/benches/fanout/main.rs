@@ -8,6 +8,7 @@
 //! cargo bench -p sluice-node --bench fanout -- delay        # only what a pipe adds
 //! cargo bench -p sluice-node --bench fanout -- start        # only the start of a node
 //! cargo bench -p sluice-node --bench fanout -- joins        # only a room that fills up
+//! cargo bench -p sluice-node --bench fanout -- storm        # only what that costs other rooms
 //! ```
 //!
 //! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s
@@ -28,6 +29,8 @@
 //!
 //! **joins**: 5,000 users who only signal join one room, from this process; they come as fast as they are taken.
 //!
+//! **storm**: 2,000 such users come at once, while others enter rooms of their own one after the other.
+//!
 //! On loopback a sender pays for the receiver's softirq work too, and a receiver that wakes for each packet makes the
 //! sender pay for the waking: receivers here sleep a millisecond between looks, as if they were other machines. With
 //! `--gro` they take several datagrams in one piece, which spares the sender the cutting of GSO sends that a network
@@ -41,6 +44,7 @@ mod meeting;
 mod report;
 mod server;
 mod start;
+mod storm;
 mod usage;
 
 use std::time::Duration;
@@ -72,9 +76,9 @@ fn main() {
                 let names = Load::ALL.map(|load| load.name).join(", ");
                 options.load = Load::named(&name).unwrap_or_else(|| fail(&format!("--load: not one of {names}")));
             }
-            part @ ("floor" | "fanout" | "delay" | "start" | "joins") => parts.push(part.to_owned()),
+            part @ ("floor" | "fanout" | "delay" | "start" | "joins" | "storm") => parts.push(part.to_owned()),
             other => fail(&format!(
-                "{other}: not one of floor, fanout, delay, start, joins, --load NAME, --gro, --runs N, --window SECONDS"
+                "{other}: not one of floor, fanout, delay, start, joins, storm, --load NAME, --gro, --runs N, --window SECONDS"
             )),
         }
     }
@@ -95,6 +99,9 @@ fn main() {
     }
     if wanted("joins") {
         meeting::block_on(joins::run());
+    }
+    if wanted("storm") {
+        meeting::block_on(storm::run());
     }
 }
 

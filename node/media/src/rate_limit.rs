@@ -20,7 +20,12 @@ impl RateLimit {
 
     /// Whether it may happen now, which uses one up.
     pub fn allow(&mut self, now: Instant) -> bool {
-        let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.interval;
+        self.allow_many(1, now)
+    }
+
+    /// Whether so many may happen now, which uses them up; all or none.
+    pub fn allow_many(&mut self, count: u32, now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |at| at.max(now)) + self.interval * count;
         let allowed = full_at - now <= self.interval * self.burst;
         if allowed {
             self.full_at = Some(full_at);
@@ -50,5 +55,8 @@ mod tests {
         assert_eq!(passed(&mut limit, now + ms(10)), 1);
         assert_eq!(passed(&mut limit, now + ms(30)), 2);
         assert_eq!(passed(&mut limit, now + ms(1000)), 3, "no more than the burst comes together");
+        assert!(limit.allow_many(2, now + ms(1020)));
+        assert!(!limit.allow_many(2, now + ms(1030)), "there is one, which stays");
+        assert!(limit.allow(now + ms(1030)));
     }
 }

@@ -31,13 +31,14 @@ impl NodeConfig {
     }
 
     fn check_open(&self) -> Result<(), ConfigError> {
-        if self.users.listen.ip().is_loopback() || self.insecure_open {
+        let is_open = self.namespaces.by_name.is_empty();
+        if self.users.listen.ip().is_loopback() || self.insecure_open || !is_open {
             return Ok(());
         }
         refuse(
             "users.listen",
             &self.users.listen,
-            "a loopback address, or any together with --insecure-open, since whoever reaches it can enter any room",
+            "a loopback address, or any together with namespaces or --insecure-open, since whoever reaches it can enter any room",
         )
     }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use figment::providers::{Format, Toml};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use serde::de::DeserializeOwned;
 
 use super::ConfigError;
 use super::settings::{Setting, allowed, settings};
@@ -43,7 +44,7 @@ impl Sources {
         }
         let flags = self.flags.iter().map(|(key, text)| (*key, text.clone())).collect();
         figment = figment.merge(self.env_layer()?).merge(Layer { name: "a flag", values: flags });
-        let layers = Layers::new(figment)?;
+        let layers = Layers::new(self.file.clone(), figment)?;
         layers.refuse_unknown()?;
         Ok(layers)
     }
@@ -96,18 +97,19 @@ impl Provider for Layer {
 
 /// The merged sources.
 pub(super) struct Layers {
+    file: Option<PathBuf>,
     figment: Figment,
     merged: Value,
 }
 
 impl Layers {
-    fn new(figment: Figment) -> Result<Self, ConfigError> {
+    fn new(file: Option<PathBuf>, figment: Figment) -> Result<Self, ConfigError> {
         let merged = figment.extract::<Value>().map_err(|error| {
             // A syntax error of the file, told over several lines with an excerpt.
             let text = error.to_string();
             ConfigError(text.split_whitespace().collect::<Vec<_>>().join(" "))
         })?;
-        Ok(Self { figment, merged })
+        Ok(Self { file, figment, merged })
     }
 
     /// One setting, or its default when no source has it.
@@ -129,6 +131,19 @@ impl Layers {
         })
     }
 
+    /// A table that only the file has, with the file.
+    pub(super) fn read_table<T: DeserializeOwned + Default>(
+        &self,
+        key: &str,
+    ) -> Result<(Option<PathBuf>, T), ConfigError> {
+        let Some(value) = self.merged.find_ref(key) else { return Ok((self.file.clone(), T::default())) };
+        let table = T::deserialize(value).map_err(|error| {
+            let path = error.path.join(".");
+            ConfigError(format!("{key}.{path}{}: {}", self.origin(value), error.kind))
+        })?;
+        Ok((self.file.clone(), table))
+    }
+
     fn refuse_unknown(&self) -> Result<(), ConfigError> {
         let Value::Dict(_, top) = &self.merged else { return Ok(()) };
         for (name, value) in top {
@@ -138,6 +153,7 @@ impl Layers {
                         self.refuse_unless_known(&format!("{name}.{inner}"), value)?;
                     }
                 }
+                Value::Dict(..) if name == "namespaces" => {}
                 value => self.refuse_unless_known(name, value)?,
             }
         }

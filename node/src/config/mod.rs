@@ -4,6 +4,7 @@
 //! # Layout
 //! - `settings`: the table that fields, keys, variables, flags and sample come from.
 //! - `value`: the types of values; `address`: those that are addresses.
+//! - `namespaces`: the tenants, which only the file has.
 //! - `load`: the three sources and their merging.
 //! - `check`: what no single value can be blamed for.
 //! - `sample`: the commented sample file.
@@ -11,6 +12,7 @@
 mod address;
 mod check;
 mod load;
+mod namespaces;
 mod sample;
 mod settings;
 #[cfg(test)]
@@ -26,6 +28,7 @@ use settings::{Settings, section};
 
 pub use address::{Announced, Host, Network};
 pub use load::Sources;
+pub use namespaces::{KeyAlgorithm, KeyConfig, NamespaceConfig, NamespacesConfig};
 pub use sample::sample;
 pub use settings::{Section, Setting, sections};
 pub use value::{HostPort, HttpUrl, Label, LogFilter, LogFormat, Origin, Pem, Secret};
@@ -77,6 +80,8 @@ section! {
         limits: LimitsConfig,
         /// Logs and traces.
         telemetry: TelemetryConfig,
+        /// Tenants, and who may enter their rooms.
+        namespaces: NamespacesConfig,
     }
 }
 
@@ -93,7 +98,7 @@ section! {
 section! {
     /// Users: the room page and signalling over HTTP and WebSocket (TCP).
     pub struct UsersConfig in "users." {
-        /// Address and port to listen on. Beyond loopback insecure_open must be set.
+        /// Address and port to listen on. Beyond loopback there must be namespaces, or insecure_open must be set.
         listen: SocketAddr = ([127, 0, 0, 1], 4443).into(),
         /// URL that users reach this node by, for the console and for other nodes. Unset: made of the address.
         url: Option<HttpUrl> = None,
@@ -105,9 +110,12 @@ section! {
         /// always may, and so may programs, which name no origin. On a loopback address only address and localhost are
         /// this host, not its names.
         allowed_origins: Vec<Origin> = Vec::new(),
-        /// Proxies that many users come through: limits for each address do not apply to theirs. What comes from this
-        /// machine is among them by default, for a proxy beside the node and for load tests.
+        /// Proxies that many users come through. They are believed for whom they come (X-Forwarded-For, and what
+        /// proxy_protocol says), and limits for each address do not apply to theirs. What comes from this machine is among
+        /// them by default, for a proxy beside the node and for load tests.
         proxies: Vec<Network> = Network::LOOPBACK.to_vec(),
+        /// Each connection of one of the proxies begins with a header of the PROXY protocol, version 1 or 2.
+        proxy_protocol: bool = false,
         /// Connections at a time; further ones are answered with 503. Each user has one, and a page's load a few for a
         /// moment. Less where the system allows fewer open files.
         max_connections: u32 [1 ..= 1000000] = 20_000,
@@ -181,6 +189,9 @@ section! {
         /// WebSockets that one address may open a minute, all at once if need be; 0: any number. After a network's
         /// outage all of its users come back together.
         sessions_per_minute_per_address: u32 [0 ..= 1000000] = 4_000,
+        /// What peers at one address may change a minute that others are told of, all at once if need be; 0: any number.
+        /// A hundred times what one peer may.
+        changes_per_minute_per_address: u32 [0 ..= 10000000] = 12_000,
         /// Rooms that exist at a time because somebody at one address came first; 0: any number. A tenth of all.
         rooms_per_address: u32 [0 ..= 1000000] = 1_000,
         /// Rooms of this node. A room is a task and a lease: ten thousand cost about 100 MB and 5,000 lease renewals a
@@ -216,6 +227,9 @@ section! {
         request_burst: u32 [1 ..= 100000] = 200,
         /// Requests that a client may send a second after that; it is read no faster.
         requests_per_second: u32 [1 ..= 100000] = 100,
+        /// What one peer may change a minute that others are told of, all at once if need be: a rename, a pause or an end
+        /// of a producer is one change, a new producer six. Push-to-talk takes a few dozen.
+        changes_per_minute: u32 [6 ..= 1000000] = 120,
         /// Bytes of one message that a client sends. The longest that clients send, capabilities and what they produce,
         /// have 15 KB; each WebSocket may hold this much that is not complete yet.
         message_bytes: u32 [4096 ..= 960000] = 65_536,
@@ -225,12 +239,18 @@ section! {
         /// How long a client may take to join, in milliseconds, from when its room knows of it. Browsers ask people for
         /// camera and microphone meanwhile, and people take their time.
         join_within_ms: u64 [100 ..= 86400000] = 600_000,
+        /// How late the node may be, and how long a room may let newcomers wait, in milliseconds, before it asks further
+        /// ones to come later. People notice a quarter of a second.
+        admission_wait_ms: u64 [10 ..= 60000] = 250,
         /// Times that one client may ask to join; a client whose connection broke while it waited for its user asks
         /// twice.
         joins_per_session: u32 [1 ..= 1000] = 8,
         /// How long a peer has for a sign of life when another client wants its name without its secret, in
         /// milliseconds. Without one it gives way.
         sign_of_life_ms: u64 [100 ..= 60000] = 2_000,
+        /// How long a peer whose connection broke keeps its place, in milliseconds, so that its client can go on. 0: it
+        /// leaves at once.
+        resume_within_ms: u64 [0 ..= 600000] = 15_000,
         /// Between pings, in milliseconds; proxies drop connections that are silent for longer, many after 30 or 60 s.
         ping_interval_ms: u64 [1000 ..= 3600000] = 20_000,
         /// How long nothing may be heard of a client, answers to pings included, before it counts as gone, in

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::namespaces;
 use super::settings::{Section, Setting, sections};
 
 /// `deploy/sluice.sample.toml`: every setting with its documentation, commented out at its default.
@@ -10,6 +11,7 @@ pub fn sample() -> String {
     for section in sections() {
         write_section(&mut out, section);
     }
+    out.push_str(namespaces::SAMPLE);
     out
 }
 

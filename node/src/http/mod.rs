@@ -3,11 +3,13 @@
 //! # Layout
 //! - `server`: connections with their limits, TLS, and an orderly end.
 //! - `users`: the room page, and who may open a WebSocket for signalling.
+//! - `forwarded`: where those are who come through a proxy.
 //! - `websocket`: such a WebSocket.
 //! - `origin`: which web pages may.
 //! - `assets`: the embedded files of the room page.
 
 mod assets;
+mod forwarded;
 pub(crate) mod origin;
 mod server;
 mod users;

@@ -23,7 +23,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::forwarded::read_proxy_header;
 use crate::address_limits::{AddressLimits, Held};
+use crate::config::Network;
 
 /// Bytes of a request's line and header. Browsers send 1 to 2 KiB; a token in the URL may add as much again.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -60,6 +62,8 @@ pub(crate) struct ServerConfig {
     pub(crate) max_connections: usize,
     /// How many of them one address may have, if that is limited.
     pub(crate) address_limits: Option<Arc<AddressLimits>>,
+    /// Proxies that say first for whom they come, by the PROXY protocol.
+    pub(crate) announcing_proxies: Vec<Network>,
     /// What those find who come beyond [`Self::max_connections`].
     pub(crate) when_full: Router,
     /// Time for TLS, and for each request's header.
@@ -91,6 +95,8 @@ pub(crate) struct Connection {
     /// The other end.
     pub(crate) remote: SocketAddr,
     _place: Arc<Place>,
+    /// Of a client that a proxy speaks for.
+    _of_client: Option<Arc<Held>>,
 }
 
 #[derive(Debug)]
@@ -266,7 +272,7 @@ impl Acceptor {
         let counters = &self.shared.counters;
         counters.open.fetch_add(1, Ordering::Relaxed);
         let place = Place { counters: counters.clone(), _permit: permit, _of_address: of_address };
-        let connection = Connection { remote, _place: Arc::new(place) };
+        let connection = Connection { remote, _place: Arc::new(place), _of_client: None };
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             let served = shared.serve(stream, connection, stop, has_place);
@@ -290,12 +296,19 @@ impl Shared {
     /// `has_place`: whether it may have more than one answer, and become a WebSocket.
     async fn serve(
         &self,
-        stream: TcpStream,
-        connection: Connection,
+        mut stream: TcpStream,
+        mut connection: Connection,
         stop: CancellationToken,
         has_place: bool,
     ) -> Result<(), String> {
         self.prepare(&stream).map_err(|error| error.to_string())?;
+        if self.config.announcing_proxies.iter().any(|proxy| proxy.contains(connection.remote.ip())) {
+            let header = timeout(self.config.header_timeout, read_proxy_header(&mut stream));
+            let header = header.await.map_err(|_| "no PROXY header in time".to_owned())?;
+            if let Some(client) = header.map_err(|error| error.to_string())? {
+                connection = self.of_client(connection, client)?;
+            }
+        }
         let Some(tls) = &self.config.tls else { return self.serve_http(stream, connection, stop, has_place).await };
         let handshake = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -304,6 +317,15 @@ impl Shared {
         let stream =
             handshake.map_err(|_| "no TLS handshake in time".to_owned())?.map_err(|error| error.to_string())?;
         self.serve_http(stream, connection, stop, has_place).await
+    }
+
+    /// A connection of a client that a proxy speaks for.
+    fn of_client(&self, connection: Connection, client: SocketAddr) -> Result<Connection, String> {
+        let limits = self.config.address_limits.as_ref();
+        let of_client =
+            limits.map(|limits| limits.connection(client.ip()).ok_or("the address has too many connections"));
+        let of_client = of_client.transpose().inspect_err(|_| count(&self.counters.refused))?;
+        Ok(Connection { remote: client, _of_client: of_client.map(Arc::new), ..connection })
     }
 
     fn prepare(&self, stream: &TcpStream) -> std::io::Result<()> {

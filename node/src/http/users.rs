@@ -2,10 +2,14 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Query, Request, State};
-use axum::http::header::{CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{
+    AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -16,15 +20,13 @@ use tokio::time::Instant;
 use super::origin::Origins;
 use super::server::Connection;
 use super::websocket::Upgrade;
-use super::{assets, websocket};
+use super::{assets, forwarded, websocket};
 use crate::address_limits::AddressLimits;
+use crate::config::Network;
+use crate::entrance::{self, Entrance, Opening};
 use crate::http::{Health, health_router};
-use crate::rooms::Rooms;
+use crate::signalling::SUBPROTOCOL;
 use crate::signalling::protoo::session;
-use crate::signalling::{Opening, SUBPROTOCOL};
-
-/// The namespace of those who name none.
-const DEFAULT_NAMESPACE: &str = "default";
 
 /// The page runs its own script and talks to its own server, nothing else; blob: is what media elements and workers
 /// made by the page are.
@@ -47,17 +49,28 @@ static SECURITY_HEADERS: [(HeaderName, HeaderValue); 4] = [
 #[derive(Clone)]
 pub(crate) struct Door {
     /// Where it leads.
-    pub(crate) rooms: Rooms,
+    pub(crate) entrance: Entrance,
     /// Which pages may open it.
     pub(crate) origins: Arc<Origins>,
     /// How often one address may.
     pub(crate) address_limits: Arc<AddressLimits>,
+    /// Who says for whom a request is.
+    pub(crate) proxies: Arc<[Network]>,
+}
+
+impl Door {
+    /// Where the client is.
+    fn client(&self, connection: &Connection, headers: &HeaderMap) -> SocketAddr {
+        let remote = connection.remote;
+        (forwarded::client(remote.ip(), headers, &self.proxies), remote.port()).into()
+    }
 }
 
 /// Everything on the users' port.
 pub(crate) fn users_router(door: Door, health: Health) -> Router {
     Router::new()
         .route("/", get(root))
+        .route("/v1/admission", get(admission))
         .fallback_service(get(asset))
         .with_state(door)
         .merge(health_router(health))
@@ -83,24 +96,80 @@ async fn root(State(door): State<Door>, Extension(connection): Extension<Connect
     }
 }
 
-/// An upgrade that is refused, with the reason in words.
-type Refusal = (StatusCode, String);
+/// Whether a WebSocket with this query would be let in: browsers tell their pages nothing of why one was not.
+async fn admission(
+    State(door): State<Door>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+) -> Result<StatusCode, Refusal> {
+    check_origin(&door.origins, request.headers())?;
+    let client = door.client(&connection, request.headers());
+    if !door.address_limits.take_session(client.ip(), Instant::now()) {
+        return Err(too_many());
+    }
+    door.entrance.check(&opening(&request, client)?)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn too_many() -> Refusal {
+    Refusal(StatusCode::TOO_MANY_REQUESTS, "the address opens too many WebSockets\n".to_owned())
+}
+
+/// Something that is refused, with the reason in words.
+struct Refusal(StatusCode, String);
+
+impl From<entrance::Refusal> for Refusal {
+    fn from(refusal: entrance::Refusal) -> Self {
+        use entrance::Refusal::{Busy, Forbidden, Incomplete, Unauthorised};
+        let status = match &refusal {
+            Incomplete(_) => StatusCode::BAD_REQUEST,
+            Unauthorised(_) => StatusCode::UNAUTHORIZED,
+            Forbidden(_) => StatusCode::FORBIDDEN,
+            Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self(status, format!("{refusal}\n"))
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let Self(status, words) = self;
+        match status {
+            // RFC 6750 section 3.
+            StatusCode::UNAUTHORIZED => (status, [(WWW_AUTHENTICATE, "Bearer")], words).into_response(),
+            _ => (status, words).into_response(),
+        }
+    }
+}
 
 fn signalling(door: Door, connection: Connection, mut request: Request) -> Result<Response, Refusal> {
     let (response, upgrade) = Upgrade::accept(&mut request, SUBPROTOCOL)
-        .map_err(|reason| (StatusCode::BAD_REQUEST, format!("{reason}\n")))?;
+        .map_err(|reason| Refusal(StatusCode::BAD_REQUEST, format!("{reason}\n")))?;
     if !websocket::offers(request.headers(), SUBPROTOCOL) {
-        return Err((StatusCode::FORBIDDEN, format!("the WebSocket subprotocol must be {SUBPROTOCOL}\n")));
+        return Err(Refusal(StatusCode::FORBIDDEN, format!("the WebSocket subprotocol must be {SUBPROTOCOL}\n")));
     }
     check_origin(&door.origins, request.headers())?;
-    let opening = opening(request.uri(), &connection)?;
-    if !door.address_limits.take_session(connection.remote.ip(), Instant::now()) {
-        return Err((StatusCode::TOO_MANY_REQUESTS, "the address opens too many WebSockets\n".to_owned()));
+    let client = door.client(&connection, request.headers());
+    let opening = opening(&request, client)?;
+    if !door.address_limits.take_session(client.ip(), Instant::now()) {
+        return Err(too_many());
     }
-    let rooms = door.rooms;
+    let (namespace, room, peer, remote) =
+        (opening.namespace.clone(), opening.room.clone(), opening.peer.clone(), opening.remote);
+    let entrance = door.entrance;
+    let admitted = entrance.admit(opening);
+    match &admitted {
+        Ok(seat) => tracing::info!(key = %seat.room(), peer = %seat.peer(), %remote, "a session has opened"),
+        Err(refusal) => tracing::info!(?namespace, %room, ?peer, %remote, %refusal, "a WebSocket was refused"),
+    }
+    let admitted = match admitted {
+        // Browsers tell their pages of close codes, and of nothing before the upgrade: who may come again hears when.
+        Err(refusal) if !matches!(refusal, entrance::Refusal::Busy(_)) => return Err(refusal.into()),
+        admitted => admitted,
+    };
     tokio::spawn(async move {
-        if let Ok(socket) = upgrade.open(rooms.limits().message_bytes).await {
-            session::serve(&rooms, socket, opening).await;
+        if let Ok(socket) = upgrade.open(entrance.rooms().limits().message_bytes).await {
+            session::serve(&entrance, socket, admitted).await;
         }
         drop(connection);
     });
@@ -113,23 +182,27 @@ fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
     match text(ORIGIN) {
         Some(origin) if !origins.allow(origin, text(HOST)) => {
             let reason = format!("pages of {origin} may not connect; users.allowed_origins lists those that may\n");
-            Err((StatusCode::FORBIDDEN, reason))
+            Err(Refusal(StatusCode::FORBIDDEN, reason))
         }
         _ => Ok(()),
     }
 }
 
-/// Who comes, out of the URL's query.
-fn opening(uri: &Uri, connection: &Connection) -> Result<Opening, Refusal> {
-    let Query(query) = Query::<HashMap<Cow<'_, str>, Cow<'_, str>>>::try_from_uri(uri)
-        .map_err(|rejection| (StatusCode::BAD_REQUEST, format!("{}\n", rejection.body_text())))?;
-    let namespace = query.get("namespace").map_or(DEFAULT_NAMESPACE, Cow::as_ref);
+/// Who comes, out of the URL's query. A token may be in a header too, which does not end in logs of proxies.
+fn opening(request: &Request, remote: SocketAddr) -> Result<Opening, Refusal> {
+    let Query(query) = Query::<HashMap<Cow<'_, str>, Cow<'_, str>>>::try_from_uri(request.uri())
+        .map_err(|rejection| Refusal(StatusCode::BAD_REQUEST, format!("{}\n", rejection.body_text())))?;
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let text = |key| query.get(key).map(ToString::to_string);
+    let room = query_name(&query, "roomId", |name| RoomId::new(name))?;
     Ok(Opening {
-        namespace: NamespaceId::new(namespace).map_err(|error| refuse_name("namespace", &error))?,
-        room: query_name(&query, "roomId", |name| RoomId::new(name))?,
+        namespace: query_name(&query, "namespace", |name| NamespaceId::new(name))?,
+        room: room.ok_or_else(|| entrance::Refusal::Incomplete("the URL's query lacks roomId"))?,
         peer: query_name(&query, "peerId", |name| PeerId::new(name))?,
-        secret: query.get("peerSecret").map(|secret| secret.to_string()),
-        remote: connection.remote,
+        token: header.map(str::to_owned).or_else(|| text("token")),
+        secret: text("peerSecret"),
+        resumes: query.get("resume").is_some_and(|resume| resume == "true"),
+        remote,
     })
 }
 
@@ -137,11 +210,7 @@ fn query_name<T>(
     query: &HashMap<Cow<'_, str>, Cow<'_, str>>,
     key: &str,
     new: impl FnOnce(&str) -> Result<T, InvalidName>,
-) -> Result<T, Refusal> {
-    let name = query.get(key).ok_or_else(|| (StatusCode::BAD_REQUEST, format!("the URL's query lacks {key}\n")))?;
-    new(name).map_err(|error| refuse_name(key, &error))
-}
-
-fn refuse_name(key: &str, error: &InvalidName) -> Refusal {
-    (StatusCode::BAD_REQUEST, format!("{key} {error}\n"))
+) -> Result<Option<T>, Refusal> {
+    let name = query.get(key).map(|name| new(name)).transpose();
+    name.map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("{key} {error}\n")))
 }

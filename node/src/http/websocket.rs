@@ -15,6 +15,7 @@ use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::frame::Frame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
@@ -78,15 +79,19 @@ impl Upgrade {
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
     type Item = Result<Message, Error>;
 
-    /// After an error everything that still comes is thrown away: a connection that is closed while something is unread
+    /// Ends when the connection does, however that is. After an error everything that still comes is thrown away: a connection that is closed while something is unread
     /// is reset, and with it goes the close frame that says why.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.broken {
             return self.discard(context).map(|()| None);
         }
-        let next = self.stream.poll_next_unpin(context);
-        self.broken = matches!(next, Poll::Ready(Some(Err(_))));
-        next
+        let next = match ready!(self.stream.poll_next_unpin(context)) {
+            // The network did it, and nobody is there to be told.
+            Some(Err(Error::Io(_) | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => None,
+            next => next,
+        };
+        self.broken = matches!(next, Some(Err(_)));
+        Poll::Ready(next)
     }
 }
 

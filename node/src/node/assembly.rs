@@ -15,10 +15,11 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::announced::Addresses;
-use super::certificates::Certificates;
 use super::identity::{self, UsersCertificate};
+use super::renewal::Renewals;
 use super::standing::superseded;
 use super::{NodeEnd, StartError, doors};
+use crate::access::Namespaces;
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::cluster::facts::publish_facts;
@@ -26,6 +27,7 @@ use crate::cluster::gossip::{MeshTransport, MeshWitness};
 use crate::cluster::links::keep_links;
 use crate::cluster::wiring::{MeshOut, MeshWiring, PlacementWiring, mesh_signals};
 use crate::config::NodeConfig;
+use crate::entrance::Entrance;
 use crate::http::{Health, Server};
 use crate::limits::Limits;
 use crate::metrics::{Metrics, Sources};
@@ -49,7 +51,7 @@ pub(super) struct Parts {
     rooms: Rooms,
     pub(super) placement: Placement,
     pub(super) membership: Arc<Membership>,
-    certificates: Arc<Certificates>,
+    renewals: Arc<Renewals>,
     instance: NodeInstance,
     vitals: Vitals,
     /// Ends what nobody waits for.
@@ -68,6 +70,9 @@ impl Parts {
     ) -> Result<(Self, NodeConfig), StartError> {
         let tls = identity::mesh_tls(&config)?;
         let users_tls = users_certificate(&config)?;
+        let namespaces =
+            Namespaces::new(&config.namespaces).map_err(|error| StartError::system("namespaces", error))?;
+        let namespaces = Arc::new(namespaces);
         let addresses = Addresses::resolve(&config).await?;
         let users = doors::bind("users.listen", &mut config.users.listen)?;
         let admin = doors::bind("admin.listen", &mut config.admin.listen)?;
@@ -89,7 +94,8 @@ impl Parts {
         let rooms = Rooms::spawn(rooms_config, ports);
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
-        let users = doors::serve_users(&config, users, acceptor, rooms.clone(), &address_limits, &health)?;
+        let entrance = Entrance::new(rooms.clone(), namespaces.clone(), config.region.clone());
+        let users = doors::serve_users(&config, users, acceptor, entrance, &address_limits, &health)?;
         let sources = Arc::new(Sources {
             instance: instance.clone(),
             workers: handles,
@@ -101,14 +107,19 @@ impl Parts {
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
-        let certificates = Arc::new(Certificates::new(&config, users_tls, (tls, mesh.clone(), placement.clone())));
+        let renewals = Arc::new(Renewals::new(
+            &config,
+            users_tls,
+            (tls, mesh.clone(), placement.clone()),
+            (namespaces, rooms.clone()),
+        ));
         let publishing =
             publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), clock.clone(), vitals.clone());
         let tasks: [(&'static str, BoxFuture<'static, ()>); 4] = [
             ("the publication of facts", publishing.boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),
             ("the keeping of links", keep_links(mesh.clone(), members).boxed()),
-            ("the watch over certificates", certificates.clone().watch().boxed()),
+            ("the watch over files", renewals.clone().watch().boxed()),
         ];
         let parts = Self {
             health,
@@ -117,7 +128,7 @@ impl Parts {
             rooms,
             placement,
             membership,
-            certificates,
+            renewals,
             instance,
             vitals,
             stop,
@@ -158,10 +169,10 @@ impl Parts {
         }
     }
 
-    /// Reads the certificates again.
-    pub(super) fn reload_certificates(&self) -> impl FnOnce() + Send + use<> {
-        let certificates = self.certificates.clone();
-        move || certificates.reload()
+    /// Reads again what can be renewed.
+    pub(super) fn reload(&self) -> impl FnOnce() + Send + use<> {
+        let renewals = self.renewals.clone();
+        move || renewals.reload()
     }
 
     /// Ends everything, in the order in which nobody misses what has ended already.

@@ -10,10 +10,10 @@ use super::{StartError, open_files};
 use crate::address_limits::AddressLimits;
 use crate::admin::{AdminGuard, admin_router};
 use crate::config::NodeConfig;
+use crate::entrance::Entrance;
 use crate::http::origin::Origins;
 use crate::http::{Door, Health, Server, ServerConfig, full_router, users_router};
 use crate::metrics::{Metrics, Sources};
-use crate::rooms::Rooms;
 
 /// Connections of operators: a scraper, a console, a few shells.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -33,7 +33,7 @@ pub(super) fn serve_users(
     config: &NodeConfig,
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
-    rooms: Rooms,
+    entrance: Entrance,
     address_limits: &Arc<AddressLimits>,
     health: &Health,
 ) -> Result<Server, StartError> {
@@ -41,12 +41,18 @@ pub(super) fn serve_users(
         name: "users",
         max_connections: open_files::connections(config.users.max_connections),
         address_limits: Some(address_limits.clone()),
+        announcing_proxies: if config.users.proxy_protocol { config.users.proxies.clone() } else { Vec::new() },
         when_full: full_router(health.clone()),
         header_timeout: Duration::from_millis(config.users.header_timeout_ms),
         silence: Duration::from_millis(config.limits.silence_ms),
         tls,
     };
-    let door = Door { rooms, origins: Arc::new(Origins::new(config)), address_limits: address_limits.clone() };
+    let door = Door {
+        entrance,
+        origins: Arc::new(Origins::new(config)),
+        address_limits: address_limits.clone(),
+        proxies: config.users.proxies.clone().into(),
+    };
     let router = users_router(door, health.clone());
     Server::spawn(listener, server, router).map_err(|error| StartError::system("the users' port", error))
 }
@@ -62,6 +68,7 @@ pub(super) fn serve_admin(
         name: "admin",
         max_connections: ADMIN_CONNECTIONS,
         address_limits: None,
+        announcing_proxies: Vec::new(),
         when_full: full_router(health.clone()),
         header_timeout: Duration::from_millis(config.users.header_timeout_ms),
         silence: Duration::from_millis(config.limits.silence_ms),

@@ -10,10 +10,10 @@
 
 mod announced;
 mod assembly;
-mod certificates;
 mod doors;
 mod identity;
 mod open_files;
+mod renewal;
 mod runtimes;
 mod standing;
 #[cfg(test)]
@@ -154,9 +154,9 @@ impl Node {
     }
 
     /// Reads the certificates again; those of their files that cannot be used are left aside.
-    pub fn reload_certificates(&self) {
+    pub fn reload(&self) {
         if let (Some(parts), Some(runtimes)) = (&self.parts, &self.runtimes) {
-            runtimes.control().spawn_blocking(parts.reload_certificates());
+            runtimes.control().spawn_blocking(parts.reload());
         }
     }
 

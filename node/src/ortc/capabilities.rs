@@ -5,9 +5,13 @@ use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::LazyLock;
 
 use sluice_proto::ortc::{
-    MediaKind, MimeTypeAudio, MimeTypeVideo, RtcpFeedback, RtpCapabilitiesFinalized, RtpCodecCapabilityFinalized,
-    RtpCodecParametersParameters, RtpHeaderExtension, RtpHeaderExtensionDirection, RtpHeaderExtensionUri,
+    MediaKind, MimeType, MimeTypeAudio, MimeTypeVideo, RtcpFeedback, RtpCapabilitiesFinalized,
+    RtpCodecCapabilityFinalized, RtpCodecParametersParameters, RtpHeaderExtension, RtpHeaderExtensionDirection,
+    RtpHeaderExtensionUri, RtpParameters,
 };
+
+use super::OrtcError;
+use super::codec::Codec;
 
 const OPUS_CLOCK_RATE: NonZeroU32 = NonZeroU32::new(48_000).unwrap();
 const VIDEO_CLOCK_RATE: NonZeroU32 = NonZeroU32::new(90_000).unwrap();
@@ -26,6 +30,34 @@ static ROUTER: LazyLock<RtpCapabilitiesFinalized> =
 /// The RTP capabilities of every router.
 pub fn router_rtp_capabilities() -> &'static RtpCapabilitiesFinalized {
     &ROUTER
+}
+
+/// Those of a router whose codecs are of these MIME types; of all, if there are none.
+pub fn allowed_capabilities(allowed: &[String]) -> RtpCapabilitiesFinalized {
+    let RtpCapabilitiesFinalized { codecs, header_extensions } = router_rtp_capabilities();
+    let media = codecs.iter().filter(|codec| is_allowed(Codec::from(*codec).mime_type, allowed));
+    let media: Vec<u8> = media.map(RtpCodecCapabilityFinalized::preferred_payload_type).collect();
+    // RTX goes with what it repairs.
+    let is_kept = |codec: &RtpCodecCapabilityFinalized| {
+        media.contains(&Codec::from(codec).apt().unwrap_or(codec.preferred_payload_type()))
+    };
+    let codecs = codecs.iter().filter(|codec| is_kept(codec)).cloned().collect();
+    RtpCapabilitiesFinalized { codecs, header_extensions: header_extensions.clone() }
+}
+
+/// Whether all codecs are of these MIME types; any are, if there are none.
+///
+/// # Errors
+/// [`OrtcError::Unsupported`] that names the first other one.
+pub fn check_codecs(rtp: &RtpParameters, allowed: &[String]) -> Result<(), OrtcError> {
+    let refused = rtp.codecs.iter().find(|codec| !codec.is_rtx() && !is_allowed(codec.mime_type(), allowed));
+    refused.map_or(Ok(()), |codec| {
+        Err(OrtcError::Unsupported(format!("{} is not allowed here", codec.mime_type().as_str())))
+    })
+}
+
+fn is_allowed(mime_type: MimeType, allowed: &[String]) -> bool {
+    allowed.is_empty() || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(mime_type.as_str()))
 }
 
 fn codecs() -> Vec<RtpCodecCapabilityFinalized> {

@@ -2,32 +2,65 @@
 
 use std::sync::{Arc, OnceLock};
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sluice_proto::ids::{ConsumerId, NodeId, PeerId, ProducerId, Region, TransportId};
 use sluice_proto::ortc::{
     DtlsFingerprint, DtlsParameters, IceParameters, MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters,
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use crate::access::Rights;
 use sluice_media::messages::{RequestError, StreamStats, TransportStats};
 
 /// A request of a peer, parsed.
 #[derive(Debug)]
 pub(crate) enum PeerRequest {
     RouterRtpCapabilities,
-    CreateTransport { consuming: bool },
-    ConnectTransport { transport: TransportId, dtls: DtlsParameters },
+    CreateTransport {
+        consuming: bool,
+    },
+    ConnectTransport {
+        transport: TransportId,
+        dtls: DtlsParameters,
+    },
     Join(Box<Join>),
-    RestartIce { transport: TransportId },
-    Produce { transport: TransportId, kind: MediaKind, rtp: Box<RtpParameters>, app_data: Value },
-    CloseProducer { producer: ProducerId },
-    SetProducerPaused { producer: ProducerId, paused: bool },
-    SetConsumerPaused { consumer: ConsumerId, paused: bool },
-    RequestKeyFrame { consumer: ConsumerId },
-    ChangeDisplayName { display_name: String },
-    TransportStats { transport: TransportId },
-    ProducerStats { producer: ProducerId },
-    ConsumerStats { consumer: ConsumerId },
+    RestartIce {
+        transport: TransportId,
+    },
+    Produce {
+        transport: TransportId,
+        kind: MediaKind,
+        rtp: Box<RtpParameters>,
+        app_data: Value,
+    },
+    CloseProducer {
+        producer: ProducerId,
+    },
+    SetProducerPaused {
+        producer: ProducerId,
+        paused: bool,
+    },
+    SetConsumerPaused {
+        consumer: ConsumerId,
+        paused: bool,
+    },
+    RequestKeyFrame {
+        consumer: ConsumerId,
+    },
+    ChangeDisplayName {
+        display_name: String,
+    },
+    TransportStats {
+        transport: TransportId,
+    },
+    ProducerStats {
+        producer: ProducerId,
+    },
+    ConsumerStats {
+        consumer: ConsumerId,
+    },
+    /// A newer token allows this.
+    Renew(Box<Rights>),
 }
 
 /// What a peer says of itself when it joins.
@@ -44,7 +77,7 @@ pub(crate) struct Join {
 #[derive(Debug)]
 pub(crate) enum PeerReply {
     Done,
-    RouterRtpCapabilities(&'static RtpCapabilitiesFinalized),
+    RouterRtpCapabilities(Box<RtpCapabilitiesFinalized>),
     Transport(Box<NewTransport>),
     Joined {
         peers: Vec<Arc<PeerInfo>>,
@@ -79,6 +112,8 @@ pub(crate) struct PeerInfo {
     pub(crate) device: Value,
     pub(crate) node: NodeId,
     pub(crate) region: Option<Region>,
+    /// What the tenant's server says of it.
+    pub(crate) metadata: Option<Map<String, Value>>,
 }
 
 /// Why a request was refused: a code after HTTP's and the reason in words.
@@ -157,6 +192,8 @@ pub(crate) enum CloseReason {
     Replaced,
     /// The client opened its WebSocket and did not join.
     NotJoined,
+    /// Its token has ended, or was revoked.
+    Unauthorised,
     /// A worker did not take what the peer needs; the client may come back.
     Overloaded,
     /// The node stops: the client shall come back, to another node or this one's next life.

@@ -11,6 +11,7 @@ use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::mpsc;
 
 use super::room::RoomMessage;
+use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::limits::Limits;
 use crate::pipes::Pipes;
@@ -32,6 +33,7 @@ pub(crate) struct Context {
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
     pub(crate) limits: Limits,
     pub(crate) clock: ClusterClock,
+    pub(crate) address_limits: Arc<AddressLimits>,
     pub(crate) workers: Vec<Arc<dyn MediaWorker>>,
     pub(crate) placement: Arc<dyn PlacementPort>,
     pub(crate) pipes: Pipes,

@@ -1,7 +1,7 @@
 //! How a session becomes a peer of the room.
 //!
 //! Opening a WebSocket changes nothing for anybody; joining does. A name that is taken is given to whoever shows the
-//! secret that its holder was given. Without it the holder is asked for a sign of life: if it gives one it stays, and
+//! secret that its holder was given, or a token that says so. Without either the holder is asked for a sign of life: if it gives one it stays, and
 //! the newcomer is refused; else it is a ghost and gives way. A holder on another node is asked by its node, which
 //! hears of the claim by roster and says by roster what it found.
 
@@ -83,14 +83,15 @@ pub(super) struct Joining {
 
 impl Room {
     pub(super) fn open(&mut self, opened: Opened) {
-        let Opened { session, peer: id, secret, desk, span } = opened;
-        let _entered = span.clone().entered();
-        if desk.is_left() {
+        let _entered = opened.span.clone().entered();
+        opened.wait.note(opened.came.elapsed());
+        if opened.desk.is_left() {
             return;
         }
+        let Some(Opened { session, guest, desk, span, .. }) = self.resume(opened) else { return };
         self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
         let limit = self.context.limits.peers_per_room;
-        let holder = self.peers.session_of(&id);
+        let holder = self.peers.session_of(&guest.peer);
         // Those who have not joined are bounded as peers are.
         if self.peers.unjoined_count() >= limit || self.is_full() && holder.is_none() {
             return refuse(&desk, self.full());
@@ -106,7 +107,9 @@ impl Room {
         }
         desk.await_join();
         desk.complete();
-        self.peers.insert(session, Peer::new(id, desk, load, span, secret));
+        self.end_with_token(session, &guest.rights);
+        let changes = self.context.limits.changes_per_minute;
+        self.peers.insert(session, Peer::new(guest, desk, load, span, changes));
     }
 
     fn is_full(&self) -> bool {
@@ -152,9 +155,10 @@ impl Room {
         let Some(peer) = self.peers.get(session) else { return };
         let id = peer.id.clone();
         let shown = peer.shown_secret.as_ref().map(Secret::digest);
+        let is_named = peer.rights.names_peer();
         if let Some(holder) = self.peers.session_of(&id) {
             let known = self.peers.joined(&id).map(|joined| joined.secret.digest());
-            if shown != known {
+            if shown != known && !is_named {
                 self.ask_holder(session, holder);
                 return;
             }
@@ -167,6 +171,7 @@ impl Room {
             return;
         } else if let Some(holder) = self.elsewhere.peer(&id)
             && shown != Some(&holder.secret_digest)
+            && !is_named
         {
             let signs_of_life = holder.signs_of_life;
             self.claim(session, signs_of_life);
@@ -207,6 +212,9 @@ impl Room {
     where
         F: FnOnce(&mut Self, bool) + Send + 'static,
     {
+        if self.peers.get(session).is_some_and(|peer| peer.broken_at.is_some()) {
+            return go_on(self, false);
+        }
         let waiting = self.probes.entry(session).or_default();
         waiting.push(Box::new(go_on));
         if waiting.len() > 1 {
@@ -309,7 +317,7 @@ impl Room {
         let at_ms = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
         let secret = Secret::new();
         let joined = Joined {
-            display_name: join.display_name,
+            display_name: peer.rights.name().map_or(join.display_name, str::to_owned),
             device: join.device,
             rtp_capabilities: join.rtp_capabilities.map(Arc::new),
             at_ms,

@@ -17,6 +17,7 @@ use super::peer::Peer;
 use super::requests::gone;
 use super::room::{Room, SessionId};
 use super::roster::producer_entry;
+use crate::access::Place;
 use crate::ortc::{can_consume, consumer_rtp_parameters};
 use crate::pipes::{Home, Source};
 
@@ -48,6 +49,7 @@ pub(super) struct LocalProducer {
     pub(super) ssrc: Option<u32>,
     /// As other nodes are told of it, which is often and each time whole.
     pub(super) entry: ProducerEntry,
+    _place: Place,
     _listener: Listener,
 }
 
@@ -70,6 +72,8 @@ pub(super) struct NewProducer {
     pub(super) rtp: RtpParameters,
     pub(super) app_data: Value,
     pub(super) ssrc: Option<u32>,
+    /// Among the producers of its namespace.
+    pub(super) place: Place,
 }
 
 impl Producer {
@@ -125,7 +129,7 @@ impl Producer {
 impl Room {
     /// Makes a producer of this node known to the room.
     pub(super) fn add_local_producer(&mut self, session: SessionId, new: NewProducer) -> Result<(), Refusal> {
-        let NewProducer { producer, transport, kind, rtp, app_data, ssrc } = new;
+        let NewProducer { producer, transport, kind, rtp, app_data, ssrc, place } = new;
         let peer = self.peers.get(session).ok_or_else(gone)?;
         if !peer.transports().contains_key(&transport) {
             return Err(Refusal::not_found("transport", transport));
@@ -142,6 +146,7 @@ impl Room {
             transport,
             ssrc,
             entry: producer_entry(&source, &app_data),
+            _place: place,
             _listener: self.context.listen(Subject::Producer(producer), &self.me),
         };
         let new = Producer { local: Some(local), ..Producer::new(source, owner.clone(), app_data) };
@@ -188,6 +193,9 @@ impl Room {
         if producer.owner == peer.id || producer.consumers.contains_key(&session) {
             return;
         }
+        if !peer.rights.grants().subscribe {
+            return;
+        }
         let capabilities = peer.joined.as_ref().and_then(|joined| joined.rtp_capabilities.clone());
         let (Some(capabilities), Some(transport)) = (capabilities, peer.consuming_transport()) else { return };
         if !can_consume(&producer.source.rtp, &capabilities) {
@@ -222,9 +230,24 @@ impl Room {
         self.set_up(id);
     }
 
+    /// What a client is asked to set up.
+    pub(super) fn question(&self, id: ConsumerId) -> Option<NewConsumer> {
+        let consumer = self.consumers.get(&id)?;
+        let producer = self.producers.get(&consumer.producer)?;
+        Some(NewConsumer {
+            id,
+            peer: producer.owner.clone(),
+            producer: consumer.producer,
+            kind: consumer.kind,
+            rtp: Arc::clone(&consumer.rtp),
+            app_data: producer.app_data(),
+            producer_paused: producer.source.paused,
+        })
+    }
+
     /// Makes a consumer, paused, and asks its client to do the same; neither waits for the other.
     fn set_up(&mut self, id: ConsumerId) {
-        let Some(consumer) = self.consumers.get(&id) else { return };
+        let (Some(consumer), Some(question)) = (self.consumers.get(&id), self.question(id)) else { return };
         let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(consumer.session))
         else {
             return;
@@ -241,15 +264,6 @@ impl Room {
             paused: true,
         };
         let (answer, scores) = (self.context.pipes.consume(consumer.worker, request), (consumer.score, producer.score));
-        let question = NewConsumer {
-            id,
-            peer: producer.owner.clone(),
-            producer: consumer.producer,
-            kind,
-            rtp,
-            app_data: producer.app_data(),
-            producer_paused: producer.source.paused,
-        };
         if let Some(desk) = self.peers.desk(session) {
             desk.ask(question, scores);
         }

@@ -2,14 +2,16 @@
 //!
 //! # Layout
 //! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
-//! - `room`: one room, the task that decides everything in it; `join`, `peer`, `requests`, `transports`, `media`,
-//!   `roster`, `events`, `speakers` are its parts by subject.
+//! - `room`: one room, the task that decides everything in it; `join`, `peer`, `resume`, `rights`, `requests`, `transports`,
+//!   `media`, `roster`, `events`, `speakers` are its parts by subject.
+//! - `admission`: when newcomers are asked to come later.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
 //! - `view`: what everybody in a room is told of it; `stage`: of whom.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
 //! - `overview`: what rooms look like from outside.
 
+mod admission;
 pub(crate) mod api;
 pub(crate) mod context;
 mod elsewhere;
@@ -19,6 +21,8 @@ mod media;
 mod overview;
 mod peer;
 mod requests;
+mod resume;
+mod rights;
 pub(crate) mod room;
 mod roster;
 pub(crate) mod seat;
@@ -37,26 +41,27 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use sluice_media::messages::WorkerIndex;
-use sluice_proto::ids::{NodeInstance, Region, RoomKey};
+use sluice_proto::ids::{NodeInstance, PeerId, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::admission::{Lateness, come_back};
 use self::context::{Context, Counters, Listeners, RoomSender, WorkerLoad};
-use self::join::Secret;
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
 use self::seat::{Desk, Seat};
 use self::view::View;
+use crate::access::{Kind, Namespace, Place, Rights};
 use crate::address_limits::{AddressLimits, Held};
 use crate::cluster::clock::ClusterClock;
 use crate::limits::Limits;
 use crate::pipes::Pipes;
 use crate::ports::{EnteredRoom, Ports};
-use crate::signalling::Opening;
 use crate::support::lock;
 
+pub(crate) use join::Secret;
 pub(crate) use overview::RoomsSnapshot;
 
 /// How far apart sessions are sent away at least when the node stops.
@@ -92,13 +97,30 @@ pub(crate) struct Rooms {
 
 struct Inner {
     context: Arc<Context>,
-    address_limits: Arc<AddressLimits>,
     rooms: Mutex<HashMap<RoomKey, Entrance>>,
     next_session: AtomicU64,
     stopping: AtomicBool,
+    /// How late the control plane is.
+    lateness: Arc<Lateness>,
     tasks: TaskTracker,
     /// Ends the tasks that follow workers and mesh.
     stop: CancellationToken,
+}
+
+/// Somebody who may take a seat in a room.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    pub(crate) key: RoomKey,
+    pub(crate) peer: PeerId,
+    /// What the answer to a former join said.
+    pub(crate) secret: Option<Secret>,
+    /// A connection of this peer broke, and it goes on with what it has, if that is still there.
+    pub(crate) resumes: bool,
+    /// Where the connection comes from.
+    pub(crate) remote: SocketAddr,
+    pub(crate) rights: Rights,
+    /// Among the peers of its namespace.
+    pub(crate) place: Place,
 }
 
 /// The way into an open room.
@@ -106,6 +128,8 @@ struct Inner {
 struct Entrance {
     room: RoomSender,
     view: Arc<View>,
+    /// How long newcomers wait for the room.
+    wait: Arc<Lateness>,
 }
 
 impl Rooms {
@@ -120,6 +144,7 @@ impl Rooms {
             fingerprints: config.fingerprints.into(),
             limits: config.limits,
             clock: config.clock,
+            address_limits: config.address_limits,
             loads: workers.iter().map(|_| WorkerLoad::default()).collect(),
             workers,
             placement,
@@ -129,15 +154,18 @@ impl Rooms {
         });
         let inner = Inner {
             context: Arc::clone(&context),
-            address_limits: config.address_limits,
             rooms: Mutex::default(),
             next_session: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            lateness: Arc::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         };
         let stop = inner.stop.clone();
         vitals.spawn("the pipes' control", stop.clone().run_until_cancelled_owned(pipes.run(mesh_signals)).map(drop));
+        let lateness = inner.lateness.clone();
+        let watch = async move { lateness.watch().await };
+        vitals.spawn("the watch over lateness", stop.clone().run_until_cancelled_owned(watch).map(drop));
         let dispatch = events::dispatch(context, worker_events);
         vitals.spawn("the dispatch of media events", stop.run_until_cancelled_owned(dispatch).map(drop));
         Self { inner: Arc::new(inner) }
@@ -211,20 +239,29 @@ impl Rooms {
         self.inner.stop.cancel();
     }
 
+    /// The tenants' settings are others now: who may no longer be in a room is sent away.
+    pub(crate) async fn reauthorise(&self) {
+        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().map(|entrance| entrance.room.clone()).collect();
+        // One that has ended meanwhile has nobody to send away.
+        let _ = join_all(rooms.iter().map(|room| room.send(RoomMessage::Reauthorise))).await;
+    }
+
     /// Takes a seat in a room, which is made if need be.
     ///
     /// # Errors
     /// When there is none, in words.
-    pub(crate) fn enter(&self, opening: Opening) -> Result<Seat, String> {
-        let Opening { namespace, room, peer, secret, remote } = opening;
-        let span = tracing::info_span!("join", %namespace, %room, %peer, %remote);
-        let key = RoomKey { namespace, room };
+    pub(crate) fn enter(&self, guest: Guest) -> Result<Seat, String> {
+        let (key, peer, remote) = (guest.key.clone(), guest.peer.clone(), guest.remote);
+        let span = tracing::info_span!("join", namespace = %key.namespace, room = %key.room, %peer, %remote);
         let _entered = span.clone().entered();
         let context = &self.inner.context;
         let limits = &context.limits;
         let session = SessionId(self.inner.next_session.fetch_add(1, Ordering::Relaxed));
-        let desk = Arc::new(Desk::default());
+        let desk = Arc::new(Desk::new(session));
         let mut rooms = lock(&self.inner.rooms);
+        if self.inner.lateness.get() > limits.admission_wait {
+            return Err(come_back("the node"));
+        }
         // Looked at under the lock under which `shutdown` reads the rooms.
         if self.inner.stopping.load(Ordering::SeqCst) {
             return Err("the node stops".to_owned());
@@ -236,20 +273,28 @@ impl Rooms {
                 if let Some(reason) = context.overload() {
                     return Err(reason);
                 }
-                let Some(held) = self.inner.address_limits.room(remote.ip()) else {
+                let Some(held) = context.address_limits.room(remote.ip()) else {
                     return Err("the address has too many rooms".to_owned());
                 };
-                let entrance = self.open_room(key.clone(), held)?;
-                rooms.insert(key, entrance.clone());
+                let namespace = guest.rights.namespace();
+                let Some(place) = namespace.take(Kind::Room) else {
+                    return Err("the namespace has all the rooms that it may".to_owned());
+                };
+                let entrance = self.open_room(key.clone(), namespace.clone(), (held, place))?;
+                rooms.insert(key.clone(), entrance.clone());
                 entrance
             }
         };
-        let Entrance { room, view } = entrance;
-        let secret = secret.map(Secret::from);
-        let opened = Opened { session, peer: peer.clone(), secret, desk: Arc::clone(&desk), span };
+        let Entrance { room, view, wait } = entrance;
+        // One whom nobody has to wait behind is let in, and its wait is the new measure.
+        let waits = room.capacity() < room.max_capacity();
+        if waits && wait.get() > limits.admission_wait {
+            return Err(come_back("the room"));
+        }
+        let opened = Opened { session, came: Instant::now(), wait, guest, desk: Arc::clone(&desk), span };
         // Sent under the lock: a room ends only under it, and not while something waits in its mailbox.
         room.try_send(RoomMessage::Open(opened)).map_err(|_| "the room is too busy".to_owned())?;
-        Ok(Seat::new(session, peer, (room, view), desk, context.count_session()))
+        Ok(Seat::new((key, peer), (room, view), desk, context.count_session()))
     }
 
     /// The way into an open room of the default namespace.
@@ -259,13 +304,13 @@ impl Rooms {
         rooms.iter().find(|(key, _)| key.room.as_str() == name).unwrap().1.room.clone()
     }
 
-    /// `held` is the place that the room takes, as long as it exists.
-    fn open_room(&self, key: RoomKey, held: Held) -> Result<Entrance, String> {
+    /// `held` are the places that the room takes, as long as it exists.
+    fn open_room(&self, key: RoomKey, namespace: Arc<Namespace>, held: (Held, Place)) -> Result<Entrance, String> {
         let context = Arc::clone(&self.inner.context);
         let EnteredRoom { publisher, events } = context.placement.enter(key.clone())?;
         let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
         let view = Arc::new(View::default());
-        let room = Room::new(key.clone(), context, (sender.clone(), Arc::clone(&view)), publisher);
+        let room = Room::new((key.clone(), namespace), context, (sender.clone(), Arc::clone(&view)), publisher);
         let inner = Arc::clone(&self.inner);
         let retire = move |why: Retirement<'_>, room: &mut Room| {
             let mut rooms = lock(&inner.rooms);
@@ -282,6 +327,6 @@ impl Rooms {
             room.run(mailbox, events, retire).await;
             drop(held);
         });
-        Ok(Entrance { room: sender, view })
+        Ok(Entrance { room: sender, view, wait: Arc::default() })
     }
 }

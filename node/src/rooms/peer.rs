@@ -4,31 +4,51 @@
 //! joins. So there can be several sessions of one name, of which at most one has joined.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use sluice_media::messages::{Request, WorkerIndex};
+use sluice_media::rate_limit::RateLimit;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::RtpCapabilities;
+use tokio::time::Instant;
 use tracing::Span;
 
+use super::Guest;
 use super::api::{PeerInfo, Refusal};
 use super::context::{Gauge, Load};
 use super::join::{Joining, Secret};
 use super::room::{Room, SessionId};
 use super::seat::Desk;
 use super::transports::Transport;
+use crate::access::{Place, Rights};
+use crate::address_limits::AddressLimits;
 use crate::support::random_text;
+
+/// What changes are counted in.
+const MINUTE: Duration = Duration::from_secs(60);
 
 pub(super) struct Peer {
     pub(super) id: PeerId,
+    /// Where the connection comes from.
+    remote: SocketAddr,
     desk: Arc<Desk>,
+    /// What it may do.
+    pub(super) rights: Rights,
+    /// How often it may change what others are told.
+    changes: RateLimit,
+    /// Among the peers of its namespace.
+    _place: Place,
     /// Where its transports are.
     load: Load,
     /// Of its join, until that is answered.
     pub(super) span: Option<Span>,
     /// What the client showed to be who it says it is.
     pub(super) shown_secret: Option<Secret>,
+    /// When its connection broke, until its client comes back.
+    pub(super) broken_at: Option<Instant>,
     /// How often the client asked to join.
     pub(super) joins: u32,
     /// A join that waits.
@@ -59,13 +79,19 @@ pub(super) struct Joined {
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, desk: Arc<Desk>, load: Load, span: Span, shown_secret: Option<Secret>) -> Self {
+    pub(super) fn new(guest: Guest, desk: Arc<Desk>, load: Load, span: Span, changes_per_minute: u32) -> Self {
+        let Guest { peer: id, secret: shown_secret, remote, rights, place, .. } = guest;
         Self {
             id,
+            remote,
             desk,
+            rights,
+            changes: RateLimit::new(changes_per_minute, MINUTE / changes_per_minute),
+            _place: place,
             load,
             span: Some(span),
             shown_secret,
+            broken_at: None,
             joins: 0,
             joining: None,
             joined: None,
@@ -77,6 +103,26 @@ impl Peer {
             next_ssrc: rand::random(),
             next_transport: 0,
         }
+    }
+
+    /// Whether it may make so many changes now that others are told of.
+    pub(super) fn take_changes(&mut self, count: u32, limits: &AddressLimits) -> Result<(), Refusal> {
+        let now = Instant::now();
+        let allowed = self.changes.allow_many(count, now.into_std())
+            && limits.take_changes(self.remote.ip(), count, now)
+            && self.rights.namespace().allow_changes(count);
+        let refusal = || Refusal::new(429, "so many changes that others are told of are not allowed: try again later");
+        allowed.then_some(()).ok_or_else(refusal)
+    }
+
+    pub(super) fn desk(&self) -> &Desk {
+        &self.desk
+    }
+
+    /// Its client came back, and reads at this desk.
+    pub(super) fn go_on(&mut self, guest: Guest, desk: Arc<Desk>) {
+        let Guest { remote, place, .. } = guest;
+        (self.remote, self._place, self.desk, self.broken_at) = (remote, place, desk, None);
     }
 
     pub(super) fn worker(&self) -> WorkerIndex {
@@ -310,10 +356,12 @@ impl Room {
         }
     }
 
-    /// What others are told of a peer of this node.
+    /// What others are told of a peer of this node; `None` of one whom nobody is told of.
     pub(super) fn local_info(&self, id: &PeerId) -> Option<PeerInfo> {
-        let joined = self.peers.joined(id)?;
+        let peer = self.peers.get(self.peers.session_of(id)?)?;
+        let joined = peer.joined.as_ref().filter(|_| !peer.rights.grants().hidden)?;
         Some(PeerInfo {
+            metadata: peer.rights.metadata().cloned(),
             id: id.clone(),
             display_name: joined.display_name.clone(),
             device: joined.device.clone(),

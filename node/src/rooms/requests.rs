@@ -9,7 +9,8 @@ use tracing::{Instrument, info_span};
 use super::api::{PeerReply, PeerRequest, Refusal};
 use super::media::NewProducer;
 use super::room::{Reply, Room, SessionId};
-use crate::ortc::{negotiate_producer, router_rtp_capabilities};
+use crate::access::Kind;
+use crate::ortc::{allowed_capabilities, check_codecs, negotiate_producer};
 
 /// Answered at once, or by a continuation.
 pub(super) type Outcome = Option<Result<PeerReply, Refusal>>;
@@ -32,7 +33,7 @@ impl Asker {
 
 impl Room {
     pub(super) fn on_request(&mut self, session: SessionId, request: PeerRequest, reply: Reply) {
-        let Some(peer) = self.peers.get(session) else { return };
+        let Some(peer) = self.peers.get(session) else { return self.reply(Some(reply), Err(gone())) };
         if peer.is_gone() {
             return self.close_peer(session);
         }
@@ -44,8 +45,15 @@ impl Room {
     }
 
     fn request(&mut self, asker: &mut Asker, request: PeerRequest) -> Result<Outcome, Refusal> {
+        let changes = changes(&request);
+        if changes > 0 {
+            let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
+            peer.take_changes(changes, &self.context.address_limits)?;
+        }
         let reply = match request {
-            PeerRequest::RouterRtpCapabilities => PeerReply::RouterRtpCapabilities(router_rtp_capabilities()),
+            PeerRequest::RouterRtpCapabilities => {
+                PeerReply::RouterRtpCapabilities(Box::new(allowed_capabilities(&self.namespace.codecs())))
+            }
             PeerRequest::CreateTransport { consuming } => self.create_transport(asker, consuming)?,
             PeerRequest::ConnectTransport { transport, dtls } => return self.connect_transport(asker, transport, dtls),
             PeerRequest::Join(join) => return self.join(asker, *join),
@@ -67,6 +75,7 @@ impl Room {
             PeerRequest::TransportStats { transport } => return self.transport_stats(asker, transport),
             PeerRequest::ProducerStats { producer } => return self.producer_stats(asker, producer),
             PeerRequest::ConsumerStats { consumer } => return self.consumer_stats(asker, consumer),
+            PeerRequest::Renew(rights) => self.renew_rights(asker, *rights)?,
         };
         Ok(Some(Ok(reply)))
     }
@@ -86,8 +95,14 @@ impl Room {
         if peer.joined.is_none() {
             return Err(Refusal::new(409, "join comes before produce"));
         }
+        if !peer.rights.grants().may_publish(kind, &app_data) {
+            return Err(Refusal::new(403, "the token does not allow to publish this"));
+        }
         self.check_room_for_producer(peer, &app_data)?;
         let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
+        check_codecs(&negotiated.consumable, &self.namespace.codecs())?;
+        let place = self.namespace.take(Kind::Producer);
+        let place = place.ok_or_else(|| Refusal::new(403, "the namespace has all the producers that it may"))?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);
         let mapping = negotiated.mapping;
@@ -98,7 +113,7 @@ impl Room {
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
             let result = result.map_err(Refusal::from).and_then(|_| {
-                let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, ssrc };
+                let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, ssrc, place };
                 let added = room.add_local_producer(session, new);
                 added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
             });
@@ -114,13 +129,18 @@ impl Room {
 
     fn close_producer(&mut self, asker: &Asker, producer: ProducerId) -> Result<PeerReply, Refusal> {
         self.own_producer(asker, producer)?;
-        if let Some(peer) = self.peers.get_mut(asker.session) {
+        self.close_own_producer(asker.session, producer);
+        Ok(PeerReply::Done)
+    }
+
+    /// Ends a producer of a peer that goes on.
+    pub(super) fn close_own_producer(&mut self, session: SessionId, producer: ProducerId) {
+        if let Some(peer) = self.peers.get_mut(session) {
             peer.producers.remove(&producer);
         }
-        self.command(asker.session, Request::CloseProducer { producer });
+        self.command(session, Request::CloseProducer { producer });
         self.remove_producer(producer);
         self.publish();
-        Ok(PeerReply::Done)
     }
 
     fn pause_producer(&mut self, asker: &Asker, producer: ProducerId, paused: bool) -> Result<PeerReply, Refusal> {
@@ -140,8 +160,12 @@ impl Room {
     }
 
     fn change_display_name(&mut self, asker: &Asker, display_name: String) -> Result<PeerReply, Refusal> {
-        let joined = self.peers.get_mut(asker.session).and_then(|peer| peer.joined.as_mut());
+        let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
+        let joined = peer.joined.as_mut();
         let joined = joined.ok_or_else(|| Refusal::new(409, "join comes before changeDisplayName"))?;
+        if peer.rights.name().is_some() {
+            return Err(Refusal::new(403, "the token says the display name"));
+        }
         joined.display_name.clone_from(&display_name);
         self.view.rename(&asker.peer, display_name);
         self.publish();
@@ -197,6 +221,18 @@ impl Room {
     fn own_consumer(&self, asker: &Asker, consumer: ConsumerId) -> Result<MediaKind, Refusal> {
         let found = self.consumers.get(&consumer).filter(|found| found.session == asker.session);
         found.map(|found| found.kind).ok_or_else(|| Refusal::not_found("consumer", consumer))
+    }
+}
+
+/// What a request costs others, who are told of it.
+fn changes(request: &PeerRequest) -> u32 {
+    match request {
+        // A consumer for everybody.
+        PeerRequest::Produce { .. } => 6,
+        PeerRequest::CloseProducer { .. }
+        | PeerRequest::SetProducerPaused { .. }
+        | PeerRequest::ChangeDisplayName { .. } => 1,
+        _ => 0,
     }
 }
 

@@ -13,21 +13,24 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
 use sluice_placement::RosterEvent;
-use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
+use sluice_proto::ids::{ConsumerId, ProducerId, RoomKey, RouterId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
+use super::Guest;
+use super::admission::Lateness;
 use super::api::{CloseReason, PeerReply, PeerRequest, Refusal};
 use super::context::{Context, Listener, RoomSender, Subject};
 use super::elsewhere::Elsewhere;
-use super::join::{Claim, Probed, Secret};
+use super::join::{Claim, Probed};
 use super::media::{Consumer, Producer};
 use super::overview::RoomOverview;
 use super::peer::Peers;
 use super::seat::Desk;
 use super::speakers::Speakers;
 use super::view::View;
+use crate::access::Namespace;
 use crate::ports::{Answer, RosterPublisher};
 use crate::support::count;
 
@@ -54,8 +57,12 @@ pub(crate) enum RoomMessage {
     JoinDue { session: SessionId },
     /// A WebSocket closed.
     Left { session: SessionId },
+    /// A connection broke; its client may come back.
+    Broken { session: SessionId },
     /// A worker tells of something in this room.
     Worker(WorkerEvent),
+    /// Rights may have ended.
+    Reauthorise,
     /// Somebody looks at `/v1/rooms`.
     Overview(oneshot::Sender<RoomOverview>),
     /// The node stops: the peers are sent away within this time.
@@ -66,9 +73,11 @@ pub(crate) enum RoomMessage {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) session: SessionId,
-    pub(crate) peer: PeerId,
-    /// By which its client says that it is that peer already.
-    pub(crate) secret: Option<Secret>,
+    /// When.
+    pub(crate) came: Instant,
+    /// Where it is noted how long it waited.
+    pub(super) wait: Arc<Lateness>,
+    pub(crate) guest: Guest,
     /// Where its client reads what it is told.
     pub(crate) desk: Arc<Desk>,
     /// The span of the join, from WebSocket to the answer.
@@ -92,6 +101,7 @@ pub(super) type Continuation = Box<dyn FnOnce(&mut Room) + Send>;
 /// A room's state on this node.
 pub(crate) struct Room {
     pub(super) key: RoomKey,
+    pub(super) namespace: Arc<Namespace>,
     pub(super) context: Arc<Context>,
     /// The way into this room, for those who tell it of media.
     pub(super) me: RoomSender,
@@ -142,7 +152,7 @@ enum Step {
 
 impl Room {
     pub(crate) fn new(
-        key: RoomKey,
+        (key, namespace): (RoomKey, Arc<Namespace>),
         context: Arc<Context>,
         (me, view): (RoomSender, Arc<View>),
         publisher: Box<dyn RosterPublisher>,
@@ -150,6 +160,7 @@ impl Room {
         let elsewhere = Elsewhere::new(context.instance.clone());
         Self {
             key,
+            namespace,
             context,
             me,
             unpublished: false,
@@ -280,7 +291,9 @@ impl Room {
             }
             RoomMessage::JoinDue { session } => self.on_join_due(session),
             RoomMessage::Left { session } => self.close_peer(session),
+            RoomMessage::Broken { session } => self.on_broken(session),
             RoomMessage::Worker(event) => self.on_worker_event(event),
+            RoomMessage::Reauthorise => self.reauthorise(),
             RoomMessage::Overview(answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.overview());

@@ -166,6 +166,7 @@ impl Room {
             device: remote.device.clone(),
             node: remote.instance.node.clone(),
             region: self.context.region_of(&remote.instance),
+            metadata: None,
         }
     }
 }

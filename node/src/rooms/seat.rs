@@ -4,15 +4,15 @@
 //! not read costs what it has, a bounded number of consumers and producers, and is told the truth whenever it reads.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sluice_proto::ids::{ConsumerId, PeerId, ProducerId};
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::api::{Announcement, CloseReason, NewConsumer, Notice, PeerReply, PeerRequest, Refusal};
+use super::api::{Announcement, CloseReason, NewConsumer, Notice, PeerInfo, PeerReply, PeerRequest, Refusal};
 use super::context::{Gauge, RoomSender};
 use super::room::{RoomMessage, SessionId};
 use super::view::View;
@@ -27,12 +27,13 @@ pub(crate) struct RoomEnded;
 
 /// A place in a room.
 pub(crate) struct Seat {
-    session: SessionId,
+    key: RoomKey,
     peer: PeerId,
     room: RoomSender,
     desk: Arc<Desk>,
     view: Arc<View>,
     announced: watch::Receiver<u64>,
+    is_broken: bool,
     _counted: Gauge,
 }
 
@@ -53,36 +54,69 @@ pub(crate) struct News {
     pub(crate) probes: Vec<oneshot::Sender<()>>,
     /// The room ends the session.
     pub(crate) close: Option<(CloseReason, String)>,
+    /// What becomes of a client that wants to go on, which it hears before everything else.
+    pub(crate) resumption: Option<Resumption>,
+}
+
+/// What becomes of a client that wants to go on after its connection broke.
+#[derive(Debug)]
+pub(crate) enum Resumption {
+    Resumed(Box<Resumed>),
+    /// There is nothing to go on with: it has to join.
+    Refused,
+}
+
+/// What a client has that goes on: all of it, since what it was told at last may not have reached it.
+#[derive(Debug)]
+pub(crate) struct Resumed {
+    pub(crate) peers: Vec<Arc<PeerInfo>>,
+    pub(crate) producers: Vec<ProducerId>,
+    /// Those that it has set up, and whether their producers are paused.
+    pub(crate) consumers: Vec<(ConsumerId, bool)>,
 }
 
 impl Seat {
     pub(super) fn new(
-        session: SessionId,
-        peer: PeerId,
+        (key, peer): (RoomKey, PeerId),
         (room, view): (RoomSender, Arc<View>),
         desk: Arc<Desk>,
         counted: Gauge,
     ) -> Self {
         let announced = view.announced();
-        Self { session, peer, room, desk, view, announced, _counted: counted }
+        Self { key, peer, room, desk, view, announced, is_broken: false, _counted: counted }
+    }
+
+    /// The room that it is in.
+    pub(crate) fn room(&self) -> &RoomKey {
+        &self.key
+    }
+
+    /// Whose it is.
+    pub(crate) fn peer(&self) -> &PeerId {
+        &self.peer
     }
 
     /// Asks the room for something, once it has place for that.
     pub(crate) async fn ask(&self, request: PeerRequest) -> Result<Answer, RoomEnded> {
         let (reply, answer) = oneshot::channel();
-        self.tell(RoomMessage::Request { session: self.session, request, reply }).await?;
+        self.tell(RoomMessage::Request { session: self.desk.session(), request, reply }).await?;
         Ok(answer)
     }
 
     /// The client has set a consumer up, or will not.
     pub(crate) async fn answer(&self, consumer: ConsumerId, accepted: bool) -> Result<(), RoomEnded> {
-        self.tell(RoomMessage::ConsumerAnswered { session: self.session, consumer, accepted }).await
+        self.tell(RoomMessage::ConsumerAnswered { session: self.desk.session(), consumer, accepted }).await
     }
 
     /// The client has had its time to join, which it has used or not: the room knows whether the client is late or the
     /// room itself.
     pub(crate) async fn join_due(&self) -> Result<(), RoomEnded> {
-        self.tell(RoomMessage::JoinDue { session: self.session }).await
+        self.tell(RoomMessage::JoinDue { session: self.desk.session() }).await
+    }
+
+    /// The connection broke: the client has a while to come back and go on.
+    pub(crate) fn break_off(mut self) {
+        self.is_broken = true;
     }
 
     async fn tell(&self, message: RoomMessage) -> Result<(), RoomEnded> {
@@ -110,8 +144,14 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.desk.left.store(true, Ordering::Relaxed);
-        let left = RoomMessage::Left { session: self.session };
+        let session = self.desk.session();
+        let left = match self.is_broken {
+            true => RoomMessage::Broken { session },
+            false => {
+                self.desk.left.store(true, Ordering::Relaxed);
+                RoomMessage::Left { session }
+            }
+        };
         // A room that has ended needs no telling; one that is busy is told by a task of its own.
         if let (Err(TrySendError::Full(left)), Ok(runtime)) = (self.room.try_send(left), Handle::try_current()) {
             let room = self.room.clone();
@@ -121,8 +161,10 @@ impl Drop for Seat {
 }
 
 /// Where a room puts what one client has to be told.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Desk {
+    /// For which session its client speaks.
+    session: AtomicU64,
     state: Mutex<DeskState>,
     written: Notify,
     /// Nobody reads it any more.
@@ -145,6 +187,7 @@ struct DeskState {
     join_awaited: bool,
     probes: Vec<oneshot::Sender<()>>,
     close: Option<(CloseReason, String)>,
+    resumption: Option<Resumption>,
     /// The room has more to write.
     incomplete: bool,
     /// The room puts nothing here any more.
@@ -180,6 +223,60 @@ struct Telling {
 }
 
 impl Desk {
+    pub(super) fn new(session: SessionId) -> Self {
+        Self {
+            session: AtomicU64::new(session.0),
+            state: Mutex::default(),
+            written: Notify::new(),
+            left: AtomicBool::new(false),
+        }
+    }
+
+    fn session(&self) -> SessionId {
+        SessionId(self.session.load(Ordering::Relaxed))
+    }
+
+    /// The client reads on at another desk, for the same session. What it was told here it may not have heard, so it is
+    /// told there of all that it has; `question` asks it again for a consumer that it has not set up. The session of
+    /// this desk ends.
+    pub(super) fn hand_over(
+        &self,
+        to: &Self,
+        version: u64,
+        question: impl Fn(ConsumerId) -> Option<NewConsumer>,
+        resumed: impl FnOnce(Vec<(ConsumerId, bool)>) -> Resumed,
+    ) {
+        let before = std::mem::take(&mut *lock(&self.state));
+        to.write(|state| {
+            state.told = Some(version);
+            for (id, mut view) in before.consumers {
+                view.is_listed = false;
+                view.told = Telling { scores: None, ..view.now };
+                match view.progress {
+                    Progress::Ready => {}
+                    Progress::ToAsk(_) | Progress::Asked => {
+                        let Some(question) = question(id) else { continue };
+                        view.progress = Progress::ToAsk(Box::new(question));
+                        state.questions.push_back(id);
+                    }
+                    Progress::ClosedUnanswered => continue,
+                }
+                state.consumers.insert(id, view);
+            }
+            let ready = state.consumers.iter().filter(|(_, view)| matches!(view.progress, Progress::Ready));
+            let ready = ready.map(|(id, view)| (*id, view.now.paused)).collect();
+            state.resumption = Some(Resumption::Resumed(Box::new(resumed(ready))));
+        });
+        self.session.store(to.session.swap(self.session().0, Ordering::Relaxed), Ordering::Relaxed);
+        self.close(CloseReason::Replaced, "the client goes on over another connection".to_owned());
+        self.abandon();
+    }
+
+    /// There is nothing to go on with: the client has to join.
+    pub(super) fn refuse_to_resume(&self) {
+        self.write(|state| state.resumption = Some(Resumption::Refused));
+    }
+
     /// Whether nobody reads it any more: the client's session has ended.
     pub(super) fn is_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
@@ -354,6 +451,7 @@ impl DeskState {
             join_awaited: std::mem::take(&mut self.join_awaited),
             probes: std::mem::take(&mut self.probes),
             close: self.close.take(),
+            resumption: self.resumption.take(),
         }
     }
 }
@@ -387,7 +485,7 @@ impl Telling {
 
 impl News {
     fn is_empty(&self) -> bool {
-        let Self { closed, announcements, notices, questions, join_awaited, probes, close } = self;
+        let Self { closed, announcements, notices, questions, join_awaited, probes, close, resumption } = self;
         closed.is_empty()
             && announcements.is_empty()
             && notices.is_empty()
@@ -395,5 +493,6 @@ impl News {
             && probes.is_empty()
             && !join_awaited
             && close.is_none()
+            && resumption.is_none()
     }
 }

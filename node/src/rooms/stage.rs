@@ -42,6 +42,7 @@ impl Room {
         }
     }
 
+    /// `None` of one whom nobody is told of.
     fn info(&self, peer: &PeerId) -> Option<PeerInfo> {
         self.local_info(peer).or_else(|| Some(self.remote_info(peer, self.elsewhere.peer(peer)?)))
     }

@@ -199,7 +199,14 @@ mod tests {
 
     fn info(number: u8, name: u32) -> PeerInfo {
         let node = NodeId::new("n").unwrap();
-        PeerInfo { id: id(number), display_name: format!("{name}"), device: json!({}), node, region: None }
+        PeerInfo {
+            id: id(number),
+            display_name: format!("{name}"),
+            device: json!({}),
+            node,
+            region: None,
+            metadata: None,
+        }
     }
 
     /// What a client believes that hears of nothing but differences.

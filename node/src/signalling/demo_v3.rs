@@ -12,6 +12,7 @@ use sluice_proto::ortc::MediaKind;
 
 use crate::ortc::{parse_dtls_parameters, parse_rtp_capabilities, parse_rtp_parameters};
 use crate::rooms::api::{Join, NewConsumer, NewTransport, Notice, PeerInfo, PeerReply, PeerRequest, Refusal};
+use crate::rooms::seat::Resumption;
 use crate::support::unix_ms;
 
 /// Longest display name, in bytes; every peer of the room gets it.
@@ -121,6 +122,18 @@ pub(super) fn notice(notice: &Notice) -> (&'static str, Value) {
     }
 }
 
+/// Writes what becomes of a client that wants to go on after its connection broke: an extension of the dialect.
+pub(super) fn resumption(resumption: &Resumption) -> (&'static str, Value) {
+    let Resumption::Resumed(resumed) = resumption else { return ("notResumed", json!({})) };
+    let consumers = resumed.consumers.iter();
+    let data = json!({
+        "peers": resumed.peers.iter().map(|peer| peer_info(peer)).collect::<Vec<_>>(),
+        "producers": resumed.producers,
+        "consumers": consumers.map(|(id, paused)| json!({"id": id, "producerPaused": paused})).collect::<Vec<_>>(),
+    });
+    ("resumed", data)
+}
+
 /// Writes the request by which a client sets a consumer up.
 pub(super) fn new_consumer(consumer: &NewConsumer) -> (&'static str, Value) {
     let data = json!({
@@ -215,6 +228,7 @@ fn peer_info(peer: &PeerInfo) -> Value {
         "device": peer.device,
         "node": peer.node,
         "region": peer.region,
+        "metadata": peer.metadata,
     })
 }
 

@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use futures_util::{Sink, Stream};
 use serde_json::{Value, json};
-use sluice_proto::ids::{NamespaceId, PeerId, RoomId};
+use sluice_proto::ids::{PeerId, Region, RoomId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_util::sync::PollSender;
 
 use super::{SOON, rtp};
+use crate::access::Namespaces;
+use crate::config::NamespacesConfig;
+use crate::entrance::{Entrance, Opening, Refusal};
 use crate::rooms::Rooms;
-use crate::signalling::Opening;
+use crate::rooms::seat::Seat;
 use crate::signalling::protoo::session;
 
 /// Frames that the fake connection holds before the server has to wait.
@@ -70,12 +73,20 @@ impl Sink<Message> for Socket {
 /// What the URL of a client says.
 pub(super) fn opening(room: &str, peer: &str, secret: Option<&str>) -> Opening {
     Opening {
-        namespace: NamespaceId::new("default").unwrap(),
+        namespace: None,
         room: RoomId::new(room).unwrap(),
-        peer: PeerId::new(peer).unwrap(),
+        peer: Some(PeerId::new(peer).unwrap()),
+        token: None,
         secret: secret.map(str::to_owned),
+        resumes: false,
         remote: "198.51.100.7:50000".parse().unwrap(),
     }
+}
+
+/// The door of a node where everything is open.
+pub(super) fn entrance(rooms: &Rooms) -> Entrance {
+    let namespaces = Namespaces::new(&NamespacesConfig::default()).expect("there are no keys");
+    Entrance::new(rooms.clone(), namespaces.into(), Region::new("eu").expect("a valid name"))
 }
 
 /// A client's end of a connection.
@@ -86,11 +97,16 @@ pub(super) struct Connection {
 
 impl Connection {
     pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
+        let entrance = entrance(rooms);
+        let admitted = entrance.admit(opening(room, peer, secret));
+        Self::serve(entrance, admitted)
+    }
+
+    fn serve(entrance: Entrance, admitted: Result<Seat, Refusal>) -> Self {
         let (to_server, from_client) = mpsc::channel(CONNECTION);
         let (to_client, from_server) = mpsc::channel(CONNECTION);
-        let opening = opening(room, peer, secret);
-        let (rooms, socket) = (rooms.clone(), Socket { from_client, to_client: PollSender::new(to_client) });
-        tokio::spawn(async move { session::serve(&rooms, socket, opening).await });
+        let socket = Socket { from_client, to_client: PollSender::new(to_client) };
+        tokio::spawn(async move { session::serve(&entrance, socket, admitted).await });
         Self { to_server, from_server }
     }
 }
@@ -110,7 +126,16 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
-        let Connection { to_server, from_server } = Connection::open(rooms, room, peer, secret);
+        Self::of(Connection::open(rooms, room, peer, secret))
+    }
+
+    /// Comes with a token.
+    pub(super) fn admit(entrance: &Entrance, opening: Opening) -> Result<Self, Refusal> {
+        let seat = entrance.admit(opening)?;
+        Ok(Self::of(Connection::serve(entrance.clone(), Ok(seat))))
+    }
+
+    fn of(Connection { to_server, from_server }: Connection) -> Self {
         Self {
             to_server: Some(to_server),
             from_server,
@@ -291,8 +316,16 @@ impl Client {
         self.to_server.as_ref().unwrap().send(frame).await.unwrap();
     }
 
-    /// The client's end of the WebSocket goes away.
+    /// The client closes its WebSocket.
     pub(super) fn hang_up(&mut self) {
+        if let Some(to_server) = self.to_server.take() {
+            // The server may have gone, and one that is not read knows by the connection's end.
+            let _ = to_server.try_send(Message::Close(None));
+        }
+    }
+
+    /// The connection breaks.
+    pub(super) fn break_off(&mut self) {
         self.to_server = None;
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use super::client::{EXPLOSION, opening};
+use super::client::{EXPLOSION, entrance, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
 use crate::rooms::api::{Join, PeerRequest};
@@ -144,8 +144,8 @@ async fn nothing_is_done_for_a_session_that_has_ended() {
     let node = node();
     let mut watcher = node.join("room", "watcher").await;
     // One that ended before its turn, and one that ended between opening and joining.
-    drop(node.rooms.enter(opening("room", "ghost-1", None)).unwrap());
-    let seat = node.rooms.enter(opening("room", "ghost-2", None)).unwrap();
+    drop(entrance(&node.rooms).admit(opening("room", "ghost-1", None)).unwrap());
+    let seat = entrance(&node.rooms).admit(opening("room", "ghost-2", None)).unwrap();
     tokio::task::yield_now().await;
     let join = Join { display_name: String::new(), device: json!({}), rtp_capabilities: None };
     let answer = seat.ask(PeerRequest::Join(Box::new(join))).await.unwrap();

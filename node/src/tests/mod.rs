@@ -3,6 +3,7 @@
 
 mod changes;
 mod client;
+mod entrance;
 mod failures;
 mod fakes;
 mod meet;
@@ -13,6 +14,7 @@ mod overload;
 mod patience;
 mod producers;
 mod real;
+mod resume;
 mod rtp;
 mod signalling;
 mod stage;

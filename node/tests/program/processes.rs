@@ -369,7 +369,7 @@ fn the_mesh_gets_certificates_of_another_authority_while_it_runs() {
     }
     for node in &nodes {
         node.signal("HUP");
-        eventually("they are in use", || node.log().contains("the new certificate is in use").then_some(()));
+        eventually("they are in use", || node.log().contains("what was renewed is in use").then_some(()));
     }
     let _third = cluster.start(2);
     for index in 0..3 {

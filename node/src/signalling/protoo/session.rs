@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use serde_json::Value;
 use sluice_proto::ids::ConsumerId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
@@ -19,12 +20,12 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 
 use super::message::{self, Malformed, Message};
+use crate::entrance::{self, Entrance};
 use crate::limits::Limits;
-use crate::rooms::Rooms;
-use crate::rooms::api::{CloseReason, Notice, PeerReply, Refusal};
+use crate::rooms::api::{CloseReason, Notice, PeerReply, PeerRequest, Refusal};
 use crate::rooms::context::Counters;
 use crate::rooms::seat::{Answer, News, RoomEnded, Seat};
-use crate::signalling::{Opening, demo_v3};
+use crate::signalling::demo_v3;
 use crate::support::{count, lock};
 
 /// How long a client that is sent a close frame may take to answer it.
@@ -48,6 +49,16 @@ const MAX_REASON_LEN: usize = 123;
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Closing(u16, String);
 
+/// How a session ends.
+enum End {
+    /// The client closed the WebSocket.
+    Left,
+    /// The connection broke: the client may come back.
+    Broken,
+    /// The server closes the WebSocket.
+    Closing(Closing),
+}
+
 /// Questions that the client has not answered yet.
 #[derive(Default)]
 struct Questions {
@@ -65,6 +76,7 @@ struct Signs {
 
 /// What reader and writer share.
 struct Shared<'a> {
+    entrance: &'a Entrance,
     seat: &'a Seat,
     limits: &'a Limits,
     counters: &'a Counters,
@@ -84,55 +96,51 @@ enum Response {
 
 /// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own limit of
 /// messages is [`Limits::message_bytes`].
-pub(crate) async fn serve<S, E>(rooms: &Rooms, socket: S, opening: Opening)
+pub(crate) async fn serve<S, E>(entrance: &Entrance, socket: S, admitted: Result<Seat, entrance::Refusal>)
 where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
     E: Display + Send,
 {
-    let Opening { namespace, room, peer, remote, .. } = opening.clone();
     let served = async {
-        match rooms.enter(opening) {
-            Ok(seat) => {
-                tracing::info!(%namespace, %room, %peer, %remote, "a session has opened");
-                let code = serve_seat(socket, seat, rooms).await;
-                tracing::debug!(%namespace, %room, %peer, %remote, code, "a session has ended");
-            }
-            Err(reason) => {
-                tracing::info!(%namespace, %room, %peer, %remote, reason, "a WebSocket was refused");
-                refuse(socket, reason).await;
-            }
+        match admitted {
+            Ok(seat) => serve_seat(entrance, socket, seat).await,
+            Err(refusal) => refuse(socket, refusal.to_string()).await,
         }
     };
-    rooms.tasks().track_future(served).await;
+    entrance.rooms().tasks().track_future(served).await;
 }
 
-/// Serves a WebSocket that has a seat. The code of the server's close frame; `None` if the client closed or went.
-async fn serve_seat<S, E>(socket: S, seat: Seat, rooms: &Rooms) -> Option<u16>
+/// Serves a WebSocket that has a seat.
+async fn serve_seat<S, E>(entrance: &Entrance, socket: S, seat: Seat)
 where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
     E: Display + Send,
 {
     let (mut sink, mut stream) = socket.split();
+    let rooms = entrance.rooms();
     let limits = rooms.limits();
     let (responses, responses_out) = mpsc::channel(limits.request_burst as usize);
     let signs = Mutex::new(Signs { heard: Some(Instant::now()), probes: Vec::new() });
-    let closing = {
+    let end = {
         let (seat, counters) = (&seat, rooms.counters());
-        let shared = Shared { seat, limits, counters, questions: Mutex::default(), signs, responses };
+        let shared = Shared { entrance, seat, limits, counters, questions: Mutex::default(), signs, responses };
         let reader = pin!(read(&mut stream, &shared));
         let mut writer = Writer { sink: &mut sink, shared: &shared, awaited: FuturesUnordered::new(), join_due: None };
         let writer = pin!(writer.run(responses_out));
         tokio::select! {
-            closing = reader => closing,
-            closing = writer => closing,
+            end = reader => end,
+            end = writer => end,
         }
     };
-    // The room need not wait for the client to close.
-    drop(seat);
-    let closing = closing?;
-    let code = closing.0;
-    close(&mut sink, &mut stream, closing).await;
-    Some(code)
+    match end {
+        End::Left => {}
+        End::Broken => seat.break_off(),
+        End::Closing(closing) => {
+            // The room need not wait for the client to close.
+            drop(seat);
+            close(&mut sink, &mut stream, closing).await;
+        }
+    }
 }
 
 /// Refuses a WebSocket that no room takes.
@@ -163,7 +171,7 @@ where
     .await;
 }
 
-async fn read<R, E>(stream: &mut R, shared: &Shared<'_>) -> Option<Closing>
+async fn read<R, E>(stream: &mut R, shared: &Shared<'_>) -> End
 where
     R: Stream<Item = Result<Frame, E>> + Unpin,
     E: Display,
@@ -174,32 +182,32 @@ where
         Bucket::new(BYTES_BURST_SECONDS * f64::from(limits.bytes_per_second), limits.bytes_per_second.into());
     loop {
         shared.listen();
-        let frame = stream.next().await?;
+        let Some(frame) = stream.next().await else { return End::Broken };
         shared.hear();
         let frame = match frame {
             Ok(frame) => frame,
             Err(error) => {
                 tracing::debug!(%error, "a WebSocket broke");
-                return Some(Closing(1009, "the message is broken or too large".to_owned()));
+                return End::Closing(Closing(1009, "the message is broken or too large".to_owned()));
             }
         };
         messages.take(1.0).await;
         bytes.take(frame.len() as f64).await;
         let text = match frame {
             Frame::Text(text) => text,
-            Frame::Binary(_) => return Some(Closing(1003, "protoo is text".to_owned())),
+            Frame::Binary(_) => return End::Closing(Closing(1003, "protoo is text".to_owned())),
             Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
-            Frame::Close(_) => return None,
+            Frame::Close(_) => return End::Left,
         };
         if on_text(&text, shared).await.is_err() {
-            return Some(room_ended());
+            return End::Closing(room_ended());
         }
     }
 }
 
 async fn on_text(text: &str, shared: &Shared<'_>) -> Result<(), RoomEnded> {
     let (id, refusal) = match message::parse(text) {
-        Ok(Message::Request { id, method, data }) => match demo_v3::request(&method, data) {
+        Ok(Message::Request { id, method, data }) => match request(&method, data, shared) {
             Ok(request) => {
                 let answer = shared.seat.ask(request).await?;
                 return shared.respond(Response::Awaited { id, answer }).await;
@@ -226,6 +234,17 @@ async fn on_text(text: &str, shared: &Shared<'_>) -> Result<(), RoomEnded> {
         }
     };
     shared.respond(Response::Text(message::response(id, Err(refusal)))).await
+}
+
+/// Renewing a token is the same in each dialect.
+fn request(method: &str, data: Value, shared: &Shared<'_>) -> Result<PeerRequest, Refusal> {
+    if method != "renewToken" {
+        return demo_v3::request(method, data);
+    }
+    let token = data.get("token").and_then(Value::as_str);
+    let token = token.ok_or_else(|| Refusal::bad_request("token must be a string"))?;
+    let rights = shared.entrance.renew(shared.seat, token).map_err(|refusal| Refusal::new(403, refusal.to_string()))?;
+    Ok(PeerRequest::Renew(Box::new(rights)))
 }
 
 /// What one turn of the writer sends, in this order.
@@ -259,7 +278,12 @@ struct Writer<'a, S> {
 }
 
 impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
-    async fn run(&mut self, mut responses: mpsc::Receiver<Response>) -> Option<Closing> {
+    async fn run(&mut self, responses: mpsc::Receiver<Response>) -> End {
+        self.write_all(responses).await.map_or(End::Broken, End::Closing)
+    }
+
+    /// `None` when the client does not take it.
+    async fn write_all(&mut self, mut responses: mpsc::Receiver<Response>) -> Option<Closing> {
         let Shared { seat, limits, .. } = *self.shared;
         let mut ping = interval(limits.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -312,7 +336,11 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
     }
 
     fn tell(&mut self, news: News, batch: &mut Batch) {
-        let News { closed, announcements, notices, questions, join_awaited, probes, close } = news;
+        let News { closed, announcements, notices, questions, join_awaited, probes, close, resumption } = news;
+        batch.texts.extend(resumption.as_ref().map(|resumption| {
+            let (method, data) = demo_v3::resumption(resumption);
+            message::notification(method, &data).into()
+        }));
         batch.texts.extend(closed.iter().map(notification));
         batch.texts.extend(announcements.iter().map(|said| said.wording(demo_v3::WORDING, notification)));
         batch.texts.extend(notices.iter().map(notification));
@@ -482,6 +510,7 @@ fn close_code(reason: CloseReason) -> u16 {
     match reason {
         // The one code after which clients do not come back.
         CloseReason::Replaced => 4000,
+        CloseReason::Unauthorised => 4001,
         CloseReason::NotJoined => 4002,
         CloseReason::Overloaded => 1013,
         CloseReason::Shutdown => 1012,

@@ -1,40 +1,49 @@
-//! Certificates that can be renewed while the node runs: they are read again at SIGHUP and when their files change. New
-//! connections get the new ones; those that are up stay. What cannot be used is left aside, and the former goes on.
+//! Certificates and tenants, which can be renewed while the node runs: they are read again at SIGHUP and when their files
+//! change. New connections get the new certificates; those that are up stay. Who has lost the right to be in a room is
+//! sent away. What cannot be used is left aside, and the former goes on.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use sluice_mesh::{Mesh, MeshTls};
 use sluice_placement::Placement;
+use tokio::runtime::Handle;
 
 use super::StartError;
 use super::identity::{self, UsersCertificate, placement_tls};
-use crate::config::NodeConfig;
+use crate::access::Namespaces;
+use crate::config::{NamespacesConfig, NodeConfig};
+use crate::rooms::Rooms;
 
 /// How often the files are looked at. A change is taken when it has been there twice: certificate and key are two
 /// files.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The certificates of a running node.
-pub(super) struct Certificates {
+/// What a running node reads again.
+pub(super) struct Renewals {
     config: NodeConfig,
     users: Option<Renewal<[String; 2], UsersCertificate>>,
     mesh: Option<Renewal<MeshTls, (Mesh, Placement)>>,
+    namespaces: Renewal<NamespacesConfig, (Arc<Namespaces>, Rooms, Handle)>,
 }
 
-impl Certificates {
+impl Renewals {
     /// What `config` names is in use as it was read at the start.
     pub(super) fn new(
         config: &NodeConfig,
         users: Option<([String; 2], UsersCertificate)>,
         mesh: (MeshTls, Mesh, Placement),
+        tenants: (Arc<Namespaces>, Rooms),
     ) -> Self {
         let (tls, mesh, placement) = mesh;
+        let (namespaces, rooms) = tenants;
+        let tenants = (namespaces, rooms, Handle::current());
         Self {
             config: config.clone(),
             users: users.map(|(pem, certificate)| Renewal::new("users.tls_cert", pem, certificate)),
             // Without a certificate the node made one for itself.
             mesh: config.mesh.cert.is_some().then(|| Renewal::new("mesh.cert", tls, (mesh, placement))),
+            namespaces: Renewal::new("namespaces", config.namespaces.clone(), tenants),
         }
     }
 
@@ -44,14 +53,14 @@ impl Certificates {
     }
 
     /// Looks at the files for ever.
-    pub(super) async fn watch(self: std::sync::Arc<Self>) {
+    pub(super) async fn watch(self: Arc<Self>) {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let certificates = self.clone();
+            let renewals = self.clone();
             // Fails only when the node ends.
-            let _ = tokio::task::spawn_blocking(move || certificates.renew(false)).await;
+            let _ = tokio::task::spawn_blocking(move || renewals.renew(false)).await;
         }
     }
 
@@ -72,10 +81,17 @@ impl Certificates {
                 Ok(())
             });
         }
+        let read = || self.config.namespaces.read_again().map_err(StartError::Config);
+        self.namespaces.renew(now, read, |config, (namespaces, rooms, runtime)| {
+            namespaces.set(config).map_err(|error| StartError::system("namespaces", error))?;
+            let rooms = rooms.clone();
+            runtime.spawn(async move { rooms.reauthorise().await });
+            Ok(())
+        });
     }
 }
 
-/// One certificate with its key, `T` as it is read, and `U` who uses it.
+/// One of them, `T` as it is read, and `U` who uses it.
 struct Renewal<T, U> {
     setting: &'static str,
     user: U,
@@ -122,10 +138,10 @@ impl<T: Clone + PartialEq, U> Renewal<T, U> {
         match (applied, seen) {
             (Ok(()), Ok(new)) => {
                 state.used = new;
-                tracing::info!(setting = self.setting, "the new certificate is in use");
+                tracing::info!(setting = self.setting, "what was renewed is in use");
             }
             (Err(error), _) | (_, Err(error)) => {
-                tracing::error!(setting = self.setting, %error, "the new certificate cannot be used: the former stays");
+                tracing::error!(setting = self.setting, %error, "what was renewed cannot be used: the former stays");
             }
         }
     }

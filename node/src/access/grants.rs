@@ -1,0 +1,154 @@
+//! What a token allows.
+
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sluice_proto::ortc::MediaKind;
+
+/// What a peer may do. A token that says nothing of something grants what people in a meeting need.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub(crate) struct Grants {
+    /// What it may send.
+    pub(crate) publish: Publish,
+    /// It may receive media.
+    pub(crate) subscribe: bool,
+    /// It may send data.
+    pub(crate) publish_data: bool,
+    /// Nobody is told of it. It sends nothing, whatever [`Self::publish`] says.
+    pub(crate) hidden: bool,
+    /// It is on the stage although it sends nothing: in a large room everybody is told of it.
+    pub(crate) stage: bool,
+    /// It may ask the admin API for what concerns its rooms.
+    pub(crate) admin: bool,
+}
+
+impl Default for Grants {
+    fn default() -> Self {
+        Self {
+            publish: Publish::Everything(true),
+            subscribe: true,
+            publish_data: true,
+            hidden: false,
+            stage: false,
+            admin: false,
+        }
+    }
+}
+
+/// What a peer may send: `true`, `false`, or a list such as `["audio", "video:screensharing"]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Publish {
+    /// Everything or nothing.
+    Everything(bool),
+    /// Media of these kinds and sources.
+    Only(Vec<Medium>),
+}
+
+/// A kind of media, of any source or of one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub(crate) struct Medium {
+    kind: MediaKind,
+    /// What clients say of a producer in `appData.source`: `audio`, `video`, `screensharing`.
+    source: Option<String>,
+}
+
+impl Grants {
+    /// Whether a peer may send media of this kind, with this `appData`.
+    pub(crate) fn may_publish(&self, kind: MediaKind, app_data: &Value) -> bool {
+        let source = source(kind, app_data);
+        let matches = |medium: &Medium| medium.kind == kind && medium.source.as_deref().is_none_or(|of| of == source);
+        !self.hidden
+            && match &self.publish {
+                Publish::Everything(everything) => *everything,
+                Publish::Only(media) => media.iter().any(matches),
+            }
+    }
+}
+
+/// What mediasoup-demo's clients say of their producers. Version 3 says of a screen that it is shared and of the others
+/// nothing.
+fn source(kind: MediaKind, app_data: &Value) -> &str {
+    let shares = app_data.get("share").and_then(Value::as_bool).unwrap_or(false);
+    let other = match kind {
+        _ if shares => "screensharing",
+        MediaKind::Audio => "audio",
+        MediaKind::Video => "video",
+    };
+    app_data.get("source").and_then(Value::as_str).unwrap_or(other)
+}
+
+impl FromStr for Medium {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, source) = match text.split_once(':') {
+            Some((kind, source)) => (kind, Some(source.to_owned())),
+            None => (text, None),
+        };
+        let kind = match kind {
+            "audio" => MediaKind::Audio,
+            "video" => MediaKind::Video,
+            _ => return Err(format!("{text:?} is no medium: audio, video, or one with a source such as video:video")),
+        };
+        Ok(Self { kind, source })
+    }
+}
+
+impl TryFrom<String> for Medium {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Medium> for String {
+    fn from(Medium { kind, source }: Medium) -> Self {
+        let kind = match kind {
+            MediaKind::Audio => "audio",
+            MediaKind::Video => "video",
+        };
+        source.map_or_else(|| kind.to_owned(), |source| format!("{kind}:{source}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_says_nothing_is_of_a_participant() {
+        let grants: Grants = serde_json::from_value(json!({})).unwrap();
+        assert_eq!(grants, Grants::default());
+        assert!(grants.may_publish(MediaKind::Video, &json!({})));
+        assert!(serde_json::from_value::<Grants>(json!({"pubish": false})).is_err(), "a slip would grant everything");
+    }
+
+    #[test]
+    fn media_are_granted_by_kind_and_source() {
+        let grants: Grants = serde_json::from_value(json!({"publish": ["audio", "video:screensharing"]})).unwrap();
+        let (audio, video) = (MediaKind::Audio, MediaKind::Video);
+        assert!(grants.may_publish(audio, &json!({"source": "anything"})));
+        assert!(grants.may_publish(video, &json!({"source": "screensharing"})));
+        assert!(grants.may_publish(video, &json!({"share": true})), "as version 3 of the demo says it");
+        assert!(!grants.may_publish(video, &json!({"source": "video"})));
+        assert!(!grants.may_publish(video, &json!({})));
+        let text = serde_json::to_value(&grants).unwrap();
+        assert_eq!(text["publish"], json!(["audio", "video:screensharing"]));
+        for nonsense in [json!({"publish": ["sound"]}), json!({"publish": "audio"}), json!({"publish": [1]})] {
+            assert!(serde_json::from_value::<Grants>(nonsense.clone()).is_err(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn who_is_hidden_sends_nothing() {
+        let grants = Grants { hidden: true, ..Grants::default() };
+        assert!(!grants.may_publish(MediaKind::Audio, &json!({})));
+    }
+}

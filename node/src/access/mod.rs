@@ -1,0 +1,15 @@
+//! Who may do what: tenants, the tokens that their servers sign, and what these grant. It knows no rooms.
+//!
+//! # Layout
+//! - [`Namespaces`]: the tenants of a node, their keys, and how much of the node each takes.
+//! - `token`: JSON web tokens, made and checked.
+//! - `grants`: what a token allows; `rights`: what one peer may do, and for how long.
+
+mod grants;
+mod namespaces;
+mod rights;
+pub(crate) mod token;
+
+pub(crate) use grants::{Grants, Publish};
+pub(crate) use namespaces::{Kind, Namespace, Namespaces, Place};
+pub(crate) use rights::Rights;

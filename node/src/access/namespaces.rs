@@ -1,0 +1,290 @@
+//! The tenants of a node: their keys, and how much of the node each takes.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jsonwebtoken::DecodingKey;
+use sluice_media::rate_limit::RateLimit;
+use sluice_proto::ids::{NamespaceId, Region};
+use tokio::time::Instant;
+
+use super::Rights;
+use super::token::{self, Claims, TokenError};
+use crate::config::{KeyAlgorithm, KeyConfig, NamespaceConfig, NamespacesConfig};
+use crate::support::lock;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The namespace of those who name none.
+const DEFAULT: &str = "default";
+
+/// A key that is none of its algorithm.
+#[derive(Debug, thiserror::Error)]
+#[error("namespaces.{namespace}: the key {key:?} is no public key of its algorithm: {error}")]
+pub(crate) struct KeyError {
+    namespace: NamespaceId,
+    key: String,
+    error: jsonwebtoken::errors::Error,
+}
+
+/// The tenants of a node.
+#[derive(Debug)]
+pub(crate) struct Namespaces {
+    /// Every namespace is open, and what is counted of one is counted of all.
+    everything: Option<Arc<Namespace>>,
+    by_name: Mutex<HashMap<NamespaceId, Arc<Namespace>>>,
+}
+
+/// A tenant.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    policy: ArcSwap<Policy>,
+    rooms: AtomicU32,
+    peers: AtomicU32,
+    producers: AtomicU32,
+    joins: Mutex<Rate>,
+    changes: Mutex<Rate>,
+}
+
+/// What a tenant's settings say.
+#[derive(Debug, Default)]
+struct Policy {
+    config: NamespaceConfig,
+    keys: HashMap<String, Key>,
+    revoked: BTreeSet<String>,
+}
+
+#[derive(Clone)]
+struct Key {
+    algorithm: KeyAlgorithm,
+    key: DecodingKey,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Key({:?})", self.algorithm)
+    }
+}
+
+/// How often something may happen in a second.
+#[derive(Debug, Default)]
+struct Rate {
+    per_second: u32,
+    limit: Option<RateLimit>,
+}
+
+impl Rate {
+    fn allow(&mut self, count: u32, per_second: u32) -> bool {
+        if self.per_second != per_second {
+            *self =
+                Self { per_second, limit: SECOND.checked_div(per_second).map(|each| RateLimit::new(per_second, each)) };
+        }
+        self.limit.as_mut().is_none_or(|limit| limit.allow_many(count, Instant::now().into_std()))
+    }
+}
+
+/// What a tenant has a limited number of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Room,
+    Peer,
+    Producer,
+}
+
+/// One of what a tenant has a limited number of; dropping it gives it back.
+#[derive(Debug)]
+pub(crate) struct Place {
+    namespace: Arc<Namespace>,
+    kind: Kind,
+}
+
+impl Namespaces {
+    /// The tenants that the settings name. Without any, all are open.
+    ///
+    /// # Errors
+    /// When a key cannot be used.
+    pub(crate) fn new(config: &NamespacesConfig) -> Result<Self, KeyError> {
+        let everything = config.by_name.is_empty().then(|| {
+            let config = NamespaceConfig { open: true, ..NamespaceConfig::default() };
+            Arc::new(Namespace::new(Policy { config, ..Policy::default() }))
+        });
+        let namespaces = Self { everything, by_name: Mutex::default() };
+        namespaces.set(config)?;
+        Ok(namespaces)
+    }
+
+    /// Takes other settings for tenants. One that they no longer name lets nobody in and has no valid tokens.
+    ///
+    /// # Errors
+    /// When a key cannot be used: nothing has changed then.
+    pub(crate) fn set(&self, config: &NamespacesConfig) -> Result<(), KeyError> {
+        let policies = config.by_name.iter().map(|(name, config)| Ok((name, Policy::new(name, config)?)));
+        let policies = policies.collect::<Result<Vec<_>, KeyError>>()?;
+        let mut by_name = lock(&self.by_name);
+        by_name.retain(|name, namespace| {
+            let is_kept = config.by_name.contains_key(name);
+            if !is_kept {
+                namespace.policy.store(Arc::default());
+            }
+            is_kept
+        });
+        for (name, policy) in policies {
+            match by_name.get(name) {
+                Some(namespace) => namespace.policy.store(Arc::new(policy)),
+                None => drop(by_name.insert(name.clone(), Arc::new(Namespace::new(policy)))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Who comes with this token, or without one, to a namespace that is named or that the token names. An unknown
+    /// namespace is refused as a known one is, so that nobody learns which there are.
+    pub(crate) fn authenticate(
+        &self,
+        named: Option<NamespaceId>,
+        token: Option<&str>,
+    ) -> Result<(NamespaceId, Rights, Option<Claims>), TokenError> {
+        // Where everything is open a token says nothing: nobody could tell whether it is true.
+        let token = token.filter(|_| self.everything.is_none());
+        let unverified = token.map(token::peek).transpose()?;
+        let named = named.or_else(|| unverified.as_ref()?.namespace.clone());
+        let name = named.unwrap_or_else(default_name);
+        let namespace = match &self.everything {
+            Some(everything) => Some(everything.clone()),
+            None => lock(&self.by_name).get(&name).cloned(),
+        };
+        let (Some(token), Some(unverified)) = (token, unverified) else {
+            let open = namespace.filter(|namespace| namespace.is_open()).ok_or(TokenError::Missing)?;
+            return Ok((name, Rights::open(open), None));
+        };
+        if unverified.namespace.is_some_and(|of_token| of_token != name) {
+            return Err(TokenError::UnknownKey);
+        }
+        let namespace = namespace.ok_or(TokenError::UnknownKey)?;
+        let policy = namespace.policy.load_full();
+        let (id, key) = policy.key(unverified.key.as_deref()).ok_or(TokenError::UnknownKey)?;
+        if unverified.algorithm != key.algorithm.into() {
+            return Err(TokenError::WrongAlgorithm);
+        }
+        let claims = token::verify(token, key.algorithm.into(), &key.key)?;
+        if claims.jti.as_ref().is_some_and(|id| policy.revoked.contains(id)) {
+            return Err(TokenError::Revoked);
+        }
+        Ok((name, Rights::of_token(namespace, id.to_owned(), claims.clone()), Some(claims)))
+    }
+}
+
+fn default_name() -> NamespaceId {
+    NamespaceId::new(DEFAULT).expect("a valid name")
+}
+
+impl Policy {
+    fn new(name: &NamespaceId, config: &NamespaceConfig) -> Result<Self, KeyError> {
+        let keys = config.keys.iter().map(|key| Ok((key.id.clone(), Key::load(name, key)?)));
+        let keys = keys.collect::<Result<_, KeyError>>()?;
+        Ok(Self { keys, revoked: config.revoked.iter().cloned().collect(), config: config.clone() })
+    }
+
+    /// A token that names no key is of the only one.
+    fn key(&self, id: Option<&str>) -> Option<(&str, &Key)> {
+        let found = match id {
+            Some(id) => self.keys.get_key_value(id),
+            None => self.keys.iter().next().filter(|_| self.keys.len() == 1),
+        };
+        found.map(|(id, key)| (id.as_str(), key))
+    }
+}
+
+impl Key {
+    fn load(namespace: &NamespaceId, config: &KeyConfig) -> Result<Self, KeyError> {
+        let KeyConfig { id, algorithm, secret, public_key, .. } = config;
+        let key = match algorithm {
+            KeyAlgorithm::HS256 => {
+                let secret = secret.as_ref().map(|secret| secret.reveal()).unwrap_or_default();
+                Ok(DecodingKey::from_secret(secret.as_bytes()))
+            }
+            KeyAlgorithm::ES256 => DecodingKey::from_ec_pem(public_key.as_bytes()),
+            KeyAlgorithm::EdDSA => DecodingKey::from_ed_pem(public_key.as_bytes()),
+        };
+        let key = key.map_err(|error| KeyError { namespace: namespace.clone(), key: id.clone(), error })?;
+        Ok(Self { algorithm: *algorithm, key })
+    }
+}
+
+impl Namespace {
+    fn new(policy: Policy) -> Self {
+        Self {
+            policy: ArcSwap::from_pointee(policy),
+            rooms: AtomicU32::new(0),
+            peers: AtomicU32::new(0),
+            producers: AtomicU32::new(0),
+            joins: Mutex::default(),
+            changes: Mutex::default(),
+        }
+    }
+
+    /// Whether people may enter without a token.
+    pub(super) fn is_open(&self) -> bool {
+        self.policy.load().config.open
+    }
+
+    pub(super) fn has_key(&self, id: &str) -> bool {
+        self.policy.load().keys.contains_key(id)
+    }
+
+    pub(super) fn is_revoked(&self, token: &str) -> bool {
+        self.policy.load().revoked.contains(token)
+    }
+
+    /// Whether nodes of this region serve it.
+    pub(crate) fn allows_region(&self, region: &Region) -> bool {
+        let regions = &self.policy.load().config.regions;
+        regions.is_empty() || regions.contains(region)
+    }
+
+    /// The MIME types that may be sent; empty: all.
+    pub(crate) fn codecs(&self) -> Vec<String> {
+        self.policy.load().config.codecs.clone()
+    }
+
+    /// Whether another peer may come in now.
+    pub(crate) fn allow_join(&self) -> bool {
+        let per_second = self.policy.load().config.joins_per_second;
+        lock(&self.joins).allow(1, per_second)
+    }
+
+    /// Whether so much may change now that everybody in a room is told of.
+    pub(crate) fn allow_changes(&self, count: u32) -> bool {
+        let per_second = self.policy.load().config.changes_per_second;
+        lock(&self.changes).allow(count, per_second)
+    }
+
+    /// One more of something; `None` when the tenant has all that it may.
+    pub(crate) fn take(self: &Arc<Self>, kind: Kind) -> Option<Place> {
+        let limit = match (kind, &self.policy.load().config) {
+            (Kind::Room, config) => config.rooms,
+            (Kind::Peer, config) => config.peers,
+            (Kind::Producer, config) => config.producers,
+        };
+        let one_more = |taken: u32| (limit == 0 || taken < limit).then_some(taken + 1);
+        self.counter(kind).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Place { namespace: self.clone(), kind })
+    }
+
+    fn counter(&self, kind: Kind) -> &AtomicU32 {
+        match kind {
+            Kind::Room => &self.rooms,
+            Kind::Peer => &self.peers,
+            Kind::Producer => &self.producers,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.namespace.counter(self.kind).fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,139 @@
+//! The one door: every way into a room passes here, whatever dialect is spoken behind it. It alone knows tokens,
+//! tenants and what a node takes.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId, RoomKey};
+
+use crate::access::token::{Claims, TokenError};
+use crate::access::{Kind, Namespaces, Rights};
+use crate::rooms::seat::Seat;
+use crate::rooms::{Guest, Rooms, Secret};
+
+/// Who wants to enter, as it says itself.
+#[derive(Clone)]
+pub(crate) struct Opening {
+    /// The tenant; without it the token's, or the default one.
+    pub(crate) namespace: Option<NamespaceId>,
+    pub(crate) room: RoomId,
+    /// Without it the token's.
+    pub(crate) peer: Option<PeerId>,
+    /// JSON web token.
+    pub(crate) token: Option<String>,
+    /// What the answer to a former join said.
+    pub(crate) secret: Option<String>,
+    /// A connection of this peer broke, and it goes on with what it has, if that is still there.
+    pub(crate) resumes: bool,
+    /// Where the connection comes from.
+    pub(crate) remote: SocketAddr,
+}
+
+/// Why somebody does not enter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// The URL lacks something.
+    #[error("{0}")]
+    Incomplete(&'static str),
+    /// Nobody knows who it is.
+    #[error(transparent)]
+    Unauthorised(#[from] TokenError),
+    /// It is known who it is, and that is not enough.
+    #[error("{0}")]
+    Forbidden(String),
+    /// Not now.
+    #[error("{0}")]
+    Busy(String),
+}
+
+/// The door of a node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    rooms: Rooms,
+    namespaces: Arc<Namespaces>,
+    region: Region,
+}
+
+impl Entrance {
+    /// The door of a node in this region.
+    pub(crate) fn new(rooms: Rooms, namespaces: Arc<Namespaces>, region: Region) -> Self {
+        Self { rooms, namespaces, region }
+    }
+
+    /// Where it leads.
+    pub(crate) fn rooms(&self) -> &Rooms {
+        &self.rooms
+    }
+
+    /// Takes a seat for who may have one.
+    ///
+    /// # Errors
+    /// [`Refusal`]; nobody inside notices then.
+    pub(crate) fn admit(&self, opening: Opening) -> Result<Seat, Refusal> {
+        let Identified { key, peer, rights } = self.identify(&opening)?;
+        if !rights.namespace().allow_join() {
+            return Err(Refusal::Busy("too many come into the namespace at once".to_owned()));
+        }
+        let place = rights.namespace().take(Kind::Peer);
+        let place = place.ok_or_else(|| Refusal::Busy("the namespace has all the peers that it may".to_owned()))?;
+        let Opening { secret, resumes, remote, .. } = opening;
+        let secret = secret.map(Secret::from);
+        self.rooms.enter(Guest { key, peer, secret, resumes, remote, rights, place }).map_err(Refusal::Busy)
+    }
+
+    /// Whether it may have a seat, if there is one.
+    ///
+    /// # Errors
+    /// [`Refusal`], never that it is busy.
+    pub(crate) fn check(&self, opening: &Opening) -> Result<(), Refusal> {
+        self.identify(opening).map(drop)
+    }
+
+    /// What a token allows that a peer shows instead of the one with which it came to this room.
+    ///
+    /// # Errors
+    /// [`Refusal`]; what it may do is as before then.
+    pub(crate) fn renew(&self, seat: &Seat, token: &str) -> Result<Rights, Refusal> {
+        let RoomKey { namespace, room } = seat.room();
+        let (_, rights, claims) = self.namespaces.authenticate(Some(namespace.clone()), Some(token))?;
+        self.check_claims(claims.as_ref(), room, Some(seat.peer()))?;
+        Ok(rights)
+    }
+
+    fn identify(&self, opening: &Opening) -> Result<Identified, Refusal> {
+        let Opening { namespace, room, peer, token, .. } = opening;
+        let (namespace, rights, claims) = self.namespaces.authenticate(namespace.clone(), token.as_deref())?;
+        self.check_claims(claims.as_ref(), room, peer.as_ref())?;
+        if !rights.namespace().allows_region(&self.region) {
+            return Err(Refusal::Forbidden(format!("the namespace is not served in the region {}", self.region)));
+        }
+        let peer = claims.and_then(|claims| claims.sub).or_else(|| peer.clone());
+        let peer = peer.ok_or(Refusal::Incomplete("the URL's query lacks peerId"))?;
+        Ok(Identified { key: RoomKey { namespace, room: room.clone() }, peer, rights })
+    }
+
+    fn check_claims(&self, claims: Option<&Claims>, room: &RoomId, peer: Option<&PeerId>) -> Result<(), Refusal> {
+        let Some(claims) = claims else { return Ok(()) };
+        if !claims.is_for_room(room.as_str()) {
+            return Err(Refusal::Forbidden("the token is of another room".to_owned()));
+        }
+        if let (Some(of_token), Some(peer)) = (&claims.sub, peer)
+            && of_token != peer
+        {
+            return Err(Refusal::Forbidden("the token is of another peer".to_owned()));
+        }
+        match &claims.region {
+            Some(region) if *region != self.region => {
+                Err(Refusal::Forbidden(format!("the token is of the region {region}, and this is {}", self.region)))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Somebody who may enter.
+struct Identified {
+    key: RoomKey,
+    peer: PeerId,
+    rights: Rights,
+}

@@ -1,0 +1,78 @@
+//! What peers may do in a room, and what follows when that changes while they are in it.
+
+use sluice_media::messages::Request;
+use sluice_proto::ids::{ConsumerId, ProducerId};
+use tokio::time::Instant;
+
+use super::api::{CloseReason, PeerReply, Refusal};
+use super::requests::{Asker, gone};
+use super::room::{Room, SessionId};
+use crate::access::{Grants, Rights};
+
+impl Room {
+    /// Ends a session when its token does, unless that was renewed.
+    pub(super) fn end_with_token(&mut self, session: SessionId, rights: &Rights) {
+        let Some(until) = rights.until() else { return };
+        self.after(until.saturating_duration_since(Instant::now()), move |room| room.end_without_rights(session));
+    }
+
+    /// The tenants' settings are others now.
+    pub(super) fn reauthorise(&mut self) {
+        for session in self.peers.sessions() {
+            self.end_without_rights(session);
+        }
+    }
+
+    fn end_without_rights(&mut self, session: SessionId) {
+        let ended = self.peers.get(session).and_then(|peer| peer.rights.ended());
+        if let Some(words) = ended {
+            self.dismiss(session, CloseReason::Unauthorised, words);
+        }
+    }
+
+    /// A client showed a newer token.
+    pub(super) fn renew_rights(&mut self, asker: &Asker, rights: Rights) -> Result<PeerReply, Refusal> {
+        self.end_with_token(asker.session, &rights);
+        self.set_rights(asker.session, rights)?;
+        Ok(PeerReply::Done)
+    }
+
+    /// Lets a peer do what these rights allow, and no more.
+    pub(super) fn set_rights(&mut self, session: SessionId, rights: Rights) -> Result<(), Refusal> {
+        let peer = self.peers.get_mut(session).ok_or_else(gone)?;
+        let before = std::mem::replace(&mut peer.rights, rights);
+        let (id, grants) = (peer.id.clone(), peer.rights.grants().clone());
+        self.close_what_is_not_granted(session, &grants);
+        if grants.subscribe && !before.grants().subscribe {
+            self.offer_everything(session);
+        }
+        if self.peers.session_of(&id) == Some(session) {
+            match grants.hidden {
+                true => self.view.remove(&id),
+                false => self.show_if_small(&id),
+            }
+            self.publish();
+        }
+        Ok(())
+    }
+
+    fn close_what_is_not_granted(&mut self, session: SessionId, grants: &Grants) {
+        let Some(peer) = self.peers.get(session) else { return };
+        let is_refused = |id: &&ProducerId| {
+            let producer = self.producers.get(id);
+            producer.is_some_and(|found| !grants.may_publish(found.source.kind, &found.app_data))
+        };
+        let producers: Vec<ProducerId> = peer.producers.iter().filter(is_refused).copied().collect();
+        let consumers: Vec<ConsumerId> = match grants.subscribe {
+            true => Vec::new(),
+            false => peer.consumers.iter().copied().collect(),
+        };
+        for producer in producers {
+            self.close_own_producer(session, producer);
+        }
+        for consumer in consumers {
+            self.command(session, Request::CloseConsumer { consumer });
+            self.close_consumer(consumer);
+        }
+    }
+}

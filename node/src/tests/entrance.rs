@@ -1,0 +1,281 @@
+//! Who may enter, with what token, and what they may do inside.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jsonwebtoken::EncodingKey;
+use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
+use serde_json::{Value, json};
+use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId};
+
+use super::client::{Client, join_data, opening};
+use super::fakes::World;
+use super::{SOON, TestNode, rtp};
+use crate::access::Namespaces;
+use crate::access::token::{Claims, TokenError, sign};
+use crate::config::{KeyAlgorithm, NamespacesConfig};
+use crate::entrance::{Entrance, Opening, Refusal};
+use crate::support::unix_ms;
+
+const SECRET: &str = "a-secret-of-thirty-two-characters";
+
+/// A node with the tenants that a file describes.
+struct Gate {
+    node: TestNode,
+    namespaces: Arc<Namespaces>,
+    entrance: Entrance,
+}
+
+fn config(toml: &str) -> NamespacesConfig {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    let sources = crate::config::Sources { file: Some(file.path().to_owned()), ..Default::default() };
+    crate::config::NodeConfig::load(&sources).unwrap().namespaces
+}
+
+fn gate(toml: &str) -> Gate {
+    let node = TestNode::start(&World::default(), "eu-1", 1);
+    let namespaces = Arc::new(Namespaces::new(&config(toml)).unwrap());
+    let entrance = Entrance::new(node.rooms.clone(), namespaces.clone(), Region::new("eu").unwrap());
+    Gate { node, namespaces, entrance }
+}
+
+/// A tenant with one HS256 key, and what else is said of it.
+fn acme(more: &str) -> String {
+    format!(
+        "[namespaces.acme]\n{more}\n[[namespaces.acme.keys]]\nid = \"k1\"\nalgorithm = \"HS256\"\nsecret = \"{SECRET}\"\n"
+    )
+}
+
+fn now() -> u64 {
+    unix_ms() / 1000
+}
+
+/// Claims of alice in the room `room` of the tenant, an hour long, and what a test changes.
+fn claims(change: Value) -> Claims {
+    let mut claims = json!({"namespace": "acme", "room": "room", "sub": "alice", "exp": now() + 3600});
+    claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    serde_json::from_value(claims).unwrap()
+}
+
+fn token(change: Value) -> String {
+    sign(&claims(change), "k1", KeyAlgorithm::HS256, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
+fn with(token: &str) -> Opening {
+    Opening { peer: None, token: Some(token.to_owned()), ..opening("room", "anybody", None) }
+}
+
+fn refused(gate: &Gate, opening: Opening) -> Refusal {
+    let checked = gate.entrance.check(&opening).unwrap_err();
+    let refusal = gate.entrance.admit(opening).err().expect("nobody enters");
+    assert_eq!(checked, refusal, "a page is told the same");
+    refusal
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_lets_in_and_says_who_it_is() {
+    let gate = gate(&acme(""));
+    let mut alice =
+        Client::admit(&gate.entrance, with(&token(json!({"name": "Alice", "metadata": {"team": 7}})))).unwrap();
+    let mut bob = Client::admit(&gate.entrance, with(&token(json!({"sub": "bob"})))).unwrap();
+    bob.join().await;
+    alice.join().await;
+    let new = bob.next_notification("newPeer").await;
+    assert_eq!(
+        (&new["id"], &new["displayName"], &new["metadata"]),
+        (&json!("alice"), &json!("Alice"), &json!({"team": 7}))
+    );
+    let renamed = alice.request("changeDisplayName", json!({"displayName": "Bob"})).await;
+    assert_eq!(renamed.unwrap_err().0, 403, "the tenant says the name");
+}
+
+#[tokio::test(start_paused = true)]
+async fn tokens_of_every_bad_kind_are_refused() {
+    let gate = gate(&acme("revoked = [\"stolen\"]"));
+    let other_secret = EncodingKey::from_secret(&[b'x'; 32]);
+    let forged = sign(&claims(json!({})), "k1", KeyAlgorithm::HS256, &other_secret).unwrap();
+    let unknown_key = sign(&claims(json!({})), "k2", KeyAlgorithm::HS256, &other_secret).unwrap();
+    let good = token(json!({}));
+    let (header, rest) = good.split_once('.').unwrap();
+    let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}", rest.rsplit_once('.').unwrap().0) + ".";
+    let other_payload = token(json!({"sub": "mallory"}));
+    let spliced = format!("{header}.{}.{}", other_payload.split('.').nth(1).unwrap(), rest.rsplit_once('.').unwrap().1);
+    let unauthorised = [
+        (String::new(), None),
+        ("a.b.c".to_owned(), None),
+        ("ü".to_owned(), None),
+        ("x".repeat(5000), Some(TokenError::TooLong(5000))),
+        (unsigned, None),
+        (forged, Some(TokenError::WrongSignature)),
+        (spliced, Some(TokenError::WrongSignature)),
+        (unknown_key, Some(TokenError::UnknownKey)),
+        (token(json!({"exp": now() - 31})), Some(TokenError::Expired)),
+        (token(json!({"nbf": now() + 60})), Some(TokenError::NotYetValid)),
+        (token(json!({"jti": "stolen"})), Some(TokenError::Revoked)),
+        (token(json!({"namespace": "other"})), Some(TokenError::UnknownKey)),
+    ];
+    for (token, expected) in unauthorised {
+        match (refused(&gate, with(&token)), expected) {
+            (Refusal::Unauthorised(error), Some(expected)) => assert_eq!(error, expected, "{token}"),
+            (Refusal::Unauthorised(_), None) => {}
+            (other, _) => panic!("{token}: {other:?}"),
+        }
+    }
+    let missing = Opening { token: None, ..with("") };
+    assert_eq!(refused(&gate, missing), Refusal::Unauthorised(TokenError::Missing));
+    let elsewhere = Opening { namespace: Some(NamespaceId::new("other").unwrap()), token: None, ..with("") };
+    assert_eq!(refused(&gate, elsewhere), Refusal::Unauthorised(TokenError::Missing), "nobody learns which there are");
+    for forbidden in [
+        with(&token(json!({"room": "rooms"}))),
+        with(&token(json!({"region": "us"}))),
+        Opening { peer: Some(PeerId::new("bob").unwrap()), ..with(&good) },
+        Opening { room: RoomId::new("another").unwrap(), ..with(&good) },
+    ] {
+        assert!(matches!(refused(&gate, forbidden), Refusal::Forbidden(_)));
+    }
+    assert!(matches!(refused(&gate, with(&token(json!({"sub": null})))), Refusal::Incomplete(_)));
+    // Clocks may be a little apart, and rooms may be many.
+    for good in [json!({"exp": now() - 5}), json!({"nbf": now() + 5}), json!({"room": "r*m"}), json!({"room": null})] {
+        drop(gate.entrance.admit(with(&token(good))).unwrap());
+    }
+}
+
+#[tokio::test]
+async fn each_algorithm_signs_and_none_passes_for_another() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut toml = acme("");
+    let pairs = [
+        ("es", KeyAlgorithm::ES256, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()),
+        ("ed", KeyAlgorithm::EdDSA, KeyPair::generate_for(&PKCS_ED25519).unwrap()),
+    ];
+    for (id, algorithm, pair) in &pairs {
+        let path = dir.path().join(id);
+        std::fs::write(&path, pair.public_key_pem()).unwrap();
+        toml += &format!(
+            "[[namespaces.acme.keys]]\nid = \"{id}\"\nalgorithm = \"{algorithm:?}\"\npublic_key_file = {path:?}\n"
+        );
+    }
+    let gate = gate(&toml);
+    for (id, algorithm, pair) in &pairs {
+        let pem = pair.serialize_pem();
+        let key = match algorithm {
+            KeyAlgorithm::ES256 => EncodingKey::from_ec_pem(pem.as_bytes()),
+            _ => EncodingKey::from_ed_pem(pem.as_bytes()),
+        };
+        let key = key.unwrap();
+        drop(gate.entrance.admit(with(&sign(&claims(json!({})), id, *algorithm, &key).unwrap())).unwrap());
+        // The public key is known to everybody: it is no secret to sign with.
+        let confused = EncodingKey::from_secret(pair.public_key_pem().as_bytes());
+        let confused = sign(&claims(json!({})), id, KeyAlgorithm::HS256, &confused).unwrap();
+        assert_eq!(refused(&gate, with(&confused)), Refusal::Unauthorised(TokenError::WrongAlgorithm));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_no_right_to_send_or_receive_does_not() {
+    let gate = gate(&acme(""));
+    let enter = |peer: &str, grants: Value| {
+        Client::admit(&gate.entrance, with(&token(json!({"sub": peer, "grants": grants})))).unwrap()
+    };
+    let mut speaker = enter("speaker", json!({"publish": ["audio"]}));
+    let mut deaf = enter("deaf", json!({"subscribe": false}));
+    let mut hidden = enter("hidden", json!({"hidden": true}));
+    for client in [&mut speaker, &mut deaf, &mut hidden] {
+        client.join().await;
+    }
+    speaker.produce("audio", rtp::opus(1)).await;
+    let transport = speaker.send_transport.clone();
+    let video = json!({"transportId": transport, "kind": "video", "rtpParameters": rtp::vp8(2), "appData": {}});
+    assert_eq!(speaker.request("produce", video).await.unwrap_err().0, 403);
+    hidden.accept_consumer().await;
+    let told = deaf.settle().await;
+    assert!(told.iter().all(|message| message["method"] != "newConsumer"), "{told:?}");
+    let told = speaker.settle().await;
+    assert!(told.iter().all(|message| message["data"]["id"] != "hidden"), "{told:?}");
+    let transport = hidden.send_transport.clone();
+    hidden.connect(&transport).await.unwrap();
+    let audio = json!({"transportId": transport, "kind": "audio", "rtpParameters": rtp::opus(3), "appData": {}});
+    assert_eq!(hidden.request("produce", audio).await.unwrap_err().0, 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_ends_with_its_token_unless_that_is_renewed() {
+    let gate = gate(&acme(""));
+    let short = || token(json!({"exp": now() + 60, "grants": {"publish": false}}));
+    let mut expires = Client::admit(&gate.entrance, with(&short())).unwrap();
+    let mut renews = Client::admit(&gate.entrance, with(&token(json!({"sub": "bob", "exp": now() + 60})))).unwrap();
+    expires.join().await;
+    renews.join().await;
+    let other = token(json!({"sub": "carol"}));
+    assert_eq!(renews.request("renewToken", json!({"token": other})).await.unwrap_err().0, 403, "of another peer");
+    renews.produce("audio", rtp::opus(1)).await;
+    expires.accept_consumer().await;
+    let longer = token(json!({"sub": "bob", "grants": {"publish": false}}));
+    renews.request("renewToken", json!({"token": longer})).await.unwrap();
+    expires.next_notification("consumerClosed").await;
+    assert_eq!(expires.closed_within(Duration::from_secs(100)).await, (4001, "the token has expired".to_owned()));
+    assert_eq!(renews.wait(Duration::from_secs(100)).await, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_or_token_that_is_withdrawn_ends_its_sessions() {
+    let gate = gate(&acme(""));
+    let mut alice = Client::admit(&gate.entrance, with(&token(json!({"jti": "a"})))).unwrap();
+    let mut bob = Client::admit(&gate.entrance, with(&token(json!({"sub": "bob", "jti": "b"})))).unwrap();
+    alice.join().await;
+    bob.join().await;
+    gate.namespaces.set(&config(&acme("revoked = [\"a\"]"))).unwrap();
+    gate.node.rooms.reauthorise().await;
+    assert_eq!(alice.closed().await, (4001, "the token was revoked".to_owned()));
+    assert_eq!(bob.wait(SOON).await, None);
+    gate.namespaces.set(&config(&acme("").replace("k1", "k2"))).unwrap();
+    gate.node.rooms.reauthorise().await;
+    assert_eq!(bob.closed().await.0, 4001);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_identity_takes_its_place_without_a_secret_and_nobody_else_does() {
+    let gate = gate(&acme("open = true"));
+    let mut first = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    first.join().await;
+    let stranger = Opening { namespace: Some(NamespaceId::new("acme").unwrap()), ..opening("room", "alice", None) };
+    let mut stranger = Client::admit(&gate.entrance, stranger).unwrap();
+    stranger.ask_to_join().await;
+    // Who is asked for a sign of life gives it.
+    let (answer, none) = tokio::join!(stranger.join_answer(), first.wait(SOON));
+    assert_eq!((answer["errorCode"].as_u64(), none), (Some(409), None));
+    let mut second = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    second.join().await;
+    assert_eq!(first.closed().await.0, 4000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_has_its_places_and_gets_them_back() {
+    let gate = gate(&acme("rooms = 1\npeers = 2\nproducers = 1\njoins_per_second = 3\ncodecs = [\"audio/opus\"]"));
+    let of = |peer: &str, room: &str| Opening {
+        room: RoomId::new(room).unwrap(),
+        ..with(&token(json!({"sub": peer, "room": null})))
+    };
+    let mut alice = Client::admit(&gate.entrance, of("alice", "room")).unwrap();
+    alice.join().await;
+    assert!(matches!(gate.entrance.admit(of("bob", "another")).err(), Some(Refusal::Busy(_))), "one room");
+    let mut bob = Client::admit(&gate.entrance, of("bob", "room")).unwrap();
+    let capabilities = alice.request("getRouterRtpCapabilities", json!({})).await.unwrap();
+    let codecs: Vec<_> = capabilities["codecs"].as_array().unwrap().iter().map(|codec| &codec["mimeType"]).collect();
+    assert_eq!(codecs, ["audio/opus"]);
+    alice.produce("audio", rtp::opus(1)).await;
+    let transport = alice.send_transport.clone();
+    let produce = |kind: &str, rtp: Value| json!({"transportId": transport, "kind": kind, "rtpParameters": rtp});
+    assert_eq!(alice.request("produce", produce("audio", rtp::opus(2))).await.unwrap_err().0, 403, "one producer");
+    let refused = alice.request("produce", produce("video", rtp::vp8(3))).await.unwrap_err();
+    assert_eq!(refused, (400, "video/VP8 is not allowed here".to_owned()));
+    assert!(matches!(gate.entrance.admit(of("carol", "room")).err(), Some(Refusal::Busy(_))), "three a second");
+    tokio::time::advance(SOON).await;
+    assert!(matches!(gate.entrance.admit(of("carol", "room")).err(), Some(Refusal::Busy(_))), "two peers");
+    bob.request("join", join_data()).await.unwrap();
+    bob.hang_up();
+    alice.next_notification("peerClosed").await;
+    drop(gate.entrance.admit(of("carol", "room")).unwrap());
+}

@@ -1,0 +1,117 @@
+//! Clients whose connection breaks, and who come back.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sluice_media::messages::Request;
+
+use super::client::{Client, entrance, opening};
+use super::fakes::World;
+use super::{SOON, TestNode, rtp};
+use crate::entrance::Opening;
+
+/// How long a peer keeps its place, by default.
+const RESUME_WITHIN: Duration = Duration::from_secs(15);
+
+fn node() -> TestNode {
+    TestNode::start(&World::default(), "eu-1", 1)
+}
+
+/// Comes back and wants to go on.
+fn resume(node: &TestNode, peer: &str, secret: &str) -> Client {
+    let opening = Opening { resumes: true, ..opening("room", peer, Some(secret)) };
+    Client::admit(&entrance(&node.rooms), opening).unwrap()
+}
+
+/// Of everything that was said, what concerns this method.
+fn of<'a>(told: &'a [Value], method: &str) -> Vec<&'a Value> {
+    told.iter().filter(|message| message["method"] == method).map(|message| &message["data"]).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_comes_back_goes_on_and_nobody_else_notices() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    let of_alice = alice.produce("audio", rtp::opus(1)).await;
+    bob.accept_consumer().await;
+    let of_bob = bob.produce("video", rtp::vp8(2)).await;
+    let set_up = alice.accept_consumer().await["id"].clone();
+    bob.produce("audio", rtp::opus(3)).await;
+    let (_, unanswered) = alice.next_consumer().await;
+    bob.settle().await;
+    alice.break_off();
+    assert_eq!(bob.wait(RESUME_WITHIN / 2).await, None);
+    bob.request("pauseProducer", json!({"producerId": of_bob})).await.unwrap();
+    bob.request("changeDisplayName", json!({"displayName": "Robert"})).await.unwrap();
+    let mut again = resume(&node, "alice", &alice.secret);
+    let resumed = again.next_notification("resumed").await;
+    assert_eq!(resumed["producers"], json!([of_alice]));
+    assert_eq!(resumed["consumers"], json!([{"id": set_up, "producerPaused": true}]));
+    assert_eq!((&resumed["peers"][0]["id"], &resumed["peers"][0]["displayName"]), (&json!("bob"), &json!("Robert")));
+    assert_eq!(again.accept_consumer().await["id"], unanswered["id"], "what it had not set up it is asked again");
+    // It is the same peer, as far as workers and others are concerned.
+    bob.request("resumeProducer", json!({"producerId": of_bob})).await.unwrap();
+    assert_eq!(again.next_notification("consumerResumed").await["consumerId"], set_up);
+    again.request("pauseProducer", json!({"producerId": of_alice})).await.unwrap();
+    again.request("getTransportStats", json!({"transportId": alice.send_transport})).await.unwrap();
+    let told = bob.settle().await;
+    assert!(of(&told, "peerClosed").is_empty() && of(&told, "newPeer").is_empty(), "{told:?}");
+    assert_eq!(of(&told, "consumerPaused").len(), 1);
+    assert_eq!(again.wait(2 * RESUME_WITHIN).await, None, "it stays");
+    assert!(node.workers[0].take(|request| matches!(request, Request::CloseTransport { .. }).then_some(())).is_none());
+    // And may break again.
+    again.break_off();
+    resume(&node, "alice", &alice.secret).next_notification("resumed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_stays_away_leaves_in_the_end() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    bob.settle().await;
+    alice.break_off();
+    assert_eq!(bob.wait(RESUME_WITHIN - Duration::from_secs(1)).await, None);
+    assert!(of(&bob.settle().await, "peerClosed").is_empty());
+    assert_eq!(bob.next_notification("peerClosed").await["peerId"], "alice");
+    let mut late = resume(&node, "alice", &alice.secret);
+    late.next_notification("notResumed").await;
+    late.join().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_else_goes_on_in_its_place() {
+    let node = node();
+    let mut alice = node.join("room", "alice").await;
+    let mut stranger = resume(&node, "alice", "guessed");
+    stranger.next_notification("notResumed").await;
+    stranger.ask_to_join().await;
+    let (answer, none) = tokio::join!(stranger.join_answer(), alice.wait(SOON));
+    assert_eq!((answer["errorCode"].as_u64(), none), (Some(409), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_broke_unnoticed_is_given_up() {
+    let node = node();
+    let mut alice = node.join("room", "alice").await;
+    let produced = alice.produce("audio", rtp::opus(1)).await;
+    let mut again = resume(&node, "alice", &alice.secret);
+    assert_eq!(again.next_notification("resumed").await["producers"], json!([produced]));
+    assert_eq!(alice.closed().await.0, 4000);
+    assert_eq!(again.wait(SOON).await, None, "the end of the former connection is not its own");
+    again.request("closeProducer", json!({"producerId": produced})).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_only_joins_takes_its_broken_place_at_once() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    alice.produce("audio", rtp::opus(1)).await;
+    bob.accept_consumer().await;
+    bob.settle().await;
+    alice.break_off();
+    assert!(of(&bob.settle().await, "consumerClosed").is_empty(), "media go on until it is back");
+    let mut again = Client::open(&node.rooms, "room", "alice", None);
+    again.join().await;
+    let told = bob.settle().await;
+    assert_eq!((of(&told, "peerClosed").len(), of(&told, "newPeer").len()), (1, 1), "{told:?}");
+}
