@@ -20,6 +20,7 @@ use super::{assets, websocket};
 use crate::address_limits::AddressLimits;
 use crate::http::{Health, health_router};
 use crate::rooms::Rooms;
+use crate::signalling::demo::Dialect;
 use crate::signalling::protoo::session;
 use crate::signalling::{Opening, SUBPROTOCOL};
 
@@ -129,6 +130,7 @@ fn opening(uri: &Uri, connection: &Connection) -> Result<Opening, Refusal> {
         room: query_name(&query, "roomId", |name| RoomId::new(name))?,
         peer: query_name(&query, "peerId", |name| PeerId::new(name))?,
         secret: query.get("peerSecret").map(|secret| secret.to_string()),
+        dialect: Dialect::expected(query.contains_key("usePipeTransports")),
         remote: connection.remote,
     })
 }

@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
 //! - `room`: one room, the task that decides everything in it; `join`, `peer`, `requests`, `transports`, `media`,
-//!   `roster`, `events`, `speakers` are its parts by subject.
+//!   `subscriptions`, `roster`, `events`, `speakers` are its parts by subject.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
 //! - `view`: what everybody in a room is told of it; `stage`: of whom.
@@ -24,6 +24,7 @@ mod roster;
 pub(crate) mod seat;
 mod speakers;
 mod stage;
+mod subscriptions;
 mod transports;
 mod view;
 mod waiting;
@@ -216,7 +217,7 @@ impl Rooms {
     /// # Errors
     /// When there is none, in words.
     pub(crate) fn enter(&self, opening: Opening) -> Result<Seat, String> {
-        let Opening { namespace, room, peer, secret, remote } = opening;
+        let Opening { namespace, room, peer, secret, remote, .. } = opening;
         let span = tracing::info_span!("join", %namespace, %room, %peer, %remote);
         let key = RoomKey { namespace, room };
         let _entered = span.clone().entered();

@@ -133,6 +133,8 @@ pub(crate) struct Desk {
 struct DeskState {
     /// The version of the view that the client knows, once it has joined.
     told: Option<u64>,
+    /// It has to know what it can ask to receive.
+    hears_of_producers: bool,
     consumers: HashMap<ConsumerId, ConsumerView>,
     /// Consumers that the client has to be asked to set up.
     questions: VecDeque<ConsumerId>,
@@ -199,9 +201,10 @@ impl Desk {
         self.written.notify_one();
     }
 
-    /// The client has been told of everybody in this version of the view, and is told of changes from now on.
-    pub(super) fn follow(&self, version: u64) {
-        self.write(|state| state.told = Some(version));
+    /// The client has been told of everybody in this version of the view, and is told of changes from now on, and of
+    /// those of producers if it has to know what it can ask to receive.
+    pub(super) fn follow(&self, version: u64, producers: bool) {
+        self.write(|state| (state.told, state.hears_of_producers) = (Some(version), producers));
     }
 
     /// The version of the view that the client knows, if it follows it.
@@ -210,10 +213,10 @@ impl Desk {
     }
 
     /// Asks the client to set a consumer up.
-    pub(super) fn ask(&self, question: NewConsumer, scores: (u8, u8)) {
+    pub(super) fn ask(&self, question: NewConsumer) {
         self.write(|state| {
             let id = question.id;
-            let now = Telling { paused: question.producer_paused, scores: Some(scores) };
+            let now = Telling { paused: question.producer_paused, scores: Some(question.scores) };
             let told = Telling { scores: None, ..now };
             let progress = Progress::ToAsk(Box::new(question));
             state.consumers.insert(id, ConsumerView { progress, now, told, is_listed: false });
@@ -311,7 +314,7 @@ impl Desk {
         }
         let mut news = state.take();
         if let Some(told) = state.told {
-            let (now, announcements) = view.since(told, peer);
+            let (now, announcements) = view.since(told, peer, state.hears_of_producers);
             (state.told, news.announcements) = (Some(now), announcements);
         }
         match news.is_empty() {
@@ -380,7 +383,7 @@ impl Telling {
             false => Notice::ConsumerResumed { consumer },
         });
         let scores = self.scores.filter(|_| self.scores != told.scores);
-        let scores = scores.map(|(score, producer_score)| Notice::ConsumerScore { consumer, score, producer_score });
+        let scores = scores.map(|scores| Notice::ConsumerScore { consumer, scores });
         paused.into_iter().chain(scores)
     }
 }

@@ -2,14 +2,16 @@
 //!
 //! # Layout
 //! - `protoo`: framing and sessions.
-//! - `demo_v3`: the methods of mediasoup-demo's version 3.
+//! - `demo`: the methods of mediasoup-demo, in two dialects.
 
-mod demo_v3;
+pub(crate) mod demo;
 pub(crate) mod protoo;
 
 use std::net::SocketAddr;
 
 use sluice_proto::ids::{NamespaceId, PeerId, RoomId};
+
+use self::demo::Dialect;
 
 /// The WebSocket subprotocol; without it an upgrade is refused with 403.
 pub(crate) const SUBPROTOCOL: &str = "protoo";
@@ -25,6 +27,8 @@ pub(crate) struct Opening {
     pub peer: PeerId,
     /// `peerSecret` of the query: what the answer to a former join said.
     pub secret: Option<String>,
+    /// What the query lets expect.
+    pub dialect: Dialect,
     /// Where the connection comes from.
     pub remote: SocketAddr,
 }

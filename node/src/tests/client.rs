@@ -1,4 +1,4 @@
-//! A client of mediasoup-demo's v3 dialect over a WebSocket that is two channels.
+//! A client of mediasoup-demo's dialects, version 3's where nothing else is said, over a WebSocket that is two channels.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,6 +16,7 @@ use tokio_util::sync::PollSender;
 use super::{SOON, rtp};
 use crate::rooms::Rooms;
 use crate::signalling::Opening;
+use crate::signalling::demo::Dialect;
 use crate::signalling::protoo::session;
 
 /// Frames that the fake connection holds before the server has to wait.
@@ -74,6 +75,7 @@ pub(super) fn opening(room: &str, peer: &str, secret: Option<&str>) -> Opening {
         room: RoomId::new(room).unwrap(),
         peer: PeerId::new(peer).unwrap(),
         secret: secret.map(str::to_owned),
+        dialect: Dialect::V3,
         remote: "198.51.100.7:50000".parse().unwrap(),
     }
 }
@@ -85,10 +87,9 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
+    pub(super) fn open(rooms: &Rooms, opening: Opening) -> Self {
         let (to_server, from_client) = mpsc::channel(CONNECTION);
         let (to_client, from_server) = mpsc::channel(CONNECTION);
-        let opening = opening(room, peer, secret);
         let (rooms, socket) = (rooms.clone(), Socket { from_client, to_client: PollSender::new(to_client) });
         tokio::spawn(async move { session::serve(&rooms, socket, opening).await });
         Self { to_server, from_server }
@@ -110,7 +111,12 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
-        let Connection { to_server, from_server } = Connection::open(rooms, room, peer, secret);
+        Self::open_with(rooms, opening(room, peer, secret))
+    }
+
+    /// Opens a WebSocket with an URL that says something else.
+    pub(super) fn open_with(rooms: &Rooms, opening: Opening) -> Self {
+        let Connection { to_server, from_server } = Connection::open(rooms, opening);
         Self {
             to_server: Some(to_server),
             from_server,
@@ -125,12 +131,19 @@ impl Client {
 
     /// Goes through the order of calls up to the answer to `join`, which is returned.
     pub(super) async fn join(&mut self) -> Value {
-        assert_eq!(self.next_notification("mediasoup-version").await["version"], env!("CARGO_PKG_VERSION"));
+        self.greeted().await;
         self.send_transport = self.create_transport(false).await;
         self.recv_transport = self.create_transport(true).await;
         let joined = self.request("join", join_data()).await.unwrap();
         self.secret = joined["peerSecret"].as_str().unwrap().to_owned();
         joined
+    }
+
+    /// What the server says first, for both dialects.
+    pub(super) async fn greeted(&mut self) {
+        for method in ["mediasoup-version", "mediasoupVersion"] {
+            assert_eq!(self.next_notification(method).await, json!({"version": env!("CARGO_PKG_VERSION")}));
+        }
     }
 
     /// Asks to join without waiting for the answer.
@@ -176,6 +189,11 @@ impl Client {
             return Ok(answer["data"].clone());
         }
         Err((answer["errorCode"].as_u64().unwrap(), answer["errorReason"].as_str().unwrap().to_owned()))
+    }
+
+    /// Says something that is not answered.
+    pub(super) async fn notify(&mut self, method: &str, data: Value) {
+        self.send(json!({"notification": true, "method": method, "data": data})).await;
     }
 
     /// The next `newConsumer` request: its id and data.

@@ -3,6 +3,7 @@
 
 mod changes;
 mod client;
+mod dialects;
 mod failures;
 mod fakes;
 mod meet;
@@ -16,6 +17,7 @@ mod real;
 mod rtp;
 mod signalling;
 mod stage;
+mod subscriptions;
 mod transports;
 
 use std::net::SocketAddr;
