@@ -26,6 +26,7 @@ use crate::config::Network;
 use crate::entrance::{self, Entrance, Opening};
 use crate::http::{Health, health_router};
 use crate::signalling::SUBPROTOCOL;
+use crate::signalling::demo::Dialect;
 use crate::signalling::protoo::session;
 
 /// The page runs its own script and talks to its own server, nothing else; blob: is what media elements and workers
@@ -107,7 +108,7 @@ async fn admission(
     if !door.address_limits.take_session(client.ip(), Instant::now()) {
         return Err(too_many());
     }
-    door.entrance.check(&opening(&request, client)?)?;
+    door.entrance.check(&opening(&request, client)?.0)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -150,7 +151,7 @@ fn signalling(door: Door, connection: Connection, mut request: Request) -> Resul
     }
     check_origin(&door.origins, request.headers())?;
     let client = door.client(&connection, request.headers());
-    let opening = opening(&request, client)?;
+    let (opening, dialect) = opening(&request, client)?;
     if !door.address_limits.take_session(client.ip(), Instant::now()) {
         return Err(too_many());
     }
@@ -169,7 +170,7 @@ fn signalling(door: Door, connection: Connection, mut request: Request) -> Resul
     };
     tokio::spawn(async move {
         if let Ok(socket) = upgrade.open(entrance.rooms().limits().message_bytes).await {
-            session::serve(&entrance, socket, admitted).await;
+            session::serve(&entrance, socket, admitted, dialect).await;
         }
         drop(connection);
     });
@@ -188,14 +189,14 @@ fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Who comes, out of the URL's query. A token may be in a header too, which does not end in logs of proxies.
-fn opening(request: &Request, remote: SocketAddr) -> Result<Opening, Refusal> {
+/// Who comes, out of the URL's query, and the dialect that it lets expect. A token may be in a header too, which does not end in logs of proxies.
+fn opening(request: &Request, remote: SocketAddr) -> Result<(Opening, Dialect), Refusal> {
     let Query(query) = Query::<HashMap<Cow<'_, str>, Cow<'_, str>>>::try_from_uri(request.uri())
         .map_err(|rejection| Refusal(StatusCode::BAD_REQUEST, format!("{}\n", rejection.body_text())))?;
     let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let text = |key| query.get(key).map(ToString::to_string);
     let room = query_name(&query, "roomId", |name| RoomId::new(name))?;
-    Ok(Opening {
+    let opening = Opening {
         namespace: query_name(&query, "namespace", |name| NamespaceId::new(name))?,
         room: room.ok_or_else(|| entrance::Refusal::Incomplete("the URL's query lacks roomId"))?,
         peer: query_name(&query, "peerId", |name| PeerId::new(name))?,
@@ -203,7 +204,8 @@ fn opening(request: &Request, remote: SocketAddr) -> Result<Opening, Refusal> {
         secret: text("peerSecret"),
         resumes: query.get("resume").is_some_and(|resume| resume == "true"),
         remote,
-    })
+    };
+    Ok((opening, Dialect::expected(query.contains_key("usePipeTransports"))))
 }
 
 fn query_name<T>(

@@ -20,7 +20,9 @@ mod tests;
 
 pub use capabilities::{allowed_capabilities, check_codecs, router_rtp_capabilities};
 pub use consumer::{can_consume, consumer_rtp_parameters};
-pub use parse::{parse_consumable_rtp_parameters, parse_dtls_parameters, parse_rtp_capabilities, parse_rtp_parameters};
+pub use parse::{
+    parse_consumable_rtp_parameters, parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters,
+};
 pub use producer::{Negotiated, consumable_rtp_parameters, negotiate_producer};
 
 /// Why parameters were refused; the text is for the client's developer.

@@ -131,6 +131,20 @@ pub fn parse_dtls_parameters(value: &Value) -> Result<DtlsParameters, OrtcError>
     Ok(DtlsParameters { role, fingerprints })
 }
 
+/// The MID that a client wants for a consumer, RFC 9143: a token of RFC 8866.
+///
+/// # Errors
+/// [`OrtcError::Invalid`] when it is none, or too long for a header extension.
+pub fn parse_mid(value: &Value) -> Result<String, OrtcError> {
+    const WHAT: &str = "mid";
+    let mid = value.as_str().ok_or_else(|| OrtcError::invalid(WHAT, "it must be a string"))?;
+    check_mid(WHAT, mid)?;
+    if !mid.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]".contains(&byte)) {
+        return Err(OrtcError::invalid(WHAT, "it must be a token"));
+    }
+    Ok(mid.to_owned())
+}
+
 fn parse_fingerprint(value: &Value) -> Result<DtlsFingerprint, OrtcError> {
     const WHAT: &str = "dtlsParameters.fingerprints";
     let text = |name| value.get(name).and_then(Value::as_str);
@@ -181,11 +195,16 @@ fn check_rtp_parameters(parameters: &RtpParameters) -> Result<(), OrtcError> {
             return Err(OrtcError::Unsupported("encrypted header extensions are not supported".to_owned()));
         }
     }
-    if parameters.mid.as_ref().is_some_and(|mid| mid.is_empty() || mid.len() > MAX_MID_LEN) {
-        return invalid(format!("mid must have 1 to {MAX_MID_LEN} bytes"));
-    }
+    parameters.mid.as_deref().map_or(Ok(()), |mid| check_mid(WHAT, mid))?;
     check_encodings(parameters)?;
     check_len(WHAT, parameters, MAX_RTP_PARAMETERS_LEN)
+}
+
+fn check_mid(what: &'static str, mid: &str) -> Result<(), OrtcError> {
+    match mid.len() {
+        1..=MAX_MID_LEN => Ok(()),
+        _ => Err(OrtcError::invalid(what, format!("mid must have 1 to {MAX_MID_LEN} bytes"))),
+    }
 }
 
 /// Refuses parameters that have more than `max` bytes as JSON.

@@ -40,6 +40,14 @@ pub(crate) enum PeerRequest {
         producer: ProducerId,
         paused: bool,
     },
+    /// Of a peer whose [`Subscription`] is on request. It is asked to set a consumer up, with the MID that it wants.
+    Subscribe {
+        producer: ProducerId,
+        mid: Option<String>,
+    },
+    Unsubscribe {
+        producer: ProducerId,
+    },
     SetConsumerPaused {
         consumer: ConsumerId,
         paused: bool,
@@ -71,6 +79,16 @@ pub(crate) struct Join {
     pub(crate) device: Value,
     /// Without them the peer receives nothing.
     pub(crate) rtp_capabilities: Option<RtpCapabilities>,
+    pub(crate) subscription: Subscription,
+}
+
+/// What a peer receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subscription {
+    /// Every producer that it can receive, as far as limits allow.
+    Everything,
+    /// What it asks for. It is told what there is.
+    OnRequest,
 }
 
 /// The answer to a [`PeerRequest`].
@@ -80,7 +98,7 @@ pub(crate) enum PeerReply {
     RouterRtpCapabilities(Box<RtpCapabilitiesFinalized>),
     Transport(Box<NewTransport>),
     Joined {
-        peers: Vec<Arc<PeerInfo>>,
+        others: Others,
         /// Where the peer itself is connected.
         node: NodeId,
         region: Region,
@@ -92,6 +110,14 @@ pub(crate) enum PeerReply {
     TransportStats(TransportId, Box<TransportStats>),
     ProducerStats(MediaKind, Box<StreamStats>),
     ConsumerStats(MediaKind, Box<StreamStats>),
+}
+
+/// Who and what is in the room beside the peer itself, as far as it is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Others {
+    pub(crate) peers: Vec<Arc<PeerInfo>>,
+    /// What those peers send, if it has to be asked for.
+    pub(crate) producers: Option<Vec<Arc<ProducerInfo>>>,
 }
 
 /// What a client needs to connect a transport.
@@ -114,6 +140,25 @@ pub(crate) struct PeerInfo {
     pub(crate) region: Option<Region>,
     /// What the tenant's server says of it.
     pub(crate) metadata: Option<Map<String, Value>>,
+}
+
+/// A producer of another peer.
+#[derive(Debug, Clone)]
+pub(crate) struct ProducerInfo {
+    pub(crate) id: ProducerId,
+    pub(crate) peer: PeerId,
+    pub(crate) kind: MediaKind,
+    /// See [`NewConsumer::app_data`].
+    pub(crate) app_data: Value,
+    pub(crate) paused: bool,
+}
+
+/// Who speaks loudest.
+#[derive(Debug, Clone)]
+pub(crate) struct Speaker {
+    pub(crate) peer: PeerId,
+    /// In dBov: 0 is the loudest that there can be, -127 silence.
+    pub(crate) volume: i8,
 }
 
 /// Why a request was refused: a code after HTTP's and the reason in words.
@@ -162,20 +207,54 @@ impl From<crate::ortc::OrtcError> for Refusal {
 #[derive(Debug, Clone)]
 pub(crate) enum Notice {
     NewPeer(Arc<PeerInfo>),
-    PeerClosed { peer: PeerId },
-    DisplayNameChanged { peer: PeerId, display_name: String, old: String },
-    ConsumerClosed { consumer: ConsumerId },
-    ConsumerPaused { consumer: ConsumerId },
-    ConsumerResumed { consumer: ConsumerId },
-    ConsumerScore { consumer: ConsumerId, score: u8, producer_score: u8 },
-    ProducerScore { producer: ProducerId, ssrc: Option<u32>, score: u8 },
-    ActiveSpeaker { loudest: Option<(PeerId, i8)> },
+    PeerClosed {
+        peer: PeerId,
+    },
+    DisplayNameChanged {
+        peer: PeerId,
+        display_name: String,
+        old: String,
+    },
+    NewProducer(Arc<ProducerInfo>),
+    ProducerClosed {
+        producer: ProducerId,
+    },
+    ProducerPaused {
+        producer: ProducerId,
+    },
+    ProducerResumed {
+        producer: ProducerId,
+    },
+    ConsumerClosed {
+        consumer: ConsumerId,
+    },
+    ConsumerPaused {
+        consumer: ConsumerId,
+    },
+    ConsumerResumed {
+        consumer: ConsumerId,
+    },
+    /// The consumer's score and its producer's.
+    ConsumerScore {
+        consumer: ConsumerId,
+        scores: (u8, u8),
+    },
+    ProducerScore {
+        producer: ProducerId,
+        ssrc: Option<u32>,
+        score: u8,
+    },
+    ActiveSpeaker {
+        loudest: Option<Speaker>,
+    },
 }
 
 /// A consumer that the client is asked to set up; it answers.
 #[derive(Debug, Clone)]
 pub(crate) struct NewConsumer {
     pub(crate) id: ConsumerId,
+    /// That it is put on.
+    pub(crate) transport: TransportId,
     pub(crate) peer: PeerId,
     pub(crate) producer: ProducerId,
     pub(crate) kind: MediaKind,
@@ -183,6 +262,8 @@ pub(crate) struct NewConsumer {
     /// The producer's, with `hops`: how many pipes between nodes the media crosses.
     pub(crate) app_data: Value,
     pub(crate) producer_paused: bool,
+    /// Its own and its producer's.
+    pub(crate) scores: (u8, u8),
 }
 
 /// Why the room ends a session. Each is a close code of the WebSocket.
@@ -206,11 +287,11 @@ pub(crate) enum CloseReason {
 #[derive(Debug)]
 pub(crate) struct Announcement {
     notice: Notice,
-    wordings: [OnceLock<Utf8Bytes>; WORDINGS],
+    wordings: [OnceLock<Vec<Utf8Bytes>>; WORDINGS],
 }
 
 /// Dialects that may each keep a wording of their own.
-const WORDINGS: usize = 1;
+const WORDINGS: usize = 2;
 
 impl Announcement {
     pub(crate) fn new(notice: Notice) -> Arc<Self> {
@@ -222,8 +303,8 @@ impl Announcement {
         &self.notice
     }
 
-    /// What a dialect says of it; `dialect` is below [`WORDINGS`].
-    pub(crate) fn wording(&self, dialect: usize, word: impl FnOnce(&Notice) -> Utf8Bytes) -> Utf8Bytes {
+    /// The messages that a dialect makes of it; `dialect` is below [`WORDINGS`].
+    pub(crate) fn wording(&self, dialect: usize, word: impl FnOnce(&Notice) -> Vec<Utf8Bytes>) -> Vec<Utf8Bytes> {
         match self.wordings.get(dialect) {
             Some(wording) => wording.get_or_init(|| word(&self.notice)).clone(),
             None => word(&self.notice),

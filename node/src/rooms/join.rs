@@ -13,7 +13,7 @@ use sluice_proto::ids::PeerId;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
-use super::api::{CloseReason, Join, PeerInfo, PeerReply, Refusal};
+use super::api::{CloseReason, Join, Others, PeerReply, Refusal, Subscription};
 use super::peer::{Joined, Peer};
 use super::requests::{Asker, Outcome, gone};
 use super::room::{Continuation, Opened, Reply, Room, SessionId};
@@ -138,7 +138,8 @@ impl Room {
             return Err(Refusal::new(409, format!("a session may join {limit} times")));
         }
         if let Some(joined) = &peer.joined {
-            let (secret, others) = (joined.secret.clone(), self.view.others(&asker.peer).1);
+            let (secret, subscription) = (joined.secret.clone(), joined.subscription);
+            let others = self.others(&asker.peer, subscription).1;
             return Ok(Some(Ok(self.joined_reply(others, &secret))));
         }
         if let Some(joining) = &mut peer.joining {
@@ -320,6 +321,7 @@ impl Room {
             display_name: peer.rights.name().map_or(join.display_name, str::to_owned),
             device: join.device,
             rtp_capabilities: join.rtp_capabilities.map(Arc::new),
+            subscription: join.subscription,
             at_ms,
             secret: secret.clone(),
             signs_of_life: 0,
@@ -330,20 +332,27 @@ impl Room {
         // The same peer on another node is outdone now: the others see it go before it comes again.
         self.refresh_elsewhere_of(&id);
         self.show_if_small(&id);
-        let (version, others) = self.view.others(&id);
+        let (version, others) = self.others(&id, join.subscription);
         for reply in replies {
             self.reply(Some(reply), Ok(self.joined_reply(others.clone(), &secret)));
         }
         // After the answer: what has changed since that is news.
         if let Some(desk) = self.peers.desk(session) {
-            desk.follow(version);
+            desk.follow(version, join.subscription == Subscription::OnRequest);
         }
         self.offer_everything(session);
     }
 
-    fn joined_reply(&self, peers: Vec<Arc<PeerInfo>>, secret: &Secret) -> PeerReply {
+    /// Who is told of to a peer, and the version of the view that this is.
+    pub(super) fn others(&self, but: &PeerId, subscription: Subscription) -> (u64, Others) {
+        let (version, peers) = self.view.others(but);
+        let producers = (subscription == Subscription::OnRequest).then(|| self.view.producers(but));
+        (version, Others { peers, producers })
+    }
+
+    fn joined_reply(&self, others: Others, secret: &Secret) -> PeerReply {
         let (node, region) = (self.context.node().clone(), self.context.region.clone());
-        PeerReply::Joined { peers, node, region, secret: secret.text().to_owned() }
+        PeerReply::Joined { others, node, region, secret: secret.text().to_owned() }
     }
 }
 

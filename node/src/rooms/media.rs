@@ -11,7 +11,7 @@ use sluice_proto::ortc::{MediaKind, RtpParameters};
 use sluice_proto::placement::ProducerEntry;
 use tracing::{Instrument, info_span};
 
-use super::api::{NewConsumer, Refusal};
+use super::api::{NewConsumer, ProducerInfo, Refusal, Subscription};
 use super::context::{Listener, Subject};
 use super::peer::Peer;
 use super::requests::gone;
@@ -152,7 +152,7 @@ impl Room {
         let new = Producer { local: Some(local), ..Producer::new(source, owner.clone(), app_data) };
         self.producers.insert(producer, new);
         self.context.pipes.publish(producer, self.key.clone(), worker);
-        self.show(&owner);
+        self.show_producer(&owner, producer);
         Ok(())
     }
 
@@ -178,25 +178,41 @@ impl Room {
         }
     }
 
-    /// Shows a peer every producer that it can receive.
+    /// Shows a peer every producer that it shall receive.
     pub(super) fn offer_everything(&mut self, session: SessionId) {
-        let everything: Vec<ProducerId> = self.producers.keys().copied().collect();
+        let Some(peer) = self.peers.get(session) else { return };
+        let Some(joined) = &peer.joined else { return };
+        let everything: Vec<ProducerId> = match joined.subscription {
+            Subscription::Everything => self.producers.keys().copied().collect(),
+            Subscription::OnRequest => peer.wanted.producers().collect(),
+        };
         for producer in everything {
             self.offer(session, producer);
         }
     }
 
-    fn offer(&mut self, session: SessionId, producer_id: ProducerId) {
+    /// Tells everybody of a producer and its peer.
+    pub(super) fn show_producer(&mut self, owner: &PeerId, id: ProducerId) {
+        self.show(owner);
+        if let Some(producer) = self.producers.get(&id) {
+            let (kind, app_data, paused) = (producer.source.kind, producer.app_data(), producer.source.paused);
+            self.view.show_producer(ProducerInfo { id, peer: owner.clone(), kind, app_data, paused });
+        }
+    }
+
+    /// Shows a peer a producer, if it shall receive it and can.
+    pub(super) fn offer(&mut self, session: SessionId, producer_id: ProducerId) {
         let (Some(producer), Some(peer)) = (self.producers.get_mut(&producer_id), self.peers.get_mut(session)) else {
             return;
         };
         if producer.owner == peer.id || producer.consumers.contains_key(&session) {
             return;
         }
-        if !peer.rights.grants().subscribe {
+        let Some(joined) = peer.joined.as_ref().filter(|_| peer.rights.grants().subscribe) else { return };
+        if joined.subscription == Subscription::OnRequest && !peer.wanted.contains(producer_id) {
             return;
         }
-        let capabilities = peer.joined.as_ref().and_then(|joined| joined.rtp_capabilities.clone());
+        let capabilities = joined.rtp_capabilities.clone();
         let (Some(capabilities), Some(transport)) = (capabilities, peer.consuming_transport()) else { return };
         if !can_consume(&producer.source.rtp, &capabilities) {
             return;
@@ -205,7 +221,7 @@ impl Room {
             tracing::debug!(peer = %peer.id, producer = %producer_id, "the peer has as many consumers as it may have");
             return;
         }
-        let (mid, ssrc) = peer.next_stream();
+        let (mid, ssrc) = peer.next_stream(producer_id);
         let Ok(rtp) = consumer_rtp_parameters(&producer.source.rtp, &capabilities, mid, ssrc) else { return };
         let id = ConsumerId::from_random_bytes(rand::random());
         let (worker, kind) = (peer.worker(), producer.source.kind);
@@ -236,22 +252,21 @@ impl Room {
         let producer = self.producers.get(&consumer.producer)?;
         Some(NewConsumer {
             id,
+            transport: consumer.transport,
             peer: producer.owner.clone(),
             producer: consumer.producer,
             kind: consumer.kind,
             rtp: Arc::clone(&consumer.rtp),
             app_data: producer.app_data(),
             producer_paused: producer.source.paused,
+            scores: (consumer.score, producer.score),
         })
     }
 
     /// Makes a consumer, paused, and asks its client to do the same; neither waits for the other.
     fn set_up(&mut self, id: ConsumerId) {
         let (Some(consumer), Some(question)) = (self.consumers.get(&id), self.question(id)) else { return };
-        let (Some(producer), Some(peer)) = (self.producers.get(&consumer.producer), self.peers.get(consumer.session))
-        else {
-            return;
-        };
+        let Some(peer) = self.peers.get(consumer.session) else { return };
         let session = consumer.session;
         let (kind, rtp, transport) = (consumer.kind, Arc::clone(&consumer.rtp), consumer.transport);
         let span = info_span!("consume", room = %self.key, peer = %peer.id, producer = %consumer.producer, ?kind);
@@ -263,9 +278,9 @@ impl Room {
             rtp: (*rtp).clone(),
             paused: true,
         };
-        let (answer, scores) = (self.context.pipes.consume(consumer.worker, request), (consumer.score, producer.score));
+        let answer = self.context.pipes.consume(consumer.worker, request);
         if let Some(desk) = self.peers.desk(session) {
-            desk.ask(question, scores);
+            desk.ask(question);
         }
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let Err(error) = result else { return };
@@ -288,11 +303,12 @@ impl Room {
             desk.answered(id, accepted);
         }
         // It may have ended while the client set it up, of which that is told.
-        if self.consumers.get(&id).is_none_or(|consumer| consumer.session != session) {
-            return;
-        }
+        let Some(consumer) = self.consumers.get(&id).filter(|consumer| consumer.session == session) else { return };
         if accepted {
             return self.command(session, Request::ResumeConsumer { consumer: id });
+        }
+        if let Some(peer) = self.peers.get_mut(session) {
+            peer.wanted.remove(consumer.producer);
         }
         self.command(session, Request::CloseConsumer { consumer: id });
         self.forget_consumer(id);
@@ -323,6 +339,7 @@ impl Room {
     /// Ends a producer for the whole room. Its own worker has been told, or it lives elsewhere.
     pub(super) fn remove_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.remove(&id) else { return };
+        self.view.remove_producer(&producer.owner, id);
         for consumer in producer.consumers.values() {
             self.close_consumer(*consumer);
         }
@@ -347,6 +364,7 @@ impl Room {
         if let Some(local) = &mut producer.local {
             local.entry.paused = paused;
         }
+        self.view.pause_producer(&producer.owner, id, paused);
         self.context.pipes.set_paused(id, paused);
         for (session, consumer) in &producer.consumers {
             self.peers.desk(*session).into_iter().for_each(|desk| desk.set_paused(*consumer, paused));

@@ -3,7 +3,7 @@
 //! # Layout
 //! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
 //! - `room`: one room, the task that decides everything in it; `join`, `peer`, `resume`, `rights`, `requests`, `transports`,
-//!   `media`, `roster`, `events`, `speakers` are its parts by subject.
+//!   `media`, `subscriptions`, `roster`, `events`, `speakers` are its parts by subject.
 //! - `admission`: when newcomers are asked to come later.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
@@ -28,6 +28,7 @@ mod roster;
 pub(crate) mod seat;
 mod speakers;
 mod stage;
+mod subscriptions;
 mod transports;
 mod view;
 mod waiting;

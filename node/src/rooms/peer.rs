@@ -17,11 +17,12 @@ use tokio::time::Instant;
 use tracing::Span;
 
 use super::Guest;
-use super::api::{PeerInfo, Refusal};
+use super::api::{PeerInfo, Refusal, Subscription};
 use super::context::{Gauge, Load};
 use super::join::{Joining, Secret};
 use super::room::{Room, SessionId};
 use super::seat::Desk;
+use super::subscriptions::Wanted;
 use super::transports::Transport;
 use crate::access::{Place, Rights};
 use crate::address_limits::AddressLimits;
@@ -58,6 +59,8 @@ pub(super) struct Peer {
     transports: HashMap<TransportId, Transport>,
     pub(super) producers: HashSet<ProducerId>,
     pub(super) consumers: HashSet<ConsumerId>,
+    /// What it asked to receive.
+    pub(super) wanted: Wanted,
     /// Common to all its producers, so that receivers play them in sync; for clients that name none.
     pub(super) cname: String,
     next_mid: u32,
@@ -69,6 +72,7 @@ pub(super) struct Joined {
     pub(super) display_name: String,
     pub(super) device: Value,
     pub(super) rtp_capabilities: Option<Arc<RtpCapabilities>>,
+    pub(super) subscription: Subscription,
     /// The newest join of a peer id wins, wherever it is.
     pub(super) at_ms: u64,
     /// By which its client is known again.
@@ -98,6 +102,7 @@ impl Peer {
             transports: HashMap::new(),
             producers: HashSet::new(),
             consumers: HashSet::new(),
+            wanted: Wanted::default(),
             cname: random_text(8),
             next_mid: 0,
             next_ssrc: rand::random(),
@@ -148,13 +153,29 @@ impl Peer {
         self.next_transport
     }
 
-    /// Names for a new consumer: its MID and an SSRC whose successor is free for RTX.
-    pub(super) fn next_stream(&mut self) -> (String, u32) {
-        let mid = self.next_mid.to_string();
-        self.next_mid = self.next_mid.wrapping_add(1);
+    /// Names for a new consumer of a producer: its MID, which the client may have chosen, and an SSRC whose successor is
+    /// free for RTX.
+    pub(super) fn next_stream(&mut self, producer: ProducerId) -> (String, u32) {
         // Zero and its predecessor are left out: no SSRC of ours is zero.
         self.next_ssrc = if self.next_ssrc >= u32::MAX - 3 { 1 } else { self.next_ssrc + 2 };
+        let mid = self.wanted.mid(producer).unwrap_or_else(|| self.next_mid());
         (mid, self.next_ssrc)
+    }
+
+    fn next_mid(&mut self) -> String {
+        loop {
+            let mid = self.next_mid.to_string();
+            self.next_mid = self.next_mid.wrapping_add(1);
+            if !self.wanted.has_mid(&mid) {
+                return mid;
+            }
+        }
+    }
+
+    /// Whether the client may choose this MID for a consumer: it has not, and neither has the room.
+    pub(super) fn is_free_mid(&self, mid: &str) -> bool {
+        let taken = mid.parse().is_ok_and(|number: u32| number < self.next_mid);
+        !taken && !self.wanted.has_mid(mid)
     }
 }
 
@@ -314,14 +335,14 @@ impl Room {
     pub(super) fn end_peer(&mut self, session: SessionId) -> Option<PeerId> {
         let peer = self.peers.remove(session)?;
         let claimed = self.claims.remove(&session).is_some();
-        if peer.joined.is_some() {
-            self.hide(&peer.id);
-        }
         for consumer in &peer.consumers {
             self.forget_consumer(*consumer);
         }
         for producer in &peer.producers {
             self.remove_producer(*producer);
+        }
+        if peer.joined.is_some() {
+            self.hide(&peer.id);
         }
         for transport in peer.transports.keys() {
             self.context.worker(peer.worker()).send(Request::CloseTransport { transport: *transport });

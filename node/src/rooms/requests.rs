@@ -63,6 +63,8 @@ impl Room {
             }
             PeerRequest::CloseProducer { producer } => self.close_producer(asker, producer)?,
             PeerRequest::SetProducerPaused { producer, paused } => self.pause_producer(asker, producer, paused)?,
+            PeerRequest::Subscribe { producer, mid } => self.subscribe(asker, producer, mid)?,
+            PeerRequest::Unsubscribe { producer } => self.unsubscribe(asker, producer)?,
             PeerRequest::SetConsumerPaused { consumer, paused } => {
                 let request =
                     if paused { Request::PauseConsumer { consumer } } else { Request::ResumeConsumer { consumer } };

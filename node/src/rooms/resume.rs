@@ -3,6 +3,7 @@
 
 use tokio::time::Instant;
 
+use super::api::Subscription;
 use super::join::Secret;
 use super::room::{Opened, Room, SessionId};
 use super::seat::Resumed;
@@ -40,9 +41,11 @@ impl Room {
             return Some(opened);
         };
         let Opened { guest, desk, .. } = opened;
-        let (version, peers) = self.view.others(&guest.peer);
+        let subscription =
+            self.peers.joined(&guest.peer).map_or(Subscription::Everything, |joined| joined.subscription);
+        let (version, others) = self.others(&guest.peer, subscription);
         let producers = self.peers.get(session).map(|peer| peer.producers.iter().copied().collect());
-        let resumed = |consumers| Resumed { peers, producers: producers.unwrap_or_default(), consumers };
+        let resumed = |consumers| Resumed { others, producers: producers.unwrap_or_default(), consumers };
         if let Some(peer) = self.peers.get(session) {
             peer.desk().hand_over(&desk, version, |consumer| self.question(consumer), resumed);
         }

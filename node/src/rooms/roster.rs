@@ -150,7 +150,7 @@ impl Room {
             home: Home::Node(remote.instance.clone()),
         };
         self.producers.insert(producer, Producer::new(source, peer.clone(), found.app_data.clone()));
-        self.show(peer);
+        self.show_producer(peer, producer);
         self.offer_to_everybody(producer);
     }
 

@@ -12,7 +12,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::api::{Announcement, CloseReason, NewConsumer, Notice, PeerInfo, PeerReply, PeerRequest, Refusal};
+use super::api::{Announcement, CloseReason, NewConsumer, Notice, Others, PeerReply, PeerRequest, Refusal};
 use super::context::{Gauge, RoomSender};
 use super::room::{RoomMessage, SessionId};
 use super::view::View;
@@ -69,7 +69,7 @@ pub(crate) enum Resumption {
 /// What a client has that goes on: all of it, since what it was told at last may not have reached it.
 #[derive(Debug)]
 pub(crate) struct Resumed {
-    pub(crate) peers: Vec<Arc<PeerInfo>>,
+    pub(crate) others: Others,
     pub(crate) producers: Vec<ProducerId>,
     /// Those that it has set up, and whether their producers are paused.
     pub(crate) consumers: Vec<(ConsumerId, bool)>,
@@ -175,6 +175,8 @@ pub(crate) struct Desk {
 struct DeskState {
     /// The version of the view that the client knows, once it has joined.
     told: Option<u64>,
+    /// It has to know what it can ask to receive.
+    hears_of_producers: bool,
     consumers: HashMap<ConsumerId, ConsumerView>,
     /// Consumers that the client has to be asked to set up.
     questions: VecDeque<ConsumerId>,
@@ -248,7 +250,7 @@ impl Desk {
     ) {
         let before = std::mem::take(&mut *lock(&self.state));
         to.write(|state| {
-            state.told = Some(version);
+            (state.told, state.hears_of_producers) = (Some(version), before.hears_of_producers);
             for (id, mut view) in before.consumers {
                 view.is_listed = false;
                 view.told = Telling { scores: None, ..view.now };
@@ -296,9 +298,10 @@ impl Desk {
         self.written.notify_one();
     }
 
-    /// The client has been told of everybody in this version of the view, and is told of changes from now on.
-    pub(super) fn follow(&self, version: u64) {
-        self.write(|state| state.told = Some(version));
+    /// The client has been told of everybody in this version of the view, and is told of changes from now on, and of
+    /// those of producers if it has to know what it can ask to receive.
+    pub(super) fn follow(&self, version: u64, producers: bool) {
+        self.write(|state| (state.told, state.hears_of_producers) = (Some(version), producers));
     }
 
     /// The version of the view that the client knows, if it follows it.
@@ -307,10 +310,10 @@ impl Desk {
     }
 
     /// Asks the client to set a consumer up.
-    pub(super) fn ask(&self, question: NewConsumer, scores: (u8, u8)) {
+    pub(super) fn ask(&self, question: NewConsumer) {
         self.write(|state| {
             let id = question.id;
-            let now = Telling { paused: question.producer_paused, scores: Some(scores) };
+            let now = Telling { paused: question.producer_paused, scores: Some(question.scores) };
             let told = Telling { scores: None, ..now };
             let progress = Progress::ToAsk(Box::new(question));
             state.consumers.insert(id, ConsumerView { progress, now, told, is_listed: false });
@@ -408,7 +411,7 @@ impl Desk {
         }
         let mut news = state.take();
         if let Some(told) = state.told {
-            let (now, announcements) = view.since(told, peer);
+            let (now, announcements) = view.since(told, peer, state.hears_of_producers);
             (state.told, news.announcements) = (Some(now), announcements);
         }
         match news.is_empty() {
@@ -478,7 +481,7 @@ impl Telling {
             false => Notice::ConsumerResumed { consumer },
         });
         let scores = self.scores.filter(|_| self.scores != told.scores);
-        let scores = scores.map(|(score, producer_score)| Notice::ConsumerScore { consumer, score, producer_score });
+        let scores = scores.map(|scores| Notice::ConsumerScore { consumer, scores });
         paused.into_iter().chain(scores)
     }
 }

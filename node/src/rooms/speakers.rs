@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use sluice_proto::ids::{PeerId, ProducerId, RouterId};
 
+use super::api::Speaker;
 use super::room::Room;
 
 /// The volumes that each router told last.
@@ -44,7 +45,7 @@ impl Room {
         let Some(loudest) = self.speakers.update(router, volumes) else { return };
         let owner =
             |producer| -> Option<PeerId> { self.producers.get(&producer).map(|producer| producer.owner.clone()) };
-        let loudest = loudest.and_then(|(producer, volume)| Some((owner(producer)?, volume)));
+        let loudest = loudest.and_then(|(producer, volume)| Some(Speaker { peer: owner(producer)?, volume }));
         self.view.set_speaker(loudest);
     }
 }

@@ -1,4 +1,5 @@
-//! What everybody in a room is told of it: who is there, under which name, and who speaks.
+//! What everybody in a room is told of it: who is there, under which name, and who speaks; and what they send, for those
+//! who have to ask for it.
 //!
 //! It is a state with a version, and not a row of messages: a session keeps the version that its client was told of,
 //! and says the difference when the client can take it. So a slow client costs nothing and misses nothing, and what
@@ -7,10 +8,10 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 
-use sluice_proto::ids::PeerId;
+use sluice_proto::ids::{PeerId, ProducerId};
 use tokio::sync::watch;
 
-use super::api::{Announcement, Notice, PeerInfo};
+use super::api::{Announcement, Notice, PeerInfo, ProducerInfo, Speaker};
 use crate::support::lock;
 
 /// A room's view.
@@ -27,7 +28,7 @@ struct State {
     shown: HashMap<PeerId, Shown>,
     /// The latest of each kind and peer, by the version that it made.
     changes: BTreeMap<u64, Change>,
-    /// How many of the changes are of peers that went.
+    /// How many of the changes are of what is no more.
     gone: usize,
     speaker: Option<(u64, Arc<Announcement>)>,
 }
@@ -39,6 +40,17 @@ struct Shown {
     announcement: Arc<Announcement>,
     since: u64,
     renamed: Option<u64>,
+    producers: HashMap<ProducerId, ShownProducer>,
+}
+
+#[derive(Debug)]
+struct ShownProducer {
+    info: Arc<ProducerInfo>,
+    /// How it is told of to those who do not know it.
+    announcement: Arc<Announcement>,
+    since: u64,
+    /// When it was paused or went on last.
+    paused: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -46,6 +58,16 @@ enum Change {
     Came(PeerId),
     Renamed { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
     Went { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
+    ProducerCame { peer: PeerId, producer: ProducerId },
+    ProducerPaused { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
+    ProducerWent { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
+}
+
+impl Change {
+    /// Whether it is of something that is no more.
+    fn is_end(&self) -> bool {
+        matches!(self, Self::Went { .. } | Self::ProducerWent { .. })
+    }
 }
 
 impl Default for View {
@@ -63,7 +85,9 @@ impl View {
         let since = state.next_version();
         let announcement = Announcement::new(Notice::NewPeer(Arc::clone(&info)));
         state.changes.insert(since, Change::Came(info.id.clone()));
-        state.shown.insert(info.id.clone(), Shown { info, announcement, since, renamed: None });
+        state
+            .shown
+            .insert(info.id.clone(), Shown { info, announcement, since, renamed: None, producers: HashMap::new() });
     }
 
     /// How many peers are shown.
@@ -94,13 +118,48 @@ impl View {
         state.changes.insert(version, Change::Renamed { peer: peer.clone(), shown_since, announcement });
     }
 
-    /// A peer, if it is shown, is there no longer.
+    /// A peer, if it is shown, sends something more.
+    pub(super) fn show_producer(&self, info: ProducerInfo) {
+        let state = &mut *lock(&self.state);
+        state.remove_producer(&info.peer, info.id);
+        let since = state.version + 1;
+        let Some(shown) = state.shown.get_mut(&info.peer) else { return };
+        state.version = since;
+        state.changes.insert(since, Change::ProducerCame { peer: info.peer.clone(), producer: info.id });
+        let info = Arc::new(info);
+        let announcement = Announcement::new(Notice::NewProducer(Arc::clone(&info)));
+        shown.producers.insert(info.id, ShownProducer { info, announcement, since, paused: None });
+    }
+
+    /// A producer, if it is shown, is paused or goes on.
+    pub(super) fn pause_producer(&self, peer: &PeerId, producer: ProducerId, paused: bool) {
+        let state = &mut *lock(&self.state);
+        let version = state.version + 1;
+        let Some(shown) = state.shown.get_mut(peer).and_then(|peer| peer.producers.get_mut(&producer)) else { return };
+        shown.info = Arc::new(ProducerInfo { paused, ..(*shown.info).clone() });
+        shown.announcement = Announcement::new(Notice::NewProducer(Arc::clone(&shown.info)));
+        let (shown_since, before) = (shown.since, shown.paused.replace(version));
+        if let Some(before) = before {
+            state.changes.remove(&before);
+        }
+        state.version = version;
+        let notice = if paused { Notice::ProducerPaused { producer } } else { Notice::ProducerResumed { producer } };
+        let announcement = Announcement::new(notice);
+        state.changes.insert(version, Change::ProducerPaused { peer: peer.clone(), shown_since, announcement });
+    }
+
+    /// A producer, if it is shown, is no more.
+    pub(super) fn remove_producer(&self, peer: &PeerId, producer: ProducerId) {
+        lock(&self.state).remove_producer(peer, producer);
+    }
+
+    /// A peer, if it is shown, is there no longer, and takes along what it sends.
     pub(super) fn remove(&self, peer: &PeerId) {
         lock(&self.state).remove(peer);
     }
 
     /// Who speaks loudest, with the volume, or that nobody does.
-    pub(super) fn set_speaker(&self, loudest: Option<(PeerId, i8)>) {
+    pub(super) fn set_speaker(&self, loudest: Option<Speaker>) {
         let state = &mut *lock(&self.state);
         let version = state.next_version();
         state.speaker = Some((version, Announcement::new(Notice::ActiveSpeaker { loudest })));
@@ -113,13 +172,30 @@ impl View {
         (state.version, others.collect())
     }
 
-    /// What a peer that knows the state of one version has to be told to know the present one, and which that is.
-    pub(super) fn since(&self, told: u64, of: &PeerId) -> (u64, Vec<Arc<Announcement>>) {
+    /// What all who are shown send but one.
+    pub(super) fn producers(&self, but: &PeerId) -> Vec<Arc<ProducerInfo>> {
+        let state = lock(&self.state);
+        let others = state.shown.iter().filter(|(id, _)| *id != but);
+        others.flat_map(|(_, shown)| shown.producers.values()).map(|producer| Arc::clone(&producer.info)).collect()
+    }
+
+    /// What a peer that knows the state of one version has to be told to know the present one, and which that is; of
+    /// producers only if it has to know of them.
+    pub(super) fn since(&self, told: u64, of: &PeerId, producers: bool) -> (u64, Vec<Arc<Announcement>>) {
         let state = lock(&self.state);
         let changes = state.changes.range(told + 1..).filter_map(|(_, change)| match change {
             Change::Came(peer) if peer != of => state.shown.get(peer).map(|shown| &shown.announcement),
             Change::Renamed { peer, shown_since, announcement } | Change::Went { peer, shown_since, announcement }
                 if peer != of && *shown_since <= told =>
+            {
+                Some(announcement)
+            }
+            Change::ProducerCame { peer, producer } if producers && peer != of => {
+                state.shown.get(peer)?.producers.get(producer).map(|shown| &shown.announcement)
+            }
+            Change::ProducerPaused { peer, shown_since, announcement }
+            | Change::ProducerWent { peer, shown_since, announcement }
+                if producers && peer != of && *shown_since <= told =>
             {
                 Some(announcement)
             }
@@ -129,7 +205,7 @@ impl View {
         (state.version, changes.chain(speaker).cloned().collect())
     }
 
-    /// How many that went are remembered for those who were not told yet.
+    /// How much of what is no more is remembered for those who were not told yet.
     pub(super) fn remembered(&self) -> usize {
         lock(&self.state).gone
     }
@@ -140,9 +216,9 @@ impl View {
         let recent = state.changes.split_off(&(told + 1));
         let old = std::mem::replace(&mut state.changes, recent);
         // Who came is still looked for by the version at which that was.
-        let kept = old.into_iter().filter(|(_, change)| !matches!(change, Change::Went { .. }));
+        let kept = old.into_iter().filter(|(_, change)| !change.is_end());
         state.changes.extend(kept);
-        state.gone = state.changes.values().filter(|change| matches!(change, Change::Went { .. })).count();
+        state.gone = state.changes.values().filter(|change| change.is_end()).count();
     }
 
     /// Whether there is something new that sessions were not told to look at.
@@ -169,14 +245,26 @@ impl State {
     }
 
     fn remove(&mut self, peer: &PeerId) {
-        let Some(Shown { since, renamed, .. }) = self.shown.remove(peer) else { return };
-        self.changes.remove(&since);
-        if let Some(renamed) = renamed {
-            self.changes.remove(&renamed);
+        let Some(Shown { since, renamed, producers, .. }) = self.shown.remove(peer) else { return };
+        let of_producers = producers.values().flat_map(|producer| [Some(producer.since), producer.paused]);
+        for version in of_producers.chain([Some(since), renamed]).flatten() {
+            self.changes.remove(&version);
         }
         let announcement = Announcement::new(Notice::PeerClosed { peer: peer.clone() });
         let version = self.next_version();
         self.changes.insert(version, Change::Went { peer: peer.clone(), shown_since: since, announcement });
+        self.gone += 1;
+    }
+
+    fn remove_producer(&mut self, peer: &PeerId, producer: ProducerId) {
+        let Some(shown) = self.shown.get_mut(peer).and_then(|peer| peer.producers.remove(&producer)) else { return };
+        for version in [Some(shown.since), shown.paused].into_iter().flatten() {
+            self.changes.remove(&version);
+        }
+        let announcement = Announcement::new(Notice::ProducerClosed { producer });
+        let version = self.next_version();
+        let change = Change::ProducerWent { peer: peer.clone(), shown_since: shown.since, announcement };
+        self.changes.insert(version, change);
         self.gone += 1;
     }
 }
@@ -188,6 +276,7 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
     use sluice_proto::ids::NodeId;
+    use sluice_proto::ortc::MediaKind;
 
     use super::*;
 
@@ -209,11 +298,18 @@ mod tests {
         }
     }
 
+    fn producer(peer: u8, number: u32) -> ProducerInfo {
+        let id_bytes = u128::from(number).to_be_bytes();
+        let (app_data, kind) = (json!({}), MediaKind::Audio);
+        ProducerInfo { id: ProducerId::from_bytes(id_bytes), peer: id(peer), kind, app_data, paused: false }
+    }
+
     /// What a client believes that hears of nothing but differences.
     struct Client {
         me: PeerId,
         told: u64,
         peers: BTreeMap<PeerId, String>,
+        producers: BTreeMap<ProducerId, (PeerId, bool)>,
         speaker: Option<PeerId>,
     }
 
@@ -221,11 +317,13 @@ mod tests {
         fn join(view: &View, number: u8) -> Self {
             let (told, others) = view.others(&id(number));
             let peers = others.iter().map(|info| (info.id.clone(), info.display_name.clone())).collect();
-            Self { me: id(number), told, peers, speaker: None }
+            let producers = view.producers(&id(number));
+            let producers = producers.iter().map(|info| (info.id, (info.peer.clone(), info.paused))).collect();
+            Self { me: id(number), told, peers, producers, speaker: None }
         }
 
         fn look(&mut self, view: &View) {
-            let (told, news) = view.since(self.told, &self.me);
+            let (told, news) = view.since(self.told, &self.me, true);
             self.told = told;
             for news in news {
                 match news.notice() {
@@ -233,11 +331,26 @@ mod tests {
                         let before = self.peers.insert(info.id.clone(), info.display_name.clone());
                         assert_eq!(before, None, "{} came twice", info.id);
                     }
-                    Notice::PeerClosed { peer } => assert!(self.peers.remove(peer).is_some(), "{peer} had not come"),
+                    Notice::PeerClosed { peer } => {
+                        assert!(self.peers.remove(peer).is_some(), "{peer} had not come");
+                        self.producers.retain(|_, (owner, _)| owner != peer);
+                    }
+                    Notice::NewProducer(info) => {
+                        assert!(self.peers.contains_key(&info.peer), "peers come before what they send");
+                        let before = self.producers.insert(info.id, (info.peer.clone(), info.paused));
+                        assert_eq!(before, None, "{} came twice", info.id);
+                    }
+                    Notice::ProducerClosed { producer } => {
+                        assert!(self.producers.remove(producer).is_some(), "{producer} had not come");
+                    }
+                    Notice::ProducerPaused { producer } => self.producers.get_mut(producer).unwrap().1 = true,
+                    Notice::ProducerResumed { producer } => self.producers.get_mut(producer).unwrap().1 = false,
                     Notice::DisplayNameChanged { peer, display_name, .. } => {
                         *self.peers.get_mut(peer).expect("who is renamed is there") = display_name.clone();
                     }
-                    Notice::ActiveSpeaker { loudest } => self.speaker = loudest.as_ref().map(|(peer, _)| peer.clone()),
+                    Notice::ActiveSpeaker { loudest } => {
+                        self.speaker = loudest.as_ref().map(|speaker| speaker.peer.clone());
+                    }
                     other => panic!("{other:?} is not of a view"),
                 }
             }
@@ -247,10 +360,11 @@ mod tests {
     proptest! {
         #[test]
         fn whoever_looks_now_and_then_knows_the_truth_and_hears_nothing_twice(
-            steps in prop::collection::vec((0..7_u8, 0..PEERS), 1..200),
+            steps in prop::collection::vec((0..11_u8, 0..PEERS), 1..200),
         ) {
             let view = View::default();
             let mut truth: BTreeMap<PeerId, String> = BTreeMap::new();
+            let mut sent: BTreeMap<ProducerId, (PeerId, bool)> = BTreeMap::new();
             let mut speaker = None;
             let mut clients: Vec<Client> = Vec::new();
             for (number, (what, peer)) in (0_u32..).zip(steps) {
@@ -258,10 +372,12 @@ mod tests {
                     0 | 1 if what == 0 || !truth.contains_key(&id(peer)) => {
                         view.show(info(peer, number));
                         truth.insert(id(peer), format!("{number}"));
+                        sent.retain(|_, (owner, _)| *owner != id(peer));
                     }
                     2 => {
                         view.remove(&id(peer));
                         truth.remove(&id(peer));
+                        sent.retain(|_, (owner, _)| *owner != id(peer));
                     }
                     1 | 3 => {
                         view.rename(&id(peer), format!("{number}"));
@@ -269,8 +385,25 @@ mod tests {
                     }
                     4 => clients.push(Client::join(&view, peer)),
                     5 => {
-                        view.set_speaker(Some((id(peer), -30)));
+                        view.set_speaker(Some(Speaker { peer: id(peer), volume: -30 }));
                         speaker = Some(id(peer));
+                    }
+                    6 => {
+                        view.show_producer(producer(peer, number));
+                        if truth.contains_key(&id(peer)) {
+                            sent.insert(producer(peer, number).id, (id(peer), false));
+                        }
+                    }
+                    7..=9 => {
+                        let nth = sent.iter().nth(usize::from(peer));
+                        let Some((producer, owner)) = nth.map(|(id, (owner, _))| (*id, owner.clone())) else { continue };
+                        if what == 9 {
+                            view.remove_producer(&owner, producer);
+                            sent.remove(&producer);
+                        } else {
+                            view.pause_producer(&owner, producer, what == 7);
+                            sent.insert(producer, (owner, what == 7));
+                        }
                     }
                     _ => {
                         if let Some(client) = clients.get_mut(usize::from(peer)) {
@@ -288,6 +421,9 @@ mod tests {
                 let mut expected = truth.clone();
                 expected.remove(&client.me);
                 prop_assert_eq!(&client.peers, &expected);
+                let mut expected = sent.clone();
+                expected.retain(|_, (owner, _)| *owner != client.me);
+                prop_assert_eq!(&client.producers, &expected);
                 prop_assert!(client.speaker == speaker || client.speaker == told_of_speaker);
             }
         }
@@ -302,7 +438,7 @@ mod tests {
         }
         view.rename(&id(1), "new".to_owned());
         view.remove(&id(2));
-        let (_, news) = view.since(client.told, &client.me);
+        let (_, news) = view.since(client.told, &client.me, true);
         assert_eq!(news.len(), 2, "{news:?}");
         client.look(&view);
         assert_eq!(client.peers, BTreeMap::from([(id(1), "new".to_owned()), (id(3), "0".to_owned())]));
@@ -311,5 +447,20 @@ mod tests {
         assert_eq!(view.remembered(), 0);
         // One that joins sees what others saw before it.
         assert_eq!(Client::join(&view, 9).peers, client.peers);
+    }
+
+    #[test]
+    fn those_who_need_not_know_of_producers_are_not_told_of_them() {
+        let view = View::default();
+        view.show(info(1, 0));
+        let (told, _) = view.others(&id(0));
+        view.show_producer(producer(1, 1));
+        view.pause_producer(&id(1), producer(1, 1).id, true);
+        assert!(view.since(told, &id(0), false).1.is_empty());
+        assert_eq!(view.since(told, &id(0), true).1.len(), 1, "that it is there, paused");
+        let (told, _) = view.others(&id(0));
+        view.remove_producer(&id(1), producer(1, 1).id);
+        assert!(view.since(told, &id(0), false).1.is_empty());
+        assert_eq!(view.remembered(), 1);
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! # Layout
 //! - `protoo`: framing and sessions.
-//! - `demo_v3`: the methods of mediasoup-demo's version 3.
+//! - `demo`: the methods of mediasoup-demo, in two dialects.
 
-mod demo_v3;
+pub(crate) mod demo;
 pub(crate) mod protoo;
 
 /// The WebSocket subprotocol; without it an upgrade is refused with 403.

@@ -1,4 +1,4 @@
-//! A client of mediasoup-demo's v3 dialect over a WebSocket that is two channels.
+//! A client of mediasoup-demo's dialects, version 3's where nothing else is said, over a WebSocket that is two channels.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -19,6 +19,7 @@ use crate::config::NamespacesConfig;
 use crate::entrance::{Entrance, Opening, Refusal};
 use crate::rooms::Rooms;
 use crate::rooms::seat::Seat;
+use crate::signalling::demo::Dialect;
 use crate::signalling::protoo::session;
 
 /// Frames that the fake connection holds before the server has to wait.
@@ -96,17 +97,17 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
+    pub(super) fn open(rooms: &Rooms, opening: Opening) -> Self {
         let entrance = entrance(rooms);
-        let admitted = entrance.admit(opening(room, peer, secret));
-        Self::serve(entrance, admitted)
+        let admitted = entrance.admit(opening);
+        Self::serve(entrance, admitted, Dialect::V3)
     }
 
-    fn serve(entrance: Entrance, admitted: Result<Seat, Refusal>) -> Self {
+    fn serve(entrance: Entrance, admitted: Result<Seat, Refusal>, dialect: Dialect) -> Self {
         let (to_server, from_client) = mpsc::channel(CONNECTION);
         let (to_client, from_server) = mpsc::channel(CONNECTION);
         let socket = Socket { from_client, to_client: PollSender::new(to_client) };
-        tokio::spawn(async move { session::serve(&entrance, socket, admitted).await });
+        tokio::spawn(async move { session::serve(&entrance, socket, admitted, dialect).await });
         Self { to_server, from_server }
     }
 }
@@ -126,13 +127,20 @@ pub(super) struct Client {
 
 impl Client {
     pub(super) fn open(rooms: &Rooms, room: &str, peer: &str, secret: Option<&str>) -> Self {
-        Self::of(Connection::open(rooms, room, peer, secret))
+        Self::of(Connection::open(rooms, opening(room, peer, secret)))
     }
 
-    /// Comes with a token.
+    /// Opens a WebSocket whose URL lets expect a dialect.
+    pub(super) fn open_as(rooms: &Rooms, dialect: Dialect, opening: Opening) -> Self {
+        let entrance = entrance(rooms);
+        let admitted = entrance.admit(opening);
+        Self::of(Connection::serve(entrance, admitted, dialect))
+    }
+
+    /// Comes to a node where not everybody may enter.
     pub(super) fn admit(entrance: &Entrance, opening: Opening) -> Result<Self, Refusal> {
         let seat = entrance.admit(opening)?;
-        Ok(Self::of(Connection::serve(entrance.clone(), Ok(seat))))
+        Ok(Self::of(Connection::serve(entrance.clone(), Ok(seat), Dialect::V3)))
     }
 
     fn of(Connection { to_server, from_server }: Connection) -> Self {
@@ -150,12 +158,19 @@ impl Client {
 
     /// Goes through the order of calls up to the answer to `join`, which is returned.
     pub(super) async fn join(&mut self) -> Value {
-        assert_eq!(self.next_notification("mediasoup-version").await["version"], env!("CARGO_PKG_VERSION"));
+        self.greeted().await;
         self.send_transport = self.create_transport(false).await;
         self.recv_transport = self.create_transport(true).await;
         let joined = self.request("join", join_data()).await.unwrap();
         self.secret = joined["peerSecret"].as_str().unwrap().to_owned();
         joined
+    }
+
+    /// What the server says first, for both dialects.
+    pub(super) async fn greeted(&mut self) {
+        for method in ["mediasoup-version", "mediasoupVersion"] {
+            assert_eq!(self.next_notification(method).await, json!({"version": env!("CARGO_PKG_VERSION")}));
+        }
     }
 
     /// Asks to join without waiting for the answer.
@@ -201,6 +216,11 @@ impl Client {
             return Ok(answer["data"].clone());
         }
         Err((answer["errorCode"].as_u64().unwrap(), answer["errorReason"].as_str().unwrap().to_owned()))
+    }
+
+    /// Says something that is not answered.
+    pub(super) async fn notify(&mut self, method: &str, data: Value) {
+        self.send(json!({"notification": true, "method": method, "data": data})).await;
     }
 
     /// The next `newConsumer` request: its id and data.

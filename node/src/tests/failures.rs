@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::Message;
 use super::client::{EXPLOSION, entrance, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
-use crate::rooms::api::{Join, PeerRequest};
+use crate::rooms::api::{Join, PeerRequest, Subscription};
 use crate::rooms::room::RoomMessage;
 
 fn node() -> TestNode {
@@ -95,7 +95,7 @@ async fn what_a_worker_does_not_take_ends_the_session_that_it_was_for() {
     alice.produce("audio", rtp::opus(1)).await;
     let (question, _) = bob.next_consumer().await;
     let mut carol = node.open("room", "carol");
-    carol.next_notification("mediasoup-version").await;
+    carol.greeted().await;
     node.workers[0].set_full(true);
     bob.send(json!({"response": true, "id": question, "ok": true, "data": {}})).await;
     let busy = (1013, "the media worker is too busy".to_owned());
@@ -147,7 +147,12 @@ async fn nothing_is_done_for_a_session_that_has_ended() {
     drop(entrance(&node.rooms).admit(opening("room", "ghost-1", None)).unwrap());
     let seat = entrance(&node.rooms).admit(opening("room", "ghost-2", None)).unwrap();
     tokio::task::yield_now().await;
-    let join = Join { display_name: String::new(), device: json!({}), rtp_capabilities: None };
+    let join = Join {
+        display_name: String::new(),
+        device: json!({}),
+        rtp_capabilities: None,
+        subscription: Subscription::Everything,
+    };
     let answer = seat.ask(PeerRequest::Join(Box::new(join))).await.unwrap();
     drop(seat);
     assert!(answer.await.is_err(), "nobody is there to be answered");

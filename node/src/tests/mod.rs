@@ -3,6 +3,7 @@
 
 mod changes;
 mod client;
+mod dialects;
 mod entrance;
 mod failures;
 mod fakes;
@@ -18,6 +19,7 @@ mod resume;
 mod rtp;
 mod signalling;
 mod stage;
+mod subscriptions;
 mod transports;
 
 use std::net::SocketAddr;

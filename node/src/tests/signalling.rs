@@ -19,9 +19,10 @@ fn node() -> TestNode {
 async fn two_peers_meet() {
     let node = node();
     let mut alice = node.open("room", "alice");
-    alice.next_notification("mediasoup-version").await;
+    alice.greeted().await;
     let capabilities = alice.request("getRouterRtpCapabilities", json!({})).await.unwrap();
-    assert_eq!(capabilities, rtp::capabilities());
+    assert_eq!(capabilities["codecs"], rtp::capabilities()["codecs"]);
+    assert_eq!(capabilities["headerExtensions"], rtp::capabilities()["headerExtensions"]);
     let data = json!({"forceTcp": false, "producing": true, "consuming": false});
     let transport = alice.request("createWebRtcTransport", data).await.unwrap();
     assert_eq!(transport["iceCandidates"][0]["ip"], "192.0.2.1");
@@ -76,7 +77,7 @@ async fn the_answer_to_join_comes_before_its_consumers() {
     alice.produce("video", rtp::vp8(1)).await;
     alice.produce("audio", rtp::opus(3)).await;
     let mut bob = node.open("room", "bob");
-    bob.next_notification("mediasoup-version").await;
+    bob.greeted().await;
     bob.create_transport(true).await;
     bob.send(json!({"request": true, "id": 5, "method": "join", "data": {"displayName": "B", "rtpCapabilities": rtp::capabilities()}})).await;
     let kinds: Vec<_> =
@@ -135,7 +136,7 @@ async fn pause_close_rename_and_leave_show() {
 async fn bad_requests_are_answered_in_words_and_harm_nothing() {
     let node = node();
     let mut alice = node.open("room", "alice");
-    alice.next_notification("mediasoup-version").await;
+    alice.greeted().await;
     for (text, expected) in
         [("{", "not JSON"), ("[]", "JSON object"), ("{\"id\":3}", "request, response or notification")]
     {

@@ -12,7 +12,7 @@ const MAX_METHOD_LEN: usize = 64;
 pub(super) enum Message {
     Request { id: u32, method: String, data: Value },
     Response { id: u32, result: Result<Value, Refusal> },
-    Notification { method: String },
+    Notification { method: String, data: Value },
 }
 
 /// Why a text is no message, with the id of the request that it seems to have been.
@@ -36,11 +36,7 @@ pub(super) fn parse(text: &str) -> Result<Message, Malformed> {
         let id = id_or(id)?;
         let method = method(&mut fields)
             .ok_or_else(|| malformed(Some(id), "method must be a string of 1 to 64 bytes".to_owned()))?;
-        let data = match fields.remove("data") {
-            None | Some(Value::Null) => json!({}),
-            Some(data @ Value::Object(_)) => data,
-            Some(_) => return Err(malformed(Some(id), "data must be an object".to_owned())),
-        };
+        let data = data(&mut fields).ok_or_else(|| malformed(Some(id), "data must be an object".to_owned()))?;
         Ok(Message::Request { id, method, data })
     } else if is_true(&fields, "response") {
         let id = id_or(id)?;
@@ -55,7 +51,8 @@ pub(super) fn parse(text: &str) -> Result<Message, Malformed> {
     } else if is_true(&fields, "notification") {
         let method = method(&mut fields)
             .ok_or_else(|| malformed(None, "method must be a string of 1 to 64 bytes".to_owned()))?;
-        Ok(Message::Notification { method })
+        let data = data(&mut fields).ok_or_else(|| malformed(None, "data must be an object".to_owned()))?;
+        Ok(Message::Notification { method, data })
     } else {
         Err(malformed(id, "a message must have request, response or notification set to true".to_owned()))
     }
@@ -82,6 +79,14 @@ pub(super) fn response(id: Option<u32>, result: Result<Value, Refusal>) -> Strin
 
 fn is_true(fields: &Map<String, Value>, name: &str) -> bool {
     fields.get(name) == Some(&Value::Bool(true))
+}
+
+/// Without any, an empty object.
+fn data(fields: &mut Map<String, Value>) -> Option<Value> {
+    match fields.remove("data") {
+        None | Some(Value::Null) => Some(json!({})),
+        data => data.filter(Value::is_object),
+    }
 }
 
 fn method(fields: &mut Map<String, Value>) -> Option<String> {
@@ -123,7 +128,7 @@ mod tests {
         );
         assert_eq!(
             parse(r#"{"notification":true,"method":"x","data":{}}"#),
-            Ok(Message::Notification { method: "x".to_owned() })
+            Ok(Message::Notification { method: "x".to_owned(), data: json!({}) })
         );
     }
 
@@ -201,7 +206,10 @@ mod tests {
                 parse(&request(id, &method, &data)).unwrap(),
                 Message::Request { id, method: method.clone(), data: data.clone() }
             );
-            prop_assert_eq!(parse(&notification(&method, &data)).unwrap(), Message::Notification { method });
+            prop_assert_eq!(
+                parse(&notification(&method, &data)).unwrap(),
+                Message::Notification { method, data: data.clone() }
+            );
             prop_assert_eq!(parse(&response(Some(id), Ok(data.clone()))).unwrap(), Message::Response { id, result: Ok(data) });
             let refusal = Refusal::new(code, text);
             prop_assert_eq!(

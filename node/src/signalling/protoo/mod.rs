@@ -8,13 +8,18 @@ mod message;
 pub(crate) mod session;
 
 use self::message::{Malformed, Message};
-use super::demo_v3;
+use super::demo;
 
 /// What a text is answered with if it is no message, or a request that no room could understand.
 pub(crate) fn refusal(text: &str) -> Option<String> {
     let (id, refusal) = match message::parse(text) {
-        Ok(Message::Request { id, method, data }) => (Some(id), demo_v3::request(&method, data).err()?),
-        Ok(Message::Response { .. } | Message::Notification { .. }) => return None,
+        Ok(Message::Request { id, method, data }) => (Some(id), demo::request(&method, data).err()?),
+        // Nobody is told what is wrong with it, so that it need only be read.
+        Ok(Message::Notification { method, data }) => {
+            let _ = demo::notification(&method, data);
+            return None;
+        }
+        Ok(Message::Response { .. }) => return None,
         Err(Malformed { id, refusal }) => (id, refusal),
     };
     Some(message::response(id, Err(refusal)))

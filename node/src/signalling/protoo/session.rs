@@ -22,10 +22,10 @@ use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 use super::message::{self, Malformed, Message};
 use crate::entrance::{self, Entrance};
 use crate::limits::Limits;
-use crate::rooms::api::{CloseReason, Notice, PeerReply, PeerRequest, Refusal};
+use crate::rooms::api::{CloseReason, Notice, PeerRequest, Refusal};
 use crate::rooms::context::Counters;
 use crate::rooms::seat::{Answer, News, RoomEnded, Seat};
-use crate::signalling::demo_v3;
+use crate::signalling::demo::{self, Dialect};
 use crate::support::{count, lock};
 
 /// How long a client that is sent a close frame may take to answer it.
@@ -81,6 +81,8 @@ struct Shared<'a> {
     limits: &'a Limits,
     counters: &'a Counters,
     questions: Mutex<Questions>,
+    /// As far as is known.
+    dialect: Mutex<Dialect>,
     signs: Mutex<Signs>,
     /// To the writer.
     responses: mpsc::Sender<Response>,
@@ -89,21 +91,25 @@ struct Shared<'a> {
 /// What a request of the client is answered with.
 enum Response {
     /// By the room, when it has the answer.
-    Awaited { id: u32, answer: Answer },
+    Awaited(Awaited),
     /// By the reader itself: no room has to see what was asked.
     Text(String),
 }
 
-/// Serves one protoo WebSocket until it closes. The subprotocol has been checked, and the socket's own limit of
+/// Serves one protoo WebSocket until it closes; `dialect` is what its URL lets expect. The subprotocol has been checked, and the socket's own limit of
 /// messages is [`Limits::message_bytes`].
-pub(crate) async fn serve<S, E>(entrance: &Entrance, socket: S, admitted: Result<Seat, entrance::Refusal>)
-where
+pub(crate) async fn serve<S, E>(
+    entrance: &Entrance,
+    socket: S,
+    admitted: Result<Seat, entrance::Refusal>,
+    dialect: Dialect,
+) where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
     E: Display + Send,
 {
     let served = async {
         match admitted {
-            Ok(seat) => serve_seat(entrance, socket, seat).await,
+            Ok(seat) => serve_seat(entrance, socket, seat, dialect).await,
             Err(refusal) => refuse(socket, refusal.to_string()).await,
         }
     };
@@ -111,7 +117,7 @@ where
 }
 
 /// Serves a WebSocket that has a seat.
-async fn serve_seat<S, E>(entrance: &Entrance, socket: S, seat: Seat)
+async fn serve_seat<S, E>(entrance: &Entrance, socket: S, seat: Seat, dialect: Dialect)
 where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
     E: Display + Send,
@@ -123,7 +129,8 @@ where
     let signs = Mutex::new(Signs { heard: Some(Instant::now()), probes: Vec::new() });
     let end = {
         let (seat, counters) = (&seat, rooms.counters());
-        let shared = Shared { entrance, seat, limits, counters, questions: Mutex::default(), signs, responses };
+        let (questions, dialect) = (Mutex::default(), Mutex::new(dialect));
+        let shared = Shared { entrance, seat, limits, counters, questions, dialect, signs, responses };
         let reader = pin!(read(&mut stream, &shared));
         let mut writer = Writer { sink: &mut sink, shared: &shared, awaited: FuturesUnordered::new(), join_due: None };
         let writer = pin!(writer.run(responses_out));
@@ -207,16 +214,22 @@ where
 
 async fn on_text(text: &str, shared: &Shared<'_>) -> Result<(), RoomEnded> {
     let (id, refusal) = match message::parse(text) {
-        Ok(Message::Request { id, method, data }) => match request(&method, data, shared) {
-            Ok(request) => {
-                let answer = shared.seat.ask(request).await?;
-                return shared.respond(Response::Awaited { id, answer }).await;
+        Ok(Message::Request { id, method, data }) => {
+            let dialect = shared.learn_dialect(&method, &data);
+            match request(&method, data, shared) {
+                Ok(demo::Request::OfRoom(request)) => {
+                    let answer = shared.seat.ask(request).await?;
+                    return shared.respond(Response::Awaited(Awaited { id: Some(id), dialect, answer })).await;
+                }
+                Ok(demo::Request::Answered(data)) => {
+                    return shared.respond(Response::Text(message::response(Some(id), Ok(data)))).await;
+                }
+                Err(refusal) => {
+                    count(&shared.counters.requests_failed);
+                    (Some(id), refusal)
+                }
             }
-            Err(refusal) => {
-                count(&shared.counters.requests_failed);
-                (Some(id), refusal)
-            }
-        },
+        }
         Ok(Message::Response { id, result }) => {
             let Some((consumer, _)) = lock(&shared.questions).waiting.remove(&id) else { return Ok(()) };
             if let Err(refusal) = &result {
@@ -224,10 +237,7 @@ async fn on_text(text: &str, shared: &Shared<'_>) -> Result<(), RoomEnded> {
             }
             return shared.seat.answer(consumer, result.is_ok()).await;
         }
-        Ok(Message::Notification { method }) => {
-            tracing::debug!(method, "a notification that means nothing to this server");
-            return Ok(());
-        }
+        Ok(Message::Notification { method, data }) => return on_notification(&method, data, shared).await,
         Err(Malformed { id, refusal }) => {
             count(&shared.counters.malformed_messages);
             (id, refusal)
@@ -237,14 +247,37 @@ async fn on_text(text: &str, shared: &Shared<'_>) -> Result<(), RoomEnded> {
 }
 
 /// Renewing a token is the same in each dialect.
-fn request(method: &str, data: Value, shared: &Shared<'_>) -> Result<PeerRequest, Refusal> {
+fn request(method: &str, data: Value, shared: &Shared<'_>) -> Result<demo::Request, Refusal> {
     if method != "renewToken" {
-        return demo_v3::request(method, data);
+        return demo::request(method, data);
     }
     let token = data.get("token").and_then(Value::as_str);
     let token = token.ok_or_else(|| Refusal::bad_request("token must be a string"))?;
     let rights = shared.entrance.renew(shared.seat, token).map_err(|refusal| Refusal::new(403, refusal.to_string()))?;
-    Ok(PeerRequest::Renew(Box::new(rights)))
+    Ok(demo::Request::OfRoom(PeerRequest::Renew(Box::new(rights))))
+}
+
+/// What is wrong with a notification nobody is told.
+async fn on_notification(method: &str, data: Value, shared: &Shared<'_>) -> Result<(), RoomEnded> {
+    match demo::notification(method, data) {
+        Some(Ok(request)) => {
+            let answer = shared.seat.ask(request).await?;
+            shared.respond(Response::Awaited(Awaited { id: None, dialect: shared.dialect(), answer })).await
+        }
+        Some(Err(refusal)) => {
+            count(&shared.counters.requests_failed);
+            log_refused(&refusal);
+            Ok(())
+        }
+        None => {
+            tracing::debug!(method, "a notification that means nothing to this server");
+            Ok(())
+        }
+    }
+}
+
+fn log_refused(Refusal { code, reason }: &Refusal) {
+    tracing::debug!(code, reason, "what a notification asked for was refused");
 }
 
 /// What one turn of the writer sends, in this order.
@@ -255,16 +288,31 @@ struct Batch {
     closing: Option<Closing>,
 }
 
-type Replied = (u32, Option<Result<PeerReply, Refusal>>);
+/// Waits for the room's answer.
+struct Awaited {
+    /// Of the request; `None` if it was a notification, which nobody is answered.
+    id: Option<u32>,
+    /// In which it was asked.
+    dialect: Dialect,
+    answer: Answer,
+}
 
-/// Waits for the answer to a request with this id.
-struct Awaited(u32, Answer);
+/// What is said once the room has answered, if anything.
+type Replied = Option<Utf8Bytes>;
 
 impl Future for Awaited {
     type Output = Replied;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Replied> {
-        self.1.poll_unpin(context).map(|answer| (self.0, answer.ok()))
+        self.answer.poll_unpin(context).map(|answer| {
+            // A request that never is answered is of a room that ends.
+            let result = answer.ok()?;
+            if self.id.is_none() {
+                result.as_ref().err().into_iter().for_each(log_refused);
+                return None;
+            }
+            Some(message::response(self.id, result.map(|reply| self.dialect.reply(reply))).into())
+        })
     }
 }
 
@@ -288,8 +336,7 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
         let mut ping = interval(limits.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ping.reset();
-        let (method, data) = demo_v3::greeting();
-        self.write(vec![message::notification(method, &data).into()]).await?;
+        self.write(demo::greeting().iter().map(notification).collect()).await?;
         loop {
             let mut batch = Batch::default();
             let has_room = self.awaited.len() < limits.request_burst as usize;
@@ -301,11 +348,11 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
                         self.take(response, &mut batch);
                     }
                     while let Some(Some(replied)) = self.awaited.next().now_or_never() {
-                        batch.texts.extend(respond(replied));
+                        batch.texts.extend(replied);
                     }
                     self.tell(news, &mut batch);
                 }
-                Some(replied) = self.awaited.next(), if !self.awaited.is_empty() => batch.texts.extend(respond(replied)),
+                Some(replied) = self.awaited.next(), if !self.awaited.is_empty() => batch.texts.extend(replied),
                 Some(response) = responses.recv(), if has_room => self.take(response, &mut batch),
                 _ = ping.tick() => batch.ping = true,
                 () = self.shared.silent_for(limits.silence) => {
@@ -330,22 +377,21 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
 
     fn take(&mut self, response: Response, batch: &mut Batch) {
         match response {
-            Response::Awaited { id, answer } => self.awaited.push(Awaited(id, answer)),
+            Response::Awaited(awaited) => self.awaited.push(awaited),
             Response::Text(text) => batch.texts.push(text.into()),
         }
     }
 
     fn tell(&mut self, news: News, batch: &mut Batch) {
         let News { closed, announcements, notices, questions, join_awaited, probes, close, resumption } = news;
-        batch.texts.extend(resumption.as_ref().map(|resumption| {
-            let (method, data) = demo_v3::resumption(resumption);
-            message::notification(method, &data).into()
-        }));
-        batch.texts.extend(closed.iter().map(notification));
-        batch.texts.extend(announcements.iter().map(|said| said.wording(demo_v3::WORDING, notification)));
-        batch.texts.extend(notices.iter().map(notification));
+        let dialect = self.shared.dialect();
+        let words = |notice: &Notice| dialect.notices(notice).iter().map(notification).collect::<Vec<_>>();
+        batch.texts.extend(resumption.iter().map(|resumption| notification(&dialect.resumption(resumption))));
+        batch.texts.extend(closed.iter().flat_map(words));
+        batch.texts.extend(announcements.iter().flat_map(|said| said.wording(dialect.wording(), words)));
+        batch.texts.extend(notices.iter().flat_map(words));
         for consumer in questions {
-            let (method, data) = demo_v3::new_consumer(&consumer);
+            let (method, data) = dialect.new_consumer(&consumer);
             let id = lock(&self.shared.questions).ask(consumer.id);
             batch.texts.push(message::request(id, method, &data).into());
         }
@@ -391,14 +437,8 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
     }
 }
 
-fn notification(notice: &Notice) -> Utf8Bytes {
-    let (method, data) = demo_v3::notice(notice);
-    message::notification(method, &data).into()
-}
-
-/// A request that never is answered is of a room that ends.
-fn respond((id, result): Replied) -> Option<Utf8Bytes> {
-    Some(message::response(Some(id), result?.map(demo_v3::reply)).into())
+fn notification((method, data): &(&'static str, Value)) -> Utf8Bytes {
+    message::notification(method, data).into()
 }
 
 impl Questions {
@@ -413,6 +453,17 @@ impl Questions {
 }
 
 impl Shared<'_> {
+    fn dialect(&self) -> Dialect {
+        *lock(&self.dialect)
+    }
+
+    /// Which dialect a client speaks that makes this request.
+    fn learn_dialect(&self, method: &str, data: &Value) -> Dialect {
+        let dialect = &mut *lock(&self.dialect);
+        *dialect = dialect.told_by(method, data);
+        *dialect
+    }
+
     /// The writer takes no more once the room has closed the session.
     async fn respond(&self, response: Response) -> Result<(), RoomEnded> {
         self.responses.send(response).await.map_err(|_| RoomEnded)

@@ -15,7 +15,7 @@ use super::lane::{Packet, arrivals};
 use super::node::Node;
 use super::presence::{Presence, name};
 use super::rosters::Rosters;
-use crate::tests::client::Connection;
+use crate::tests::client::{Connection, opening};
 use crate::tests::net::Net;
 
 const STEP: Duration = Duration::from_millis(2);
@@ -149,7 +149,7 @@ impl World {
         let user = &mut self.users[number];
         user.comes_at = None;
         let peer = name(number as u32);
-        let connection = Connection::open(&self.nodes[node].rooms, user.room, &peer, user.secret.as_deref());
+        let connection = Connection::open(&self.nodes[node].rooms, opening(user.room, &peer, user.secret.as_deref()));
         user.presence = Some(Presence::new(number as u32, node, connection, distance));
     }
 

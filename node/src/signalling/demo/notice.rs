@@ -1,0 +1,54 @@
+//! What clients are told without having asked.
+
+use serde_json::{Map, Value, json};
+
+use super::{Shapes, Words};
+use crate::rooms::api::{Notice, ProducerInfo};
+
+/// What the server says first, in both dialects: clients log what they do not know.
+pub(in crate::signalling) fn greeting() -> [Words; 2] {
+    ["mediasoup-version", "mediasoupVersion"].map(|method| (method, json!({"version": env!("CARGO_PKG_VERSION")})))
+}
+
+pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
+    let words = match notice {
+        Notice::ActiveSpeaker { loudest } => return shapes.speaker(loudest.as_ref()),
+        Notice::NewPeer(peer) => ("newPeer", shapes.new_peer(peer)),
+        Notice::PeerClosed { peer } => ("peerClosed", json!({"peerId": peer})),
+        Notice::DisplayNameChanged { peer, display_name, old } => {
+            ("peerDisplayNameChanged", json!({"peerId": peer, "displayName": display_name, "oldDisplayName": old}))
+        }
+        Notice::NewProducer(info) => {
+            let mut data = producer(info);
+            data.insert("peerId".to_owned(), json!(info.peer));
+            ("newProducer", Value::Object(data))
+        }
+        Notice::ProducerClosed { producer } => ("producerClosed", json!({"producerId": producer})),
+        Notice::ProducerPaused { producer } => ("producerPaused", json!({"producerId": producer})),
+        Notice::ProducerResumed { producer } => ("producerResumed", json!({"producerId": producer})),
+        Notice::ConsumerClosed { consumer } => ("consumerClosed", json!({"consumerId": consumer})),
+        Notice::ConsumerPaused { consumer } => ("consumerPaused", json!({"consumerId": consumer})),
+        Notice::ConsumerResumed { consumer } => ("consumerResumed", json!({"consumerId": consumer})),
+        Notice::ConsumerScore { consumer, scores } => {
+            ("consumerScore", json!({"consumerId": consumer, "score": consumer_score(*scores)}))
+        }
+        Notice::ProducerScore { producer, ssrc, score } => {
+            let scores = json!([{"encodingIdx": 0, "ssrc": ssrc, "score": score}]);
+            ("producerScore", json!({"producerId": producer, "score": scores}))
+        }
+    };
+    vec![words]
+}
+
+/// A producer, as those are told who ask for what they receive.
+pub(super) fn producer(info: &ProducerInfo) -> Map<String, Value> {
+    let ProducerInfo { id, peer: _, kind, app_data, paused } = info;
+    let fields =
+        [("producerId", json!(id)), ("kind", json!(kind)), ("appData", app_data.clone()), ("paused", json!(paused))];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The scores of a consumer and its producer.
+pub(super) fn consumer_score((score, producer_score): (u8, u8)) -> Value {
+    json!({"score": score, "producerScore": producer_score, "producerScores": [producer_score]})
+}

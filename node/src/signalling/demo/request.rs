@@ -1,0 +1,175 @@
+//! What clients say. A request has the same name and data in both dialects, but that [`create_transport`] has a
+//! direction in two ways.
+
+use std::str::FromStr;
+
+use serde_json::{Map, Value, json};
+use sluice_proto::ids::{ConsumerId, ProducerId, is_plain};
+use sluice_proto::ortc::MediaKind;
+
+use crate::ortc::{parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters};
+use crate::rooms::api::{Join, PeerRequest, Refusal, Subscription};
+
+/// Longest display name, in bytes; every peer of the room gets it.
+const MAX_DISPLAY_NAME_LEN: usize = 256;
+
+/// Longest JSON object that a client attaches to itself or a producer, in bytes; every node of the room gets it.
+const MAX_OBJECT_LEN: usize = 4096;
+
+/// Methods that the dialects have and this node has not.
+const NOT_YET: [&str; 6] = [
+    "produceData",
+    "getDataProducerStats",
+    "getDataConsumerStats",
+    "applyNetworkThrottle",
+    "resetNetworkThrottle",
+    "stopNetworkThrottle",
+];
+
+/// A request, read.
+#[derive(Debug)]
+pub(in crate::signalling) enum Request {
+    /// The room answers it.
+    OfRoom(PeerRequest),
+    /// This is the answer.
+    Answered(Value),
+}
+
+/// Reads a request.
+pub(in crate::signalling) fn request(method: &str, data: Value) -> Result<Request, Refusal> {
+    let mut data = Data(data);
+    if let Some(command) = command(method, &data) {
+        return command.map(Request::OfRoom);
+    }
+    Ok(Request::OfRoom(match method {
+        // There is no server for statistics of clients. An error would end the join.
+        "getRtcStatsUrl" => return Ok(Request::Answered(json!({}))),
+        "getRouterRtpCapabilities" => PeerRequest::RouterRtpCapabilities,
+        "createWebRtcTransport" => create_transport(&data)?,
+        "connectWebRtcTransport" => {
+            let dtls = parse_dtls_parameters(&data.take("dtlsParameters"))?;
+            PeerRequest::ConnectTransport { transport: data.id("transportId")?, dtls }
+        }
+        "join" => PeerRequest::Join(Box::new(join(&mut data)?)),
+        "restartIce" => PeerRequest::RestartIce { transport: data.id("transportId")? },
+        "produce" => produce(&mut data)?,
+        "subscribe" => PeerRequest::Subscribe { producer: data.id("producerId")?, mid: data.mid()? },
+        "unsubscribe" => PeerRequest::Unsubscribe { producer: data.id("producerId")? },
+        "getTransportStats" => PeerRequest::TransportStats { transport: data.id("transportId")? },
+        "getProducerStats" => PeerRequest::ProducerStats { producer: data.id("producerId")? },
+        "getConsumerStats" => PeerRequest::ConsumerStats { consumer: data.id("consumerId")? },
+        known if NOT_YET.contains(&known) => return Err(not_yet(known)),
+        unknown => return Err(Refusal::new(404, format!("unknown method {unknown:?}"))),
+    }))
+}
+
+/// Reads a notification, by which clients of the TypeScript server say what others ask for. `None` if it means nothing.
+pub(in crate::signalling) fn notification(method: &str, data: Value) -> Option<Result<PeerRequest, Refusal>> {
+    command(method, &Data(data))
+}
+
+/// Reads what is said by request in one dialect and by notification in the other.
+fn command(method: &str, data: &Data) -> Option<Result<PeerRequest, Refusal>> {
+    let producer = |command: fn(ProducerId) -> PeerRequest| data.id("producerId").map(command);
+    let consumer = |command: fn(ConsumerId) -> PeerRequest| data.id("consumerId").map(command);
+    Some(match method {
+        "closeProducer" => producer(|producer| PeerRequest::CloseProducer { producer }),
+        "pauseProducer" => producer(|producer| PeerRequest::SetProducerPaused { producer, paused: true }),
+        "resumeProducer" => producer(|producer| PeerRequest::SetProducerPaused { producer, paused: false }),
+        "pauseConsumer" => consumer(|consumer| PeerRequest::SetConsumerPaused { consumer, paused: true }),
+        "resumeConsumer" => consumer(|consumer| PeerRequest::SetConsumerPaused { consumer, paused: false }),
+        "requestConsumerKeyFrame" => consumer(|consumer| PeerRequest::RequestKeyFrame { consumer }),
+        "changeDisplayName" => data.display_name().map(|display_name| PeerRequest::ChangeDisplayName { display_name }),
+        "setConsumerPreferredLayers" | "setConsumerPriority" => Err(not_yet(method)),
+        _ => return None,
+    })
+}
+
+fn not_yet(method: &str) -> Refusal {
+    Refusal::new(501, format!("{method} is not supported"))
+}
+
+fn create_transport(data: &Data) -> Result<PeerRequest, Refusal> {
+    if data.flag("forceTcp")? {
+        return Err(Refusal::new(501, "forceTcp: media over TCP is not supported"));
+    }
+    data.flag("producing")?;
+    let direction = data.0.pointer("/appData/direction").and_then(Value::as_str);
+    Ok(PeerRequest::CreateTransport { consuming: data.flag("consuming")? || direction == Some("consumer") })
+}
+
+fn join(data: &mut Data) -> Result<Join, Refusal> {
+    let rtp_capabilities = match data.take("rtpCapabilities") {
+        Value::Null => None,
+        capabilities => Some(parse_rtp_capabilities(capabilities)?),
+    };
+    let subscription = match data.0.get("subscription").map(Value::as_str) {
+        None | Some(Some("everything")) => Subscription::Everything,
+        Some(Some("onRequest")) => Subscription::OnRequest,
+        Some(_) => return Err(Refusal::bad_request("subscription must be everything or onRequest")),
+    };
+    Ok(Join { display_name: data.display_name()?, device: data.object("device")?, rtp_capabilities, subscription })
+}
+
+fn produce(data: &mut Data) -> Result<PeerRequest, Refusal> {
+    let kind = match data.0.get("kind").and_then(Value::as_str) {
+        Some("audio") => MediaKind::Audio,
+        Some("video") => MediaKind::Video,
+        _ => return Err(Refusal::bad_request("kind must be audio or video")),
+    };
+    let transport = data.id("transportId")?;
+    let app_data = data.object("appData")?;
+    let rtp = Box::new(parse_rtp_parameters(data.take("rtpParameters"))?);
+    Ok(PeerRequest::Produce { transport, kind, rtp, app_data })
+}
+
+/// A request's data, read field by field.
+struct Data(Value);
+
+impl Data {
+    fn take(&mut self, name: &str) -> Value {
+        self.0.get_mut(name).map(Value::take).unwrap_or_default()
+    }
+
+    /// An id that this node gave. One that is not even an id is not found either.
+    fn id<T: FromStr>(&self, name: &str) -> Result<T, Refusal> {
+        let text = self.0.get(name).and_then(Value::as_str);
+        let text = text.ok_or_else(|| Refusal::bad_request(format!("{name} must be a string")))?;
+        text.parse().map_err(|_| Refusal::not_found(name, format!("{:?}", text.chars().take(64).collect::<String>())))
+    }
+
+    fn flag(&self, name: &str) -> Result<bool, Refusal> {
+        match self.0.get(name) {
+            None | Some(Value::Null) => Ok(false),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(_) => Err(Refusal::bad_request(format!("{name} must be true or false"))),
+        }
+    }
+
+    fn mid(&self) -> Result<Option<String>, Refusal> {
+        match self.0.get("mid") {
+            None | Some(Value::Null) => Ok(None),
+            Some(mid) => Ok(Some(parse_mid(mid)?)),
+        }
+    }
+
+    fn display_name(&self) -> Result<String, Refusal> {
+        match self.0.get("displayName") {
+            None | Some(Value::Null) => Ok(String::new()),
+            Some(Value::String(name)) if name.len() <= MAX_DISPLAY_NAME_LEN => {
+                Ok(name.chars().filter(|c| is_plain(*c)).collect())
+            }
+            Some(_) => Err(Refusal::bad_request(format!(
+                "displayName must be a string of at most {MAX_DISPLAY_NAME_LEN} bytes"
+            ))),
+        }
+    }
+
+    fn object(&mut self, name: &str) -> Result<Value, Refusal> {
+        match self.take(name) {
+            Value::Null => Ok(Value::Object(Map::new())),
+            object @ Value::Object(_) if object.to_string().len() <= MAX_OBJECT_LEN => Ok(object),
+            _ => Err(Refusal::bad_request(format!("{name} must be an object of at most {MAX_OBJECT_LEN} bytes"))),
+        }
+    }
+}

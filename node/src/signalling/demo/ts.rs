@@ -1,0 +1,75 @@
+//! Shapes of mediasoup-demo's TypeScript server.
+
+use serde_json::{Value, json};
+use sluice_proto::ids::ProducerId;
+use sluice_proto::ortc::{IceParameters, MediaKind};
+
+use super::{Shapes, Words, notice, reply};
+use crate::rooms::api::{NewConsumer, NewTransport, PeerInfo, Speaker};
+
+pub(super) struct Ts;
+
+impl Shapes for Ts {
+    /// Users are not told each other's addresses: what the dialect has a name for is empty.
+    fn peer(&self, peer: &PeerInfo) -> Value {
+        let mut data = reply::peer("peerId", peer);
+        data["remoteAddress"] = json!("");
+        data
+    }
+
+    fn new_peer(&self, peer: &PeerInfo) -> Value {
+        json!({"peer": self.peer(peer)})
+    }
+
+    fn speaker(&self, loudest: Option<&Speaker>) -> Vec<Words> {
+        let active = loudest.map_or_else(|| json!({}), |speaker| json!({"peerId": speaker.peer}));
+        let volumes: Vec<Value> =
+            loudest.iter().map(|speaker| json!({"peerId": speaker.peer, "volume": speaker.volume})).collect();
+        vec![("activeSpeaker", active), ("speakingPeers", json!({"peerVolumes": volumes}))]
+    }
+
+    fn new_consumer(&self, consumer: &NewConsumer) -> Value {
+        json!({
+            "peerId": consumer.peer,
+            "transportId": consumer.transport,
+            "consumerId": consumer.id,
+            "producerId": consumer.producer,
+            "kind": consumer.kind,
+            "rtpParameters": &*consumer.rtp,
+            "type": "simple",
+            "producerPaused": consumer.producer_paused,
+            "consumerScore": notice::consumer_score(consumer.scores),
+            "appData": app_data(consumer),
+        })
+    }
+
+    fn transport(&self, transport: &NewTransport) -> Value {
+        reply::new_transport("transportId", transport)
+    }
+
+    fn ice(&self, ice: &IceParameters) -> Value {
+        json!({"iceParameters": ice})
+    }
+
+    fn produced(&self, producer: ProducerId) -> Value {
+        json!({"producerId": producer})
+    }
+
+    fn stats(&self, stats: Value) -> Value {
+        json!({"stats": stats})
+    }
+}
+
+/// Clients tell a screen from a camera by `source`, which those of version 3 do not say: of a screen they say `share`.
+fn app_data(consumer: &NewConsumer) -> Value {
+    let mut data = consumer.app_data.clone();
+    data["peerId"] = json!(consumer.peer);
+    if data.get("source").is_none() {
+        data["source"] = match consumer.kind {
+            MediaKind::Audio => json!("audio"),
+            MediaKind::Video if data.get("share") == Some(&Value::Bool(true)) => json!("screensharing"),
+            MediaKind::Video => json!("video"),
+        };
+    }
+    data
+}

@@ -1,0 +1,57 @@
+//! Shapes of mediasoup-demo's JavaScript server, version 3.
+
+use serde_json::{Value, json};
+use sluice_proto::ids::ProducerId;
+use sluice_proto::ortc::IceParameters;
+
+use super::{Shapes, Words, reply};
+use crate::rooms::api::{NewConsumer, NewTransport, PeerInfo, Speaker};
+
+pub(super) struct V3;
+
+impl Shapes for V3 {
+    fn peer(&self, peer: &PeerInfo) -> Value {
+        reply::peer("id", peer)
+    }
+
+    fn new_peer(&self, peer: &PeerInfo) -> Value {
+        self.peer(peer)
+    }
+
+    fn speaker(&self, loudest: Option<&Speaker>) -> Vec<Words> {
+        let data = match loudest {
+            Some(Speaker { peer, volume }) => json!({"peerId": peer, "volume": volume}),
+            None => json!({"peerId": null}),
+        };
+        vec![("activeSpeaker", data)]
+    }
+
+    fn new_consumer(&self, consumer: &NewConsumer) -> Value {
+        json!({
+            "peerId": consumer.peer,
+            "producerId": consumer.producer,
+            "id": consumer.id,
+            "kind": consumer.kind,
+            "rtpParameters": &*consumer.rtp,
+            "type": "simple",
+            "appData": consumer.app_data,
+            "producerPaused": consumer.producer_paused,
+        })
+    }
+
+    fn transport(&self, transport: &NewTransport) -> Value {
+        reply::new_transport("id", transport)
+    }
+
+    fn ice(&self, ice: &IceParameters) -> Value {
+        json!(ice)
+    }
+
+    fn produced(&self, producer: ProducerId) -> Value {
+        json!({"id": producer})
+    }
+
+    fn stats(&self, stats: Value) -> Value {
+        stats
+    }
+}
