@@ -229,8 +229,9 @@ impl Room {
     /// gives the peer no sign of life either.
     fn claim(&mut self, session: SessionId, signs_of_life: u32) {
         let claimed = Instant::now();
+        let Some(id) = self.peers.get(session).map(|peer| peer.id.clone()) else { return };
         self.claims.insert(session, Claim { at: claimed, signs_of_life });
-        self.publish();
+        self.publish(&id);
         self.after(self.context.limits.sign_of_life + CLAIM_MARGIN, move |room| {
             if room.claims.get(&session).is_none_or(|claim| claim.at != claimed) {
                 return;
@@ -256,7 +257,7 @@ impl Room {
                 room.dismiss(holder, CloseReason::Replaced, words);
             } else if let Some(joined) = room.peers.get_mut(now).and_then(|peer| peer.joined.as_mut()) {
                 joined.signs_of_life += 1;
-                room.publish();
+                room.publish(&id);
             }
         });
     }
@@ -280,8 +281,10 @@ impl Room {
 
     /// One that other nodes went on hearing of would hide the next one.
     fn take_back_claim(&mut self, session: SessionId) {
-        if self.claims.remove(&session).is_some() {
-            self.publish();
+        if self.claims.remove(&session).is_some()
+            && let Some(id) = self.peers.get(session).map(|peer| peer.id.clone())
+        {
+            self.publish(&id);
         }
     }
 
@@ -306,22 +309,23 @@ impl Room {
         let span = peer.span.take();
         let _entered = span.as_ref().map(tracing::Span::enter);
         let newest_elsewhere = self.elsewhere.newest_join(&id);
-        let at_ms = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
+        let number = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
         let secret = Secret::new();
         let joined = Joined {
             display_name: join.display_name,
             device: join.device,
             rtp_capabilities: join.rtp_capabilities.map(Arc::new),
-            at_ms,
+            number,
+            asked_onto_stage: false,
             secret: secret.clone(),
             signs_of_life: 0,
             _counted: self.context.count_peer(),
         };
         self.peers.set_joined(session, joined);
-        self.publish();
+        self.publish(&id);
         // The same peer on another node is outdone now: the others see it go before it comes again.
         self.refresh_elsewhere_of(&id);
-        self.show_if_small(&id);
+        self.present(&id);
         let (version, others) = self.view.others(&id);
         for reply in replies {
             self.reply(Some(reply), Ok(self.joined_reply(others.clone(), &secret)));

@@ -67,6 +67,7 @@ impl Room {
             PeerRequest::TransportStats { transport } => return self.transport_stats(asker, transport),
             PeerRequest::ProducerStats { producer } => return self.producer_stats(asker, producer),
             PeerRequest::ConsumerStats { consumer } => return self.consumer_stats(asker, consumer),
+            PeerRequest::Peers { after, limit } => self.list_peers(asker, after.as_ref(), limit)?,
         };
         Ok(Some(Ok(reply)))
     }
@@ -94,7 +95,7 @@ impl Room {
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
         let worker = peer.worker();
         let answer = self.context.worker(worker).request(request);
-        let (session, reply) = (asker.session, asker.answer_later());
+        let (session, id, reply) = (asker.session, asker.peer.clone(), asker.answer_later());
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
             let result = result.map_err(Refusal::from).and_then(|_| {
@@ -106,7 +107,7 @@ impl Room {
             room.reply(reply, result.map(|()| PeerReply::Produced(producer)));
             if added {
                 room.offer_to_everybody(producer);
-                room.publish();
+                room.publish(&id);
             }
         });
         Ok(None)
@@ -119,7 +120,7 @@ impl Room {
         }
         self.command(asker.session, Request::CloseProducer { producer });
         self.remove_producer(producer);
-        self.publish();
+        self.publish(&asker.peer);
         Ok(PeerReply::Done)
     }
 
@@ -128,7 +129,7 @@ impl Room {
         let request = if paused { Request::PauseProducer { producer } } else { Request::ResumeProducer { producer } };
         self.command(asker.session, request);
         if self.set_producer_paused(producer, paused) {
-            self.publish();
+            self.publish(&asker.peer);
         }
         Ok(PeerReply::Done)
     }
@@ -144,8 +145,16 @@ impl Room {
         let joined = joined.ok_or_else(|| Refusal::new(409, "join comes before changeDisplayName"))?;
         joined.display_name.clone_from(&display_name);
         self.view.rename(&asker.peer, display_name);
-        self.publish();
+        self.publish(&asker.peer);
         Ok(PeerReply::Done)
+    }
+
+    fn list_peers(&self, asker: &Asker, after: Option<&PeerId>, limit: Option<usize>) -> Result<PeerReply, Refusal> {
+        let peer = self.peers.get(asker.session).ok_or_else(gone)?;
+        if peer.joined.is_none() {
+            return Err(Refusal::new(409, "join comes before getPeers"));
+        }
+        Ok(PeerReply::Peers(Box::new(self.page(after, limit))))
     }
 
     fn transport_stats(&mut self, asker: &mut Asker, transport: TransportId) -> Result<Outcome, Refusal> {

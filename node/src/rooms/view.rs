@@ -1,4 +1,4 @@
-//! What everybody in a room is told of it: who is there, under which name, and who speaks.
+//! What everybody in a room is told of it: who is there, under which name, who speaks, and how many there are.
 //!
 //! It is a state with a version, and not a row of messages: a session keeps the version that its client was told of,
 //! and says the difference when the client can take it. So a slow client costs nothing and misses nothing, and what
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use sluice_proto::ids::PeerId;
 use tokio::sync::watch;
 
-use super::api::{Announcement, Notice, PeerInfo};
+use super::api::{Announcement, Census, Notice, PeerInfo};
 use crate::support::lock;
 
 /// A room's view.
@@ -30,6 +30,7 @@ struct State {
     /// How many of the changes are of peers that went.
     gone: usize,
     speaker: Option<(u64, Arc<Announcement>)>,
+    census: Option<(u64, Census, Arc<Announcement>)>,
 }
 
 #[derive(Debug)]
@@ -106,6 +107,20 @@ impl View {
         state.speaker = Some((version, Announcement::new(Notice::ActiveSpeaker { loudest })));
     }
 
+    /// How many there are, in a room where not everybody is shown.
+    pub(super) fn set_census(&self, census: Census) {
+        let state = &mut *lock(&self.state);
+        if state.census.as_ref().is_none_or(|(_, told, _)| *told != census) {
+            let announcement = Announcement::new(Notice::Audience(census.clone()));
+            state.census = Some((state.next_version(), census, announcement));
+        }
+    }
+
+    /// Whether it was ever said how many there are.
+    pub(super) fn has_census(&self) -> bool {
+        lock(&self.state).census.is_some()
+    }
+
     /// Everybody who is shown but one, and the version that this is.
     pub(super) fn others(&self, but: &PeerId) -> (u64, Vec<Arc<PeerInfo>>) {
         let state = lock(&self.state);
@@ -126,7 +141,8 @@ impl View {
             _ => None,
         });
         let speaker = state.speaker.iter().filter(|(version, _)| *version > told).map(|(_, speaker)| speaker);
-        (state.version, changes.chain(speaker).cloned().collect())
+        let census = state.census.iter().filter(|(version, ..)| *version > told).map(|(.., census)| census);
+        (state.version, changes.chain(speaker).chain(census).cloned().collect())
     }
 
     /// How many that went are remembered for those who were not told yet.
@@ -202,19 +218,24 @@ mod tests {
         PeerInfo { id: id(number), display_name: format!("{name}"), device: json!({}), node, region: None }
     }
 
+    fn census(total: usize) -> Census {
+        Census { total, stage: 0, by_region: BTreeMap::new() }
+    }
+
     /// What a client believes that hears of nothing but differences.
     struct Client {
         me: PeerId,
         told: u64,
         peers: BTreeMap<PeerId, String>,
         speaker: Option<PeerId>,
+        census: usize,
     }
 
     impl Client {
         fn join(view: &View, number: u8) -> Self {
             let (told, others) = view.others(&id(number));
             let peers = others.iter().map(|info| (info.id.clone(), info.display_name.clone())).collect();
-            Self { me: id(number), told, peers, speaker: None }
+            Self { me: id(number), told, peers, speaker: None, census: 0 }
         }
 
         fn look(&mut self, view: &View) {
@@ -231,6 +252,7 @@ mod tests {
                         *self.peers.get_mut(peer).expect("who is renamed is there") = display_name.clone();
                     }
                     Notice::ActiveSpeaker { loudest } => self.speaker = loudest.as_ref().map(|(peer, _)| peer.clone()),
+                    Notice::Audience(census) => self.census = census.total,
                     other => panic!("{other:?} is not of a view"),
                 }
             }
@@ -240,7 +262,7 @@ mod tests {
     proptest! {
         #[test]
         fn whoever_looks_now_and_then_knows_the_truth_and_hears_nothing_twice(
-            steps in prop::collection::vec((0..7_u8, 0..PEERS), 1..200),
+            steps in prop::collection::vec((0..8_u8, 0..PEERS), 1..200),
         ) {
             let view = View::default();
             let mut truth: BTreeMap<PeerId, String> = BTreeMap::new();
@@ -265,6 +287,7 @@ mod tests {
                         view.set_speaker(Some((id(peer), -30)));
                         speaker = Some(id(peer));
                     }
+                    6 => view.set_census(census(peer.into())),
                     _ => {
                         if let Some(client) = clients.get_mut(usize::from(peer)) {
                             client.look(&view);
@@ -275,12 +298,14 @@ mod tests {
                     }
                 }
             }
+            view.set_census(census(100));
             for client in &mut clients {
                 let told_of_speaker = client.speaker.clone();
                 client.look(&view);
                 let mut expected = truth.clone();
                 expected.remove(&client.me);
                 prop_assert_eq!(&client.peers, &expected);
+                prop_assert_eq!(client.census, 100);
                 prop_assert!(client.speaker == speaker || client.speaker == told_of_speaker);
             }
         }

@@ -1,5 +1,11 @@
 //! The dialect of mediasoup-demo's version 3 server, which mobile apps and most third-party clients speak: method names
 //! and the shapes of their data, translated from and to the room's own terms.
+//!
+//! Beyond that, for clients that know of it:
+//! - the answer to `join` has `node`, `region` and `peerSecret`, and peers have `node` and `region`;
+//! - `getPeers {after?, limit?}` lists who is in the room, in the order of their ids: `{peers: [{id, displayName, node,
+//!   region, onStage}], next, total, stage, byRegion}`, where `next` is the `after` of the next page, or null;
+//! - the notification `audience {total, stage, byRegion}`, at most once a second, says how many are in a large room.
 
 use std::str::FromStr;
 
@@ -7,7 +13,7 @@ use serde_json::{Map, Value, json};
 use sluice_media::messages::{StreamStats, TransportStats};
 use sluice_media::secure::dtls::DtlsState;
 use sluice_media::secure::ice::IceState;
-use sluice_proto::ids::is_plain;
+use sluice_proto::ids::{PeerId, is_plain};
 use sluice_proto::ortc::MediaKind;
 
 use crate::ortc::{parse_dtls_parameters, parse_rtp_capabilities, parse_rtp_parameters};
@@ -66,6 +72,7 @@ pub(super) fn request(method: &str, data: Value) -> Result<PeerRequest, Refusal>
         "getTransportStats" => PeerRequest::TransportStats { transport: data.id("transportId")? },
         "getProducerStats" => PeerRequest::ProducerStats { producer: data.id("producerId")? },
         "getConsumerStats" => PeerRequest::ConsumerStats { consumer: data.id("consumerId")? },
+        "getPeers" => get_peers(&data)?,
         known if NOT_YET.contains(&known) => return Err(Refusal::new(501, format!("{known} is not supported"))),
         unknown => return Err(Refusal::new(404, format!("unknown method {unknown:?}"))),
     })
@@ -92,6 +99,7 @@ pub(super) fn reply(reply: PeerReply) -> Value {
         }
         PeerReply::ProducerStats(kind, stats) => json!([stream_stats("inbound-rtp", kind, &stats)]),
         PeerReply::ConsumerStats(kind, stats) => json!([stream_stats("outbound-rtp", kind, &stats)]),
+        PeerReply::Peers(page) => json!(page),
     }
 }
 
@@ -118,6 +126,7 @@ pub(super) fn notice(notice: &Notice) -> (&'static str, Value) {
             ("activeSpeaker", json!({"peerId": peer, "volume": volume}))
         }
         Notice::ActiveSpeaker { loudest: None } => ("activeSpeaker", json!({"peerId": null})),
+        Notice::Audience(census) => ("audience", json!(census)),
     }
 }
 
@@ -150,6 +159,25 @@ fn join(data: &mut Data) -> Result<Join, Refusal> {
         capabilities => Some(parse_rtp_capabilities(capabilities)?),
     };
     Ok(Join { display_name: data.display_name()?, device: data.object("device")?, rtp_capabilities })
+}
+
+/// An extension: a large room is read a page at a time.
+fn get_peers(data: &Data) -> Result<PeerRequest, Refusal> {
+    let after = match data.0.get("after") {
+        None | Some(Value::Null) => None,
+        Some(id) => {
+            let id = id.as_str().and_then(|id| PeerId::new(id).ok());
+            Some(id.ok_or_else(|| Refusal::bad_request("after must be the id of a peer"))?)
+        }
+    };
+    let limit = match data.0.get("limit") {
+        None | Some(Value::Null) => None,
+        Some(limit) => {
+            let limit = limit.as_u64().and_then(|limit| usize::try_from(limit).ok());
+            Some(limit.ok_or_else(|| Refusal::bad_request("limit must be a number"))?)
+        }
+    };
+    Ok(PeerRequest::Peers { after, limit })
 }
 
 fn produce(data: &mut Data) -> Result<PeerRequest, Refusal> {
