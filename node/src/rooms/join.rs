@@ -326,13 +326,13 @@ impl Room {
         // The same peer on another node is outdone now: the others see it go before it comes again.
         self.refresh_elsewhere_of(&id);
         self.present(&id);
-        let (version, others) = self.view.others(&id);
+        let (told, others) = self.view.others(&id);
         for reply in replies {
             self.reply(Some(reply), Ok(self.joined_reply(others.clone(), &secret)));
         }
         // After the answer: what has changed since that is news.
         if let Some(desk) = self.peers.desk(session) {
-            desk.follow(version);
+            desk.follow(told);
         }
         self.offer_everything(session);
     }

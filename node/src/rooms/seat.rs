@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::api::{Announcement, CloseReason, NewConsumer, Notice, PeerReply, PeerRequest, Refusal};
 use super::context::{Gauge, RoomSender};
 use super::room::{RoomMessage, SessionId};
-use super::view::View;
+use super::view::{Told, View};
 use crate::support::lock;
 
 /// The answer to a request, to be waited for. One that never comes is of a session that ends.
@@ -131,8 +131,8 @@ pub(crate) struct Desk {
 
 #[derive(Debug, Default)]
 struct DeskState {
-    /// The version of the view that the client knows, once it has joined.
-    told: Option<u64>,
+    /// What the client knows of the view, once it has joined.
+    told: Option<Told>,
     consumers: HashMap<ConsumerId, ConsumerView>,
     /// Consumers that the client has to be asked to set up.
     questions: VecDeque<ConsumerId>,
@@ -199,14 +199,14 @@ impl Desk {
         self.written.notify_one();
     }
 
-    /// The client has been told of everybody in this version of the view, and is told of changes from now on.
-    pub(super) fn follow(&self, version: u64) {
-        self.write(|state| state.told = Some(version));
+    /// The client has been told of everybody in the view, and is told of changes from now on.
+    pub(super) fn follow(&self, told: Told) {
+        self.write(|state| state.told = Some(told));
     }
 
     /// The version of the view that the client knows, if it follows it.
     pub(super) fn told(&self) -> Option<u64> {
-        lock(&self.state).told
+        lock(&self.state).told.map(|told| told.version)
     }
 
     /// Asks the client to set a consumer up.

@@ -21,6 +21,14 @@ pub(crate) struct View {
     announced: watch::Sender<u64>,
 }
 
+/// What a peer knows of the view.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub(super) version: u64,
+    /// How many there were, at that.
+    counted: bool,
+}
+
 #[derive(Debug, Default)]
 struct State {
     version: u64,
@@ -121,15 +129,15 @@ impl View {
         lock(&self.state).census.is_some()
     }
 
-    /// Everybody who is shown but one, and the version that this is.
-    pub(super) fn others(&self, but: &PeerId) -> (u64, Vec<Arc<PeerInfo>>) {
+    /// Everybody who is shown but one, and what one who is told of them knows.
+    pub(super) fn others(&self, but: &PeerId) -> (Told, Vec<Arc<PeerInfo>>) {
         let state = lock(&self.state);
         let others = state.shown.iter().filter(|(id, _)| *id != but).map(|(_, shown)| Arc::clone(&shown.info));
-        (state.version, others.collect())
+        (Told { version: state.version, counted: false }, others.collect())
     }
 
-    /// What a peer that knows the state of one version has to be told to know the present one, and which that is.
-    pub(super) fn since(&self, told: u64, of: &PeerId) -> (u64, Vec<Arc<Announcement>>) {
+    /// What a peer has to be told to know the present state, and what it knows then.
+    pub(super) fn since(&self, Told { version: told, counted }: Told, of: &PeerId) -> (Told, Vec<Arc<Announcement>>) {
         let state = lock(&self.state);
         let changes = state.changes.range(told + 1..).filter_map(|(_, change)| match change {
             Change::Came(peer) if peer != of => state.shown.get(peer).map(|shown| &shown.announcement),
@@ -141,8 +149,9 @@ impl View {
             _ => None,
         });
         let speaker = state.speaker.iter().filter(|(version, _)| *version > told).map(|(_, speaker)| speaker);
-        let census = state.census.iter().filter(|(version, ..)| *version > told).map(|(.., census)| census);
-        (state.version, changes.chain(speaker).chain(census).cloned().collect())
+        let census = state.census.iter().filter(|(version, ..)| *version > told || !counted).map(|(.., census)| census);
+        let now = Told { version: state.version, counted: state.census.is_some() };
+        (now, changes.chain(speaker).chain(census).cloned().collect())
     }
 
     /// How many that went are remembered for those who were not told yet.
@@ -225,7 +234,7 @@ mod tests {
     /// What a client believes that hears of nothing but differences.
     struct Client {
         me: PeerId,
-        told: u64,
+        told: Told,
         peers: BTreeMap<PeerId, String>,
         speaker: Option<PeerId>,
         census: usize,
@@ -292,13 +301,14 @@ mod tests {
                         if let Some(client) = clients.get_mut(usize::from(peer)) {
                             client.look(&view);
                         }
-                        if let Some(oldest) = clients.iter().map(|client| client.told).min() {
+                        if let Some(oldest) = clients.iter().map(|client| client.told.version).min() {
                             view.forget_until(oldest);
                         }
                     }
                 }
             }
             view.set_census(census(100));
+            clients.push(Client::join(&view, 0));
             for client in &mut clients {
                 let told_of_speaker = client.speaker.clone();
                 client.look(&view);
@@ -307,6 +317,7 @@ mod tests {
                 prop_assert_eq!(&client.peers, &expected);
                 prop_assert_eq!(client.census, 100);
                 prop_assert!(client.speaker == speaker || client.speaker == told_of_speaker);
+                prop_assert_eq!(view.since(client.told, &client.me).1.len(), 0, "all is told");
             }
         }
     }
@@ -325,7 +336,7 @@ mod tests {
         client.look(&view);
         assert_eq!(client.peers, BTreeMap::from([(id(1), "new".to_owned()), (id(3), "0".to_owned())]));
         assert_eq!(view.remembered(), 1);
-        view.forget_until(client.told);
+        view.forget_until(client.told.version);
         assert_eq!(view.remembered(), 0);
         // One that joins sees what others saw before it.
         assert_eq!(Client::join(&view, 9).peers, client.peers);
