@@ -8,10 +8,9 @@ use std::sync::Arc;
 
 use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
 use sluice_mesh::LinkKey;
-use sluice_placement::RosterEvent;
+use sluice_placement::{PartDelta, RosterEvent};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
 use sluice_proto::pipe::RouteControl;
-use sluice_proto::placement::RosterPart;
 use tokio::sync::mpsc;
 
 use crate::vitals::Vitals;
@@ -96,8 +95,8 @@ pub(crate) struct EnteredRoom {
 
 /// Publishes this node's part of a room.
 pub(crate) trait RosterPublisher: Send + Sync {
-    /// Replaces the part; what changed is told to every node that shares the room.
-    fn publish(&self, part: RosterPart);
+    /// Changes the part; what is different then is told to every node that shares the room.
+    fn publish(&self, delta: PartDelta);
 }
 
 /// Everything that rooms are built upon.

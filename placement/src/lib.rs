@@ -35,7 +35,7 @@ mod wire;
 pub use members::{Member, MemberState, Members, NodeFacts, NodeLoad};
 #[cfg(feature = "io")]
 pub use membership::{GossipTransport, Membership, MembershipConfig, MembershipError, Witness};
-pub use rosters::RosterEvent;
+pub use rosters::{PartDelta, RosterEvent};
 #[cfg(feature = "io")]
 pub use service::{
     EnterError, KnownRoom, Placement, PlacementConfig, PlacementTls, RoomHandle, SpawnError, TraceHooks, dial_source,

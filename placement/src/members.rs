@@ -34,7 +34,7 @@ pub struct NodeFacts {
     /// How busy it is.
     #[serde(default)]
     pub load: NodeLoad,
-    /// What time it is there, in milliseconds since the Unix epoch, by the furthest clock that it has heard of.
+    /// What time it is there by the clock of the cluster, in milliseconds.
     #[serde(default)]
     pub clock_ms: u64,
     /// The operator is emptying it: no new users.

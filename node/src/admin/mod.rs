@@ -5,14 +5,14 @@ mod guard;
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Json, Router};
 use serde::Deserialize;
-use sluice_proto::ids::{NamespaceId, RoomId, RoomKey};
+use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
 
 use crate::http::{Health, health_router};
 use crate::metrics::{Metrics, Sources};
@@ -27,7 +27,11 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// - `GET /metrics`: OpenMetrics text
 /// - `GET /v1/cluster`: [`Cluster`]
 /// - `GET /v1/rooms`: [`RoomsOverview`](crate::rooms::overview::RoomsOverview), those after the room `after`
-///   (`namespace/room`)
+///   (`namespace/room`), at most `limit`
+/// - `GET /v1/rooms/{namespace}/{room}/peers`: [`PeersPage`](crate::rooms::api::PeersPage), those after the peer
+///   `after`, at most `limit`
+/// - `PUT` and `DELETE /v1/rooms/{namespace}/{room}/peers/{peer}/stage`: asks a peer of this node onto the stage, or
+///   says that it need not be there
 ///
 /// The guard stands before all of them but health.
 pub(crate) fn admin_router(sources: Arc<Sources>, metrics: Metrics, guard: AdminGuard, health: Health) -> Router {
@@ -35,6 +39,8 @@ pub(crate) fn admin_router(sources: Arc<Sources>, metrics: Metrics, guard: Admin
     Router::new()
         .route("/v1/cluster", get(cluster))
         .route("/v1/rooms", get(rooms))
+        .route("/v1/rooms/{namespace}/{room}/peers", get(peers))
+        .route("/v1/rooms/{namespace}/{room}/peers/{peer}/stage", put(onto_stage).delete(off_stage))
         .with_state(sources)
         .merge(Router::new().route("/metrics", get(metrics_text)).with_state(metrics))
         .layer(axum::middleware::from_fn_with_state(Arc::new(guard), guard::check))
@@ -46,17 +52,55 @@ async fn cluster(State(sources): State<Arc<Sources>>) -> Json<Cluster> {
 }
 
 #[derive(Deserialize)]
-struct RoomsQuery {
+struct PageQuery {
     after: Option<String>,
+    limit: Option<usize>,
 }
 
-async fn rooms(State(sources): State<Arc<Sources>>, Query(query): Query<RoomsQuery>) -> Response {
+async fn rooms(State(sources): State<Arc<Sources>>, Query(query): Query<PageQuery>) -> Response {
     let after = match query.after.as_deref().map(room_key) {
         None => None,
         Some(Some(key)) => Some(key),
         Some(None) => return (StatusCode::BAD_REQUEST, "after must be namespace/room\n").into_response(),
     };
-    Json(sources.rooms.overview(after.as_ref()).await).into_response()
+    Json(sources.rooms.overview(after.as_ref(), query.limit).await).into_response()
+}
+
+async fn peers(
+    State(sources): State<Arc<Sources>>,
+    Path(room): Path<RoomKey>,
+    Query(query): Query<PageQuery>,
+) -> Response {
+    let Ok(after) = query.after.map(PeerId::new).transpose() else {
+        return (StatusCode::BAD_REQUEST, "after must be the id of a peer\n").into_response();
+    };
+    match sources.rooms.peers(&room, after, query.limit).await {
+        Some(page) => Json(page).into_response(),
+        None => (StatusCode::NOT_FOUND, "this node is not in the room\n").into_response(),
+    }
+}
+
+async fn onto_stage(sources: State<Arc<Sources>>, subject: Path<PeerPath>) -> Response {
+    set_stage(sources, subject, true).await
+}
+
+async fn off_stage(sources: State<Arc<Sources>>, subject: Path<PeerPath>) -> Response {
+    set_stage(sources, subject, false).await
+}
+
+#[derive(Deserialize)]
+struct PeerPath {
+    namespace: NamespaceId,
+    room: RoomId,
+    peer: PeerId,
+}
+
+async fn set_stage(State(sources): State<Arc<Sources>>, Path(subject): Path<PeerPath>, on: bool) -> Response {
+    let PeerPath { namespace, room, peer } = subject;
+    match sources.rooms.set_stage(&RoomKey { namespace, room }, peer, on).await {
+        true => StatusCode::NO_CONTENT.into_response(),
+        false => (StatusCode::NOT_FOUND, "this node has no such peer in the room\n").into_response(),
+    }
 }
 
 fn room_key(text: &str) -> Option<RoomKey> {

@@ -1,9 +1,10 @@
-//! The clock of the cluster: that of the node that is furthest ahead, as far as this node has heard of it.
+//! The clock of the cluster, by which joins are numbered: a logical clock that no machine's clock sets.
 //!
-//! Machines' clocks differ, and which of two sessions of a peer is the newer must not depend on that. So each node says
-//! what the time is by this clock in its facts, takes over what is ahead of it, and goes on from there at the pace of
-//! its own monotonic clock, also while it hears of nobody. Nodes that have heard of each other then differ by no more
-//! than gossip takes, half a second; those that never have, by their clocks.
+//! Which of two sessions of a peer is the newer must not depend on machines' clocks. So a node's clock begins at zero,
+//! takes over whatever is ahead of it, in others' facts and in the numbers of others' joins, and goes on from there at
+//! the pace of its own monotonic clock, also while it hears of nobody. What a node has heard of is before all that it
+//! numbers after that. Nodes that ever heard of each other differ by no more than gossip takes, half a second, so that
+//! after a split the later join has the greater number; those that never have, by how long they have been up.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,8 +13,6 @@ use sluice_placement::Members;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::support::unix_ms;
-
 /// A clock that is ahead by more than this is out of order: years in milliseconds.
 const MAX_AHEAD_MS: u64 = 10 * 365 * 24 * 3_600_000;
 
@@ -21,26 +20,23 @@ const MAX_AHEAD_MS: u64 = 10 * 365 * 24 * 3_600_000;
 #[derive(Debug, Clone)]
 pub(crate) struct ClusterClock {
     started: Instant,
-    /// What it was then, by this machine's clock.
-    started_ms: u64,
-    /// How far the others are ahead of that.
+    /// How far the others are ahead of the time since then.
     ahead_ms: Arc<AtomicU64>,
 }
 
 impl Default for ClusterClock {
-    /// By this machine's clock.
     fn default() -> Self {
-        Self { started: Instant::now(), started_ms: unix_ms(), ahead_ms: Arc::default() }
+        Self { started: Instant::now(), ahead_ms: Arc::default() }
     }
 }
 
 impl ClusterClock {
-    /// Milliseconds since the Unix epoch; never goes back.
+    /// Milliseconds since the first node of the cluster started, or about that; never goes back.
     pub(crate) fn now_ms(&self) -> u64 {
         self.own_ms() + self.ahead_ms.load(Ordering::Relaxed)
     }
 
-    /// Another node says that it is this time.
+    /// Another node says that it is this time, or was.
     pub(crate) fn hear(&self, ms: u64) {
         let ahead = ms.saturating_sub(self.own_ms());
         if ahead <= MAX_AHEAD_MS {
@@ -60,7 +56,7 @@ impl ClusterClock {
     }
 
     fn own_ms(&self) -> u64 {
-        self.started_ms.saturating_add(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 }
 
@@ -72,7 +68,7 @@ mod tests {
     fn the_clock_that_is_ahead_counts() {
         let clock = ClusterClock::default();
         let now = clock.now_ms();
-        clock.hear(now - 5_000);
+        clock.hear(0);
         assert!(clock.now_ms() < now + 5_000);
         clock.hear(now + 3_600_000);
         assert!(clock.now_ms() >= now + 3_600_000);

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_mesh::{Frame, FrameSink, LinkKey, Mesh, MeshEvent};
-use sluice_placement::{Members, Placement, RoomHandle};
+use sluice_placement::{Members, PartDelta, Placement, RoomHandle};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
 use sluice_proto::pipe::{RouteControl, RouteFeedback};
-use sluice_proto::placement::RosterPart;
 use tokio::sync::{mpsc, watch};
 
 use crate::ports::{Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher};
@@ -141,7 +140,7 @@ impl PlacementPort for PlacementWiring {
 }
 
 impl RosterPublisher for RoomHandle {
-    fn publish(&self, part: RosterPart) {
-        Self::publish(self, part);
+    fn publish(&self, delta: PartDelta) {
+        Self::publish(self, delta);
     }
 }

@@ -202,6 +202,8 @@ section! {
         /// Peers of a room, wherever they are, up to which everybody is told of everybody, at once. In a larger one
         /// clients are told of those who publish, a few times a second: all of 5,000 would be 12 million notifications.
         small_room: u32 [1 ..= 100000] = 100,
+        /// Peers that are listed at a time, for a client or an operator who asks who is in a room: some 15 KB.
+        peers_per_page: u32 [1 ..= 10000] = 100,
         /// Transports of one peer. Clients make one per direction; two more leave room for a client that makes new ones
         /// before it closes the old. A further one takes the place of one that is dead.
         transports_per_peer: u32 [1 ..= 64] = 4,

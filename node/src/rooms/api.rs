@@ -1,7 +1,9 @@
 //! What a peer can ask of its room and what it is told: the one interface that every signalling dialect translates.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use serde::Serialize;
 use serde_json::{Map, Value};
 use sluice_proto::ids::{ConsumerId, NodeId, PeerId, ProducerId, Region, TransportId};
 use sluice_proto::ortc::{
@@ -69,6 +71,11 @@ pub(crate) enum PeerRequest {
     },
     /// A newer token allows this.
     Renew(Box<Rights>),
+    /// Who is in the room, from after a peer on, and at most so many.
+    Peers {
+        after: Option<PeerId>,
+        limit: Option<usize>,
+    },
 }
 
 /// What a peer says of itself when it joins.
@@ -110,6 +117,7 @@ pub(crate) enum PeerReply {
     TransportStats(TransportId, Box<TransportStats>),
     ProducerStats(MediaKind, Box<StreamStats>),
     ConsumerStats(MediaKind, Box<StreamStats>),
+    Peers(Box<PeersPage>),
 }
 
 /// Who and what is in the room beside the peer itself, as far as it is told.
@@ -159,6 +167,47 @@ pub(crate) struct Speaker {
     pub(crate) peer: PeerId,
     /// In dBov: 0 is the loudest that there can be, -127 silence.
     pub(crate) volume: i8,
+}
+
+/// Some of those who are in a room, wherever they are.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct PeersPage {
+    /// In the order of their ids.
+    pub(crate) peers: Vec<PeerSummary>,
+    /// After whom to go on, if there are more.
+    pub(crate) next: Option<PeerId>,
+    #[serde(flatten)]
+    pub(crate) census: Census,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PeerSummary {
+    pub(crate) id: PeerId,
+    pub(crate) display_name: String,
+    pub(crate) node: NodeId,
+    pub(crate) region: Option<Region>,
+    /// It publishes, or was asked onto the stage.
+    pub(crate) on_stage: bool,
+}
+
+impl PeerSummary {
+    pub(crate) fn new(PeerInfo { id, display_name, node, region, .. }: PeerInfo, on_stage: bool) -> Self {
+        Self { id, display_name, node, region, on_stage }
+    }
+}
+
+/// How many are in a room.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Census {
+    /// All of them.
+    pub(crate) total: usize,
+    /// Of those, on the stage.
+    pub(crate) stage: usize,
+    /// All of them by region; those of whom it is not known under the empty name.
+    pub(crate) by_region: BTreeMap<String, usize>,
 }
 
 /// Why a request was refused: a code after HTTP's and the reason in words.
@@ -247,6 +296,8 @@ pub(crate) enum Notice {
     ActiveSpeaker {
         loudest: Option<Speaker>,
     },
+    /// How many there are, in a large room.
+    Audience(Census),
 }
 
 /// A consumer that the client is asked to set up; it answers.

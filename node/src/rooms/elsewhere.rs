@@ -1,15 +1,18 @@
-//! The peers that other nodes have in the room, out of their rosters. Pure: parts go in, changes come out.
+//! The peers that other nodes have in the room, out of their rosters. Pure: what became different in parts goes in,
+//! changes come out, at the cost of what became different.
 //!
 //! A peer id can be in several parts for a moment, when somebody comes back through another node: the newest join is
 //! the peer, the older ones are nobody, and their nodes dismiss them as soon as they hear of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
+use sluice_placement::PartDelta;
 use sluice_proto::ids::{NodeInstance, PeerId, ProducerId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry, RosterPart};
+use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry};
 
 use crate::ortc::parse_consumable_rtp_parameters;
 
@@ -17,13 +20,20 @@ use crate::ortc::parse_consumable_rtp_parameters;
 #[derive(Debug, Clone)]
 pub(super) struct RemotePeer {
     pub(super) instance: NodeInstance,
-    joined_at_ms: u64,
+    join_number: u64,
     /// Of the secret by which its client is known again.
     pub(super) secret_digest: Vec<u8>,
     /// How often its client gave one because of claims.
     pub(super) signs_of_life: u32,
     pub(super) display_name: String,
-    pub(super) device: Value,
+    /// Not known of one of the audience of a large room.
+    pub(super) device: Option<Value>,
+    /// It publishes, or was asked onto the stage.
+    pub(super) on_stage: bool,
+    /// Clients are not told of it.
+    pub(super) hidden: bool,
+    /// What the tenant's server says of it.
+    pub(super) metadata: Option<Map<String, Value>>,
     pub(super) producers: HashMap<ProducerId, RemoteProducer>,
 }
 
@@ -41,6 +51,8 @@ pub(super) struct RemoteProducer {
 pub(super) enum Change {
     PeerGone(PeerId),
     PeerCame(PeerId),
+    /// More is known of a peer than when it came, or it is on the stage now.
+    PeerPresented(PeerId),
     Renamed(PeerId),
     ProducerGone(ProducerId),
     ProducerCame(PeerId, ProducerId),
@@ -52,45 +64,85 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Elsewhere {
     me: NodeInstance,
-    parts: HashMap<NodeInstance, HashMap<PeerId, Arc<RemotePeer>>>,
-    /// Names that other nodes' clients would like to have, with the signs of life that are known there of who has them.
-    claims: HashMap<NodeInstance, HashMap<PeerId, u32>>,
+    parts: HashMap<NodeInstance, Part>,
+    /// Peers of whom other parts were told than the room.
+    touched: BTreeSet<PeerId>,
     /// The winners, as the room was told.
-    shown: HashMap<PeerId, Arc<RemotePeer>>,
+    shown: BTreeMap<PeerId, Arc<RemotePeer>>,
+    /// Of those, how many are on the stage.
+    stage: usize,
+}
+
+/// What a node has in the room.
+#[derive(Debug, Default)]
+struct Part {
+    peers: HashMap<PeerId, Arc<RemotePeer>>,
+    /// Names that its clients would like to have, with the signs of life that are known there of who has them.
+    claims: HashMap<PeerId, u32>,
+    /// How many peers it has beyond those.
+    unlisted: usize,
+    /// How many of its peers the room was told of.
+    shown: usize,
 }
 
 impl Elsewhere {
     pub(super) fn new(me: NodeInstance) -> Self {
-        Self { me, parts: HashMap::new(), claims: HashMap::new(), shown: HashMap::new() }
+        Self { me, parts: HashMap::new(), touched: BTreeSet::new(), shown: BTreeMap::new(), stage: 0 }
     }
 
-    /// A node's part is now this. [`Self::refresh`] tells what follows. Answers with the names that it claims anew.
-    pub(super) fn put(&mut self, instance: &NodeInstance, part: &RosterPart) -> Vec<PeerId> {
-        let old = self.parts.remove(instance).unwrap_or_default();
-        let (claims, peers): (Vec<_>, Vec<_>) = part.peers.iter().partition(|entry| entry.claim);
-        let peers = peers.into_iter().filter_map(|entry| read_peer(instance, entry, &old));
-        self.parts.insert(instance.clone(), peers.collect());
-        let claims = claims.into_iter().filter_map(|entry| Some((PeerId::new(&entry.id).ok()?, entry.signs_of_life)));
-        let claims: HashMap<PeerId, u32> = claims.collect();
-        let before = self.claims.remove(instance).unwrap_or_default();
-        // Of a claim that was settled and made again nothing may be heard but the number.
-        let new =
-            claims.iter().filter(|(id, signs)| before.get(*id) != Some(*signs)).map(|(id, _)| id.clone()).collect();
-        if !claims.is_empty() {
-            self.claims.insert(instance.clone(), claims);
+    /// A node's part changed, and it has so many peers more than it names. [`Self::refresh`] tells what follows.
+    /// Answers with the names that it claims anew.
+    pub(super) fn change(&mut self, instance: &NodeInstance, delta: &PartDelta, unlisted: u32) -> Vec<PeerId> {
+        let part = self.parts.entry(instance.clone()).or_default();
+        part.unlisted = unlisted as usize;
+        for id in delta.removed.iter().filter_map(|id| PeerId::new(id).ok()) {
+            part.claims.remove(&id);
+            part.peers.remove(&id);
+            self.touched.insert(id);
         }
-        new
+        let mut claimed = Vec::new();
+        for entry in &delta.upserted {
+            let Ok(id) = PeerId::new(&entry.id) else { continue };
+            self.touched.insert(id.clone());
+            if !entry.claim {
+                part.claims.remove(&id);
+                let peer = read_peer(instance, entry, part.peers.get(&id).map(|peer| &**peer));
+                part.peers.insert(id, Arc::new(peer));
+                continue;
+            }
+            part.peers.remove(&id);
+            // Of a claim that was settled and made again nothing may be heard but the number.
+            if part.claims.insert(id.clone(), entry.signs_of_life) != Some(entry.signs_of_life) {
+                claimed.push(id);
+            }
+        }
+        claimed
     }
 
     /// A node has no part any more.
     pub(super) fn remove(&mut self, instance: &NodeInstance) {
-        self.parts.remove(instance);
-        self.claims.remove(instance);
+        let part = self.parts.remove(instance);
+        self.touched.extend(part.into_iter().flat_map(|part| part.peers.into_keys()));
     }
 
-    /// How many peers the room was told of.
+    /// A peer of this node came or left.
+    pub(super) fn touch(&mut self, id: &PeerId) {
+        self.touched.insert(id.clone());
+    }
+
+    /// How many peers there are.
     pub(super) fn len(&self) -> usize {
-        self.shown.len()
+        self.shown.len() + self.parts.values().map(|part| part.unlisted).sum::<usize>()
+    }
+
+    /// How many of them are on the stage.
+    pub(super) fn stage(&self) -> usize {
+        self.stage
+    }
+
+    /// How many each node has.
+    pub(super) fn by_node(&self) -> impl Iterator<Item = (&NodeInstance, usize)> {
+        self.parts.iter().map(|(instance, part)| (instance, part.shown + part.unlisted))
     }
 
     /// The peers that the room was told of.
@@ -98,60 +150,96 @@ impl Elsewhere {
         self.shown.iter().map(|(id, peer)| (id, &**peer))
     }
 
+    /// The same in the order of their ids, from after one of them on.
+    pub(super) fn peers_after(&self, after: Option<&PeerId>) -> impl Iterator<Item = (&PeerId, &RemotePeer)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.shown.range((from, Bound::Unbounded)).map(|(id, peer)| (id, &**peer))
+    }
+
     pub(super) fn peer(&self, id: &PeerId) -> Option<&RemotePeer> {
         self.shown.get(id).map(|peer| &**peer)
     }
 
-    /// When the peer joined last on another node.
+    /// The number of the newest join of the peer on another node.
     pub(super) fn newest_join(&self, id: &PeerId) -> Option<u64> {
-        self.parts.values().filter_map(|part| part.get(id)).map(|peer| peer.joined_at_ms).max()
+        self.newest(id).map(|peer| peer.join_number)
     }
 
-    /// Brings what is shown up to date. `local` says when a peer of this node joined.
+    fn newest(&self, id: &PeerId) -> Option<&Arc<RemotePeer>> {
+        self.parts.values().filter_map(|part| part.peers.get(id)).max_by_key(|peer| peer.rank())
+    }
+
+    /// Brings what is shown up to date. `local` says by which number a peer of this node joined.
     pub(super) fn refresh(&mut self, local: impl Fn(&PeerId) -> Option<u64>) -> Vec<Change> {
-        let mut winners: HashMap<PeerId, Arc<RemotePeer>> = HashMap::new();
-        for (id, peer) in self.parts.values().flatten() {
-            if winners.get(id).is_none_or(|winner| winner.rank() < peer.rank()) {
-                winners.insert(id.clone(), Arc::clone(peer));
-            }
-        }
         let mut changes = Vec::new();
-        winners.retain(|id, peer| match local(id) {
-            Some(at) if (at, &self.me) > peer.rank() => false,
-            Some(_) => {
-                changes.push(Change::Outdone(id.clone()));
-                true
-            }
-            None => true,
-        });
-        let shown = std::mem::replace(&mut self.shown, winners);
-        for (id, old) in &shown {
-            if self.shown.get(id).is_none_or(|new| new.rank() != old.rank()) {
-                changes.extend(old.producers.keys().map(|producer| Change::ProducerGone(*producer)));
+        let mut touched = Vec::with_capacity(self.touched.len());
+        for id in std::mem::take(&mut self.touched) {
+            let newest = self.newest(&id).cloned();
+            let winner = match (local(&id), newest) {
+                (Some(number), Some(newest)) if (number, &self.me) > newest.rank() => None,
+                (Some(_), Some(newest)) => {
+                    changes.push(Change::Outdone(id.clone()));
+                    Some(newest)
+                }
+                (_, newest) => newest,
+            };
+            let before = self.show(&id, winner.clone());
+            touched.push((id, before, winner));
+        }
+        for (id, before, now) in &touched {
+            if let Some(before) = before
+                && now.as_ref().is_none_or(|now| now.rank() != before.rank())
+            {
+                changes.extend(before.producers.keys().map(|producer| Change::ProducerGone(*producer)));
                 changes.push(Change::PeerGone(id.clone()));
             }
         }
-        for (id, new) in &self.shown {
-            let old = shown.get(id).filter(|old| old.rank() == new.rank()).map(|old| &**old);
-            compare(id, old, new, &mut changes);
+        for (id, before, now) in &touched {
+            if let Some(now) = now {
+                let before = before.as_deref().filter(|before| before.rank() == now.rank());
+                compare(id, before, now, &mut changes);
+            }
         }
         changes
+    }
+
+    /// Shows a peer, or nobody under its name. Who was shown before?
+    fn show(&mut self, id: &PeerId, peer: Option<Arc<RemotePeer>>) -> Option<Arc<RemotePeer>> {
+        if let Some(part) = peer.as_ref().and_then(|peer| self.parts.get_mut(&peer.instance)) {
+            part.shown += 1;
+        }
+        self.stage += usize::from(peer.as_ref().is_some_and(|peer| peer.on_stage));
+        let before = match peer {
+            Some(peer) => self.shown.insert(id.clone(), peer),
+            None => self.shown.remove(id),
+        };
+        // A part that is gone is not counted any more.
+        if let Some(part) = before.as_ref().and_then(|before| self.parts.get_mut(&before.instance)) {
+            part.shown -= 1;
+        }
+        self.stage -= usize::from(before.as_ref().is_some_and(|before| before.on_stage));
+        before
     }
 }
 
 impl RemotePeer {
     fn rank(&self) -> (u64, &NodeInstance) {
-        (self.joined_at_ms, &self.instance)
+        (self.join_number, &self.instance)
     }
 }
 
 fn compare(id: &PeerId, old: Option<&RemotePeer>, new: &RemotePeer, changes: &mut Vec<Change>) {
     match old {
         None => changes.push(Change::PeerCame(id.clone())),
-        Some(old) if old.display_name != new.display_name => {
-            changes.push(Change::Renamed(id.clone()));
+        Some(old) => {
+            if old.display_name != new.display_name {
+                changes.push(Change::Renamed(id.clone()));
+            }
+            let is_better_known = (new.device.is_some(), new.on_stage) > (old.device.is_some(), old.on_stage);
+            if is_better_known || old.hidden != new.hidden {
+                changes.push(Change::PeerPresented(id.clone()));
+            }
         }
-        Some(_) => {}
     }
     let before = |producer: &ProducerId| old.and_then(|old| old.producers.get(producer));
     for producer in old.into_iter().flat_map(|old| old.producers.keys()) {
@@ -168,33 +256,34 @@ fn compare(id: &PeerId, old: Option<&RemotePeer>, new: &RemotePeer, changes: &mu
     }
 }
 
-fn read_peer(
-    instance: &NodeInstance,
-    entry: &PeerEntry,
-    old: &HashMap<PeerId, Arc<RemotePeer>>,
-) -> Option<(PeerId, Arc<RemotePeer>)> {
-    let id = PeerId::new(&entry.id).ok()?;
-    let known = old.get(&id);
+/// `former` is what was said of it before.
+fn read_peer(instance: &NodeInstance, entry: &PeerEntry, former: Option<&RemotePeer>) -> RemotePeer {
     let mut producers = HashMap::with_capacity(entry.producers.len());
     for producer in &entry.producers {
-        let known = known.map(|known| &known.producers);
-        match read_producer(producer, known) {
+        match read_producer(producer, former.map(|former| &former.producers)) {
             Ok((id, producer)) => drop(producers.insert(id, producer)),
             Err(reason) => {
-                tracing::warn!(node = %instance, peer = %id, reason, "a producer of another node is unreadable")
+                tracing::warn!(node = %instance, peer = %entry.id, reason, "a producer of another node is unreadable");
             }
         }
     }
-    let peer = RemotePeer {
+    let device = match entry.device.as_str() {
+        // It is told in short again, now that it is of the audience again.
+        "" => former.filter(|former| former.join_number == entry.join_number).and_then(|former| former.device.clone()),
+        device => Some(object(device)),
+    };
+    RemotePeer {
         instance: instance.clone(),
-        joined_at_ms: entry.joined_at_ms,
+        join_number: entry.join_number,
         secret_digest: entry.secret_digest.clone(),
         signs_of_life: entry.signs_of_life,
         display_name: entry.display_name.clone(),
-        device: object(&entry.device),
+        device,
+        on_stage: entry.on_stage,
+        hidden: entry.hidden,
+        metadata: serde_json::from_str(&entry.metadata).ok(),
         producers,
-    };
-    Some((id, Arc::new(peer)))
+    }
 }
 
 /// What cannot change about a producer is taken over from the last reading.
@@ -219,18 +308,17 @@ fn read_producer(
 fn object(json: &str) -> Value {
     match serde_json::from_str(json) {
         Ok(object @ Value::Object(_)) => object,
-        _ => Value::Object(serde_json::Map::new()),
+        _ => Value::Object(Map::new()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
-
     use proptest::prelude::*;
     use sluice_proto::ids::NodeId;
 
     use super::*;
+    use crate::tests::parts::{Entries, difference};
 
     const RTP: &str = r#"{"codecs":[],"headerExtensions":[],"encodings":[{"ssrc":1}],"rtcp":{"reducedSize":true}}"#;
 
@@ -238,11 +326,11 @@ mod tests {
         NodeInstance { node: NodeId::new(format!("n{number}")).unwrap(), incarnation: 1 }
     }
 
-    /// A peer of a part: number, when it joined, version of its name, its producers and whether they are paused.
+    /// A peer of a part: number, that of its join, version of its name, its producers and whether they are paused.
     type Entry = (u8, u64, u8, BTreeMap<u8, bool>);
 
-    fn part(node: u8, entries: &[Entry]) -> RosterPart {
-        let peers = entries.iter().map(|(peer, joined_at_ms, name, producers)| PeerEntry {
+    fn part(node: u8, entries: &[Entry]) -> Entries {
+        let peers = entries.iter().map(|(peer, join_number, name, producers)| PeerEntry {
             id: format!("p{peer}"),
             display_name: format!("name {name}"),
             device: "not JSON".to_owned(),
@@ -255,10 +343,15 @@ mod tests {
                     ..ProducerEntry::default()
                 })
                 .collect(),
-            joined_at_ms: *joined_at_ms,
+            join_number: *join_number,
+            on_stage: !producers.is_empty(),
             ..PeerEntry::default()
         });
-        RosterPart { peers: peers.collect() }
+        peers.map(|peer| (peer.id.clone(), Arc::new(peer))).collect()
+    }
+
+    fn whole(part: &Entries) -> PartDelta {
+        difference(&Entries::new(), part)
     }
 
     fn producer_id(node: u8, peer: u8, producer: u8) -> ProducerId {
@@ -294,7 +387,7 @@ mod tests {
                 Change::ProducerPaused(producer, paused) => {
                     assert_eq!(self.paused.insert(producer, paused), Some(!paused), "a pause is told once");
                 }
-                Change::Renamed(peer) => assert!(self.peers.contains(&peer)),
+                Change::Renamed(peer) | Change::PeerPresented(peer) => assert!(self.peers.contains(&peer)),
                 Change::Outdone(_) => {}
             }
         }
@@ -318,18 +411,22 @@ mod tests {
             let mut elsewhere = Elsewhere::new(instance(9));
             let mut believed = Believed::default();
             let mut truth: BTreeMap<u8, Vec<Entry>> = BTreeMap::new();
-            for (node, new) in steps {
+            for (step, (node, new)) in steps.into_iter().enumerate() {
                 match new {
                     Some(entries) => {
-                        elsewhere.put(&instance(node), &part(node, &entries));
-                        truth.insert(node, entries);
+                        let before = truth.insert(node, entries.clone()).unwrap_or_default();
+                        let delta = difference(&part(node, &before), &part(node, &entries));
+                        elsewhere.change(&instance(node), &delta, node.into());
                     }
                     None => {
                         elsewhere.remove(&instance(node));
                         truth.remove(&node);
                     }
                 }
-                let changes = elsewhere.refresh(|id| (*id == local_id).then_some(local_joined));
+                // It comes and goes.
+                let local_joined = (step % 3 > 0).then_some(local_joined);
+                elsewhere.touch(&local_id);
+                let changes = elsewhere.refresh(|id| local_joined.filter(|_| *id == local_id));
                 for change in changes {
                     believed.hear(change, &elsewhere);
                 }
@@ -341,7 +438,14 @@ mod tests {
                         *winner = (*at, node, producers);
                     }
                 }
-                winners.retain(|peer, (at, ..)| *peer != local_peer || *at > local_joined);
+                winners.retain(|peer, (at, ..)| *peer != local_peer || local_joined.is_none_or(|joined| *at > joined));
+                let stage = winners.values().filter(|(.., producers)| !producers.is_empty()).count();
+                prop_assert_eq!(elsewhere.stage(), stage);
+                let unlisted: usize = truth.keys().map(|node| usize::from(*node)).sum();
+                prop_assert_eq!(elsewhere.len(), winners.len() + unlisted);
+                let mut by_node: BTreeMap<_, _> = truth.keys().map(|node| (instance(*node), usize::from(*node))).collect();
+                winners.values().for_each(|(_, node, _)| *by_node.get_mut(&instance(*node)).unwrap() += 1);
+                prop_assert_eq!(elsewhere.by_node().map(|(node, count)| (node.clone(), count)).collect::<BTreeMap<_, _>>(), by_node);
                 let mut expected = Believed::default();
                 for (peer, (_, node, producers)) in winners {
                     let id = PeerId::new(format!("p{peer}")).unwrap();
@@ -359,30 +463,54 @@ mod tests {
     #[test]
     fn a_claim_is_told_once_and_is_no_peer() {
         let mut elsewhere = Elsewhere::new(instance(9));
-        let mut claiming = part(1, &[(1, 5, 0, BTreeMap::new()), (2, 0, 0, BTreeMap::new())]);
-        claiming.peers[1].claim = true;
-        assert_eq!(elsewhere.put(&instance(1), &claiming), [PeerId::new("p2").unwrap()]);
-        assert_eq!(elsewhere.put(&instance(1), &claiming), []);
-        // It was settled, and somebody else makes it again; parts between the two may never be heard.
-        claiming.peers[1].signs_of_life = 1;
-        assert_eq!(elsewhere.put(&instance(1), &claiming), [PeerId::new("p2").unwrap()]);
-        assert_eq!(
-            elsewhere.refresh(|_| Some(1)),
-            [Change::Outdone(PeerId::new("p1").unwrap()), Change::PeerCame(PeerId::new("p1").unwrap())]
-        );
+        let (peer, name) = (PeerId::new("p1").unwrap(), PeerId::new("p2").unwrap());
+        let claim = |signs_of_life| {
+            let claim = PeerEntry { id: name.to_string(), claim: true, signs_of_life, ..PeerEntry::default() };
+            PartDelta { upserted: vec![Arc::new(claim)], removed: Vec::new() }
+        };
+        elsewhere.change(&instance(1), &whole(&part(1, &[(1, 5, 0, BTreeMap::new())])), 0);
+        assert_eq!(elsewhere.change(&instance(1), &claim(0), 0), [name.clone()]);
+        assert_eq!(elsewhere.change(&instance(1), &claim(0), 0), []);
+        // It was settled, and somebody else makes it again; what was between the two may never be heard.
+        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), [name.clone()]);
+        assert_eq!(elsewhere.refresh(|_| Some(1)), [Change::Outdone(peer.clone()), Change::PeerCame(peer)]);
+        let settled = PartDelta { upserted: Vec::new(), removed: vec![name.to_string()] };
+        elsewhere.change(&instance(1), &settled, 0);
+        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), [name.clone()]);
         elsewhere.remove(&instance(1));
-        assert_eq!(elsewhere.put(&instance(1), &claiming), [PeerId::new("p2").unwrap()]);
+        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), [name]);
+    }
+
+    #[test]
+    fn one_told_in_short_is_presented_when_more_is_known_or_it_comes_onto_the_stage() {
+        let mut elsewhere = Elsewhere::new(instance(9));
+        let id = PeerId::new("p1").unwrap();
+        let mut tell = |device: &str, on_stage, join_number| {
+            let device = device.to_owned();
+            let entry = PeerEntry { id: id.to_string(), device, on_stage, join_number, ..PeerEntry::default() };
+            elsewhere.change(&instance(1), &PartDelta { upserted: vec![Arc::new(entry)], removed: Vec::new() }, 0);
+            (elsewhere.refresh(|_| None), elsewhere.peer(&id).unwrap().device.is_some())
+        };
+        let (came, gone, presented) =
+            (Change::PeerCame(id.clone()), Change::PeerGone(id.clone()), Change::PeerPresented(id.clone()));
+        assert_eq!(tell("", false, 1), (vec![came.clone()], false));
+        assert_eq!(tell("{}", false, 1), (vec![presented.clone()], true));
+        assert_eq!(tell("{}", true, 1), (vec![presented], true));
+        assert_eq!(tell("", false, 1), (vec![], true), "what is known stays so");
+        assert_eq!(tell("", false, 2), (vec![gone, came], false));
     }
 
     #[test]
     fn what_another_node_says_wrong_costs_only_that() {
         let mut elsewhere = Elsewhere::new(instance(9));
-        let mut broken =
-            part(1, &[(1, 5, 0, BTreeMap::from([(0, false), (1, false), (2, false)])), (2, 5, 0, BTreeMap::new())]);
-        broken.peers[0].producers[0].id = vec![1, 2, 3];
-        broken.peers[0].producers[1].consumable_rtp_parameters = "{".to_owned();
-        broken.peers[1].id = "a\nb".to_owned();
-        elsewhere.put(&instance(1), &broken);
+        let producers = BTreeMap::from([(0, false), (1, false), (2, false)]);
+        let mut broken = whole(&part(1, &[(1, 5, 0, producers), (2, 5, 0, BTreeMap::new())]));
+        broken.removed.push("a\nb".to_owned());
+        let first = Arc::make_mut(&mut broken.upserted[0]);
+        first.producers[0].id = vec![1, 2, 3];
+        first.producers[1].consumable_rtp_parameters = "{".to_owned();
+        Arc::make_mut(&mut broken.upserted[1]).id = "a\nb".to_owned();
+        elsewhere.change(&instance(1), &broken, 0);
         let changes = elsewhere.refresh(|_| None);
         let peer = PeerId::new("p1").unwrap();
         assert_eq!(changes, [Change::PeerCame(peer.clone()), Change::ProducerCame(peer, producer_id(1, 1, 2))]);

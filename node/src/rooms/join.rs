@@ -18,6 +18,7 @@ use super::peer::{Joined, Peer};
 use super::requests::{Asker, Outcome, gone};
 use super::room::{Continuation, Opened, Reply, Room, SessionId};
 use super::seat::Desk;
+use super::view::Told;
 use crate::support::random_text;
 use crate::telemetry::current_traceparent;
 
@@ -238,8 +239,9 @@ impl Room {
     /// gives the peer no sign of life either.
     fn claim(&mut self, session: SessionId, signs_of_life: u32) {
         let claimed = Instant::now();
+        let Some(id) = self.peers.get(session).map(|peer| peer.id.clone()) else { return };
         self.claims.insert(session, Claim { at: claimed, signs_of_life });
-        self.publish();
+        self.publish(&id);
         self.after(self.context.limits.sign_of_life + CLAIM_MARGIN, move |room| {
             if room.claims.get(&session).is_none_or(|claim| claim.at != claimed) {
                 return;
@@ -265,7 +267,7 @@ impl Room {
                 room.dismiss(holder, CloseReason::Replaced, words);
             } else if let Some(joined) = room.peers.get_mut(now).and_then(|peer| peer.joined.as_mut()) {
                 joined.signs_of_life += 1;
-                room.publish();
+                room.publish(&id);
             }
         });
     }
@@ -289,8 +291,10 @@ impl Room {
 
     /// One that other nodes went on hearing of would hide the next one.
     fn take_back_claim(&mut self, session: SessionId) {
-        if self.claims.remove(&session).is_some() {
-            self.publish();
+        if self.claims.remove(&session).is_some()
+            && let Some(id) = self.peers.get(session).map(|peer| peer.id.clone())
+        {
+            self.publish(&id);
         }
     }
 
@@ -315,39 +319,40 @@ impl Room {
         let span = peer.span.take();
         let _entered = span.as_ref().map(tracing::Span::enter);
         let newest_elsewhere = self.elsewhere.newest_join(&id);
-        let at_ms = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
+        let number = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
         let secret = Secret::new();
         let joined = Joined {
             display_name: peer.rights.name().map_or(join.display_name, str::to_owned),
             device: join.device,
             rtp_capabilities: join.rtp_capabilities.map(Arc::new),
             subscription: join.subscription,
-            at_ms,
+            number,
+            asked_onto_stage: peer.rights.grants().stage,
             secret: secret.clone(),
             signs_of_life: 0,
             _counted: self.context.count_peer(),
         };
         self.peers.set_joined(session, joined);
-        self.publish();
+        self.publish(&id);
         // The same peer on another node is outdone now: the others see it go before it comes again.
         self.refresh_elsewhere_of(&id);
-        self.show_if_small(&id);
-        let (version, others) = self.others(&id, join.subscription);
+        self.present(&id);
+        let (told, others) = self.others(&id, join.subscription);
         for reply in replies {
             self.reply(Some(reply), Ok(self.joined_reply(others.clone(), &secret)));
         }
         // After the answer: what has changed since that is news.
         if let Some(desk) = self.peers.desk(session) {
-            desk.follow(version, join.subscription == Subscription::OnRequest);
+            desk.follow(told, join.subscription == Subscription::OnRequest);
         }
         self.offer_everything(session);
     }
 
     /// Who is told of to a peer, and the version of the view that this is.
-    pub(super) fn others(&self, but: &PeerId, subscription: Subscription) -> (u64, Others) {
-        let (version, peers) = self.view.others(but);
+    pub(super) fn others(&self, but: &PeerId, subscription: Subscription) -> (Told, Others) {
+        let (told, peers) = self.view.others(but);
         let producers = (subscription == Subscription::OnRequest).then(|| self.view.producers(but));
-        (version, Others { peers, producers })
+        (told, Others { peers, producers })
     }
 
     fn joined_reply(&self, others: Others, secret: &Secret) -> PeerReply {

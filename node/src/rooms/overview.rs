@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::Rooms;
+use super::api::{Census, PeersPage};
 use super::context::RoomSender;
 use super::elsewhere::RemotePeer;
 use super::media::Producer;
@@ -20,12 +21,12 @@ use super::room::{Room, RoomMessage};
 use crate::pipes::Home;
 use crate::support::lock;
 
-/// How long a room may take to describe itself; one that does not is left out.
-const OVERVIEW_WITHIN: Duration = Duration::from_secs(1);
+/// How long a room may take to answer; one that does not is left out.
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-/// Rooms that are told of at a time, and peers, but for those of the last room: some 3 MB of JSON.
+/// Rooms that are told of at a time: with [`crate::config::LimitsConfig::peers_per_page`] peers of each some 3 MB of
+/// JSON.
 const ROOMS_PER_PAGE: usize = 100;
-const PEERS_PER_PAGE: usize = 10_000;
 
 /// Rooms that are asked at a time.
 const ASKED_AT_ONCE: usize = 16;
@@ -49,7 +50,10 @@ pub(crate) struct RoomOverview {
     /// Namespace and name.
     #[serde(flatten)]
     pub key: RoomKey,
-    /// Everybody in it, wherever they are.
+    /// How many peers it has, wherever they are.
+    #[serde(flatten)]
+    pub census: Census,
+    /// The first of them, in the order of their ids, and of the sessions of this node that have not joined.
     pub peers: Vec<PeerOverview>,
 }
 
@@ -119,39 +123,50 @@ pub(crate) struct RoomsSnapshot {
 }
 
 impl Rooms {
-    /// Rooms with their peers and producers, here and elsewhere: those after `after`, as far as they fit.
-    pub(crate) async fn overview(&self, after: Option<&RoomKey>) -> RoomsOverview {
+    /// Rooms with their peers and producers, here and elsewhere: those after `after`, and at most so many.
+    pub(crate) async fn overview(&self, after: Option<&RoomKey>, limit: Option<usize>) -> RoomsOverview {
         let mut rooms: Vec<(RoomKey, RoomSender)> = {
             let rooms = lock(&self.inner.rooms);
             let wanted = rooms.iter().filter(|(key, _)| after.is_none_or(|after| *key > after));
             wanted.map(|(key, entrance)| (key.clone(), entrance.room.clone())).collect()
         };
         rooms.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let all = rooms.len();
-        rooms.truncate(ROOMS_PER_PAGE);
-        let keys: Vec<_> = rooms.iter().map(|(key, _)| key.to_string()).collect();
-        let mut answers =
-            stream::iter(rooms).map(|(_, room)| timeout(OVERVIEW_WITHIN, ask(room))).buffered(ASKED_AT_ONCE);
-        let (mut told, mut peers, mut asked) = (Vec::new(), 0, 0);
-        while let Some(answer) = answers.next().await {
-            asked += 1;
-            let Some(room) = answer.ok().flatten() else { continue };
-            peers += room.peers.len();
-            told.push(room);
-            if peers >= PEERS_PER_PAGE {
-                break;
-            }
-        }
-        let next = keys.into_iter().take(asked).next_back().filter(|_| asked < all);
+        let limit = limit.unwrap_or(ROOMS_PER_PAGE).clamp(1, ROOMS_PER_PAGE);
+        let is_last = rooms.len() <= limit;
+        rooms.truncate(limit);
+        let next = rooms.last().filter(|_| !is_last).map(|(key, _)| key.to_string());
+        let answers = stream::iter(rooms).map(|(_, room)| ask(room, RoomMessage::Overview)).buffered(ASKED_AT_ONCE);
+        let rooms = answers.filter_map(|answer| async { answer }).collect().await;
         let context = &self.inner.context;
-        RoomsOverview { node: context.node().clone(), region: context.region.clone(), rooms: told, next }
+        RoomsOverview { node: context.node().clone(), region: context.region.clone(), rooms, next }
+    }
+
+    /// Some of the peers of a room, wherever they are: those after `after`, and at most so many. `None` if this node is
+    /// not in the room.
+    pub(crate) async fn peers(&self, room: &RoomKey, after: Option<PeerId>, limit: Option<usize>) -> Option<PeersPage> {
+        ask(self.room(room)?, |reply| RoomMessage::Peers { after, limit, reply }).await
+    }
+
+    /// Asks a peer of this node onto the stage of its room, or says that it need not be there. False if there is no
+    /// such peer here.
+    pub(crate) async fn set_stage(&self, room: &RoomKey, peer: PeerId, on: bool) -> bool {
+        let Some(room) = self.room(room) else { return false };
+        ask(room, |reply| RoomMessage::SetStage { peer, on, reply }).await.unwrap_or(false)
+    }
+
+    fn room(&self, key: &RoomKey) -> Option<RoomSender> {
+        Some(lock(&self.inner.rooms).get(key)?.room.clone())
     }
 }
 
-async fn ask(room: RoomSender) -> Option<RoomOverview> {
-    let (answer, overview) = oneshot::channel();
-    room.send(RoomMessage::Overview(answer)).await.ok()?;
-    overview.await.ok()
+/// What a room says to a question, unless it ends or is too busy to say anything.
+async fn ask<T>(room: RoomSender, question: impl FnOnce(oneshot::Sender<T>) -> RoomMessage) -> Option<T> {
+    let asking = async {
+        let (reply, answer) = oneshot::channel();
+        room.send(question(reply)).await.ok()?;
+        answer.await.ok()
+    };
+    timeout(ANSWER_WITHIN, asking).await.ok().flatten()
 }
 
 impl Room {
@@ -160,16 +175,18 @@ impl Room {
         for producer in self.producers.values() {
             by_owner.entry(&producer.owner).or_default().push(producer_overview(producer));
         }
-        let mut peers: Vec<PeerOverview> = Vec::new();
-        for (_, peer) in self.peers.iter() {
-            let producers = peer.joined.as_ref().and_then(|_| by_owner.remove(&peer.id));
-            peers.push(self.local_overview(peer, producers.unwrap_or_default()));
-        }
-        for (id, remote) in self.elsewhere.peers() {
-            peers.push(self.remote_overview(id, remote, by_owner.remove(id).unwrap_or_default()));
-        }
+        let limit = self.context.limits.peers_per_page;
+        let mut producers_of = |id| by_owner.remove(id).unwrap_or_default();
+        let joined = self.peers.joined_after(None).filter_map(|id| self.peers.get(self.peers.session_of(id)?));
+        let mut peers: Vec<PeerOverview> =
+            joined.take(limit).map(|peer| self.local_overview(peer, producers_of(&peer.id))).collect();
+        let elsewhere = self.elsewhere.peers_after(None).take(limit);
+        peers.extend(elsewhere.map(|(id, remote)| self.remote_overview(id, remote, producers_of(id))));
+        let unjoined = self.peers.iter().map(|(_, peer)| peer).filter(|peer| peer.joined.is_none());
+        peers.extend(unjoined.take(limit).map(|peer| self.local_overview(peer, Vec::new())));
         peers.sort_by(|a, b| a.id.cmp(&b.id));
-        RoomOverview { key: self.key.clone(), peers }
+        peers.truncate(limit);
+        RoomOverview { key: self.key.clone(), census: self.census(), peers }
     }
 
     fn local_overview(&self, peer: &Peer, producers: Vec<ProducerOverview>) -> PeerOverview {

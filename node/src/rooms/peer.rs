@@ -3,8 +3,10 @@
 //! A WebSocket that was opened is a session, and no more than that: it becomes the peer that it is named after when it
 //! joins. So there can be several sessions of one name, of which at most one has joined.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -73,8 +75,10 @@ pub(super) struct Joined {
     pub(super) device: Value,
     pub(super) rtp_capabilities: Option<Arc<RtpCapabilities>>,
     pub(super) subscription: Subscription,
-    /// The newest join of a peer id wins, wherever it is.
-    pub(super) at_ms: u64,
+    /// The newest join of a peer id wins, wherever it is: that with the greatest number.
+    pub(super) number: u64,
+    /// It is on the stage even if it publishes nothing.
+    pub(super) asked_onto_stage: bool,
     /// By which its client is known again.
     pub(super) secret: Secret,
     /// How often it gave one because of claims.
@@ -190,7 +194,9 @@ impl Drop for Peer {
 #[derive(Default)]
 pub(super) struct Peers {
     by_session: HashMap<SessionId, Peer>,
-    joined: HashMap<PeerId, SessionId>,
+    joined: BTreeMap<PeerId, SessionId>,
+    /// How many sessions are on each worker.
+    on_worker: HashMap<WorkerIndex, usize>,
     /// Whose each transport is.
     by_transport: HashMap<TransportId, SessionId>,
     /// Sessions for which a worker did not take a command, so that what the room believes of them is not so. They end
@@ -202,6 +208,7 @@ pub(super) struct Peers {
 
 impl Peers {
     pub(super) fn insert(&mut self, session: SessionId, peer: Peer) {
+        *self.on_worker.entry(peer.worker()).or_default() += 1;
         self.by_session.insert(session, peer);
     }
 
@@ -213,7 +220,18 @@ impl Peers {
         for transport in peer.transports.keys() {
             self.by_transport.remove(transport);
         }
+        if let Entry::Occupied(mut count) = self.on_worker.entry(peer.worker()) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         Some(peer)
+    }
+
+    /// Whether a session is on this worker.
+    fn are_on(&self, worker: WorkerIndex) -> bool {
+        self.on_worker.contains_key(&worker)
     }
 
     pub(super) fn add_transport(&mut self, session: SessionId, id: TransportId, transport: Transport) {
@@ -262,6 +280,12 @@ impl Peers {
 
     pub(super) fn joined_ids(&self) -> impl Iterator<Item = &PeerId> {
         self.joined.keys()
+    }
+
+    /// Joined peers in the order of their ids, from after one of them on.
+    pub(super) fn joined_after(&self, after: Option<&PeerId>) -> impl Iterator<Item = &PeerId> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.joined.range((from, Bound::Unbounded)).map(|(id, _)| id)
     }
 
     pub(super) fn joined_count(&self) -> usize {
@@ -326,7 +350,7 @@ impl Room {
     /// Everything that a session's end entails, whatever ended it.
     pub(super) fn close_peer(&mut self, session: SessionId) {
         if let Some(peer) = self.end_peer(session) {
-            self.publish();
+            self.publish(&peer);
             self.refresh_elsewhere_of(&peer);
         }
     }
@@ -347,15 +371,17 @@ impl Room {
         for transport in peer.transports.keys() {
             self.context.worker(peer.worker()).send(Request::CloseTransport { transport: *transport });
         }
-        self.close_unused_routers();
+        if !self.peers.are_on(peer.worker()) {
+            self.close_unused_routers();
+        }
         (peer.joined.is_some() || claimed).then(|| peer.id.clone())
     }
 
     /// Closes the routers of workers that no peer is on any more, except where producers of other nodes come in that
     /// other workers still need.
     pub(super) fn close_unused_routers(&mut self) {
-        let used: HashSet<WorkerIndex> = self.peers.iter().map(|(_, peer)| peer.worker()).collect();
-        let unused: Vec<WorkerIndex> = self.routers.keys().copied().filter(|worker| !used.contains(worker)).collect();
+        let unused = self.routers.keys().copied().filter(|worker| !self.peers.are_on(*worker));
+        let unused: Vec<WorkerIndex> = unused.collect();
         self.spare_routers = false;
         self.entry_ended = false;
         for worker in unused {

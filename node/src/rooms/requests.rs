@@ -78,6 +78,7 @@ impl Room {
             PeerRequest::ProducerStats { producer } => return self.producer_stats(asker, producer),
             PeerRequest::ConsumerStats { consumer } => return self.consumer_stats(asker, consumer),
             PeerRequest::Renew(rights) => self.renew_rights(asker, *rights)?,
+            PeerRequest::Peers { after, limit } => self.list_peers(asker, after.as_ref(), limit)?,
         };
         Ok(Some(Ok(reply)))
     }
@@ -111,7 +112,7 @@ impl Room {
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
         let worker = peer.worker();
         let answer = self.context.worker(worker).request(request);
-        let (session, reply) = (asker.session, asker.answer_later());
+        let (session, id, reply) = (asker.session, asker.peer.clone(), asker.answer_later());
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
             let result = result.map_err(Refusal::from).and_then(|_| {
@@ -123,7 +124,7 @@ impl Room {
             room.reply(reply, result.map(|()| PeerReply::Produced(producer)));
             if added {
                 room.offer_to_everybody(producer);
-                room.publish();
+                room.publish(&id);
             }
         });
         Ok(None)
@@ -142,7 +143,9 @@ impl Room {
         }
         self.command(session, Request::CloseProducer { producer });
         self.remove_producer(producer);
-        self.publish();
+        if let Some(owner) = self.peers.get(session).map(|peer| peer.id.clone()) {
+            self.publish(&owner);
+        }
     }
 
     fn pause_producer(&mut self, asker: &Asker, producer: ProducerId, paused: bool) -> Result<PeerReply, Refusal> {
@@ -150,7 +153,7 @@ impl Room {
         let request = if paused { Request::PauseProducer { producer } } else { Request::ResumeProducer { producer } };
         self.command(asker.session, request);
         if self.set_producer_paused(producer, paused) {
-            self.publish();
+            self.publish(&asker.peer);
         }
         Ok(PeerReply::Done)
     }
@@ -170,8 +173,16 @@ impl Room {
         }
         joined.display_name.clone_from(&display_name);
         self.view.rename(&asker.peer, display_name);
-        self.publish();
+        self.publish(&asker.peer);
         Ok(PeerReply::Done)
+    }
+
+    fn list_peers(&self, asker: &Asker, after: Option<&PeerId>, limit: Option<usize>) -> Result<PeerReply, Refusal> {
+        let peer = self.peers.get(asker.session).ok_or_else(gone)?;
+        if peer.joined.is_none() {
+            return Err(Refusal::new(409, "join comes before getPeers"));
+        }
+        Ok(PeerReply::Peers(Box::new(self.page(after, limit))))
     }
 
     fn transport_stats(&mut self, asker: &mut Asker, transport: TransportId) -> Result<Outcome, Refusal> {

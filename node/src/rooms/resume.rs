@@ -43,11 +43,11 @@ impl Room {
         let Opened { guest, desk, .. } = opened;
         let subscription =
             self.peers.joined(&guest.peer).map_or(Subscription::Everything, |joined| joined.subscription);
-        let (version, others) = self.others(&guest.peer, subscription);
+        let (told, others) = self.others(&guest.peer, subscription);
         let producers = self.peers.get(session).map(|peer| peer.producers.iter().copied().collect());
         let resumed = |consumers| Resumed { others, producers: producers.unwrap_or_default(), consumers };
         if let Some(peer) = self.peers.get(session) {
-            peer.desk().hand_over(&desk, version, |consumer| self.question(consumer), resumed);
+            peer.desk().hand_over(&desk, told, |consumer| self.question(consumer), resumed);
         }
         let rights = guest.rights.clone();
         self.end_with_token(session, &rights);

@@ -49,9 +49,9 @@ impl Room {
         if self.peers.session_of(&id) == Some(session) {
             match grants.hidden {
                 true => self.view.remove(&id),
-                false => self.show_if_small(&id),
+                false => self.present(&id),
             }
-            self.publish();
+            self.publish(&id);
         }
         Ok(())
     }

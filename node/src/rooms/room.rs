@@ -3,7 +3,7 @@
 //! The task never waits: a worker's answer comes back as a [`Continuation`], so that one slow answer delays one request
 //! and nobody else's.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,14 +13,14 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
 use sluice_placement::RosterEvent;
-use sluice_proto::ids::{ConsumerId, ProducerId, RoomKey, RouterId};
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
 use super::Guest;
 use super::admission::Lateness;
-use super::api::{CloseReason, PeerReply, PeerRequest, Refusal};
+use super::api::{CloseReason, PeerReply, PeerRequest, PeersPage, Refusal};
 use super::context::{Context, Listener, RoomSender, Subject};
 use super::elsewhere::Elsewhere;
 use super::join::{Claim, Probed};
@@ -65,6 +65,10 @@ pub(crate) enum RoomMessage {
     Reauthorise,
     /// Somebody looks at `/v1/rooms`.
     Overview(oneshot::Sender<RoomOverview>),
+    /// Somebody looks at who is in it, from after a peer on, and at most so many.
+    Peers { after: Option<PeerId>, limit: Option<usize>, reply: oneshot::Sender<PeersPage> },
+    /// A peer of this node shall be on the stage, or need not be. The answer says whether there is such a peer.
+    SetStage { peer: PeerId, on: bool, reply: oneshot::Sender<bool> },
     /// The node stops: the peers are sent away within this time.
     Shutdown(Duration),
 }
@@ -105,12 +109,20 @@ pub(crate) struct Room {
     pub(super) context: Arc<Context>,
     /// The way into this room, for those who tell it of media.
     pub(super) me: RoomSender,
-    /// Other nodes have not been told of all that is here, or are about to be.
-    pub(super) unpublished: bool,
+    /// Peers, and names that are wanted, of whom other nodes have not been told what is so now, or are about to be.
+    pub(super) unpublished: BTreeSet<PeerId>,
     pub(super) publishing: bool,
+    /// Peers of whom other nodes were told in short.
+    pub(super) published_in_short: HashSet<PeerId>,
     /// `None` once the room has been left for good.
     pub(super) publisher: Option<Box<dyn RosterPublisher>>,
     pub(super) peers: Peers,
+    /// Peers of this node that are on the stage.
+    pub(super) stage: HashSet<PeerId>,
+    /// There may be more in the room than there were, or fewer.
+    pub(super) census_due: bool,
+    /// They are about to be counted.
+    pub(super) counting: bool,
     /// Sessions that want the name of a peer of another node.
     pub(super) claims: HashMap<SessionId, Claim>,
     /// Sessions that are asked for a sign of life, and who waits for it.
@@ -163,10 +175,14 @@ impl Room {
             namespace,
             context,
             me,
-            unpublished: false,
+            unpublished: BTreeSet::new(),
             publishing: false,
+            published_in_short: HashSet::new(),
             publisher: Some(publisher),
             peers: Peers::default(),
+            stage: HashSet::new(),
+            census_due: false,
+            counting: false,
             claims: HashMap::new(),
             probes: HashMap::new(),
             routers: HashMap::new(),
@@ -234,6 +250,7 @@ impl Room {
             self.close_unused_routers();
         }
         self.publish_in_time();
+        self.tell_census_in_time();
         self.announce();
         self.peers.complete();
     }
@@ -297,6 +314,12 @@ impl Room {
             RoomMessage::Overview(answer) => {
                 // Whoever asked may have gone.
                 let _ = answer.send(self.overview());
+            }
+            RoomMessage::Peers { after, limit, reply } => {
+                let _ = reply.send(self.page(after.as_ref(), limit));
+            }
+            RoomMessage::SetStage { peer, on, reply } => {
+                let _ = reply.send(self.set_stage(&peer, on));
             }
             RoomMessage::Shutdown(within) => self.shutdown(within),
         }

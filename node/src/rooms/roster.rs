@@ -1,35 +1,42 @@
 //! A room's exchange with placement: this node's part goes out, the other nodes' parts come in.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use serde_json::Value;
-use sluice_placement::RosterEvent;
+use serde_json::{Map, Value};
+use sluice_placement::{PartDelta, RosterEvent};
 use sluice_proto::ids::{PeerId, ProducerId};
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry, ProducerType, RosterPart};
+use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry, ProducerType};
 
 use super::api::{CloseReason, PeerInfo};
 use super::elsewhere::{Change, RemotePeer};
-use super::join::Claim;
 use super::media::Producer;
-use super::peer::Peer;
 use super::room::{Room, TICK};
 use crate::pipes::{Home, Source};
 use crate::telemetry::set_parent;
 
 impl Room {
-    /// This node's part is another one now. Other nodes hear of it when all that is going on is done: of a small part
-    /// at once, of a large one, which is built and compared whole, now and then.
-    pub(super) fn publish(&mut self) {
-        self.unpublished = true;
+    /// Something about a peer, or about who wants its name, is another now. Other nodes hear of it when all that is
+    /// going on is done: in a small room at once, in a large one now and then.
+    pub(super) fn publish(&mut self, id: &PeerId) {
+        self.note_stage(id);
+        self.unpublished.insert(id.clone());
+        self.census_due = true;
     }
 
     /// Tells other nodes of what is unpublished, if it is time.
     pub(super) fn publish_in_time(&mut self) {
-        if !self.unpublished || self.publishing {
+        if self.publishing {
             return;
         }
-        if self.peers.joined_count() <= self.context.limits.small_room {
+        if !self.published_in_short.is_empty() && self.is_small() {
+            self.unpublished.extend(self.published_in_short.drain());
+        }
+        if self.unpublished.is_empty() {
+            return;
+        }
+        if self.is_small() {
             return self.publish_now();
         }
         self.publishing = true;
@@ -41,33 +48,51 @@ impl Room {
 
     /// In a part each name is once: of one that is held here nobody else has to hear that it is claimed too.
     fn publish_now(&mut self) {
-        self.unpublished = false;
-        let Some(publisher) = &self.publisher else { return };
-        let joined = self.peers.iter().filter_map(|(_, peer)| self.peer_entry(peer));
-        let claims = self.claims.iter().filter_map(|(session, claim)| {
-            let peer = self.peers.get(*session)?;
-            self.peers.session_of(&peer.id).is_none().then(|| claim_entry(peer, claim))
-        });
-        let mut peers: Vec<PeerEntry> = joined.chain(claims).collect();
-        peers.sort_by(|a, b| a.id.cmp(&b.id));
-        publisher.publish(RosterPart { peers });
+        let mut delta = PartDelta::default();
+        let claims: HashMap<PeerId, u32> = self
+            .claims
+            .iter()
+            .filter_map(|(session, claim)| Some((self.peers.get(*session)?.id.clone(), claim.signs_of_life)))
+            .collect();
+        for id in std::mem::take(&mut self.unpublished) {
+            let claimed = || claims.get(&id).map(|signs_of_life| claim_entry(&id, *signs_of_life));
+            match self.peer_entry(&id).or_else(claimed) {
+                Some(entry) => delta.upserted.push(Arc::new(entry)),
+                None => delta.removed.push(id.to_string()),
+            }
+        }
+        if let Some(publisher) = &self.publisher {
+            publisher.publish(delta);
+        }
     }
 
-    fn peer_entry(&self, peer: &Peer) -> Option<PeerEntry> {
+    /// What other nodes are told of a peer: of one of the audience of a large room in short.
+    fn peer_entry(&mut self, id: &PeerId) -> Option<PeerEntry> {
+        self.published_in_short.remove(id);
+        let peer = self.peers.get(self.peers.session_of(id)?)?;
         let joined = peer.joined.as_ref()?;
-        let local = peer.producers.iter().filter_map(|producer| self.producers.get(producer)?.local.as_ref());
-        let mut producers: Vec<ProducerEntry> = local.map(|local| local.entry.clone()).collect();
-        producers.sort_by(|a, b| a.id.cmp(&b.id));
-        Some(PeerEntry {
-            id: peer.id.to_string(),
+        let on_stage = self.stage.contains(id);
+        let mut entry = PeerEntry {
+            id: id.to_string(),
             display_name: joined.display_name.clone(),
-            device: joined.device.to_string(),
-            producers,
-            joined_at_ms: joined.at_ms,
+            join_number: joined.number,
             secret_digest: joined.secret.digest().to_vec(),
-            claim: false,
             signs_of_life: joined.signs_of_life,
-        })
+            on_stage,
+            hidden: peer.rights.grants().hidden,
+            ..PeerEntry::default()
+        };
+        if on_stage || self.is_small() {
+            let local = peer.producers.iter().filter_map(|producer| self.producers.get(producer)?.local.as_ref());
+            entry.producers = local.map(|local| local.entry.clone()).collect();
+            entry.producers.sort_by(|a, b| a.id.cmp(&b.id));
+            entry.device = joined.device.to_string();
+            entry.metadata =
+                peer.rights.metadata().map_or_else(String::new, |object| Value::from(object.clone()).to_string());
+        } else {
+            self.published_in_short.insert(id.clone());
+        }
+        Some(entry)
     }
 
     pub(super) fn on_roster_event(&mut self, event: RosterEvent) {
@@ -78,30 +103,34 @@ impl Room {
         }
         let _entered = span.entered();
         match event {
-            RosterEvent::PartChanged { instance, part } => {
-                for claimed in self.elsewhere.put(&instance, &part) {
+            RosterEvent::PartChanged { instance, delta, unlisted } => {
+                let newest = delta.upserted.iter().map(|entry| entry.join_number).max();
+                newest.into_iter().for_each(|number| self.context.clock.hear(number));
+                for claimed in self.elsewhere.change(&instance, &delta, unlisted) {
                     self.on_claim(&claimed);
                 }
             }
             RosterEvent::PartGone { instance } => self.elsewhere.remove(&instance),
             RosterEvent::Complete => return self.know_others(),
         }
+        self.census_due = true;
         self.refresh_elsewhere();
     }
 
     /// Draws the consequences of what other nodes, or this one's joins, say of who is where.
     pub(super) fn refresh_elsewhere(&mut self) {
         let peers = &self.peers;
-        let local = |id: &PeerId| peers.joined(id).map(|joined| joined.at_ms);
+        let local = |id: &PeerId| peers.joined(id).map(|joined| joined.number);
         for change in self.elsewhere.refresh(local) {
             self.on_change(change);
         }
         self.settle_claims();
     }
 
-    /// The same where it can only be one peer's: if another node has it too.
+    /// The same where one peer came or left here: if another node has it too.
     pub(super) fn refresh_elsewhere_of(&mut self, peer: &PeerId) {
         if self.elsewhere.newest_join(peer).is_some() {
+            self.elsewhere.touch(peer);
             self.refresh_elsewhere();
         }
     }
@@ -114,7 +143,7 @@ impl Room {
                 }
             }
             Change::PeerGone(peer) => self.hide(&peer),
-            Change::PeerCame(peer) => self.show_if_small(&peer),
+            Change::PeerCame(peer) | Change::PeerPresented(peer) => self.present(&peer),
             Change::Renamed(peer) => {
                 if let Some(remote) = self.elsewhere.peer(&peer) {
                     self.view.rename(&peer, remote.display_name.clone());
@@ -158,23 +187,22 @@ impl Room {
         self.producers.get(&producer).is_some_and(|found| matches!(found.source.home, Home::Node(_)))
     }
 
-    /// What others are told of a peer of another node.
-    pub(super) fn remote_info(&self, id: &PeerId, remote: &RemotePeer) -> PeerInfo {
-        PeerInfo {
+    /// What others are told of a peer of another node; `None` of one whom nobody is told of.
+    pub(super) fn remote_info(&self, id: &PeerId, remote: &RemotePeer) -> Option<PeerInfo> {
+        (!remote.hidden).then(|| PeerInfo {
             id: id.clone(),
             display_name: remote.display_name.clone(),
-            device: remote.device.clone(),
+            device: remote.device.clone().unwrap_or_else(|| Value::Object(Map::new())),
             node: remote.instance.node.clone(),
             region: self.context.region_of(&remote.instance),
-            metadata: None,
-        }
+            metadata: remote.metadata.clone(),
+        })
     }
 }
 
 /// What other nodes are told of somebody who wants the name of a peer of theirs.
-fn claim_entry(peer: &Peer, claim: &Claim) -> PeerEntry {
-    let signs_of_life = claim.signs_of_life;
-    PeerEntry { id: peer.id.to_string(), claim: true, signs_of_life, ..PeerEntry::default() }
+fn claim_entry(id: &PeerId, signs_of_life: u32) -> PeerEntry {
+    PeerEntry { id: id.to_string(), claim: true, signs_of_life, ..PeerEntry::default() }
 }
 
 /// What other nodes are told of a producer of this one.

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::api::{Announcement, CloseReason, NewConsumer, Notice, Others, PeerReply, PeerRequest, Refusal};
 use super::context::{Gauge, RoomSender};
 use super::room::{RoomMessage, SessionId};
-use super::view::View;
+use super::view::{Told, View};
 use crate::support::lock;
 
 /// The answer to a request, to be waited for. One that never comes is of a session that ends.
@@ -173,8 +173,8 @@ pub(crate) struct Desk {
 
 #[derive(Debug, Default)]
 struct DeskState {
-    /// The version of the view that the client knows, once it has joined.
-    told: Option<u64>,
+    /// What the client knows of the view, once it has joined.
+    told: Option<Told>,
     /// It has to know what it can ask to receive.
     hears_of_producers: bool,
     consumers: HashMap<ConsumerId, ConsumerView>,
@@ -244,13 +244,13 @@ impl Desk {
     pub(super) fn hand_over(
         &self,
         to: &Self,
-        version: u64,
+        told: Told,
         question: impl Fn(ConsumerId) -> Option<NewConsumer>,
         resumed: impl FnOnce(Vec<(ConsumerId, bool)>) -> Resumed,
     ) {
         let before = std::mem::take(&mut *lock(&self.state));
         to.write(|state| {
-            (state.told, state.hears_of_producers) = (Some(version), before.hears_of_producers);
+            (state.told, state.hears_of_producers) = (Some(told), before.hears_of_producers);
             for (id, mut view) in before.consumers {
                 view.is_listed = false;
                 view.told = Telling { scores: None, ..view.now };
@@ -298,15 +298,15 @@ impl Desk {
         self.written.notify_one();
     }
 
-    /// The client has been told of everybody in this version of the view, and is told of changes from now on, and of
-    /// those of producers if it has to know what it can ask to receive.
-    pub(super) fn follow(&self, version: u64, producers: bool) {
-        self.write(|state| (state.told, state.hears_of_producers) = (Some(version), producers));
+    /// The client has been told of everybody in the view, and is told of changes from now on, and of those of producers
+    /// if it has to know what it can ask to receive.
+    pub(super) fn follow(&self, told: Told, producers: bool) {
+        self.write(|state| (state.told, state.hears_of_producers) = (Some(told), producers));
     }
 
     /// The version of the view that the client knows, if it follows it.
     pub(super) fn told(&self) -> Option<u64> {
-        lock(&self.state).told
+        lock(&self.state).told.map(|told| told.version)
     }
 
     /// Asks the client to set a consumer up.

@@ -1,10 +1,18 @@
-//! Of whom everybody in a room is told: in a small room of everybody, in a large one of those who publish. Whoever has
-//! been told of stays so until it leaves.
+//! Stage and audience. On the stage is who publishes or was asked there. In a small room everybody is told of everybody,
+//! in a large one of the stage, and how many there are; whoever has been told of stays so until it leaves. Of the others
+//! one can ask, a page at a time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sluice_proto::ids::PeerId;
 
-use super::api::PeerInfo;
+use super::api::{Census, PeerInfo, PeerSummary, PeersPage};
+use super::peer::Peer;
 use super::room::Room;
+
+/// How often clients are told how many there are in a large room.
+const CENSUS_PACE: Duration = Duration::from_secs(1);
 
 impl Room {
     /// Whether everybody is told of everybody.
@@ -26,24 +34,108 @@ impl Room {
         }
     }
 
-    /// Tells everybody of a peer that came, unless the room is large.
-    pub(super) fn show_if_small(&self, peer: &PeerId) {
-        if self.is_small() {
+    /// Tells everybody of a peer that came, or of which more is known, if it is to be told of.
+    pub(super) fn present(&self, peer: &PeerId) {
+        if self.info(peer).is_none() {
+            return self.view.remove(peer);
+        }
+        let is_staged = self.stage.contains(peer) || self.elsewhere.peer(peer).is_some_and(|remote| remote.on_stage);
+        if is_staged || self.is_small() && self.is_known(peer) {
             self.show(peer);
         }
+    }
+
+    /// Of some on other nodes not all is known yet that clients are told.
+    fn is_known(&self, peer: &PeerId) -> bool {
+        self.elsewhere.peer(peer).is_none_or(|remote| remote.device.is_some())
     }
 
     /// Tells those who know of a peer that it left. A room that becomes small by it has not many to tell of.
     pub(super) fn hide(&self, peer: &PeerId) {
         self.view.remove(peer);
         if self.is_small() && self.view.len() < self.size() {
-            self.peers.joined_ids().for_each(|peer| self.show(peer));
-            self.elsewhere.peers().for_each(|(peer, _)| self.show(peer));
+            self.peers.joined_ids().for_each(|peer| self.present(peer));
+            self.elsewhere.peers().for_each(|(peer, _)| self.present(peer));
         }
     }
 
     /// `None` of one whom nobody is told of.
     fn info(&self, peer: &PeerId) -> Option<PeerInfo> {
-        self.local_info(peer).or_else(|| Some(self.remote_info(peer, self.elsewhere.peer(peer)?)))
+        match self.peers.joined(peer) {
+            Some(_) => self.local_info(peer),
+            None => self.elsewhere.peer(peer).and_then(|remote| self.remote_info(peer, remote)),
+        }
+    }
+
+    /// Asks a peer of this node onto the stage, or says that it need not be there; whoever publishes is. False if this
+    /// node has no such peer.
+    pub(super) fn set_stage(&mut self, peer: &PeerId, on: bool) -> bool {
+        let session = self.peers.session_of(peer);
+        let joined = session.and_then(|session| self.peers.get_mut(session)?.joined.as_mut());
+        let Some(joined) = joined else { return false };
+        joined.asked_onto_stage = on;
+        self.publish(peer);
+        self.present(peer);
+        true
+    }
+
+    /// Whether a peer is on the stage may be otherwise now.
+    pub(super) fn note_stage(&mut self, id: &PeerId) {
+        let peer = self.peers.session_of(id).and_then(|session| self.peers.get(session));
+        let asked = |peer: &Peer| peer.joined.as_ref().is_some_and(|joined| joined.asked_onto_stage);
+        match peer.is_some_and(|peer| asked(peer) || !peer.producers.is_empty()) {
+            true => drop(self.stage.insert(id.clone())),
+            false => drop(self.stage.remove(id)),
+        }
+    }
+
+    /// How many are in the room, of whom clients are told.
+    pub(super) fn census(&self) -> Census {
+        let mut by_region = BTreeMap::from([(self.context.region.to_string(), self.peers.joined_count())]);
+        for (node, count) in self.elsewhere.by_node() {
+            let region = self.context.region_of(node).map(|region| region.to_string());
+            *by_region.entry(region.unwrap_or_default()).or_default() += count;
+        }
+        let own = &self.context.instance;
+        let here = self.peers.iter().filter(|(_, peer)| peer.joined.is_some() && peer.rights.grants().hidden);
+        let elsewhere = self.elsewhere.peers().filter(|(_, remote)| remote.hidden);
+        for node in here.map(|_| own).chain(elsewhere.map(|(_, remote)| &remote.instance)) {
+            let region = self.context.region_of(node).map(|region| region.to_string()).unwrap_or_default();
+            by_region.entry(region).and_modify(|count| *count = count.saturating_sub(1));
+        }
+        by_region.retain(|_, count| *count > 0);
+        let total = by_region.values().sum();
+        Census { total, stage: self.stage.len() + self.elsewhere.stage(), by_region }
+    }
+
+    /// Tells everybody in a large room how many there are, now and then. Whoever was told is told on when it is small.
+    pub(super) fn tell_census_in_time(&mut self) {
+        if !std::mem::take(&mut self.census_due) || self.counting || self.is_small() && !self.view.has_census() {
+            return;
+        }
+        self.counting = true;
+        self.after(CENSUS_PACE, |room| {
+            room.counting = false;
+            room.view.set_census(room.census());
+        });
+    }
+
+    /// Some of the peers, in the order of their ids, from after one of them on. `limit` may be less than is allowed.
+    pub(super) fn page(&self, after: Option<&PeerId>, limit: Option<usize>) -> PeersPage {
+        let most = self.context.limits.peers_per_page;
+        let limit = limit.unwrap_or(most).clamp(1, most);
+        let here = self.peers.joined_after(after).filter_map(|id| {
+            let info = self.local_info(id)?;
+            Some(PeerSummary::new(info, self.stage.contains(id)))
+        });
+        let elsewhere = self.elsewhere.peers_after(after);
+        let elsewhere =
+            elsewhere.filter_map(|(id, remote)| Some(PeerSummary::new(self.remote_info(id, remote)?, remote.on_stage)));
+        let mut peers: Vec<PeerSummary> = here.take(limit + 1).chain(elsewhere.take(limit + 1)).collect();
+        peers.sort_by(|a, b| a.id.cmp(&b.id));
+        let is_last = peers.len() <= limit;
+        peers.truncate(limit);
+        let next = peers.last().filter(|_| !is_last).map(|peer| peer.id.clone());
+        PeersPage { peers, next, census: self.census() }
     }
 }

@@ -205,6 +205,7 @@ impl Room {
             return;
         }
         let Some(peer) = self.peers.get_mut(session) else { return };
+        let name = peer.id.clone();
         let (producers, consumers) = (&self.producers, &self.consumers);
         let producers: Vec<ProducerId> = peer
             .producers
@@ -220,7 +221,7 @@ impl Room {
             self.remove_producer(*producer);
         }
         if !producers.is_empty() {
-            self.publish();
+            self.publish(&name);
         }
         self.offer_everything(session);
     }

@@ -1,5 +1,5 @@
-//! What everybody in a room is told of it: who is there, under which name, and who speaks; and what they send, for those
-//! who have to ask for it.
+//! What everybody in a room is told of it: who is there, under which name, who speaks, and how many there are; and what
+//! they send, for those who have to ask for it.
 //!
 //! It is a state with a version, and not a row of messages: a session keeps the version that its client was told of,
 //! and says the difference when the client can take it. So a slow client costs nothing and misses nothing, and what
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use sluice_proto::ids::{PeerId, ProducerId};
 use tokio::sync::watch;
 
-use super::api::{Announcement, Notice, PeerInfo, ProducerInfo, Speaker};
+use super::api::{Announcement, Census, Notice, PeerInfo, ProducerInfo, Speaker};
 use crate::support::lock;
 
 /// A room's view.
@@ -20,6 +20,14 @@ pub(crate) struct View {
     state: Mutex<State>,
     /// The version that sessions shall look at.
     announced: watch::Sender<u64>,
+}
+
+/// What a peer knows of the view.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    pub(super) version: u64,
+    /// How many there were, at that.
+    counted: bool,
 }
 
 #[derive(Debug, Default)]
@@ -31,6 +39,7 @@ struct State {
     /// How many of the changes are of what is no more.
     gone: usize,
     speaker: Option<(u64, Arc<Announcement>)>,
+    census: Option<(u64, Census, Arc<Announcement>)>,
 }
 
 #[derive(Debug)]
@@ -165,11 +174,25 @@ impl View {
         state.speaker = Some((version, Announcement::new(Notice::ActiveSpeaker { loudest })));
     }
 
-    /// Everybody who is shown but one, and the version that this is.
-    pub(super) fn others(&self, but: &PeerId) -> (u64, Vec<Arc<PeerInfo>>) {
+    /// How many there are, in a room where not everybody is shown.
+    pub(super) fn set_census(&self, census: Census) {
+        let state = &mut *lock(&self.state);
+        if state.census.as_ref().is_none_or(|(_, told, _)| *told != census) {
+            let announcement = Announcement::new(Notice::Audience(census.clone()));
+            state.census = Some((state.next_version(), census, announcement));
+        }
+    }
+
+    /// Whether it was ever said how many there are.
+    pub(super) fn has_census(&self) -> bool {
+        lock(&self.state).census.is_some()
+    }
+
+    /// Everybody who is shown but one, and what one who is told of them knows.
+    pub(super) fn others(&self, but: &PeerId) -> (Told, Vec<Arc<PeerInfo>>) {
         let state = lock(&self.state);
         let others = state.shown.iter().filter(|(id, _)| *id != but).map(|(_, shown)| Arc::clone(&shown.info));
-        (state.version, others.collect())
+        (Told { version: state.version, counted: false }, others.collect())
     }
 
     /// What all who are shown send but one.
@@ -179,9 +202,14 @@ impl View {
         others.flat_map(|(_, shown)| shown.producers.values()).map(|producer| Arc::clone(&producer.info)).collect()
     }
 
-    /// What a peer that knows the state of one version has to be told to know the present one, and which that is; of
-    /// producers only if it has to know of them.
-    pub(super) fn since(&self, told: u64, of: &PeerId, producers: bool) -> (u64, Vec<Arc<Announcement>>) {
+    /// What a peer has to be told to know the present state, and what it knows then; of producers only if it has to know
+    /// of them.
+    pub(super) fn since(
+        &self,
+        Told { version: told, counted }: Told,
+        of: &PeerId,
+        producers: bool,
+    ) -> (Told, Vec<Arc<Announcement>>) {
         let state = lock(&self.state);
         let changes = state.changes.range(told + 1..).filter_map(|(_, change)| match change {
             Change::Came(peer) if peer != of => state.shown.get(peer).map(|shown| &shown.announcement),
@@ -202,7 +230,9 @@ impl View {
             _ => None,
         });
         let speaker = state.speaker.iter().filter(|(version, _)| *version > told).map(|(_, speaker)| speaker);
-        (state.version, changes.chain(speaker).cloned().collect())
+        let census = state.census.iter().filter(|(version, ..)| *version > told || !counted).map(|(.., census)| census);
+        let now = Told { version: state.version, counted: state.census.is_some() };
+        (now, changes.chain(speaker).chain(census).cloned().collect())
     }
 
     /// How much of what is no more is remembered for those who were not told yet.
@@ -304,13 +334,18 @@ mod tests {
         ProducerInfo { id: ProducerId::from_bytes(id_bytes), peer: id(peer), kind, app_data, paused: false }
     }
 
+    fn census(total: usize) -> Census {
+        Census { total, stage: 0, by_region: BTreeMap::new() }
+    }
+
     /// What a client believes that hears of nothing but differences.
     struct Client {
         me: PeerId,
-        told: u64,
+        told: Told,
         peers: BTreeMap<PeerId, String>,
         producers: BTreeMap<ProducerId, (PeerId, bool)>,
         speaker: Option<PeerId>,
+        census: usize,
     }
 
     impl Client {
@@ -319,7 +354,7 @@ mod tests {
             let peers = others.iter().map(|info| (info.id.clone(), info.display_name.clone())).collect();
             let producers = view.producers(&id(number));
             let producers = producers.iter().map(|info| (info.id, (info.peer.clone(), info.paused))).collect();
-            Self { me: id(number), told, peers, producers, speaker: None }
+            Self { me: id(number), told, peers, producers, speaker: None, census: 0 }
         }
 
         fn look(&mut self, view: &View) {
@@ -351,6 +386,7 @@ mod tests {
                     Notice::ActiveSpeaker { loudest } => {
                         self.speaker = loudest.as_ref().map(|speaker| speaker.peer.clone());
                     }
+                    Notice::Audience(census) => self.census = census.total,
                     other => panic!("{other:?} is not of a view"),
                 }
             }
@@ -360,7 +396,7 @@ mod tests {
     proptest! {
         #[test]
         fn whoever_looks_now_and_then_knows_the_truth_and_hears_nothing_twice(
-            steps in prop::collection::vec((0..11_u8, 0..PEERS), 1..200),
+            steps in prop::collection::vec((0..12_u8, 0..PEERS), 1..200),
         ) {
             let view = View::default();
             let mut truth: BTreeMap<PeerId, String> = BTreeMap::new();
@@ -405,16 +441,19 @@ mod tests {
                             sent.insert(producer, (owner, what == 7));
                         }
                     }
+                    10 => view.set_census(census(peer.into())),
                     _ => {
                         if let Some(client) = clients.get_mut(usize::from(peer)) {
                             client.look(&view);
                         }
-                        if let Some(oldest) = clients.iter().map(|client| client.told).min() {
+                        if let Some(oldest) = clients.iter().map(|client| client.told.version).min() {
                             view.forget_until(oldest);
                         }
                     }
                 }
             }
+            view.set_census(census(100));
+            clients.push(Client::join(&view, 0));
             for client in &mut clients {
                 let told_of_speaker = client.speaker.clone();
                 client.look(&view);
@@ -424,7 +463,9 @@ mod tests {
                 let mut expected = sent.clone();
                 expected.retain(|_, (owner, _)| *owner != client.me);
                 prop_assert_eq!(&client.producers, &expected);
+                prop_assert_eq!(client.census, 100);
                 prop_assert!(client.speaker == speaker || client.speaker == told_of_speaker);
+                prop_assert_eq!(view.since(client.told, &client.me, true).1.len(), 0, "all is told");
             }
         }
     }
@@ -443,7 +484,7 @@ mod tests {
         client.look(&view);
         assert_eq!(client.peers, BTreeMap::from([(id(1), "new".to_owned()), (id(3), "0".to_owned())]));
         assert_eq!(view.remembered(), 1);
-        view.forget_until(client.told);
+        view.forget_until(client.told.version);
         assert_eq!(view.remembered(), 0);
         // One that joins sees what others saw before it.
         assert_eq!(Client::join(&view, 9).peers, client.peers);

@@ -1,21 +1,21 @@
 //! Workers, mesh and placement made of tables and channels.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sluice_media::messages::{Request, RequestError, Response, WorkerIndex};
 use sluice_mesh::LinkKey;
-use sluice_placement::RosterEvent;
+use sluice_placement::{PartDelta, RosterEvent};
 use sluice_proto::ids::{
     ConsumerId, NodeInstance, ProducerId, Region, RoomKey, RouteEpoch, RouteId, RouterId, TransportId,
 };
 use sluice_proto::pipe::RouteControl;
-use sluice_proto::placement::RosterPart;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::SOON;
+use super::parts::{Entries, apply, difference};
 use crate::ports::{Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher};
 
 /// A worker that knows what exists and answers accordingly, and remembers what it was asked.
@@ -283,8 +283,10 @@ struct WorldState {
 
 #[derive(Default)]
 struct Holder {
-    part: Option<Arc<RosterPart>>,
+    part: Option<Entries>,
     events: Option<mpsc::UnboundedSender<RosterEvent>>,
+    /// What it was told of others.
+    told: HashMap<NodeInstance, Entries>,
 }
 
 impl World {
@@ -332,14 +334,9 @@ impl World {
     pub(super) fn set_split(&self, split: bool) {
         let mut state = self.inner.lock().unwrap();
         state.split = split;
-        for holders in state.rooms.values() {
-            for (instance, holder) in holders {
-                let event = match &holder.part {
-                    Some(part) if !split => RosterEvent::PartChanged { instance: instance.clone(), part: part.clone() },
-                    _ => RosterEvent::PartGone { instance: instance.clone() },
-                };
-                tell(holders, instance, &event);
-            }
+        for holders in state.rooms.values_mut() {
+            let instances: Vec<_> = holders.keys().cloned().collect();
+            instances.iter().for_each(|instance| tell(holders, instance, !split));
         }
     }
 
@@ -353,8 +350,8 @@ impl World {
         self.inner.lock().unwrap().split = true;
     }
 
-    /// A node's part of a room, as it published it last.
-    pub(super) fn part(&self, room: &str, node: &NodeInstance) -> Arc<RosterPart> {
+    /// A node's part of a room, as it is.
+    pub(super) fn part(&self, room: &str, node: &NodeInstance) -> Entries {
         let state = self.inner.lock().unwrap();
         let (_, holders) = state.rooms.iter().find(|(key, _)| key.room.as_str() == room).unwrap();
         holders[node].part.clone().unwrap()
@@ -365,7 +362,7 @@ impl World {
         let mut state = self.inner.lock().unwrap();
         for holders in state.rooms.values_mut() {
             holders.remove(node);
-            tell(holders, node, &RosterEvent::PartGone { instance: node.clone() });
+            tell(holders, node, true);
         }
     }
 }
@@ -381,10 +378,31 @@ impl WorldState {
     }
 }
 
-fn tell(holders: &HashMap<NodeInstance, Holder>, but: &NodeInstance, event: &RosterEvent) {
-    for (_, holder) in holders.iter().filter(|(instance, _)| *instance != but) {
-        if let Some(events) = &holder.events {
-            let _ = events.send(event.clone());
+/// Tells the others of a node's part, if it can be reached.
+fn tell(holders: &mut HashMap<NodeInstance, Holder>, of: &NodeInstance, is_near: bool) {
+    let part = holders.get(of).and_then(|holder| holder.part.clone()).filter(|_| is_near);
+    for (_, holder) in holders.iter_mut().filter(|(instance, _)| *instance != of) {
+        holder.hear(of, part.as_ref());
+    }
+}
+
+impl Holder {
+    fn hear(&mut self, of: &NodeInstance, part: Option<&Entries>) {
+        let told = self.told.remove(of);
+        let event = match part {
+            Some(part) => {
+                self.told.insert(of.clone(), part.clone());
+                let delta = difference(&told.unwrap_or_default(), part);
+                RosterEvent::PartChanged { instance: of.clone(), delta, unlisted: 0 }
+            }
+            None => RosterEvent::PartGone { instance: of.clone() },
+        };
+        self.say(event);
+    }
+
+    fn say(&self, event: RosterEvent) {
+        if let Some(events) = &self.events {
+            let _ = events.send(event);
         }
     }
 }
@@ -476,13 +494,12 @@ impl PlacementPort for FakePlacement {
         if holders.contains_key(&self.me) {
             return Err("entered already".to_owned());
         }
-        for (instance, holder) in holders.iter().filter(|_| !split) {
-            if let Some(part) = &holder.part {
-                let _ = sender.send(RosterEvent::PartChanged { instance: instance.clone(), part: part.clone() });
-            }
+        let mut me = Holder { part: None, events: Some(sender), told: HashMap::new() };
+        for (instance, holder) in holders.iter().filter(|(_, holder)| !split && holder.part.is_some()) {
+            me.hear(instance, holder.part.as_ref());
         }
-        let _ = sender.send(RosterEvent::Complete);
-        holders.insert(self.me.clone(), Holder { part: None, events: Some(sender) });
+        me.say(RosterEvent::Complete);
+        holders.insert(self.me.clone(), me);
         let publisher = FakePublisher { world: self.world.clone(), me: self.me.clone(), room };
         Ok(EnteredRoom { publisher: Box::new(publisher), events })
     }
@@ -499,19 +516,15 @@ struct FakePublisher {
 }
 
 impl RosterPublisher for FakePublisher {
-    fn publish(&self, part: RosterPart) {
+    fn publish(&self, delta: PartDelta) {
         let mut state = self.world.inner.lock().unwrap();
         let split = state.split;
         let Some(holders) = state.rooms.get_mut(&self.room) else { return };
-        // As placement does: by id, each once, and the last one counts.
-        let peers: BTreeMap<_, _> = part.peers.into_iter().map(|peer| (peer.id.clone(), peer)).collect();
-        let part = Arc::new(RosterPart { peers: peers.into_values().collect() });
         let Some(holder) = holders.get_mut(&self.me) else { return };
-        holder.part = Some(part.clone());
-        if split {
-            return;
+        apply(holder.part.get_or_insert_default(), delta);
+        if !split {
+            tell(holders, &self.me, true);
         }
-        tell(holders, &self.me, &RosterEvent::PartChanged { instance: self.me.clone(), part });
     }
 }
 
@@ -520,7 +533,7 @@ impl Drop for FakePublisher {
         let mut state = self.world.inner.lock().unwrap();
         if let Some(holders) = state.rooms.get_mut(&self.room) {
             holders.remove(&self.me);
-            tell(holders, &self.me, &RosterEvent::PartGone { instance: self.me.clone() });
+            tell(holders, &self.me, true);
         }
     }
 }

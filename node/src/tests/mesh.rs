@@ -496,7 +496,7 @@ async fn a_peer_that_comes_back_on_another_node_replaces_itself() {
     assert_eq!(second.closed().await.0, 4000);
     let told: Vec<_> = watcher.settle().await.into_iter().map(|message| message["method"].clone()).collect();
     assert_eq!(told, ["peerClosed", "newPeer"]);
-    let peers: Vec<_> = eu.rooms.overview(None).await.rooms[0]
+    let peers: Vec<_> = eu.rooms.overview(None, None).await.rooms[0]
         .peers
         .iter()
         .map(|peer| (peer.id.to_string(), peer.node.to_string()))
@@ -528,6 +528,30 @@ async fn after_a_split_the_newer_session_stays_whatever_the_machines_clocks_say(
     }
 }
 
+/// Neither gossip nor anything else but joins tells the second node of the first one's clock.
+#[tokio::test(start_paused = true)]
+async fn a_join_is_newer_than_all_that_its_node_has_heard_of() {
+    for (eu_ahead, us_ahead) in [(3_600_000, 0), (0, 3_600_000)] {
+        let (world, eu, us) = two_nodes(1);
+        eu.clock.hear(eu_ahead);
+        us.clock.hear(us_ahead);
+        let mut watcher = us.join("room", "watcher").await;
+        let mut bob = eu.join("room", "bob").await;
+        watcher.settle().await;
+        bob.settle().await;
+        world.set_split(true);
+        // On the one side, then on the other, where nobody heard of the first.
+        let mut old = eu.join("room", "alice").await;
+        watcher.settle().await;
+        let mut new = us.join("room", "alice").await;
+        watcher.settle().await;
+        world.set_split(false);
+        assert_eq!(old.closed().await.0, 4000, "{eu_ahead} and {us_ahead} ms ahead");
+        new.produce("audio", rtp::opus(1)).await;
+        watcher.accept_consumer().await;
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_overview_is_told_a_page_at_a_time() {
     let node = TestNode::start(&World::default(), "eu-1", 1);
@@ -535,12 +559,14 @@ async fn the_overview_is_told_a_page_at_a_time() {
     for room in 0..150 {
         clients.push(node.join(&format!("room-{room:03}"), "alice").await);
     }
-    let first = node.rooms.overview(None).await;
+    let first = node.rooms.overview(None, None).await;
     assert_eq!((first.rooms.len(), first.next.as_deref()), (100, Some("default/room-099")));
     let after = first.rooms.last().unwrap().key.clone();
-    let second = node.rooms.overview(Some(&after)).await;
+    let second = node.rooms.overview(Some(&after), None).await;
     assert_eq!((second.rooms.len(), second.next), (50, None));
     assert_eq!(second.rooms[0].key.room.to_string(), "room-100");
+    let one = node.rooms.overview(Some(&after), Some(1)).await;
+    assert_eq!((one.rooms.len(), one.next.as_deref()), (1, Some("default/room-100")));
 }
 
 #[tokio::test(start_paused = true)]
@@ -550,7 +576,7 @@ async fn the_overview_says_where_everything_lives() {
     let video = alice.produce("video", rtp::vp8(1)).await;
     let mut bob = us.join("room", "bob").await;
     bob.accept_consumer().await;
-    let overview = serde_json::to_value(us.rooms.overview(None).await).unwrap();
+    let overview = serde_json::to_value(us.rooms.overview(None, None).await).unwrap();
     assert_eq!((&overview["node"], &overview["region"]), (&json!("us-1"), &json!("region-of-us-1")));
     let room = &overview["rooms"][0];
     assert_eq!((&room["namespace"], &room["room"]), (&json!("default"), &json!("room")));
@@ -561,6 +587,6 @@ async fn the_overview_says_where_everything_lives() {
     );
     assert_eq!(alice_there["producers"][0], json!({"id": video, "kind": "video", "paused": false, "worker": null}));
     assert_eq!((&room["peers"][1]["id"], &room["peers"][1]["consumers"]), (&json!("bob"), &json!(1)));
-    let overview = serde_json::to_value(eu.rooms.overview(None).await).unwrap();
+    let overview = serde_json::to_value(eu.rooms.overview(None, None).await).unwrap();
     assert_eq!(overview["rooms"][0]["peers"][0]["producers"][0]["worker"], 0);
 }

@@ -3,6 +3,7 @@
 
 mod changes;
 mod client;
+mod crowd;
 mod dialects;
 mod entrance;
 mod failures;
@@ -12,11 +13,14 @@ mod mesh;
 mod names;
 pub(crate) mod net;
 mod overload;
+pub(crate) mod parts;
 mod patience;
 mod producers;
 mod real;
 mod resume;
+mod rosters;
 mod rtp;
+mod seeds;
 mod signalling;
 mod stage;
 mod subscriptions;
@@ -37,7 +41,7 @@ use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::config::NodeConfig;
 use crate::limits::Limits;
-use crate::ports::{MediaWorker, Ports};
+use crate::ports::{MediaWorker, PlacementPort, Ports};
 use crate::rooms::{Rooms, RoomsConfig};
 use crate::vitals::Vitals;
 
@@ -60,13 +64,24 @@ impl TestNode {
 
     fn start_with(world: &World, name: &str, workers: u16, limits: Limits) -> Self {
         let instance = NodeInstance { node: NodeId::new(name).unwrap(), incarnation: 1 };
+        let placement = Arc::new(FakePlacement::join(world, &instance));
+        Self::start_in(world, instance, workers, limits, placement)
+    }
+
+    fn start_in(
+        world: &World,
+        instance: NodeInstance,
+        workers: u16,
+        limits: Limits,
+        placement: Arc<dyn PlacementPort>,
+    ) -> Self {
         let workers: Vec<_> = (0..workers).map(|index| Arc::new(FakeWorker::new(WorkerIndex(index)))).collect();
         let (events, worker_events) = mpsc::channel(64);
         let (mesh, mesh_signals) = FakeMesh::join(world, &instance);
         let clock = ClusterClock::default();
         let config = RoomsConfig {
             instance: instance.clone(),
-            region: Region::new(format!("region-of-{name}")).unwrap(),
+            region: Region::new(format!("region-of-{}", instance.node)).unwrap(),
             media_addresses: vec!["192.0.2.1:4444".parse::<SocketAddr>().unwrap()],
             fingerprints: vec![DtlsFingerprint::Sha256 { value: [7; 32] }],
             limits,
@@ -78,7 +93,7 @@ impl TestNode {
             worker_events,
             mesh: Arc::new(mesh),
             mesh_signals,
-            placement: Arc::new(FakePlacement::join(world, &instance)),
+            placement,
             vitals: Vitals::default(),
         };
         Self { rooms: Rooms::spawn(config, ports), instance, workers, events, clock }

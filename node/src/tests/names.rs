@@ -257,7 +257,7 @@ async fn a_claim_that_has_come_to_nothing_is_taken_back() {
     let ended = tokio::join!(stranger.closed(), alice.wait(MINUTE), bob.wait(MINUTE), watcher.wait(MINUTE));
     assert_eq!((ended.0.0, ended.1, ended.2, ended.3), (1013, None, None, None));
     let part = world.part("room", &us.instance);
-    assert_eq!(part.peers.iter().map(|peer| peer.id.as_str()).collect::<Vec<_>>(), ["bob", "watcher"]);
+    assert_eq!(part.keys().collect::<Vec<_>>(), ["bob", "watcher"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -131,5 +131,11 @@ fn a_token_is_asked_for_everything_but_health() {
 fn rooms_are_asked_for_by_name() {
     let dev = Dev::start(1);
     assert_eq!(get(dev.admin(0), "/v1/rooms?after=default/r").status, 200);
+    assert_eq!(get(dev.admin(0), "/v1/rooms?after=default/r&limit=10").status, 200);
     assert_eq!(get(dev.admin(0), "/v1/rooms?after=nowhere").status, 400);
+    assert_eq!(get(dev.admin(0), "/v1/rooms?limit=all").status, 400);
+    let peers = "/v1/rooms/default/r/peers";
+    assert_eq!(get(dev.admin(0), peers).status, 404, "nobody is in the room");
+    assert_eq!(get(dev.admin(0), &format!("{peers}?limit=all")).status, 400);
+    assert_eq!(get(dev.admin(0), &format!("{peers}?after=")).status, 400);
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Message, WebSocket};
 
-use crate::support::{Process, eventually, free_base_port, get, is_ready, local, run, try_get, within};
+use crate::support::{Process, eventually, exchange, free_base_port, get, is_ready, local, run, try_get, within};
 
 /// A cluster's certificates, and processes made with them.
 pub(crate) struct Cluster {
@@ -175,6 +175,21 @@ fn nodes_find_each_other_by_a_seed() {
         let peers = rooms["rooms"][0]["peers"].as_array()?.clone();
         let of = |id: &str| peers.iter().find(|peer| peer["id"] == id).map(|peer| peer["node"].clone());
         (of("a") == Some(json!("node-0")) && of("b") == Some(json!("node-2"))).then_some(())
+    });
+    let peers = "/v1/rooms/default/r/peers";
+    let page = get(cluster.admin(0), &format!("{peers}?limit=1")).json();
+    assert_eq!((&page["total"], &page["peers"][0]["id"], &page["next"]), (&json!(2), &json!("a"), &json!("a")));
+    let page = get(cluster.admin(0), &format!("{peers}?after=a")).json();
+    assert_eq!((&page["peers"][0]["id"], &page["next"]), (&json!("b"), &json!(null)));
+    let put_on_stage = |peer: &str| {
+        let head = format!("PUT {peers}/{peer}/stage HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        String::from_utf8(exchange(cluster.admin(0), head.as_bytes()).unwrap()).unwrap()
+    };
+    assert!(put_on_stage("a").starts_with("HTTP/1.1 204"));
+    assert!(put_on_stage("b").starts_with("HTTP/1.1 404"), "it is on another node");
+    eventually("a is on the stage for all nodes", || {
+        let page = get(cluster.admin(2), peers).json();
+        (page["peers"][0]["onStage"] == true && page["stage"] == 1).then_some(())
     });
 }
 

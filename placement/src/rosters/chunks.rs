@@ -26,16 +26,20 @@ pub(crate) fn split(update: RosterUpdate) -> Vec<RosterUpdate> {
     let mut chunks = match change {
         Some(Change::Snapshot(part)) => {
             let mut chunks = split_entries(part.peers).into_iter();
-            let first = Change::Snapshot(RosterPart { peers: chunks.next().unwrap_or_default() });
-            let rest = chunks.map(|upserted| Change::Delta(RosterDelta { upserted, removed: Vec::new() }));
+            let peers = chunks.next().unwrap_or_default();
+            let first = Change::Snapshot(RosterPart { peers, unlisted: part.unlisted });
+            let rest = chunks.map(|upserted| Change::Delta(RosterDelta { upserted, ..RosterDelta::default() }));
             std::iter::once(first).chain(rest).collect()
         }
         Some(Change::Delta(delta)) => {
+            let RosterDelta { upserted, removed, since, unlisted } = delta;
             // An id is short: those who left fit into the chunk of any entry.
-            let removed = delta.removed.chunks(CHUNK_LEN / 256).map(<[String]>::to_vec);
-            let removed = removed.map(|removed| Change::Delta(RosterDelta { upserted: Vec::new(), removed }));
-            let upserted = split_entries(delta.upserted).into_iter();
-            let upserted = upserted.map(|upserted| Change::Delta(RosterDelta { upserted, removed: Vec::new() }));
+            let removed = removed.chunks(CHUNK_LEN / 256).map(<[String]>::to_vec);
+            let removed =
+                removed.map(|removed| Change::Delta(RosterDelta { upserted: Vec::new(), removed, since, unlisted }));
+            let upserted = split_entries(upserted).into_iter();
+            let upserted =
+                upserted.map(|upserted| Change::Delta(RosterDelta { upserted, removed: Vec::new(), since, unlisted }));
             removed.chain(upserted).collect::<Vec<_>>()
         }
         other => other.into_iter().collect(),
@@ -157,19 +161,19 @@ mod tests {
     #[test]
     fn a_change_comes_out_as_it_went_in() {
         for count in [0, 1, 3, 4, 5, 50] {
-            let snapshot = Change::Snapshot(RosterPart { peers: entries(count) });
+            let snapshot = Change::Snapshot(RosterPart { peers: entries(count), unlisted: 3 });
             let chunks = split(update(snapshot.clone()));
             assert_eq!(chunks.len(), count.div_ceil(4).max(1), "{count}");
             assert_eq!(join(chunks), Joined::Whole(snapshot));
             let removed = (0..20_000).map(|i| format!("{i:0100}")).collect();
-            let delta = Change::Delta(RosterDelta { upserted: entries(count), removed });
+            let delta = Change::Delta(RosterDelta { upserted: entries(count), removed, since: 5, unlisted: 3 });
             assert_eq!(join(split(update(delta.clone()))), Joined::Whole(delta));
         }
     }
 
     #[test]
     fn what_does_not_follow_is_broken() {
-        let chunks = split(update(Change::Snapshot(RosterPart { peers: entries(12) })));
+        let chunks = split(update(Change::Snapshot(RosterPart { peers: entries(12), unlisted: 0 })));
         let mut joiner = Chunks::default();
         assert_eq!(joiner.join(chunks[1].clone()), Joined::Broken, "it has no beginning");
         assert_eq!(joiner.join(chunks[0].clone()), Joined::Partial);
@@ -186,8 +190,8 @@ mod tests {
         let mut joiner = Chunks::default();
         let joined = (0..).map(|chunk| {
             let change = match chunk {
-                0 => Change::Snapshot(RosterPart { peers: entry.clone() }),
-                _ => Change::Delta(RosterDelta { upserted: entry.clone(), removed: Vec::new() }),
+                0 => Change::Snapshot(RosterPart { peers: entry.clone(), unlisted: 0 }),
+                _ => Change::Delta(RosterDelta { upserted: entry.clone(), ..RosterDelta::default() }),
             };
             joiner.join(RosterUpdate { chunk, more: true, ..update(change) })
         });

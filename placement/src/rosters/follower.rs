@@ -15,7 +15,7 @@ use crate::wire;
 const MAX_ROOMS: usize = 20_000;
 
 /// The stream of one follower. What it has still to be told is not queued but found by comparing versions, so that a
-/// slow one costs nothing and catches up with a snapshot.
+/// slow one costs nothing and catches up with one delta.
 #[derive(Debug)]
 pub(crate) struct Follower {
     instance: NodeInstance,
@@ -100,12 +100,9 @@ impl Follower {
             let (version, change) = match own(&room) {
                 Some(part) => {
                     let known = if let Told::Version(version) = told { Some(*version) } else { None };
-                    let Some((version, change)) = part.next_after(known) else { continue };
-                    *told = Told::Version(version);
-                    if version != part.version() {
-                        self.mark(&room);
-                    }
-                    (version, change)
+                    let Some(change) = part.change_since(known) else { continue };
+                    *told = Told::Version(part.version());
+                    (part.version(), change)
                 }
                 None if *told == Told::Gone => continue,
                 None => {

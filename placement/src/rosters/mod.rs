@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 use sluice_proto::ids::{NodeId, NodeInstance, RoomKey};
 use sluice_proto::placement::roster_update::Change;
-use sluice_proto::placement::{FollowRequest, RosterPart, RosterUpdate};
+use sluice_proto::placement::{FollowRequest, PeerEntry, RosterUpdate};
 
 use chunks::Joined;
 use followed::Followed;
@@ -30,16 +30,21 @@ use room::Room;
 use crate::wire;
 
 pub(crate) use chunks::MAX_MESSAGE_LEN;
+#[cfg(test)]
+pub(crate) use part::Entries;
+pub use part::PartDelta;
 
 /// What a node learns about the other nodes of a room.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RosterEvent {
-    /// A node's part is new or changed; `part` is the whole of it, peers ordered by id.
+    /// A node's part is new or changed. Of a new one, all of it.
     PartChanged {
         /// The node that owns the part.
         instance: NodeInstance,
-        /// Its peers and producers.
-        part: Arc<RosterPart>,
+        /// What became different in it.
+        delta: PartDelta,
+        /// How many more peers it has than it has named, because it would be too large.
+        unlisted: u32,
     },
     /// A node left the room, died, or came back as a newer incarnation: nothing of its part is left.
     PartGone {
@@ -134,11 +139,12 @@ impl Rosters {
         true
     }
 
-    /// Replaces this node's part. Returns how many peers of it are too large to be told whole.
-    pub(crate) fn publish(&mut self, key: &RoomKey, part: RosterPart) -> usize {
+    /// Changes this node's part. Returns how many peers of it cannot be told of whole.
+    pub(crate) fn publish(&mut self, key: &RoomKey, delta: PartDelta) -> usize {
         let Some(room) = self.rooms.get_mut(key) else { return 0 };
-        let (part, cut) = part::bound(part::canonical(part), room.own.part());
-        if room.own.publish(part) {
+        let before = room.own.version();
+        let cut = room.own.publish(delta);
+        if room.own.version() != before {
             self.high_version = self.high_version.max(room.own.version());
             self.mark_followers(key);
         }
@@ -253,11 +259,14 @@ impl Rosters {
         self.rooms.keys()
     }
 
-    /// Every known part of a room, this node's first.
-    pub(crate) fn parts(&self, key: &RoomKey) -> Vec<(NodeInstance, Arc<RosterPart>)> {
+    /// The peers of every known part of a room, this node's first.
+    pub(crate) fn parts(&self, key: &RoomKey) -> Vec<(NodeInstance, Vec<Arc<PeerEntry>>)> {
         let Some(room) = self.rooms.get(key) else { return Vec::new() };
-        let own = (self.me.clone(), Arc::clone(room.own.part()));
-        let others = room.remotes.values().filter_map(|remote| Some((remote.instance.clone(), remote.part.clone()?)));
+        let own = (self.me.clone(), room.own.peers().cloned().collect());
+        let others = room.remotes.values().filter_map(|remote| {
+            let part = remote.part()?;
+            Some((remote.instance.clone(), part.entries.values().cloned().collect()))
+        });
         std::iter::once(own).chain(others).collect()
     }
 
@@ -290,25 +299,22 @@ impl Rosters {
         };
         match change {
             Change::Snapshot(part) => {
-                remote.part = Some(Arc::new(part::canonical(part)));
+                remote.set_part(Some(part.into()));
                 remote.awaiting_snapshot = false;
             }
             Change::Gone(_) => {
-                remote.part = None;
+                remote.set_part(None);
                 remote.awaiting_snapshot = false;
             }
+            Change::Delta(_) if remote.awaiting_snapshot || version == remote.version => return None,
             Change::Delta(delta) => {
-                let part = remote.part.as_ref().filter(|_| !remote.awaiting_snapshot)?;
-                if version == remote.version {
-                    return None;
-                }
-                if version != remote.version + 1 {
+                if delta.since > remote.version {
                     self.counters.gaps += 1;
                     remote.awaiting_snapshot = true;
                     self.ask(&key, &owner, None);
                     return None;
                 }
-                remote.part = Some(Arc::new(part::apply(part, delta)));
+                remote.apply(delta)?;
             }
         }
         remote.version = version;
@@ -329,7 +335,8 @@ impl Rosters {
             if let Some(remote) = room.remotes.get_mut(&instance.node)
                 && remote.instance == *instance
             {
-                (remote.part, remote.following, remote.awaiting_snapshot) = (None, false, false);
+                remote.set_part(None);
+                (remote.following, remote.awaiting_snapshot) = (false, false);
                 room.mark(&instance.node);
                 self.wakes.insert(Wake::Events(key.clone()));
             }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use sluice_proto::ids::{NodeId, NodeInstance};
-use sluice_proto::placement::RosterPart;
+use sluice_proto::placement::RosterDelta;
 
 use super::RosterEvent;
 use super::chunks::Chunks;
 use super::own::OwnPart;
+use super::part::{Entries, Part, PartDelta};
 
 /// See the module.
 #[derive(Debug)]
@@ -42,9 +43,18 @@ pub(crate) struct Remote {
     /// Of the newest update that was taken.
     pub(crate) version: u64,
     /// Its part, unless it is gone or has not come yet.
-    pub(crate) part: Option<Arc<RosterPart>>,
-    /// What the room's reader was told last.
-    announced: Option<(NodeInstance, Arc<RosterPart>)>,
+    part: Option<Part>,
+    /// What the room's reader was told.
+    announced: Option<Announced>,
+    /// Peers of whom that may not be true any more.
+    changed: BTreeSet<String>,
+}
+
+/// What a reader knows of a part.
+#[derive(Debug)]
+struct Announced {
+    instance: NodeInstance,
+    part: Part,
 }
 
 impl Remote {
@@ -59,7 +69,35 @@ impl Remote {
             version: 0,
             part: None,
             announced: None,
+            changed: BTreeSet::new(),
         }
+    }
+
+    /// Its part, if it has one.
+    pub(crate) fn part(&self) -> Option<&Part> {
+        self.part.as_ref()
+    }
+
+    /// It has this part now.
+    pub(crate) fn set_part(&mut self, part: Option<Part>) {
+        let former = std::mem::replace(&mut self.part, part);
+        let parts = [former.as_ref(), self.part.as_ref()].into_iter().flatten();
+        self.changed.extend(parts.flat_map(|part| part.entries.keys().cloned()));
+    }
+
+    /// Its part changed. `None` if it has none.
+    pub(crate) fn apply(&mut self, delta: RosterDelta) -> Option<()> {
+        let part = self.part.as_mut()?;
+        part.unlisted = delta.unlisted;
+        for id in delta.removed {
+            part.entries.remove(&id);
+            self.changed.insert(id);
+        }
+        for peer in delta.upserted {
+            self.changed.insert(peer.id.clone());
+            part.entries.insert(peer.id.clone(), Arc::new(peer));
+        }
+        Some(())
     }
 
     /// Why this node follows it: it is named, or asks, or gave its part and did not take it back. The last one lets a
@@ -139,18 +177,36 @@ impl Room {
 
 impl Remote {
     fn announce(&mut self) -> Option<RosterEvent> {
-        match (&self.announced, &self.part) {
-            (Some((instance, _)), part) if part.is_none() || *instance != self.instance => {
-                let instance = instance.clone();
-                self.announced = None;
-                Some(RosterEvent::PartGone { instance })
+        let is_same = |announced: &mut Announced| self.part.is_some() && announced.instance == self.instance;
+        if let Some(Announced { instance, .. }) = self.announced.take_if(|announced| !is_same(announced)) {
+            self.changed = self.part.iter().flat_map(|part| part.entries.keys().cloned()).collect();
+            return Some(RosterEvent::PartGone { instance });
+        }
+        let part = self.part.as_ref()?;
+        let is_new = self.announced.is_none();
+        let announced =
+            self.announced.get_or_insert_with(|| Announced { instance: self.instance.clone(), part: Part::default() });
+        let delta = catch_up(&mut announced.part.entries, &part.entries, std::mem::take(&mut self.changed));
+        let unlisted = part.unlisted;
+        let is_unlisted_new = std::mem::replace(&mut announced.part.unlisted, unlisted) != unlisted;
+        let is_news = is_new || is_unlisted_new || !delta.is_empty();
+        is_news.then(|| RosterEvent::PartChanged { instance: self.instance.clone(), delta, unlisted })
+    }
+}
+
+/// Makes of what was announced what is, where it may have changed.
+fn catch_up(announced: &mut Entries, now: &Entries, changed: BTreeSet<String>) -> PartDelta {
+    let mut delta = PartDelta::default();
+    for id in changed {
+        match now.get(&id) {
+            Some(peer) if announced.get(&id) == Some(peer) => {}
+            Some(peer) => {
+                announced.insert(id, Arc::clone(peer));
+                delta.upserted.push(Arc::clone(peer));
             }
-            (Some((_, announced)), Some(part)) if announced == part => None,
-            (_, Some(part)) => {
-                self.announced = Some((self.instance.clone(), Arc::clone(part)));
-                Some(RosterEvent::PartChanged { instance: self.instance.clone(), part: Arc::clone(part) })
-            }
-            (_, None) => None,
+            None if announced.remove(&id).is_some() => delta.removed.push(id),
+            None => {}
         }
     }
+    delta
 }

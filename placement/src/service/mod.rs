@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use prometheus_client::registry::Registry;
 use sluice_proto::ids::{NodeInstance, RoomKey};
-use sluice_proto::placement::RosterPart;
+use sluice_proto::placement::PeerEntry;
 use sluice_proto::placement::directory_server::DirectoryServer;
 use sluice_proto::placement::rosters_server::RostersServer;
 use tokio::net::TcpListener;
@@ -69,8 +69,8 @@ pub struct KnownRoom {
     pub room: RoomKey,
     /// The nodes that keep its directory entry, best first.
     pub owners: Vec<NodeInstance>,
-    /// Every node's part, this node's first.
-    pub parts: Vec<(NodeInstance, Arc<RosterPart>)>,
+    /// The peers of every node's part, this node's first.
+    pub parts: Vec<(NodeInstance, Vec<Arc<PeerEntry>>)>,
 }
 
 /// Directory and rosters of one node. Clones are the same one. It runs until [`Self::shutdown`], or until the runtime

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use sluice_proto::ids::RoomKey;
-use sluice_proto::placement::RosterPart;
 use tokio::sync::{Notify, mpsc};
 
 use super::driver::Shared;
-use crate::rosters::RosterEvent;
+use crate::rosters::{PartDelta, RosterEvent};
 
 /// Events on their way to the reader. Few, because more wait as one difference per node.
 const EVENTS: usize = 16;
@@ -29,11 +28,11 @@ impl RoomHandle {
         &self.room
     }
 
-    /// Replaces this node's part. The others are told the difference; nothing is said if there is none. What is too
-    /// large is cut: a peer of more than 4 MiB is told without its producers, and of more than 64 MiB altogether
-    /// newcomers are not told until there is room. That is counted and logged.
-    pub fn publish(&self, part: RosterPart) {
-        let cut = self.shared.step(|state, _| state.core.rosters.publish(&self.room, part));
+    /// Changes this node's part, at the cost of the change. The others are told; nothing is said of what is as it was.
+    /// What is too large is cut: a peer of more than 4 MiB is told without its producers. Of more than 64 MiB altogether
+    /// the audience becomes a number, then producers are left out. That is counted and logged.
+    pub fn publish(&self, delta: PartDelta) {
+        let cut = self.shared.step(|state, _| state.core.rosters.publish(&self.room, delta));
         if cut > 0 {
             self.shared.metrics.part_too_large();
             tracing::error!(room = %self.room, peers = cut, "this node's part of the room is too large to be told whole");

@@ -1,14 +1,12 @@
 //! One simulated node: a core, its streams, and a reader per room that believes what it is told.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_proto::ids::{NodeId, NodeInstance, RoomKey};
-use sluice_proto::placement::RosterPart;
 
 use crate::core::Core;
-use crate::rosters::RosterEvent;
+use crate::rosters::{Entries, RosterEvent};
 
 /// A stream as its client knows it.
 #[derive(Debug)]
@@ -29,9 +27,9 @@ pub(super) struct SimNode {
     /// When each other incarnation was heard of last.
     pub(super) heard: BTreeMap<NodeInstance, Instant>,
     /// What this node published.
-    pub(super) truth: BTreeMap<RoomKey, RosterPart>,
+    pub(super) truth: BTreeMap<RoomKey, Entries>,
     /// What the readers of its rooms were told.
-    pub(super) seen: BTreeMap<RoomKey, BTreeMap<NodeInstance, Arc<RosterPart>>>,
+    pub(super) seen: BTreeMap<RoomKey, BTreeMap<NodeInstance, Entries>>,
     /// Newest incarnation of each node that a reader was told of.
     newest: BTreeMap<NodeId, u64>,
     pub(super) events: u64,
@@ -59,15 +57,24 @@ impl SimNode {
         self.events += 1;
         let seen = self.seen.entry(room.clone()).or_default();
         match event {
-            RosterEvent::PartChanged { instance, part } => {
+            RosterEvent::PartChanged { instance, delta, unlisted } => {
                 assert_ne!(instance.node, self.instance.node, "nobody is told of its own part");
                 let newest = self.newest.entry(instance.node.clone()).or_insert(instance.incarnation);
                 assert!(*newest <= instance.incarnation, "{instance} speaks after {newest} did");
                 *newest = instance.incarnation;
                 let twins = seen.keys().filter(|other| other.node == instance.node && **other != instance);
                 assert_eq!(twins.count(), 0, "an incarnation goes before the next one comes");
-                let before = seen.insert(instance, Arc::clone(&part));
-                assert_ne!(before, Some(part), "an unchanged part is not announced again");
+                let is_new = !seen.contains_key(&instance);
+                let part = seen.entry(instance).or_default();
+                assert!(is_new || !delta.is_empty(), "an unchanged part is not announced again");
+                assert_eq!(unlisted, 0);
+                for id in &delta.removed {
+                    assert!(part.remove(id).is_some(), "{id} goes without having come");
+                }
+                for peer in delta.upserted {
+                    let before = part.insert(peer.id.clone(), std::sync::Arc::clone(&peer));
+                    assert_ne!(before, Some(peer), "an unchanged peer is not announced again");
+                }
             }
             RosterEvent::PartGone { instance } => {
                 assert!(seen.remove(&instance).is_some(), "{instance} goes without having come");

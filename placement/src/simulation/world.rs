@@ -2,22 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sluice_proto::ids::{NodeInstance, RoomKey};
 use sluice_proto::placement::roster_update::Change;
-use sluice_proto::placement::{FollowRequest, PeerEntry, RosterPart, RosterUpdate};
+use sluice_proto::placement::{FollowRequest, PeerEntry, RosterUpdate};
 
 use super::ms;
 use super::node::{SimLink, SimNode};
 use crate::directory::{Answer, Call, CallKind};
-use crate::rosters::{StreamId, Wake};
+use crate::rosters::{Entries, PartDelta, StreamId, Wake};
 use crate::testing::{instance, now, room};
 use crate::wire;
 
 const ROOMS: [&str; 4] = ["a", "b", "c", "d"];
+
+/// Peers that a node ever has in a room.
+const MAX_PEERS: usize = 24;
 
 /// How often gossip is heard, or not.
 const GOSSIP: Duration = Duration::from_millis(100);
@@ -161,7 +165,7 @@ impl World {
     pub(super) fn enter(&mut self, node: usize, name: &str) {
         self.step(node, |sim, now| {
             if sim.core.enter(now, &room(name), None) {
-                sim.truth.insert(room(name), RosterPart::default());
+                sim.truth.insert(room(name), Entries::new());
                 sim.seen.insert(room(name), BTreeMap::new());
             }
         });
@@ -178,11 +182,14 @@ impl World {
     pub(super) fn publish(&mut self, node: usize, name: &str, peers: usize) {
         let stamp = self.rng.next_u64();
         self.step(node, |sim, _| {
-            if sim.truth.contains_key(&room(name)) {
-                let peer = |i| PeerEntry { id: format!("p{i:02}"), joined_at_ms: stamp % 3, ..PeerEntry::default() };
-                let part = RosterPart { peers: (0..peers).map(peer).collect() };
-                sim.core.rosters.publish(&room(name), part.clone());
-                sim.truth.insert(room(name), part);
+            if let Some(part) = sim.truth.get_mut(&room(name)) {
+                let id = |i| format!("p{i:02}");
+                let peer = |i| Arc::new(PeerEntry { id: id(i), join_number: stamp % 3, ..PeerEntry::default() });
+                let upserted: Vec<_> = (0..peers).map(peer).collect();
+                let removed: Vec<_> = (peers..MAX_PEERS).map(id).collect();
+                part.retain(|id, _| !removed.contains(id));
+                part.extend(upserted.iter().map(|peer| (peer.id.clone(), Arc::clone(peer))));
+                sim.core.rosters.publish(&room(name), PartDelta { upserted, removed });
             }
         });
     }
@@ -610,7 +617,7 @@ impl World {
 
     pub(super) fn assert_sees(&self, reader: usize, name: &str, other: usize) {
         let (reader, other) = (self.sim(reader), self.sim(other));
-        let seen = reader.seen[&room(name)].get(&other.instance).map(|part| part.as_ref());
+        let seen = reader.seen[&room(name)].get(&other.instance);
         assert_eq!(seen, Some(&other.truth[&room(name)]), "{} of {}", reader.instance, other.instance);
     }
 
@@ -643,6 +650,6 @@ impl World {
 }
 
 /// A part in few words.
-fn summary(part: &RosterPart) -> Vec<(&str, u64)> {
-    part.peers.iter().map(|peer| (peer.id.as_str(), peer.joined_at_ms)).collect()
+fn summary(part: &Entries) -> Vec<(&str, u64)> {
+    part.values().map(|peer| (peer.id.as_str(), peer.join_number)).collect()
 }

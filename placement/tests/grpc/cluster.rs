@@ -8,10 +8,10 @@ use std::time::Duration;
 use prometheus_client::registry::Registry;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use sluice_placement::{
-    Member, MemberState, Members, NodeFacts, NodeLoad, Placement, PlacementConfig, PlacementTls, RosterEvent,
+    Member, MemberState, Members, NodeFacts, NodeLoad, PartDelta, Placement, PlacementConfig, PlacementTls, RosterEvent,
 };
 use sluice_proto::ids::{NamespaceId, NodeId, NodeInstance, Region, RoomId, RoomKey};
-use sluice_proto::placement::{PeerEntry, RosterPart};
+use sluice_proto::placement::PeerEntry;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
@@ -58,8 +58,10 @@ pub(crate) fn room(name: &str) -> RoomKey {
     RoomKey { namespace: NamespaceId::new("default").unwrap(), room: RoomId::new(name).unwrap() }
 }
 
-pub(crate) fn part(peers: &[&str]) -> RosterPart {
-    RosterPart { peers: peers.iter().map(|id| PeerEntry { id: (*id).into(), ..PeerEntry::default() }).collect() }
+/// These peers are in a part now.
+pub(crate) fn part(peers: &[&str]) -> PartDelta {
+    let peer = |id: &&str| Arc::new(PeerEntry { id: (*id).into(), ..PeerEntry::default() });
+    PartDelta { upserted: peers.iter().map(peer).collect(), removed: Vec::new() }
 }
 
 pub(crate) struct TestNode {
@@ -189,7 +191,6 @@ pub(crate) fn member(instance: &NodeInstance, addr: SocketAddr) -> Member {
     Member { instance: instance.clone(), facts, state: MemberState::Live, since }
 }
 
-/// The next event, which must come.
 /// The next event about a part.
 pub(crate) async fn next(events: &mut mpsc::Receiver<RosterEvent>) -> RosterEvent {
     loop {
@@ -206,8 +207,9 @@ pub(crate) async fn until(events: &mut mpsc::Receiver<RosterEvent>, expected: &R
     while next(events).await != *expected {}
 }
 
+/// These peers are new in a node's part, which may be new itself.
 pub(crate) fn changed(instance: &NodeInstance, peers: &[&str]) -> RosterEvent {
-    RosterEvent::PartChanged { instance: instance.clone(), part: Arc::new(part(peers)) }
+    RosterEvent::PartChanged { instance: instance.clone(), delta: part(peers), unlisted: 0 }
 }
 
 pub(crate) fn gone(instance: &NodeInstance) -> RosterEvent {

@@ -32,6 +32,7 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
         Notice::ConsumerScore { consumer, scores } => {
             ("consumerScore", json!({"consumerId": consumer, "score": consumer_score(*scores)}))
         }
+        Notice::Audience(census) => ("audience", json!(census)),
         Notice::ProducerScore { producer, ssrc, score } => {
             let scores = json!([{"encodingIdx": 0, "ssrc": ssrc, "score": score}]);
             ("producerScore", json!({"producerId": producer, "score": scores}))

@@ -23,6 +23,7 @@ pub(super) fn reply(shapes: &dyn Shapes, reply: PeerReply) -> Value {
         PeerReply::Produced(id) => shapes.produced(id),
         PeerReply::TransportStats(id, stats) => shapes.stats(json!([stats::transport(id, &stats)])),
         PeerReply::ProducerStats(kind, stats) => shapes.stats(json!([stats::producer(kind, &stats)])),
+        PeerReply::Peers(page) => json!(page),
         PeerReply::ConsumerStats(kind, stats) => shapes.stats(json!([stats::consumer(kind, &stats)])),
     }
 }

@@ -4,7 +4,7 @@
 use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
-use sluice_proto::ids::{ConsumerId, ProducerId, is_plain};
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, is_plain};
 use sluice_proto::ortc::MediaKind;
 
 use crate::ortc::{parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters};
@@ -55,6 +55,7 @@ pub(in crate::signalling) fn request(method: &str, data: Value) -> Result<Reques
         "produce" => produce(&mut data)?,
         "subscribe" => PeerRequest::Subscribe { producer: data.id("producerId")?, mid: data.mid()? },
         "unsubscribe" => PeerRequest::Unsubscribe { producer: data.id("producerId")? },
+        "getPeers" => get_peers(&data)?,
         "getTransportStats" => PeerRequest::TransportStats { transport: data.id("transportId")? },
         "getProducerStats" => PeerRequest::ProducerStats { producer: data.id("producerId")? },
         "getConsumerStats" => PeerRequest::ConsumerStats { consumer: data.id("consumerId")? },
@@ -96,6 +97,25 @@ fn create_transport(data: &Data) -> Result<PeerRequest, Refusal> {
     data.flag("producing")?;
     let direction = data.0.pointer("/appData/direction").and_then(Value::as_str);
     Ok(PeerRequest::CreateTransport { consuming: data.flag("consuming")? || direction == Some("consumer") })
+}
+
+/// An extension: a large room is read a page at a time.
+fn get_peers(data: &Data) -> Result<PeerRequest, Refusal> {
+    let after = match data.0.get("after") {
+        None | Some(Value::Null) => None,
+        Some(id) => {
+            let id = id.as_str().and_then(|id| PeerId::new(id).ok());
+            Some(id.ok_or_else(|| Refusal::bad_request("after must be the id of a peer"))?)
+        }
+    };
+    let limit = match data.0.get("limit") {
+        None | Some(Value::Null) => None,
+        Some(limit) => {
+            let limit = limit.as_u64().and_then(|limit| usize::try_from(limit).ok());
+            Some(limit.ok_or_else(|| Refusal::bad_request("limit must be a number"))?)
+        }
+    };
+    Ok(PeerRequest::Peers { after, limit })
 }
 
 fn join(data: &mut Data) -> Result<Join, Refusal> {

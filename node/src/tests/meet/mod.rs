@@ -3,8 +3,8 @@
 //! the network splits, nodes and workers stand still. In the end everybody has what the others send and nothing else,
 //! and when all have left nothing is left of them.
 //!
-//! What is not real: the mesh's QUIC ([`net`](super::net)), placement's gossip and streams (`rosters`), sockets and
-//! threads ([`simulated`](crate::worker::simulated)).
+//! What is not real: the mesh's QUIC ([`net`](super::net)), placement's gossip and streams
+//! ([`rosters`](super::rosters)), sockets and threads ([`simulated`](crate::worker::simulated)).
 //!
 //! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed; `SLUICE_SEEDS=<number>` sets how many
 //! are tried. A seed decides all that happens, and when. What it does not decide is what the node draws for itself, ids
@@ -16,13 +16,13 @@ mod judge;
 mod lane;
 mod node;
 mod presence;
-mod rosters;
 mod turmoil;
 mod world;
 
 use std::time::Duration;
 
 use self::world::World;
+use super::seeds::seeds;
 
 /// Seeds that a plain `cargo test` tries: some ten seconds.
 const DEFAULT_SEEDS: u64 = 40;
@@ -36,17 +36,9 @@ const QUIET: Duration = Duration::from_secs(12);
 /// Over this time it is looked what everybody hears.
 const WATCH: Duration = Duration::from_secs(2);
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |variable| std::env::var(variable).ok().map(|number: String| number.parse().expect("a number"));
-    match number("SLUICE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SLUICE_SEEDS").unwrap_or(DEFAULT_SEEDS),
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn everybody_who_is_there_has_everybody_else_and_nothing_is_left_of_those_who_are_not() {
-    for seed in seeds() {
+    for seed in seeds(DEFAULT_SEEDS) {
         println!("seed {seed}");
         let mut world = World::new(seed);
         world.run(TURMOIL, true).await;

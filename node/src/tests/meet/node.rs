@@ -13,7 +13,6 @@ use sluice_proto::ids::Region;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::rosters::Rosters;
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::config::NodeConfig;
@@ -21,6 +20,7 @@ use crate::limits::Limits;
 use crate::ports::{Answer, MediaWorker, MeshSignal, Ports};
 use crate::rooms::{Rooms, RoomsConfig};
 use crate::tests::net::{Arrival, Net};
+use crate::tests::rosters::Rosters;
 use crate::vitals::Vitals;
 use crate::worker::FrameOut;
 use crate::worker::simulated::{self, SimulatedWorker};

@@ -14,9 +14,9 @@ use super::judge::Watched;
 use super::lane::{Packet, arrivals};
 use super::node::Node;
 use super::presence::{Presence, name};
-use super::rosters::Rosters;
 use crate::tests::client::{Connection, opening};
 use crate::tests::net::Net;
+use crate::tests::rosters::Rosters;
 
 const STEP: Duration = Duration::from_millis(2);
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sluice_placement::RosterEvent;
+use sluice_placement::{PartDelta, RosterEvent};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey};
-use sluice_proto::placement::RosterPart;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::parts::{Entries, apply, difference};
 use crate::ports::{EnteredRoom, PlacementPort, RosterPublisher};
 
 /// Until a node that nothing is heard of is taken for dead.
@@ -43,10 +43,10 @@ struct State {
 /// A node's presence in a room.
 struct Holder {
     presence: u64,
-    part: Option<Arc<RosterPart>>,
+    part: Option<Arc<Entries>>,
     events: mpsc::UnboundedSender<RosterEvent>,
     /// What it was told of others.
-    told: BTreeMap<usize, Arc<RosterPart>>,
+    told: BTreeMap<usize, Arc<Entries>>,
     /// Whom it waits for before it knows everybody; itself, for the directory. `None` once it does.
     awaited: Option<BTreeSet<usize>>,
     /// When the latest news of another arrives: nothing is overtaken.
@@ -58,7 +58,7 @@ struct News {
     to: usize,
     presence: u64,
     of: usize,
-    part: Option<Arc<RosterPart>>,
+    part: Option<Arc<Entries>>,
     /// The end of the patience with a node that is cut off.
     of_cut: bool,
 }
@@ -205,7 +205,10 @@ impl State {
         if told != part {
             let instance = self.instances[&of].clone();
             let event = match part {
-                Some(part) => RosterEvent::PartChanged { instance, part },
+                Some(part) => {
+                    let delta = difference(&told.unwrap_or_default(), &part);
+                    RosterEvent::PartChanged { instance, delta, unlisted: 0 }
+                }
                 None => RosterEvent::PartGone { instance },
             };
             // The room may have ended.
@@ -266,12 +269,12 @@ struct Publisher {
 }
 
 impl RosterPublisher for Publisher {
-    fn publish(&self, part: RosterPart) {
+    fn publish(&self, delta: PartDelta) {
         let state = &mut *self.rosters.state();
         let holder = state.rooms.get_mut(&self.room).and_then(|holders| holders.get_mut(&self.node));
         // What goes on of a dead node is heard by nobody.
         let Some(holder) = holder else { return assert!(state.dead.contains(&self.node)) };
-        holder.part = Some(Arc::new(part));
+        apply(Arc::make_mut(holder.part.get_or_insert_default()), delta);
         state.tell_others(&self.room, self.node);
     }
 }
