@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
+use sluice_media::messages::{Account, Request, RequestError, Response, WorkerEvent, WorkerIndex};
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
 use tokio::sync::{mpsc, oneshot};
@@ -295,7 +295,7 @@ impl Room {
             return true;
         }
         let id = RouterId::from_random_bytes(rand::random());
-        if self.context.worker(worker).try_send(Request::CreateRouter { router: id }).is_err() {
+        if self.context.worker(worker).try_send(Request::CreateRouter { router: id, account: Account(0) }).is_err() {
             return false;
         }
         let _listener = self.context.listen(Subject::Router(id), &self.me);
