@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Query, Request, State};
@@ -18,6 +19,7 @@ use super::server::Connection;
 use super::websocket::Upgrade;
 use super::{assets, websocket};
 use crate::address_limits::AddressLimits;
+use crate::events::audit::Entry;
 use crate::http::{Health, health_router};
 use crate::rooms::Rooms;
 use crate::signalling::protoo::session;
@@ -77,14 +79,21 @@ async fn asset(uri: Uri, headers: HeaderMap) -> Response {
 
 /// The page, or signalling for those who ask for an upgrade.
 async fn root(State(door): State<Door>, Extension(connection): Extension<Connection>, request: Request) -> Response {
+    let (rooms, remote) = (door.rooms.clone(), connection.remote);
     match websocket::is_upgrade(request.headers()) {
-        true => signalling(door, connection, request).unwrap_or_else(IntoResponse::into_response),
+        true => signalling(door, connection, request).unwrap_or_else(|refusal| refused(&rooms, remote, refusal)),
         false => assets::serve(assets::INDEX, request.headers()),
     }
 }
 
 /// An upgrade that is refused, with the reason in words.
 type Refusal = (StatusCode, String);
+
+fn refused(rooms: &Rooms, remote: SocketAddr, refusal: Refusal) -> Response {
+    let (status, reason) = (Some(refusal.0.as_u16()), refusal.1.trim_end().to_owned());
+    rooms.events().audit().record(&Entry::SessionRefused { remote, who: None, status, reason });
+    refusal.into_response()
+}
 
 fn signalling(door: Door, connection: Connection, mut request: Request) -> Result<Response, Refusal> {
     let (response, upgrade) = Upgrade::accept(&mut request, SUBPROTOCOL)

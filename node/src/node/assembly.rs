@@ -26,6 +26,8 @@ use crate::cluster::gossip::{MeshTransport, MeshWitness};
 use crate::cluster::links::keep_links;
 use crate::cluster::wiring::{MeshOut, MeshWiring, PlacementWiring, mesh_signals};
 use crate::config::NodeConfig;
+use crate::events::Events;
+use crate::events::usage::WRITE_EVERY;
 use crate::http::{Health, Server};
 use crate::limits::Limits;
 use crate::metrics::{Metrics, Sources};
@@ -51,6 +53,7 @@ pub(super) struct Parts {
     pub(super) membership: Arc<Membership>,
     certificates: Arc<Certificates>,
     instance: NodeInstance,
+    sources: Arc<Sources>,
     vitals: Vitals,
     /// Ends what nobody waits for.
     stop: CancellationToken,
@@ -81,11 +84,13 @@ impl Parts {
         let members = membership.members();
         let placement = start_placement(&mut config, &instance, tls.clone(), &membership).await?;
         let (vitals, stop) = (Vitals::default(), CancellationToken::new());
+        let events = Events::start(&config, &instance, &vitals)
+            .map_err(|(setting, error)| StartError::system(setting, error))?;
         let (address_limits, clock) = (AddressLimits::new(&config), ClusterClock::default());
         let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, &address_limits, &clock);
         let (handles, worker_events) = workers.take_events();
         let placement_port = Arc::new(PlacementWiring::new(placement.clone(), members.clone()));
-        let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &vitals);
+        let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &events, &vitals);
         let rooms = Rooms::spawn(rooms_config, ports);
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
@@ -97,15 +102,23 @@ impl Parts {
             mesh: mesh.clone(),
             members: members.clone(),
             users_http: users.counters.clone(),
+            events,
         });
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
         let certificates = Arc::new(Certificates::new(&config, users_tls, (tls, mesh.clone(), placement.clone())));
-        let publishing =
-            publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), clock.clone(), vitals.clone());
-        let tasks: [(&'static str, BoxFuture<'static, ()>); 4] = [
+        let publishing = publish_facts(
+            membership.clone(),
+            facts,
+            sources.clone(),
+            config.data_dir.clone(),
+            clock.clone(),
+            vitals.clone(),
+        );
+        let tasks: [(&'static str, BoxFuture<'static, ()>); 5] = [
             ("the publication of facts", publishing.boxed()),
+            ("the account of usage", keep_usage(sources.clone()).boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),
             ("the keeping of links", keep_links(mesh.clone(), members).boxed()),
             ("the watch over certificates", certificates.clone().watch().boxed()),
@@ -119,6 +132,7 @@ impl Parts {
             membership,
             certificates,
             instance,
+            sources,
             vitals,
             stop,
             mesh,
@@ -131,7 +145,7 @@ impl Parts {
     }
 
     /// Runs the tasks. Whatever of them or of the parts ends by itself ends the node.
-    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 4]) {
+    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 5]) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
         let parts: [(&'static str, BoxFuture<'static, ()>); 6] = [
@@ -175,6 +189,8 @@ impl Parts {
         // Which takes its time, and no more.
         self.rooms.shutdown().await;
         self.users.shutdown().await;
+        within("usage", self.sources.write_usage()).await;
+        within("events", self.sources.events.shutdown()).await;
         within("placement", self.placement.shutdown()).await;
         if let Some(membership) = Arc::into_inner(self.membership) {
             within("membership", membership.shutdown()).await;
@@ -183,6 +199,16 @@ impl Parts {
         within("mesh", self.mesh.shutdown()).await;
         // Waits for threads.
         within("workers", tokio::task::spawn_blocking(move || drop(self.workers)).map(drop)).await;
+    }
+}
+
+/// Writes down what was used, for ever.
+async fn keep_usage(sources: Arc<Sources>) {
+    let mut ticks = tokio::time::interval(WRITE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        sources.write_usage().await;
     }
 }
 
@@ -256,6 +282,7 @@ fn ports(
     mesh_events: mpsc::Receiver<MeshEvent>,
     (workers, worker_events): (&[WorkerHandle], mpsc::Receiver<(WorkerIndex, WorkerEvent)>),
     placement: Arc<PlacementWiring>,
+    events: &Events,
     vitals: &Vitals,
 ) -> Ports {
     Ports {
@@ -264,6 +291,7 @@ fn ports(
         mesh: Arc::new(MeshWiring::new(mesh.clone(), workers)),
         mesh_signals: mesh_signals(mesh_events, vitals),
         placement,
+        events: events.clone(),
         vitals: vitals.clone(),
     }
 }

@@ -17,7 +17,8 @@ use super::api::{CloseReason, Join, PeerInfo, PeerReply, Refusal};
 use super::peer::{Joined, Peer};
 use super::requests::{Asker, Outcome, gone};
 use super::room::{Continuation, Opened, Reply, Room, SessionId};
-use super::seat::Desk;
+use crate::events::audit::{Entry, Who};
+use crate::events::{LeaveReason, Session};
 use crate::support::random_text;
 use crate::telemetry::current_traceparent;
 
@@ -83,30 +84,37 @@ pub(super) struct Joining {
 
 impl Room {
     pub(super) fn open(&mut self, opened: Opened) {
-        let Opened { session, peer: id, secret, desk, span } = opened;
-        let _entered = span.clone().entered();
-        if desk.is_left() {
+        let _entered = opened.span.clone().entered();
+        if opened.desk.is_left() {
             return;
         }
         self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
         let limit = self.context.limits.peers_per_room;
-        let holder = self.peers.session_of(&id);
+        let holder = self.peers.session_of(&opened.peer);
         // Those who have not joined are bounded as peers are.
         if self.peers.unjoined_count() >= limit || self.is_full() && holder.is_none() {
-            return refuse(&desk, self.full());
+            return self.refuse(&opened, self.full());
         }
         if let Some(reason) = self.context.overload().filter(|_| holder.is_none()) {
-            return refuse(&desk, reason);
+            return self.refuse(&opened, reason);
         }
         let Some(load) = self.context.place(|worker| self.routers.contains_key(&worker)) else {
-            return refuse(&desk, "the node has no media worker that works".to_owned());
+            return self.refuse(&opened, "the node has no media worker that works".to_owned());
         };
         if !self.ensure_router(load.worker()) {
-            return refuse(&desk, "the node's media worker is too busy".to_owned());
+            return self.refuse(&opened, "the node's media worker is too busy".to_owned());
         }
-        desk.await_join();
+        opened.desk.await_join();
+        opened.desk.complete();
+        self.peers.insert(SessionId(opened.session.number), Peer::new(opened, load));
+    }
+
+    fn refuse(&self, opened: &Opened, words: String) {
+        let Opened { session, peer, desk, .. } = opened;
+        let who = Who::new(&self.key, peer);
+        self.context.events.audit().record(&Entry::refused(session.remote, who, &words));
+        desk.close(CloseReason::Full, words);
         desk.complete();
-        self.peers.insert(session, Peer::new(id, desk, load, span, secret));
     }
 
     fn is_full(&self) -> bool {
@@ -162,7 +170,7 @@ impl Room {
                 desk.close(CloseReason::Replaced, "the same peer joined again".to_owned());
             }
             // Other nodes are told with the new beginning: in between the name would look free there.
-            self.end_peer(holder);
+            self.end_peer(holder, LeaveReason::Replaced);
         } else if !self.others_known {
             return;
         } else if let Some(holder) = self.elsewhere.peer(&id)
@@ -302,13 +310,15 @@ impl Room {
         }
         let Some(peer) = self.peers.get_mut(session) else { return };
         let Some(Joining { join, replies }) = peer.joining.take() else { return };
-        let id = peer.id.clone();
+        let (id, remote) = (peer.id.clone(), peer.remote);
         let span = peer.span.take();
         let _entered = span.as_ref().map(tracing::Span::enter);
         let newest_elsewhere = self.elsewhere.newest_join(&id);
         let at_ms = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
         let secret = Secret::new();
+        let client = Session { number: session.0, remote };
         let joined = Joined {
+            attendance: self.events.join(client, &id, &join.display_name),
             display_name: join.display_name,
             device: join.device,
             rtp_capabilities: join.rtp_capabilities.map(Arc::new),
@@ -337,9 +347,4 @@ impl Room {
         let (node, region) = (self.context.node().clone(), self.context.region.clone());
         PeerReply::Joined { peers, node, region, secret: secret.text().to_owned() }
     }
-}
-
-fn refuse(desk: &Desk, words: String) {
-    desk.close(CloseReason::Full, words);
-    desk.complete();
 }

@@ -51,6 +51,8 @@ use self::seat::{Desk, Seat};
 use self::view::View;
 use crate::address_limits::{AddressLimits, Held};
 use crate::cluster::clock::ClusterClock;
+use crate::events::audit::{Entry, Who};
+use crate::events::{Events, Session};
 use crate::limits::Limits;
 use crate::pipes::Pipes;
 use crate::ports::{EnteredRoom, Ports};
@@ -111,7 +113,7 @@ struct Entrance {
 impl Rooms {
     /// Starts the tasks that bring workers, mesh and placement together. Must be called on a tokio runtime.
     pub(crate) fn spawn(config: RoomsConfig, ports: Ports) -> Self {
-        let Ports { workers, worker_events, mesh, mesh_signals, placement, vitals } = ports;
+        let Ports { workers, worker_events, mesh, mesh_signals, placement, events, vitals } = ports;
         let pipes = Pipes::new(workers.clone(), mesh, config.limits.outlets, vitals.clone());
         let context = Arc::new(Context {
             instance: config.instance,
@@ -124,6 +126,7 @@ impl Rooms {
             workers,
             placement,
             pipes: pipes.clone(),
+            events,
             counters: Counters::default(),
             listeners: Listeners::default(),
         });
@@ -151,6 +154,11 @@ impl Rooms {
     /// What happened since the start.
     pub(crate) fn counters(&self) -> &Counters {
         &self.inner.context.counters
+    }
+
+    /// Where rooms tell what happens in them.
+    pub(crate) fn events(&self) -> &Events {
+        &self.inner.context.events
     }
 
     /// The tasks that are waited for when the node stops.
@@ -216,13 +224,26 @@ impl Rooms {
     /// # Errors
     /// When there is none, in words.
     pub(crate) fn enter(&self, opening: Opening) -> Result<Seat, String> {
+        let key = RoomKey { namespace: opening.namespace.clone(), room: opening.room.clone() };
+        let number = self.inner.next_session.fetch_add(1, Ordering::Relaxed);
+        let (session, who) = (Session { number, remote: opening.remote }, Who::new(&key, &opening.peer));
+        let audit = self.inner.context.events.audit();
+        let seat = self.take_seat(session, opening);
+        match &seat {
+            Ok(_) => audit.record(&Entry::SessionOpened { session: session.into(), who }),
+            Err(reason) => audit.record(&Entry::refused(session.remote, who, reason)),
+        }
+        seat
+    }
+
+    fn take_seat(&self, session: Session, opening: Opening) -> Result<Seat, String> {
         let Opening { namespace, room, peer, secret, remote } = opening;
         let span = tracing::info_span!("join", %namespace, %room, %peer, %remote);
         let key = RoomKey { namespace, room };
         let _entered = span.clone().entered();
         let context = &self.inner.context;
         let limits = &context.limits;
-        let session = SessionId(self.inner.next_session.fetch_add(1, Ordering::Relaxed));
+        let id = SessionId(session.number);
         let desk = Arc::new(Desk::default());
         let mut rooms = lock(&self.inner.rooms);
         // Looked at under the lock under which `shutdown` reads the rooms.
@@ -249,7 +270,7 @@ impl Rooms {
         let opened = Opened { session, peer: peer.clone(), secret, desk: Arc::clone(&desk), span };
         // Sent under the lock: a room ends only under it, and not while something waits in its mailbox.
         room.try_send(RoomMessage::Open(opened)).map_err(|_| "the room is too busy".to_owned())?;
-        Ok(Seat::new(session, peer, (room, view), desk, context.count_session()))
+        Ok(Seat::new(id, peer, (room, view), desk, context.count_session()))
     }
 
     /// The way into an open room of the default namespace.

@@ -4,6 +4,7 @@
 //! joins. So there can be several sessions of one name, of which at most one has joined.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -15,13 +16,16 @@ use tracing::Span;
 use super::api::{PeerInfo, Refusal};
 use super::context::{Gauge, Load};
 use super::join::{Joining, Secret};
-use super::room::{Room, SessionId};
+use super::room::{Opened, Room, SessionId};
 use super::seat::Desk;
 use super::transports::Transport;
+use crate::events::{Attendance, LeaveReason};
 use crate::support::random_text;
 
 pub(super) struct Peer {
     pub(super) id: PeerId,
+    /// Where its client comes from.
+    pub(super) remote: SocketAddr,
     desk: Arc<Desk>,
     /// Where its transports are.
     load: Load,
@@ -55,13 +59,17 @@ pub(super) struct Joined {
     pub(super) secret: Secret,
     /// How often it gave one because of claims.
     pub(super) signs_of_life: u32,
+    /// Until it leaves.
+    pub(super) attendance: Attendance,
     pub(super) _counted: Gauge,
 }
 
 impl Peer {
-    pub(super) fn new(id: PeerId, desk: Arc<Desk>, load: Load, span: Span, shown_secret: Option<Secret>) -> Self {
+    pub(super) fn new(opened: Opened, load: Load) -> Self {
+        let Opened { session, peer: id, secret: shown_secret, desk, span } = opened;
         Self {
             id,
+            remote: session.remote,
             desk,
             load,
             span: Some(span),
@@ -256,19 +264,26 @@ impl Peers {
 }
 
 impl Room {
+    /// Ends a session whose client is gone.
+    pub(super) fn close_left(&mut self, session: SessionId) {
+        let was_silent = self.peers.get(session).is_some_and(|peer| peer.desk.was_silent());
+        self.close_peer(session, if was_silent { LeaveReason::Silent } else { LeaveReason::Left });
+    }
+
     /// Everything that a session's end entails, whatever ended it.
-    pub(super) fn close_peer(&mut self, session: SessionId) {
-        if let Some(peer) = self.end_peer(session) {
+    pub(super) fn close_peer(&mut self, session: SessionId, reason: LeaveReason) {
+        if let Some(peer) = self.end_peer(session, reason) {
             self.publish();
             self.refresh_elsewhere_of(&peer);
         }
     }
 
     /// The same without a word to other nodes. Which peer it was, if they have to be told.
-    pub(super) fn end_peer(&mut self, session: SessionId) -> Option<PeerId> {
-        let peer = self.peers.remove(session)?;
+    pub(super) fn end_peer(&mut self, session: SessionId, reason: LeaveReason) -> Option<PeerId> {
+        let mut peer = self.peers.remove(session)?;
         let claimed = self.claims.remove(&session).is_some();
-        if peer.joined.is_some() {
+        if let Some(joined) = &mut peer.joined {
+            joined.attendance.set_reason(reason);
             self.hide(&peer.id);
         }
         for consumer in &peer.consumers {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
-use sluice_media::messages::{Account, Request, RequestError, Response, WorkerEvent, WorkerIndex};
+use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
 use tokio::sync::{mpsc, oneshot};
@@ -28,6 +28,7 @@ use super::peer::Peers;
 use super::seat::Desk;
 use super::speakers::Speakers;
 use super::view::View;
+use crate::events::{RoomEvents, Session};
 use crate::ports::{Answer, RosterPublisher};
 use crate::support::count;
 
@@ -65,7 +66,7 @@ pub(crate) enum RoomMessage {
 /// A session that wants to be a peer of the room.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    pub(crate) session: SessionId,
+    pub(crate) session: Session,
     pub(crate) peer: PeerId,
     /// By which its client says that it is that peer already.
     pub(crate) secret: Option<Secret>,
@@ -124,6 +125,8 @@ pub(crate) struct Room {
     pub(super) speakers: Speakers,
     /// The trace of the latest join, and until when what happens may be its doing.
     pub(super) latest_join: Option<(String, Instant)>,
+    /// What happens here is told there.
+    pub(super) events: RoomEvents,
     pub(super) pending: FuturesUnordered<Pin<Box<dyn Future<Output = Continuation> + Send>>>,
 }
 
@@ -148,6 +151,7 @@ impl Room {
         publisher: Box<dyn RosterPublisher>,
     ) -> Self {
         let elsewhere = Elsewhere::new(context.instance.clone());
+        let events = context.events.room(&key);
         Self {
             key,
             context,
@@ -169,6 +173,7 @@ impl Room {
             others_known: false,
             speakers: Speakers::default(),
             latest_join: None,
+            events,
             pending: FuturesUnordered::new(),
         }
     }
@@ -268,6 +273,8 @@ impl Room {
     /// when it is dropped, and its sessions end for want of a room.
     pub(super) fn abandon(&mut self) {
         self.context.pipes.close_room(&self.key);
+        // Their ends are told before those of their peers.
+        self.producers.clear();
         self.leave();
     }
 
@@ -279,7 +286,7 @@ impl Room {
                 self.on_consumer_answered(session, consumer, accepted);
             }
             RoomMessage::JoinDue { session } => self.on_join_due(session),
-            RoomMessage::Left { session } => self.close_peer(session),
+            RoomMessage::Left { session } => self.close_left(session),
             RoomMessage::Worker(event) => self.on_worker_event(event),
             RoomMessage::Overview(answer) => {
                 // Whoever asked may have gone.
@@ -295,7 +302,12 @@ impl Room {
             return true;
         }
         let id = RouterId::from_random_bytes(rand::random());
-        if self.context.worker(worker).try_send(Request::CreateRouter { router: id, account: Account(0) }).is_err() {
+        if self
+            .context
+            .worker(worker)
+            .try_send(Request::CreateRouter { router: id, account: self.events.account() })
+            .is_err()
+        {
             return false;
         }
         let _listener = self.context.listen(Subject::Router(id), &self.me);
@@ -308,7 +320,7 @@ impl Room {
         if let Some(desk) = self.peers.desk(session) {
             desk.close(reason, words.to_owned());
         }
-        self.close_peer(session);
+        self.close_peer(session, reason.into());
     }
 
     /// Not all at once, so that they do not come back all at once, to one place.

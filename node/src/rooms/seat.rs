@@ -85,6 +85,11 @@ impl Seat {
         self.tell(RoomMessage::JoinDue { session: self.session }).await
     }
 
+    /// The session ends because nothing is heard of the client.
+    pub(crate) fn set_silent(&self) {
+        self.desk.silent.store(true, Ordering::Relaxed);
+    }
+
     async fn tell(&self, message: RoomMessage) -> Result<(), RoomEnded> {
         self.room.send(message).await.map_err(|_| RoomEnded)
     }
@@ -127,6 +132,8 @@ pub(crate) struct Desk {
     written: Notify,
     /// Nobody reads it any more.
     left: AtomicBool,
+    /// Its client had been silent for too long.
+    silent: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -183,6 +190,11 @@ impl Desk {
     /// Whether nobody reads it any more: the client's session has ended.
     pub(super) fn is_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// Whether its client had been silent for too long.
+    pub(super) fn was_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// What is written is not read before the room says that it is complete: clients negotiate once for what they are

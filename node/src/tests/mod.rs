@@ -3,6 +3,7 @@
 
 mod changes;
 mod client;
+mod events;
 mod failures;
 mod fakes;
 mod meet;
@@ -32,6 +33,8 @@ use self::fakes::{FakeMesh, FakePlacement, FakeWorker, World};
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::config::NodeConfig;
+use crate::events::Events;
+use crate::events::webhooks::Outgoing;
 use crate::limits::Limits;
 use crate::ports::{MediaWorker, Ports};
 use crate::rooms::{Rooms, RoomsConfig};
@@ -47,6 +50,8 @@ struct TestNode {
     workers: Vec<Arc<FakeWorker>>,
     events: mpsc::Sender<(WorkerIndex, WorkerEvent)>,
     clock: ClusterClock,
+    /// The events that it tells.
+    told: mpsc::Receiver<Outgoing>,
 }
 
 impl TestNode {
@@ -57,9 +62,10 @@ impl TestNode {
     fn start_with(world: &World, name: &str, workers: u16, limits: Limits) -> Self {
         let instance = NodeInstance { node: NodeId::new(name).unwrap(), incarnation: 1 };
         let workers: Vec<_> = (0..workers).map(|index| Arc::new(FakeWorker::new(WorkerIndex(index)))).collect();
-        let (events, worker_events) = mpsc::channel(64);
+        let (worker_events_in, worker_events) = mpsc::channel(64);
         let (mesh, mesh_signals) = FakeMesh::join(world, &instance);
         let clock = ClusterClock::default();
+        let (events, told) = Events::heard(&instance);
         let config = RoomsConfig {
             instance: instance.clone(),
             region: Region::new(format!("region-of-{name}")).unwrap(),
@@ -75,9 +81,10 @@ impl TestNode {
             mesh: Arc::new(mesh),
             mesh_signals,
             placement: Arc::new(FakePlacement::join(world, &instance)),
+            events,
             vitals: Vitals::default(),
         };
-        Self { rooms: Rooms::spawn(config, ports), instance, workers, events, clock }
+        Self { rooms: Rooms::spawn(config, ports), instance, workers, events: worker_events_in, told, clock }
     }
 
     /// Opens a WebSocket.
