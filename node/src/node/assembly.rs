@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls, Standing};
-use sluice_placement::{Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, TraceHooks};
+use sluice_placement::{
+    Members, Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, TraceHooks,
+};
 use sluice_proto::ids::NodeInstance;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -95,15 +97,7 @@ impl Parts {
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let users = doors::serve_users(&config, users, acceptor, rooms.clone(), &address_limits, &health)?;
-        let sources = Arc::new(Sources {
-            instance: instance.clone(),
-            workers: handles,
-            rooms: rooms.clone(),
-            mesh: mesh.clone(),
-            members: members.clone(),
-            users_http: users.counters.clone(),
-            events,
-        });
+        let sources = sources(&instance, handles, &rooms, (&mesh, &members), &users);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
@@ -361,6 +355,25 @@ fn users_certificate(config: &NodeConfig) -> Result<Option<([String; 2], UsersCe
     let Some(pem) = identity::users_pem(config)? else { return Ok(None) };
     let certificate = UsersCertificate::new(config, &pem)?;
     Ok(Some((pem, certificate)))
+}
+
+/// Where metrics, facts and the admin port look.
+fn sources(
+    instance: &NodeInstance,
+    workers: Vec<WorkerHandle>,
+    rooms: &Rooms,
+    (mesh, members): (&Mesh, &watch::Receiver<Arc<Members>>),
+    users: &Server,
+) -> Arc<Sources> {
+    Arc::new(Sources {
+        instance: instance.clone(),
+        workers,
+        rooms: rooms.clone(),
+        mesh: mesh.clone(),
+        members: members.clone(),
+        users_http: users.counters.clone(),
+        events: rooms.events().clone(),
+    })
 }
 
 /// What keeps a node that runs from being ready.
