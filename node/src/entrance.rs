@@ -8,6 +8,7 @@ use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId, RoomKey};
 
 use crate::access::token::{Claims, TokenError};
 use crate::access::{Kind, Namespaces, Rights};
+use crate::events::audit::{Entry, Who};
 use crate::rooms::seat::Seat;
 use crate::rooms::{Guest, Rooms, Secret};
 
@@ -70,15 +71,23 @@ impl Entrance {
     /// # Errors
     /// [`Refusal`]; nobody inside notices then.
     pub(crate) fn admit(&self, opening: Opening) -> Result<Seat, Refusal> {
-        let Identified { key, peer, rights } = self.identify(&opening)?;
+        let identified = self.identify(&opening)?;
+        let (remote, who) = (opening.remote, Who::new(&identified.key, &identified.peer));
+        self.seat(opening, identified).map_err(|words| {
+            self.rooms.events().audit().record(&Entry::refused(remote, who, &words));
+            Refusal::Busy(words)
+        })
+    }
+
+    fn seat(&self, opening: Opening, identified: Identified) -> Result<Seat, String> {
+        let Identified { key, peer, rights } = identified;
         if !rights.namespace().allow_join() {
-            return Err(Refusal::Busy("too many come into the namespace at once".to_owned()));
+            return Err("too many come into the namespace at once".to_owned());
         }
-        let place = rights.namespace().take(Kind::Peer);
-        let place = place.ok_or_else(|| Refusal::Busy("the namespace has all the peers that it may".to_owned()))?;
+        let place = rights.namespace().take(Kind::Peer).ok_or("the namespace has all the peers that it may")?;
         let Opening { secret, resumes, remote, .. } = opening;
         let secret = secret.map(Secret::from);
-        self.rooms.enter(Guest { key, peer, secret, resumes, remote, rights, place }).map_err(Refusal::Busy)
+        self.rooms.enter(Guest { key, peer, secret, resumes, remote, rights, place })
     }
 
     /// Whether it may have a seat, if there is one.

@@ -10,6 +10,7 @@
 //! - `signalling`: the dialects that clients speak, thin translations onto rooms.
 //! - [`ortc`]: negotiation of RTP parameters; pure.
 //! - `pipes`: brings producers to the workers and nodes where they are wanted.
+//! - `events`: what happens in rooms, told to webhooks, added up by namespace and written to the audit log.
 //! - `ports`: what rooms and pipes need of workers, mesh and placement; `cluster`: the real ones, and this node among
 //!   the others.
 //! - `http`: the users' port: room page, WebSocket, health; `admin`: the operators' port.
@@ -31,6 +32,7 @@ mod cluster;
 pub mod config;
 pub mod dev;
 pub(crate) mod entrance;
+pub(crate) mod events;
 #[doc(hidden)]
 pub mod fuzzing;
 pub(crate) mod http;

@@ -2,7 +2,7 @@
 //! placement register their own.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::events::Events;
+use crate::events::usage::{NamespaceUsage, NodeUsage};
+use crate::events::webhooks::WebhookCounters;
 use crate::http::HttpCounters;
 use crate::rooms::{Rooms, RoomsSnapshot};
 use crate::worker::WorkerHandle;
@@ -45,6 +48,8 @@ pub(crate) struct Sources {
     pub(crate) members: watch::Receiver<Arc<Members>>,
     /// The users' port.
     pub(crate) users_http: Arc<HttpCounters>,
+    /// What rooms tell.
+    pub(crate) events: Events,
 }
 
 impl Sources {
@@ -57,6 +62,21 @@ impl Sources {
             }
         });
         join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    /// What namespaces have used until now.
+    pub(crate) async fn usage(&self) -> NodeUsage {
+        let usage = self.events.usage();
+        usage.set_traffic(&self.worker_snapshots().await);
+        usage.totals()
+    }
+
+    /// Writes that down, if there is a data directory.
+    pub(crate) async fn write_usage(&self) {
+        let usage = self.events.usage().clone();
+        usage.set_traffic(&self.worker_snapshots().await);
+        // An error would be a panic, which has been logged.
+        let _ = tokio::task::spawn_blocking(move || usage.write()).await;
     }
 }
 
@@ -81,8 +101,12 @@ impl Metrics {
 
     /// The OpenMetrics text of this moment.
     pub(crate) async fn encode(&self) -> Result<String, fmt::Error> {
+        let (workers, usage) = (self.sources.worker_snapshots().await, self.sources.events.usage());
+        usage.set_traffic(&workers);
         let sample = Sample {
-            workers: self.sources.worker_snapshots().await,
+            workers,
+            usage: usage.totals(),
+            events: self.sources.events.clone(),
             rooms: self.sources.rooms.snapshot(),
             users_http: self.sources.users_http.clone(),
             process: self.process_usage(),
@@ -119,6 +143,8 @@ struct ProcessUsage {
 #[derive(Debug)]
 struct Sample {
     workers: Vec<(u16, WorkerSnapshot)>,
+    usage: NodeUsage,
+    events: Events,
     rooms: RoomsSnapshot,
     users_http: Arc<HttpCounters>,
     process: ProcessUsage,
@@ -187,7 +213,9 @@ impl Collector for Sample {
         for (name, help, value) in ROOM_COUNTERS {
             counter(&mut encoder, name, help, "", value(&self.rooms))?;
         }
-        self.encode_http(&mut encoder)
+        self.encode_http(&mut encoder)?;
+        self.encode_usage(&mut encoder)?;
+        self.encode_events(&mut encoder)
     }
 }
 
@@ -242,6 +270,57 @@ impl Sample {
         counter(encoder, "users_connections_refused", help, "", read(&http.refused))?;
         let help = "Connections to the users' port that ended in something other than HTTP";
         counter(encoder, "users_connections_failed", help, "", read(&http.failed))
+    }
+}
+
+/// A metric of namespaces.
+type OfNamespace = (&'static str, &'static str, &'static str, MetricType, fn(&NamespaceUsage) -> f64);
+
+const USAGE: [OfNamespace; 5] = [
+    ("participant", "Time for which peers were joined", "seconds", MetricType::Counter, |u| {
+        u.participant_ms as f64 / 1e3
+    }),
+    ("received", "UDP payload from users", "bytes", MetricType::Counter, |u| u.bytes_received as f64),
+    ("sent", "UDP payload to users", "bytes", MetricType::Counter, |u| u.bytes_sent as f64),
+    ("peers", "Joined peers", "", MetricType::Gauge, |u| u.peers as f64),
+    ("peak_peers", "The most joined peers at a time", "", MetricType::Gauge, |u| u.peak_peers as f64),
+];
+
+/// A metric of webhooks.
+type OfWebhooks = (&'static str, &'static str, fn(&WebhookCounters) -> &AtomicU64);
+
+const WEBHOOK_COUNTERS: [OfWebhooks; 5] = [
+    ("delivered", "Events that the receiver took", |w| &w.delivered),
+    ("failed", "Deliveries that the receiver did not take, each to be tried again", |w| &w.failed),
+    ("expired", "Events given up as too old", |w| &w.expired),
+    ("dropped", "Events given up as the queue was full", |w| &w.dropped),
+    ("lost", "Events that never came to the queue, as its disk stood still", |w| &w.lost),
+];
+
+impl Sample {
+    /// Those without a namespace of their own have the empty name.
+    fn encode_usage(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (name, help, unit, kind, value) in USAGE {
+            let samples = self.usage.namespaces.iter().map(|used| {
+                let namespace = used.namespace.as_ref().map_or_else(String::new, ToString::to_string);
+                ([("namespace", namespace)], value(used))
+            });
+            family(encoder, &format!("usage_{name}"), help, unit, kind, samples)?;
+        }
+        Ok(())
+    }
+
+    fn encode_events(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let help = "Lines of the audit log that its file did not take in time; the log has them";
+        counter(encoder, "audit_overflowed", help, "", self.events.audit().overflowed())?;
+        let Some(webhooks) = self.events.webhooks() else { return Ok(()) };
+        let counters = webhooks.counters();
+        for (name, help, value) in WEBHOOK_COUNTERS {
+            counter(encoder, &format!("webhooks_{name}"), help, "", value(counters).load(Ordering::Relaxed))?;
+        }
+        let (pending, bytes) = (&counters.pending, &counters.queue_bytes);
+        gauge(encoder, "webhooks_pending", "Events that wait for the receiver", "", pending.load(Ordering::Relaxed))?;
+        gauge(encoder, "webhooks_queue", "Length of their queue", "bytes", bytes.load(Ordering::Relaxed))
     }
 }
 

@@ -13,6 +13,7 @@ use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
 use sluice_proto::pipe::RouteControl;
 use tokio::sync::mpsc;
 
+use crate::events::Events;
 use crate::vitals::Vitals;
 
 /// The answer to a request, to be awaited.
@@ -111,6 +112,8 @@ pub(crate) struct Ports {
     pub mesh_signals: mpsc::Receiver<MeshSignal>,
     /// Directory and rosters.
     pub placement: Arc<dyn PlacementPort>,
+    /// Where rooms tell what happens in them.
+    pub events: Events,
     /// Where the end of what rooms cannot do without is told.
     pub vitals: Vitals,
 }

@@ -1,8 +1,11 @@
 //! Small things that rooms, pipes and the ports to them have in common.
 
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Counts one more.
 pub(crate) fn count(counter: &AtomicU64) {
@@ -18,7 +21,24 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Milliseconds since the Unix epoch.
 #[allow(clippy::disallowed_methods, reason = "rooms live in real time")]
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+}
+
+/// Whole milliseconds.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Replaces a file at once: whoever reads it, after a crash too, finds the former text or this one whole.
+///
+/// # Errors
+/// The system's.
+pub(crate) fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
+    let next = path.with_extension("next");
+    let mut file = File::create(&next)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    std::fs::rename(next, path)
 }
 
 /// Lower-case letters and digits, as ICE credentials and CNAMEs are made of.

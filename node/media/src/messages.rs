@@ -41,6 +41,10 @@ pub struct RouteIn {
     pub epoch: RouteEpoch,
 }
 
+/// On whose account a router's traffic goes; the control plane numbers them from 0, with few gaps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Account(pub u16);
+
 /// Correlates a [`Request`] with its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct RequestId(pub u64);
@@ -186,6 +190,7 @@ pub struct RtpMapping {
 pub enum Request {
     CreateRouter {
         router: RouterId,
+        account: Account,
     },
     /// Closes everything in it.
     CloseRouter {
@@ -376,6 +381,22 @@ pub struct StreamStats {
     pub score: u8,
 }
 
+/// Bytes of UDP payload, connectivity checks and handshakes included.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// From users.
+    pub received: u64,
+    /// To users.
+    pub sent: u64,
+}
+
+impl std::ops::AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.received += other.received;
+        self.sent += other.sent;
+    }
+}
+
 /// Counters and gauges of a worker since its start.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSnapshot {
@@ -419,6 +440,8 @@ pub struct WorkerSnapshot {
     pub shedding: bool,
     /// Consumers and pipe consumers of video that are shed.
     pub shed_consumers: u64,
+    /// What went to and from users on each account that there was a transport of, closed ones included.
+    pub traffic: Vec<(Account, Traffic)>,
     /// Dropped packets by reason: a label in snake case and a count.
     pub drops: Vec<(&'static str, u64)>,
     /// Thread CPU time, in nanoseconds.

@@ -1,5 +1,6 @@
 //! The operators' port: health, metrics, and the state of cluster and rooms as JSON.
 
+mod audit;
 mod cluster;
 mod guard;
 
@@ -14,6 +15,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
 
+use crate::events::usage::NodeUsage;
 use crate::http::{Health, health_router};
 use crate::metrics::{Metrics, Sources};
 use cluster::Cluster;
@@ -26,6 +28,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// - `GET /healthz`, `GET /readyz`
 /// - `GET /metrics`: OpenMetrics text
 /// - `GET /v1/cluster`: [`Cluster`]
+/// - `GET /v1/usage`: [`NodeUsage`]
 /// - `GET /v1/rooms`: [`RoomsOverview`](crate::rooms::overview::RoomsOverview), those after the room `after`
 ///   (`namespace/room`), at most `limit`
 /// - `GET /v1/rooms/{namespace}/{room}/peers`: [`PeersPage`](crate::rooms::api::PeersPage), those after the peer
@@ -33,22 +36,28 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// - `PUT` and `DELETE /v1/rooms/{namespace}/{room}/peers/{peer}/stage`: asks a peer of this node onto the stage, or
 ///   says that it need not be there
 ///
-/// The guard stands before all of them but health.
+/// The guard stands before all of them but health, and all that is asked of it is audited, but for scrapes.
 pub(crate) fn admin_router(sources: Arc<Sources>, metrics: Metrics, guard: AdminGuard, health: Health) -> Router {
-    let metrics = Arc::new(metrics);
+    let (metrics, audit) = (Arc::new(metrics), sources.events.audit().clone());
     Router::new()
         .route("/v1/cluster", get(cluster))
+        .route("/v1/usage", get(usage))
         .route("/v1/rooms", get(rooms))
         .route("/v1/rooms/{namespace}/{room}/peers", get(peers))
         .route("/v1/rooms/{namespace}/{room}/peers/{peer}/stage", put(onto_stage).delete(off_stage))
         .with_state(sources)
         .merge(Router::new().route("/metrics", get(metrics_text)).with_state(metrics))
         .layer(axum::middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        .layer(axum::middleware::from_fn_with_state(audit, audit::record))
         .merge(health_router(health))
 }
 
 async fn cluster(State(sources): State<Arc<Sources>>) -> Json<Cluster> {
     Json(Cluster::of(&sources))
+}
+
+async fn usage(State(sources): State<Arc<Sources>>) -> Json<NodeUsage> {
+    Json(sources.usage().await)
 }
 
 #[derive(Deserialize)]

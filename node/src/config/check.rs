@@ -15,7 +15,16 @@ impl NodeConfig {
         self.check_certificates()?;
         self.check_announced()?;
         self.check_ports()?;
+        self.check_webhooks()?;
         self.check_pings()
+    }
+
+    fn check_webhooks(&self) -> Result<(), ConfigError> {
+        match (&self.webhooks.url, &self.webhooks.key) {
+            (Some(url), None) => refuse("webhooks.url", url, "set only together with webhooks.key"),
+            (None, Some(key)) => refuse("webhooks.key", key, "set only together with webhooks.url"),
+            _ => Ok(()),
+        }
     }
 
     fn check_pings(&self) -> Result<(), ConfigError> {

@@ -31,6 +31,8 @@ pub use load::Sources;
 pub use namespaces::{KeyAlgorithm, KeyConfig, NamespaceConfig, NamespacesConfig};
 pub use sample::sample;
 pub use settings::{Section, Setting, sections};
+#[cfg(test)]
+pub(crate) use value::SettingValue;
 pub use value::{HostPort, HttpUrl, Label, LogFilter, LogFormat, Origin, Pem, Secret};
 
 /// Why a configuration is refused; one line that names the setting, the value and what is allowed.
@@ -76,6 +78,10 @@ section! {
         grpc: GrpcConfig,
         /// Health, metrics and state.
         admin: AdminConfig,
+        /// Who is told of what happens in rooms.
+        webhooks: WebhooksConfig,
+        /// Who came, who was refused, and what operators asked for.
+        audit: AuditConfig,
         /// How much of everything there may be.
         limits: LimitsConfig,
         /// Logs and traces.
@@ -176,6 +182,37 @@ section! {
         token: Option<Secret> = None,
         /// Tell whoever reaches the port of rooms and of who is in them, without a token and beyond this machine.
         insecure_open: bool = false,
+    }
+}
+
+section! {
+    /// Webhooks: what happens in this node's rooms is posted to a receiver, see docs/webhooks.md.
+    pub struct WebhooksConfig in "webhooks." {
+        /// Where events are posted to, one a request. Unset: nowhere.
+        url: Option<HttpUrl> = None,
+        /// With which they are signed.
+        key: Option<Secret> = None,
+        /// Bytes of events that wait, in data_dir or else in memory. When it is full the oldest go. An event has about
+        /// 350: this is 190,000 of them.
+        queue_bytes: u64 [65536 ..= 1099511627776] = 67_108_864,
+        /// How long the receiver may take to answer, in milliseconds.
+        timeout_ms: u64 [100 ..= 600000] = 10_000,
+        /// Events that are posted at a time, each of another room.
+        concurrency: u32 [1 ..= 1024] = 16,
+        /// How old an event may get, in milliseconds, before it is given up. A day.
+        max_age_ms: u64 [1000 ..= 2592000000] = 86_400_000,
+    }
+}
+
+section! {
+    /// The audit log: sessions that were refused, came and went, and operators' requests, an object of JSON a line.
+    pub struct AuditConfig in "audit." {
+        /// The file. Unset: the log has it, with the target audit; sessions that come and go at level debug.
+        file: Option<PathBuf> = None,
+        /// Bytes of the file, after which it is continued in a new one.
+        file_bytes: u64 [4096 ..= 1099511627776] = 67_108_864,
+        /// Former files that are kept, as file.1 (the latest), file.2 and so on.
+        files: u32 [0 ..= 1000] = 8,
     }
 }
 

@@ -11,7 +11,7 @@ use super::address::{Announced, Network};
 use super::settings::Shape;
 
 /// A type that settings can have.
-pub(super) trait SettingValue: Sized {
+pub(crate) trait SettingValue: Sized {
     /// What is allowed, in words that finish the sentence "allowed is ...".
     const ALLOWED: &'static str;
     /// A value for the sample where there is no default, as TOML.

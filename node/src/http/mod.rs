@@ -24,7 +24,7 @@ use axum::http::header::RETRY_AFTER;
 use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 
-pub(crate) use server::{HttpCounters, Server, ServerConfig};
+pub(crate) use server::{Connection, HttpCounters, Server, ServerConfig};
 pub(crate) use users::{Door, users_router};
 
 use crate::vitals::Vitals;

@@ -24,6 +24,7 @@ use super::{assets, forwarded, websocket};
 use crate::address_limits::AddressLimits;
 use crate::config::Network;
 use crate::entrance::{self, Entrance, Opening};
+use crate::events::audit::Entry;
 use crate::http::{Health, health_router};
 use crate::signalling::SUBPROTOCOL;
 use crate::signalling::demo::Dialect;
@@ -91,8 +92,9 @@ async fn asset(uri: Uri, headers: HeaderMap) -> Response {
 
 /// The page, or signalling for those who ask for an upgrade.
 async fn root(State(door): State<Door>, Extension(connection): Extension<Connection>, request: Request) -> Response {
+    let (entrance, remote) = (door.entrance.clone(), door.client(&connection, request.headers()));
     match websocket::is_upgrade(request.headers()) {
-        true => signalling(door, connection, request).unwrap_or_else(IntoResponse::into_response),
+        true => signalling(door, connection, request).unwrap_or_else(|refusal| refused(&entrance, remote, refusal)),
         false => assets::serve(assets::INDEX, request.headers()),
     }
 }
@@ -141,6 +143,12 @@ impl IntoResponse for Refusal {
             _ => (status, words).into_response(),
         }
     }
+}
+
+fn refused(entrance: &Entrance, remote: SocketAddr, refusal: Refusal) -> Response {
+    let (status, reason) = (Some(refusal.0.as_u16()), refusal.1.trim_end().to_owned());
+    entrance.rooms().events().audit().record(&Entry::SessionRefused { remote, who: None, status, reason });
+    refusal.into_response()
 }
 
 fn signalling(door: Door, connection: Connection, mut request: Request) -> Result<Response, Refusal> {

@@ -8,7 +8,9 @@ use futures_util::future::BoxFuture;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls, Standing};
-use sluice_placement::{Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, TraceHooks};
+use sluice_placement::{
+    Members, Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, TraceHooks,
+};
 use sluice_proto::ids::NodeInstance;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
@@ -28,6 +30,8 @@ use crate::cluster::links::keep_links;
 use crate::cluster::wiring::{MeshOut, MeshWiring, PlacementWiring, mesh_signals};
 use crate::config::NodeConfig;
 use crate::entrance::Entrance;
+use crate::events::Events;
+use crate::events::usage::WRITE_EVERY;
 use crate::http::{Health, Server};
 use crate::limits::Limits;
 use crate::metrics::{Metrics, Sources};
@@ -53,6 +57,7 @@ pub(super) struct Parts {
     pub(super) membership: Arc<Membership>,
     renewals: Arc<Renewals>,
     instance: NodeInstance,
+    sources: Arc<Sources>,
     vitals: Vitals,
     /// Ends what nobody waits for.
     stop: CancellationToken,
@@ -86,24 +91,19 @@ impl Parts {
         let members = membership.members();
         let placement = start_placement(&mut config, &instance, tls.clone(), &membership).await?;
         let (vitals, stop) = (Vitals::default(), CancellationToken::new());
+        let events = Events::start(&config, &instance, &vitals)
+            .map_err(|(setting, error)| StartError::system(setting, error))?;
         let (address_limits, clock) = (AddressLimits::new(&config), ClusterClock::default());
         let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, &address_limits, &clock);
         let (handles, worker_events) = workers.take_events();
         let placement_port = Arc::new(PlacementWiring::new(placement.clone(), members.clone()));
-        let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &vitals);
+        let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &events, &vitals);
         let rooms = Rooms::spawn(rooms_config, ports);
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let entrance = Entrance::new(rooms.clone(), namespaces.clone(), config.region.clone());
         let users = doors::serve_users(&config, users, acceptor, entrance, &address_limits, &health)?;
-        let sources = Arc::new(Sources {
-            instance: instance.clone(),
-            workers: handles,
-            rooms: rooms.clone(),
-            mesh: mesh.clone(),
-            members: members.clone(),
-            users_http: users.counters.clone(),
-        });
+        let sources = sources(&instance, handles, &rooms, (&mesh, &members), &users);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
@@ -113,10 +113,17 @@ impl Parts {
             (tls, mesh.clone(), placement.clone()),
             (namespaces, rooms.clone()),
         ));
-        let publishing =
-            publish_facts(membership.clone(), facts, sources, config.data_dir.clone(), clock.clone(), vitals.clone());
-        let tasks: [(&'static str, BoxFuture<'static, ()>); 4] = [
+        let publishing = publish_facts(
+            membership.clone(),
+            facts,
+            sources.clone(),
+            config.data_dir.clone(),
+            clock.clone(),
+            vitals.clone(),
+        );
+        let tasks: [(&'static str, BoxFuture<'static, ()>); 5] = [
             ("the publication of facts", publishing.boxed()),
+            ("the account of usage", keep_usage(sources.clone()).boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),
             ("the keeping of links", keep_links(mesh.clone(), members).boxed()),
             ("the watch over files", renewals.clone().watch().boxed()),
@@ -130,6 +137,7 @@ impl Parts {
             membership,
             renewals,
             instance,
+            sources,
             vitals,
             stop,
             mesh,
@@ -142,7 +150,7 @@ impl Parts {
     }
 
     /// Runs the tasks. Whatever of them or of the parts ends by itself ends the node.
-    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 4]) {
+    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 5]) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
         let parts: [(&'static str, BoxFuture<'static, ()>); 6] = [
@@ -186,6 +194,8 @@ impl Parts {
         // Which takes its time, and no more.
         self.rooms.shutdown().await;
         self.users.shutdown().await;
+        within("usage", self.sources.write_usage()).await;
+        within("events", self.sources.events.shutdown()).await;
         within("placement", self.placement.shutdown()).await;
         if let Some(membership) = Arc::into_inner(self.membership) {
             within("membership", membership.shutdown()).await;
@@ -194,6 +204,16 @@ impl Parts {
         within("mesh", self.mesh.shutdown()).await;
         // Waits for threads.
         within("workers", tokio::task::spawn_blocking(move || drop(self.workers)).map(drop)).await;
+    }
+}
+
+/// Writes down what was used, for ever.
+async fn keep_usage(sources: Arc<Sources>) {
+    let mut ticks = tokio::time::interval(WRITE_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        sources.write_usage().await;
     }
 }
 
@@ -267,6 +287,7 @@ fn ports(
     mesh_events: mpsc::Receiver<MeshEvent>,
     (workers, worker_events): (&[WorkerHandle], mpsc::Receiver<(WorkerIndex, WorkerEvent)>),
     placement: Arc<PlacementWiring>,
+    events: &Events,
     vitals: &Vitals,
 ) -> Ports {
     Ports {
@@ -275,6 +296,7 @@ fn ports(
         mesh: Arc::new(MeshWiring::new(mesh.clone(), workers)),
         mesh_signals: mesh_signals(mesh_events, vitals),
         placement,
+        events: events.clone(),
         vitals: vitals.clone(),
     }
 }
@@ -344,6 +366,25 @@ fn users_certificate(config: &NodeConfig) -> Result<Option<([String; 2], UsersCe
     let Some(pem) = identity::users_pem(config)? else { return Ok(None) };
     let certificate = UsersCertificate::new(config, &pem)?;
     Ok(Some((pem, certificate)))
+}
+
+/// Where metrics, facts and the admin port look.
+fn sources(
+    instance: &NodeInstance,
+    workers: Vec<WorkerHandle>,
+    rooms: &Rooms,
+    (mesh, members): (&Mesh, &watch::Receiver<Arc<Members>>),
+    users: &Server,
+) -> Arc<Sources> {
+    Arc::new(Sources {
+        instance: instance.clone(),
+        workers,
+        rooms: rooms.clone(),
+        mesh: mesh.clone(),
+        members: members.clone(),
+        users_http: users.counters.clone(),
+        events: rooms.events().clone(),
+    })
 }
 
 /// What keeps a node that runs from being ready.

@@ -19,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::StartError;
 use crate::config::{NodeConfig, Pem};
+use crate::support::replace_file;
 
 /// The file of the data directory that holds the last incarnation.
 const INCARNATION_FILE: &str = "incarnation";
@@ -49,10 +50,7 @@ fn remembered(dir: &Path, now: u64) -> std::io::Result<u64> {
         Err(error) => return Err(error),
     };
     let incarnation = now.max(last.saturating_add(1));
-    // A crash between the two leaves the old file whole.
-    let next = dir.join("incarnation.next");
-    std::fs::write(&next, format!("{incarnation}\n"))?;
-    std::fs::rename(next, path)?;
+    replace_file(&path, format!("{incarnation}\n").as_bytes())?;
     Ok(incarnation)
 }
 

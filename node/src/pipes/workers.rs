@@ -87,6 +87,7 @@ impl Lane {
 
 #[cfg(test)]
 mod tests {
+    use sluice_media::messages::Account;
     use sluice_proto::ids::RouterId;
 
     use super::*;
@@ -116,10 +117,10 @@ mod tests {
         let mut workers = Workers::new(vec![Arc::new(Stuck)], vitals.clone());
         let router = RouterId::from_random_bytes([7; 16]);
         for _ in 0..MAX_WAITING {
-            workers.send(WorkerIndex(0), Request::CreateRouter { router });
+            workers.send(WorkerIndex(0), Request::CreateRouter { router, account: Account(0) });
         }
         assert_eq!((workers.waiting(), vitals.lost()), (MAX_WAITING, None));
-        workers.send(WorkerIndex(0), Request::CreateRouter { router });
+        workers.send(WorkerIndex(0), Request::CreateRouter { router, account: Account(0) });
         assert_eq!((workers.waiting(), vitals.lost()), (MAX_WAITING, Some("a media worker")));
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::room::RoomMessage;
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
+use crate::events::Events;
 use crate::limits::Limits;
 use crate::pipes::Pipes;
 use crate::ports::{MediaWorker, PlacementPort};
@@ -37,6 +38,7 @@ pub(crate) struct Context {
     pub(crate) workers: Vec<Arc<dyn MediaWorker>>,
     pub(crate) placement: Arc<dyn PlacementPort>,
     pub(crate) pipes: Pipes,
+    pub(crate) events: Events,
     pub(crate) counters: Counters,
     /// Which room hears of what a worker tells.
     pub(crate) listeners: Listeners,

@@ -17,8 +17,9 @@ use super::api::{CloseReason, Join, Others, PeerReply, Refusal, Subscription};
 use super::peer::{Joined, Peer};
 use super::requests::{Asker, Outcome, gone};
 use super::room::{Continuation, Opened, Reply, Room, SessionId};
-use super::seat::Desk;
 use super::view::Told;
+use crate::events::audit::{Entry, Who};
+use crate::events::{LeaveReason, Session};
 use crate::support::random_text;
 use crate::telemetry::current_traceparent;
 
@@ -89,28 +90,37 @@ impl Room {
         if opened.desk.is_left() {
             return;
         }
-        let Some(Opened { session, guest, desk, span, .. }) = self.resume(opened) else { return };
+        let Some(opened) = self.resume(opened) else { return };
         self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
         let limit = self.context.limits.peers_per_room;
-        let holder = self.peers.session_of(&guest.peer);
+        let holder = self.peers.session_of(&opened.guest.peer);
         // Those who have not joined are bounded as peers are.
         if self.peers.unjoined_count() >= limit || self.is_full() && holder.is_none() {
-            return refuse(&desk, self.full());
+            return self.refuse(&opened, self.full());
         }
         if let Some(reason) = self.context.overload().filter(|_| holder.is_none()) {
-            return refuse(&desk, reason);
+            return self.refuse(&opened, reason);
         }
         let Some(load) = self.context.place(|worker| self.routers.contains_key(&worker)) else {
-            return refuse(&desk, "the node has no media worker that works".to_owned());
+            return self.refuse(&opened, "the node has no media worker that works".to_owned());
         };
         if !self.ensure_router(load.worker()) {
-            return refuse(&desk, "the node's media worker is too busy".to_owned());
+            return self.refuse(&opened, "the node's media worker is too busy".to_owned());
         }
-        desk.await_join();
-        desk.complete();
-        self.end_with_token(session, &guest.rights);
+        opened.desk.await_join();
+        opened.desk.complete();
+        let session = opened.session;
+        self.end_with_token(session, &opened.guest.rights);
         let changes = self.context.limits.changes_per_minute;
-        self.peers.insert(session, Peer::new(guest, desk, load, span, changes));
+        self.peers.insert(session, Peer::new(opened, load, changes));
+    }
+
+    fn refuse(&self, opened: &Opened, words: String) {
+        let Opened { guest, desk, .. } = opened;
+        let who = Who::new(&self.key, &guest.peer);
+        self.context.events.audit().record(&Entry::refused(guest.remote, who, &words));
+        desk.close(CloseReason::Full, words);
+        desk.complete();
     }
 
     fn is_full(&self) -> bool {
@@ -168,7 +178,7 @@ impl Room {
                 desk.close(CloseReason::Replaced, "the same peer joined again".to_owned());
             }
             // Other nodes are told with the new beginning: in between the name would look free there.
-            self.end_peer(holder);
+            self.end_peer(holder, LeaveReason::Replaced);
         } else if !self.others_known {
             return;
         } else if let Some(holder) = self.elsewhere.peer(&id)
@@ -315,14 +325,17 @@ impl Room {
         }
         let Some(peer) = self.peers.get_mut(session) else { return };
         let Some(Joining { join, replies }) = peer.joining.take() else { return };
-        let id = peer.id.clone();
+        let (id, remote) = (peer.id.clone(), peer.remote);
         let span = peer.span.take();
         let _entered = span.as_ref().map(tracing::Span::enter);
         let newest_elsewhere = self.elsewhere.newest_join(&id);
         let number = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
         let secret = Secret::new();
+        let client = Session { number: session.0, remote };
+        let display_name = peer.rights.name().map_or(join.display_name, str::to_owned);
         let joined = Joined {
-            display_name: peer.rights.name().map_or(join.display_name, str::to_owned),
+            attendance: self.events.join(client, &id, &display_name),
+            display_name,
             device: join.device,
             rtp_capabilities: join.rtp_capabilities.map(Arc::new),
             subscription: join.subscription,
@@ -359,9 +372,4 @@ impl Room {
         let (node, region) = (self.context.node().clone(), self.context.region.clone());
         PeerReply::Joined { others, node, region, secret: secret.text().to_owned() }
     }
-}
-
-fn refuse(desk: &Desk, words: String) {
-    desk.close(CloseReason::Full, words);
-    desk.complete();
 }

@@ -18,6 +18,7 @@ use super::requests::gone;
 use super::room::{Room, SessionId};
 use super::roster::producer_entry;
 use crate::access::Place;
+use crate::events::Publication;
 use crate::ortc::{can_consume, consumer_rtp_parameters};
 use crate::pipes::{Home, Source};
 
@@ -50,6 +51,7 @@ pub(super) struct LocalProducer {
     /// As other nodes are told of it, which is often and each time whole.
     pub(super) entry: ProducerEntry,
     _place: Place,
+    _publication: Publication,
     _listener: Listener,
 }
 
@@ -137,6 +139,8 @@ impl Room {
         // Others may have been made since this one was asked for.
         self.check_room_for_producer(peer, &app_data)?;
         let peer = self.peers.get_mut(session).ok_or_else(gone)?;
+        let joined = peer.joined.as_ref().ok_or_else(gone)?;
+        let _publication = joined.attendance.publish(producer, kind);
         peer.producers.insert(producer);
         let (owner, worker) = (peer.id.clone(), peer.worker());
         let (room, rtp) = (self.key.clone(), Arc::new(rtp));
@@ -147,6 +151,7 @@ impl Room {
             ssrc,
             entry: producer_entry(&source, &app_data),
             _place: place,
+            _publication,
             _listener: self.context.listen(Subject::Producer(producer), &self.me),
         };
         let new = Producer { local: Some(local), ..Producer::new(source, owner.clone(), app_data) };

@@ -57,6 +57,8 @@ use self::view::View;
 use crate::access::{Kind, Namespace, Place, Rights};
 use crate::address_limits::{AddressLimits, Held};
 use crate::cluster::clock::ClusterClock;
+use crate::events::audit::{Entry, Who};
+use crate::events::{Events, Session};
 use crate::limits::Limits;
 use crate::pipes::Pipes;
 use crate::ports::{EnteredRoom, Ports};
@@ -136,7 +138,7 @@ struct Entrance {
 impl Rooms {
     /// Starts the tasks that bring workers, mesh and placement together. Must be called on a tokio runtime.
     pub(crate) fn spawn(config: RoomsConfig, ports: Ports) -> Self {
-        let Ports { workers, worker_events, mesh, mesh_signals, placement, vitals } = ports;
+        let Ports { workers, worker_events, mesh, mesh_signals, placement, events, vitals } = ports;
         let pipes = Pipes::new(workers.clone(), mesh, config.limits.outlets, vitals.clone());
         let context = Arc::new(Context {
             instance: config.instance,
@@ -150,6 +152,7 @@ impl Rooms {
             workers,
             placement,
             pipes: pipes.clone(),
+            events,
             counters: Counters::default(),
             listeners: Listeners::default(),
         });
@@ -180,6 +183,11 @@ impl Rooms {
     /// What happened since the start.
     pub(crate) fn counters(&self) -> &Counters {
         &self.inner.context.counters
+    }
+
+    /// Where rooms tell what happens in them.
+    pub(crate) fn events(&self) -> &Events {
+        &self.inner.context.events
     }
 
     /// The tasks that are waited for when the node stops.
@@ -252,12 +260,21 @@ impl Rooms {
     /// # Errors
     /// When there is none, in words.
     pub(crate) fn enter(&self, guest: Guest) -> Result<Seat, String> {
+        let number = self.inner.next_session.fetch_add(1, Ordering::Relaxed);
+        let (session, who) = (Session { number, remote: guest.remote }, Who::new(&guest.key, &guest.peer));
+        let seat = self.take_seat(SessionId(number), guest);
+        if seat.is_ok() {
+            self.inner.context.events.audit().record(&Entry::SessionOpened { session: session.into(), who });
+        }
+        seat
+    }
+
+    fn take_seat(&self, session: SessionId, guest: Guest) -> Result<Seat, String> {
         let (key, peer, remote) = (guest.key.clone(), guest.peer.clone(), guest.remote);
         let span = tracing::info_span!("join", namespace = %key.namespace, room = %key.room, %peer, %remote);
         let _entered = span.clone().entered();
         let context = &self.inner.context;
         let limits = &context.limits;
-        let session = SessionId(self.inner.next_session.fetch_add(1, Ordering::Relaxed));
         let desk = Arc::new(Desk::new(session));
         let mut rooms = lock(&self.inner.rooms);
         if self.inner.lateness.get() > limits.admission_wait {

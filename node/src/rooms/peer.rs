@@ -22,12 +22,13 @@ use super::Guest;
 use super::api::{PeerInfo, Refusal, Subscription};
 use super::context::{Gauge, Load};
 use super::join::{Joining, Secret};
-use super::room::{Room, SessionId};
+use super::room::{Opened, Room, SessionId};
 use super::seat::Desk;
 use super::subscriptions::Wanted;
 use super::transports::Transport;
 use crate::access::{Place, Rights};
 use crate::address_limits::AddressLimits;
+use crate::events::{Attendance, LeaveReason};
 use crate::support::random_text;
 
 /// What changes are counted in.
@@ -35,8 +36,8 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 pub(super) struct Peer {
     pub(super) id: PeerId,
-    /// Where the connection comes from.
-    remote: SocketAddr,
+    /// Where its client comes from.
+    pub(super) remote: SocketAddr,
     desk: Arc<Desk>,
     /// What it may do.
     pub(super) rights: Rights,
@@ -83,11 +84,14 @@ pub(super) struct Joined {
     pub(super) secret: Secret,
     /// How often it gave one because of claims.
     pub(super) signs_of_life: u32,
+    /// Until it leaves.
+    pub(super) attendance: Attendance,
     pub(super) _counted: Gauge,
 }
 
 impl Peer {
-    pub(super) fn new(guest: Guest, desk: Arc<Desk>, load: Load, span: Span, changes_per_minute: u32) -> Self {
+    pub(super) fn new(opened: Opened, load: Load, changes_per_minute: u32) -> Self {
+        let Opened { guest, desk, span, .. } = opened;
         let Guest { peer: id, secret: shown_secret, remote, rights, place, .. } = guest;
         Self {
             id,
@@ -347,18 +351,27 @@ impl Peers {
 }
 
 impl Room {
+    /// Ends a session whose client is gone.
+    pub(super) fn close_left(&mut self, session: SessionId) {
+        let was_silent = self.peers.get(session).is_some_and(|peer| peer.desk.was_silent());
+        self.close_peer(session, if was_silent { LeaveReason::Silent } else { LeaveReason::Left });
+    }
+
     /// Everything that a session's end entails, whatever ended it.
-    pub(super) fn close_peer(&mut self, session: SessionId) {
-        if let Some(peer) = self.end_peer(session) {
+    pub(super) fn close_peer(&mut self, session: SessionId, reason: LeaveReason) {
+        if let Some(peer) = self.end_peer(session, reason) {
             self.publish(&peer);
             self.refresh_elsewhere_of(&peer);
         }
     }
 
     /// The same without a word to other nodes. Which peer it was, if they have to be told.
-    pub(super) fn end_peer(&mut self, session: SessionId) -> Option<PeerId> {
-        let peer = self.peers.remove(session)?;
+    pub(super) fn end_peer(&mut self, session: SessionId, reason: LeaveReason) -> Option<PeerId> {
+        let mut peer = self.peers.remove(session)?;
         let claimed = self.claims.remove(&session).is_some();
+        if let Some(joined) = &mut peer.joined {
+            joined.attendance.set_reason(reason);
+        }
         for consumer in &peer.consumers {
             self.forget_consumer(*consumer);
         }

@@ -35,7 +35,7 @@ impl Room {
     pub(super) fn on_request(&mut self, session: SessionId, request: PeerRequest, reply: Reply) {
         let Some(peer) = self.peers.get(session) else { return self.reply(Some(reply), Err(gone())) };
         if peer.is_gone() {
-            return self.close_peer(session);
+            return self.close_left(session);
         }
         let mut asker = Asker { session, peer: peer.id.clone(), reply: Some(reply) };
         let outcome = self.request(&mut asker, request).unwrap_or_else(|refusal| Some(Err(refusal)));

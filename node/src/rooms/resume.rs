@@ -7,6 +7,7 @@ use super::api::Subscription;
 use super::join::Secret;
 use super::room::{Opened, Room, SessionId};
 use super::seat::Resumed;
+use crate::events::LeaveReason;
 
 impl Room {
     /// Media go on until the client is back, or its time is over. One that has not joined has nothing to go on with.
@@ -14,13 +15,13 @@ impl Room {
         let within = self.context.limits.resume_within;
         let Some(peer) = self.peers.get_mut(session) else { return };
         if peer.joined.is_none() || within.is_zero() {
-            return self.close_peer(session);
+            return self.close_peer(session, LeaveReason::Left);
         }
         let broken = Some(Instant::now());
         peer.broken_at = broken;
         self.after(within, move |room| {
             if room.peers.get(session).is_some_and(|peer| peer.broken_at == broken) {
-                room.close_peer(session);
+                room.close_peer(session, LeaveReason::Silent);
             }
         });
     }

@@ -31,6 +31,7 @@ use super::seat::Desk;
 use super::speakers::Speakers;
 use super::view::View;
 use crate::access::Namespace;
+use crate::events::RoomEvents;
 use crate::ports::{Answer, RosterPublisher};
 use crate::support::count;
 
@@ -146,6 +147,8 @@ pub(crate) struct Room {
     pub(super) speakers: Speakers,
     /// The trace of the latest join, and until when what happens may be its doing.
     pub(super) latest_join: Option<(String, Instant)>,
+    /// What happens here is told there.
+    pub(super) events: RoomEvents,
     pub(super) pending: FuturesUnordered<Pin<Box<dyn Future<Output = Continuation> + Send>>>,
 }
 
@@ -170,6 +173,7 @@ impl Room {
         publisher: Box<dyn RosterPublisher>,
     ) -> Self {
         let elsewhere = Elsewhere::new(context.instance.clone());
+        let events = context.events.room(&key);
         Self {
             key,
             namespace,
@@ -196,6 +200,7 @@ impl Room {
             others_known: false,
             speakers: Speakers::default(),
             latest_join: None,
+            events,
             pending: FuturesUnordered::new(),
         }
     }
@@ -296,6 +301,8 @@ impl Room {
     /// when it is dropped, and its sessions end for want of a room.
     pub(super) fn abandon(&mut self) {
         self.context.pipes.close_room(&self.key);
+        // Their ends are told before those of their peers.
+        self.producers.clear();
         self.leave();
     }
 
@@ -307,7 +314,7 @@ impl Room {
                 self.on_consumer_answered(session, consumer, accepted);
             }
             RoomMessage::JoinDue { session } => self.on_join_due(session),
-            RoomMessage::Left { session } => self.close_peer(session),
+            RoomMessage::Left { session } => self.close_left(session),
             RoomMessage::Broken { session } => self.on_broken(session),
             RoomMessage::Worker(event) => self.on_worker_event(event),
             RoomMessage::Reauthorise => self.reauthorise(),
@@ -331,7 +338,12 @@ impl Room {
             return true;
         }
         let id = RouterId::from_random_bytes(rand::random());
-        if self.context.worker(worker).try_send(Request::CreateRouter { router: id }).is_err() {
+        if self
+            .context
+            .worker(worker)
+            .try_send(Request::CreateRouter { router: id, account: self.events.account() })
+            .is_err()
+        {
             return false;
         }
         let _listener = self.context.listen(Subject::Router(id), &self.me);
@@ -344,7 +356,7 @@ impl Room {
         if let Some(desk) = self.peers.desk(session) {
             desk.close(reason, words.to_owned());
         }
-        self.close_peer(session);
+        self.close_peer(session, reason.into());
     }
 
     /// Not all at once, so that they do not come back all at once, to one place.

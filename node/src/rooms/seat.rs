@@ -119,6 +119,11 @@ impl Seat {
         self.is_broken = true;
     }
 
+    /// The session ends because nothing is heard of the client.
+    pub(crate) fn set_silent(&self) {
+        self.desk.silent.store(true, Ordering::Relaxed);
+    }
+
     async fn tell(&self, message: RoomMessage) -> Result<(), RoomEnded> {
         self.room.send(message).await.map_err(|_| RoomEnded)
     }
@@ -169,6 +174,8 @@ pub(crate) struct Desk {
     written: Notify,
     /// Nobody reads it any more.
     left: AtomicBool,
+    /// Its client had been silent for too long.
+    silent: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -231,6 +238,7 @@ impl Desk {
             state: Mutex::default(),
             written: Notify::new(),
             left: AtomicBool::new(false),
+            silent: AtomicBool::new(false),
         }
     }
 
@@ -282,6 +290,11 @@ impl Desk {
     /// Whether nobody reads it any more: the client's session has ended.
     pub(super) fn is_left(&self) -> bool {
         self.left.load(Ordering::Relaxed)
+    }
+
+    /// Whether its client had been silent for too long.
+    pub(super) fn was_silent(&self) -> bool {
+        self.silent.load(Ordering::Relaxed)
     }
 
     /// What is written is not read before the room says that it is complete: clients negotiate once for what they are

@@ -86,7 +86,7 @@ async fn two_apps_of_the_typescript_server_meet() {
         assert!(bob.request(method, data).await.unwrap()["stats"][0]["type"].is_string(), "{method}");
     }
     let router = node.workers[0].asked(|request| match request {
-        Request::CreateRouter { router } => Some(*router),
+        Request::CreateRouter { router, .. } => Some(*router),
         _ => None,
     });
     let (router, producer) = (router.await, video.parse().unwrap());

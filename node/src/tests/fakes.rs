@@ -139,7 +139,7 @@ impl FakeWorker {
 impl WorkerState {
     fn handle(&mut self, request: &Request) -> Result<Response, RequestError> {
         match *request {
-            Request::CreateRouter { router } => drop(self.routers.insert(router)),
+            Request::CreateRouter { router, .. } => drop(self.routers.insert(router)),
             Request::CloseRouter { router } => {
                 self.routers.remove(&router).then_some(()).ok_or(RequestError::RouterNotFound(router))?;
                 self.transports.retain(|_, (of, _)| *of != router);

@@ -6,6 +6,7 @@ mod client;
 mod crowd;
 mod dialects;
 mod entrance;
+mod events;
 mod failures;
 mod fakes;
 mod meet;
@@ -40,6 +41,8 @@ use self::fakes::{FakeMesh, FakePlacement, FakeWorker, World};
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::config::NodeConfig;
+use crate::events::Events;
+use crate::events::webhooks::Outgoing;
 use crate::limits::Limits;
 use crate::ports::{MediaWorker, PlacementPort, Ports};
 use crate::rooms::{Rooms, RoomsConfig};
@@ -55,6 +58,8 @@ struct TestNode {
     workers: Vec<Arc<FakeWorker>>,
     events: mpsc::Sender<(WorkerIndex, WorkerEvent)>,
     clock: ClusterClock,
+    /// The events that it tells.
+    told: mpsc::Receiver<Outgoing>,
 }
 
 impl TestNode {
@@ -76,9 +81,10 @@ impl TestNode {
         placement: Arc<dyn PlacementPort>,
     ) -> Self {
         let workers: Vec<_> = (0..workers).map(|index| Arc::new(FakeWorker::new(WorkerIndex(index)))).collect();
-        let (events, worker_events) = mpsc::channel(64);
+        let (worker_events_in, worker_events) = mpsc::channel(64);
         let (mesh, mesh_signals) = FakeMesh::join(world, &instance);
         let clock = ClusterClock::default();
+        let (events, told) = Events::heard(&instance);
         let config = RoomsConfig {
             instance: instance.clone(),
             region: Region::new(format!("region-of-{}", instance.node)).unwrap(),
@@ -94,9 +100,10 @@ impl TestNode {
             mesh: Arc::new(mesh),
             mesh_signals,
             placement,
+            events,
             vitals: Vitals::default(),
         };
-        Self { rooms: Rooms::spawn(config, ports), instance, workers, events, clock }
+        Self { rooms: Rooms::spawn(config, ports), instance, workers, events: worker_events_in, told, clock }
     }
 
     /// Opens a WebSocket.

@@ -254,7 +254,7 @@ async fn scores_and_speakers_are_told() {
     let told = bob.next_notification("consumerScore").await;
     assert_eq!(told["score"], json!({"score": 5, "producerScore": 6, "producerScores": [6]}));
     let router = node.workers[0].asked(|request| match request {
-        Request::CreateRouter { router } => Some(*router),
+        Request::CreateRouter { router, .. } => Some(*router),
         _ => None,
     });
     let router = router.await;

@@ -399,6 +399,7 @@ impl FrameSink for Mailbox {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use sluice_media::messages::Account;
     use sluice_proto::ids::{RouteEpoch, RouteId, RouterId};
 
     use super::*;
@@ -423,7 +424,7 @@ mod tests {
 
     fn request() -> (Letter, oneshot::Receiver<Result<Response, RequestError>>) {
         let (answer, answered) = oneshot::channel();
-        let request = Request::CreateRouter { router: RouterId::from_random_bytes([0; 16]) };
+        let request = Request::CreateRouter { router: RouterId::from_random_bytes([0; 16]), account: Account(0) };
         (Letter::Request { request, answer: Some(answer) }, answered)
     }
 

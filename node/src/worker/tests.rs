@@ -11,7 +11,9 @@ use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
 use rtc_stun::textattrs::TextAttribute;
 use sluice_media::make_ufrag;
-use sluice_media::messages::{PipeEnd, Request, RequestError, Response, RouteIn, RtpMapping, SrtpKeys, WorkerSnapshot};
+use sluice_media::messages::{
+    Account, PipeEnd, Request, RequestError, Response, RouteIn, RtpMapping, SrtpKeys, WorkerSnapshot,
+};
 use sluice_media::secure::ice::{IceCredentials, IceState};
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender, profile_lengths};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
@@ -82,7 +84,7 @@ fn dropped(snapshot: &WorkerSnapshot, label: &str) -> u64 {
 /// A router with a transport, whose ufrag names the worker.
 async fn with_transport(handle: &WorkerHandle, number: u8) -> String {
     let ufrag = make_ufrag(handle.index(), &format!("test{number}"));
-    done(handle, Request::CreateRouter { router: router(number) }).await;
+    done(handle, Request::CreateRouter { router: router(number), account: Account(0) }).await;
     let ice = IceCredentials { ufrag: ufrag.clone(), pwd: PASSWORD.to_owned() };
     done(handle, Request::CreateWebRtcTransport { router: router(number), transport: transport(number), ice }).await;
     ufrag

@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::{Message, WebSocket};
 use crate::support::{eventually, free_base_port, get, local, lone_node};
 
 /// A client that has joined.
-fn join(port: u16) -> WebSocket<TcpStream> {
+pub(crate) fn join(port: u16) -> WebSocket<TcpStream> {
     let mut request = format!("ws://localhost:{port}/?roomId=r&peerId=p").into_client_request().unwrap();
     request.headers_mut().insert("Sec-WebSocket-Protocol", "protoo".parse().unwrap());
     let stream = TcpStream::connect(local(port)).unwrap();

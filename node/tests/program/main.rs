@@ -11,3 +11,4 @@ mod processes;
 mod stall;
 mod support;
 mod users;
+mod webhooks;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sluice_media::make_ufrag;
-use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, WorkerIndex};
+use sluice_media::messages::{Account, Request, RequestError, Response, WorkerEvent, WorkerIndex};
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::wire::rtcp::{self, Compound, Packet, SenderInfo};
 use sluice_media::wire::rtp::{RtpHeader, RtpPacket};
@@ -66,7 +66,7 @@ impl Stage {
         let mut mesh = Mesh::new(1, 2, path, 1_200);
         let routers: Vec<RouterId> = (0..2).map(|_| RouterId::from_random_bytes(mesh.rng.random())).collect();
         for (node, router) in routers.iter().enumerate() {
-            mesh.request(node, Request::CreateRouter { router: *router }).expect("a new router");
+            mesh.request(node, Request::CreateRouter { router: *router, account: Account(0) }).expect("a new router");
         }
         let mut next_port = 10_000;
         let publisher = connect(&mut mesh, &routers, NEAR, &mut next_port);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rand::RngExt;
 use sluice_media::make_ufrag;
-use sluice_media::messages::{Request, WorkerIndex};
+use sluice_media::messages::{Account, Request, WorkerIndex};
 use sluice_media::secure::ice::IceCredentials;
 use sluice_mesh::wan::ImpairmentConfig;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouterId};
@@ -48,7 +48,7 @@ impl World {
         let routers = (0..nodes)
             .map(|node| {
                 let router = RouterId::from_random_bytes(mesh.rng.random());
-                mesh.request(node, Request::CreateRouter { router }).expect("a new router");
+                mesh.request(node, Request::CreateRouter { router, account: Account(0) }).expect("a new router");
                 router
             })
             .collect();

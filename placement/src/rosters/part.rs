@@ -63,13 +63,5 @@ pub(crate) fn bound(whole: &Entries, is_told: impl Fn(&str) -> bool) -> Entries 
 /// A peer of which it is not told what it sends.
 pub(crate) fn without_producers(peer: &PeerEntry) -> Arc<PeerEntry> {
     let PeerEntry { id, display_name, device, secret_digest, metadata, .. } = peer.clone();
-    Arc::new(PeerEntry {
-        id,
-        display_name,
-        device,
-        secret_digest,
-        producers: Vec::new(),
-        metadata: String::new(),
-        ..*peer
-    })
+    Arc::new(PeerEntry { id, display_name, device, secret_digest, metadata, producers: Vec::new(), ..*peer })
 }

@@ -39,7 +39,7 @@ use crate::core::timers::{TimerKey, Timers};
 use crate::core::user_transport::UserTransport;
 use crate::io::{Input, Output, Transmit};
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
-use crate::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
+use crate::messages::{Account, PipeEnd, Traffic, WorkerCommand, WorkerEvent, WorkerIndex};
 use crate::secure::dtls::DtlsCertificate;
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::{Demux, TransportKey};
@@ -65,6 +65,8 @@ pub struct Media {
     demux: Demux,
     timers: Timers,
     counters: Counters,
+    /// Of transports that are no more.
+    closed_traffic: FxHashMap<Account, Traffic>,
     overload: Overload,
 
     // What there is, and by which names.
@@ -106,6 +108,7 @@ impl Media {
             config,
             timers: Timers::default(),
             counters: Counters::default(),
+            closed_traffic: FxHashMap::default(),
             overload: Overload::default(),
             routers: SlotMap::with_key(),
             transports: SlotMap::with_key(),

@@ -16,6 +16,7 @@ use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
+use crate::messages::Account;
 use crate::stream::Stream;
 use crate::stream::audio_levels;
 use crate::stream::rtp_cache::CachedPacket;
@@ -26,6 +27,7 @@ use crate::transport::demux::TransportKey;
 #[derive(Debug)]
 pub(crate) struct Router {
     id: RouterId,
+    account: Account,
     /// The users of the room on this worker.
     transports: Vec<TransportKey>,
     /// Their producers, and those that live elsewhere.
@@ -39,14 +41,19 @@ pub(crate) struct Router {
 
 impl Router {
     /// An empty one.
-    pub(crate) fn new(id: RouterId) -> Self {
+    pub(crate) fn new(id: RouterId, account: Account) -> Self {
         let (transports, producers) = Default::default();
-        Self { id, transports, producers, timer: Timer::default(), observing: false, audible: false }
+        Self { id, account, transports, producers, timer: Timer::default(), observing: false, audible: false }
     }
 
     /// Its id.
     pub(crate) fn id(&self) -> RouterId {
         self.id
+    }
+
+    /// On whose account its users' traffic goes.
+    pub(crate) fn account(&self) -> Account {
+        self.account
     }
 
     /// The users of the room on this worker.

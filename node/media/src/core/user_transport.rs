@@ -14,7 +14,7 @@ use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::drop_reason::DropReason;
 use crate::io::Transmit;
 use crate::keys::{ConsumerKey, ProducerKey, RouterKey};
-use crate::messages::TransportStats;
+use crate::messages::{Traffic, TransportStats};
 use crate::stream::header_template::Stamp;
 use crate::stream::packet::StreamIndex;
 use crate::stream::sent_packets::Sealed;
@@ -367,6 +367,11 @@ impl UserTransport {
     /// Everything that is known of it.
     pub(crate) fn stats(&self, now: Instant) -> TransportStats {
         TransportStats { send_loss: self.downlink.loss, ..self.webrtc.stats(now) }
+    }
+
+    /// What it has received and sent.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.webrtc.traffic()
     }
 
     /// Wakes the transport when it wants to be woken.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sluice_media::messages::{
-    PipeEnd, Request, RequestId, RouteIn, RtpMapping, SrtpKeys, WorkerCommand, WorkerEvent, WorkerIndex,
+    Account, PipeEnd, Request, RequestId, RouteIn, RtpMapping, SrtpKeys, WorkerCommand, WorkerEvent, WorkerIndex,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
@@ -80,7 +80,7 @@ impl Core {
         let epoch = (now, Duration::from_secs(1_700_000_000));
         let media = Media::new(MediaConfig { worker: WorkerIndex(0), certificate, epoch, seed: 1 });
         let mut core = Self { media, now, datagrams: 0 };
-        core.request(Request::CreateRouter { router: ROUTER });
+        core.request(Request::CreateRouter { router: ROUTER, account: Account(0) });
         core
     }
 

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluice_media::messages::{
-    PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, StreamStats, TransportStats,
-    WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
+    Account, PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, StreamStats,
+    TransportStats, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
@@ -143,7 +143,7 @@ impl Core {
             users: 0,
             consumers: 0,
         };
-        core.request(Request::CreateRouter { router: ROUTER });
+        core.request(Request::CreateRouter { router: ROUTER, account: Account(0) });
         core
     }
 

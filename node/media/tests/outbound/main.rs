@@ -8,3 +8,4 @@ mod numbering;
 mod overload;
 mod parameter_sets;
 mod retransmission;
+mod traffic;

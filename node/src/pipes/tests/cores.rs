@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use sluice_media::messages::{
-    Request, RequestError, RequestId, Response, RtpMapping, SrtpKeys, WorkerCommand, WorkerEvent, WorkerIndex,
+    Account, Request, RequestError, RequestId, Response, RtpMapping, SrtpKeys, WorkerCommand, WorkerEvent, WorkerIndex,
     WorkerSnapshot,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
@@ -92,7 +92,7 @@ impl CoreWorker {
         let ice = IceCredentials { ufrag: make_ufrag(index, "user"), pwd: "p".repeat(24) };
         let keys = SrtpKeys { profile: PROFILE, remote: vec![0; 28], local: vec![1; 28], remote_address: address() };
         for request in [
-            Request::CreateRouter { router: ROUTER },
+            Request::CreateRouter { router: ROUTER, account: Account(0) },
             Request::CreateWebRtcTransport { router: ROUTER, transport: TRANSPORT, ice },
             Request::ConnectWithSrtpKeys { transport: TRANSPORT, keys },
         ] {

@@ -356,6 +356,7 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
                 Some(response) = responses.recv(), if has_room => self.take(response, &mut batch),
                 _ = ping.tick() => batch.ping = true,
                 () = self.shared.silent_for(limits.silence) => {
+                    seat.set_silent();
                     return Some(Closing(4003, "nothing was heard of the client".to_owned()));
                 }
                 () = until(self.join_due) => {

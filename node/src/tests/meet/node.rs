@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::config::NodeConfig;
+use crate::events::Events;
 use crate::limits::Limits;
 use crate::ports::{Answer, MediaWorker, MeshSignal, Ports};
 use crate::rooms::{Rooms, RoomsConfig};
@@ -82,6 +83,7 @@ impl Node {
             worker_events,
             mesh: port,
             mesh_signals,
+            events: Events::unheard(&instance),
             placement: Arc::new(rosters.port(number, instance)),
             vitals: vitals.clone(),
         };

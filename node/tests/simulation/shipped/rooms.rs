@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use sluice_loadtest::scenario::Watch;
-use sluice_media::messages::Request;
+use sluice_media::messages::{Account, Request};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouterId};
 use sluice_proto::ortc::MediaKind;
 
@@ -62,7 +62,7 @@ impl Run {
             return *router;
         }
         let router = RouterId::from_random_bytes(self.draw());
-        self.mesh.request(node, Request::CreateRouter { router }).expect("a new router");
+        self.mesh.request(node, Request::CreateRouter { router, account: Account(0) }).expect("a new router");
         self.rooms.routers[node].insert(room.to_owned(), router);
         for from in (0..self.mesh.len()).filter(|from| *from != node) {
             self.tell(from, node);

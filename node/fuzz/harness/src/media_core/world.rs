@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use sluice_media::drop_reason::DropReason;
 use sluice_media::messages::{
-    PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, WorkerCommand, WorkerEvent,
-    WorkerIndex, WorkerSnapshot,
+    Account, PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, WorkerCommand,
+    WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
@@ -202,7 +202,7 @@ impl World {
     }
 
     pub(crate) fn create_router(&mut self, router: usize) {
-        let _ = self.request(Request::CreateRouter { router: cast::router(router) });
+        let _ = self.request(Request::CreateRouter { router: cast::router(router), account: Account(0) });
     }
 
     pub(super) fn close_router(&mut self, router: usize) {

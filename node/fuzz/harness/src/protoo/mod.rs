@@ -4,7 +4,7 @@
 mod client;
 
 use serde_json::Value;
-use sluice_media::messages::{Request, RequestError, Response};
+use sluice_media::messages::{Account, Request, RequestError, Response};
 use sluice_media::secure::ice::IceCredentials;
 use sluice_node::fuzzing::protoo_refusal;
 use sluice_node::ortc::{
@@ -72,7 +72,7 @@ fn send(kind: MediaKind, rtp: &RtpParameters, capabilities: &[RtpCapabilities]) 
     let mut world = World::new();
     let (router, transport) = (RouterId::from_bytes([1; 16]), TransportId::from_bytes([1; 16]));
     let ice = IceCredentials { ufrag: "0000user".to_owned(), pwd: "p".repeat(24) };
-    accept(world.request(Request::CreateRouter { router }));
+    accept(world.request(Request::CreateRouter { router, account: Account(0) }));
     accept(world.request(Request::CreateWebRtcTransport { router, transport, ice }));
     let [producer, elsewhere] = [1, 2].map(|number| ProducerId::from_bytes([number; 16]));
     let produce = Request::Produce { transport, producer, kind, rtp: rtp.clone(), mapping, paused: false };

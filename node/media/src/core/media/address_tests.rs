@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::io::Datagram;
-use crate::messages::{Request, RequestError, RequestId, Response, WorkerSnapshot};
+use crate::messages::{Account, Request, RequestError, RequestId, Response, WorkerSnapshot};
 use crate::secure::ice::IceCredentials;
 use crate::transport::demux::make_ufrag;
 use crate::wire::stun::tests::{PASSWORD, request};
@@ -39,7 +39,10 @@ impl Workers {
         };
         let mut workers = Self { now, workers: [worker(0), worker(1)], answers: 0 };
         for worker in [FIRST, SECOND] {
-            workers.request(worker, Request::CreateRouter { router: RouterId::from_random_bytes([1; 16]) });
+            workers.request(
+                worker,
+                Request::CreateRouter { router: RouterId::from_random_bytes([1; 16]), account: Account(0) },
+            );
         }
         workers
     }

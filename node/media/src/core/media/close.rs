@@ -42,6 +42,7 @@ impl Media {
         self.dirty_transports.retain(|dirty| *dirty != key);
         self.transports_by_id.remove(&transport.id());
         if let Some(router) = self.routers.get_mut(transport.router()) {
+            *self.closed_traffic.entry(router.account()).or_default() += transport.traffic();
             router.remove_transport(key);
         }
     }

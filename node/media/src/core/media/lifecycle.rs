@@ -16,16 +16,16 @@ use crate::core::router::Router;
 use crate::core::user_origin::UserOrigin;
 use crate::core::user_transport::UserTransport;
 use crate::keys::{ConsumerKey, ProducerKey};
-use crate::messages::{PipeEnd, RequestError, RouteIn, RtpMapping};
+use crate::messages::{Account, PipeEnd, RequestError, RouteIn, RtpMapping};
 use crate::secure::ice::IceCredentials;
 use crate::transport::webrtc_transport::WebRtcTransport;
 
 impl Media {
-    pub(super) fn create_router(&mut self, id: RouterId) -> Result<(), RequestError> {
+    pub(super) fn create_router(&mut self, id: RouterId, account: Account) -> Result<(), RequestError> {
         if self.routers_by_id.contains_key(&id) {
             return Err(RequestError::AlreadyExists(format!("router {id}")));
         }
-        let key = self.routers.insert(Router::new(id));
+        let key = self.routers.insert(Router::new(id, account));
         self.routers_by_id.insert(id, key);
         Ok(())
     }

@@ -12,7 +12,7 @@ impl Media {
     #[allow(clippy::too_many_lines, reason = "a flat dispatch")]
     pub(super) fn handle_request(&mut self, clock: &Clock, request: Request) -> Result<Response, RequestError> {
         match request {
-            Request::CreateRouter { router } => self.create_router(router)?,
+            Request::CreateRouter { router, account } => self.create_router(router, account)?,
             Request::CloseRouter { router } => {
                 let key = self.router_key(router)?;
                 self.close_router(clock, key);

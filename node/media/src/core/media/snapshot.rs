@@ -5,13 +5,24 @@ use sluice_proto::ids::TransportId;
 use super::Media;
 use crate::clock::Clock;
 use crate::core::producer::Origin;
-use crate::messages::{RequestError, Response, WorkerSnapshot};
+use crate::messages::{Account, RequestError, Response, Traffic, WorkerSnapshot};
 
 impl Media {
     pub(super) fn transport_stats(&self, clock: &Clock, id: TransportId) -> Result<Response, RequestError> {
         let key = self.transport_key(id)?;
         let transport = self.transports.get(key).ok_or(RequestError::TransportNotFound(id))?;
         Ok(Response::TransportStats(Box::new(transport.stats(clock.now))))
+    }
+
+    /// By account, in no order.
+    fn traffic(&self) -> Vec<(Account, Traffic)> {
+        let mut traffic = self.closed_traffic.clone();
+        for transport in self.transports.values() {
+            if let Some(router) = self.routers.get(transport.router()) {
+                *traffic.entry(router.account()).or_default() += transport.traffic();
+            }
+        }
+        traffic.into_iter().collect()
     }
 
     pub(super) fn snapshot(&self, clock: &Clock) -> WorkerSnapshot {
@@ -40,6 +51,7 @@ impl Media {
             lag_us: self.overload.lag(clock.now).as_micros() as u64,
             shedding: self.overload.is_shedding(),
             shed_consumers: (shed_consumers.count() + shed_pipes.count()) as u64,
+            traffic: self.traffic(),
             drops: counters.drops.nonzero().collect(),
             // The driver's to enter.
             cpu_ns: 0,

@@ -21,7 +21,7 @@ use self::rolling_rate::RollingRate;
 use self::send_buffer::SendBuffer;
 use crate::drop_reason::DropReason;
 use crate::io::Transmit;
-use crate::messages::{RequestError, SrtpKeys, TransportStats};
+use crate::messages::{RequestError, SrtpKeys, Traffic, TransportStats};
 use crate::secure::dtls::{Association, DtlsCertificate, DtlsState, Outcome};
 use crate::secure::ice::{IceAgent, IceCredentials, IceEvent};
 use crate::secure::srtp::{InvalidKeyLength, SrtpProfile, SrtpReceiver, SrtpSender, TagPrefix};
@@ -378,6 +378,11 @@ impl WebRtcTransport {
         self.drain_dtls(now);
         self.ice.close(&mut self.events);
         self.srtp = None;
+    }
+
+    /// Bytes since the start.
+    pub(crate) fn traffic(&self) -> Traffic {
+        Traffic { received: self.counters.bytes_received, sent: self.counters.bytes_sent }
     }
 
     /// Counters since the start and rates of the last second.
