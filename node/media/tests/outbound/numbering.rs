@@ -9,7 +9,7 @@ use sluice_media::secure::srtp::SrtpProfile;
 use sluice_media::wire::rtcp::{TransportFeedbackBuilder, nack, pli};
 use sluice_media::wire::rtp::{ExtensionIds, RtpPacket};
 
-use crate::core::{Core, Stream, header, vp8};
+use crate::core::{Core, Stream, User, header, vp8};
 
 /// The largest payload that fits a datagram beside a header with three extensions and a tag.
 const FITS: usize = 1_428;
@@ -276,4 +276,22 @@ fn what_is_said_of_a_route_that_is_no_more_is_counted() {
     away.exchange(&mut home);
     assert!(home.drops("stale_feedback") > 0);
     assert_eq!(away.drops("stale_feedback"), 0);
+}
+
+#[test]
+fn however_much_is_lost_between_padding_what_follows_goes_out() {
+    let mut core = Core::new(0);
+    let (mut publisher, mut receiver) =
+        (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    core.consume(&receiver, producer, Stream::Vp8);
+    let send = |core: &mut Core, publisher: &mut User, number: u16, payload: &[u8]| {
+        core.rtp(publisher, header(Stream::Vp8, number, 0), payload);
+    };
+    send(&mut core, &mut publisher, 0, &vp8(true, 20));
+    // Half of the number space and more.
+    (1..=450).for_each(|padding| send(&mut core, &mut publisher, padding * 100, &[]));
+    (45_001..45_011).for_each(|number| send(&mut core, &mut publisher, number, &vp8(false, 20)));
+    assert_eq!(core.numbers(&mut receiver).len(), 11);
+    assert_eq!(core.drops("srtp_nonce_reused"), 0);
 }
