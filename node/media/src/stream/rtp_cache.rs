@@ -1,6 +1,7 @@
 //! The last packets of a producer's stream, where consumers and pipes send from and answer NACKs from: a packet lives
 //! once, however many want it. What is known of each is in a ring by sequence number, its bytes are in [`Segments`].
-//! Both are as large as what the stream sends in [`KEEP`] needs, so a steady stream allocates nothing.
+//! Both are as large as what the stream sends in [`KEEP`] needs, so a steady stream allocates nothing. No number is put
+//! in twice, also when the packet that had it was forgotten, since consumers count on getting each once.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -126,6 +127,8 @@ pub(crate) struct RtpCache {
     /// A power of two of them.
     slots: Vec<Option<PacketInfo>>,
     max_slots: usize,
+    /// Of what is before this number some is forgotten: nobody can tell what was there.
+    floor: u64,
     segments: Segments,
     /// Timestamp of the last key frame that began: all of its packets belong to it.
     key_frame_timestamp: Option<u32>,
@@ -144,6 +147,7 @@ impl RtpCache {
         Self {
             slots: Vec::new(),
             max_slots,
+            floor: 0,
             segments,
             key_frame_timestamp: None,
             parameter_sets: ParameterSets::default(),
@@ -173,7 +177,7 @@ impl RtpCache {
     }
 
     /// Puts a packet where its sequence number belongs. The slot's former packet goes, unless that is the newer one:
-    /// `None` then.
+    /// `None` then, and for a number that was put in before, or may have been.
     pub(crate) fn insert(&mut self, now: Instant, codec: Codec, packet: NewPacket<'_>) -> Option<CachedPacket<'_>> {
         let seq = packet.header.sequence_number;
         self.make_room(now, &packet)?;
@@ -233,20 +237,22 @@ impl RtpCache {
         None
     }
 
-    /// Sees to it that a packet has a slot: the ring grows where it would lose what is not old yet. `None` if there is
-    /// a newer one in it.
+    /// Sees to it that a packet has a slot: the ring grows where it would lose what is not old yet. `None` if it is not
+    /// known to be new.
     fn make_room(&mut self, now: Instant, packet: &NewPacket<'_>) -> Option<()> {
+        if packet.sequence < self.floor {
+            return None;
+        }
         if self.slots.is_empty() {
             self.slots.resize_with(MIN_SLOTS, || None);
         }
-        while let Some(former) = self.slots.get(self.index(packet.header.sequence_number))?
-            && self.segments.get(former.place).is_some()
-        {
-            if former.sequence > packet.sequence {
+        while let Some(former) = self.slots.get(self.index(packet.header.sequence_number))? {
+            if former.sequence >= packet.sequence {
                 return None;
             }
             let is_old = now.saturating_duration_since(former.received_at) >= KEEP;
-            if is_old || former.sequence == packet.sequence || self.slots.len() >= self.max_slots {
+            if is_old || self.slots.len() >= self.max_slots || self.segments.get(former.place).is_none() {
+                self.floor = self.floor.max(former.sequence + 1);
                 break;
             }
             self.grow();
@@ -269,7 +275,8 @@ impl RtpCache {
     /// Forgets everything: the publisher began to count anew, or is not heard for a while. Gives the memory back.
     /// Parameter sets stay: who tells them once will not tell them again.
     pub(crate) fn clear(&mut self) {
-        self.slots = Vec::new();
+        let newest = std::mem::take(&mut self.slots).into_iter().flatten().map(|known| known.sequence).max();
+        self.floor = self.floor.max(newest.map_or(0, |newest| newest + 1));
         self.segments.clear();
         self.key_frame_timestamp = None;
     }
@@ -364,14 +371,14 @@ mod tests {
         let now = Instant::now();
         for kind in [MediaKind::Audio, MediaKind::Video] {
             let mut cache = RtpCache::new(kind);
-            for sequence in 65_000..67_000_u64 {
+            let (lost, came): (Vec<u64>, Vec<u64>) = (65_000..67_000).partition(|sequence| sequence % 10 == 3);
+            for sequence in came {
                 cache.insert(now, Codec::Opaque, packet(sequence, 0, b"new")).unwrap();
             }
-            for late in 1..=1_900 {
-                let sequence = 66_999 - late;
-                let is_kept = cache.get(sequence).is_some();
+            for sequence in lost.into_iter().rev() {
+                let is_recent = cache.get(sequence - 1).is_some();
                 let stored = cache.insert(now, Codec::Opaque, packet(sequence, 0, b"old"));
-                assert_eq!(stored.is_some(), is_kept, "{late} late");
+                assert_eq!(stored.is_some(), is_recent, "{sequence}");
             }
             assert_eq!(cache.get(66_999).unwrap().payload(), b"new");
         }
@@ -407,10 +414,10 @@ mod tests {
                 let sequence = newest.saturating_add_signed(step);
                 let payload = vec![index as u8; len];
                 let stored = cache.insert(now, Codec::Opaque, packet(sequence, 0, &payload)).is_some();
-                prop_assert!(stored || sequence < newest);
+                prop_assert!(stored || sequence <= newest);
                 newest = newest.max(sequence);
                 if stored {
-                    came.insert(sequence, (payload, now));
+                    prop_assert_eq!(came.insert(sequence, (payload, now)), None);
                 }
                 prop_assert!(cache.get(newest).is_some());
                 for (sequence, (payload, at)) in came.range(newest.saturating_sub(500)..) {
@@ -421,6 +428,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_was_there_and_is_forgotten_does_not_come_in_again() {
+        let mut cache = RtpCache::new(MediaKind::Video);
+        let (_, now, _) = stream(&mut cache, (0, Instant::now()), 1, 20, 1_000);
+        // The bytes of the first twenty go when others need the room, a pause of the producer takes the slots too.
+        let (newest, now, _) = stream(&mut cache, (20, now + 2 * KEEP), 1, 20, 1_000);
+        let insert =
+            |cache: &mut RtpCache, sequence| cache.insert(now, Codec::Opaque, packet(sequence, 0, b"again")).is_some();
+        assert!(cache.get(5).is_none() && !insert(&mut cache, 5));
+        cache.clear();
+        assert!((1..=newest).all(|sequence| !insert(&mut cache, sequence)));
+        assert!(insert(&mut cache, newest + 1));
     }
 
     #[test]

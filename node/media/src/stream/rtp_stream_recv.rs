@@ -7,12 +7,10 @@ use crate::clock::Clock;
 use crate::stream::rate::RateMeter;
 use crate::stream::score::Score;
 use crate::wire::rtcp::{ReportBlock, SenderInfo, compact_ntp, duration_to_ntp};
-use crate::wire::seq::{FIRST_CYCLE, extend, unwrap};
+use crate::wire::seq::{FIRST_CYCLE, MAX_DROPOUT, extend, unwrap};
 
-/// A jump further ahead than this is no loss but a new beginning, RFC 3550 appendix A.1.
-const MAX_DROPOUT: u64 = 3_000;
-
-/// The same backwards: as far as a packet can be repaired.
+/// A jump further backwards than this is a new beginning, as one ahead by more than [`MAX_DROPOUT`] is: as far as a
+/// packet can be repaired.
 const MAX_MISORDER: u64 = 1_000;
 
 /// Packets that may have been overtaken by the first one. What has a number further before it is no late packet, for

@@ -55,6 +55,9 @@ impl Unwrapper {
     }
 }
 
+/// A jump further ahead than this is no loss but a new beginning, RFC 3550 appendix A.1.
+pub const MAX_DROPOUT: u64 = 3_000;
+
 /// Whether `a` comes after `b`, modulo 2^16.
 pub fn is_newer(a: u16, b: u16) -> bool {
     a.wrapping_sub(b).cast_signed() > 0

@@ -7,9 +7,9 @@ use proptest::prelude::*;
 use sluice_media::messages::{Request, RequestError};
 use sluice_media::secure::srtp::SrtpProfile;
 use sluice_media::wire::rtcp::{TransportFeedbackBuilder, nack, pli};
-use sluice_media::wire::rtp::{ExtensionIds, RtpPacket};
+use sluice_media::wire::rtp::{ExtensionIds, RtpHeader, RtpPacket};
 
-use crate::core::{Core, Stream, header, vp8};
+use crate::core::{Core, Stream, User, header, vp8};
 
 /// The largest payload that fits a datagram beside a header with three extensions and a tag.
 const FITS: usize = 1_428;
@@ -276,4 +276,43 @@ fn what_is_said_of_a_route_that_is_no_more_is_counted() {
     away.exchange(&mut home);
     assert!(home.drops("stale_feedback") > 0);
     assert_eq!(away.drops("stale_feedback"), 0);
+}
+
+#[test]
+fn however_much_is_lost_between_padding_what_follows_goes_out() {
+    let mut core = Core::new(0);
+    let (mut publisher, mut receiver) =
+        (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    core.consume(&receiver, producer, Stream::Vp8);
+    let send = |core: &mut Core, publisher: &mut User, number: u16, payload: &[u8]| {
+        core.rtp(publisher, header(Stream::Vp8, number, 0), payload);
+    };
+    send(&mut core, &mut publisher, 0, &vp8(true, 20));
+    // Half of the number space and more.
+    (1..=450).for_each(|padding| send(&mut core, &mut publisher, padding * 100, &[]));
+    (45_001..45_011).for_each(|number| send(&mut core, &mut publisher, number, &vp8(false, 20)));
+    assert_eq!(core.numbers(&mut receiver).len(), 11);
+    assert_eq!(core.drops("srtp_nonce_reused"), 0);
+}
+
+#[test]
+fn what_was_forgotten_and_comes_again_is_not_sent_again() {
+    let mut core = Core::new(0);
+    let (mut publisher, mut receiver) =
+        (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
+    let producer = core.publish(&publisher, Stream::Vp8);
+    core.consume(&receiver, producer, Stream::Vp8);
+    let send = |core: &mut Core, publisher: &mut User, numbers: std::ops::Range<u16>| {
+        numbers.for_each(|number| core.rtp(publisher, header(Stream::Vp8, number, 0), &vp8(number == 0, 1_000)));
+    };
+    send(&mut core, &mut publisher, 0..20);
+    core.advance(Duration::from_secs(5));
+    send(&mut core, &mut publisher, 20..40);
+    // A browser's probe of the bandwidth: what it sent before, as retransmission that nobody asked for.
+    let media = header(Stream::Vp8, 1, 0);
+    let rtx = RtpHeader { payload_type: media.payload_type + 1, ssrc: media.ssrc + 1, ..media };
+    core.rtp(&mut publisher, rtx, &[&[0, 5], &vp8(false, 1_000)[..]].concat());
+    assert_eq!(core.numbers(&mut receiver).len(), 40);
+    assert_eq!((core.drops("srtp_nonce_reused"), core.drops("too_late")), (0, 1));
 }
