@@ -93,6 +93,11 @@ impl Peer {
         self.desk.is_left()
     }
 
+    /// Whether the client has as many consumers as it may have, or has not answered for so many.
+    pub(super) fn has_all_consumers(&self, limit: usize) -> bool {
+        self.desk.consumers() >= limit
+    }
+
     pub(super) fn transports(&self) -> &HashMap<TransportId, Transport> {
         &self.transports
     }
