@@ -45,6 +45,10 @@ export E2E_BIN E2E_LOADTEST E2E_CHROMIUM
 step "the room page in browsers (screenshots and logs: target/e2e)"
 npm --prefix node/web/room run --silent e2e
 
+step "clients of both dialects, with three versions of mediasoup-client"
+npm --prefix node/web/demo-clients run --silent check
+npm --prefix node/web/demo-clients run --silent e2e
+
 step "reports of load tests in a browser, of runs that are made up"
 cargo test --locked -p sluice-loadtest --test report
 npm --prefix loadtest/report run --silent e2e
