@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, Python) it installs
-# first. Ends with cargo's own summaries.
+# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, Python) it
+# installs first. Ends with cargo's own summaries.
 #
 # Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not of the web pages.
 set -euo pipefail
