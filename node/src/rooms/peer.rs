@@ -112,8 +112,8 @@ impl Peer {
         self.next_transport
     }
 
-    /// Names for a new consumer of a producer: its MID, which the client may have chosen, and an SSRC whose successor is
-    /// free for RTX.
+    /// Names for a new consumer of a producer: its MID, which the client may have chosen, and an SSRC whose successor
+    /// is free for RTX.
     pub(super) fn next_stream(&mut self, producer: ProducerId) -> (String, u32) {
         // Zero and its predecessor are left out: no SSRC of ours is zero.
         self.next_ssrc = if self.next_ssrc >= u32::MAX - 3 { 1 } else { self.next_ssrc + 2 };

@@ -42,7 +42,8 @@ impl Wanted {
 }
 
 impl Room {
-    /// Lets a peer receive a producer, at once or as soon as it has a transport for that. Asked again, it changes nothing.
+    /// Lets a peer receive a producer, at once or as soon as it has a transport for that. Asked again, it changes
+    /// nothing.
     pub(super) fn subscribe(
         &mut self,
         asker: &Asker,

@@ -1,5 +1,5 @@
-//! What everybody in a room is told of it: who is there, under which name, and who speaks; and what they send, for those
-//! who have to ask for it.
+//! What everybody in a room is told of it: who is there, under which name, and who speaks; and what they send, for
+//! those who have to ask for it.
 //!
 //! It is a state with a version, and not a row of messages: a session keeps the version that its client was told of,
 //! and says the difference when the client can take it. So a slow client costs nothing and misses nothing, and what

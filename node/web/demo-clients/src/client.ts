@@ -1,7 +1,7 @@
 /**
- * A client of mediasoup-demo as its apps are: protoo-client, mediasoup-client, and the calls of `RoomClient.join` in their
- * order, in either dialect. Data channels are off, and video is one encoding, as the apps do with `datachannel=false` and
- * `numSimulcastStreams=1`.
+ * A client of mediasoup-demo as its apps are: protoo-client, mediasoup-client, and the calls of `RoomClient.join` in
+ * their order, in either dialect. Data channels are off, and video is one encoding, as the apps do with
+ * `datachannel=false` and `numSimulcastStreams=1`.
  */
 import type { types } from 'mediasoup-client';
 import protoo from 'protoo-client';
@@ -233,7 +233,7 @@ export class Client {
       appData: { ...appData, peerId },
     });
     this.consumers.set(consumer.id, consumer);
-    // Chromium decodes only what is played. It plays once there is something, which is not before the server has the answer.
+    // Chromium decodes only what is played. It plays once there is something: not before the server has the answer.
     const element = document.createElement(kind === 'audio' ? 'audio' : 'video');
     element.srcObject = new MediaStream([consumer.track]);
     element.muted = kind === 'video';
