@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium) it installs
-# first. Ends with cargo's own summaries.
+# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, Python) it
+# installs first. Ends with cargo's own summaries.
 #
 # Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not of the web pages.
 set -euo pipefail
@@ -16,6 +16,7 @@ missing=()
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium)
+python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 if [ ${#missing[@]} -gt 0 ]; then
   step "installing ${missing[*]}"
   as_root apt-get update -qq
@@ -44,6 +45,13 @@ export E2E_BIN E2E_LOADTEST E2E_CHROMIUM
 
 step "the room page in browsers (screenshots and logs: target/e2e)"
 npm --prefix node/web/room run --silent e2e
+
+step "clients of both dialects, with three versions of mediasoup-client"
+npm --prefix node/web/demo-clients run --silent check
+npm --prefix node/web/demo-clients run --silent e2e
+
+step "clients of pymediasoup, on aiortc and on libwebrtc"
+deploy/pymediasoup/run.sh
 
 step "reports of load tests in a browser, of runs that are made up"
 cargo test --locked -p sluice-loadtest --test report

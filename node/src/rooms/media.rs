@@ -222,7 +222,7 @@ impl Room {
         if !can_consume(&producer.source.rtp, &capabilities) {
             return;
         }
-        if peer.consumers.len() >= self.context.limits.consumers_per_peer {
+        if peer.has_all_consumers(self.context.limits.consumers_per_peer) {
             tracing::debug!(peer = %peer.id, producer = %producer_id, "the peer has as many consumers as it may have");
             return;
         }

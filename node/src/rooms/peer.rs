@@ -147,6 +147,11 @@ impl Peer {
         self.desk.is_left()
     }
 
+    /// Whether the client has as many consumers as it may have, or has not answered for so many.
+    pub(super) fn has_all_consumers(&self, limit: usize) -> bool {
+        self.desk.consumers() >= limit
+    }
+
     pub(super) fn transports(&self) -> &HashMap<TransportId, Transport> {
         &self.transports
     }
@@ -161,8 +166,8 @@ impl Peer {
         self.next_transport
     }
 
-    /// Names for a new consumer of a producer: its MID, which the client may have chosen, and an SSRC whose successor is
-    /// free for RTX.
+    /// Names for a new consumer of a producer: its MID, which the client may have chosen, and an SSRC whose successor
+    /// is free for RTX.
     pub(super) fn next_stream(&mut self, producer: ProducerId) -> (String, u32) {
         // Zero and its predecessor are left out: no SSRC of ours is zero.
         self.next_ssrc = if self.next_ssrc >= u32::MAX - 3 { 1 } else { self.next_ssrc + 2 };

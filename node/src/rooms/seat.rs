@@ -334,6 +334,11 @@ impl Desk {
         });
     }
 
+    /// How many consumers the client has or has still to answer for, those included that have ended meanwhile.
+    pub(super) fn consumers(&self) -> usize {
+        lock(&self.state).consumers.len()
+    }
+
     /// A consumer's producer is paused or goes on.
     pub(super) fn set_paused(&self, consumer: ConsumerId, paused: bool) {
         self.write(|state| state.change(consumer, |now| now.paused = paused));

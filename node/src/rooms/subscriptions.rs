@@ -42,7 +42,8 @@ impl Wanted {
 }
 
 impl Room {
-    /// Lets a peer receive a producer, at once or as soon as it has a transport for that. Asked again, it changes nothing.
+    /// Lets a peer receive a producer, at once or as soon as it has a transport for that. Asked again, it changes
+    /// nothing.
     pub(super) fn subscribe(
         &mut self,
         asker: &Asker,
@@ -66,7 +67,7 @@ impl Room {
             return Ok(PeerReply::Done);
         }
         let limit = self.context.limits.consumers_per_peer;
-        if peer.wanted.mids.len() >= limit {
+        if peer.wanted.mids.len() >= limit || peer.has_all_consumers(limit) {
             return Err(Refusal::new(403, format!("a peer may have {limit} consumers")));
         }
         if let Some(mid) = mid.as_deref().filter(|mid| !peer.is_free_mid(mid)) {

@@ -1,4 +1,5 @@
-//! A client of mediasoup-demo's dialects, version 3's where nothing else is said, over a WebSocket that is two channels.
+//! A client of mediasoup-demo's dialects, version 3's where nothing else is said, over a WebSocket that is two
+//! channels.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -1,4 +1,5 @@
-//! The dialect of the TypeScript server: the call order of its app, how it is told from version 3's, and both in one room.
+//! The dialect of the TypeScript server: the call order of its app, how it is told from version 3's, and both in one
+//! room.
 
 use serde_json::{Value, json};
 use sluice_media::messages::{Request, WorkerEvent};

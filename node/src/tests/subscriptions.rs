@@ -161,6 +161,7 @@ async fn what_cannot_be_asked_for_is_refused_in_words() {
     let nobody = alice.send_transport.clone();
     assert_eq!(bob.request("subscribe", subscribe(&nobody)).await.unwrap_err().0, 404);
     bob.request("subscribe", subscribe(&first)).await.unwrap();
+    bob.accept_consumer().await;
     let full = (403, "a peer may have 1 consumers".to_owned());
     assert_eq!(bob.request("subscribe", subscribe(&second)).await.unwrap_err(), full);
     // One that ended makes room.
@@ -174,6 +175,27 @@ async fn what_cannot_be_asked_for_is_refused_in_words() {
     assert_eq!(deaf.request("subscribe", subscribe(&second)).await.unwrap_err().0, 400);
     let mut odd = node.open("room", "odd");
     assert_eq!(odd.request("join", json!({"subscription": "some"})).await.unwrap_err().0, 400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_does_not_answer_for_counts_though_it_asks_for_it_no_longer() {
+    let limits = Limits { consumers_per_peer: 2, ..Limits::default() };
+    let node = TestNode::start_with(&World::default(), "eu-1", 1, limits);
+    let mut alice = node.join("room", "alice").await;
+    let producer = json!({"producerId": alice.produce("audio", rtp::opus(1)).await});
+    let (mut bob, _) = join(&node, "bob").await;
+    let mut asked = Vec::new();
+    for _ in 0..2 {
+        bob.request("subscribe", producer.clone()).await.unwrap();
+        asked.push(bob.next_consumer().await.0);
+        bob.request("unsubscribe", producer.clone()).await.unwrap();
+    }
+    let full = (403, "a peer may have 2 consumers".to_owned());
+    assert_eq!(bob.request("subscribe", producer.clone()).await.unwrap_err(), full);
+    bob.send(json!({"response": true, "id": asked[0], "ok": true, "data": {}})).await;
+    bob.next_notification("consumerClosed").await;
+    bob.request("subscribe", producer).await.unwrap();
+    bob.accept_consumer().await;
 }
 
 #[tokio::test(start_paused = true)]

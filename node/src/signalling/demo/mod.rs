@@ -67,8 +67,8 @@ impl Dialect {
         if uses_pipe_transports { Self::Ts } else { Self::V3 }
     }
 
-    /// Which one a client speaks that makes this request, if it was taken to speak this one until now. That may be wrong
-    /// before its first `createWebRtcTransport`: what it is told until then is right in both.
+    /// Which one a client speaks that makes this request, if it was taken to speak this one until now. That may be
+    /// wrong before its first `createWebRtcTransport`: what it is told until then is right in both.
     pub(super) fn told_by(self, method: &str, data: &Value) -> Self {
         match method {
             "getRtcStatsUrl" => Self::Ts,

@@ -1,0 +1,270 @@
+/**
+ * A client of mediasoup-demo as its apps are: protoo-client, mediasoup-client, and the calls of `RoomClient.join` in
+ * their order, in either dialect. Data channels are off, and video is one encoding, as the apps do with
+ * `datachannel=false` and `numSimulcastStreams=1`.
+ */
+import type { types } from 'mediasoup-client';
+import protoo from 'protoo-client';
+
+/** Of version 3's JavaScript server, or of the TypeScript server. */
+export type Dialect = 'v3' | 'ts';
+
+/** What is different between the dialects. */
+interface Shapes {
+  query: Record<string, string>;
+  capabilities(answer: Answer): types.RtpCapabilities;
+  createTransport(direction: 'producer' | 'consumer'): Record<string, unknown>;
+  transportId(answer: Answer): string;
+  producerId(answer: Answer): string;
+  consumerId(asked: Answer): string;
+  appData(kind: types.MediaKind): Record<string, unknown>;
+  peer(told: Answer): Answer;
+  peerId(peer: Answer): string;
+}
+
+/** What comes over the wire: what the server said is looked at by the tests. */
+type Answer = any;
+
+const V3: Shapes = {
+  query: {},
+  capabilities: (answer) => answer,
+  createTransport: (direction) => ({ producing: direction === 'producer', consuming: direction === 'consumer' }),
+  transportId: ({ id }) => id,
+  producerId: ({ id }) => id,
+  consumerId: ({ id }) => id,
+  appData: () => ({}),
+  peer: (told) => told,
+  peerId: ({ id }) => id,
+};
+
+const TS: Shapes = {
+  query: { usePipeTransports: 'false' },
+  capabilities: ({ routerRtpCapabilities }) => routerRtpCapabilities,
+  createTransport: (direction) => ({ appData: { direction } }),
+  transportId: ({ transportId }) => transportId,
+  producerId: ({ producerId }) => producerId,
+  consumerId: ({ consumerId }) => consumerId,
+  appData: (kind) => ({ source: kind }),
+  peer: ({ peer }) => peer,
+  peerId: ({ peerId }) => peerId,
+};
+
+export interface Options {
+  dialect: Dialect;
+  /** Of the node: `http://host:port`. */
+  node: string;
+  room: string;
+  name: string;
+}
+
+/** What has arrived of a peer so far. */
+export interface Progress {
+  frames: number;
+  energy: number;
+}
+
+export class Client {
+  /** What was not as it should be. */
+  readonly errors: string[] = [];
+  private readonly shapes: Shapes;
+  private readonly peers = new Map<string, string>();
+  private readonly consumers = new Map<string, types.Consumer>();
+  private readonly producers = new Map<types.MediaKind, types.Producer>();
+  private protoo!: protoo.Peer;
+  private recvTransport!: types.Transport;
+  private version: string | undefined;
+
+  constructor(
+    private readonly device: types.Device,
+    private readonly options: Options,
+  ) {
+    this.shapes = options.dialect === 'v3' ? V3 : TS;
+  }
+
+  async join(): Promise<void> {
+    const { node, room, name } = this.options;
+    const query = new URLSearchParams({ roomId: room, peerId: name.toLowerCase(), ...this.shapes.query });
+    const transport = new protoo.WebSocketTransport(`${node.replace('http', 'ws')}/?${query}`);
+    this.protoo = new protoo.Peer(transport);
+    this.protoo.on('notification', (notification: Answer) => this.hear(notification));
+    this.protoo.on('request', (request: Answer, accept: () => void, reject: (error: Error) => void) => {
+      this.consume(request).then(accept, (error: Error) => {
+        this.errors.push(`${request.method}: ${error}`);
+        reject(error);
+      });
+    });
+    this.protoo.on('disconnected', () => this.errors.push('disconnected'));
+    await new Promise((resolve, reject) => {
+      this.protoo.on('open', resolve);
+      this.protoo.on('failed', () => reject(new Error('the WebSocket failed')));
+    });
+
+    if (this.options.dialect === 'ts') await this.protoo.request('getRtcStatsUrl', {});
+    const capabilities = this.shapes.capabilities(await this.protoo.request('getRouterRtpCapabilities', {}));
+    await this.device.load({ routerRtpCapabilities: capabilities });
+    const sendTransport = await this.createTransport('producer');
+    this.recvTransport = await this.createTransport('consumer');
+    const { peers } = await this.protoo.request('join', {
+      displayName: name,
+      device: { flag: 'chrome', name: 'Chrome', version: '1' },
+      rtpCapabilities: this.device.rtpCapabilities,
+      ...(this.options.dialect === 'v3' && { sctpCapabilities: this.sctpCapabilities() }),
+    });
+    for (const peer of peers) this.peers.set(this.shapes.peerId(peer), peer.displayName);
+    await this.publish(sendTransport);
+  }
+
+  /** The names of the others, as the server told of them. */
+  names(): string[] {
+    return [...this.peers.values()].sort();
+  }
+
+  /** What the server said it is. */
+  serverVersion(): string | undefined {
+    return this.version;
+  }
+
+  /** Whether what a peer sends is paused, by kind. */
+  paused(peerId: string): Record<string, boolean> {
+    return Object.fromEntries(this.of(peerId).map(({ kind, paused }) => [kind, paused]));
+  }
+
+  async progress(peerId: string): Promise<Progress> {
+    const progress = { frames: 0, energy: 0 };
+    for (const consumer of this.of(peerId)) {
+      for (const entry of (await consumer.getStats()).values() as Iterable<Record<string, unknown>>) {
+        if (entry['type'] !== 'inbound-rtp') continue;
+        progress.frames += Number(entry['framesDecoded'] ?? 0);
+        progress.energy += Number(entry['totalAudioEnergy'] ?? 0);
+      }
+    }
+    return progress;
+  }
+
+  /** Mutes the microphone, or unmutes it: said by request in one dialect, by notification in the other. */
+  async mute(muted: boolean): Promise<void> {
+    const producer = this.producers.get('audio');
+    if (!producer) throw new Error('there is no microphone');
+    if (muted) producer.pause();
+    else producer.resume();
+    await this.say(muted ? 'pauseProducer' : 'resumeProducer', { producerId: producer.id });
+  }
+
+  async stopVideo(): Promise<void> {
+    const producer = this.producers.get('video');
+    if (!producer) throw new Error('there is no camera');
+    producer.close();
+    await this.say('closeProducer', { producerId: producer.id });
+  }
+
+  leave(): void {
+    this.protoo.close();
+  }
+
+  private of(peerId: string): types.Consumer[] {
+    return [...this.consumers.values()].filter(({ appData }) => appData['peerId'] === peerId);
+  }
+
+  private async say(method: string, data: Record<string, unknown>): Promise<void> {
+    if (this.options.dialect === 'v3') await this.protoo.request(method, data);
+    else await this.protoo.notify(method, data);
+  }
+
+  /** Later versions of mediasoup-client have none: their apps say what they always were. */
+  private sctpCapabilities(): unknown {
+    const { sctpCapabilities } = this.device as { sctpCapabilities?: unknown };
+    return sctpCapabilities ?? { numStreams: { OS: 1024, MIS: 1024 } };
+  }
+
+  private async createTransport(direction: 'producer' | 'consumer'): Promise<types.Transport> {
+    const answer = await this.protoo.request('createWebRtcTransport', {
+      forceTcp: false,
+      ...this.shapes.createTransport(direction),
+      sctpCapabilities: this.sctpCapabilities(),
+    });
+    const options = {
+      id: this.shapes.transportId(answer),
+      iceParameters: answer.iceParameters,
+      iceCandidates: answer.iceCandidates,
+      dtlsParameters: { ...answer.dtlsParameters, role: 'auto' },
+      sctpParameters: answer.sctpParameters,
+      iceServers: [],
+    };
+    const transport =
+      direction === 'producer' ? this.device.createSendTransport(options) : this.device.createRecvTransport(options);
+    transport.on('connect', ({ dtlsParameters }, callback, errback) => {
+      this.protoo.request('connectWebRtcTransport', { transportId: transport.id, dtlsParameters }).then(callback, errback);
+    });
+    transport.on('produce', ({ kind, rtpParameters, appData }, callback, errback) => {
+      this.protoo
+        .request('produce', { transportId: transport.id, kind, rtpParameters, appData })
+        .then((answer: Answer) => callback({ id: this.shapes.producerId(answer) }), errback);
+    });
+    return transport;
+  }
+
+  private async publish(transport: types.Transport): Promise<void> {
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 360 } });
+    const [audio, video] = [stream.getAudioTracks()[0], stream.getVideoTracks()[0]];
+    if (!audio || !video) throw new Error('there are no devices');
+    const mic = await transport.produce({
+      track: audio,
+      codecOptions: { opusStereo: true, opusDtx: true, opusFec: true, opusNack: true },
+      appData: this.shapes.appData('audio'),
+    });
+    const webcam = await transport.produce({
+      track: video,
+      encodings: [{ scaleResolutionDownBy: 1, maxBitrate: 5_000_000, scalabilityMode: 'L1T3' }],
+      codecOptions: { videoGoogleStartBitrate: 1000 },
+      appData: this.shapes.appData('video'),
+    });
+    this.producers.set('audio', mic).set('video', webcam);
+  }
+
+  private async consume({ method, data }: { method: string; data: Answer }): Promise<void> {
+    if (method !== 'newConsumer') throw new Error('unknown request');
+    const { peerId, producerId, kind, rtpParameters, appData } = data;
+    const consumer = await this.recvTransport.consume({
+      id: this.shapes.consumerId(data),
+      producerId,
+      kind,
+      rtpParameters,
+      streamId: `${peerId}-camera`,
+      appData: { ...appData, peerId },
+    });
+    this.consumers.set(consumer.id, consumer);
+    // Chromium decodes only what is played. It plays once there is something: not before the server has the answer.
+    const element = document.createElement(kind === 'audio' ? 'audio' : 'video');
+    element.srcObject = new MediaStream([consumer.track]);
+    element.muted = kind === 'video';
+    document.body.append(element);
+    void element.play();
+  }
+
+  private hear({ method, data }: { method: string; data: Answer }): void {
+    const consumer = this.consumers.get(data.consumerId);
+    switch (method) {
+      case this.options.dialect === 'v3' ? 'mediasoup-version' : 'mediasoupVersion':
+        this.version = data.version;
+        break;
+      case 'newPeer': {
+        const peer = this.shapes.peer(data);
+        this.peers.set(this.shapes.peerId(peer), peer.displayName);
+        break;
+      }
+      case 'peerClosed':
+        if (!this.peers.delete(data.peerId)) this.errors.push(`${data.peerId} went and had not come`);
+        break;
+      case 'consumerPaused':
+        consumer?.pause();
+        break;
+      case 'consumerResumed':
+        consumer?.resume();
+        break;
+      case 'consumerClosed':
+        consumer?.close();
+        this.consumers.delete(data.consumerId);
+        break;
+    }
+  }
+}
