@@ -443,9 +443,11 @@ mod tests {
                 prop_assert_eq!(elsewhere.stage(), stage);
                 let unlisted: usize = truth.keys().map(|node| usize::from(*node)).sum();
                 prop_assert_eq!(elsewhere.len(), winners.len() + unlisted);
-                let mut by_node: BTreeMap<_, _> = truth.keys().map(|node| (instance(*node), usize::from(*node))).collect();
+                let of_node = |node: &u8| (instance(*node), usize::from(*node));
+                let mut by_node: BTreeMap<_, _> = truth.keys().map(of_node).collect();
                 winners.values().for_each(|(_, node, _)| *by_node.get_mut(&instance(*node)).unwrap() += 1);
-                prop_assert_eq!(elsewhere.by_node().map(|(node, count)| (node.clone(), count)).collect::<BTreeMap<_, _>>(), by_node);
+                let counted = elsewhere.by_node().map(|(node, count)| (node.clone(), count));
+                prop_assert_eq!(counted.collect::<BTreeMap<_, _>>(), by_node);
                 let mut expected = Believed::default();
                 for (peer, (_, node, producers)) in winners {
                     let id = PeerId::new(format!("p{peer}")).unwrap();

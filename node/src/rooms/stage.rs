@@ -1,6 +1,6 @@
-//! Stage and audience. On the stage is who publishes or was asked there. In a small room everybody is told of everybody,
-//! in a large one of the stage, and how many there are; whoever has been told of stays so until it leaves. Of the others
-//! one can ask, a page at a time.
+//! Stage and audience. On the stage is who publishes or was asked there. In a small room everybody is told of
+//! everybody, in a large one of the stage, and how many there are; whoever has been told of stays so until it leaves.
+//! Of the others one can ask, a page at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! Rooms of hundreds and thousands on several nodes, with scripted workers and rosters that are late: users come, publish,
-//! are asked onto the stage, rename themselves, come back elsewhere and leave, with a word or without; nodes die and
-//! start again, the network splits and heals, and some users hardly ever look. In the end everybody knows the truth,
-//! nobody is told anything twice, and in a large room of nobody who was never on the stage.
+//! Rooms of hundreds and thousands on several nodes, with scripted workers and rosters that are late: users come,
+//! publish, are asked onto the stage, rename themselves, come back elsewhere and leave, with a word or without; nodes
+//! die and start again, the network splits and heals, and some users hardly ever look. In the end everybody knows the
+//! truth; nobody is told of anybody twice, nor in a large room of those who were never on the stage.
 //!
 //! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed, `SLUICE_SEEDS=<number>` sets how many
 //! are tried, and `SLUICE_CROWD=<number>` how many users there are.

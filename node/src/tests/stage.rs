@@ -180,7 +180,10 @@ async fn clients_of_a_large_room_hear_how_many_there_are_once_a_second() {
 
     let page = |after: &str| json!({"after": after, "limit": 2});
     let listed = alice.request("getPeers", page("bob")).await.unwrap();
-    let peer = |id: &str| json!({"id": id, "displayName": "A name", "node": "us-1", "region": "region-of-us-1", "onStage": false});
+    let peer = |id: &str| {
+        let (node, region) = ("us-1", "region-of-us-1");
+        json!({"id": id, "displayName": "A name", "node": node, "region": region, "onStage": false})
+    };
     assert_eq!(listed["peers"], json!([peer("peer-00"), peer("peer-01")]));
     assert_eq!((&listed["next"], &listed["total"], &listed["stage"]), (&json!("peer-01"), &json!(22), &json!(1)));
     let last = alice.request("getPeers", page("peer-18")).await.unwrap();

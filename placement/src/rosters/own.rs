@@ -69,7 +69,7 @@ impl OwnPart {
 
     /// Changes the part. Returns how many of its peers cannot be told of whole.
     pub(crate) fn publish(&mut self, delta: PartDelta) -> usize {
-        let was_cut = self.len > MAX_PART_LEN;
+        let was_too_long = self.len > MAX_PART_LEN;
         let mut cut = 0;
         let mut touched: Vec<String> = Vec::with_capacity(delta.upserted.len() + delta.removed.len());
         for id in delta.removed {
@@ -85,12 +85,12 @@ impl OwnPart {
             self.len += entry.encoded_len();
             self.len -= self.whole.insert(entry.id.clone(), entry).map_or(0, |entry| entry.encoded_len());
         }
-        if self.len > MAX_PART_LEN || was_cut {
-            self.tell_bounded()
-        } else {
-            self.tell(touched)
-        };
-        cut + self.whole.iter().filter(|_| self.len > MAX_PART_LEN).filter(|(id, entry)| !self.tells(id, entry)).count()
+        if self.len <= MAX_PART_LEN && !was_too_long {
+            self.tell(touched);
+            return cut;
+        }
+        self.tell_bounded();
+        cut + self.whole.iter().filter(|(id, entry)| !self.tells(id, entry)).count()
     }
 
     fn tells(&self, id: &str, entry: &PeerEntry) -> bool {
@@ -232,7 +232,11 @@ mod tests {
             let mut own = OwnPart::new(7);
             let mut followers: [Follower; 3] = Default::default();
             for (number, follower, looks) in steps {
-                own.publish(if number % 2 == 0 { upsert(vec![peer(&format!("{}", number / 4), &format!("{number}{looks}"))]) } else { remove(&format!("{}", number / 4)) });
+                let id = format!("{}", number / 4);
+                own.publish(match number % 2 {
+                    0 => upsert(vec![peer(&id, &format!("{number}{looks}"))]),
+                    _ => remove(&id),
+                });
                 if looks {
                     followers[usize::from(follower)].look(&own);
                 }

@@ -29,8 +29,8 @@ impl RoomHandle {
     }
 
     /// Changes this node's part, at the cost of the change. The others are told; nothing is said of what is as it was.
-    /// What is too large is cut: a peer of more than 4 MiB is told without its producers. Of more than 64 MiB altogether
-    /// the audience becomes a number, then producers are left out. That is counted and logged.
+    /// What is too large is cut: a peer of more than 4 MiB is told without its producers. Of more than 64 MiB
+    /// altogether the audience becomes a number, then producers are left out. That is counted and logged.
     pub fn publish(&self, delta: PartDelta) {
         let cut = self.shared.step(|state, _| state.core.rosters.publish(&self.room, delta));
         if cut > 0 {
