@@ -66,6 +66,11 @@ impl Entrance {
         &self.rooms
     }
 
+    /// The tenants.
+    pub(crate) fn namespaces(&self) -> &Namespaces {
+        &self.namespaces
+    }
+
     /// Takes a seat for who may have one.
     ///
     /// # Errors
@@ -107,6 +112,27 @@ impl Entrance {
         let (_, rights, claims) = self.namespaces.authenticate(Some(namespace.clone()), Some(token))?;
         self.check_claims(claims.as_ref(), room, Some(seat.peer()))?;
         Ok(rights)
+    }
+
+    /// Whether a token grants to ask for what concerns a room, or all rooms of a namespace.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub(crate) fn admit_admin(
+        &self,
+        namespace: Option<NamespaceId>,
+        room: Option<&RoomId>,
+        token: Option<&str>,
+    ) -> Result<(), Refusal> {
+        let (token, namespace) = (token.ok_or(TokenError::Missing)?, namespace.ok_or(TokenError::Missing)?);
+        let (_, rights, claims) = self.namespaces.authenticate(Some(namespace), Some(token))?;
+        // Where everything is open nobody knows who asks.
+        let claims = claims.ok_or(TokenError::Missing)?;
+        let is_its = room.map_or(claims.room.is_none(), |room| claims.is_for_room(room.as_str()));
+        match rights.grants().admin && is_its {
+            true => Ok(()),
+            false => Err(Refusal::Forbidden("the token does not grant this".to_owned())),
+        }
     }
 
     fn identify(&self, opening: &Opening) -> Result<Identified, Refusal> {

@@ -5,9 +5,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sluice_proto::ortc::MediaKind;
+use utoipa::ToSchema;
 
 /// What a peer may do. A token that says nothing of something grants what people in a meeting need.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub(crate) struct Grants {
     /// What it may send.
@@ -38,12 +39,13 @@ impl Default for Grants {
 }
 
 /// What a peer may send: `true`, `false`, or a list such as `["audio", "video:screensharing"]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub(crate) enum Publish {
     /// Everything or nothing.
     Everything(bool),
     /// Media of these kinds and sources.
+    #[schema(value_type = Vec<String>)]
     Only(Vec<Medium>),
 }
 

@@ -11,5 +11,5 @@ mod rights;
 pub(crate) mod token;
 
 pub(crate) use grants::{Grants, Publish};
-pub(crate) use namespaces::{Kind, Namespace, Namespaces, Place};
+pub(crate) use namespaces::{Kind, Namespace, NamespaceOverview, Namespaces, Place};
 pub(crate) use rights::Rights;

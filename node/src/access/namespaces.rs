@@ -1,15 +1,17 @@
 //! The tenants of a node: their keys, and how much of the node each takes.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jsonwebtoken::DecodingKey;
+use serde::Serialize;
 use sluice_media::rate_limit::RateLimit;
 use sluice_proto::ids::{NamespaceId, Region};
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::Rights;
 use super::token::{self, Claims, TokenError};
@@ -17,6 +19,10 @@ use crate::config::{KeyAlgorithm, KeyConfig, NamespaceConfig, NamespacesConfig};
 use crate::support::lock;
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// Tokens that are revoked beside those of the settings; of more the oldest are forgotten. Each is looked for in all of
+/// them when somebody comes.
+const MAX_REVOKED: usize = 1_024;
 
 /// The namespace of those who name none.
 const DEFAULT: &str = "default";
@@ -47,6 +53,33 @@ pub(crate) struct Namespace {
     producers: AtomicU32,
     joins: Mutex<Rate>,
     changes: Mutex<Rate>,
+    /// Ids of tokens that were revoked beside those of the settings.
+    revoked: Mutex<VecDeque<String>>,
+}
+
+/// A tenant as operators see it.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct NamespaceOverview {
+    #[schema(value_type = String)]
+    namespace: NamespaceId,
+    /// People may enter without a token.
+    open: bool,
+    /// Ids of the keys that its tokens are signed with.
+    keys: Vec<String>,
+    rooms: Usage,
+    peers: Usage,
+    producers: Usage,
+    /// 0: any number.
+    joins_per_second: u32,
+    changes_per_second: u32,
+}
+
+/// How many there are on this node, and how many there may be; 0: any number.
+#[derive(Debug, Serialize, ToSchema)]
+struct Usage {
+    now: u32,
+    limit: u32,
 }
 
 /// What a tenant's settings say.
@@ -140,6 +173,24 @@ impl Namespaces {
         Ok(())
     }
 
+    /// Revokes a token by its id until the node ends. False if there is no such namespace.
+    pub(crate) fn revoke(&self, name: &NamespaceId, token: String) -> bool {
+        let Some(namespace) = lock(&self.by_name).get(name).cloned() else { return false };
+        lock(&namespace.revoked).push_back(token);
+        if lock(&namespace.revoked).len() > MAX_REVOKED {
+            lock(&namespace.revoked).pop_front();
+        }
+        true
+    }
+
+    /// The tenants by name.
+    pub(crate) fn overview(&self) -> Vec<NamespaceOverview> {
+        let by_name = lock(&self.by_name);
+        let mut overview: Vec<_> = by_name.iter().map(|(name, namespace)| namespace.overview(name.clone())).collect();
+        overview.sort_by(|a, b| a.namespace.cmp(&b.namespace));
+        overview
+    }
+
     /// Who comes with this token, or without one, to a namespace that is named or that the token names. An unknown
     /// namespace is refused as a known one is, so that nobody learns which there are.
     pub(crate) fn authenticate(
@@ -170,7 +221,7 @@ impl Namespaces {
             return Err(TokenError::WrongAlgorithm);
         }
         let claims = token::verify(token, key.algorithm.into(), &key.key)?;
-        if claims.jti.as_ref().is_some_and(|id| policy.revoked.contains(id)) {
+        if claims.jti.as_ref().is_some_and(|id| namespace.is_revoked(id)) {
             return Err(TokenError::Revoked);
         }
         Ok((name, Rights::of_token(namespace, id.to_owned(), claims.clone()), Some(claims)))
@@ -223,6 +274,7 @@ impl Namespace {
             producers: AtomicU32::new(0),
             joins: Mutex::default(),
             changes: Mutex::default(),
+            revoked: Mutex::default(),
         }
     }
 
@@ -236,7 +288,23 @@ impl Namespace {
     }
 
     pub(super) fn is_revoked(&self, token: &str) -> bool {
-        self.policy.load().revoked.contains(token)
+        self.policy.load().revoked.contains(token) || lock(&self.revoked).iter().any(|revoked| revoked == token)
+    }
+
+    fn overview(&self, namespace: NamespaceId) -> NamespaceOverview {
+        let policy = self.policy.load();
+        let NamespaceConfig { open, rooms, peers, producers, joins_per_second, changes_per_second, .. } = policy.config;
+        let usage = |kind, limit| Usage { now: self.counter(kind).load(Ordering::Relaxed), limit };
+        NamespaceOverview {
+            namespace,
+            open,
+            keys: policy.config.keys.iter().map(|key| key.id.clone()).collect(),
+            rooms: usage(Kind::Room, rooms),
+            peers: usage(Kind::Peer, peers),
+            producers: usage(Kind::Producer, producers),
+            joins_per_second,
+            changes_per_second,
+        }
     }
 
     /// Whether nodes of this region serve it.

@@ -58,6 +58,11 @@ impl Rights {
         &self.grants
     }
 
+    /// The same token with other grants.
+    pub(crate) fn with_grants(&self, grants: Grants) -> Self {
+        Self { grants, ..self.clone() }
+    }
+
     /// Whether the tenant's server says who this is, so that no other secret has to.
     pub(crate) fn names_peer(&self) -> bool {
         self.token.as_ref().is_some_and(|token| token.names_peer)

@@ -66,6 +66,8 @@ pub(crate) enum LeaveReason {
     Replaced,
     /// Its token had ended, or was revoked.
     Unauthorised,
+    /// An operator or the tenant's server sent it away.
+    Removed,
     /// It did not join in time.
     NotJoined,
     /// A media worker had too much to do.
@@ -83,6 +85,7 @@ impl From<CloseReason> for LeaveReason {
         match reason {
             CloseReason::Replaced => Self::Replaced,
             CloseReason::Unauthorised => Self::Unauthorised,
+            CloseReason::Removed => Self::Removed,
             CloseReason::NotJoined => Self::NotJoined,
             CloseReason::Overloaded => Self::Overloaded,
             CloseReason::Shutdown => Self::Shutdown,

@@ -22,6 +22,7 @@ use super::server::Connection;
 use super::websocket::Upgrade;
 use super::{assets, forwarded, websocket};
 use crate::address_limits::AddressLimits;
+use crate::admin::tenants_router;
 use crate::config::Network;
 use crate::entrance::{self, Entrance, Opening};
 use crate::events::audit::Entry;
@@ -70,11 +71,13 @@ impl Door {
 
 /// Everything on the users' port.
 pub(crate) fn users_router(door: Door, health: Health) -> Router {
+    let tenants = tenants_router(door.entrance.clone());
     Router::new()
         .route("/", get(root))
         .route("/v1/admission", get(admission))
         .fallback_service(get(asset))
         .with_state(door)
+        .merge(tenants)
         .merge(health_router(health))
         .layer(axum::middleware::map_response(with_security_headers))
 }

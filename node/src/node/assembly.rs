@@ -102,10 +102,10 @@ impl Parts {
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let entrance = Entrance::new(rooms.clone(), namespaces.clone(), config.region.clone());
-        let users = doors::serve_users(&config, users, acceptor, entrance, &address_limits, &health)?;
+        let users = doors::serve_users(&config, users, acceptor, entrance.clone(), &address_limits, &health)?;
         let sources = sources(&instance, handles, &rooms, (&mesh, &members), &users);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
-        let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, &health)?;
+        let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
         let renewals = Arc::new(Renewals::new(
             &config,

@@ -62,6 +62,7 @@ pub(super) fn serve_admin(
     listener: TcpListener,
     sources: Arc<Sources>,
     metrics: Metrics,
+    entrance: Entrance,
     health: &Health,
 ) -> Result<Server, StartError> {
     let server = ServerConfig {
@@ -74,6 +75,6 @@ pub(super) fn serve_admin(
         silence: Duration::from_millis(config.limits.silence_ms),
         tls: None,
     };
-    let router = admin_router(sources, metrics, AdminGuard::new(config), health.clone());
+    let router = admin_router(sources, metrics, entrance, AdminGuard::new(config), health.clone());
     Server::spawn(listener, server, router).map_err(|error| StartError::system("the admin port", error))
 }

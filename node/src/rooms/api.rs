@@ -10,6 +10,7 @@ use sluice_proto::ortc::{
     DtlsFingerprint, DtlsParameters, IceParameters, MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters,
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use utoipa::ToSchema;
 
 use crate::access::Rights;
 use sluice_media::messages::{RequestError, StreamStats, TransportStats};
@@ -170,23 +171,27 @@ pub(crate) struct Speaker {
 }
 
 /// Some of those who are in a room, wherever they are.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct PeersPage {
     /// In the order of their ids.
     pub(crate) peers: Vec<PeerSummary>,
     /// After whom to go on, if there are more.
+    #[schema(value_type = Option<String>)]
     pub(crate) next: Option<PeerId>,
     #[serde(flatten)]
     pub(crate) census: Census,
 }
 
 /// One of them.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PeerSummary {
+    #[schema(value_type = String)]
     pub(crate) id: PeerId,
     pub(crate) display_name: String,
+    #[schema(value_type = String)]
     pub(crate) node: NodeId,
+    #[schema(value_type = Option<String>)]
     pub(crate) region: Option<Region>,
     /// It publishes, or was asked onto the stage.
     pub(crate) on_stage: bool,
@@ -199,7 +204,7 @@ impl PeerSummary {
 }
 
 /// How many are in a room.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Census {
     /// All of them.
@@ -274,6 +279,10 @@ pub(crate) enum Notice {
     ProducerResumed {
         producer: ProducerId,
     },
+    /// A producer of the peer itself that was muted, and that it may resume.
+    ProducerResumable {
+        producer: ProducerId,
+    },
     ConsumerClosed {
         consumer: ConsumerId,
     },
@@ -326,6 +335,8 @@ pub(crate) enum CloseReason {
     NotJoined,
     /// Its token has ended, or was revoked.
     Unauthorised,
+    /// An operator or the tenant's server sent it away: this client shall not come back.
+    Removed,
     /// A worker did not take what the peer needs; the client may come back.
     Overloaded,
     /// The node stops: the client shall come back, to another node or this one's next life.

@@ -50,6 +50,8 @@ pub(super) struct LocalProducer {
     pub(super) ssrc: Option<u32>,
     /// As other nodes are told of it, which is often and each time whole.
     pub(super) entry: ProducerEntry,
+    /// An operator paused it.
+    pub(super) muted: bool,
     _place: Place,
     _publication: Publication,
     _listener: Listener,
@@ -150,6 +152,7 @@ impl Room {
             transport,
             ssrc,
             entry: producer_entry(&source, &app_data),
+            muted: false,
             _place: place,
             _publication,
             _listener: self.context.listen(Subject::Producer(producer), &self.me),

@@ -9,7 +9,7 @@
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
 //! - `view`: what everybody in a room is told of it; `stage`: of whom.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
-//! - `overview`: what rooms look like from outside.
+//! - `overview`: what rooms look like from outside; `operations`: what can be done to them from there.
 
 mod admission;
 pub(crate) mod api;
@@ -18,7 +18,8 @@ mod elsewhere;
 mod events;
 mod join;
 mod media;
-mod overview;
+pub(crate) mod operations;
+pub(crate) mod overview;
 mod peer;
 mod requests;
 mod resume;

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
-use sluice_proto::ids::{NodeId, PeerId, ProducerId, Region, RoomKey};
+use sluice_proto::ids::{NamespaceId, NodeId, PeerId, ProducerId, Region, RoomId, RoomKey};
 use sluice_proto::ortc::MediaKind;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use super::Rooms;
 use super::api::{Census, PeersPage};
@@ -32,11 +33,13 @@ const ROOMS_PER_PAGE: usize = 100;
 const ASKED_AT_ONCE: usize = 16;
 
 /// What `/v1/rooms` shows.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct RoomsOverview {
     /// This node.
+    #[schema(value_type = String)]
     pub node: NodeId,
     /// Its region.
+    #[schema(value_type = String)]
     pub region: Region,
     /// The rooms that have a peer on this node, in the order of their names.
     pub rooms: Vec<RoomOverview>,
@@ -45,11 +48,14 @@ pub(crate) struct RoomsOverview {
 }
 
 /// A room as this node knows it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub(crate) struct RoomOverview {
-    /// Namespace and name.
-    #[serde(flatten)]
-    pub key: RoomKey,
+    /// The tenant.
+    #[schema(value_type = String)]
+    pub namespace: NamespaceId,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub room: RoomId,
     /// How many peers it has, wherever they are.
     #[serde(flatten)]
     pub census: Census,
@@ -58,16 +64,19 @@ pub(crate) struct RoomOverview {
 }
 
 /// A peer and where it lives.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PeerOverview {
     /// Its id.
+    #[schema(value_type = String)]
     pub id: PeerId,
     /// Its name.
     pub display_name: String,
     /// The node that holds its transports.
+    #[schema(value_type = String)]
     pub node: NodeId,
     /// That node's region, when known.
+    #[schema(value_type = Option<String>)]
     pub region: Option<Region>,
     /// Whether it has joined, or only opened its WebSocket.
     pub joined: bool,
@@ -78,12 +87,14 @@ pub(crate) struct PeerOverview {
 }
 
 /// A producer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ProducerOverview {
     /// Its id, the same on every node.
+    #[schema(value_type = String)]
     pub id: ProducerId,
     /// Audio or video.
+    #[schema(value_type = String)]
     pub kind: MediaKind,
     /// Paused by its peer.
     pub paused: bool,
@@ -123,11 +134,19 @@ pub(crate) struct RoomsSnapshot {
 }
 
 impl Rooms {
-    /// Rooms with their peers and producers, here and elsewhere: those after `after`, and at most so many.
-    pub(crate) async fn overview(&self, after: Option<&RoomKey>, limit: Option<usize>) -> RoomsOverview {
+    /// Rooms with their peers and producers, here and elsewhere: those of a namespace, after `after`, and at most so
+    /// many.
+    pub(crate) async fn overview(
+        &self,
+        namespace: Option<&NamespaceId>,
+        after: Option<&RoomKey>,
+        limit: Option<usize>,
+    ) -> RoomsOverview {
         let mut rooms: Vec<(RoomKey, RoomSender)> = {
             let rooms = lock(&self.inner.rooms);
-            let wanted = rooms.iter().filter(|(key, _)| after.is_none_or(|after| *key > after));
+            let wanted = rooms.iter().filter(|(key, _)| {
+                namespace.is_none_or(|namespace| key.namespace == *namespace) && after.is_none_or(|after| *key > after)
+            });
             wanted.map(|(key, entrance)| (key.clone(), entrance.room.clone())).collect()
         };
         rooms.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -147,20 +166,13 @@ impl Rooms {
         ask(self.room(room)?, |reply| RoomMessage::Peers { after, limit, reply }).await
     }
 
-    /// Asks a peer of this node onto the stage of its room, or says that it need not be there. False if there is no
-    /// such peer here.
-    pub(crate) async fn set_stage(&self, room: &RoomKey, peer: PeerId, on: bool) -> bool {
-        let Some(room) = self.room(room) else { return false };
-        ask(room, |reply| RoomMessage::SetStage { peer, on, reply }).await.unwrap_or(false)
-    }
-
-    fn room(&self, key: &RoomKey) -> Option<RoomSender> {
+    pub(super) fn room(&self, key: &RoomKey) -> Option<RoomSender> {
         Some(lock(&self.inner.rooms).get(key)?.room.clone())
     }
 }
 
 /// What a room says to a question, unless it ends or is too busy to say anything.
-async fn ask<T>(room: RoomSender, question: impl FnOnce(oneshot::Sender<T>) -> RoomMessage) -> Option<T> {
+pub(super) async fn ask<T>(room: RoomSender, question: impl FnOnce(oneshot::Sender<T>) -> RoomMessage) -> Option<T> {
     let asking = async {
         let (reply, answer) = oneshot::channel();
         room.send(question(reply)).await.ok()?;
@@ -186,7 +198,8 @@ impl Room {
         peers.extend(unjoined.take(limit).map(|peer| self.local_overview(peer, Vec::new())));
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         peers.truncate(limit);
-        RoomOverview { key: self.key.clone(), census: self.census(), peers }
+        let RoomKey { namespace, room } = self.key.clone();
+        RoomOverview { namespace, room, census: self.census(), peers }
     }
 
     fn local_overview(&self, peer: &Peer, producers: Vec<ProducerOverview>) -> PeerOverview {

@@ -150,6 +150,10 @@ impl Room {
 
     fn pause_producer(&mut self, asker: &Asker, producer: ProducerId, paused: bool) -> Result<PeerReply, Refusal> {
         self.own_producer(asker, producer)?;
+        let local = self.producers.get(&producer).and_then(|found| found.local.as_ref());
+        if !paused && local.is_some_and(|local| local.muted) {
+            return Err(Refusal::new(403, "the producer was muted"));
+        }
         let request = if paused { Request::PauseProducer { producer } } else { Request::ResumeProducer { producer } };
         self.command(asker.session, request);
         if self.set_producer_paused(producer, paused) {

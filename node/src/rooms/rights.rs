@@ -69,6 +69,7 @@ impl Room {
         };
         for producer in producers {
             self.close_own_producer(session, producer);
+            self.peers.desk(session).into_iter().for_each(|desk| desk.end_producer(producer));
         }
         for consumer in consumers {
             self.command(session, Request::CloseConsumer { consumer });

@@ -25,6 +25,7 @@ use super::context::{Context, Listener, RoomSender, Subject};
 use super::elsewhere::Elsewhere;
 use super::join::{Claim, Probed};
 use super::media::{Consumer, Producer};
+use super::operations::Operation;
 use super::overview::RoomOverview;
 use super::peer::Peers;
 use super::seat::Desk;
@@ -68,8 +69,8 @@ pub(crate) enum RoomMessage {
     Overview(oneshot::Sender<RoomOverview>),
     /// Somebody looks at who is in it, from after a peer on, and at most so many.
     Peers { after: Option<PeerId>, limit: Option<usize>, reply: oneshot::Sender<PeersPage> },
-    /// A peer of this node shall be on the stage, or need not be. The answer says whether there is such a peer.
-    SetStage { peer: PeerId, on: bool, reply: oneshot::Sender<bool> },
+    /// An operator or a tenant's server wants something done.
+    Operate { operation: Operation, reply: oneshot::Sender<Result<(), Refusal>> },
     /// The node stops: the peers are sent away within this time.
     Shutdown(Duration),
 }
@@ -325,9 +326,7 @@ impl Room {
             RoomMessage::Peers { after, limit, reply } => {
                 let _ = reply.send(self.page(after.as_ref(), limit));
             }
-            RoomMessage::SetStage { peer, on, reply } => {
-                let _ = reply.send(self.set_stage(&peer, on));
-            }
+            RoomMessage::Operate { operation, reply } => self.on_operation(operation, reply),
             RoomMessage::Shutdown(within) => self.shutdown(within),
         }
     }

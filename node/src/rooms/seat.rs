@@ -3,7 +3,7 @@
 //! What is news is no queue: of each thing the latest state waits, until the client can take it. So a client that does
 //! not read costs what it has, a bounded number of consumers and producers, and is told the truth whenever it reads.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -193,6 +193,10 @@ struct DeskState {
     closed: Vec<ConsumerId>,
     /// Scores that the client was not told, with the SSRC.
     producer_scores: BTreeMap<ProducerId, (Option<u32>, u8)>,
+    /// Producers of the client that were muted, or may be resumed again, of which it was not told.
+    muted: BTreeMap<ProducerId, bool>,
+    /// Producers of the client that the room ended, of which it was not told.
+    ended: BTreeSet<ProducerId>,
     join_awaited: bool,
     probes: Vec<oneshot::Sender<()>>,
     close: Option<(CloseReason, String)>,
@@ -392,10 +396,25 @@ impl Desk {
         });
     }
 
+    /// One of the client's producers was muted, or may be resumed again.
+    pub(super) fn set_muted(&self, producer: ProducerId, muted: bool) {
+        self.write(|state| {
+            state.muted.insert(producer, muted);
+        });
+    }
+
+    /// The room ends one of the client's producers, which goes on itself.
+    pub(super) fn end_producer(&self, producer: ProducerId) {
+        self.write(|state| {
+            state.ended.insert(producer);
+        });
+    }
+
     /// One of the client's producers is no more.
     pub(super) fn forget_producer(&self, producer: ProducerId) {
         self.write(|state| {
             state.producer_scores.remove(&producer);
+            state.muted.remove(&producer);
         });
     }
 
@@ -461,6 +480,13 @@ impl DeskState {
         }
         let scores = std::mem::take(&mut self.producer_scores).into_iter();
         notices.extend(scores.map(|(producer, (ssrc, score))| Notice::ProducerScore { producer, ssrc, score }));
+        let muted = std::mem::take(&mut self.muted).into_iter();
+        notices.extend(muted.map(|(producer, muted)| match muted {
+            true => Notice::ProducerPaused { producer },
+            false => Notice::ProducerResumable { producer },
+        }));
+        let ended = std::mem::take(&mut self.ended).into_iter();
+        notices.extend(ended.map(|producer| Notice::ProducerClosed { producer }));
         let consumers = &mut self.consumers;
         let questions = self.questions.drain(..).filter_map(|id| consumers.get_mut(&id)?.ask());
         let closed = self.closed.drain(..).map(|consumer| Notice::ConsumerClosed { consumer });

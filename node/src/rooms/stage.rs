@@ -67,16 +67,14 @@ impl Room {
         }
     }
 
-    /// Asks a peer of this node onto the stage, or says that it need not be there; whoever publishes is. False if this
-    /// node has no such peer.
-    pub(super) fn set_stage(&mut self, peer: &PeerId, on: bool) -> bool {
+    /// Asks a peer of this node onto the stage, or says that it need not be there; whoever publishes is.
+    pub(super) fn set_stage(&mut self, peer: &PeerId, on: bool) {
         let session = self.peers.session_of(peer);
         let joined = session.and_then(|session| self.peers.get_mut(session)?.joined.as_mut());
-        let Some(joined) = joined else { return false };
+        let Some(joined) = joined else { return };
         joined.asked_onto_stage = on;
         self.publish(peer);
         self.present(peer);
-        true
     }
 
     /// Whether a peer is on the stage may be otherwise now.

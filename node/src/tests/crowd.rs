@@ -25,6 +25,7 @@ use super::rosters::Rosters;
 use super::seeds::{number, seeds};
 use crate::limits::Limits;
 use crate::rooms::api::Census;
+use crate::rooms::operations::Operation;
 
 /// Seeds that a plain `cargo test` tries: some ten seconds.
 const DEFAULT_SEEDS: u64 = 10;
@@ -160,7 +161,8 @@ impl World {
             20..23 => {
                 let on = !presence.is_asked;
                 let rooms = &self.nodes[presence.node].rooms;
-                presence.is_asked = rooms.set_stage(&user.room, user.id.clone(), on).await && on;
+                let operation = Operation::SetStage { peer: user.id.clone(), on };
+                presence.is_asked = rooms.operate(&user.room, operation).await.is_ok() && on;
                 presence.was_on_stage |= presence.is_asked;
             }
             50..65 => self.go(number),

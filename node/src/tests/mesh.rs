@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 use sluice_media::messages::{PipeEnd, Request, RouteIn, WorkerIndex};
-use sluice_proto::ids::{NodeInstance, ProducerId, RouteEpoch, RouteId};
+use sluice_proto::ids::{NodeInstance, ProducerId, RoomKey, RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, Layers, RouteCloseReason, RouteControl};
 
 use super::fakes::{FakeWorker, ROUTES, World};
@@ -496,7 +496,7 @@ async fn a_peer_that_comes_back_on_another_node_replaces_itself() {
     assert_eq!(second.closed().await.0, 4000);
     let told: Vec<_> = watcher.settle().await.into_iter().map(|message| message["method"].clone()).collect();
     assert_eq!(told, ["peerClosed", "newPeer"]);
-    let peers: Vec<_> = eu.rooms.overview(None, None).await.rooms[0]
+    let peers: Vec<_> = eu.rooms.overview(None, None, None).await.rooms[0]
         .peers
         .iter()
         .map(|peer| (peer.id.to_string(), peer.node.to_string()))
@@ -559,13 +559,14 @@ async fn the_overview_is_told_a_page_at_a_time() {
     for room in 0..150 {
         clients.push(node.join(&format!("room-{room:03}"), "alice").await);
     }
-    let first = node.rooms.overview(None, None).await;
+    let first = node.rooms.overview(None, None, None).await;
     assert_eq!((first.rooms.len(), first.next.as_deref()), (100, Some("default/room-099")));
-    let after = first.rooms.last().unwrap().key.clone();
-    let second = node.rooms.overview(Some(&after), None).await;
+    let last = first.rooms.last().unwrap();
+    let after = RoomKey { namespace: last.namespace.clone(), room: last.room.clone() };
+    let second = node.rooms.overview(None, Some(&after), None).await;
     assert_eq!((second.rooms.len(), second.next), (50, None));
-    assert_eq!(second.rooms[0].key.room.to_string(), "room-100");
-    let one = node.rooms.overview(Some(&after), Some(1)).await;
+    assert_eq!(second.rooms[0].room.to_string(), "room-100");
+    let one = node.rooms.overview(None, Some(&after), Some(1)).await;
     assert_eq!((one.rooms.len(), one.next.as_deref()), (1, Some("default/room-100")));
 }
 
@@ -576,7 +577,7 @@ async fn the_overview_says_where_everything_lives() {
     let video = alice.produce("video", rtp::vp8(1)).await;
     let mut bob = us.join("room", "bob").await;
     bob.accept_consumer().await;
-    let overview = serde_json::to_value(us.rooms.overview(None, None).await).unwrap();
+    let overview = serde_json::to_value(us.rooms.overview(None, None, None).await).unwrap();
     assert_eq!((&overview["node"], &overview["region"]), (&json!("us-1"), &json!("region-of-us-1")));
     let room = &overview["rooms"][0];
     assert_eq!((&room["namespace"], &room["room"]), (&json!("default"), &json!("room")));
@@ -587,6 +588,6 @@ async fn the_overview_says_where_everything_lives() {
     );
     assert_eq!(alice_there["producers"][0], json!({"id": video, "kind": "video", "paused": false, "worker": null}));
     assert_eq!((&room["peers"][1]["id"], &room["peers"][1]["consumers"]), (&json!("bob"), &json!(1)));
-    let overview = serde_json::to_value(eu.rooms.overview(None, None).await).unwrap();
+    let overview = serde_json::to_value(eu.rooms.overview(None, None, None).await).unwrap();
     assert_eq!(overview["rooms"][0]["peers"][0]["producers"][0]["worker"], 0);
 }

@@ -13,6 +13,7 @@ mod meet;
 mod mesh;
 mod names;
 pub(crate) mod net;
+mod operations;
 mod overload;
 pub(crate) mod parts;
 mod patience;

@@ -8,6 +8,7 @@ use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
 use super::fakes::World;
 use super::{TestNode, rtp};
 use crate::limits::Limits;
+use crate::rooms::operations::Operation;
 
 fn limits() -> Limits {
     Limits { small_room: 3, ..Limits::default() }
@@ -117,17 +118,20 @@ async fn whoever_is_asked_onto_the_stage_is_told_of() {
     let entry = |peer: &str| world.part("room", &us.instance)[peer].clone();
     assert_eq!((entry("peer-4").device.as_str(), entry("peer-4").on_stage), ("", false), "it is told in short");
     let room = key();
-    assert!(us.rooms.set_stage(&room, PeerId::new("peer-4").unwrap(), true).await);
+    let on_stage = |node: &TestNode, peer: &str, on: bool| {
+        let (rooms, room, peer) = (node.rooms.clone(), room.clone(), PeerId::new(peer).unwrap());
+        async move { rooms.operate(&room, Operation::SetStage { peer, on }).await.map_err(|refusal| refusal.code) }
+    };
+    assert_eq!(on_stage(&us, "peer-4", true).await, Ok(()));
     assert_eq!(told(&alice.settle().await), said(&[("newPeer", "peer-4")]));
     assert_eq!(told(&others[0].settle().await), said(&[("newPeer", "peer-1"), ("newPeer", "peer-4")]));
     assert_eq!(entry("peer-4").device, r#"{"flag":"chrome"}"#);
     // Whoever was told of stays so.
-    assert!(us.rooms.set_stage(&room, PeerId::new("peer-4").unwrap(), false).await);
+    assert_eq!(on_stage(&us, "peer-4", false).await, Ok(()));
     assert_eq!(told(&alice.settle().await), []);
     assert!(!entry("peer-4").on_stage);
-    for (node, peer) in [(&us, "alice"), (&us, "nobody")] {
-        assert!(!node.rooms.set_stage(&room, PeerId::new(peer).unwrap(), true).await, "{peer} is not there");
-    }
+    assert_eq!(on_stage(&us, "alice", true).await, Err(421), "she is on another node");
+    assert_eq!(on_stage(&us, "nobody", true).await, Err(404));
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,7 +212,7 @@ async fn no_more_are_listed_at_a_time_than_is_set() {
     }
     let page = node.rooms.peers(&key(), None, Some(1_000)).await.unwrap();
     assert_eq!((page.peers.len(), page.next.unwrap().as_str(), page.census.total), (3, "peer-2", 5));
-    let overview = node.rooms.overview(None, None).await;
+    let overview = node.rooms.overview(None, None, None).await;
     assert_eq!((overview.rooms[0].peers.len(), overview.rooms[0].census.total), (3, 5));
     let nowhere = RoomKey { room: RoomId::new("nowhere").unwrap(), ..key() };
     assert!(node.rooms.peers(&nowhere, None, None).await.is_none());

@@ -25,6 +25,7 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
         }
         Notice::ProducerClosed { producer } => ("producerClosed", json!({"producerId": producer})),
         Notice::ProducerPaused { producer } => ("producerPaused", json!({"producerId": producer})),
+        Notice::ProducerResumable { producer } => ("producerResumable", json!({"producerId": producer})),
         Notice::ProducerResumed { producer } => ("producerResumed", json!({"producerId": producer})),
         Notice::ConsumerClosed { consumer } => ("consumerClosed", json!({"consumerId": consumer})),
         Notice::ConsumerPaused { consumer } => ("consumerPaused", json!({"consumerId": consumer})),

@@ -561,7 +561,7 @@ impl Bucket {
 fn close_code(reason: CloseReason) -> u16 {
     match reason {
         // The one code after which clients do not come back.
-        CloseReason::Replaced => 4000,
+        CloseReason::Replaced | CloseReason::Removed => 4000,
         CloseReason::Unauthorised => 4001,
         CloseReason::NotJoined => 4002,
         CloseReason::Overloaded => 1013,

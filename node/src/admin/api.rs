@@ -1,0 +1,317 @@
+//! The API of rooms and tenants: what is there, and what can be done to it. Operators have it on their port, tenants'
+//! servers on the users' port, with a token that grants `admin`, for what is theirs. `GET /v1/openapi.json` describes it.
+//!
+//! It speaks of this node's part of each room: a peer of another node is refused with 421, which names that node.
+
+use axum::extract::{Path, Query, RawPathParams, Request, State};
+use axum::http::StatusCode;
+use axum::http::header::AUTHORIZATION;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use axum::{Json, Router};
+use serde::Deserialize;
+use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
+use sluice_proto::ortc::MediaKind;
+use utoipa::openapi::OpenApi;
+use utoipa::{IntoParams, OpenApi as _};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::audit;
+use crate::access::{Grants, NamespaceOverview};
+use crate::entrance::{self, Entrance};
+use crate::rooms::api::{PeersPage, Refusal};
+use crate::rooms::operations::Operation;
+use crate::rooms::overview::RoomsOverview;
+
+#[derive(utoipa::OpenApi)]
+#[openapi(info(
+    title = "Sluice",
+    description = "Rooms and tenants of a node. On the operators' port with `admin.token` if that is set; on the users' port with a token \
+                   that grants `admin`, for its namespace and rooms."
+))]
+struct Description;
+
+/// What went wrong, in words.
+struct Failure(StatusCode, String);
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        (self.0, format!("{}\n", self.1)).into_response()
+    }
+}
+
+impl From<Refusal> for Failure {
+    fn from(Refusal { code, reason }: Refusal) -> Self {
+        Self(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), reason)
+    }
+}
+
+impl From<entrance::Refusal> for Failure {
+    fn from(refusal: entrance::Refusal) -> Self {
+        let status = match refusal {
+            entrance::Refusal::Unauthorised(_) => StatusCode::UNAUTHORIZED,
+            _ => StatusCode::FORBIDDEN,
+        };
+        Self(status, refusal.to_string())
+    }
+}
+
+/// For operators.
+pub(super) fn operators_router(entrance: Entrance) -> Router {
+    let (router, description) = of_rooms().routes(routes!(namespaces)).routes(routes!(revoke)).split_for_parts();
+    router.with_state(entrance).merge(describe(description))
+}
+
+/// For tenants' servers: what of it concerns rooms. It is audited too.
+pub(crate) fn tenants_router(entrance: Entrance) -> Router {
+    let (router, description) = of_rooms().split_for_parts();
+    let log = entrance.rooms().events().audit().clone();
+    router
+        .route_layer(from_fn_with_state(entrance.clone(), admit_tenant))
+        .route_layer(from_fn_with_state(log, audit::record))
+        .with_state(entrance)
+        .merge(describe(description))
+}
+
+fn of_rooms() -> OpenApiRouter<Entrance> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(rooms))
+        .routes(routes!(close_room))
+        .routes(routes!(peers))
+        .routes(routes!(remove_peer))
+        .routes(routes!(set_grants))
+        .routes(routes!(mute, unmute))
+        .routes(routes!(onto_stage, off_stage))
+}
+
+fn describe(description: OpenApi) -> Router {
+    Router::new().route("/v1/openapi.json", axum::routing::get(async || Json(description)))
+}
+
+/// Lets a tenant's server ask for what is its own.
+async fn admit_tenant(
+    State(entrance): State<Entrance>,
+    path: RawPathParams,
+    Query(page): Query<RoomsPage>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Failure> {
+    let of_path = |name| path.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
+    let namespace = of_path("namespace").and_then(|name| NamespaceId::new(name).ok()).or(page.namespace);
+    let room = of_path("room").and_then(|name| RoomId::new(name).ok());
+    let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    entrance.admit_admin(namespace, room.as_ref(), token)?;
+    Ok(next.run(request).await)
+}
+
+/// A page of rooms.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct RoomsPage {
+    /// Only rooms of this namespace. Tenants' servers have to name theirs.
+    #[param(value_type = Option<String>)]
+    namespace: Option<NamespaceId>,
+    /// Go on after this room, `namespace/room`: `next` of the page before.
+    after: Option<String>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+/// The node's rooms, a page at a time.
+#[utoipa::path(get, path = "/v1/rooms", params(RoomsPage), responses((status = 200, body = RoomsOverview)))]
+async fn rooms(
+    State(entrance): State<Entrance>,
+    Query(page): Query<RoomsPage>,
+) -> Result<Json<RoomsOverview>, Failure> {
+    let after = page.after.as_deref().map(|text| {
+        room_key(text).ok_or_else(|| Failure(StatusCode::BAD_REQUEST, "after must be namespace/room".to_owned()))
+    });
+    let after = after.transpose()?;
+    Ok(Json(entrance.rooms().overview(page.namespace.as_ref(), after.as_ref(), page.limit).await))
+}
+
+fn room_key(text: &str) -> Option<RoomKey> {
+    let (namespace, room) = text.split_once('/')?;
+    Some(RoomKey { namespace: NamespaceId::new(namespace).ok()?, room: RoomId::new(room).ok()? })
+}
+
+/// A room in the path.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct RoomPath {
+    #[param(value_type = String)]
+    namespace: NamespaceId,
+    #[param(value_type = String)]
+    room: RoomId,
+}
+
+impl From<RoomPath> for RoomKey {
+    fn from(RoomPath { namespace, room }: RoomPath) -> Self {
+        Self { namespace, room }
+    }
+}
+
+/// A peer in the path.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct PeerPath {
+    #[param(value_type = String)]
+    namespace: NamespaceId,
+    #[param(value_type = String)]
+    room: RoomId,
+    #[param(value_type = String)]
+    peer: PeerId,
+}
+
+impl PeerPath {
+    fn split(self) -> (RoomKey, PeerId) {
+        (RoomKey { namespace: self.namespace, room: self.room }, self.peer)
+    }
+}
+
+async fn operate(entrance: &Entrance, room: &RoomKey, operation: Operation) -> Result<StatusCode, Failure> {
+    entrance.rooms().operate(room, operation).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Sends everybody who is in the room on this node away, not to come back by themselves.
+#[utoipa::path(delete, path = "/v1/rooms/{namespace}/{room}", params(RoomPath), responses((status = 204), (status = 404)))]
+async fn close_room(State(entrance): State<Entrance>, Path(room): Path<RoomPath>) -> Result<StatusCode, Failure> {
+    operate(&entrance, &room.into(), Operation::Close).await
+}
+
+/// A page of peers.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct PeersQuery {
+    /// Go on after this peer: `next` of the page before.
+    #[param(value_type = Option<String>)]
+    after: Option<PeerId>,
+    /// At most so many.
+    limit: Option<usize>,
+}
+
+/// Who is in the room, wherever they are, a page at a time.
+#[utoipa::path(
+    get, path = "/v1/rooms/{namespace}/{room}/peers", params(RoomPath, PeersQuery),
+    responses((status = 200, body = PeersPage), (status = 404, description = "This node is not in the room."))
+)]
+async fn peers(
+    State(entrance): State<Entrance>,
+    Path(room): Path<RoomPath>,
+    Query(page): Query<PeersQuery>,
+) -> Result<Json<PeersPage>, Failure> {
+    let found = entrance.rooms().peers(&room.into(), page.after, page.limit).await;
+    found.map(Json).ok_or_else(|| Failure(StatusCode::NOT_FOUND, "this node is not in the room".to_owned()))
+}
+
+/// Sends a peer away, not to come back by itself.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{namespace}/{room}/peers/{peer}", params(PeerPath),
+    responses((status = 204), (status = 404), (status = 421, description = "The peer is on another node, which is named."))
+)]
+async fn remove_peer(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, Failure> {
+    let (room, peer) = path.split();
+    operate(&entrance, &room, Operation::Remove(peer)).await
+}
+
+/// Lets a peer do this from now on, and no more, until it renews its token.
+#[utoipa::path(
+    put, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/grants", params(PeerPath), request_body = Grants,
+    responses((status = 204), (status = 404), (status = 421))
+)]
+async fn set_grants(
+    State(entrance): State<Entrance>,
+    Path(path): Path<PeerPath>,
+    Json(grants): Json<Grants>,
+) -> Result<StatusCode, Failure> {
+    let (room, peer) = path.split();
+    operate(&entrance, &room, Operation::SetGrants { peer, grants }).await
+}
+
+/// What of a peer is muted.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Muted {
+    /// `audio` or `video`; without it both.
+    #[param(value_type = Option<String>)]
+    kind: Option<MediaKind>,
+}
+
+/// Pauses what a peer sends now; its client cannot resume it.
+#[utoipa::path(
+    put, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/muted", params(PeerPath, Muted),
+    responses((status = 204), (status = 404), (status = 421))
+)]
+async fn mute(
+    State(entrance): State<Entrance>,
+    Path(path): Path<PeerPath>,
+    Query(Muted { kind }): Query<Muted>,
+) -> Result<StatusCode, Failure> {
+    let (room, peer) = path.split();
+    operate(&entrance, &room, Operation::SetMuted { peer, kind, muted: true }).await
+}
+
+/// Lets a peer's client resume what was muted.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/muted", params(PeerPath, Muted),
+    responses((status = 204), (status = 404), (status = 421))
+)]
+async fn unmute(
+    State(entrance): State<Entrance>,
+    Path(path): Path<PeerPath>,
+    Query(Muted { kind }): Query<Muted>,
+) -> Result<StatusCode, Failure> {
+    let (room, peer) = path.split();
+    operate(&entrance, &room, Operation::SetMuted { peer, kind, muted: false }).await
+}
+
+/// Asks a peer onto the stage of a large room.
+#[utoipa::path(
+    put, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/stage", params(PeerPath),
+    responses((status = 204), (status = 404), (status = 421))
+)]
+async fn onto_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, Failure> {
+    let (room, peer) = path.split();
+    operate(&entrance, &room, Operation::SetStage { peer, on: true }).await
+}
+
+/// Says that a peer need not be on the stage.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/stage", params(PeerPath),
+    responses((status = 204), (status = 404), (status = 421))
+)]
+async fn off_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, Failure> {
+    let (room, peer) = path.split();
+    operate(&entrance, &room, Operation::SetStage { peer, on: false }).await
+}
+
+/// The tenants that the node's file names, with their limits and what they have.
+#[utoipa::path(get, path = "/v1/namespaces", responses((status = 200, body = Vec<NamespaceOverview>)))]
+async fn namespaces(State(entrance): State<Entrance>) -> Json<Vec<NamespaceOverview>> {
+    Json(entrance.namespaces().overview())
+}
+
+/// A token in the path.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+struct TokenPath {
+    #[param(value_type = String)]
+    namespace: NamespaceId,
+    /// `jti`.
+    token: String,
+}
+
+/// Revokes a token until the node ends; `revoked` in its file is for longer. Whoever came with it is sent away.
+#[utoipa::path(
+    put, path = "/v1/namespaces/{namespace}/revoked/{token}", params(TokenPath),
+    responses((status = 204), (status = 404))
+)]
+async fn revoke(State(entrance): State<Entrance>, Path(path): Path<TokenPath>) -> Result<StatusCode, Failure> {
+    if !entrance.namespaces().revoke(&path.namespace, path.token) {
+        return Err(Failure(StatusCode::NOT_FOUND, format!("there is no namespace {}", path.namespace)));
+    }
+    entrance.rooms().reauthorise().await;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,104 @@
+//! What operators and tenants' servers can do to a room while people are in it.
+
+use sluice_media::messages::Request;
+use sluice_proto::ids::{PeerId, ProducerId, RoomKey};
+use sluice_proto::ortc::MediaKind;
+use tokio::sync::oneshot;
+
+use super::Rooms;
+use super::api::{CloseReason, Refusal};
+use super::overview::ask;
+use super::room::{Room, RoomMessage, SessionId};
+use crate::access::Grants;
+
+/// Something to be done to this node's part of a room.
+#[derive(Debug)]
+pub(crate) enum Operation {
+    /// Everybody leaves, and shall not come back.
+    Close,
+    /// The peer leaves, and shall not come back.
+    Remove(PeerId),
+    /// What the peer sends now is paused, all of it or that of one kind, and its client cannot resume it; or may again.
+    SetMuted { peer: PeerId, kind: Option<MediaKind>, muted: bool },
+    /// The peer is on the stage even if it sends nothing, or no longer.
+    SetStage { peer: PeerId, on: bool },
+    /// The peer may do this from now on, until its token is renewed.
+    SetGrants { peer: PeerId, grants: Grants },
+}
+
+impl Rooms {
+    /// Does something to this node's part of a room.
+    ///
+    /// # Errors
+    /// When it has no such room or peer, or the room does not answer.
+    pub(crate) async fn operate(&self, key: &RoomKey, operation: Operation) -> Result<(), Refusal> {
+        let room = self.room(key).ok_or_else(|| Refusal::new(404, "this node is not in the room"))?;
+        let operated = ask(room, |reply| RoomMessage::Operate { operation, reply }).await;
+        operated.unwrap_or_else(|| Err(Refusal::new(503, "the room does not answer")))
+    }
+}
+
+impl Room {
+    pub(super) fn on_operation(&mut self, operation: Operation, reply: oneshot::Sender<Result<(), Refusal>>) {
+        // Whoever asked may have gone.
+        let _ = reply.send(self.operate(operation));
+    }
+
+    fn operate(&mut self, operation: Operation) -> Result<(), Refusal> {
+        match operation {
+            Operation::Close => {
+                for session in self.peers.sessions() {
+                    self.dismiss(session, CloseReason::Removed, "the room was closed");
+                }
+                Ok(())
+            }
+            Operation::Remove(peer) => {
+                let session = self.session_here(&peer)?;
+                self.dismiss(session, CloseReason::Removed, "you were removed from the room");
+                Ok(())
+            }
+            Operation::SetMuted { peer, kind, muted } => {
+                let session = self.session_here(&peer)?;
+                self.set_muted(session, kind, muted);
+                Ok(())
+            }
+            Operation::SetStage { peer, on } => {
+                self.session_here(&peer)?;
+                self.set_stage(&peer, on);
+                Ok(())
+            }
+            Operation::SetGrants { peer, grants } => {
+                let session = self.session_here(&peer)?;
+                let rights = self.peers.get(session).map(|peer| peer.rights.with_grants(grants));
+                rights.map_or(Ok(()), |rights| self.set_rights(session, rights))
+            }
+        }
+    }
+
+    fn session_here(&self, peer: &PeerId) -> Result<SessionId, Refusal> {
+        self.peers.session_of(peer).ok_or_else(|| match self.elsewhere.peer(peer) {
+            Some(remote) => Refusal::new(421, format!("the peer is on the node {}", remote.instance.node)),
+            None => Refusal::not_found("peer", peer),
+        })
+    }
+
+    fn set_muted(&mut self, session: SessionId, kind: Option<MediaKind>, muted: bool) {
+        let Some(peer) = self.peers.get(session) else { return };
+        let of_kind = |id: &&ProducerId| {
+            self.producers.get(id).is_some_and(|producer| kind.is_none_or(|kind| producer.source.kind == kind))
+        };
+        let (id, producers) = (peer.id.clone(), peer.producers.iter().filter(of_kind).copied().collect::<Vec<_>>());
+        for producer in producers {
+            if let Some(local) = self.producers.get_mut(&producer).and_then(|found| found.local.as_mut()) {
+                local.muted = muted;
+            }
+            // What is muted no longer its client resumes when its user wants to be heard.
+            if muted {
+                self.command(session, Request::PauseProducer { producer });
+                self.set_producer_paused(producer, true);
+            }
+            self.peers.desk(session).into_iter().for_each(|desk| desk.set_muted(producer, muted));
+        }
+        self.publish(&id);
+    }
+}

@@ -1,0 +1,93 @@
+//! What operators and tenants' servers do to a room while people are in it.
+
+use serde_json::{Value, json};
+use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
+use sluice_proto::ortc::MediaKind;
+
+use super::client::Client;
+use super::fakes::World;
+use super::{SOON, TestNode, rtp};
+use crate::access::Grants;
+use crate::rooms::api::Refusal;
+use crate::rooms::operations::Operation;
+
+fn node() -> TestNode {
+    TestNode::start(&World::default(), "eu-1", 1)
+}
+
+async fn operate(node: &TestNode, operation: Operation) -> Result<(), Refusal> {
+    let (namespace, room) = (NamespaceId::new("default").unwrap(), RoomId::new("room").unwrap());
+    node.rooms.operate(&RoomKey { namespace, room }, operation).await
+}
+
+fn id(peer: &str) -> PeerId {
+    PeerId::new(peer).unwrap()
+}
+
+async fn resume(client: &mut Client, producer: &str) -> Result<Value, (u64, String)> {
+    client.request("resumeProducer", json!({"producerId": producer})).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_is_removed_is_told_not_to_come_back() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    operate(&node, Operation::Remove(id("bob"))).await.unwrap();
+    assert_eq!(bob.closed().await, (4000, "you were removed from the room".to_owned()));
+    assert_eq!(alice.next_notification("peerClosed").await["peerId"], "bob");
+    assert_eq!(operate(&node, Operation::Remove(id("bob"))).await.unwrap_err().code, 404);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_is_closed_for_everybody() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    operate(&node, Operation::Close).await.unwrap();
+    assert_eq!(alice.closed().await, (4000, "the room was closed".to_owned()));
+    assert_eq!(bob.closed().await.0, 4000);
+    tokio::time::sleep(SOON).await;
+    assert_eq!(operate(&node, Operation::Close).await.unwrap_err().code, 404, "it has ended");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_muted_cannot_be_heard_before_that_is_taken_back() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    let audio = alice.produce("audio", rtp::opus(1)).await;
+    let video = alice.produce("video", rtp::vp8(2)).await;
+    bob.accept_consumer().await;
+    bob.accept_consumer().await;
+    let muted = |muted| Operation::SetMuted { peer: id("alice"), kind: Some(MediaKind::Audio), muted };
+    operate(&node, muted(true)).await.unwrap();
+    bob.next_notification("consumerPaused").await;
+    assert_eq!(alice.next_notification("producerPaused").await["producerId"], audio);
+    assert_eq!(resume(&mut alice, &audio).await, Err((403, "the producer was muted".to_owned())));
+    resume(&mut alice, &video).await.unwrap();
+    operate(&node, muted(false)).await.unwrap();
+    assert_eq!(alice.next_notification("producerResumable").await["producerId"], audio);
+    resume(&mut alice, &audio).await.unwrap();
+    bob.next_notification("consumerResumed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn grants_that_change_have_their_effect_at_once() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    let audio = alice.produce("audio", rtp::opus(1)).await;
+    let consumer = bob.accept_consumer().await["id"].clone();
+    let set = |peer: &str, grants: Value| Operation::SetGrants {
+        peer: id(peer),
+        grants: serde_json::from_value::<Grants>(grants).unwrap(),
+    };
+    operate(&node, set("bob", json!({"subscribe": false}))).await.unwrap();
+    assert_eq!(bob.next_notification("consumerClosed").await["consumerId"], consumer);
+    operate(&node, set("bob", json!({}))).await.unwrap();
+    bob.accept_consumer().await;
+    operate(&node, set("alice", json!({"publish": false}))).await.unwrap();
+    assert_eq!(alice.next_notification("producerClosed").await["producerId"], audio);
+    bob.next_notification("consumerClosed").await;
+    operate(&node, set("alice", json!({"hidden": true}))).await.unwrap();
+    assert_eq!(bob.next_notification("peerClosed").await["peerId"], "alice");
+    operate(&node, set("alice", json!({}))).await.unwrap();
+    assert_eq!(bob.next_notification("newPeer").await["id"], "alice");
+}
