@@ -16,39 +16,39 @@ pub(super) const SAMPLE: &str = r#"
 # Tenants, a table each. As soon as there is one, nobody enters without a token of one of its keys (`sluice token` makes
 # one), and there are no other namespaces. Read again at SIGHUP and when the file changes: who has lost the right to be
 # there is sent away. Limits are of this node; 0: as much as the node allows.
-#[namespaces.NAME]
+# [namespaces.NAME]
 #
 # Whether people may enter without a token.
-#open = false
+# open = false
 #
 # Rooms, peers and producers that there may be at a time, and peers that may come in a second.
-#rooms = 0
-#peers = 0
-#producers = 0
-#joins_per_second = 0
+# rooms = 0
+# peers = 0
+# producers = 0
+# joins_per_second = 0
 #
 # Changes of all peers in a second that others are told of, as limits.changes_per_minute counts them; at least 6.
-#changes_per_second = 0
+# changes_per_second = 0
 #
 # MIME types that may be sent. Empty: all that the node knows.
-#codecs = ["audio/opus", "video/VP8", "video/H264"]
+# codecs = ["audio/opus", "video/VP8", "video/H264"]
 #
 # Regions whose nodes serve the namespace. Empty: all.
-#regions = []
+# regions = []
 #
 # Ids (jti) of tokens that are no longer valid.
-#revoked = []
+# revoked = []
 #
 # Keys that tokens are signed with. HS256 has a secret of 32 characters or more, ES256 and EdDSA a public key (PEM).
-#[[namespaces.NAME.keys]]
-#id = "2026-11"
-#algorithm = "HS256"
-#secret = "at-least-32-characters-that-nobody-guesses"
+# [[namespaces.NAME.keys]]
+# id = "2026-11"
+# algorithm = "HS256"
+# secret = "at-least-32-characters-that-nobody-guesses"
 #
-#[[namespaces.NAME.keys]]
-#id = "app-server"
-#algorithm = "EdDSA"
-#public_key_file = "/etc/sluice/app-server.pem"
+# [[namespaces.NAME.keys]]
+# id = "app-server"
+# algorithm = "EdDSA"
+# public_key_file = "/etc/sluice/app-server.pem"
 "#;
 
 /// Shortest secret of an HS256 key, RFC 7518 section 3.2: as long as the digest.

@@ -351,6 +351,12 @@ impl Client {
     }
 }
 
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.hang_up();
+    }
+}
+
 /// What the client says of itself when it joins.
 pub(super) fn join_data() -> Value {
     json!({"displayName": "A name", "device": {"flag": "chrome"}, "rtpCapabilities": rtp::capabilities()})

@@ -52,7 +52,7 @@ async fn produce(client: &mut Client, kind: &str, rtp: Value, source: &str) -> S
 fn peer(name: &str) -> Value {
     json!({
         "peerId": name, "displayName": "A name", "device": {"flag": "chrome"}, "remoteAddress": "",
-        "node": "eu-1", "region": "region-of-eu-1", "metadata": null,
+        "node": "eu-1", "region": "region-of-eu-1",
     })
 }
 

@@ -6,6 +6,7 @@ use sluice_media::messages::Request;
 use super::client::Client;
 use super::fakes::World;
 use super::{TestNode, rtp};
+use crate::limits::Limits;
 
 fn produce(client: &Client, ssrc: u32, app_data: Value) -> Value {
     let mut rtp = rtp::opus(ssrc);
@@ -44,7 +45,8 @@ async fn app_data_of_all_producers_of_a_peer_is_bounded() {
 
 #[tokio::test(start_paused = true)]
 async fn limits_hold_for_requests_that_are_sent_all_at_once() {
-    let node = TestNode::start(&World::default(), "eu-1", 1);
+    let limits = Limits { changes_per_minute: 1_000, ..Limits::default() };
+    let node = TestNode::start_with(&World::default(), "eu-1", 1, limits);
     let mut alice = node.join("room", "alice").await;
     for ssrc in 1..=30 {
         let data = produce(&alice, ssrc, json!({}));

@@ -274,14 +274,16 @@ async fn a_client_that_does_not_read_is_dropped_and_nobody_waits_for_it() {
         alice.request("changeDisplayName", json!({"displayName": format!("{round}")})).await.unwrap();
         tokio::task::yield_now().await;
     }
-    assert_eq!(alice.wait(Limits::default().write_within + SOON).await, None);
+    let Limits { write_within, resume_within, .. } = Limits::default();
+    assert_eq!(alice.wait(write_within + resume_within + SOON).await, None);
     assert_eq!(alice.next_notification("peerClosed").await["peerId"], "idle");
     assert_eq!(node.rooms.snapshot().sessions_dropped, 1);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_client_that_does_not_read_for_a_while_is_told_what_is_and_not_what_was() {
-    let node = node();
+    let limits = Limits { changes_per_minute: 1_000, ..Limits::default() };
+    let node = TestNode::start_with(&World::default(), "eu-1", 1, limits);
     let mut alice = node.join("room", "alice").await;
     let mut slow = node.join("room", "slow").await;
     for round in 0..500 {

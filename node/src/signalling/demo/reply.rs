@@ -51,14 +51,17 @@ fn peers(shapes: &dyn Shapes, others: &Others) -> Vec<Value> {
 
 /// A peer, with what names it under this name.
 pub(super) fn peer(id_name: &str, peer: &PeerInfo) -> Value {
-    json!({
+    let mut data = json!({
         id_name: peer.id,
         "displayName": peer.display_name,
         "device": peer.device,
         "node": peer.node,
         "region": peer.region,
-        "metadata": peer.metadata,
-    })
+    });
+    if let Some(metadata) = &peer.metadata {
+        data["metadata"] = json!(metadata);
+    }
+    data
 }
 
 /// What becomes of a client that wants to go on after its connection broke: an extension of the dialects.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -74,7 +75,8 @@ impl Node {
             region: Region::new(format!("region-of-{}", instance.node)).unwrap(),
             media_addresses: vec![SocketAddr::from(([10, 1, 0, number as u8], 4444))],
             fingerprints: certificate().fingerprints(),
-            limits: Limits::default(),
+            // Shorter than what is waited for when everybody has gone.
+            limits: Limits { resume_within: Duration::from_secs(1), ..Limits::default() },
             clock: clock.clone(),
             address_limits: AddressLimits::new(&NodeConfig::default()),
         };
