@@ -470,17 +470,18 @@ mod tests {
             let claim = PeerEntry { id: name.to_string(), claim: true, signs_of_life, ..PeerEntry::default() };
             PartDelta { upserted: vec![Arc::new(claim)], removed: Vec::new() }
         };
+        let claimed = [name.clone()];
         elsewhere.change(&instance(1), &whole(&part(1, &[(1, 5, 0, BTreeMap::new())])), 0);
-        assert_eq!(elsewhere.change(&instance(1), &claim(0), 0), [name.clone()]);
+        assert_eq!(elsewhere.change(&instance(1), &claim(0), 0), claimed);
         assert_eq!(elsewhere.change(&instance(1), &claim(0), 0), []);
         // It was settled, and somebody else makes it again; what was between the two may never be heard.
-        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), [name.clone()]);
+        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), claimed);
         assert_eq!(elsewhere.refresh(|_| Some(1)), [Change::Outdone(peer.clone()), Change::PeerCame(peer)]);
         let settled = PartDelta { upserted: Vec::new(), removed: vec![name.to_string()] };
         elsewhere.change(&instance(1), &settled, 0);
-        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), [name.clone()]);
+        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), claimed);
         elsewhere.remove(&instance(1));
-        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), [name]);
+        assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), claimed);
     }
 
     #[test]
