@@ -1,5 +1,5 @@
-//! How much of a node one address may take: connections, WebSockets and changes a minute, rooms. Without such limits one
-//! stranger with one machine could take all of each.
+//! How much of a node one address may take: connections, WebSockets and changes a minute, rooms. Without such limits
+//! one stranger with one machine could take all of each.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};

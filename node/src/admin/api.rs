@@ -1,5 +1,6 @@
 //! The API of rooms and tenants: what is there, and what can be done to it. Operators have it on their port, tenants'
-//! servers on the users' port, with a token that grants `admin`, for what is theirs. `GET /v1/openapi.json` describes it.
+//! servers on the users' port, with a token that grants `admin`, for what is theirs. `GET /v1/openapi.json` describes
+//! it.
 //!
 //! It speaks of this node's part of each room: a peer of another node is refused with 421, which names that node.
 

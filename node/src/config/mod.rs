@@ -117,8 +117,8 @@ section! {
         /// this host, not its names.
         allowed_origins: Vec<Origin> = Vec::new(),
         /// Proxies that many users come through. They are believed for whom they come (X-Forwarded-For, and what
-        /// proxy_protocol says), and limits for each address do not apply to theirs. What comes from this machine is among
-        /// them by default, for a proxy beside the node and for load tests.
+        /// proxy_protocol says), and limits for each address do not apply to theirs. What comes from this machine is
+        /// among them by default, for a proxy beside the node and for load tests.
         proxies: Vec<Network> = Network::LOOPBACK.to_vec(),
         /// Each connection of one of the proxies begins with a header of the PROXY protocol, version 1 or 2.
         proxy_protocol: bool = false,
@@ -226,8 +226,8 @@ section! {
         /// WebSockets that one address may open a minute, all at once if need be; 0: any number. After a network's
         /// outage all of its users come back together.
         sessions_per_minute_per_address: u32 [0 ..= 1000000] = 4_000,
-        /// What peers at one address may change a minute that others are told of, all at once if need be; 0: any number.
-        /// A hundred times what one peer may.
+        /// What peers at one address may change a minute that others are told of, all at once if need be; 0: any
+        /// number. A hundred times what one peer may.
         changes_per_minute_per_address: u32 [0 ..= 10000000] = 12_000,
         /// Rooms that exist at a time because somebody at one address came first; 0: any number. A tenth of all.
         rooms_per_address: u32 [0 ..= 1000000] = 1_000,
@@ -266,8 +266,8 @@ section! {
         request_burst: u32 [1 ..= 100000] = 200,
         /// Requests that a client may send a second after that; it is read no faster.
         requests_per_second: u32 [1 ..= 100000] = 100,
-        /// What one peer may change a minute that others are told of, all at once if need be: a rename, a pause or an end
-        /// of a producer is one change, a new producer six. Push-to-talk takes a few dozen.
+        /// What one peer may change a minute that others are told of, all at once if need be: a rename, a pause or an
+        /// end of a producer is one change, a new producer six. Push-to-talk takes a few dozen.
         changes_per_minute: u32 [6 ..= 1000000] = 120,
         /// Bytes of one message that a client sends. The longest that clients send, capabilities and what they produce,
         /// have 15 KB; each WebSocket may hold this much that is not complete yet.
@@ -278,8 +278,8 @@ section! {
         /// How long a client may take to join, in milliseconds, from when its room knows of it. Browsers ask people for
         /// camera and microphone meanwhile, and people take their time.
         join_within_ms: u64 [100 ..= 86400000] = 600_000,
-        /// How late the node may be, and how long a room may let newcomers wait, in milliseconds, before it asks further
-        /// ones to come later. People notice a quarter of a second.
+        /// How late the node may be, and how long a room may let newcomers wait, in milliseconds, before it asks
+        /// further ones to come later. People notice a quarter of a second.
         admission_wait_ms: u64 [10 ..= 60000] = 250,
         /// Times that one client may ask to join; a client whose connection broke while it waited for its user asks
         /// twice.

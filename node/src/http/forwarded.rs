@@ -1,5 +1,5 @@
-//! Where a client is that comes through a proxy: what the proxy says of it before everything else (the PROXY protocol of
-//! HAProxy, versions 1 and 2), or in a header. Only listed proxies are believed.
+//! Where a client is that comes through a proxy: what the proxy says of it before everything else (the PROXY protocol
+//! of HAProxy, versions 1 and 2), or in a header. Only listed proxies are believed.
 
 use std::io::{Error, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
@@ -22,8 +22,8 @@ const V2_LEN: usize = 16;
 /// Longest header of version 2 that is read: the addresses with what proxies add, certificates of clients aside.
 const MAX_V2_LEN: usize = 2048;
 
-/// Reads the header that a proxy sends first, and nothing of what follows it. `None`: the proxy speaks for itself, as in
-/// a health check.
+/// Reads the header that a proxy sends first, and nothing of what follows it. `None`: the proxy speaks for itself, as
+/// in a health check.
 ///
 /// # Errors
 /// When there is no such header, or it is longer than it may be.

@@ -200,7 +200,8 @@ fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
     }
 }
 
-/// Who comes, out of the URL's query, and the dialect that it lets expect. A token may be in a header too, which does not end in logs of proxies.
+/// Who comes, out of the URL's query, and the dialect that it lets expect. A token may be in a header too, which does
+/// not end in logs of proxies.
 fn opening(request: &Request, remote: SocketAddr) -> Result<(Opening, Dialect), Refusal> {
     let Query(query) = Query::<HashMap<Cow<'_, str>, Cow<'_, str>>>::try_from_uri(request.uri())
         .map_err(|rejection| Refusal(StatusCode::BAD_REQUEST, format!("{}\n", rejection.body_text())))?;

@@ -79,8 +79,8 @@ impl Upgrade {
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
     type Item = Result<Message, Error>;
 
-    /// Ends when the connection does, however that is. After an error everything that still comes is thrown away: a connection that is closed while something is unread
-    /// is reset, and with it goes the close frame that says why.
+    /// Ends when the connection does, however that is. After an error everything that still comes is thrown away: a
+    /// connection that is closed while something is unread is reset, and with it goes the close frame that says why.
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if self.broken {
             return self.discard(context).map(|()| None);

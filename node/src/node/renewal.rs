@@ -1,6 +1,6 @@
-//! Certificates and tenants, which can be renewed while the node runs: they are read again at SIGHUP and when their files
-//! change. New connections get the new certificates; those that are up stay. Who has lost the right to be in a room is
-//! sent away. What cannot be used is left aside, and the former goes on.
+//! Certificates and tenants, which can be renewed while the node runs: they are read again at SIGHUP and when their
+//! files change. New connections get the new certificates; those that are up stay. Who has lost the right to be in a
+//! room is sent away. What cannot be used is left aside, and the former goes on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,9 +1,9 @@
 //! How a session becomes a peer of the room.
 //!
 //! Opening a WebSocket changes nothing for anybody; joining does. A name that is taken is given to whoever shows the
-//! secret that its holder was given, or a token that says so. Without either the holder is asked for a sign of life: if it gives one it stays, and
-//! the newcomer is refused; else it is a ghost and gives way. A holder on another node is asked by its node, which
-//! hears of the claim by roster and says by roster what it found.
+//! secret that its holder was given, or a token that says so. Without either the holder is asked for a sign of life: if
+//! it gives one it stays, and the newcomer is refused; else it is a ghost and gives way. A holder on another node is
+//! asked by its node, which hears of the claim by roster and says by roster what it found.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -2,8 +2,8 @@
 //!
 //! # Layout
 //! - [`Rooms`]: the rooms of a node, made when the first peer comes and ended when the last one goes.
-//! - `room`: one room, the task that decides everything in it; `join`, `peer`, `resume`, `rights`, `requests`, `transports`,
-//!   `media`, `subscriptions`, `roster`, `events`, `speakers` are its parts by subject.
+//! - `room`: one room, the task that decides everything in it; `join`, `peer`, `resume`, `rights`, `requests`,
+//!   `transports`, `media`, `subscriptions`, `roster`, `events`, `speakers` are its parts by subject.
 //! - `admission`: when newcomers are asked to come later.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.

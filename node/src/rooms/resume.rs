@@ -1,5 +1,5 @@
-//! What becomes of a peer whose connection broke: for a while it keeps its place, its transports and all that is on them,
-//! and nobody is told. Its client may come back and go on, on another connection, with what it has.
+//! What becomes of a peer whose connection broke: for a while it keeps its place, its transports and all that is on
+//! them, and nobody is told. Its client may come back and go on, on another connection, with what it has.
 
 use tokio::time::Instant;
 

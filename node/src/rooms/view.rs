@@ -202,8 +202,8 @@ impl View {
         others.flat_map(|(_, shown)| shown.producers.values()).map(|producer| Arc::clone(&producer.info)).collect()
     }
 
-    /// What a peer has to be told to know the present state, and what it knows then; of producers only if it has to know
-    /// of them.
+    /// What a peer has to be told to know the present state, and what it knows then; of producers only if it has to
+    /// know of them.
     pub(super) fn since(
         &self,
         Told { version: told, counted }: Told,

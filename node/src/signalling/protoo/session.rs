@@ -96,8 +96,8 @@ enum Response {
     Text(String),
 }
 
-/// Serves one protoo WebSocket until it closes; `dialect` is what its URL lets expect. The subprotocol has been checked, and the socket's own limit of
-/// messages is [`Limits::message_bytes`].
+/// Serves one protoo WebSocket until it closes; `dialect` is what its URL lets expect. The subprotocol has been
+/// checked, and the socket's own limit of messages is [`Limits::message_bytes`].
 pub(crate) async fn serve<S, E>(
     entrance: &Entrance,
     socket: S,
