@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium) it installs
-# first. Ends with cargo's own summaries.
+# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, nginx, OpenSSL,
+# nftables) it installs first. Ends with cargo's own summaries.
 #
 # Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not of the web pages.
 set -euo pipefail
@@ -16,6 +16,10 @@ missing=()
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium)
+command -v nginx >/dev/null || missing+=(nginx-light)
+command -v openssl >/dev/null || missing+=(openssl)
+command -v ip >/dev/null || missing+=(iproute2)
+command -v nft >/dev/null || missing+=(nftables)
 if [ ${#missing[@]} -gt 0 ]; then
   step "installing ${missing[*]}"
   as_root apt-get update -qq
