@@ -12,6 +12,9 @@ as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# Where Debian has nginx, ip and nft, and looks for them only as root.
+PATH="$PATH:/usr/sbin"
+
 missing=()
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
@@ -24,6 +27,8 @@ if [ ${#missing[@]} -gt 0 ]; then
   step "installing ${missing[*]}"
   as_root apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  # The tests start their own nginx: Debian's service, which takes port 80, is not wanted.
+  case " ${missing[*]} " in *" nginx-light "*) as_root systemctl disable --quiet --now nginx 2>/dev/null || true ;; esac
 fi
 
 step "the binaries"
