@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, Python) it
-# installs first. Ends with cargo's own summaries.
+# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, Python, nginx,
+# OpenSSL, nftables) it installs first. Ends with cargo's own summaries.
 #
 # Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not of the web pages.
 set -euo pipefail
@@ -12,15 +12,24 @@ as_root() {
   if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# Where Debian has nginx, ip and nft, and looks for them only as root.
+PATH="$PATH:/usr/sbin"
+
 missing=()
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+command -v nginx >/dev/null || missing+=(nginx-light)
+command -v openssl >/dev/null || missing+=(openssl)
+command -v ip >/dev/null || missing+=(iproute2)
+command -v nft >/dev/null || missing+=(nftables)
 if [ ${#missing[@]} -gt 0 ]; then
   step "installing ${missing[*]}"
   as_root apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  # The tests start their own nginx: Debian's service, which takes port 80, is not wanted.
+  case " ${missing[*]} " in *" nginx-light "*) as_root systemctl disable --quiet --now nginx 2>/dev/null || true ;; esac
 fi
 
 step "the binaries"

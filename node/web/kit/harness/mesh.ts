@@ -47,6 +47,11 @@ class Process {
     if (code !== 0) throw new Error(`the process ended with ${String(code ?? signal)} instead of 0`);
   }
 
+  /** Lets it read its files again. */
+  reload(): void {
+    this.child.kill('SIGHUP');
+  }
+
   /** Ends it without a chance to say goodbye. */
   async kill(): Promise<void> {
     this.child.kill('SIGKILL');
@@ -75,9 +80,9 @@ export class Mesh {
   /** A mesh of `count` processes, each with these settings besides. */
   static async processes(name: string, count: number, settings: string[] = []): Promise<Mesh> {
     const mesh = await Mesh.addressed(name, count, settings);
-    mesh.sluice('ca', 'init', '--dir', mesh.folder);
+    sluice('ca', 'init', '--dir', mesh.folder);
     for (let index = 0; index < count; index++) {
-      mesh.sluice('ca', 'issue', '--dir', mesh.folder, '--node', nodeId(index));
+      sluice('ca', 'issue', '--dir', mesh.folder, '--node', nodeId(index));
       mesh.startNode(index);
     }
     return mesh.started();
@@ -99,6 +104,11 @@ export class Mesh {
     ]);
   }
 
+  /** Lets the process of a node read its files again. */
+  reloadNode(index: number): void {
+    this.processes[index]?.reload();
+  }
+
   /** Kills the process of a node. */
   async killNode(index: number): Promise<void> {
     await this.processes[index]?.kill();
@@ -107,7 +117,7 @@ export class Mesh {
   /** Waits until every node serves users and knows all others. */
   async ready(): Promise<void> {
     for (const node of this.nodes) {
-      await eventually(`${node.users} is ready`, async () => (await fetch(`${node.users}/readyz`)).ok);
+      await eventually(`${node.users} is ready`, async () => (await fetch(`${node.admin}/readyz`)).ok);
       await eventually(`${node.users} knows all nodes`, async () => {
         const cluster = (await (await fetch(`${node.admin}/v1/cluster`)).json()) as { members: { state: string }[] };
         return cluster.members.filter(({ state }) => state === 'live').length === this.nodes.length;
@@ -146,10 +156,11 @@ export class Mesh {
   private port(index: number, offset: number): number {
     return this.base + index * PORT_STEP + offset;
   }
+}
 
-  private sluice(...args: string[]): void {
-    execFileSync(BINARY, args, { stdio: ['ignore', 'ignore', 'inherit'], env: withoutSettings() });
-  }
+/** Runs a command of the binary to its end and gives what it prints. */
+export function sluice(...args: string[]): string {
+  return execFileSync(BINARY, args, { stdio: ['ignore', 'pipe', 'inherit'], env: withoutSettings(), encoding: 'utf8' });
 }
 
 /** The environment without settings of the binary's: a test's node is set up by the test alone. */
@@ -169,6 +180,11 @@ async function freeBase(count: number): Promise<number> {
     if ((await Promise.all(ports.flat().map(isFree))).every(Boolean)) return base;
   }
   throw new Error('no free ports were found');
+}
+
+/** A TCP port that is free at the moment. */
+export async function freePort(): Promise<number> {
+  return (await freeBase(1)) + 3;
 }
 
 function isFree(port: number): Promise<boolean> {

@@ -19,6 +19,8 @@ export interface Progress {
 export class Person {
   /** What the page's console said that it should not have. */
   readonly errors: string[] = [];
+  /** How many WebSockets the page has opened. */
+  sockets = 0;
 
   private constructor(
     readonly name: string,
@@ -29,10 +31,14 @@ export class Person {
       if (message.type() === 'error') this.errors.push(message.text());
     });
     page.on('pageerror', (error) => this.errors.push(error.message));
+    page.on('websocket', () => this.sockets++);
   }
 
-  static async open(browser: Browser, name: string, url: string): Promise<Person> {
-    const context = await browser.newContext({ viewport: { width: 1280, height: 760 } });
+  /** Opens an address. `prepare` does something to the person's browser before that. */
+  static async open(browser: Browser, name: string, url: string, prepare?: (context: BrowserContext) => Promise<unknown>): Promise<Person> {
+    // Servers of tests have made their certificates themselves.
+    const context = await browser.newContext({ viewport: { width: 1280, height: 760 }, ignoreHTTPSErrors: true });
+    await prepare?.(context);
     const person = new Person(name, await context.newPage(), context);
     await person.page.goto(url);
     return person;
@@ -67,6 +73,15 @@ export class Person {
   /** The tile of another person, by the name on it. */
   tile(name: string) {
     return this.page.locator('.tile', { has: this.page.locator('.name', { hasText: new RegExp(`^${name}`) }) });
+  }
+
+  /** Marks the tile of another person. It keeps the mark for as long as that person does not leave. */
+  async markTile(name: string): Promise<void> {
+    await this.tile(name).evaluate((element) => element.classList.add('marked'));
+  }
+
+  async hasMarkedTile(name: string): Promise<boolean> {
+    return (await this.tile(name).and(this.page.locator('.marked')).count()) === 1;
   }
 
   async screenshot(name: string): Promise<void> {

@@ -39,6 +39,13 @@ export interface NewConsumer {
   appData?: { hops?: number };
 }
 
+/** What this server has of a peer that goes on over another connection: an addition. `consumers` are those that the page has set up. */
+export interface Resumed {
+  peers: PeerInfo[];
+  producers: string[];
+  consumers: { id: string; producerPaused: boolean }[];
+}
+
 /** The notifications that the page acts on, by method. */
 export interface Notifications {
   newPeer: PeerInfo;
@@ -48,4 +55,5 @@ export interface Notifications {
   consumerPaused: { consumerId: string };
   consumerResumed: { consumerId: string };
   activeSpeaker: { peerId: string | null };
+  resumed: Resumed;
 }

@@ -49,8 +49,10 @@ function showRoom(choice: LobbyChoice): void {
   address.searchParams.set('roomId', choice.room);
   history.replaceState(null, '', address);
   const peerId = options.peerId ?? tabPeerId();
-  const url = (secret: string | undefined) => signallingUrl(location.origin, choice.room, peerId, secret);
   const secret = new PeerSecret(choice.room, peerId);
+  const { namespace, token } = options;
+  const url = (resume: boolean) =>
+    signallingUrl(location.origin, { roomId: choice.room, peerId, namespace, token, peerSecret: secret.get(), resume });
   const current = new Meeting({ url, secret, displayName: choice.displayName, media }, peerId);
   meeting = current;
   const end = (next: () => void) => () => {

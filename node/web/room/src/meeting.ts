@@ -2,16 +2,35 @@
 import { StaleCapabilities, Session, type SessionOptions } from './session';
 import { Emitter } from './emitter';
 import { startJoin } from './marks';
-import { CLOSED_FOR_GOOD, RequestError, type Closed } from './protoo';
+import { RequestError, type Closed } from './protoo';
 
 /** Pauses between attempts, in ms; the last one repeats. Short first: most interruptions are a node's restart. */
 const BACKOFF_MS = [1_000, 2_000, 4_000, 8_000];
 
+/** The close code of a client that came later, and of one whose token no longer lets it be there. */
+const REPLACED = 4000;
+const UNAUTHORISED = 4001;
+
+/** The close code of a server that has no place at the moment (IANA's WebSocket Close Code Number Registry). */
+const TRY_AGAIN_LATER = 1013;
+
+/** HTTP's words for the same, and for those who come too often (RFC 6585 section 4). */
+const BUSY_STATUS = [429, 503];
+
+/** What is said then. */
+const TOLD_TO_WAIT = 'The server asks you to wait';
+
+/** How a server says when that is. */
+const COME_BACK = /^(.*): come back in (\d+) ms$/;
+
+/** Whatever a server says, people are not kept waiting for longer without an attempt. */
+const LONGEST_PAUSE_MS = 60_000;
+
 export type MeetingState =
   | { name: 'connecting' }
   | { name: 'joined' }
-  /** Not connected; tries again at `retryAt` (ms, `performance.now()`). `lost` tells an interruption from a first failure. */
-  | { name: 'waiting'; retryAt: number; reason: string; lost: boolean }
+  /** Not connected; tries again at `retryAt` (ms, `performance.now()`). */
+  | { name: 'waiting'; retryAt: number; title: string; reason: string }
   /** Over, and only the user can begin anew. */
   | { name: 'over'; title: string; reason: string };
 
@@ -83,6 +102,7 @@ export class Meeting extends Emitter<Events> {
 
   private failed(error: Error): void {
     if (error instanceof StaleCapabilities) void this.connect();
+    else if (error instanceof RequestError && BUSY_STATUS.includes(error.code)) this.wait(error.message, { title: TOLD_TO_WAIT });
     else if (error instanceof RequestError && error.code >= 400 && error.code < 500) {
       this.enter({ name: 'over', title: 'The server did not let you in', reason: error.message });
     } else if (error.name === 'UnsupportedError') {
@@ -91,19 +111,23 @@ export class Meeting extends Emitter<Events> {
   }
 
   private lost({ code, reason }: Closed): void {
-    if (code !== CLOSED_FOR_GOOD) this.wait(reason || 'the connection to the server was lost');
-    else if (!reason || reason.includes('same peer')) {
-      this.enter({ name: 'over', title: 'You joined from another tab', reason: 'This tab left the room because you are in it elsewhere.' });
-    } else {
+    if (code === UNAUTHORISED || (code === REPLACED && reason && !reason.includes('same peer'))) {
       this.enter({ name: 'over', title: 'The server ended your visit', reason });
-    }
+    } else if (code === REPLACED) {
+      this.enter({ name: 'over', title: 'You joined from another tab', reason: 'This tab left the room because you are in it elsewhere.' });
+    } else if (code === TRY_AGAIN_LATER) {
+      const [, words, pause] = COME_BACK.exec(reason) ?? [];
+      this.wait(words ?? reason, { title: TOLD_TO_WAIT, ...(pause && { pause: Number(pause) }) });
+    } else this.wait(reason || 'the connection to the server was lost');
   }
 
-  private wait(reason: string): void {
-    const pause = BACKOFF_MS[Math.min(this.attempts, BACKOFF_MS.length - 1)] ?? 0;
+  private wait(reason: string, told: { title?: string; pause?: number } = {}): void {
+    const backoff = BACKOFF_MS[Math.min(this.attempts, BACKOFF_MS.length - 1)] ?? 0;
     this.attempts++;
+    const pause = Math.min(told.pause ?? backoff, LONGEST_PAUSE_MS);
     this.timer = setTimeout(() => void this.connect(), pause);
-    this.enter({ name: 'waiting', retryAt: performance.now() + pause, reason, lost: this.wasJoined });
+    const title = told.title ?? (this.wasJoined ? 'Connection lost' : 'No connection to the server');
+    this.enter({ name: 'waiting', retryAt: performance.now() + pause, title, reason });
   }
 
   private enter(state: MeetingState): void {

@@ -6,29 +6,61 @@ export interface PageOptions {
   room: string;
   displayName: string;
   peerId: string | undefined;
+  /** The tenant whose rooms are meant; without it the token's, or the default one. */
+  namespace: string | undefined;
+  /** Lets the person in. */
+  token: string | undefined;
   audio: boolean;
   video: boolean;
 }
 
-/** Reads `?roomId=&displayName=&peerId=&audio=&video=`. */
+/** Reads `?roomId=&displayName=&peerId=&namespace=&token=&audio=&video=`. What a token says of its holder counts as it does for the server. */
 export function parseOptions(search: string): PageOptions {
   const query = new URLSearchParams(search);
+  const token = query.get('token') || undefined;
+  const claims = claimsOf(token);
   return {
     room: (query.get('roomId') ?? '').trim(),
-    displayName: (query.get('displayName') ?? '').trim(),
-    peerId: query.get('peerId') || undefined,
+    displayName: claims.name ?? (query.get('displayName') ?? '').trim(),
+    peerId: query.get('peerId') || claims.sub,
+    namespace: query.get('namespace') || undefined,
+    token,
     audio: query.get('audio') !== '0',
     video: query.get('video') !== '0',
   };
 }
 
-/** The WebSocket address of a room on the server at `origin`; `secret` says that the peer was there before. */
-export function signallingUrl(origin: string, room: string, peerId: string, secret?: string): string {
+/** What a token says of its holder: the peer's id and display name. One that cannot be read says nothing; the server judges it. */
+function claimsOf(token: string | undefined): { sub: string | undefined; name: string | undefined } {
+  const text = (value: unknown) => (typeof value === 'string' && value ? value : undefined);
+  try {
+    // RFC 7519 section 3: the claims are the second part, in base64url.
+    const base64 = (token?.split('.')[1] ?? '').replace(/-/g, '+').replace(/_/g, '/');
+    const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
+    const { sub, name } = JSON.parse(new TextDecoder().decode(bytes)) as Record<string, unknown>;
+    return { sub: text(sub), name: text(name) };
+  } catch {
+    return { sub: undefined, name: undefined };
+  }
+}
+
+/** Who enters which room, as the query of the WebSocket's address says it. */
+export interface Opening {
+  roomId: string;
+  peerId: string;
+  namespace?: string | undefined;
+  token?: string | undefined;
+  /** Says that the peer was there before. */
+  peerSecret?: string | undefined;
+  /** The peer's connection broke, and it goes on with what it has. */
+  resume?: boolean;
+}
+
+/** The WebSocket address on the server at `origin`. */
+export function signallingUrl(origin: string, opening: Opening): string {
   const url = new URL('/', origin);
   url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
-  url.searchParams.set('roomId', room);
-  url.searchParams.set('peerId', peerId);
-  if (secret) url.searchParams.set('peerSecret', secret);
+  for (const [name, value] of Object.entries(opening)) if (value) url.searchParams.set(name, String(value));
   return url.href;
 }
 

@@ -5,9 +5,6 @@
  */
 import { Emitter } from './emitter';
 
-/** The close code by which a server says "do not come back". */
-export const CLOSED_FOR_GOOD = 4000;
-
 /** Longest wait for a server's answer. protoo's own client waits 1.5 s x (15 + 0.1 x pending). */
 const REQUEST_TIMEOUT_MS = 20_000;
 
@@ -25,6 +22,9 @@ export class RequestError extends Error {
     this.name = 'RequestError';
   }
 }
+
+/** What came of a request is not known: the connection ended before the answer. */
+export class ConnectionLost extends Error {}
 
 /** How a connection ended: the WebSocket's close code and reason. */
 export interface Closed {
@@ -89,9 +89,9 @@ export class Protoo extends Emitter<Events> {
     socket.onclose = (event) => this.end({ code: event.code, reason: event.reason });
   }
 
-  /** Sends a request; resolves with the answer's data, rejects with a {@link RequestError} or when the connection ends. */
+  /** Sends a request; resolves with the answer's data, rejects with a {@link RequestError}, or a {@link ConnectionLost}. */
   request<Response>(method: string, data: object = {}): Promise<Response> {
-    if (this.closed) return Promise.reject(new Error('the connection is closed'));
+    if (this.closed) return Promise.reject(new ConnectionLost('the connection is closed'));
     let id: number;
     do id = Math.floor(Math.random() * 10_000_000);
     while (this.pending.has(id));
@@ -156,7 +156,7 @@ export class Protoo extends Emitter<Events> {
     this.socket.close();
     for (const { reject, timer } of this.pending.values()) {
       clearTimeout(timer);
-      reject(new Error('the connection to the server was lost'));
+      reject(new ConnectionLost('the connection to the server was lost'));
     }
     this.pending.clear();
     this.emit('close', closed);

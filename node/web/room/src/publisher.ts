@@ -1,7 +1,8 @@
 /** Sends the user's own tracks, and keeps the server's producers in step with what the user switches on and off. */
 import type { Device, types } from 'mediasoup-client';
 import type { Kind, LocalMedia } from './devices';
-import type { Protoo } from './protoo';
+import { ConnectionLost } from './protoo';
+import type { Signalling } from './signalling';
 
 /** Where Chromium's bandwidth estimate starts; from its own default of 300 kbit/s a clear picture takes many seconds. */
 const START_BITRATE_KBPS = 1_000;
@@ -19,7 +20,7 @@ export class Publisher {
     private readonly device: Device,
     private readonly transport: types.Transport,
     private readonly media: LocalMedia,
-    private readonly protoo: Protoo,
+    private readonly signalling: Pick<Signalling, 'request'>,
     private readonly report: (text: string) => void,
   ) {
     this.unsubscribe = media.on('change', (kind) => this.follow(kind));
@@ -32,13 +33,32 @@ export class Publisher {
     this.unsubscribe();
   }
 
+  /** After an interruption these are what the server has: what else there should be is sent anew, and no others stay. */
+  reconcile(known: string[]): void {
+    const ours = new Set(Object.values(this.producers).map(({ id }) => id));
+    // The answer that told of it was lost.
+    const unknown = known.filter((id) => !ours.has(id));
+    // It may end by itself before it is asked to.
+    for (const producerId of unknown) this.signalling.request('closeProducer', { producerId }).catch(() => {});
+    for (const kind of ['audio', 'video'] as const) {
+      const producer = this.producers[kind];
+      if (producer && !known.includes(producer.id)) {
+        producer.close();
+        delete this.producers[kind];
+      }
+      this.follow(kind);
+    }
+  }
+
   /** Changes of a kind are carried out one after the other; each looks at what is wanted when its turn comes. */
   private follow(kind: Kind): void {
     this.queues[kind] = this.queues[kind].then(async () => {
       try {
         if (!this.closed) await this.apply(kind);
       } catch (error) {
-        if (!this.closed) this.report(`Your ${kind} cannot be sent: ${(error as Error).message}`);
+        // Once the connection is back, this is done again.
+        const later = error instanceof ConnectionLost;
+        if (!this.closed && !later) this.report(`Your ${kind} cannot be sent: ${(error as Error).message}`);
       }
     });
   }
@@ -53,10 +73,10 @@ export class Publisher {
       if (producer.track !== track) await producer.replaceTrack({ track });
       if (!producer.paused) return;
       producer.resume();
-      await this.protoo.request('resumeProducer', { producerId: producer.id });
+      await this.signalling.request('resumeProducer', { producerId: producer.id });
     } else if (!producer.paused) {
       producer.pause();
-      await this.protoo.request('pauseProducer', { producerId: producer.id });
+      await this.signalling.request('pauseProducer', { producerId: producer.id });
     }
   }
 

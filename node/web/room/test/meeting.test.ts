@@ -116,6 +116,43 @@ test('what the server refuses is not tried again', async () => {
   assert.deepEqual(subject.state, { name: 'over', title: 'The server did not let you in', reason: 'the room is full' });
 });
 
+test('whoever loses the right to be there is told why, and does not come back', async () => {
+  const subject = meeting();
+  subject.start();
+  await settle();
+  sessions[0]?.end(4001, 'the token was revoked');
+  assert.deepEqual(subject.state, { name: 'over', title: 'The server ended your visit', reason: 'the token was revoked' });
+  assert.deepEqual(pauses, []);
+});
+
+test('a server that is busy says when to come back', async () => {
+  const subject = meeting();
+  subject.start();
+  await settle();
+  sessions[0]?.end(1013, 'the room is busy: come back in 734 ms');
+  const { state } = subject;
+  assert.deepEqual(state.name === 'waiting' && [state.title, state.reason], ['The server asks you to wait', 'the room is busy']);
+  pauses[0]?.run();
+  await settle();
+  sessions[1]?.end(1013, 'the room is busy: come back in 99999999999999 ms');
+  pauses[1]?.run();
+  await settle();
+  sessions[2]?.end(1013, 'the room is full');
+  assert.deepEqual(pauses.map(({ ms }) => ms), [734, 60_000, 1_000]);
+});
+
+test('being one of too many is no refusal', async () => {
+  const subject = meeting();
+  outcomes = [new RequestError('admission', 429, 'the address opens too many WebSockets'), new RequestError('admission', 503, 'busy')];
+  subject.start();
+  await settle();
+  pauses[0]?.run();
+  await settle();
+  pauses[1]?.run();
+  await settle();
+  assert.deepEqual([subject.state.name, pauses.map(({ ms }) => ms)], ['joined', [1_000, 2_000]]);
+});
+
 test('capabilities that have changed cost one more connection and nothing else', async () => {
   const subject = meeting();
   outcomes = [new StaleCapabilities()];

@@ -3,19 +3,44 @@ import { test } from 'node:test';
 import { inviteUrl, parseOptions, PeerSecret, signallingUrl, suggestRoom } from '../src/options';
 
 test('the address says who joins what, and with which devices', () => {
-  assert.deepEqual(parseOptions('?roomId=blue%20room&displayName=Zo%C3%AB&audio=0'), {
-    room: 'blue room', displayName: 'Zoë', peerId: undefined, audio: false, video: true,
+  assert.deepEqual(parseOptions('?roomId=blue%20room&displayName=Zo%C3%AB&audio=0&namespace=acme'), {
+    room: 'blue room', displayName: 'Zoë', peerId: undefined, namespace: 'acme', token: undefined, audio: false, video: true,
   });
-  assert.deepEqual(parseOptions(''), { room: '', displayName: '', peerId: undefined, audio: true, video: true });
+  assert.deepEqual(parseOptions(''), {
+    room: '', displayName: '', peerId: undefined, namespace: undefined, token: undefined, audio: true, video: true,
+  });
+});
+
+function token(claims: object): string {
+  return ['{}', JSON.stringify(claims), 'signature'].map((part) => Buffer.from(part).toString('base64url')).join('.');
+}
+
+test('a token names its holder', () => {
+  const { peerId, displayName } = parseOptions(`?displayName=Zo&token=${token({ sub: 'zoë?>', name: 'Zoë' })}`);
+  assert.deepEqual([peerId, displayName], ['zoë?>', 'Zoë']);
+  assert.equal(parseOptions(`?peerId=another&token=${token({ sub: 'zoe' })}`).peerId, 'another', 'the server says what is wrong with that');
+});
+
+test('a token that cannot be read names nobody, and is shown to the server as it is', () => {
+  for (const broken of ['x', 'a.b.c', 'a.bnVsbA.c', token({ sub: 1, name: {} })]) {
+    const { peerId, displayName, token } = parseOptions(`?displayName=Zo&token=${broken}`);
+    assert.deepEqual([peerId, displayName, token], [undefined, 'Zo', broken]);
+  }
 });
 
 test('signalling is where the page came from, encrypted if that was', () => {
-  assert.equal(signallingUrl('http://127.0.0.1:4443', 'a&b', 'p'), 'ws://127.0.0.1:4443/?roomId=a%26b&peerId=p');
-  assert.equal(signallingUrl('https://meet.example', 'r', 'p'), 'wss://meet.example/?roomId=r&peerId=p');
+  assert.equal(signallingUrl('http://127.0.0.1:4443', { roomId: 'a&b', peerId: 'p' }), 'ws://127.0.0.1:4443/?roomId=a%26b&peerId=p');
+  assert.equal(signallingUrl('https://meet.example', { roomId: 'r', peerId: 'p' }), 'wss://meet.example/?roomId=r&peerId=p');
 });
 
-test('who was in the room before shows the secret that it was given', () => {
-  assert.equal(signallingUrl('https://meet.example', 'r', 'p', 's+1'), 'wss://meet.example/?roomId=r&peerId=p&peerSecret=s%2B1');
+test('the address of signalling has what lets somebody in, and nothing that is not there', () => {
+  const opening = { roomId: 'r', peerId: 'p', namespace: 'acme', token: 't.t.t', peerSecret: 's+1', resume: true };
+  assert.equal(
+    signallingUrl('https://meet.example', opening),
+    'wss://meet.example/?roomId=r&peerId=p&namespace=acme&token=t.t.t&peerSecret=s%2B1&resume=true',
+  );
+  const nothing = { namespace: undefined, token: undefined, peerSecret: undefined, resume: false };
+  assert.equal(signallingUrl('https://meet.example', { ...opening, ...nothing }), 'wss://meet.example/?roomId=r&peerId=p');
 });
 
 test('a secret outlives the page, and is of one peer in one room', () => {

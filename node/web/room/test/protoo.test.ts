@@ -1,47 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { Protoo, RequestError } from '../src/protoo';
-
-/** A WebSocket whose other end is the test. */
-class FakeSocket {
-  static readonly OPEN = 1;
-  static last: FakeSocket;
-  readyState = 1;
-  readonly sent: Record<string, unknown>[] = [];
-  onopen: (() => void) | null = null;
-  onmessage: ((event: { data: string }) => void) | null = null;
-  onclose: ((event: { code: number; reason: string }) => void) | null = null;
-
-  constructor(
-    readonly url: string,
-    readonly protocol: string,
-  ) {
-    FakeSocket.last = this;
-    queueMicrotask(() => this.onopen?.());
-  }
-
-  send(text: string): void {
-    this.sent.push(JSON.parse(text) as Record<string, unknown>);
-  }
-
-  close(): void {
-    this.readyState = 3;
-  }
-
-  receive(message: unknown): void {
-    this.onmessage?.({ data: typeof message === 'string' ? message : JSON.stringify(message) });
-  }
-}
-
-Object.assign(globalThis, { WebSocket: FakeSocket });
+import { FakeSocket, settle } from './fake-socket';
 
 async function open(handler = (_method: string, _data: never): Promise<unknown> => Promise.resolve()) {
   const protoo = await Protoo.open('ws://server/', handler);
   return { protoo, socket: FakeSocket.last };
 }
-
-/** Lets the promise jobs run that are due. */
-const settle = () => new Promise((resolve) => setImmediate(resolve));
 
 test('speaks the protoo subprotocol', async () => {
   assert.equal((await open()).socket.protocol, 'protoo');
@@ -98,7 +63,7 @@ test('the end of the connection ends what waits, once, with the close code', asy
   const ends: unknown[] = [];
   protoo.on('close', (closed) => ends.push(closed));
   const request = protoo.request('join');
-  socket.onclose?.({ code: 4000, reason: 'replaced' });
+  socket.end(4000, 'replaced');
   protoo.close();
   await assert.rejects(request, /lost/);
   await assert.rejects(protoo.request('later'), /closed/);
@@ -119,6 +84,6 @@ test('what is not JSON, and answers that nobody waits for, do no harm', async (c
 test('a server that cannot be reached is said so', async () => {
   const opening = Protoo.open('ws://server/', () => Promise.resolve());
   FakeSocket.last.onopen = null;
-  FakeSocket.last.onclose?.({ code: 1006, reason: '' });
+  FakeSocket.last.end(1006);
   await assert.rejects(opening, /cannot be reached/);
 });

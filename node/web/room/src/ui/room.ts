@@ -5,7 +5,7 @@ import { grid } from '../layout';
 import type { Meeting } from '../meeting';
 import { inviteUrl } from '../options';
 import type { Peer } from '../peers';
-import type { MediaState, Session } from '../session';
+import type { LinkState, Session } from '../session';
 import { Controls } from './controls';
 import { icon, logo } from './icons';
 import { Notices } from './notices';
@@ -33,7 +33,7 @@ export class RoomView {
   private readonly overlay: StatsOverlay;
   private readonly resized = new ResizeObserver(() => this.arrange());
   private readonly cleanup: (() => void)[] = [];
-  private mediaState: MediaState = 'connecting';
+  private link: LinkState = 'connecting';
   private readonly sound = new BlockedSound(this.notices, () => this.tiles.peers.values());
 
   constructor(
@@ -107,15 +107,15 @@ export class RoomView {
   }
 
   private followSession(session: Session): void {
-    this.mediaState = 'connecting';
+    this.link = 'connecting';
     session.on('peers', (peers) => {
       if (this.meeting.session === session) this.showPeers(peers);
     });
     session.on('speaker', (speaker) => this.showSpeaker(speaker));
     session.on('notice', (text) => this.notices.show({ text }));
     let dismiss: (() => void) | undefined;
-    session.on('media', (state) => {
-      this.mediaState = state;
+    session.on('link', (state) => {
+      this.link = state;
       if (state === 'unreachable') dismiss ??= this.notices.show({ text: session.explainUnreachable(), stays: true });
       else if (state === 'connected') dismiss = void dismiss?.();
       this.render();
@@ -126,7 +126,7 @@ export class RoomView {
   private render(): void {
     const { state, session } = this.meeting;
     const home = session?.home ?? {};
-    this.status.render(state, this.mediaState, home);
+    this.status.render(state, this.link, home);
     this.controls.render();
     this.tiles.self.update(this.media, home);
     this.stage.inert = this.controls.element.inert = !this.status.panel.hidden;
@@ -135,7 +135,7 @@ export class RoomView {
     if (state.name === 'joined' && session) this.showPeers(session.peers);
   }
 
-  private showPeers(peers: Map<string, Peer>): void {
+  private showPeers(peers: ReadonlyMap<string, Peer>): void {
     // While a reconnection is under way, keep the former tiles until the new list is known.
     const settled = this.meeting.state.name === 'joined';
     for (const [id, tile] of this.tiles.peers) {

@@ -1,7 +1,7 @@
 /** The connection's state in words: a chip in the room's header, and a panel over the tiles while there is none. */
 import { h, setText } from '@sluice/web-kit/ui/dom';
 import type { MeetingState } from '../meeting';
-import type { MediaState } from '../session';
+import type { LinkState } from '../session';
 import { icon } from './icons';
 
 export interface StatusActions {
@@ -19,7 +19,7 @@ export class Status {
     this.panel.hidden = true;
   }
 
-  render(state: MeetingState, media: MediaState, home: { region?: string; node?: string }): void {
+  render(state: MeetingState, link: LinkState, home: { region?: string; node?: string }): void {
     clearInterval(this.countdown);
     const place = [home.region, home.node].filter(Boolean).join(' · ');
     this.panel.hidden = state.name !== 'waiting' && state.name !== 'over';
@@ -27,15 +27,16 @@ export class Status {
       case 'connecting':
         return this.setChip('busy', 'Connecting…');
       case 'joined':
-        if (media === 'unreachable') return this.setChip('bad', 'No way for media');
-        if (media === 'interrupted') return this.setChip('bad', 'Media interrupted, repairing…');
+        if (link === 'unheard') return this.setChip('busy', 'Reconnecting…');
+        if (link === 'unreachable') return this.setChip('bad', 'No way for media');
+        if (link === 'interrupted') return this.setChip('bad', 'Media interrupted, repairing…');
         return this.setChip('good', place || 'Connected');
       case 'waiting':
         this.setChip('bad', 'Not connected');
         return this.showWaiting(state);
       case 'over':
         this.setChip('bad', 'Not connected');
-        return this.showPanel(state.title, state.reason, [
+        return this.showPanel(state.title, capitalised(state.reason), [
           button('Join again', 'primary', this.actions.rejoin),
           button('Back to the lobby', '', this.actions.leave),
         ]);
@@ -51,7 +52,7 @@ export class Status {
     setText(this.chip, text);
   }
 
-  private showWaiting({ retryAt, reason, lost }: Extract<MeetingState, { name: 'waiting' }>): void {
+  private showWaiting({ retryAt, title, reason }: Extract<MeetingState, { name: 'waiting' }>): void {
     const line = h('p', { class: 'countdown', attrs: { 'aria-live': 'off' } });
     const tick = () => {
       const seconds = Math.max(0, Math.ceil((retryAt - performance.now()) / 1_000));
@@ -60,7 +61,7 @@ export class Status {
     tick();
     this.countdown = setInterval(tick, 250);
     this.showPanel(
-      lost ? 'Connection lost' : 'No connection to the server',
+      title,
       capitalised(reason),
       [button('Try now', 'primary', this.actions.retry), button('Leave', '', this.actions.leave)],
       line,
