@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 
 use super::settings::settings;
-use super::{ConfigError, NodeConfig, Pem, Sources, sample};
+use super::{ConfigError, NamespacesConfig, NodeConfig, Pem, Sources, sample};
 
 fn load_file(toml: &str) -> Result<NodeConfig, ConfigError> {
     let dir = tempfile::tempdir().unwrap();
@@ -204,6 +204,9 @@ fn the_sample_without_its_comment_signs_is_the_defaults() {
     };
     let lines =
         sample().lines().map(|line| if set(line) { line[1..].to_owned() } else { line.to_owned() }).collect::<Vec<_>>();
-    let config = load_file(&lines.join("\n")).unwrap();
+    let mut config = load_file(&lines.join("\n")).unwrap();
+    assert!(config.namespaces.by_name.is_empty());
+    // It remembers its file.
+    config.namespaces = NamespacesConfig::default();
     assert_eq!(format!("{config:?}"), format!("{:?}", NodeConfig::default()));
 }

@@ -131,12 +131,16 @@ where
         let (seat, counters) = (&seat, rooms.counters());
         let (questions, dialect) = (Mutex::default(), Mutex::new(dialect));
         let shared = Shared { entrance, seat, limits, counters, questions, dialect, signs, responses };
-        let reader = pin!(read(&mut stream, &shared));
+        let mut reader = pin!(read(&mut stream, &shared));
         let mut writer = Writer { sink: &mut sink, shared: &shared, awaited: FuturesUnordered::new(), join_due: None };
         let writer = pin!(writer.run(responses_out));
         tokio::select! {
-            end = reader => end,
-            end = writer => end,
+            end = &mut reader => end,
+            // One that left takes nothing any more either, and has said so.
+            end = writer => match end {
+                End::Broken => timeout(CLOSE_WITHIN, reader).await.unwrap_or(End::Broken),
+                end => end,
+            }
         }
     };
     match end {
