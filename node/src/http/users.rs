@@ -210,7 +210,7 @@ fn opening(request: &Request, remote: SocketAddr) -> Result<(Opening, Dialect), 
     let room = query_name(&query, "roomId", |name| RoomId::new(name))?;
     let opening = Opening {
         namespace: query_name(&query, "namespace", |name| NamespaceId::new(name))?,
-        room: room.ok_or_else(|| entrance::Refusal::Incomplete("the URL's query lacks roomId"))?,
+        room: room.ok_or(entrance::Refusal::Incomplete("the URL's query lacks roomId"))?,
         peer: query_name(&query, "peerId", |name| PeerId::new(name))?,
         token: header.map(str::to_owned).or_else(|| text("token")),
         secret: text("peerSecret"),

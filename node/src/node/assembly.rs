@@ -107,20 +107,10 @@ impl Parts {
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
-        let renewals = Arc::new(Renewals::new(
-            &config,
-            users_tls,
-            (tls, mesh.clone(), placement.clone()),
-            (namespaces, rooms.clone()),
-        ));
-        let publishing = publish_facts(
-            membership.clone(),
-            facts,
-            sources.clone(),
-            config.data_dir.clone(),
-            clock.clone(),
-            vitals.clone(),
-        );
+        let (tenants, data_dir) = ((namespaces, rooms.clone()), config.data_dir.clone());
+        let renewals = Arc::new(Renewals::new(&config, users_tls, (tls, mesh.clone(), placement.clone()), tenants));
+        let publishing =
+            publish_facts(membership.clone(), facts, sources.clone(), data_dir, clock.clone(), vitals.clone());
         let tasks: [(&'static str, BoxFuture<'static, ()>); 5] = [
             ("the publication of facts", publishing.boxed()),
             ("the account of usage", keep_usage(sources.clone()).boxed()),

@@ -312,7 +312,7 @@ impl Rooms {
         }
         let opened = Opened { session, came: Instant::now(), wait, guest, desk: Arc::clone(&desk), span };
         // Sent under the lock: a room ends only under it, and not while something waits in its mailbox.
-        room.try_send(RoomMessage::Open(opened)).map_err(|_| "the room is too busy".to_owned())?;
+        room.try_send(RoomMessage::Open(Box::new(opened))).map_err(|_| "the room is too busy".to_owned())?;
         Ok(Seat::new((key, peer), (room, view), desk, context.count_session()))
     }
 

@@ -50,7 +50,7 @@ pub(crate) struct SessionId(pub(crate) u64);
 #[derive(Debug)]
 pub(crate) enum RoomMessage {
     /// A client opened its WebSocket.
-    Open(Opened),
+    Open(Box<Opened>),
     /// A client wants something.
     Request { session: SessionId, request: PeerRequest, reply: Reply },
     /// A client has set a consumer up, or will not.
@@ -309,7 +309,7 @@ impl Room {
 
     fn handle(&mut self, message: RoomMessage) {
         match message {
-            RoomMessage::Open(opened) => self.open(opened),
+            RoomMessage::Open(opened) => self.open(*opened),
             RoomMessage::Request { session, request, reply } => self.on_request(session, request, reply),
             RoomMessage::ConsumerAnswered { session, consumer, accepted } => {
                 self.on_consumer_answered(session, consumer, accepted);

@@ -54,9 +54,8 @@ fn join(port: u16, query: &str) -> WebSocket<std::net::TcpStream> {
 /// The code of the close frame that comes at last.
 fn closed(socket: &mut WebSocket<std::net::TcpStream>) -> u16 {
     loop {
-        match socket.read().unwrap() {
-            Message::Close(Some(frame)) => return frame.code.into(),
-            _ => {}
+        if let Message::Close(Some(frame)) = socket.read().unwrap() {
+            return frame.code.into();
         }
     }
 }
