@@ -76,7 +76,7 @@ test('whoever has no valid token is told what is wrong with it', async () => {
     ['expired', sign({ ...claims, exp: claims.exp - 7_200 }, SECRET), {}, 'the token has expired'],
     ['forged', sign(claims, `${SECRET}?`), {}, "the token's signature is wrong"],
     ['other-room', sign({ ...claims, room: 'another' }, SECRET), {}, 'the token is of another room'],
-    ['other-namespace', sign(claims, SECRET), { namespace: 'other' }, "the token's signature is wrong"],
+    ['other-namespace', sign(claims, SECRET), { namespace: 'other' }, "the token's key is not known"],
     ['other-peer', sign(claims, SECRET), { peerId: 'eve' }, 'the token is of another peer'],
   ];
   for (const [name, token, more, words] of cases) {
