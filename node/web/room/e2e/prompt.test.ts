@@ -46,5 +46,5 @@ test('whoever answers the question for devices late is seen and heard all the sa
   await alice.tile('Bob').locator('.avatar').waitFor({ state: 'visible' });
   await bob.screenshot('question-for-devices');
   await alice.seesAndHears('Bob');
-  assert.deepEqual([bob.sockets, ...alice.errors, ...bob.errors], [1]);
+  assert.deepEqual([...alice.errors, ...bob.errors], []);
 });
