@@ -9,6 +9,7 @@
 //! cargo bench -p sluice-node --bench fanout -- start        # only the start of a node
 //! cargo bench -p sluice-node --bench fanout -- joins        # only a room that fills up
 //! cargo bench -p sluice-node --bench fanout -- storm        # only what that costs other rooms
+//! cargo bench -p sluice-node --bench fanout -- death        # only what a large room notices of a node's end
 //! ```
 //!
 //! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s
@@ -31,12 +32,16 @@
 //!
 //! **storm**: 2,000 such users come at once, while others enter rooms of their own one after the other.
 //!
+//! **death**: two nodes with 2,500 such users each in one room, of which one is killed; a user of the other one asks
+//! something every 2 ms meanwhile.
+//!
 //! On loopback a sender pays for the receiver's softirq work too, and a receiver that wakes for each packet makes the
 //! sender pay for the waking: receivers here sleep a millisecond between looks, as if they were other machines. With
 //! `--gro` they take several datagrams in one piece, which spares the sender the cutting of GSO sends that a network
 //! card would do, or the kernel before it.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod death;
 mod floor;
 mod joins;
 mod load;
@@ -76,9 +81,11 @@ fn main() {
                 let names = Load::ALL.map(|load| load.name).join(", ");
                 options.load = Load::named(&name).unwrap_or_else(|| fail(&format!("--load: not one of {names}")));
             }
-            part @ ("floor" | "fanout" | "delay" | "start" | "joins" | "storm") => parts.push(part.to_owned()),
+            part @ ("floor" | "fanout" | "delay" | "start" | "joins" | "storm" | "death") => {
+                parts.push(part.to_owned())
+            }
             other => fail(&format!(
-                "{other}: not one of floor, fanout, delay, start, joins, storm, --load NAME, --gro, --runs N, --window SECONDS"
+                "{other}: not one of floor, fanout, delay, start, joins, storm, death, --load NAME, --gro, --runs N, --window SECONDS"
             )),
         }
     }
@@ -102,6 +109,9 @@ fn main() {
     }
     if wanted("storm") {
         meeting::block_on(storm::run());
+    }
+    if wanted("death") {
+        meeting::block_on(death::run());
     }
 }
 

@@ -177,7 +177,7 @@ fn us(histogram: &Histogram, quantile: f64) -> f64 {
 }
 
 /// The settings that join two nodes: certificates of one CA, and each other's address.
-fn mesh_arguments(directory: &tempfile::TempDir, id: &str, seed: std::net::SocketAddr) -> Vec<String> {
+pub(crate) fn mesh_arguments(directory: &tempfile::TempDir, id: &str, seed: std::net::SocketAddr) -> Vec<String> {
     let path = directory.path();
     let node = id.parse().expect("a name");
     if !path.join("ca.pem").exists() {
