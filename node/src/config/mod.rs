@@ -278,9 +278,9 @@ section! {
         /// How long a client may take to join, in milliseconds, from when its room knows of it. Browsers ask people for
         /// camera and microphone meanwhile, and people take their time.
         join_within_ms: u64 [100 ..= 86400000] = 600_000,
-        /// How late the node may be, and how long a room may let newcomers wait, in milliseconds, before it asks
-        /// further ones to come later. People notice a quarter of a second.
-        admission_wait_ms: u64 [10 ..= 60000] = 250,
+        /// How late the node may be, and how long a room may let newcomers wait, in milliseconds, before it asks others
+        /// to come later: people wait that long without a thought, and nobody inside notices.
+        admission_wait_ms: u64 [10 ..= 60000] = 500,
         /// Times that one client may ask to join; a client whose connection broke while it waited for its user asks
         /// twice.
         joins_per_session: u32 [1 ..= 1000] = 8,
