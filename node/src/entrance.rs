@@ -7,7 +7,7 @@ use std::sync::Arc;
 use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId, RoomKey};
 
 use crate::access::token::{Claims, TokenError};
-use crate::access::{Kind, Namespaces, Rights};
+use crate::access::{Namespaces, Rights};
 use crate::events::audit::{Entry, Who};
 use crate::rooms::seat::Seat;
 use crate::rooms::{Guest, Rooms, Secret};
@@ -86,12 +86,10 @@ impl Entrance {
 
     fn seat(&self, opening: Opening, identified: Identified) -> Result<Seat, String> {
         let Identified { key, peer, rights } = identified;
-        if !rights.namespace().allow_join() {
-            return Err("too many come into the namespace at once".to_owned());
-        }
-        let place = rights.namespace().take(Kind::Peer).ok_or("the namespace has all the peers that it may")?;
         let Opening { secret, resumes, remote, .. } = opening;
         let secret = secret.map(Secret::from);
+        // One that goes on has its place.
+        let place = if resumes { None } else { Some(rights.namespace().admit()?) };
         self.rooms.enter(Guest { key, peer, secret, resumes, remote, rights, place })
     }
 

@@ -318,10 +318,16 @@ impl Namespace {
         self.policy.load().config.codecs.clone()
     }
 
-    /// Whether another peer may come in now.
-    pub(crate) fn allow_join(&self) -> bool {
+    /// A place for another peer.
+    ///
+    /// # Errors
+    /// When there is none, or too many come at once; in words.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Place, &'static str> {
         let per_second = self.policy.load().config.joins_per_second;
-        lock(&self.joins).allow(1, per_second)
+        if !lock(&self.joins).allow(1, per_second) {
+            return Err("too many come into the namespace at once");
+        }
+        self.take(Kind::Peer).ok_or("the namespace has all the peers that it may")
     }
 
     /// Whether so much may change now that everybody in a room is told of.

@@ -90,7 +90,13 @@ impl Room {
         if opened.desk.is_left() {
             return;
         }
-        let Some(opened) = self.resume(opened) else { return };
+        let Some(mut opened) = self.resume(opened) else { return };
+        if opened.guest.place.is_none() {
+            match self.namespace.admit() {
+                Ok(place) => opened.guest.place = Some(place),
+                Err(words) => return self.refuse(&opened, words.to_owned()),
+            }
+        }
         self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
         let limit = self.context.limits.peers_per_room;
         let holder = self.peers.session_of(&opened.guest.peer);

@@ -123,8 +123,8 @@ pub(crate) struct Guest {
     /// Where the connection comes from.
     pub(crate) remote: SocketAddr,
     pub(crate) rights: Rights,
-    /// Among the peers of its namespace.
-    pub(crate) place: Place,
+    /// Among the peers of its namespace; one that goes on has it already.
+    pub(crate) place: Option<Place>,
 }
 
 /// The way into an open room.

@@ -44,7 +44,7 @@ pub(super) struct Peer {
     /// How often it may change what others are told.
     changes: RateLimit,
     /// Among the peers of its namespace.
-    _place: Place,
+    _place: Option<Place>,
     /// Where its transports are.
     load: Load,
     /// Of its join, until that is answered.
@@ -134,8 +134,7 @@ impl Peer {
 
     /// Its client came back, and reads at this desk.
     pub(super) fn go_on(&mut self, guest: Guest, desk: Arc<Desk>) {
-        let Guest { remote, place, .. } = guest;
-        (self.remote, self._place, self.desk, self.broken_at) = (remote, place, desk, None);
+        (self.remote, self.desk, self.broken_at) = (guest.remote, desk, None);
     }
 
     pub(super) fn worker(&self) -> WorkerIndex {

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_media::messages::Request;
+use sluice_proto::ids::Region;
 
 use super::client::{Client, entrance, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
-use crate::entrance::Opening;
+use crate::access::Namespaces;
+use crate::config::{NodeConfig, Sources};
+use crate::entrance::{Entrance, Opening};
 
 /// How long a peer keeps its place, by default.
 const RESUME_WITHIN: Duration = Duration::from_secs(15);
@@ -114,4 +117,22 @@ async fn a_client_that_only_joins_takes_its_broken_place_at_once() {
     again.join().await;
     let told = bob.settle().await;
     assert_eq!((of(&told, "peerClosed").len(), of(&told, "newPeer").len()), (1, 1), "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_on_needs_no_second_place_and_one_that_does_not_needs_one() {
+    let node = node();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "[namespaces.default]\nopen = true\npeers = 1\n").unwrap();
+    let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
+    let namespaces = Namespaces::new(&NodeConfig::load(&sources).unwrap().namespaces).unwrap();
+    let entrance = Entrance::new(node.rooms.clone(), namespaces.into(), Region::new("eu").unwrap());
+    let mut alice = Client::admit(&entrance, opening("room", "alice", None)).unwrap();
+    alice.join().await;
+    alice.break_off();
+    let resuming = Opening { resumes: true, ..opening("room", "alice", Some(&alice.secret)) };
+    let mut again = Client::admit(&entrance, resuming).unwrap();
+    again.next_notification("resumed").await;
+    let other = Opening { resumes: true, ..opening("room", "bob", Some("no secret")) };
+    assert_eq!(Client::admit(&entrance, other).unwrap().closed().await.0, 1013);
 }
