@@ -116,7 +116,9 @@ impl Room {
         opened.desk.await_join();
         opened.desk.complete();
         let session = opened.session;
-        self.end_with_token(session, &opened.guest.rights);
+        if opened.guest.rights.until().is_some() {
+            self.watch_tokens();
+        }
         let changes = self.context.limits.changes_per_minute;
         self.peers.insert(session, Peer::new(opened, load, changes));
     }

@@ -51,7 +51,7 @@ impl Room {
             peer.desk().hand_over(&desk, told, |consumer| self.question(consumer), resumed);
         }
         let rights = guest.rights.clone();
-        self.end_with_token(session, &rights);
+        self.watch_tokens();
         if let Some(peer) = self.peers.get_mut(session) {
             peer.go_on(guest, desk);
         }

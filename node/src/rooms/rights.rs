@@ -1,5 +1,7 @@
 //! What peers may do in a room, and what follows when that changes while they are in it.
 
+use std::time::Duration;
+
 use sluice_media::messages::Request;
 use sluice_proto::ids::{ConsumerId, ProducerId};
 use tokio::time::Instant;
@@ -9,11 +11,27 @@ use super::requests::{Asker, gone};
 use super::room::{Room, SessionId};
 use crate::access::{Grants, Rights};
 
+/// How often it is looked whether tokens have expired.
+const TOKENS_INTERVAL: Duration = Duration::from_secs(1);
+
 impl Room {
-    /// Ends a session when its token does, unless that was renewed.
-    pub(super) fn end_with_token(&mut self, session: SessionId, rights: &Rights) {
-        let Some(until) = rights.until() else { return };
-        self.after(until.saturating_duration_since(Instant::now()), move |room| room.end_without_rights(session));
+    /// Ends sessions when their tokens do: one look for all, as long as there are any, however often they are renewed.
+    pub(super) fn watch_tokens(&mut self) {
+        if std::mem::replace(&mut self.watches_tokens, true) {
+            return;
+        }
+        self.after(TOKENS_INTERVAL, |room| {
+            room.watches_tokens = false;
+            let now = Instant::now();
+            let tokens = room.peers.iter().filter_map(|(session, peer)| Some((session, peer.rights.until()?)));
+            let (expired, valid): (Vec<_>, Vec<_>) = tokens.partition(|(_, until)| *until <= now);
+            for (session, _) in expired {
+                room.end_without_rights(session);
+            }
+            if !valid.is_empty() {
+                room.watch_tokens();
+            }
+        });
     }
 
     /// The tenants' settings are others now.
@@ -32,7 +50,7 @@ impl Room {
 
     /// A client showed a newer token.
     pub(super) fn renew_rights(&mut self, asker: &Asker, rights: Rights) -> Result<PeerReply, Refusal> {
-        self.end_with_token(asker.session, &rights);
+        self.watch_tokens();
         self.set_rights(asker.session, rights)?;
         Ok(PeerReply::Done)
     }

@@ -57,10 +57,11 @@ pub(crate) enum RoomMessage {
     ConsumerAnswered { session: SessionId, consumer: ConsumerId, accepted: bool },
     /// A client has had its time to join, which it has used or not.
     JoinDue { session: SessionId },
-    /// A WebSocket closed.
-    Left { session: SessionId },
-    /// A connection broke; its client may come back.
-    Broken { session: SessionId },
+    /// Nobody reads at a desk any more: its client left. Whose it was is looked at when this is heard: the client may
+    /// have gone on at another meanwhile.
+    Left(Arc<Desk>),
+    /// The same, because a connection broke; its client may come back.
+    Broken(Arc<Desk>),
     /// A worker tells of something in this room.
     Worker(WorkerEvent),
     /// Rights may have ended.
@@ -125,6 +126,8 @@ pub(crate) struct Room {
     pub(super) census_due: bool,
     /// They are about to be counted.
     pub(super) counting: bool,
+    /// It is about to be looked whether tokens have expired.
+    pub(super) watches_tokens: bool,
     /// Sessions that want the name of a peer of another node.
     pub(super) claims: HashMap<SessionId, Claim>,
     /// Sessions that are asked for a sign of life, and who waits for it.
@@ -188,6 +191,7 @@ impl Room {
             stage: HashSet::new(),
             census_due: false,
             counting: false,
+            watches_tokens: false,
             claims: HashMap::new(),
             probes: HashMap::new(),
             routers: HashMap::new(),
@@ -315,8 +319,8 @@ impl Room {
                 self.on_consumer_answered(session, consumer, accepted);
             }
             RoomMessage::JoinDue { session } => self.on_join_due(session),
-            RoomMessage::Left { session } => self.close_left(session),
-            RoomMessage::Broken { session } => self.on_broken(session),
+            RoomMessage::Left(desk) => self.close_left(desk.session()),
+            RoomMessage::Broken(desk) => self.on_broken(desk.session()),
             RoomMessage::Worker(event) => self.on_worker_event(event),
             RoomMessage::Reauthorise => self.reauthorise(),
             RoomMessage::Overview(answer) => {

@@ -149,12 +149,12 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let session = self.desk.session();
+        let desk = Arc::clone(&self.desk);
         let left = match self.is_broken {
-            true => RoomMessage::Broken { session },
+            true => RoomMessage::Broken(desk),
             false => {
                 self.desk.left.store(true, Ordering::Relaxed);
-                RoomMessage::Left { session }
+                RoomMessage::Left(desk)
             }
         };
         // A room that has ended needs no telling; one that is busy is told by a task of its own.
@@ -246,7 +246,7 @@ impl Desk {
         }
     }
 
-    fn session(&self) -> SessionId {
+    pub(super) fn session(&self) -> SessionId {
         SessionId(self.session.load(Ordering::Relaxed))
     }
 
