@@ -109,6 +109,7 @@ impl Entrance {
         let RoomKey { namespace, room } = seat.room();
         let (_, rights, claims) = self.namespaces.authenticate(Some(namespace.clone()), Some(token))?;
         self.check_claims(claims.as_ref(), room, Some(seat.peer()))?;
+        self.check_region(&rights)?;
         Ok(rights)
     }
 
@@ -137,12 +138,17 @@ impl Entrance {
         let Opening { namespace, room, peer, token, .. } = opening;
         let (namespace, rights, claims) = self.namespaces.authenticate(namespace.clone(), token.as_deref())?;
         self.check_claims(claims.as_ref(), room, peer.as_ref())?;
-        if !rights.namespace().allows_region(&self.region) {
-            return Err(Refusal::Forbidden(format!("the namespace is not served in the region {}", self.region)));
-        }
+        self.check_region(&rights)?;
         let peer = claims.and_then(|claims| claims.sub).or_else(|| peer.clone());
         let peer = peer.ok_or(Refusal::Incomplete("the URL's query lacks peerId"))?;
         Ok(Identified { key: RoomKey { namespace, room: room.clone() }, peer, rights })
+    }
+
+    fn check_region(&self, rights: &Rights) -> Result<(), Refusal> {
+        match rights.namespace().allows_region(&self.region) {
+            true => Ok(()),
+            false => Err(Refusal::Forbidden(format!("the namespace is not served in the region {}", self.region))),
+        }
     }
 
     fn check_claims(&self, claims: Option<&Claims>, room: &RoomId, peer: Option<&PeerId>) -> Result<(), Refusal> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use aws_lc_rs::digest::{SHA256, digest};
 use jsonwebtoken::DecodingKey;
 use serde::Serialize;
 use sluice_media::rate_limit::RateLimit;
@@ -27,13 +28,15 @@ const MAX_REVOKED: usize = 1_024;
 /// The namespace of those who name none.
 const DEFAULT: &str = "default";
 
-/// A key that is none of its algorithm.
+/// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
-#[error("namespaces.{namespace}: the key {key:?} is no public key of its algorithm: {error}")]
-pub(crate) struct KeyError {
-    namespace: NamespaceId,
-    key: String,
-    error: jsonwebtoken::errors::Error,
+pub(crate) enum NamespacesError {
+    /// A key is none of its algorithm.
+    #[error("namespaces.{namespace}: the key {key:?} is no public key of its algorithm: {error}")]
+    Key { namespace: NamespaceId, key: String, error: jsonwebtoken::errors::Error },
+    /// Who is inside of a node where everything is open has shown nothing.
+    #[error("a node that was started without namespaces has to be started again to have some")]
+    Open,
 }
 
 /// The tenants of a node.
@@ -82,6 +85,9 @@ struct Usage {
     limit: u32,
 }
 
+/// What tells a key from others, and nothing of it.
+pub(super) type KeyDigest = Arc<[u8]>;
+
 /// What a tenant's settings say.
 #[derive(Debug, Default)]
 struct Policy {
@@ -94,6 +100,8 @@ struct Policy {
 struct Key {
     algorithm: KeyAlgorithm,
     key: DecodingKey,
+    /// By which it is known from another one of the same id.
+    digest: KeyDigest,
 }
 
 impl std::fmt::Debug for Key {
@@ -139,7 +147,7 @@ impl Namespaces {
     ///
     /// # Errors
     /// When a key cannot be used.
-    pub(crate) fn new(config: &NamespacesConfig) -> Result<Self, KeyError> {
+    pub(crate) fn new(config: &NamespacesConfig) -> Result<Self, NamespacesError> {
         let everything = config.by_name.is_empty().then(|| {
             let config = NamespaceConfig { open: true, ..NamespaceConfig::default() };
             Arc::new(Namespace::new(Policy { config, ..Policy::default() }))
@@ -152,10 +160,13 @@ impl Namespaces {
     /// Takes other settings for tenants. One that they no longer name lets nobody in and has no valid tokens.
     ///
     /// # Errors
-    /// When a key cannot be used: nothing has changed then.
-    pub(crate) fn set(&self, config: &NamespacesConfig) -> Result<(), KeyError> {
+    /// When they cannot be used: nothing has changed then.
+    pub(crate) fn set(&self, config: &NamespacesConfig) -> Result<(), NamespacesError> {
+        if self.everything.is_some() && !config.by_name.is_empty() {
+            return Err(NamespacesError::Open);
+        }
         let policies = config.by_name.iter().map(|(name, config)| Ok((name, Policy::new(name, config)?)));
-        let policies = policies.collect::<Result<Vec<_>, KeyError>>()?;
+        let policies = policies.collect::<Result<Vec<_>, NamespacesError>>()?;
         let mut by_name = lock(&self.by_name);
         by_name.retain(|name, namespace| {
             let is_kept = config.by_name.contains_key(name);
@@ -176,9 +187,12 @@ impl Namespaces {
     /// Revokes a token by its id until the node ends. False if there is no such namespace.
     pub(crate) fn revoke(&self, name: &NamespaceId, token: String) -> bool {
         let Some(namespace) = lock(&self.by_name).get(name).cloned() else { return false };
-        lock(&namespace.revoked).push_back(token);
-        if lock(&namespace.revoked).len() > MAX_REVOKED {
-            lock(&namespace.revoked).pop_front();
+        let revoked = &mut *lock(&namespace.revoked);
+        if !revoked.contains(&token) {
+            revoked.push_back(token);
+        }
+        if revoked.len() > MAX_REVOKED {
+            revoked.pop_front();
         }
         true
     }
@@ -216,7 +230,7 @@ impl Namespaces {
         }
         let namespace = namespace.ok_or(TokenError::UnknownKey)?;
         let policy = namespace.policy.load_full();
-        let (id, key) = policy.key(unverified.key.as_deref()).ok_or(TokenError::UnknownKey)?;
+        let key = policy.key(unverified.key.as_deref()).ok_or(TokenError::UnknownKey)?;
         if unverified.algorithm != key.algorithm.into() {
             return Err(TokenError::WrongAlgorithm);
         }
@@ -224,7 +238,7 @@ impl Namespaces {
         if claims.jti.as_ref().is_some_and(|id| namespace.is_revoked(id)) {
             return Err(TokenError::Revoked);
         }
-        Ok((name, Rights::of_token(namespace, id.to_owned(), claims.clone()), Some(claims)))
+        Ok((name, Rights::of_token(namespace, key.digest.clone(), claims.clone()), Some(claims)))
     }
 }
 
@@ -233,24 +247,23 @@ fn default_name() -> NamespaceId {
 }
 
 impl Policy {
-    fn new(name: &NamespaceId, config: &NamespaceConfig) -> Result<Self, KeyError> {
+    fn new(name: &NamespaceId, config: &NamespaceConfig) -> Result<Self, NamespacesError> {
         let keys = config.keys.iter().map(|key| Ok((key.id.clone(), Key::load(name, key)?)));
-        let keys = keys.collect::<Result<_, KeyError>>()?;
+        let keys = keys.collect::<Result<_, NamespacesError>>()?;
         Ok(Self { keys, revoked: config.revoked.iter().cloned().collect(), config: config.clone() })
     }
 
     /// A token that names no key is of the only one.
-    fn key(&self, id: Option<&str>) -> Option<(&str, &Key)> {
-        let found = match id {
-            Some(id) => self.keys.get_key_value(id),
-            None => self.keys.iter().next().filter(|_| self.keys.len() == 1),
-        };
-        found.map(|(id, key)| (id.as_str(), key))
+    fn key(&self, id: Option<&str>) -> Option<&Key> {
+        match id {
+            Some(id) => self.keys.get(id),
+            None => self.keys.values().next().filter(|_| self.keys.len() == 1),
+        }
     }
 }
 
 impl Key {
-    fn load(namespace: &NamespaceId, config: &KeyConfig) -> Result<Self, KeyError> {
+    fn load(namespace: &NamespaceId, config: &KeyConfig) -> Result<Self, NamespacesError> {
         let KeyConfig { id, algorithm, secret, public_key, .. } = config;
         let key = match algorithm {
             KeyAlgorithm::HS256 => {
@@ -260,8 +273,10 @@ impl Key {
             KeyAlgorithm::ES256 => DecodingKey::from_ec_pem(public_key.as_bytes()),
             KeyAlgorithm::EdDSA => DecodingKey::from_ed_pem(public_key.as_bytes()),
         };
-        let key = key.map_err(|error| KeyError { namespace: namespace.clone(), key: id.clone(), error })?;
-        Ok(Self { algorithm: *algorithm, key })
+        let key = key.map_err(|error| NamespacesError::Key { namespace: namespace.clone(), key: id.clone(), error })?;
+        let text = secret.as_ref().map_or(public_key.as_str(), |secret| secret.reveal());
+        let digest = digest(&SHA256, text.as_bytes()).as_ref().into();
+        Ok(Self { algorithm: *algorithm, key, digest })
     }
 }
 
@@ -283,8 +298,8 @@ impl Namespace {
         self.policy.load().config.open
     }
 
-    pub(super) fn has_key(&self, id: &str) -> bool {
-        self.policy.load().keys.contains_key(id)
+    pub(super) fn has_key(&self, digest: &KeyDigest) -> bool {
+        self.policy.load().keys.values().any(|key| key.digest == *digest)
     }
 
     pub(super) fn is_revoked(&self, token: &str) -> bool {

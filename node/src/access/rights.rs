@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use super::namespaces::KeyDigest;
 use super::token::{Claims, LEEWAY};
 use super::{Grants, Namespace};
 use crate::support::unix_ms;
@@ -24,8 +25,8 @@ pub(crate) struct Rights {
 /// What a token says of its bearer.
 #[derive(Debug, Clone)]
 struct Token {
-    /// That it is signed with.
-    key: String,
+    /// Of what it is signed with.
+    key: KeyDigest,
     id: Option<String>,
     /// It says which peer it is of.
     names_peer: bool,
@@ -42,7 +43,7 @@ impl Rights {
     }
 
     /// Of a token that was checked by a key.
-    pub(super) fn of_token(namespace: Arc<Namespace>, key: String, claims: Claims) -> Self {
+    pub(super) fn of_token(namespace: Arc<Namespace>, key: KeyDigest, claims: Claims) -> Self {
         let Claims { sub, name, metadata, grants, exp, jti, .. } = claims;
         let remaining = exp.saturating_add(LEEWAY).saturating_mul(1000).saturating_sub(unix_ms());
         let until = Instant::now() + Duration::from_millis(remaining).min(LONGEST);

@@ -9,10 +9,11 @@ use axum::http::StatusCode;
 use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
 use sluice_proto::ortc::MediaKind;
+use tokio::time::Instant;
 use utoipa::openapi::OpenApi;
 use utoipa::{IntoParams, OpenApi as _};
 use utoipa_axum::router::OpenApiRouter;
@@ -21,6 +22,8 @@ use utoipa_axum::routes;
 use super::audit;
 use crate::access::{Grants, NamespaceOverview};
 use crate::entrance::{self, Entrance};
+use crate::events::audit::Entry;
+use crate::http::Connection;
 use crate::rooms::api::{PeersPage, Refusal};
 use crate::rooms::operations::Operation;
 use crate::rooms::overview::RoomsOverview;
@@ -69,8 +72,9 @@ pub(crate) fn tenants_router(entrance: Entrance) -> Router {
     let (router, description) = of_rooms().split_for_parts();
     let log = entrance.rooms().events().audit().clone();
     router
-        .route_layer(from_fn_with_state(entrance.clone(), admit_tenant))
+        // Strangers are not worth a line that is waited for.
         .route_layer(from_fn_with_state(log, audit::record))
+        .route_layer(from_fn_with_state(entrance.clone(), admit_tenant))
         .with_state(entrance)
         .merge(describe(description))
 }
@@ -93,16 +97,27 @@ fn describe(description: OpenApi) -> Router {
 /// Lets a tenant's server ask for what is its own.
 async fn admit_tenant(
     State(entrance): State<Entrance>,
+    Extension(connection): Extension<Connection>,
     path: RawPathParams,
     Query(page): Query<RoomsPage>,
     request: Request,
     next: Next,
 ) -> Result<Response, Failure> {
+    let remote = connection.remote;
+    if !entrance.rooms().address_limits().take_session(remote.ip(), Instant::now()) {
+        return Err(Failure(StatusCode::TOO_MANY_REQUESTS, "the address asks too often".to_owned()));
+    }
     let of_path = |name| path.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
     let namespace = of_path("namespace").and_then(|name| NamespaceId::new(name).ok()).or(page.namespace);
     let room = of_path("room").and_then(|name| RoomId::new(name).ok());
     let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    entrance.admit_admin(namespace, room.as_ref(), token)?;
+    if let Err(refusal) = entrance.admit_admin(namespace, room.as_ref(), token) {
+        let failure = Failure::from(refusal);
+        let (status, reason) = (Some(failure.0.as_u16()), failure.1.clone());
+        let entry = Entry::SessionRefused { remote, who: None, status, reason };
+        entrance.rooms().events().audit().record(&entry);
+        return Err(failure);
+    }
     Ok(next.run(request).await)
 }
 
@@ -217,7 +232,7 @@ async fn remove_peer(State(entrance): State<Entrance>, Path(path): Path<PeerPath
     operate(&entrance, &room, Operation::Remove(peer)).await
 }
 
-/// Lets a peer do this from now on, and no more, until it renews its token.
+/// Lets a peer do this from now on, and no more, whatever its token says, as long as it is there.
 #[utoipa::path(
     put, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/grants", params(PeerPath), request_body = Grants,
     responses((status = 204), (status = 404), (status = 421))
@@ -240,7 +255,7 @@ struct Muted {
     kind: Option<MediaKind>,
 }
 
-/// Pauses what a peer sends now; its client cannot resume it.
+/// Pauses what a peer sends, now and later; its client cannot resume it.
 #[utoipa::path(
     put, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/muted", params(PeerPath, Muted),
     responses((status = 204), (status = 404), (status = 421))
@@ -304,7 +319,8 @@ struct TokenPath {
     token: String,
 }
 
-/// Revokes a token until the node ends; `revoked` in its file is for longer. Whoever came with it is sent away.
+/// Revokes a token on this node, until that ends; `revoked` in its file is for longer. Whoever came with it is sent
+/// away.
 #[utoipa::path(
     put, path = "/v1/namespaces/{namespace}/revoked/{token}", params(TokenPath),
     responses((status = 204), (status = 404))

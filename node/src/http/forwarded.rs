@@ -82,10 +82,11 @@ pub(super) fn client(remote: IpAddr, headers: &HeaderMap, proxies: &[Network]) -
         return remote;
     }
     let lines = headers.get_all("x-forwarded-for").into_iter().rev();
-    let named = lines.flat_map(|line| line.to_str().unwrap_or_default().rsplit(','));
+    // What a client wrote there may be no text at all.
+    let named = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     let mut client = remote;
     for name in named {
-        let Ok(address) = name.trim().parse() else { break };
+        let Some(address) = str::from_utf8(name).ok().and_then(|name| name.trim().parse().ok()) else { break };
         client = address;
         if !is_proxy(address) {
             break;
@@ -96,6 +97,8 @@ pub(super) fn client(remote: IpAddr, headers: &HeaderMap, proxies: &[Network]) -
 
 #[cfg(test)]
 mod tests {
+    use axum::http::HeaderValue;
+
     use super::*;
 
     async fn read(bytes: &[u8]) -> (std::io::Result<Option<SocketAddr>>, Vec<u8>) {
@@ -157,7 +160,7 @@ mod tests {
         let of = |remote: &str, lines: &[&str]| {
             let mut headers = HeaderMap::new();
             for line in lines {
-                headers.append("x-forwarded-for", line.parse().unwrap());
+                headers.append("x-forwarded-for", HeaderValue::from_bytes(line.as_bytes()).unwrap());
             }
             client(remote.parse().unwrap(), &headers, &proxies).to_string()
         };
@@ -170,6 +173,7 @@ mod tests {
             "not what the client says"
         );
         assert_eq!(of("10.0.0.1", &["203.0.113.9", "198.51.100.1, 10.1.1.1"]), "198.51.100.1");
+        assert_eq!(of("10.0.0.1", &["\u{ff}, 198.51.100.1"]), "198.51.100.1", "whatever the client wrote before it");
         assert_eq!(of("10.0.0.1", &["198.51.100.1, nonsense"]), "10.0.0.1");
         assert_eq!(of("10.0.0.1", &["nonsense, 10.0.0.2"]), "10.0.0.2");
     }

@@ -166,6 +166,10 @@ fn signalling(door: Door, connection: Connection, mut request: Request) -> Resul
     if !door.address_limits.take_session(client.ip(), Instant::now()) {
         return Err(too_many());
     }
+    // The proxy's connections are not limited, those of its clients are.
+    let of_client = (client.ip() != connection.remote.ip())
+        .then(|| door.address_limits.connection(client.ip()).ok_or_else(too_many))
+        .transpose()?;
     let (namespace, room, peer, remote) =
         (opening.namespace.clone(), opening.room.clone(), opening.peer.clone(), opening.remote);
     let entrance = door.entrance;
@@ -180,10 +184,13 @@ fn signalling(door: Door, connection: Connection, mut request: Request) -> Resul
         admitted => admitted,
     };
     tokio::spawn(async move {
-        if let Ok(socket) = upgrade.open(entrance.rooms().limits().message_bytes).await {
-            session::serve(&entrance, socket, admitted, dialect).await;
+        match (upgrade.open(entrance.rooms().limits().message_bytes).await, admitted) {
+            (Ok(socket), admitted) => session::serve(&entrance, socket, admitted, dialect).await,
+            // One that goes on may have gone on already.
+            (Err(_), Ok(seat)) => seat.break_off(),
+            (Err(_), Err(_)) => {}
         }
-        drop(connection);
+        drop((connection, of_client));
     });
     Ok(response)
 }

@@ -90,9 +90,13 @@ impl Room {
         if opened.desk.is_left() {
             return;
         }
+        // It may have ended on the way.
+        if let Some(words) = opened.guest.rights.ended() {
+            return self.refuse(&opened, words.to_owned());
+        }
         let Some(mut opened) = self.resume(opened) else { return };
         if opened.guest.place.is_none() {
-            match self.namespace.admit() {
+            match opened.guest.rights.namespace().admit() {
                 Ok(place) => opened.guest.place = Some(place),
                 Err(words) => return self.refuse(&opened, words.to_owned()),
             }
@@ -179,7 +183,11 @@ impl Room {
         if let Some(holder) = self.peers.session_of(&id) {
             let known = self.peers.joined(&id).map(|joined| joined.secret.digest());
             if shown != known && !is_named {
-                self.ask_holder(session, holder);
+                // Whom the tenant's server names, only that server names again.
+                match self.peers.get(holder).is_some_and(|peer| peer.rights.names_peer()) {
+                    true => self.refuse_join(session),
+                    false => self.ask_holder(session, holder),
+                }
                 return;
             }
             if let Some(desk) = self.peers.desk(holder) {
@@ -235,6 +243,7 @@ impl Room {
         if self.peers.get(session).is_some_and(|peer| peer.broken_at.is_some()) {
             return go_on(self, false);
         }
+        let desk = self.peers.get(session).map(Peer::shared_desk);
         let waiting = self.probes.entry(session).or_default();
         waiting.push(Box::new(go_on));
         if waiting.len() > 1 {
@@ -248,7 +257,11 @@ impl Room {
         self.pending.push(Box::pin(async move {
             let alive = matches!(timeout(within, answered).await, Ok(Ok(())));
             Box::new(move |room: &mut Self| {
-                room.probes.remove(&session).into_iter().flatten().for_each(|go_on| go_on(room, alive));
+                // One that went on over another connection meanwhile has shown that it is there.
+                let now = room.peers.get(session).map(Peer::shared_desk);
+                let went_on = now.zip(desk).is_some_and(|(now, before)| !Arc::ptr_eq(&now, &before));
+                let waiting = room.probes.remove(&session).into_iter().flatten();
+                waiting.for_each(|go_on| go_on(room, alive || went_on));
             }) as Continuation
         }));
     }

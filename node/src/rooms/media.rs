@@ -142,17 +142,22 @@ impl Room {
         self.check_room_for_producer(peer, &app_data)?;
         let peer = self.peers.get_mut(session).ok_or_else(gone)?;
         let joined = peer.joined.as_ref().ok_or_else(gone)?;
+        // Its rights may be others by now.
+        if !peer.rights.grants().may_publish(kind, &app_data) {
+            return Err(Refusal::new(403, "this is not granted"));
+        }
+        let muted = peer.muted.contains(&kind);
         let _publication = joined.attendance.publish(producer, kind);
         peer.producers.insert(producer);
         let (owner, worker) = (peer.id.clone(), peer.worker());
         let (room, rtp) = (self.key.clone(), Arc::new(rtp));
-        let source = Source { producer, room, kind, rtp, paused: false, home: Home::Worker(worker) };
+        let source = Source { producer, room, kind, rtp, paused: muted, home: Home::Worker(worker) };
         let local = LocalProducer {
             session,
             transport,
             ssrc,
             entry: producer_entry(&source, &app_data),
-            muted: false,
+            muted,
             _place: place,
             _publication,
             _listener: self.context.listen(Subject::Producer(producer), &self.me),
@@ -161,6 +166,10 @@ impl Room {
         self.producers.insert(producer, new);
         self.context.pipes.publish(producer, self.key.clone(), worker);
         self.show_producer(&owner, producer);
+        if muted {
+            self.command(session, Request::PauseProducer { producer });
+            self.peers.desk(session).into_iter().for_each(|desk| desk.set_muted(producer, true));
+        }
         Ok(())
     }
 

@@ -55,7 +55,7 @@ use self::context::{Context, Counters, Listeners, RoomSender, WorkerLoad};
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
 use self::seat::{Desk, Seat};
 use self::view::View;
-use crate::access::{Kind, Namespace, Place, Rights};
+use crate::access::{Kind, Place, Rights};
 use crate::address_limits::{AddressLimits, Held};
 use crate::cluster::clock::ClusterClock;
 use crate::events::audit::{Entry, Who};
@@ -186,6 +186,11 @@ impl Rooms {
         &self.inner.context.counters
     }
 
+    /// How much of the node one address may take.
+    pub(crate) fn address_limits(&self) -> &AddressLimits {
+        &self.inner.context.address_limits
+    }
+
     /// Where rooms tell what happens in them.
     pub(crate) fn events(&self) -> &Events {
         &self.inner.context.events
@@ -270,7 +275,7 @@ impl Rooms {
         seat
     }
 
-    fn take_seat(&self, session: SessionId, guest: Guest) -> Result<Seat, String> {
+    fn take_seat(&self, session: SessionId, mut guest: Guest) -> Result<Seat, String> {
         let (key, peer, remote) = (guest.key.clone(), guest.peer.clone(), guest.remote);
         let span = tracing::info_span!("join", namespace = %key.namespace, room = %key.room, %peer, %remote);
         let _entered = span.clone().entered();
@@ -278,7 +283,8 @@ impl Rooms {
         let limits = &context.limits;
         let desk = Arc::new(Desk::new(session));
         let mut rooms = lock(&self.inner.rooms);
-        if self.inner.lateness.get() > limits.admission_wait {
+        // Who goes on is inside.
+        if !guest.resumes && self.inner.lateness.get() > limits.admission_wait {
             return Err(come_back("the node"));
         }
         // Looked at under the lock under which `shutdown` reads the rooms.
@@ -296,10 +302,13 @@ impl Rooms {
                     return Err("the address has too many rooms".to_owned());
                 };
                 let namespace = guest.rights.namespace();
+                if guest.place.is_none() {
+                    guest.place = Some(namespace.admit()?);
+                }
                 let Some(place) = namespace.take(Kind::Room) else {
                     return Err("the namespace has all the rooms that it may".to_owned());
                 };
-                let entrance = self.open_room(key.clone(), namespace.clone(), (held, place))?;
+                let entrance = self.open_room(key.clone(), (held, place))?;
                 rooms.insert(key.clone(), entrance.clone());
                 entrance
             }
@@ -307,7 +316,7 @@ impl Rooms {
         let Entrance { room, view, wait } = entrance;
         // One whom nobody has to wait behind is let in, and its wait is the new measure.
         let waits = room.capacity() < room.max_capacity();
-        if waits && wait.get() > limits.admission_wait {
+        if waits && !guest.resumes && wait.get() > limits.admission_wait {
             return Err(come_back("the room"));
         }
         let opened = Opened { session, came: Instant::now(), wait, guest, desk: Arc::clone(&desk), span };
@@ -324,12 +333,12 @@ impl Rooms {
     }
 
     /// `held` are the places that the room takes, as long as it exists.
-    fn open_room(&self, key: RoomKey, namespace: Arc<Namespace>, held: (Held, Place)) -> Result<Entrance, String> {
+    fn open_room(&self, key: RoomKey, held: (Held, Place)) -> Result<Entrance, String> {
         let context = Arc::clone(&self.inner.context);
         let EnteredRoom { publisher, events } = context.placement.enter(key.clone())?;
         let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
         let view = Arc::new(View::default());
-        let room = Room::new((key.clone(), namespace), context, (sender.clone(), Arc::clone(&view)), publisher);
+        let room = Room::new(key.clone(), context, (sender.clone(), Arc::clone(&view)), publisher);
         let inner = Arc::clone(&self.inner);
         let retire = move |why: Retirement<'_>, room: &mut Room| {
             let mut rooms = lock(&inner.rooms);

@@ -18,11 +18,11 @@ pub(crate) enum Operation {
     Close,
     /// The peer leaves, and shall not come back.
     Remove(PeerId),
-    /// What the peer sends now is paused, all of it or that of one kind, and its client cannot resume it; or may again.
+    /// What the peer sends is paused, all of it or that of one kind, and its client cannot resume it; or may again.
     SetMuted { peer: PeerId, kind: Option<MediaKind>, muted: bool },
     /// The peer is on the stage even if it sends nothing, or no longer.
     SetStage { peer: PeerId, on: bool },
-    /// The peer may do this from now on, until its token is renewed.
+    /// The peer may do this from now on, whatever its token says, as long as it is there.
     SetGrants { peer: PeerId, grants: Grants },
 }
 
@@ -69,8 +69,10 @@ impl Room {
             }
             Operation::SetGrants { peer, grants } => {
                 let session = self.session_here(&peer)?;
-                let rights = self.peers.get(session).map(|peer| peer.rights.with_grants(grants));
-                rights.map_or(Ok(()), |rights| self.set_rights(session, rights))
+                let Some(peer) = self.peers.get_mut(session) else { return Ok(()) };
+                peer.imposed = Some(grants);
+                let rights = peer.rights.clone();
+                self.set_rights(session, rights)
             }
         }
     }
@@ -83,6 +85,12 @@ impl Room {
     }
 
     fn set_muted(&mut self, session: SessionId, kind: Option<MediaKind>, muted: bool) {
+        let Some(peer) = self.peers.get_mut(session) else { return };
+        let kinds = kind.map_or(vec![MediaKind::Audio, MediaKind::Video], |kind| vec![kind]);
+        peer.muted.retain(|kind| !kinds.contains(kind));
+        if muted {
+            peer.muted.extend(kinds);
+        }
         let Some(peer) = self.peers.get(session) else { return };
         let of_kind = |id: &&ProducerId| {
             self.producers.get(id).is_some_and(|producer| kind.is_none_or(|kind| producer.source.kind == kind))

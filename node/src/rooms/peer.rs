@@ -14,7 +14,7 @@ use serde_json::Value;
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_media::rate_limit::RateLimit;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
-use sluice_proto::ortc::RtpCapabilities;
+use sluice_proto::ortc::{MediaKind, RtpCapabilities};
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -26,7 +26,7 @@ use super::room::{Opened, Room, SessionId};
 use super::seat::Desk;
 use super::subscriptions::Wanted;
 use super::transports::Transport;
-use crate::access::{Place, Rights};
+use crate::access::{Grants, Place, Rights};
 use crate::address_limits::AddressLimits;
 use crate::events::{Attendance, LeaveReason};
 use crate::support::random_text;
@@ -41,6 +41,10 @@ pub(super) struct Peer {
     desk: Arc<Desk>,
     /// What it may do.
     pub(super) rights: Rights,
+    /// What it may do whatever its token says.
+    pub(super) imposed: Option<Grants>,
+    /// Of what it sends is muted, now and later.
+    pub(super) muted: Vec<MediaKind>,
     /// How often it may change what others are told.
     changes: RateLimit,
     /// Among the peers of its namespace.
@@ -98,6 +102,8 @@ impl Peer {
             remote,
             desk,
             rights,
+            imposed: None,
+            muted: Vec::new(),
             changes: RateLimit::new(changes_per_minute, MINUTE / changes_per_minute),
             _place: place,
             load,
@@ -130,6 +136,10 @@ impl Peer {
 
     pub(super) fn desk(&self) -> &Desk {
         &self.desk
+    }
+
+    pub(super) fn shared_desk(&self) -> Arc<Desk> {
+        Arc::clone(&self.desk)
     }
 
     /// Its client came back, and reads at this desk.

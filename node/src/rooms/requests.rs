@@ -9,7 +9,7 @@ use tracing::{Instrument, info_span};
 use super::api::{PeerReply, PeerRequest, Refusal};
 use super::media::NewProducer;
 use super::room::{Reply, Room, SessionId};
-use crate::access::Kind;
+use crate::access::{Kind, Namespace};
 use crate::ortc::{allowed_capabilities, check_codecs, negotiate_producer};
 
 /// Answered at once, or by a continuation.
@@ -52,7 +52,7 @@ impl Room {
         }
         let reply = match request {
             PeerRequest::RouterRtpCapabilities => {
-                PeerReply::RouterRtpCapabilities(Box::new(allowed_capabilities(&self.namespace.codecs())))
+                PeerReply::RouterRtpCapabilities(Box::new(allowed_capabilities(&self.namespace(asker)?.codecs())))
             }
             PeerRequest::CreateTransport { consuming } => self.create_transport(asker, consuming)?,
             PeerRequest::ConnectTransport { transport, dtls } => return self.connect_transport(asker, transport, dtls),
@@ -103,8 +103,8 @@ impl Room {
         }
         self.check_room_for_producer(peer, &app_data)?;
         let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
-        check_codecs(&negotiated.consumable, &self.namespace.codecs())?;
-        let place = self.namespace.take(Kind::Producer);
+        check_codecs(&negotiated.consumable, &peer.rights.namespace().codecs())?;
+        let place = peer.rights.namespace().take(Kind::Producer);
         let place = place.ok_or_else(|| Refusal::new(403, "the namespace has all the producers that it may"))?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);
@@ -229,6 +229,10 @@ impl Room {
         Ok(None)
     }
 
+    fn namespace(&self, asker: &Asker) -> Result<&Namespace, Refusal> {
+        Ok(self.peers.get(asker.session).ok_or_else(gone)?.rights.namespace())
+    }
+
     fn own_producer(&self, asker: &Asker, producer: ProducerId) -> Result<MediaKind, Refusal> {
         let own = self.peers.get(asker.session).is_some_and(|peer| peer.producers.contains(&producer));
         let found = self.producers.get(&producer).filter(|_| own);
@@ -244,8 +248,8 @@ impl Room {
 /// What a request costs others, who are told of it.
 fn changes(request: &PeerRequest) -> u32 {
     match request {
-        // A consumer for everybody.
-        PeerRequest::Produce { .. } => 6,
+        // A consumer for everybody; or it comes or goes, with all of them.
+        PeerRequest::Produce { .. } | PeerRequest::Renew(_) => 6,
         PeerRequest::CloseProducer { .. }
         | PeerRequest::SetProducerPaused { .. }
         | PeerRequest::ChangeDisplayName { .. } => 1,

@@ -50,6 +50,9 @@ impl Room {
 
     /// A client showed a newer token.
     pub(super) fn renew_rights(&mut self, asker: &Asker, rights: Rights) -> Result<PeerReply, Refusal> {
+        if let Some(words) = rights.ended() {
+            return Err(Refusal::new(403, words));
+        }
         self.watch_tokens();
         self.set_rights(asker.session, rights)?;
         Ok(PeerReply::Done)
@@ -58,7 +61,14 @@ impl Room {
     /// Lets a peer do what these rights allow, and no more.
     pub(super) fn set_rights(&mut self, session: SessionId, rights: Rights) -> Result<(), Refusal> {
         let peer = self.peers.get_mut(session).ok_or_else(gone)?;
+        let rights = match &peer.imposed {
+            Some(grants) => rights.with_grants(grants.clone()),
+            None => rights,
+        };
         let before = std::mem::replace(&mut peer.rights, rights);
+        if before.grants() == peer.rights.grants() {
+            return Ok(());
+        }
         let (id, grants) = (peer.id.clone(), peer.rights.grants().clone());
         self.close_what_is_not_granted(session, &grants);
         if grants.subscribe && !before.grants().subscribe {

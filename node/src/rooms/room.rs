@@ -31,7 +31,6 @@ use super::peer::Peers;
 use super::seat::Desk;
 use super::speakers::Speakers;
 use super::view::View;
-use crate::access::Namespace;
 use crate::events::RoomEvents;
 use crate::ports::{Answer, RosterPublisher};
 use crate::support::count;
@@ -108,7 +107,6 @@ pub(super) type Continuation = Box<dyn FnOnce(&mut Room) + Send>;
 /// A room's state on this node.
 pub(crate) struct Room {
     pub(super) key: RoomKey,
-    pub(super) namespace: Arc<Namespace>,
     pub(super) context: Arc<Context>,
     /// The way into this room, for those who tell it of media.
     pub(super) me: RoomSender,
@@ -171,7 +169,7 @@ enum Step {
 
 impl Room {
     pub(crate) fn new(
-        (key, namespace): (RoomKey, Arc<Namespace>),
+        key: RoomKey,
         context: Arc<Context>,
         (me, view): (RoomSender, Arc<View>),
         publisher: Box<dyn RosterPublisher>,
@@ -180,7 +178,6 @@ impl Room {
         let events = context.events.room(&key);
         Self {
             key,
-            namespace,
             context,
             me,
             unpublished: BTreeSet::new(),

@@ -6,15 +6,16 @@ use std::time::Duration;
 use jsonwebtoken::EncodingKey;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use serde_json::{Value, json};
-use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId};
+use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId, RoomKey};
 
 use super::client::{Client, join_data, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
-use crate::access::Namespaces;
 use crate::access::token::{Claims, TokenError, sign};
+use crate::access::{Grants, Namespaces, Publish};
 use crate::config::{KeyAlgorithm, NamespacesConfig};
 use crate::entrance::{Entrance, Opening, Refusal};
+use crate::rooms::operations::Operation;
 use crate::support::unix_ms;
 
 const SECRET: &str = "a-secret-of-thirty-two-characters";
@@ -238,16 +239,48 @@ async fn a_key_or_token_that_is_withdrawn_ends_its_sessions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_an_operator_took_no_token_gives_back() {
+    let gate = gate(&acme(""));
+    let mut alice = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    alice.join().await;
+    let room = RoomKey { namespace: NamespaceId::new("acme").unwrap(), room: RoomId::new("room").unwrap() };
+    let grants = Grants { subscribe: false, publish: Publish::Everything(false), ..Grants::default() };
+    let operation = Operation::SetGrants { peer: PeerId::new("alice").unwrap(), grants };
+    gate.node.rooms.operate(&room, operation).await.unwrap();
+    alice.request("renewToken", json!({"token": token(json!({}))})).await.unwrap();
+    let transport = alice.send_transport.clone();
+    let audio = json!({"transportId": transport, "kind": "audio", "rtpParameters": rtp::opus(1)});
+    assert_eq!(alice.request("produce", audio).await.unwrap_err().0, 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_is_replaced_under_its_name_ends_sessions_too() {
+    let gate = gate(&acme(""));
+    let mut alice = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    alice.join().await;
+    gate.namespaces.set(&config(&acme("").replace("thirty", "twenty"))).unwrap();
+    gate.node.rooms.reauthorise().await;
+    assert_eq!(alice.closed().await.0, 4001);
+}
+
+#[tokio::test]
+async fn an_open_node_gets_no_tenants_while_it_runs() {
+    let namespaces = Namespaces::new(&NamespacesConfig::default()).unwrap();
+    let error = namespaces.set(&config(&acme(""))).unwrap_err().to_string();
+    assert!(error.contains("started again"), "{error}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_identity_takes_its_place_without_a_secret_and_nobody_else_does() {
     let gate = gate(&acme("open = true"));
     let mut first = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
     first.join().await;
     let stranger = Opening { namespace: Some(NamespaceId::new("acme").unwrap()), ..opening("room", "alice", None) };
     let mut stranger = Client::admit(&gate.entrance, stranger).unwrap();
+    // Not even if the first is silent: who is named by a token gives way to nobody else.
+    first.go_deaf();
     stranger.ask_to_join().await;
-    // Who is asked for a sign of life gives it.
-    let (answer, none) = tokio::join!(stranger.join_answer(), first.wait(SOON));
-    assert_eq!((answer["errorCode"].as_u64(), none), (Some(409), None));
+    assert_eq!(stranger.join_answer().await["errorCode"], 409);
     let mut second = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
     second.join().await;
     assert_eq!(first.closed().await.0, 4000);

@@ -63,6 +63,11 @@ async fn who_is_muted_cannot_be_heard_before_that_is_taken_back() {
     assert_eq!(alice.next_notification("producerPaused").await["producerId"], audio);
     assert_eq!(resume(&mut alice, &audio).await, Err((403, "the producer was muted".to_owned())));
     resume(&mut alice, &video).await.unwrap();
+    // Nor by something new of the same kind.
+    let second = alice.produce("audio", rtp::opus(3)).await;
+    assert_eq!(bob.accept_consumer().await["producerPaused"], true);
+    assert_eq!(resume(&mut alice, &second).await.unwrap_err().0, 403);
+    alice.request("closeProducer", json!({"producerId": second})).await.unwrap();
     operate(&node, muted(false)).await.unwrap();
     assert_eq!(alice.next_notification("producerResumable").await["producerId"], audio);
     resume(&mut alice, &audio).await.unwrap();
