@@ -100,7 +100,7 @@ struct Policy {
 struct Key {
     algorithm: KeyAlgorithm,
     key: DecodingKey,
-    /// By which it is known from another one of the same id.
+    /// By which it is known from another one, of the same id or with the same secret.
     digest: KeyDigest,
 }
 
@@ -275,7 +275,7 @@ impl Key {
         };
         let key = key.map_err(|error| NamespacesError::Key { namespace: namespace.clone(), key: id.clone(), error })?;
         let text = secret.as_ref().map_or(public_key.as_str(), |secret| secret.reveal());
-        let digest = digest(&SHA256, text.as_bytes()).as_ref().into();
+        let digest = digest(&SHA256, format!("{id}\n{text}").as_bytes()).as_ref().into();
         Ok(Self { algorithm: *algorithm, key, digest })
     }
 }
