@@ -95,7 +95,7 @@ fn what_is_not_there_is_not_found() {
     let dev = Dev::start(1);
     assert_eq!(get(dev.admin(0), "/v2/cluster").status, 404);
     assert_eq!(get(dev.admin(0), "/healthz").status, 200);
-    assert_eq!(get(dev.users(0), "/v1/rooms").status, 404, "strangers must not learn of rooms");
+    assert_eq!(get(dev.users(0), "/v1/rooms").status, 401, "strangers must not learn of rooms");
     assert_eq!(get(dev.users(0), "/metrics").status, 404);
 }
 

@@ -186,7 +186,7 @@ fn nodes_find_each_other_by_a_seed() {
         String::from_utf8(exchange(cluster.admin(0), head.as_bytes()).unwrap()).unwrap()
     };
     assert!(put_on_stage("a").starts_with("HTTP/1.1 204"));
-    assert!(put_on_stage("b").starts_with("HTTP/1.1 404"), "it is on another node");
+    assert!(put_on_stage("b").starts_with("HTTP/1.1 421"), "it is on another node");
     eventually("a is on the stage for all nodes", || {
         let page = get(cluster.admin(2), peers).json();
         (page["peers"][0]["onStage"] == true && page["stage"] == 1).then_some(())
