@@ -102,7 +102,7 @@ pub(crate) enum Entry {
         reason: LeaveReason,
         duration_ms: u64,
     },
-    /// An operator asked for something.
+    /// An operator asked for something, or a tenant's server.
     #[serde(rename = "admin.call")]
     AdminCall {
         remote: SocketAddr,
