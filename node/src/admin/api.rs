@@ -6,7 +6,6 @@
 
 use axum::extract::{Path, Query, RawPathParams, Request, State};
 use axum::http::StatusCode;
-use axum::http::header::AUTHORIZATION;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json, Router};
@@ -23,7 +22,7 @@ use super::audit;
 use crate::access::{Grants, NamespaceOverview};
 use crate::entrance::{self, Entrance};
 use crate::events::audit::Entry;
-use crate::http::Connection;
+use crate::http::{Connection, bearer};
 use crate::rooms::api::{PeersPage, Refusal};
 use crate::rooms::operations::Operation;
 use crate::rooms::overview::RoomsOverview;
@@ -110,8 +109,7 @@ async fn admit_tenant(
     let of_path = |name| path.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
     let namespace = of_path("namespace").and_then(|name| NamespaceId::new(name).ok()).or(page.namespace);
     let room = of_path("room").and_then(|name| RoomId::new(name).ok());
-    let token = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
-    if let Err(refusal) = entrance.admit_admin(namespace, room.as_ref(), token) {
+    if let Err(refusal) = entrance.admit_admin(namespace, room.as_ref(), bearer(request.headers())) {
         let failure = Failure::from(refusal);
         let (status, reason) = (Some(failure.0.as_u16()), failure.1.clone());
         let entry = Entry::SessionRefused { remote, who: None, status, reason };

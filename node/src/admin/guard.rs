@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::header::{AUTHORIZATION, HOST, HeaderName, WWW_AUTHENTICATE};
+use axum::http::header::{HOST, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use crate::config::{NodeConfig, Secret};
+use crate::http::bearer;
 use crate::http::origin::is_own_host;
 
 /// What a request must show.
@@ -33,9 +34,8 @@ pub(super) async fn check(State(guard): State<Arc<AdminGuard>>, request: Request
 
 impl AdminGuard {
     fn refusal(&self, headers: &HeaderMap) -> Option<Response> {
-        let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if let Some(token) = &self.token {
-            let shown = header(AUTHORIZATION).strip_prefix("Bearer ").unwrap_or_default();
+            let shown = bearer(headers).unwrap_or_default();
             let refusal = (
                 StatusCode::UNAUTHORIZED,
                 [(WWW_AUTHENTICATE, "Bearer")],
@@ -44,8 +44,9 @@ impl AdminGuard {
             return (!is_same(shown.as_bytes(), token.reveal().as_bytes())).then(|| refusal.into_response());
         }
         // A page whose name was made to point here shows no token; where one is set, that is enough.
+        let host = headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let refusal = (StatusCode::FORBIDDEN, "Host must be this machine's address or localhost\n");
-        (self.is_loopback && !is_own_host(header(HOST))).then(|| refusal.into_response())
+        (self.is_loopback && !is_own_host(host)).then(|| refusal.into_response())
     }
 }
 

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::header::RETRY_AFTER;
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
+use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 
@@ -28,6 +28,11 @@ pub(crate) use server::{Connection, HttpCounters, Server, ServerConfig};
 pub(crate) use users::{Door, users_router};
 
 use crate::vitals::Vitals;
+
+/// What a request shows as `Authorization: Bearer` (RFC 6750 section 2.1).
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+}
 
 /// Why a node that runs is not ready, in words for whoever asks; `None` if nothing hinders it.
 type Hindrance = dyn Fn() -> Option<&'static str> + Send + Sync;

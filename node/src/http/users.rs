@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use axum::extract::{Query, Request, State};
 use axum::http::header::{
-    AUTHORIZATION, CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, WWW_AUTHENTICATE,
-    X_CONTENT_TYPE_OPTIONS,
+    CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -26,7 +25,7 @@ use crate::admin::tenants_router;
 use crate::config::Network;
 use crate::entrance::{self, Entrance, Opening};
 use crate::events::audit::Entry;
-use crate::http::{Health, health_router};
+use crate::http::{Health, bearer, health_router};
 use crate::signalling::SUBPROTOCOL;
 use crate::signalling::demo::Dialect;
 use crate::signalling::protoo::session;
@@ -212,14 +211,13 @@ fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
 fn opening(request: &Request, remote: SocketAddr) -> Result<(Opening, Dialect), Refusal> {
     let Query(query) = Query::<HashMap<Cow<'_, str>, Cow<'_, str>>>::try_from_uri(request.uri())
         .map_err(|rejection| Refusal(StatusCode::BAD_REQUEST, format!("{}\n", rejection.body_text())))?;
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     let text = |key| query.get(key).map(ToString::to_string);
     let room = query_name(&query, "roomId", |name| RoomId::new(name))?;
     let opening = Opening {
         namespace: query_name(&query, "namespace", |name| NamespaceId::new(name))?,
         room: room.ok_or(entrance::Refusal::Incomplete("the URL's query lacks roomId"))?,
         peer: query_name(&query, "peerId", |name| PeerId::new(name))?,
-        token: header.map(str::to_owned).or_else(|| text("token")),
+        token: bearer(request.headers()).map(str::to_owned).or_else(|| text("token")),
         secret: text("peerSecret"),
         resumes: query.get("resume").is_some_and(|resume| resume == "true"),
         remote,

@@ -243,7 +243,7 @@ impl Room {
         if self.peers.get(session).is_some_and(|peer| peer.broken_at.is_some()) {
             return go_on(self, false);
         }
-        let desk = self.peers.get(session).map(Peer::shared_desk);
+        let desk = self.peers.get(session).map(|peer| Arc::clone(peer.desk()));
         let waiting = self.probes.entry(session).or_default();
         waiting.push(Box::new(go_on));
         if waiting.len() > 1 {
@@ -258,8 +258,8 @@ impl Room {
             let alive = matches!(timeout(within, answered).await, Ok(Ok(())));
             Box::new(move |room: &mut Self| {
                 // One that went on over another connection meanwhile has shown that it is there.
-                let now = room.peers.get(session).map(Peer::shared_desk);
-                let went_on = now.zip(desk).is_some_and(|(now, before)| !Arc::ptr_eq(&now, &before));
+                let now = room.peers.get(session).map(Peer::desk);
+                let went_on = now.zip(desk.as_ref()).is_some_and(|(now, before)| !Arc::ptr_eq(now, before));
                 let waiting = room.probes.remove(&session).into_iter().flatten();
                 waiting.for_each(|go_on| go_on(room, alive || went_on));
             }) as Continuation

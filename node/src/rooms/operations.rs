@@ -89,12 +89,10 @@ impl Room {
         let kinds = kind.map_or(vec![MediaKind::Audio, MediaKind::Video], |kind| vec![kind]);
         peer.muted.retain(|kind| !kinds.contains(kind));
         if muted {
-            peer.muted.extend(kinds);
+            peer.muted.extend(&kinds);
         }
-        let Some(peer) = self.peers.get(session) else { return };
-        let of_kind = |id: &&ProducerId| {
-            self.producers.get(id).is_some_and(|producer| kind.is_none_or(|kind| producer.source.kind == kind))
-        };
+        let of_kind =
+            |id: &&ProducerId| self.producers.get(id).is_some_and(|producer| kinds.contains(&producer.source.kind));
         let (id, producers) = (peer.id.clone(), peer.producers.iter().filter(of_kind).copied().collect::<Vec<_>>());
         for producer in producers {
             if let Some(local) = self.producers.get_mut(&producer).and_then(|found| found.local.as_mut()) {

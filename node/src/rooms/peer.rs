@@ -134,12 +134,8 @@ impl Peer {
         allowed.then_some(()).ok_or_else(refusal)
     }
 
-    pub(super) fn desk(&self) -> &Desk {
+    pub(super) fn desk(&self) -> &Arc<Desk> {
         &self.desk
-    }
-
-    pub(super) fn shared_desk(&self) -> Arc<Desk> {
-        Arc::clone(&self.desk)
     }
 
     /// Its client came back, and reads at this desk.

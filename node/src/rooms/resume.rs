@@ -3,7 +3,6 @@
 
 use tokio::time::Instant;
 
-use super::api::Subscription;
 use super::join::Secret;
 use super::room::{Opened, Room, SessionId};
 use super::seat::Resumed;
@@ -32,24 +31,22 @@ impl Room {
         if !opened.guest.resumes {
             return Some(opened);
         }
-        let holder = self.peers.session_of(&opened.guest.peer).filter(|session| {
-            let joined = self.peers.get(*session).and_then(|peer| peer.joined.as_ref());
+        let holder = self.peers.session_of(&opened.guest.peer).and_then(|session| {
+            let peer = self.peers.get(session)?;
+            let joined = peer.joined.as_ref()?;
             let shown = opened.guest.secret.as_ref().map(Secret::digest);
-            joined.is_some_and(|joined| opened.guest.rights.names_peer() || shown == Some(joined.secret.digest()))
+            let is_it = opened.guest.rights.names_peer() || shown == Some(joined.secret.digest());
+            is_it.then_some((session, peer, joined.subscription))
         });
-        let Some(session) = holder else {
+        let Some((session, peer, subscription)) = holder else {
             opened.desk.refuse_to_resume();
             return Some(opened);
         };
         let Opened { guest, desk, .. } = opened;
-        let subscription =
-            self.peers.joined(&guest.peer).map_or(Subscription::Everything, |joined| joined.subscription);
         let (told, others) = self.others(&guest.peer, subscription);
-        let producers = self.peers.get(session).map(|peer| peer.producers.iter().copied().collect());
-        let resumed = |consumers| Resumed { others, producers: producers.unwrap_or_default(), consumers };
-        if let Some(peer) = self.peers.get(session) {
-            peer.desk().hand_over(&desk, told, |consumer| self.question(consumer), resumed);
-        }
+        let producers = peer.producers.iter().copied().collect();
+        let resumed = |consumers| Resumed { others, producers, consumers };
+        peer.desk().hand_over(&desk, told, |consumer| self.question(consumer), resumed);
         let rights = guest.rights.clone();
         self.watch_tokens();
         if let Some(peer) = self.peers.get_mut(session) {
