@@ -90,13 +90,15 @@ pub(crate) struct Join {
     pub(crate) subscription: Subscription,
 }
 
-/// What a peer receives.
+/// What a peer receives, and of whom it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Subscription {
     /// Every producer that it can receive, as far as limits allow.
     Everything,
     /// What it asks for. It is told what there is.
     OnRequest,
+    /// Every producer likewise; but in a small room too it is told of the stage alone, and how many there are.
+    Stage,
 }
 
 /// The answer to a [`PeerRequest`].
@@ -305,7 +307,7 @@ pub(crate) enum Notice {
     ActiveSpeaker {
         loudest: Option<Speaker>,
     },
-    /// How many there are, in a large room.
+    /// How many there are, where not all are told of everybody.
     Audience(Census),
 }
 

@@ -377,14 +377,14 @@ impl Room {
         }
         // After the answer: what has changed since that is news.
         if let Some(desk) = self.peers.desk(session) {
-            desk.follow(told, join.subscription == Subscription::OnRequest);
+            desk.follow(told);
         }
         self.offer_everything(session);
     }
 
     /// Who is told of to a peer, and the version of the view that this is.
     pub(super) fn others(&self, but: &PeerId, subscription: Subscription) -> (Told, Others) {
-        let (told, peers) = self.view.others(but);
+        let (told, peers) = self.view.others(but, subscription);
         let producers = (subscription == Subscription::OnRequest).then(|| self.view.producers(but));
         (told, Others { peers, producers })
     }

@@ -200,7 +200,7 @@ impl Room {
         let Some(peer) = self.peers.get(session) else { return };
         let Some(joined) = &peer.joined else { return };
         let everything: Vec<ProducerId> = match joined.subscription {
-            Subscription::Everything => self.producers.keys().copied().collect(),
+            Subscription::Everything | Subscription::Stage => self.producers.keys().copied().collect(),
             Subscription::OnRequest => peer.wanted.producers().collect(),
         };
         for producer in everything {
@@ -211,6 +211,7 @@ impl Room {
     /// Tells everybody of a producer and its peer.
     pub(super) fn show_producer(&mut self, owner: &PeerId, id: ProducerId) {
         self.show(owner);
+        self.view.set_on_stage(owner);
         if let Some(producer) = self.producers.get(&id) {
             let (kind, app_data, paused) = (producer.source.kind, producer.app_data(), producer.source.paused);
             self.view.show_producer(ProducerInfo { id, peer: owner.clone(), kind, app_data, paused });

@@ -389,6 +389,8 @@ impl Room {
             self.remove_producer(*producer);
         }
         if peer.joined.is_some() {
+            // Before the view is looked at: somebody may have its name already, on another node.
+            self.stage.remove(&peer.id);
             self.hide(&peer.id);
         }
         for transport in peer.transports.keys() {

@@ -182,8 +182,6 @@ pub(crate) struct Desk {
 struct DeskState {
     /// What the client knows of the view, once it has joined.
     told: Option<Told>,
-    /// It has to know what it can ask to receive.
-    hears_of_producers: bool,
     consumers: HashMap<ConsumerId, ConsumerView>,
     /// Consumers that the client has to be asked to set up.
     questions: VecDeque<ConsumerId>,
@@ -262,7 +260,7 @@ impl Desk {
     ) {
         let before = std::mem::take(&mut *lock(&self.state));
         to.write(|state| {
-            (state.told, state.hears_of_producers) = (Some(told), before.hears_of_producers);
+            state.told = Some(told);
             for (id, mut view) in before.consumers {
                 view.is_listed = false;
                 view.told = Telling { scores: None, ..view.now };
@@ -315,10 +313,9 @@ impl Desk {
         self.written.notify_one();
     }
 
-    /// The client has been told of everybody in the view, and is told of changes from now on, and of those of producers
-    /// if it has to know what it can ask to receive.
-    pub(super) fn follow(&self, told: Told, producers: bool) {
-        self.write(|state| (state.told, state.hears_of_producers) = (Some(told), producers));
+    /// The client has been told of this, and is told of changes from now on.
+    pub(super) fn follow(&self, told: Told) {
+        self.write(|state| state.told = Some(told));
     }
 
     /// The version of the view that the client knows, if it follows it.
@@ -448,7 +445,7 @@ impl Desk {
         }
         let mut news = state.take();
         if let Some(told) = state.told {
-            let (now, announcements) = view.since(told, peer, state.hears_of_producers);
+            let (now, announcements) = view.since(told, peer);
             (state.told, news.announcements) = (Some(now), announcements);
         }
         match news.is_empty() {

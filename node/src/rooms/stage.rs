@@ -1,13 +1,13 @@
 //! Stage and audience. On the stage is who publishes or was asked there. In a small room everybody is told of
-//! everybody, in a large one of the stage, and how many there are; whoever has been told of stays so until it leaves.
-//! Of the others one can ask, a page at a time.
+//! everybody, but those who want the stage alone; in a large one of the stage, and how many there are. Whoever has been
+//! told of stays so until it leaves. Of the others one can ask, a page at a time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use sluice_proto::ids::PeerId;
 
-use super::api::{Census, PeerInfo, PeerSummary, PeersPage};
+use super::api::{Census, PeerInfo, PeerSummary, PeersPage, Subscription};
 use super::peer::Peer;
 use super::room::Room;
 
@@ -42,6 +42,9 @@ impl Room {
         let is_staged = self.stage.contains(peer) || self.elsewhere.peer(peer).is_some_and(|remote| remote.on_stage);
         if is_staged || self.is_small() && self.is_known(peer) {
             self.show(peer);
+        }
+        if is_staged {
+            self.view.set_on_stage(peer);
         }
     }
 
@@ -106,9 +109,16 @@ impl Room {
         Census { total, stage: self.stage.len() + self.elsewhere.stage(), by_region }
     }
 
-    /// Tells everybody in a large room how many there are, now and then. Whoever was told is told on when it is small.
+    /// Tells how many there are, now and then, where not all are told of everybody. Where it was told once it is told
+    /// on.
     pub(super) fn tell_census_in_time(&mut self) {
-        if !std::mem::take(&mut self.census_due) || self.counting || self.is_small() && !self.view.has_census() {
+        if !std::mem::take(&mut self.census_due) || self.counting {
+            return;
+        }
+        let follows_stage = |(_, peer): (_, &Peer)| {
+            peer.joined.as_ref().is_some_and(|joined| joined.subscription == Subscription::Stage)
+        };
+        if self.is_small() && !self.view.has_census() && !self.peers.iter().any(follows_stage) {
             return;
         }
         self.counting = true;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use sluice_proto::ids::{PeerId, ProducerId};
 use tokio::sync::watch;
 
-use super::api::{Announcement, Census, Notice, PeerInfo, ProducerInfo, Speaker};
+use super::api::{Announcement, Census, Notice, PeerInfo, ProducerInfo, Speaker, Subscription};
 use crate::support::lock;
 
 /// A room's view.
@@ -28,6 +28,8 @@ pub(super) struct Told {
     pub(super) version: u64,
     /// How many there were, at that.
     counted: bool,
+    /// What of the view is for it.
+    subscription: Subscription,
 }
 
 #[derive(Debug, Default)]
@@ -47,9 +49,26 @@ struct Shown {
     info: Arc<PeerInfo>,
     /// How the peer is told of to those who do not know it.
     announcement: Arc<Announcement>,
-    since: u64,
+    known: Known,
     renamed: Option<u64>,
     producers: HashMap<ProducerId, ShownProducer>,
+}
+
+/// By which version a peer came, for those who are told of it.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    since: u64,
+    /// For those who are told of the stage alone: when it was there first. It stays so until it goes.
+    on_stage: Option<u64>,
+}
+
+impl Known {
+    fn to(self, subscription: Subscription) -> Option<u64> {
+        match subscription {
+            Subscription::Stage => self.on_stage,
+            Subscription::Everything | Subscription::OnRequest => Some(self.since),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -64,12 +83,32 @@ struct ShownProducer {
 
 #[derive(Debug)]
 enum Change {
+    /// For all, or for those who are told of the stage.
     Came(PeerId),
-    Renamed { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
-    Went { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
-    ProducerCame { peer: PeerId, producer: ProducerId },
-    ProducerPaused { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
-    ProducerWent { peer: PeerId, shown_since: u64, announcement: Arc<Announcement> },
+    Renamed {
+        peer: PeerId,
+        known: Known,
+        announcement: Arc<Announcement>,
+    },
+    Went {
+        peer: PeerId,
+        known: Known,
+        announcement: Arc<Announcement>,
+    },
+    ProducerCame {
+        peer: PeerId,
+        producer: ProducerId,
+    },
+    ProducerPaused {
+        peer: PeerId,
+        shown_since: u64,
+        announcement: Arc<Announcement>,
+    },
+    ProducerWent {
+        peer: PeerId,
+        shown_since: u64,
+        announcement: Arc<Announcement>,
+    },
 }
 
 impl Change {
@@ -94,9 +133,21 @@ impl View {
         let since = state.next_version();
         let announcement = Announcement::new(Notice::NewPeer(Arc::clone(&info)));
         state.changes.insert(since, Change::Came(info.id.clone()));
-        state
-            .shown
-            .insert(info.id.clone(), Shown { info, announcement, since, renamed: None, producers: HashMap::new() });
+        let known = Known { since, on_stage: None };
+        let shown = Shown { announcement, known, renamed: None, producers: HashMap::new(), info: Arc::clone(&info) };
+        state.shown.insert(info.id.clone(), shown);
+    }
+
+    /// A peer, if it is shown, is on the stage, where it may have been before.
+    pub(super) fn set_on_stage(&self, peer: &PeerId) {
+        let state = &mut *lock(&self.state);
+        let version = state.version + 1;
+        let Some(known) = state.shown.get_mut(peer).map(|shown| &mut shown.known) else { return };
+        if known.on_stage.is_none() {
+            known.on_stage = Some(version);
+            state.version = version;
+            state.changes.insert(version, Change::Came(peer.clone()));
+        }
     }
 
     /// How many peers are shown.
@@ -118,13 +169,13 @@ impl View {
         let notice = Notice::DisplayNameChanged { peer: peer.clone(), display_name: display_name.clone(), old };
         shown.info = Arc::new(PeerInfo { display_name, ..(*shown.info).clone() });
         shown.announcement = Announcement::new(Notice::NewPeer(Arc::clone(&shown.info)));
-        let (shown_since, before) = (shown.since, shown.renamed.replace(version));
+        let (known, before) = (shown.known, shown.renamed.replace(version));
         if let Some(before) = before {
             state.changes.remove(&before);
         }
         state.version = version;
         let announcement = Announcement::new(notice);
-        state.changes.insert(version, Change::Renamed { peer: peer.clone(), shown_since, announcement });
+        state.changes.insert(version, Change::Renamed { peer: peer.clone(), known, announcement });
     }
 
     /// A peer, if it is shown, sends something more.
@@ -188,11 +239,12 @@ impl View {
         lock(&self.state).census.is_some()
     }
 
-    /// Everybody who is shown but one, and what one who is told of them knows.
-    pub(super) fn others(&self, but: &PeerId) -> (Told, Vec<Arc<PeerInfo>>) {
+    /// Everybody but one of whom one with this subscription is told, and what it knows then.
+    pub(super) fn others(&self, but: &PeerId, subscription: Subscription) -> (Told, Vec<Arc<PeerInfo>>) {
         let state = lock(&self.state);
-        let others = state.shown.iter().filter(|(id, _)| *id != but).map(|(_, shown)| Arc::clone(&shown.info));
-        (Told { version: state.version, counted: false }, others.collect())
+        let others = state.shown.iter().filter(|(id, shown)| *id != but && shown.known.to(subscription).is_some());
+        let told = Told { version: state.version, counted: false, subscription };
+        (told, others.map(|(_, shown)| Arc::clone(&shown.info)).collect())
     }
 
     /// What all who are shown send but one.
@@ -202,19 +254,18 @@ impl View {
         others.flat_map(|(_, shown)| shown.producers.values()).map(|producer| Arc::clone(&producer.info)).collect()
     }
 
-    /// What a peer has to be told to know the present state, and what it knows then; of producers only if it has to
-    /// know of them.
-    pub(super) fn since(
-        &self,
-        Told { version: told, counted }: Told,
-        of: &PeerId,
-        producers: bool,
-    ) -> (Told, Vec<Arc<Announcement>>) {
+    /// What a peer has to be told to know the present state, and what it knows then.
+    pub(super) fn since(&self, told: Told, of: &PeerId) -> (Told, Vec<Arc<Announcement>>) {
         let state = lock(&self.state);
-        let changes = state.changes.range(told + 1..).filter_map(|(_, change)| match change {
-            Change::Came(peer) if peer != of => state.shown.get(peer).map(|shown| &shown.announcement),
-            Change::Renamed { peer, shown_since, announcement } | Change::Went { peer, shown_since, announcement }
-                if peer != of && *shown_since <= told =>
+        let Told { version: before, counted, subscription } = told;
+        let producers = subscription == Subscription::OnRequest;
+        let changes = state.changes.range(before + 1..).filter_map(|(version, change)| match change {
+            Change::Came(peer) if peer != of => {
+                let shown = state.shown.get(peer)?;
+                (shown.known.to(subscription) == Some(*version)).then_some(&shown.announcement)
+            }
+            Change::Renamed { peer, known, announcement } | Change::Went { peer, known, announcement }
+                if peer != of && known.to(subscription).is_some_and(|since| since <= before) =>
             {
                 Some(announcement)
             }
@@ -223,15 +274,16 @@ impl View {
             }
             Change::ProducerPaused { peer, shown_since, announcement }
             | Change::ProducerWent { peer, shown_since, announcement }
-                if producers && peer != of && *shown_since <= told =>
+                if producers && peer != of && *shown_since <= before =>
             {
                 Some(announcement)
             }
             _ => None,
         });
-        let speaker = state.speaker.iter().filter(|(version, _)| *version > told).map(|(_, speaker)| speaker);
-        let census = state.census.iter().filter(|(version, ..)| *version > told || !counted).map(|(.., census)| census);
-        let now = Told { version: state.version, counted: state.census.is_some() };
+        let speaker = state.speaker.iter().filter(|(version, _)| *version > before).map(|(_, speaker)| speaker);
+        let census =
+            state.census.iter().filter(|(version, ..)| *version > before || !counted).map(|(.., census)| census);
+        let now = Told { version: state.version, counted: state.census.is_some(), subscription };
         (now, changes.chain(speaker).chain(census).cloned().collect())
     }
 
@@ -275,14 +327,14 @@ impl State {
     }
 
     fn remove(&mut self, peer: &PeerId) {
-        let Some(Shown { since, renamed, producers, .. }) = self.shown.remove(peer) else { return };
+        let Some(Shown { known, renamed, producers, .. }) = self.shown.remove(peer) else { return };
         let of_producers = producers.values().flat_map(|producer| [Some(producer.since), producer.paused]);
-        for version in of_producers.chain([Some(since), renamed]).flatten() {
+        for version in of_producers.chain([Some(known.since), known.on_stage, renamed]).flatten() {
             self.changes.remove(&version);
         }
         let announcement = Announcement::new(Notice::PeerClosed { peer: peer.clone() });
         let version = self.next_version();
-        self.changes.insert(version, Change::Went { peer: peer.clone(), shown_since: since, announcement });
+        self.changes.insert(version, Change::Went { peer: peer.clone(), known, announcement });
         self.gone += 1;
     }
 
@@ -301,7 +353,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proptest::prelude::*;
     use serde_json::json;
@@ -350,15 +402,22 @@ mod tests {
 
     impl Client {
         fn join(view: &View, number: u8) -> Self {
-            let (told, others) = view.others(&id(number));
+            Self::join_as(view, number, Subscription::OnRequest)
+        }
+
+        fn join_as(view: &View, number: u8, subscription: Subscription) -> Self {
+            let (told, others) = view.others(&id(number), subscription);
             let peers = others.iter().map(|info| (info.id.clone(), info.display_name.clone())).collect();
-            let producers = view.producers(&id(number));
+            let producers = match subscription {
+                Subscription::OnRequest => view.producers(&id(number)),
+                Subscription::Everything | Subscription::Stage => Vec::new(),
+            };
             let producers = producers.iter().map(|info| (info.id, (info.peer.clone(), info.paused))).collect();
             Self { me: id(number), told, peers, producers, speaker: None, census: 0 }
         }
 
         fn look(&mut self, view: &View) {
-            let (told, news) = view.since(self.told, &self.me, true);
+            let (told, news) = view.since(self.told, &self.me);
             self.told = told;
             for news in news {
                 match news.notice() {
@@ -396,11 +455,12 @@ mod tests {
     proptest! {
         #[test]
         fn whoever_looks_now_and_then_knows_the_truth_and_hears_nothing_twice(
-            steps in prop::collection::vec((0..12_u8, 0..PEERS), 1..200),
+            steps in prop::collection::vec((0..14_u8, 0..PEERS), 1..200),
         ) {
             let view = View::default();
             let mut truth: BTreeMap<PeerId, String> = BTreeMap::new();
             let mut sent: BTreeMap<ProducerId, (PeerId, bool)> = BTreeMap::new();
+            let mut staged: BTreeSet<PeerId> = BTreeSet::new();
             let mut speaker = None;
             let mut clients: Vec<Client> = Vec::new();
             for (number, (what, peer)) in (0_u32..).zip(steps) {
@@ -408,11 +468,13 @@ mod tests {
                     0 | 1 if what == 0 || !truth.contains_key(&id(peer)) => {
                         view.show(info(peer, number));
                         truth.insert(id(peer), format!("{number}"));
+                        staged.remove(&id(peer));
                         sent.retain(|_, (owner, _)| *owner != id(peer));
                     }
                     2 => {
                         view.remove(&id(peer));
                         truth.remove(&id(peer));
+                        staged.remove(&id(peer));
                         sent.retain(|_, (owner, _)| *owner != id(peer));
                     }
                     1 | 3 => {
@@ -442,6 +504,13 @@ mod tests {
                         }
                     }
                     10 => view.set_census(census(peer.into())),
+                    11 => clients.push(Client::join_as(&view, peer, Subscription::Stage)),
+                    12 => {
+                        view.set_on_stage(&id(peer));
+                        if truth.contains_key(&id(peer)) {
+                            staged.insert(id(peer));
+                        }
+                    }
                     _ => {
                         if let Some(client) = clients.get_mut(usize::from(peer)) {
                             client.look(&view);
@@ -458,14 +527,15 @@ mod tests {
                 let told_of_speaker = client.speaker.clone();
                 client.look(&view);
                 let mut expected = truth.clone();
-                expected.remove(&client.me);
+                let follows_stage = client.told.subscription == Subscription::Stage;
+                expected.retain(|peer, _| *peer != client.me && (!follows_stage || staged.contains(peer)));
                 prop_assert_eq!(&client.peers, &expected);
                 let mut expected = sent.clone();
-                expected.retain(|_, (owner, _)| *owner != client.me);
+                expected.retain(|_, (owner, _)| *owner != client.me && !follows_stage);
                 prop_assert_eq!(&client.producers, &expected);
                 prop_assert_eq!(client.census, 100);
                 prop_assert!(client.speaker == speaker || client.speaker == told_of_speaker);
-                prop_assert_eq!(view.since(client.told, &client.me, true).1.len(), 0, "all is told");
+                prop_assert_eq!(view.since(client.told, &client.me).1.len(), 0, "all is told");
             }
         }
     }
@@ -479,7 +549,7 @@ mod tests {
         }
         view.rename(&id(1), "new".to_owned());
         view.remove(&id(2));
-        let (_, news) = view.since(client.told, &client.me, true);
+        let (_, news) = view.since(client.told, &client.me);
         assert_eq!(news.len(), 2, "{news:?}");
         client.look(&view);
         assert_eq!(client.peers, BTreeMap::from([(id(1), "new".to_owned()), (id(3), "0".to_owned())]));
@@ -494,14 +564,15 @@ mod tests {
     fn those_who_need_not_know_of_producers_are_not_told_of_them() {
         let view = View::default();
         view.show(info(1, 0));
-        let (told, _) = view.others(&id(0));
+        let others = |subscription| view.others(&id(0), subscription).0;
+        let (told, told_of_producers) = (others(Subscription::Everything), others(Subscription::OnRequest));
         view.show_producer(producer(1, 1));
         view.pause_producer(&id(1), producer(1, 1).id, true);
-        assert!(view.since(told, &id(0), false).1.is_empty());
-        assert_eq!(view.since(told, &id(0), true).1.len(), 1, "that it is there, paused");
-        let (told, _) = view.others(&id(0));
+        assert!(view.since(told, &id(0)).1.is_empty());
+        assert_eq!(view.since(told_of_producers, &id(0)).1.len(), 1, "that it is there, paused");
+        let told = others(Subscription::Everything);
         view.remove_producer(&id(1), producer(1, 1).id);
-        assert!(view.since(told, &id(0), false).1.is_empty());
+        assert!(view.since(told, &id(0)).1.is_empty());
         assert_eq!(view.remembered(), 1);
     }
 }

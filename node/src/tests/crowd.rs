@@ -1,7 +1,7 @@
 //! Rooms of hundreds and thousands on several nodes, with scripted workers and rosters that are late: users come,
 //! publish, are asked onto the stage, rename themselves, come back elsewhere and leave, with a word or without; nodes
 //! die and start again, the network splits and heals, and some users hardly ever look. In the end everybody knows the
-//! truth; nobody is told of anybody twice, nor in a large room of those who were never on the stage.
+//! truth; nobody is told of anybody twice, nor of those who were never on the stage, in a large room or by choice.
 //!
 //! `SLUICE_SEED=<number>` runs one seed, which is how a failing one is replayed, `SLUICE_SEEDS=<number>` sets how many
 //! are tried, and `SLUICE_CROWD=<number>` how many users there are.
@@ -24,7 +24,7 @@ use super::fakes::World as Mesh;
 use super::rosters::Rosters;
 use super::seeds::{number, seeds};
 use crate::limits::Limits;
-use crate::rooms::api::Census;
+use crate::rooms::api::{Census, Subscription};
 use crate::rooms::operations::Operation;
 
 /// Seeds that a plain `cargo test` tries: some ten seconds.
@@ -191,7 +191,10 @@ impl World {
         user.comes_at = None;
         let opening = opening(user.room.room.as_str(), user.id.as_str(), user.secret.as_deref());
         match entrance(&self.nodes[node].rooms).admit(opening) {
-            Ok(seat) => user.presence = Some(Presence::open(node, seat, user.receives, &mut self.rng).await),
+            Ok(seat) => {
+                let wants = (user.receives, user.subscription);
+                user.presence = Some(Presence::open(node, seat, wants, &mut self.rng).await);
+            }
             Err(_) => user.comes_at = Some(Instant::now() + Duration::from_millis(self.rng.random_range(PAUSE_MS))),
         }
     }
@@ -241,7 +244,8 @@ impl World {
                 if let Some(presence) = &user.presence {
                     judge_view(&user.id, presence, &truth, is_large);
                     let told = presence.census.as_ref();
-                    assert!(told == Some(&census) || told.is_none() && !is_large, "{} was told {told:?}", user.id);
+                    let has_to = is_large || presence.subscription == Subscription::Stage;
+                    assert!(told == Some(&census) || told.is_none() && !has_to, "{} was told {told:?}", user.id);
                 }
             }
             for node in &self.alive {
@@ -310,9 +314,11 @@ fn judge_view(id: &PeerId, presence: &Presence, truth: &BTreeMap<PeerId, Present
         assert_eq!(*name, present.name, "the name of {peer} as {id} knows it");
         audience += usize::from(!present.was_on_stage);
     }
-    assert!(audience <= SMALL_ROOM, "{id} was told of {audience} of the audience");
+    let follows_stage = presence.subscription == Subscription::Stage;
+    let most = if follows_stage { 0 } else { SMALL_ROOM };
+    assert!(audience <= most, "{id} was told of {audience} of the audience");
     let others = truth.iter().filter(|(other, _)| *other != id);
-    for (other, _) in others.clone().filter(|(_, present)| present.is_on_stage || !is_large) {
+    for (other, _) in others.clone().filter(|(_, present)| present.is_on_stage || !is_large && !follows_stage) {
         assert!(presence.peers.contains_key(other), "{id} does not know of {other}");
     }
     let producing: Vec<_> = others.filter(|(_, present)| present.produces && presence.receives).collect();

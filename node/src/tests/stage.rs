@@ -203,6 +203,41 @@ async fn clients_of_a_large_room_hear_how_many_there_are_once_a_second() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_wants_the_stage_alone_hears_of_no_others_in_a_small_room_either() {
+    let world = World::default();
+    let limits = Limits { small_room: 10, ..Limits::default() };
+    let eu = TestNode::start_with(&world, "eu-1", 1, limits.clone());
+    let us = TestNode::start_with(&world, "us-1", 1, limits);
+    world.link_up(&eu.instance, &us.instance);
+    let (mut alice, mut bob) = (eu.join("room", "alice").await, us.join("room", "bob").await);
+    alice.produce("audio", rtp::opus(1)).await;
+    let mut eve = eu.open("room", "eve");
+    eve.create_transport(true).await;
+    let data = json!({"subscription": "stage", "rtpCapabilities": rtp::capabilities()});
+    assert_eq!(names(&eve.request("join", data).await.unwrap()), ["alice"]);
+    assert_eq!(eve.accept_consumer().await["peerId"], "alice");
+    eve.settle().await;
+    let mut carol = eu.join("room", "carol").await;
+    carol.request("changeDisplayName", json!({"displayName": "Caroline"})).await.unwrap();
+    carol.hang_up();
+    assert_eq!(eve.wait(Duration::from_secs(1)).await, None);
+    let news = eve.settle().await;
+    assert_eq!(told(&news), []);
+    let census = json!({"total": 3, "stage": 1, "byRegion": {"region-of-eu-1": 2, "region-of-us-1": 1}});
+    assert_eq!(news.last().unwrap()["data"], census);
+    // Whoever comes onto the stage is told of then, and stays so.
+    let audio = bob.produce("audio", rtp::opus(3)).await;
+    assert_eq!(eve.accept_consumer().await["peerId"], "bob");
+    assert_eq!(told(&eve.settle().await), said(&[("newPeer", "bob"), ("consumerScore", "")]));
+    bob.request("closeProducer", json!({"producerId": audio})).await.unwrap();
+    bob.request("changeDisplayName", json!({"displayName": "Robert"})).await.unwrap();
+    assert_eq!(told(&eve.settle().await), said(&[("consumerClosed", ""), ("peerDisplayNameChanged", "bob")]));
+    bob.hang_up();
+    assert_eq!(told(&eve.settle().await), said(&[("peerClosed", "bob")]));
+    assert!(told(&alice.settle().await).contains(&said(&[("newPeer", "carol")])[0]), "others hear of all");
+}
+
+#[tokio::test(start_paused = true)]
 async fn no_more_are_listed_at_a_time_than_is_set() {
     let limits = Limits { peers_per_page: 3, ..limits() };
     let node = TestNode::start_with(&World::default(), "eu-1", 1, limits);

@@ -126,7 +126,8 @@ fn join(data: &mut Data) -> Result<Join, Refusal> {
     let subscription = match data.0.get("subscription").map(Value::as_str) {
         None | Some(Some("everything")) => Subscription::Everything,
         Some(Some("onRequest")) => Subscription::OnRequest,
-        Some(_) => return Err(Refusal::bad_request("subscription must be everything or onRequest")),
+        Some(Some("stage")) => Subscription::Stage,
+        Some(_) => return Err(Refusal::bad_request("subscription must be everything, onRequest or stage")),
     };
     Ok(Join { display_name: data.display_name()?, device: data.object("device")?, rtp_capabilities, subscription })
 }

@@ -19,15 +19,17 @@ use crate::tests::rtp;
 /// The last so many users are in a small room.
 const IN_SMALL_ROOM: u64 = 8;
 
-/// One in so many publishes now and then, and one in so many receives.
+/// One in so many publishes now and then, one in so many receives, and one in so many wants the stage alone.
 const STARS: u64 = 25;
 const RECEIVERS: u64 = 20;
+const OF_STAGE: u64 = 5;
 
 pub(super) struct User {
     pub(super) id: PeerId,
     pub(super) room: RoomKey,
     pub(super) is_star: bool,
     pub(super) receives: bool,
+    pub(super) subscription: Subscription,
     pub(super) presence: Option<Presence>,
     pub(super) secret: Option<String>,
     /// When the user comes.
@@ -42,6 +44,10 @@ impl User {
             room: RoomKey { namespace: NamespaceId::new("default").unwrap(), room: RoomId::new(room).unwrap() },
             is_star: number % STARS == 1,
             receives: rng.random_ratio(1, RECEIVERS as u32),
+            subscription: match rng.random_ratio(1, OF_STAGE as u32) {
+                true => Subscription::Stage,
+                false => Subscription::Everything,
+            },
             presence: None,
             secret: None,
             comes_at: Some(comes_at),
@@ -69,6 +75,7 @@ pub(super) struct Presence {
     joining: Option<Answer>,
     pub(super) is_joined: bool,
     pub(super) receives: bool,
+    pub(super) subscription: Subscription,
     pub(super) name: String,
     pub(super) producer: Option<ProducerId>,
     transport: Option<TransportId>,
@@ -86,7 +93,12 @@ pub(super) struct Presence {
 
 impl Presence {
     /// Asks to join.
-    pub(super) async fn open(node: usize, seat: Seat, receives: bool, rng: &mut ChaCha8Rng) -> Self {
+    pub(super) async fn open(
+        node: usize,
+        seat: Seat,
+        (receives, subscription): (bool, Subscription),
+        rng: &mut ChaCha8Rng,
+    ) -> Self {
         let pace = match rng.random_range(0..20) {
             0 => 8_000,
             1..4 => 1_000,
@@ -98,6 +110,7 @@ impl Presence {
             joining: None,
             is_joined: false,
             receives,
+            subscription,
             name: "a name".to_owned(),
             producer: None,
             transport: None,
@@ -117,7 +130,7 @@ impl Presence {
             display_name: presence.name.clone(),
             device: json!({"name": "a device"}),
             rtp_capabilities: receives.then(|| parse_rtp_capabilities(rtp::capabilities()).unwrap()),
-            subscription: Subscription::Everything,
+            subscription,
         };
         presence.joining = presence.seat.ask(PeerRequest::Join(Box::new(join))).await.ok();
         presence
