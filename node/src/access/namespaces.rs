@@ -17,7 +17,8 @@ use utoipa::ToSchema;
 use super::Rights;
 use super::token::{self, Claims, TokenError};
 use crate::config::{KeyAlgorithm, KeyConfig, NamespaceConfig, NamespacesConfig};
-use crate::support::lock;
+use crate::events::usage::{NamespaceUsage, NodeUsage};
+use crate::support::{lock, millis};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -56,6 +57,7 @@ pub(crate) struct Namespace {
     producers: AtomicU32,
     joins: Mutex<Rate>,
     changes: Mutex<Rate>,
+    traffic: Mutex<Traffic>,
     /// Ids of tokens that were revoked beside those of the settings.
     revoked: Mutex<VecDeque<String>>,
 }
@@ -73,6 +75,8 @@ pub(crate) struct NamespaceOverview {
     rooms: Usage,
     peers: Usage,
     producers: Usage,
+    /// In bits per second; measured only where somebody has a limit.
+    bitrate: Usage,
     /// 0: any number.
     joins_per_second: u32,
     changes_per_second: u32,
@@ -81,8 +85,8 @@ pub(crate) struct NamespaceOverview {
 /// How many there are on this node, and how many there may be; 0: any number.
 #[derive(Debug, Serialize, ToSchema)]
 struct Usage {
-    now: u32,
-    limit: u32,
+    now: u64,
+    limit: u64,
 }
 
 /// What tells a key from others, and nothing of it.
@@ -124,6 +128,25 @@ impl Rate {
                 Self { per_second, limit: SECOND.checked_div(per_second).map(|each| RateLimit::new(per_second, each)) };
         }
         self.limit.as_mut().is_none_or(|limit| limit.allow_many(count, Instant::now().into_std()))
+    }
+}
+
+/// What a tenant's users send and receive.
+#[derive(Debug, Default)]
+struct Traffic {
+    /// When it was counted last, and how many bytes there were until then.
+    counted: Option<(Instant, u64)>,
+    /// Between the last two counts.
+    bits_per_second: u64,
+}
+
+impl Traffic {
+    fn count(&mut self, bytes: u64) {
+        let now = Instant::now();
+        if let Some((at, before)) = self.counted.replace((now, bytes)) {
+            let millis = millis(now.saturating_duration_since(at)).max(1);
+            self.bits_per_second = bytes.saturating_sub(before).saturating_mul(8 * 1_000) / millis;
+        }
     }
 }
 
@@ -195,6 +218,22 @@ impl Namespaces {
             revoked.pop_front();
         }
         true
+    }
+
+    /// Whether it has to be known how much traffic any tenant has.
+    pub(crate) fn limit_traffic(&self) -> bool {
+        lock(&self.by_name).values().any(|namespace| namespace.policy.load().config.bitrate > 0)
+    }
+
+    /// What tenants have used until now. Their traffic in a second is taken from one call to the next; those for whom
+    /// there is no account are not told from each other, and have no limit.
+    pub(crate) fn note_traffic(&self, used: &NodeUsage) {
+        let by_name = lock(&self.by_name);
+        for NamespaceUsage { namespace, bytes_received, bytes_sent, .. } in &used.namespaces {
+            if let Some(namespace) = namespace.as_ref().and_then(|name| by_name.get(name)) {
+                lock(&namespace.traffic).count(bytes_received + bytes_sent);
+            }
+        }
     }
 
     /// The tenants by name.
@@ -289,6 +328,7 @@ impl Namespace {
             producers: AtomicU32::new(0),
             joins: Mutex::default(),
             changes: Mutex::default(),
+            traffic: Mutex::default(),
             revoked: Mutex::default(),
         }
     }
@@ -308,8 +348,10 @@ impl Namespace {
 
     fn overview(&self, namespace: NamespaceId) -> NamespaceOverview {
         let policy = self.policy.load();
-        let NamespaceConfig { open, rooms, peers, producers, joins_per_second, changes_per_second, .. } = policy.config;
-        let usage = |kind, limit| Usage { now: self.counter(kind).load(Ordering::Relaxed), limit };
+        let NamespaceConfig { open, rooms, peers, producers, bitrate, joins_per_second, changes_per_second, .. } =
+            policy.config;
+        let usage =
+            |kind, limit: u32| Usage { now: self.counter(kind).load(Ordering::Relaxed).into(), limit: limit.into() };
         NamespaceOverview {
             namespace,
             open,
@@ -317,6 +359,7 @@ impl Namespace {
             rooms: usage(Kind::Room, rooms),
             peers: usage(Kind::Peer, peers),
             producers: usage(Kind::Producer, producers),
+            bitrate: Usage { now: lock(&self.traffic).bits_per_second, limit: bitrate },
             joins_per_second,
             changes_per_second,
         }
@@ -342,7 +385,7 @@ impl Namespace {
         if !lock(&self.joins).allow(1, per_second) {
             return Err("too many come into the namespace at once");
         }
-        self.take(Kind::Peer).ok_or("the namespace has all the peers that it may")
+        self.take(Kind::Peer)
     }
 
     /// Whether so much may change now that everybody in a room is told of.
@@ -351,16 +394,24 @@ impl Namespace {
         lock(&self.changes).allow(count, per_second)
     }
 
-    /// One more of something; `None` when the tenant has all that it may.
-    pub(crate) fn take(self: &Arc<Self>, kind: Kind) -> Option<Place> {
-        let limit = match (kind, &self.policy.load().config) {
-            (Kind::Room, config) => config.rooms,
-            (Kind::Peer, config) => config.peers,
-            (Kind::Producer, config) => config.producers,
+    /// One more of something.
+    ///
+    /// # Errors
+    /// When the tenant has all that it may, in words.
+    pub(crate) fn take(self: &Arc<Self>, kind: Kind) -> Result<Place, &'static str> {
+        let policy = self.policy.load();
+        let NamespaceConfig { rooms, peers, producers, bitrate, .. } = policy.config;
+        if bitrate > 0 && lock(&self.traffic).bits_per_second > bitrate {
+            return Err("the namespace sends and receives more than it may: try again later");
+        }
+        let (limit, words) = match kind {
+            Kind::Room => (rooms, "the namespace has all the rooms that it may"),
+            Kind::Peer => (peers, "the namespace has all the peers that it may"),
+            Kind::Producer => (producers, "the namespace has all the producers that it may"),
         };
         let one_more = |taken: u32| (limit == 0 || taken < limit).then_some(taken + 1);
-        self.counter(kind).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Place { namespace: self.clone(), kind })
+        let taken = self.counter(kind).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.map(|_| Place { namespace: self.clone(), kind }).map_err(|_| words)
     }
 
     fn counter(&self, kind: Kind) -> &AtomicU32 {

@@ -28,6 +28,10 @@ pub(super) const SAMPLE: &str = r#"
 # producers = 0
 # joins_per_second = 0
 #
+# Bits per second that its users may send to the node and receive from it, together, as /v1/usage counts bytes. It is
+# measured every 2 s: above it nobody new comes in and nothing new is published; those inside keep what they have.
+# bitrate = 0
+#
 # Changes of all peers in a second that others are told of, as limits.changes_per_minute counts them; at least 6.
 # changes_per_second = 0
 #
@@ -80,6 +84,8 @@ pub struct NamespaceConfig {
     pub producers: u32,
     /// Peers that may come in a second.
     pub joins_per_second: u32,
+    /// Bits per second of all that its users send and receive, above which nothing more is begun.
+    pub bitrate: u64,
     /// Changes of all peers in a second that others are told of.
     pub changes_per_second: u32,
     /// MIME types that may be sent; empty: all.

@@ -14,6 +14,7 @@ use sluice_placement::{
 use sluice_proto::ids::NodeInstance;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::announced::Addresses;
@@ -40,6 +41,9 @@ use crate::rooms::{Rooms, RoomsConfig};
 use crate::telemetry::{current_traceparent, set_parent};
 use crate::vitals::Vitals;
 use crate::worker::{SpawnError, WorkerHandle, Workers, WorkersConfig, spawn_workers};
+
+/// How often it is looked how much traffic a tenant with a limit has.
+const MEASURE_EVERY: Duration = Duration::from_secs(2);
 
 /// How long the parts may take each to end in order.
 const PART_TIME: Duration = Duration::from_secs(3);
@@ -107,13 +111,13 @@ impl Parts {
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
-        let (tenants, data_dir) = ((namespaces, rooms.clone()), config.data_dir.clone());
+        let (tenants, data_dir) = ((namespaces.clone(), rooms.clone()), config.data_dir.clone());
         let renewals = Arc::new(Renewals::new(&config, users_tls, (tls, mesh.clone(), placement.clone()), tenants));
         let publishing =
             publish_facts(membership.clone(), facts, sources.clone(), data_dir, clock.clone(), vitals.clone());
         let tasks: [(&'static str, BoxFuture<'static, ()>); 5] = [
             ("the publication of facts", publishing.boxed()),
-            ("the account of usage", keep_usage(sources.clone()).boxed()),
+            ("the account of usage", keep_usage(sources.clone(), namespaces).boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),
             ("the keeping of links", keep_links(mesh.clone(), members).boxed()),
             ("the watch over files", renewals.clone().watch().boxed()),
@@ -197,13 +201,18 @@ impl Parts {
     }
 }
 
-/// Writes down what was used, for ever.
-async fn keep_usage(sources: Arc<Sources>) {
-    let mut ticks = tokio::time::interval(WRITE_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// Writes down what was used, and measures what tenants use where that is limited, for ever.
+async fn keep_usage(sources: Arc<Sources>, namespaces: Arc<Namespaces>) {
+    let [mut writes, mut measurements] = [WRITE_EVERY, MEASURE_EVERY].map(interval);
+    writes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    measurements.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        ticks.tick().await;
-        sources.write_usage().await;
+        tokio::select! {
+            _ = writes.tick() => sources.write_usage().await,
+            _ = measurements.tick() => if namespaces.limit_traffic() {
+                namespaces.note_traffic(&sources.usage().await);
+            }
+        }
     }
 }
 

@@ -305,9 +305,7 @@ impl Rooms {
                 if guest.place.is_none() {
                     guest.place = Some(namespace.admit()?);
                 }
-                let Some(place) = namespace.take(Kind::Room) else {
-                    return Err("the namespace has all the rooms that it may".to_owned());
-                };
+                let place = namespace.take(Kind::Room)?;
                 let entrance = self.open_room(key.clone(), (held, place))?;
                 rooms.insert(key.clone(), entrance.clone());
                 entrance

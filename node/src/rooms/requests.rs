@@ -104,8 +104,7 @@ impl Room {
         self.check_room_for_producer(peer, &app_data)?;
         let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
         check_codecs(&negotiated.consumable, &peer.rights.namespace().codecs())?;
-        let place = peer.rights.namespace().take(Kind::Producer);
-        let place = place.ok_or_else(|| Refusal::new(403, "the namespace has all the producers that it may"))?;
+        let place = peer.rights.namespace().take(Kind::Producer).map_err(|words| Refusal::new(403, words))?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);
         let mapping = negotiated.mapping;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jsonwebtoken::EncodingKey;
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use serde_json::{Value, json};
+use sluice_media::messages::{Traffic, WorkerSnapshot};
 use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId, RoomKey};
 
 use super::client::{Client, join_data, opening};
@@ -313,4 +314,38 @@ async fn a_tenant_has_its_places_and_gets_them_back() {
     bob.hang_up();
     alice.next_notification("peerClosed").await;
     drop(gate.entrance.admit(of("carol", "room")).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tenant_with_too_much_traffic_begins_nothing_until_it_has_less() {
+    let gate = gate(&acme("bitrate = 1_000_000"));
+    let usage = gate.node.rooms.events().usage().clone();
+    let account = usage.account(&NamespaceId::new("acme").unwrap());
+    let mut sent = 0;
+    let mut pass = async |bits_per_second: u64| {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        sent += bits_per_second / 8 * 2;
+        let traffic = vec![(account, Traffic { received: sent / 3, sent: sent - sent / 3 })];
+        usage.set_traffic(&[(0, WorkerSnapshot { traffic, ..WorkerSnapshot::default() })]);
+        gate.namespaces.note_traffic(&usage.totals());
+    };
+    let of = |peer: &str| with(&token(json!({"sub": peer})));
+    pass(0).await;
+    let mut alice = Client::admit(&gate.entrance, of("alice")).unwrap();
+    alice.join().await;
+    let mut bob = Client::admit(&gate.entrance, of("bob")).unwrap();
+    bob.join().await;
+    alice.produce("audio", rtp::opus(1)).await;
+    bob.accept_consumer().await;
+    pass(5_000_000).await;
+    let refused = gate.entrance.admit(of("carol")).err();
+    assert!(matches!(&refused, Some(Refusal::Busy(words)) if words.contains("sends and receives")), "{refused:?}");
+    let transport = alice.send_transport.clone();
+    let video = json!({"transportId": transport, "kind": "video", "rtpParameters": rtp::vp8(2)});
+    assert_eq!(alice.request("produce", video.clone()).await.unwrap_err().0, 403);
+    assert_eq!(tokio::join!(alice.wait(SOON), bob.wait(SOON)), (None, None), "those inside keep what they have");
+    pass(100_000).await;
+    alice.request("produce", video).await.unwrap();
+    bob.accept_consumer().await;
+    drop(gate.entrance.admit(of("carol")).unwrap());
 }
