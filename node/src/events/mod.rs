@@ -101,9 +101,10 @@ impl Events {
         Self { node: Arc::new(node.clone()), usage: Arc::default(), audit, webhooks: None }
     }
 
-    /// Of a node whose events somebody reads.
-    pub(crate) fn heard(node: &NodeInstance) -> (Self, tokio::sync::mpsc::Receiver<Outgoing>) {
+    /// Of a node whose events and audit log somebody reads.
+    pub(crate) fn heard(node: &NodeInstance) -> (Self, tokio::sync::mpsc::Receiver<Outgoing>, audit::Lines) {
         let (webhooks, outgoing) = Webhooks::unsent();
-        (Self { webhooks: Some(webhooks), ..Self::unheard(node) }, outgoing)
+        let (audit, lines) = Audit::heard(&node.node);
+        (Self { webhooks: Some(webhooks), audit, ..Self::unheard(node) }, outgoing, lines)
     }
 }

@@ -5,6 +5,7 @@
 //! it gives one it stays, and the newcomer is refused; else it is a ghost and gives way. A holder on another node is
 //! asked by its node, which hears of the claim by roster and says by roster what it found.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -129,10 +130,13 @@ impl Room {
 
     fn refuse(&self, opened: &Opened, words: String) {
         let Opened { guest, desk, .. } = opened;
-        let who = Who::new(&self.key, &guest.peer);
-        self.context.events.audit().record(&Entry::refused(guest.remote, who, &words));
+        self.record_refusal(guest.remote, &guest.peer, &words);
         desk.close(CloseReason::Full, words);
         desk.complete();
+    }
+
+    fn record_refusal(&self, remote: SocketAddr, peer: &PeerId, words: &str) {
+        self.context.events.audit().record(&Entry::refused(remote, Who::new(&self.key, peer), words));
     }
 
     fn is_full(&self) -> bool {
@@ -330,9 +334,12 @@ impl Room {
     }
 
     fn refuse_join(&mut self, session: SessionId) {
-        let joining = self.peers.get_mut(session).and_then(|peer| peer.joining.take());
+        let words = "the peer is in the room already";
+        let Some(peer) = self.peers.get_mut(session) else { return };
+        let (id, remote, joining) = (peer.id.clone(), peer.remote, peer.joining.take());
+        self.record_refusal(remote, &id, words);
         for reply in joining.into_iter().flat_map(|joining| joining.replies) {
-            self.reply(Some(reply), Err(Refusal::new(409, "the peer is in the room already")));
+            self.reply(Some(reply), Err(Refusal::new(409, words)));
         }
         if let Some(desk) = self.peers.desk(session) {
             desk.await_join();
@@ -340,11 +347,13 @@ impl Room {
     }
 
     fn admit(&mut self, session: SessionId) {
-        if self.is_full() {
-            self.dismiss(session, CloseReason::Full, &self.full());
-            return;
-        }
+        let (is_full, full) = (self.is_full(), self.full());
         let Some(peer) = self.peers.get_mut(session) else { return };
+        if is_full {
+            let (id, remote) = (peer.id.clone(), peer.remote);
+            self.record_refusal(remote, &id, &full);
+            return self.dismiss(session, CloseReason::Full, &full);
+        }
         let Some(Joining { join, replies }) = peer.joining.take() else { return };
         let (id, remote) = (peer.id.clone(), peer.remote);
         let span = peer.span.take();

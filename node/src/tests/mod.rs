@@ -43,6 +43,7 @@ use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::config::NodeConfig;
 use crate::events::Events;
+use crate::events::audit::Lines;
 use crate::events::webhooks::Outgoing;
 use crate::limits::Limits;
 use crate::ports::{MediaWorker, PlacementPort, Ports};
@@ -61,6 +62,8 @@ struct TestNode {
     clock: ClusterClock,
     /// The events that it tells.
     told: mpsc::Receiver<Outgoing>,
+    /// What it records.
+    audit: Lines,
 }
 
 impl TestNode {
@@ -85,7 +88,7 @@ impl TestNode {
         let (worker_events_in, worker_events) = mpsc::channel(64);
         let (mesh, mesh_signals) = FakeMesh::join(world, &instance);
         let clock = ClusterClock::default();
-        let (events, told) = Events::heard(&instance);
+        let (events, told, audit) = Events::heard(&instance);
         let config = RoomsConfig {
             instance: instance.clone(),
             region: Region::new(format!("region-of-{}", instance.node)).unwrap(),
@@ -104,7 +107,7 @@ impl TestNode {
             events,
             vitals: Vitals::default(),
         };
-        Self { rooms: Rooms::spawn(config, ports), instance, workers, events: worker_events_in, told, clock }
+        Self { rooms: Rooms::spawn(config, ports), instance, workers, events: worker_events_in, told, audit, clock }
     }
 
     /// Opens a WebSocket.

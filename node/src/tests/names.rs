@@ -52,10 +52,11 @@ async fn opening_a_websocket_changes_nothing_for_anybody() {
 
 #[tokio::test(start_paused = true)]
 async fn a_living_peer_keeps_its_name_from_whoever_lacks_the_secret() {
-    let node = node();
+    let mut node = node();
     let mut watcher = node.join("room", "watcher").await;
     let mut alice = node.join("room", "alice").await;
     watcher.settle().await;
+    node.audit.take();
     let wrong = "x".repeat(alice.secret.len());
     for mut stranger in [node.open("room", "alice"), node.reopen("room", "alice", &wrong)] {
         let refused = (409, "the peer is in the room already".to_owned());
@@ -66,6 +67,13 @@ async fn a_living_peer_keeps_its_name_from_whoever_lacks_the_secret() {
         drop(stranger);
     }
     assert_eq!(watcher.settle().await, Vec::<Value>::new(), "nobody was told of anything");
+    let recorded = node.audit.take();
+    let refused: Vec<_> = recorded.iter().filter(|line| line["event"] == "session.refused").collect();
+    assert_eq!(refused.len(), 4, "{recorded:?}");
+    assert_eq!(
+        (&refused[0]["peer"], &refused[0]["reason"]),
+        (&json!("alice"), &json!("the peer is in the room already"))
+    );
     let mut second = node.open("room", "alice");
     alice.hang_up();
     second.join().await;

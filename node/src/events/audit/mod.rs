@@ -286,6 +286,32 @@ async fn write(mut file: RotatedFile, mut messages: mpsc::Receiver<Message>) {
 }
 
 #[cfg(test)]
+impl Audit {
+    /// One whose lines a test reads.
+    pub(super) fn heard(node: &NodeId) -> (Self, Lines) {
+        let (sender, lines) = mpsc::channel(QUEUE);
+        (Self { file: Some(sender), ..Self::to_log(node) }, Lines(lines))
+    }
+}
+
+/// What is recorded, for a test.
+#[cfg(test)]
+pub(crate) struct Lines(mpsc::Receiver<Message>);
+
+#[cfg(test)]
+impl Lines {
+    /// What was recorded since this was asked last.
+    pub(crate) fn take(&mut self) -> Vec<serde_json::Value> {
+        let messages = std::iter::from_fn(|| self.0.try_recv().ok());
+        let lines = messages.filter_map(|message| match message {
+            Message::Line(line) => serde_json::from_str(&line).ok(),
+            Message::Flush(_) => None,
+        });
+        lines.collect()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use serde_json::Value;
 
