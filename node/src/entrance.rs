@@ -10,7 +10,7 @@ use crate::access::token::{Claims, TokenError};
 use crate::access::{Namespaces, Rights};
 use crate::events::audit::{Entry, Who};
 use crate::rooms::seat::Seat;
-use crate::rooms::{Guest, Rooms, Secret};
+use crate::rooms::{Guest, PeerSecret, Rooms};
 
 /// Who wants to enter, as it says itself.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Entrance {
     fn seat(&self, opening: Opening, identified: Identified) -> Result<Seat, String> {
         let Identified { key, peer, rights } = identified;
         let Opening { secret, resumes, remote, .. } = opening;
-        let secret = secret.map(Secret::from);
+        let secret = secret.map(PeerSecret::from);
         // One that goes on has its place.
         let place = if resumes { None } else { Some(rights.namespace().admit()?) };
         self.rooms.enter(Guest { key, peer, secret, resumes, remote, rights, place })

@@ -12,6 +12,7 @@ use sluice_proto::ortc::{
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use utoipa::ToSchema;
 
+use super::join::PeerSecret;
 use crate::access::Rights;
 use sluice_media::messages::{RequestError, StreamStats, TransportStats};
 
@@ -113,7 +114,7 @@ pub(crate) enum PeerReply {
         node: NodeId,
         region: Region,
         /// What the client shows to take its own place again; nobody else is told.
-        secret: String,
+        secret: PeerSecret,
     },
     Ice(IceParameters),
     Produced(ProducerId),

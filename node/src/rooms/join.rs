@@ -35,19 +35,19 @@ const SECRET_LEN: usize = 26;
 
 /// By which a peer's client is known again.
 #[derive(Clone)]
-pub(crate) struct Secret {
+pub(crate) struct PeerSecret {
     text: Arc<str>,
     digest: Arc<[u8]>,
 }
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for PeerSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
+        f.write_str("PeerSecret")
     }
 }
 
-impl Secret {
-    pub(super) fn new() -> Self {
+impl PeerSecret {
+    fn new() -> Self {
         Self::from(random_text(SECRET_LEN))
     }
 
@@ -56,14 +56,51 @@ impl Secret {
         &self.digest
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 }
 
-impl From<String> for Secret {
+impl From<String> for PeerSecret {
     fn from(text: String) -> Self {
         Self { digest: digest(&SHA256, text.as_bytes()).as_ref().into(), text: text.into() }
+    }
+}
+
+/// What a peer's client was told. It shows it in URLs, which proxies write down: so each time that it comes it is told
+/// another, and what it showed before is worth nothing once it has heard that.
+pub(super) struct Secrets {
+    latest: PeerSecret,
+    /// What it showed when it was told the latest, which may not have reached it.
+    shown: Option<PeerSecret>,
+}
+
+impl Secrets {
+    fn new() -> Self {
+        Self { latest: PeerSecret::new(), shown: None }
+    }
+
+    /// The client comes again, and is told this.
+    pub(super) fn renew(&mut self, shown: Option<PeerSecret>) -> PeerSecret {
+        let shown = shown.filter(|shown| self.include(shown));
+        *self = Self { shown, ..Self::new() };
+        self.latest.clone()
+    }
+
+    /// The client has heard of the latest.
+    pub(super) fn are_heard(&mut self) {
+        self.shown = None;
+    }
+
+    /// Whether this is of the client.
+    pub(super) fn include(&self, secret: &PeerSecret) -> bool {
+        let mut all = self.shown.iter().chain([&self.latest]);
+        all.any(|known| known.digest() == secret.digest())
+    }
+
+    /// Of the latest, for other nodes.
+    pub(super) fn digest(&self) -> &[u8] {
+        self.latest.digest()
     }
 }
 
@@ -165,9 +202,9 @@ impl Room {
             return Err(Refusal::new(409, format!("a session may join {limit} times")));
         }
         if let Some(joined) = &peer.joined {
-            let (secret, subscription) = (joined.secret.clone(), joined.subscription);
+            let (secret, subscription) = (joined.secrets.latest.clone(), joined.subscription);
             let others = self.others(&asker.peer, subscription).1;
-            return Ok(Some(Ok(self.joined_reply(others, &secret))));
+            return Ok(Some(Ok(self.joined_reply(others, secret))));
         }
         if let Some(joining) = &mut peer.joining {
             joining.replies.extend(asker.answer_later());
@@ -182,11 +219,11 @@ impl Room {
     pub(super) fn try_join(&mut self, session: SessionId) {
         let Some(peer) = self.peers.get(session) else { return };
         let id = peer.id.clone();
-        let shown = peer.shown_secret.as_ref().map(Secret::digest);
+        let shown = peer.shown_secret.as_ref();
         let is_named = peer.rights.names_peer();
         if let Some(holder) = self.peers.session_of(&id) {
-            let known = self.peers.joined(&id).map(|joined| joined.secret.digest());
-            if shown != known && !is_named {
+            let is_shown = |joined: &Joined| shown.is_some_and(|shown| joined.secrets.include(shown));
+            if !is_named && !self.peers.joined(&id).is_some_and(is_shown) {
                 // Whom the tenant's server names, only that server names again.
                 match self.peers.get(holder).is_some_and(|peer| peer.rights.names_peer()) {
                     true => self.refuse_join(session),
@@ -202,7 +239,7 @@ impl Room {
         } else if !self.others_known {
             return;
         } else if let Some(holder) = self.elsewhere.peer(&id)
-            && shown != Some(&holder.secret_digest)
+            && shown.map(PeerSecret::digest) != Some(&holder.secret_digest)
             && !is_named
         {
             let signs_of_life = holder.signs_of_life;
@@ -360,7 +397,8 @@ impl Room {
         let _entered = span.as_ref().map(tracing::Span::enter);
         let newest_elsewhere = self.elsewhere.newest_join(&id);
         let number = self.context.clock.now_ms().max(newest_elsewhere.map_or(0, |newest| newest.saturating_add(1)));
-        let secret = Secret::new();
+        let secrets = Secrets::new();
+        let secret = secrets.latest.clone();
         let client = Session { number: session.0, remote };
         let display_name = peer.rights.name().map_or(join.display_name, str::to_owned);
         let joined = Joined {
@@ -371,7 +409,7 @@ impl Room {
             subscription: join.subscription,
             number,
             asked_onto_stage: peer.rights.grants().stage,
-            secret: secret.clone(),
+            secrets,
             signs_of_life: 0,
             _counted: self.context.count_peer(),
         };
@@ -382,7 +420,7 @@ impl Room {
         self.present(&id);
         let (told, others) = self.others(&id, join.subscription);
         for reply in replies {
-            self.reply(Some(reply), Ok(self.joined_reply(others.clone(), &secret)));
+            self.reply(Some(reply), Ok(self.joined_reply(others.clone(), secret.clone())));
         }
         // After the answer: what has changed since that is news.
         if let Some(desk) = self.peers.desk(session) {
@@ -398,8 +436,8 @@ impl Room {
         (told, Others { peers, producers })
     }
 
-    fn joined_reply(&self, others: Others, secret: &Secret) -> PeerReply {
+    fn joined_reply(&self, others: Others, secret: PeerSecret) -> PeerReply {
         let (node, region) = (self.context.node().clone(), self.context.region.clone());
-        PeerReply::Joined { others, node, region, secret: secret.text().to_owned() }
+        PeerReply::Joined { others, node, region, secret }
     }
 }

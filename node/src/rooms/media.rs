@@ -312,6 +312,7 @@ impl Room {
     }
 
     pub(super) fn on_consumer_answered(&mut self, session: SessionId, id: ConsumerId, accepted: bool) {
+        self.peers.get_mut(session).into_iter().for_each(Peer::hear);
         if let Some(desk) = self.peers.desk(session) {
             if let Some(consumer) = self.consumers.get(&id)
                 && let Some(producer) = self.producers.get(&consumer.producer)

@@ -65,7 +65,7 @@ use crate::pipes::Pipes;
 use crate::ports::{EnteredRoom, Ports};
 use crate::support::lock;
 
-pub(crate) use join::Secret;
+pub(crate) use join::PeerSecret;
 pub(crate) use overview::RoomsSnapshot;
 
 /// How far apart sessions are sent away at least when the node stops.
@@ -117,7 +117,7 @@ pub(crate) struct Guest {
     pub(crate) key: RoomKey,
     pub(crate) peer: PeerId,
     /// What the answer to a former join said.
-    pub(crate) secret: Option<Secret>,
+    pub(crate) secret: Option<PeerSecret>,
     /// A connection of this peer broke, and it goes on with what it has, if that is still there.
     pub(crate) resumes: bool,
     /// Where the connection comes from.

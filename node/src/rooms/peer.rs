@@ -21,7 +21,7 @@ use tracing::Span;
 use super::Guest;
 use super::api::{PeerInfo, Refusal, Subscription};
 use super::context::{Gauge, Load};
-use super::join::{Joining, Secret};
+use super::join::{Joining, PeerSecret, Secrets};
 use super::room::{Opened, Room, SessionId};
 use super::seat::Desk;
 use super::subscriptions::Wanted;
@@ -54,7 +54,7 @@ pub(super) struct Peer {
     /// Of its join, until that is answered.
     pub(super) span: Option<Span>,
     /// What the client showed to be who it says it is.
-    pub(super) shown_secret: Option<Secret>,
+    pub(super) shown_secret: Option<PeerSecret>,
     /// When its connection broke, until its client comes back.
     pub(super) broken_at: Option<Instant>,
     /// How often the client asked to join.
@@ -85,7 +85,7 @@ pub(super) struct Joined {
     /// It is on the stage even if it publishes nothing.
     pub(super) asked_onto_stage: bool,
     /// By which its client is known again.
-    pub(super) secret: Secret,
+    pub(super) secrets: Secrets,
     /// How often it gave one because of claims.
     pub(super) signs_of_life: u32,
     /// Until it leaves.
@@ -141,6 +141,11 @@ impl Peer {
     /// Its client came back, and reads at this desk.
     pub(super) fn go_on(&mut self, guest: Guest, desk: Arc<Desk>) {
         (self.remote, self.desk, self.broken_at) = (guest.remote, desk, None);
+    }
+
+    /// Its client says something: it says nothing before it has heard what it was told when it came.
+    pub(super) fn hear(&mut self) {
+        self.joined.iter_mut().for_each(|joined| joined.secrets.are_heard());
     }
 
     pub(super) fn worker(&self) -> WorkerIndex {

@@ -33,10 +33,11 @@ impl Asker {
 
 impl Room {
     pub(super) fn on_request(&mut self, session: SessionId, request: PeerRequest, reply: Reply) {
-        let Some(peer) = self.peers.get(session) else { return self.reply(Some(reply), Err(gone())) };
+        let Some(peer) = self.peers.get_mut(session) else { return self.reply(Some(reply), Err(gone())) };
         if peer.is_gone() {
             return self.close_left(session);
         }
+        peer.hear();
         let mut asker = Asker { session, peer: peer.id.clone(), reply: Some(reply) };
         let outcome = self.request(&mut asker, request).unwrap_or_else(|refusal| Some(Err(refusal)));
         if let Some(result) = outcome {

@@ -1,9 +1,10 @@
 //! What becomes of a peer whose connection broke: for a while it keeps its place, its transports and all that is on
 //! them, and nobody is told. Its client may come back and go on, on another connection, with what it has.
 
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
-use super::join::Secret;
 use super::room::{Opened, Room, SessionId};
 use super::seat::Resumed;
 use crate::events::LeaveReason;
@@ -34,27 +35,35 @@ impl Room {
         let holder = self.peers.session_of(&opened.guest.peer).and_then(|session| {
             let peer = self.peers.get(session)?;
             let joined = peer.joined.as_ref()?;
-            let shown = opened.guest.secret.as_ref().map(Secret::digest);
-            let is_it = opened.guest.rights.names_peer() || shown == Some(joined.secret.digest());
-            is_it.then_some((session, peer, joined.subscription))
+            let is_shown = opened.guest.secret.as_ref().is_some_and(|shown| joined.secrets.include(shown));
+            (is_shown || opened.guest.rights.names_peer()).then_some(session)
         });
-        let Some((session, peer, subscription)) = holder else {
+        let Some(session) = holder else {
             opened.desk.refuse_to_resume();
             return Some(opened);
         };
-        let Opened { guest, desk, .. } = opened;
-        let (told, others) = self.others(&guest.peer, subscription);
-        let producers = peer.producers.iter().copied().collect();
-        let resumed = |consumers| Resumed { others, producers, consumers };
-        peer.desk().hand_over(&desk, told, |consumer| self.question(consumer), resumed);
+        self.go_on(session, opened);
+        None
+    }
+
+    /// The client of a session reads on at another desk.
+    fn go_on(&mut self, session: SessionId, Opened { guest, desk, .. }: Opened) {
+        let Some(peer) = self.peers.get_mut(session) else { return };
+        let Some(joined) = &mut peer.joined else { return };
+        let (secret, subscription) = (joined.secrets.renew(guest.secret.clone()), joined.subscription);
+        let (former, producers) = (Arc::clone(peer.desk()), peer.producers.iter().copied().collect());
         let rights = guest.rights.clone();
+        let (told, others) = self.others(&guest.peer, subscription);
+        let resumed = |consumers| Resumed { others, producers, consumers, secret };
+        former.hand_over(&desk, told, |consumer| self.question(consumer), resumed);
         self.watch_tokens();
+        // Other nodes know the secret's digest.
+        self.publish(&guest.peer);
         if let Some(peer) = self.peers.get_mut(session) {
             peer.go_on(guest, desk);
         }
         // Its token may say something else than the former one.
         let _ = self.set_rights(session, rights);
         self.peers.desk(session);
-        None
     }
 }

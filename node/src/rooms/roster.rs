@@ -76,7 +76,7 @@ impl Room {
             id: id.to_string(),
             display_name: joined.display_name.clone(),
             join_number: joined.number,
-            secret_digest: joined.secret.digest().to_vec(),
+            secret_digest: joined.secrets.digest().to_vec(),
             signs_of_life: joined.signs_of_life,
             on_stage,
             hidden: peer.rights.grants().hidden,

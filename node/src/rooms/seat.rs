@@ -14,6 +14,7 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::api::{Announcement, CloseReason, NewConsumer, Notice, Others, PeerReply, PeerRequest, Refusal};
 use super::context::{Gauge, RoomSender};
+use super::join::PeerSecret;
 use super::room::{RoomMessage, SessionId};
 use super::view::{Told, View};
 use crate::support::lock;
@@ -73,6 +74,8 @@ pub(crate) struct Resumed {
     pub(crate) producers: Vec<ProducerId>,
     /// Those that it has set up, and whether their producers are paused.
     pub(crate) consumers: Vec<(ConsumerId, bool)>,
+    /// What the client shows the next time.
+    pub(crate) secret: PeerSecret,
 }
 
 impl Seat {

@@ -12,6 +12,7 @@ use super::{SOON, TestNode, rtp};
 use crate::access::Namespaces;
 use crate::config::{NodeConfig, Sources};
 use crate::entrance::{Entrance, Opening};
+use crate::rooms::PeerSecret;
 
 /// How long a peer keeps its place, by default.
 const RESUME_WITHIN: Duration = Duration::from_secs(15);
@@ -64,7 +65,35 @@ async fn a_client_that_comes_back_goes_on_and_nobody_else_notices() {
     assert!(node.workers[0].take(|request| matches!(request, Request::CloseTransport { .. }).then_some(())).is_none());
     // And may break again.
     again.break_off();
-    resume(&node, "alice", &alice.secret).next_notification("resumed").await;
+    resume(&node, "alice", resumed["peerSecret"].as_str().unwrap()).next_notification("resumed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_showed_is_worth_nothing_once_it_has_heard_of_another() {
+    let node = node();
+    let mut alice = node.join("room", "alice").await;
+    alice.break_off();
+    let mut second = resume(&node, "alice", &alice.secret);
+    second.next_notification("resumed").await;
+    // For all that is known, this did not reach it.
+    second.break_off();
+    let mut third = resume(&node, "alice", &alice.secret);
+    let secret = third.next_notification("resumed").await["peerSecret"].as_str().unwrap().to_owned();
+    assert_ne!(secret, alice.secret);
+    third.request("getPeers", json!({})).await.unwrap();
+    resume(&node, "alice", &alice.secret).next_notification("notResumed").await;
+    let mut stranger = node.reopen("room", "alice", &alice.secret);
+    stranger.ask_to_join().await;
+    let (answer, none) = tokio::join!(stranger.join_answer(), third.wait(SOON));
+    assert_eq!((answer["errorCode"].as_u64(), none), (Some(409), None));
+    third.break_off();
+    resume(&node, "alice", &secret).next_notification("resumed").await;
+}
+
+#[test]
+fn nobody_reads_a_secret_in_a_log() {
+    let secret = PeerSecret::from("a secret".to_owned());
+    assert_eq!(format!("{secret:?}"), "PeerSecret");
 }
 
 #[tokio::test(start_paused = true)]

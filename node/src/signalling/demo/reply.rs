@@ -17,7 +17,7 @@ pub(super) fn reply(shapes: &dyn Shapes, reply: PeerReply) -> Value {
         PeerReply::RouterRtpCapabilities(capabilities) => router_rtp_capabilities(&capabilities),
         PeerReply::Transport(transport) => shapes.transport(&transport),
         PeerReply::Joined { others, node, region, secret } => {
-            json!({"peers": peers(shapes, &others), "node": node, "region": region, "peerSecret": secret})
+            json!({"peers": peers(shapes, &others), "node": node, "region": region, "peerSecret": secret.text()})
         }
         PeerReply::Ice(ice) => shapes.ice(&ice),
         PeerReply::Produced(id) => shapes.produced(id),
@@ -70,6 +70,7 @@ pub(super) fn resumption(shapes: &dyn Shapes, resumption: &Resumption) -> Words 
     let consumers = resumed.consumers.iter();
     let data = json!({
         "peers": peers(shapes, &resumed.others),
+        "peerSecret": resumed.secret.text(),
         "producers": resumed.producers,
         "consumers": consumers.map(|(id, paused)| json!({"id": id, "producerPaused": paused})).collect::<Vec<_>>(),
     });

@@ -192,7 +192,7 @@ impl Presence {
                 self.peers = others.peers.iter().map(|peer| (peer.id.clone(), peer.display_name.clone())).collect();
                 assert!(!self.peers.contains_key(id), "nobody is told of themselves");
                 self.is_joined = true;
-                *secret = Some(new);
+                *secret = Some(new.text().to_owned());
             }
             Err(TryRecvError::Empty) => self.joining = Some(answer),
             Ok(_) | Err(TryRecvError::Closed) => return Err(Over),

@@ -39,8 +39,12 @@ export interface NewConsumer {
   appData?: { hops?: number };
 }
 
-/** What this server has of a peer that goes on over another connection: an addition. `consumers` are those that the page has set up. */
+/**
+ * What this server has of a peer that goes on over another connection: an addition. `consumers` are those that the page has set up;
+ * `peerSecret` takes the place of the former one.
+ */
 export interface Resumed {
+  peerSecret?: string;
   peers: PeerInfo[];
   producers: string[];
   consumers: { id: string; producerPaused: boolean }[];

@@ -263,8 +263,10 @@ export class Session extends Emitter<Events> {
     if (method === 'activeSpeaker') {
       this.emit('speaker', (data as Notifications['activeSpeaker']).peerId);
     } else if (method === 'resumed') {
+      const { peerSecret, producers } = data as Notifications['resumed'];
+      if (peerSecret) this.options.secret.set(peerSecret);
       this.receiver.reconcile(data);
-      this.publisher?.reconcile((data as Notifications['resumed']).producers);
+      this.publisher?.reconcile(producers);
     } else {
       this.receiver.notified(method, data);
     }
