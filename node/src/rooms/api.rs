@@ -267,9 +267,9 @@ pub(crate) enum Notice {
     PeerClosed {
         peer: PeerId,
     },
-    DisplayNameChanged {
-        peer: PeerId,
-        display_name: String,
+    /// Its display name or metadata are others now.
+    PeerRenamed {
+        info: Arc<PeerInfo>,
         old: String,
     },
     NewProducer(Arc<ProducerInfo>),

@@ -53,6 +53,7 @@ pub(super) enum Change {
     PeerCame(PeerId),
     /// More is known of a peer than when it came, or it is on the stage now.
     PeerPresented(PeerId),
+    /// Its display name or metadata are others now.
     Renamed(PeerId),
     ProducerGone(ProducerId),
     ProducerCame(PeerId, ProducerId),
@@ -232,7 +233,7 @@ fn compare(id: &PeerId, old: Option<&RemotePeer>, new: &RemotePeer, changes: &mu
     match old {
         None => changes.push(Change::PeerCame(id.clone())),
         Some(old) => {
-            if old.display_name != new.display_name {
+            if (&old.display_name, &old.metadata) != (&new.display_name, &new.metadata) {
                 changes.push(Change::Renamed(id.clone()));
             }
             let is_better_known = (new.device.is_some(), new.on_stage) > (old.device.is_some(), old.on_stage);
@@ -267,10 +268,12 @@ fn read_peer(instance: &NodeInstance, entry: &PeerEntry, former: Option<&RemoteP
             }
         }
     }
-    let device = match entry.device.as_str() {
+    let former = former.filter(|former| former.join_number == entry.join_number);
+    let (device, metadata) = match (entry.device.as_str(), former) {
         // It is told in short again, now that it is of the audience again.
-        "" => former.filter(|former| former.join_number == entry.join_number).and_then(|former| former.device.clone()),
-        device => Some(object(device)),
+        ("", Some(former)) => (former.device.clone(), former.metadata.clone()),
+        ("", None) => (None, None),
+        (device, _) => (Some(object(device)), serde_json::from_str(&entry.metadata).ok()),
     };
     RemotePeer {
         instance: instance.clone(),
@@ -281,7 +284,7 @@ fn read_peer(instance: &NodeInstance, entry: &PeerEntry, former: Option<&RemoteP
         device,
         on_stage: entry.on_stage,
         hidden: entry.hidden,
-        metadata: serde_json::from_str(&entry.metadata).ok(),
+        metadata,
         producers,
     }
 }
@@ -489,15 +492,18 @@ mod tests {
         let mut elsewhere = Elsewhere::new(instance(9));
         let id = PeerId::new("p1").unwrap();
         let mut tell = |device: &str, on_stage, join_number| {
-            let device = device.to_owned();
-            let entry = PeerEntry { id: id.to_string(), device, on_stage, join_number, ..PeerEntry::default() };
+            let metadata = if device.is_empty() { "" } else { r#"{"team":7}"# };
+            let (device, metadata) = (device.to_owned(), metadata.to_owned());
+            let entry =
+                PeerEntry { id: id.to_string(), device, metadata, on_stage, join_number, ..PeerEntry::default() };
             elsewhere.change(&instance(1), &PartDelta { upserted: vec![Arc::new(entry)], removed: Vec::new() }, 0);
             (elsewhere.refresh(|_| None), elsewhere.peer(&id).unwrap().device.is_some())
         };
         let (came, gone, presented) =
             (Change::PeerCame(id.clone()), Change::PeerGone(id.clone()), Change::PeerPresented(id.clone()));
         assert_eq!(tell("", false, 1), (vec![came.clone()], false));
-        assert_eq!(tell("{}", false, 1), (vec![presented.clone()], true));
+        let renamed = Change::Renamed(id.clone());
+        assert_eq!(tell("{}", false, 1), (vec![renamed, presented.clone()], true));
         assert_eq!(tell("{}", true, 1), (vec![presented], true));
         assert_eq!(tell("", false, 1), (vec![], true), "what is known stays so");
         assert_eq!(tell("", false, 2), (vec![gone, came], false));

@@ -175,8 +175,8 @@ impl Room {
         if peer.rights.name().is_some() {
             return Err(Refusal::new(403, "the token says the display name"));
         }
-        joined.display_name.clone_from(&display_name);
-        self.view.rename(&asker.peer, display_name);
+        joined.display_name = display_name;
+        self.rename(&asker.peer);
         self.publish(&asker.peer);
         Ok(PeerReply::Done)
     }

@@ -66,20 +66,28 @@ impl Room {
             None => rights,
         };
         let before = std::mem::replace(&mut peer.rights, rights);
-        if before.grants() == peer.rights.grants() {
-            return Ok(());
-        }
-        let (id, grants) = (peer.id.clone(), peer.rights.grants().clone());
-        self.close_what_is_not_granted(session, &grants);
-        if grants.subscribe && !before.grants().subscribe {
-            self.offer_everything(session);
-        }
-        if self.peers.session_of(&id) == Some(session) {
-            match grants.hidden {
-                true => self.view.remove(&id),
-                false => self.present(&id),
+        let (id, rights) = (peer.id.clone(), peer.rights.clone());
+        let (grants, granted) = (rights.grants(), before.grants());
+        if let Some(joined) = &mut peer.joined {
+            if let Some(name) = rights.name() {
+                name.clone_into(&mut joined.display_name);
             }
+            if grants.stage != granted.stage {
+                joined.asked_onto_stage = grants.stage;
+            }
+        }
+        if grants != granted {
+            self.close_what_is_not_granted(session, grants);
+            if grants.subscribe && !granted.subscribe {
+                self.offer_everything(session);
+            }
+        }
+        let is_told_otherwise =
+            grants != granted || (before.name(), before.metadata()) != (rights.name(), rights.metadata());
+        if is_told_otherwise && self.peers.session_of(&id) == Some(session) {
             self.publish(&id);
+            self.present(&id);
+            self.rename(&id);
         }
         Ok(())
     }

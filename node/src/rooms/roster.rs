@@ -144,11 +144,7 @@ impl Room {
             }
             Change::PeerGone(peer) => self.hide(&peer),
             Change::PeerCame(peer) | Change::PeerPresented(peer) => self.present(&peer),
-            Change::Renamed(peer) => {
-                if let Some(remote) = self.elsewhere.peer(&peer) {
-                    self.view.rename(&peer, remote.display_name.clone());
-                }
-            }
+            Change::Renamed(peer) => self.rename(&peer),
             Change::ProducerGone(producer) => {
                 if self.is_remote(producer) {
                     self.remove_producer(producer);

@@ -62,6 +62,13 @@ impl Room {
         }
     }
 
+    /// Tells those who know of a peer that it has another name, or that something else is said of it.
+    pub(super) fn rename(&self, peer: &PeerId) {
+        if let Some(info) = self.info(peer) {
+            self.view.rename(info);
+        }
+    }
+
     /// `None` of one whom nobody is told of.
     fn info(&self, peer: &PeerId) -> Option<PeerInfo> {
         match self.peers.joined(peer) {
@@ -84,7 +91,8 @@ impl Room {
     pub(super) fn note_stage(&mut self, id: &PeerId) {
         let peer = self.peers.session_of(id).and_then(|session| self.peers.get(session));
         let asked = |peer: &Peer| peer.joined.as_ref().is_some_and(|joined| joined.asked_onto_stage);
-        match peer.is_some_and(|peer| asked(peer) || !peer.producers.is_empty()) {
+        let hidden = |peer: &Peer| peer.rights.grants().hidden;
+        match peer.is_some_and(|peer| !hidden(peer) && (asked(peer) || !peer.producers.is_empty())) {
             true => drop(self.stage.insert(id.clone())),
             false => drop(self.stage.remove(id)),
         }

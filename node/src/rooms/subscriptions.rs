@@ -55,6 +55,9 @@ impl Room {
         let joined = peer.joined.as_ref().filter(|joined| joined.subscription == Subscription::OnRequest);
         let joined =
             joined.ok_or_else(|| Refusal::new(409, "join with subscription onRequest comes before subscribe"))?;
+        if !peer.rights.grants().subscribe {
+            return Err(Refusal::new(403, "the token does not allow to receive"));
+        }
         let found = producers.get(&producer).filter(|found| found.owner != peer.id);
         let found = found.ok_or_else(|| Refusal::not_found("producer", producer))?;
         let receives = |capabilities| can_consume(&found.source.rtp, capabilities);

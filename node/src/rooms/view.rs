@@ -160,22 +160,25 @@ impl View {
         lock(&self.state).shown.contains_key(peer)
     }
 
-    /// A peer, if it is shown, has another name.
-    pub(super) fn rename(&self, peer: &PeerId, display_name: String) {
+    /// A peer, if it is shown, has another name, or something else is said of it.
+    pub(super) fn rename(&self, info: PeerInfo) {
         let state = &mut *lock(&self.state);
         let version = state.version + 1;
-        let Some(shown) = state.shown.get_mut(peer) else { return };
-        let old = shown.info.display_name.clone();
-        let notice = Notice::DisplayNameChanged { peer: peer.clone(), display_name: display_name.clone(), old };
-        shown.info = Arc::new(PeerInfo { display_name, ..(*shown.info).clone() });
-        shown.announcement = Announcement::new(Notice::NewPeer(Arc::clone(&shown.info)));
+        let Some(shown) = state.shown.get_mut(&info.id) else { return };
+        if (&shown.info.display_name, &shown.info.metadata) == (&info.display_name, &info.metadata) {
+            return;
+        }
+        let info = Arc::new(info);
+        let former = std::mem::replace(&mut shown.info, Arc::clone(&info));
+        shown.announcement = Announcement::new(Notice::NewPeer(Arc::clone(&info)));
         let (known, before) = (shown.known, shown.renamed.replace(version));
         if let Some(before) = before {
             state.changes.remove(&before);
         }
         state.version = version;
-        let announcement = Announcement::new(notice);
-        state.changes.insert(version, Change::Renamed { peer: peer.clone(), known, announcement });
+        let peer = info.id.clone();
+        let announcement = Announcement::new(Notice::PeerRenamed { info, old: former.display_name.clone() });
+        state.changes.insert(version, Change::Renamed { peer, known, announcement });
     }
 
     /// A peer, if it is shown, sends something more.
@@ -439,8 +442,8 @@ mod tests {
                     }
                     Notice::ProducerPaused { producer } => self.producers.get_mut(producer).unwrap().1 = true,
                     Notice::ProducerResumed { producer } => self.producers.get_mut(producer).unwrap().1 = false,
-                    Notice::DisplayNameChanged { peer, display_name, .. } => {
-                        *self.peers.get_mut(peer).expect("who is renamed is there") = display_name.clone();
+                    Notice::PeerRenamed { info, .. } => {
+                        *self.peers.get_mut(&info.id).expect("who is renamed is there") = info.display_name.clone();
                     }
                     Notice::ActiveSpeaker { loudest } => {
                         self.speaker = loudest.as_ref().map(|speaker| speaker.peer.clone());
@@ -478,7 +481,7 @@ mod tests {
                         sent.retain(|_, (owner, _)| *owner != id(peer));
                     }
                     1 | 3 => {
-                        view.rename(&id(peer), format!("{number}"));
+                        view.rename(info(peer, number));
                         truth.entry(id(peer)).and_modify(|name| *name = format!("{number}"));
                     }
                     4 => clients.push(Client::join(&view, peer)),
@@ -547,12 +550,12 @@ mod tests {
         for number in 1..=3 {
             view.show(info(number, 0));
         }
-        view.rename(&id(1), "new".to_owned());
+        view.rename(info(1, 7));
         view.remove(&id(2));
         let (_, news) = view.since(client.told, &client.me);
         assert_eq!(news.len(), 2, "{news:?}");
         client.look(&view);
-        assert_eq!(client.peers, BTreeMap::from([(id(1), "new".to_owned()), (id(3), "0".to_owned())]));
+        assert_eq!(client.peers, BTreeMap::from([(id(1), "7".to_owned()), (id(3), "0".to_owned())]));
         assert_eq!(view.remembered(), 1);
         view.forget_until(client.told.version);
         assert_eq!(view.remembered(), 0);

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sluice_media::messages::{Traffic, WorkerSnapshot};
 use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId, RoomKey};
 
-use super::client::{Client, join_data, opening};
+use super::client::{Client, entrance, join_data, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
 use crate::access::token::{Claims, TokenError, sign};
@@ -36,7 +36,11 @@ fn config(toml: &str) -> NamespacesConfig {
 }
 
 fn gate(toml: &str) -> Gate {
-    let node = TestNode::start(&World::default(), "eu-1", 1);
+    gate_in(&World::default(), toml)
+}
+
+fn gate_in(world: &World, toml: &str) -> Gate {
+    let node = TestNode::start(world, "eu-1", 1);
     let namespaces = Arc::new(Namespaces::new(&config(toml)).unwrap());
     let entrance = Entrance::new(node.rooms.clone(), namespaces.clone(), Region::new("eu").unwrap());
     Gate { node, namespaces, entrance }
@@ -187,7 +191,11 @@ async fn who_has_no_right_to_send_or_receive_does_not() {
     for client in [&mut speaker, &mut deaf, &mut hidden] {
         client.join().await;
     }
-    speaker.produce("audio", rtp::opus(1)).await;
+    let audio = speaker.produce("audio", rtp::opus(1)).await;
+    let mut asks = enter("asks", json!({"subscribe": false}));
+    let on_request = json!({"subscription": "onRequest", "rtpCapabilities": rtp::capabilities()});
+    asks.request("join", on_request).await.unwrap();
+    assert_eq!(asks.request("subscribe", json!({"producerId": audio})).await.unwrap_err().0, 403);
     let transport = speaker.send_transport.clone();
     let video = json!({"transportId": transport, "kind": "video", "rtpParameters": rtp::vp8(2), "appData": {}});
     assert_eq!(speaker.request("produce", video).await.unwrap_err().0, 403);
@@ -348,4 +356,52 @@ async fn a_tenant_with_too_much_traffic_begins_nothing_until_it_has_less() {
     alice.request("produce", video).await.unwrap();
     bob.accept_consumer().await;
     drop(gate.entrance.admit(of("carol")).unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_token_says_of_a_peer_is_told_on() {
+    let world = World::default();
+    let gate = gate_in(&world, &acme(""));
+    let other = TestNode::start(&world, "us-1", 1);
+    world.link_up(&gate.node.instance, &other.instance);
+    let said = |name: &str, team: u32| token(json!({"name": name, "metadata": {"team": team}}));
+    let mut alice = Client::admit(&gate.entrance, with(&said("Alice", 7))).unwrap();
+    let mut bob = Client::admit(&gate.entrance, with(&token(json!({"sub": "bob"})))).unwrap();
+    // Everything is open there.
+    let acme = Some(NamespaceId::new("acme").unwrap());
+    let mut carol =
+        Client::admit(&entrance(&other.rooms), Opening { namespace: acme, ..opening("room", "carol", None) }).unwrap();
+    for client in [&mut alice, &mut bob, &mut carol] {
+        client.join().await;
+    }
+    bob.settle().await;
+    for (name, old, team) in [("Alicia", "Alice", 7), ("Alicia", "Alicia", 8)] {
+        alice.request("renewToken", json!({"token": said(name, team)})).await.unwrap();
+        let expected =
+            json!({"peerId": "alice", "displayName": name, "oldDisplayName": old, "metadata": {"team": team}});
+        for client in [&mut bob, &mut carol] {
+            assert_eq!(client.next_notification("peerDisplayNameChanged").await, expected);
+        }
+    }
+    alice.request("renewToken", json!({"token": said("Alicia", 8)})).await.unwrap();
+    assert_eq!(bob.settle().await, Vec::<Value>::new(), "nothing is new");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_hidden_is_on_no_stage() {
+    let gate = gate(&acme(""));
+    let hidden = |hidden: bool| json!({"sub": "ghost", "grants": {"stage": true, "hidden": hidden}});
+    let mut ghost = Client::admit(&gate.entrance, with(&token(hidden(true)))).unwrap();
+    let mut bob = Client::admit(&gate.entrance, with(&token(json!({"sub": "bob"})))).unwrap();
+    ghost.join().await;
+    bob.join().await;
+    let listed = bob.request("getPeers", json!({})).await.unwrap();
+    assert_eq!(
+        (&listed["total"], &listed["stage"], listed["peers"].as_array().unwrap().len()),
+        (&json!(1), &json!(0), 1)
+    );
+    ghost.request("renewToken", json!({"token": token(hidden(false))})).await.unwrap();
+    assert_eq!(bob.next_notification("newPeer").await["id"], "ghost");
+    let listed = bob.request("getPeers", json!({})).await.unwrap();
+    assert_eq!((&listed["total"], &listed["stage"]), (&json!(2), &json!(1)));
 }

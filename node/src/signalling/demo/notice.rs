@@ -15,8 +15,12 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
         Notice::ActiveSpeaker { loudest } => return shapes.speaker(loudest.as_ref()),
         Notice::NewPeer(peer) => ("newPeer", shapes.new_peer(peer)),
         Notice::PeerClosed { peer } => ("peerClosed", json!({"peerId": peer})),
-        Notice::DisplayNameChanged { peer, display_name, old } => {
-            ("peerDisplayNameChanged", json!({"peerId": peer, "displayName": display_name, "oldDisplayName": old}))
+        Notice::PeerRenamed { info, old } => {
+            let mut data = json!({"peerId": info.id, "displayName": info.display_name, "oldDisplayName": old});
+            if let Some(metadata) = &info.metadata {
+                data["metadata"] = json!(metadata);
+            }
+            ("peerDisplayNameChanged", data)
         }
         Notice::NewProducer(info) => {
             let mut data = producer(info);

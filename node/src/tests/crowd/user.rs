@@ -232,9 +232,9 @@ impl Presence {
             Notice::PeerClosed { peer } => {
                 assert!(self.peers.remove(peer).is_some(), "{id} is told that {peer} went, of whom it never heard");
             }
-            Notice::DisplayNameChanged { peer, display_name, .. } => {
-                let name = self.peers.get_mut(peer);
-                *name.unwrap_or_else(|| panic!("{id} never heard of {peer}")) = display_name.clone();
+            Notice::PeerRenamed { info, .. } => {
+                let name = self.peers.get_mut(&info.id);
+                *name.unwrap_or_else(|| panic!("{id} never heard of {}", info.id)) = info.display_name.clone();
             }
             Notice::Audience(census) => self.census = Some(census.clone()),
             other => panic!("{id} is told {other:?}"),
