@@ -68,11 +68,10 @@ pub(crate) struct Held {
 impl AddressLimits {
     pub(crate) fn new(config: &NodeConfig) -> Arc<Self> {
         let limits = &config.limits;
-        let a_minute = |count| MINUTE.checked_div(count).map(|interval| RateLimit::new(count, interval));
         Arc::new(Self {
             connections: limits.connections_per_address,
-            sessions: a_minute(limits.sessions_per_minute_per_address),
-            changes: a_minute(limits.changes_per_minute_per_address),
+            sessions: RateLimit::per(limits.sessions_per_minute_per_address, MINUTE),
+            changes: RateLimit::per(limits.changes_per_minute_per_address, MINUTE),
             rooms: limits.rooms_per_address,
             proxies: config.users.proxies.clone(),
             addresses: Mutex::new(Addresses { usage: HashMap::new(), sweep_at: SWEEP_FROM }),

@@ -18,6 +18,11 @@ impl RateLimit {
         Self { interval, burst, full_at: None }
     }
 
+    /// `count` in each `period`, all at once if need be; `None` for 0, which is no limit.
+    pub fn per(count: u32, period: Duration) -> Option<Self> {
+        period.checked_div(count).map(|interval| Self::new(count, interval))
+    }
+
     /// Whether it may happen now, which uses one up.
     pub fn allow(&mut self, now: Instant) -> bool {
         self.allow_many(1, now)

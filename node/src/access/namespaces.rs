@@ -124,8 +124,7 @@ struct Rate {
 impl Rate {
     fn allow(&mut self, count: u32, per_second: u32) -> bool {
         if self.per_second != per_second {
-            *self =
-                Self { per_second, limit: SECOND.checked_div(per_second).map(|each| RateLimit::new(per_second, each)) };
+            *self = Self { per_second, limit: RateLimit::per(per_second, SECOND) };
         }
         self.limit.as_mut().is_none_or(|limit| limit.allow_many(count, Instant::now().into_std()))
     }

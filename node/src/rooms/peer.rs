@@ -46,7 +46,7 @@ pub(super) struct Peer {
     /// Of what it sends is muted, now and later.
     pub(super) muted: Vec<MediaKind>,
     /// How often it may change what others are told.
-    changes: RateLimit,
+    changes: Option<RateLimit>,
     /// Among the peers of its namespace.
     _place: Option<Place>,
     /// Where its transports are.
@@ -104,7 +104,7 @@ impl Peer {
             rights,
             imposed: None,
             muted: Vec::new(),
-            changes: RateLimit::new(changes_per_minute, MINUTE / changes_per_minute),
+            changes: RateLimit::per(changes_per_minute, MINUTE),
             _place: place,
             load,
             span: Some(span),
@@ -127,7 +127,7 @@ impl Peer {
     /// Whether it may make so many changes now that others are told of.
     pub(super) fn take_changes(&mut self, count: u32, limits: &AddressLimits) -> Result<(), Refusal> {
         let now = Instant::now();
-        let allowed = self.changes.allow_many(count, now.into_std())
+        let allowed = self.changes.as_mut().is_none_or(|changes| changes.allow_many(count, now.into_std()))
             && limits.take_changes(self.remote.ip(), count, now)
             && self.rights.namespace().allow_changes(count);
         let refusal = || Refusal::new(429, "so many changes that others are told of are not allowed: try again later");
