@@ -71,13 +71,13 @@ impl Grants {
     }
 }
 
-/// What mediasoup-demo's clients say of their producers. Version 3 says of a screen that it is shared and of the others
+/// What mediasoup-demo's clients say of a producer. Version 3 says of a screen that it is shared and of the others
 /// nothing.
-fn source(kind: MediaKind, app_data: &Value) -> &str {
-    let shares = app_data.get("share").and_then(Value::as_bool).unwrap_or(false);
+pub(crate) fn source(kind: MediaKind, app_data: &Value) -> &str {
+    let shares = || app_data.get("share") == Some(&Value::Bool(true));
     let other = match kind {
-        _ if shares => "screensharing",
         MediaKind::Audio => "audio",
+        MediaKind::Video if shares() => "screensharing",
         MediaKind::Video => "video",
     };
     app_data.get("source").and_then(Value::as_str).unwrap_or(other)
@@ -141,6 +141,7 @@ mod tests {
         assert!(grants.may_publish(video, &json!({"share": true})), "as version 3 of the demo says it");
         assert!(!grants.may_publish(video, &json!({"source": "video"})));
         assert!(!grants.may_publish(video, &json!({})));
+        assert!(grants.may_publish(audio, &json!({"share": true})));
         let text = serde_json::to_value(&grants).unwrap();
         assert_eq!(text["publish"], json!(["audio", "video:screensharing"]));
         for nonsense in [json!({"publish": ["sound"]}), json!({"publish": "audio"}), json!({"publish": [1]})] {

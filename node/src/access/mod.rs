@@ -10,6 +10,6 @@ mod namespaces;
 mod rights;
 pub(crate) mod token;
 
-pub(crate) use grants::{Grants, Publish};
+pub(crate) use grants::{Grants, Publish, source};
 pub(crate) use namespaces::{Kind, Namespace, NamespaceOverview, Namespaces, Place};
 pub(crate) use rights::Rights;

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use sluice_proto::ids::ProducerId;
-use sluice_proto::ortc::{IceParameters, MediaKind};
+use sluice_proto::ortc::IceParameters;
 
 use super::{Shapes, Words, notice, reply};
+use crate::access::source;
 use crate::rooms::api::{NewConsumer, NewTransport, PeerInfo, Speaker};
 
 pub(super) struct Ts;
@@ -60,16 +61,10 @@ impl Shapes for Ts {
     }
 }
 
-/// Clients tell a screen from a camera by `source`, which those of version 3 do not say: of a screen they say `share`.
+/// Clients tell a screen from a camera by `source`, which those of version 3 do not say.
 fn app_data(consumer: &NewConsumer) -> Value {
     let mut data = consumer.app_data.clone();
+    data["source"] = json!(source(consumer.kind, &consumer.app_data));
     data["peerId"] = json!(consumer.peer);
-    if data.get("source").is_none() {
-        data["source"] = match consumer.kind {
-            MediaKind::Audio => json!("audio"),
-            MediaKind::Video if data.get("share") == Some(&Value::Bool(true)) => json!("screensharing"),
-            MediaKind::Video => json!("video"),
-        };
-    }
     data
 }
