@@ -32,7 +32,7 @@ pub(crate) struct Opening {
 
 /// Why somebody does not enter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refusal {
+pub(crate) enum AdmissionError {
     /// The URL lacks something.
     #[error("{0}")]
     Incomplete(&'static str),
@@ -74,13 +74,13 @@ impl Entrance {
     /// Takes a seat for who may have one.
     ///
     /// # Errors
-    /// [`Refusal`]; nobody inside notices then.
-    pub(crate) fn admit(&self, opening: Opening) -> Result<Seat, Refusal> {
+    /// [`AdmissionError`]; nobody inside notices then.
+    pub(crate) fn admit(&self, opening: Opening) -> Result<Seat, AdmissionError> {
         let identified = self.identify(&opening)?;
         let (remote, who) = (opening.remote, Who::new(&identified.key, &identified.peer));
         self.seat(opening, identified).map_err(|words| {
             self.rooms.events().audit().record(&Entry::refused(remote, who, &words));
-            Refusal::Busy(words)
+            AdmissionError::Busy(words)
         })
     }
 
@@ -96,16 +96,16 @@ impl Entrance {
     /// Whether it may have a seat, if there is one.
     ///
     /// # Errors
-    /// [`Refusal`], never that it is busy.
-    pub(crate) fn check(&self, opening: &Opening) -> Result<(), Refusal> {
+    /// [`AdmissionError`], never that it is busy.
+    pub(crate) fn check(&self, opening: &Opening) -> Result<(), AdmissionError> {
         self.identify(opening).map(drop)
     }
 
     /// What a token allows that a peer shows instead of the one with which it came to this room.
     ///
     /// # Errors
-    /// [`Refusal`]; what it may do is as before then.
-    pub(crate) fn renew(&self, seat: &Seat, token: &str) -> Result<Rights, Refusal> {
+    /// [`AdmissionError`]; what it may do is as before then.
+    pub(crate) fn renew(&self, seat: &Seat, token: &str) -> Result<Rights, AdmissionError> {
         let RoomKey { namespace, room } = seat.room();
         let (_, rights, claims) = self.namespaces.authenticate(Some(namespace.clone()), Some(token))?;
         self.check_claims(claims.as_ref(), room, Some(seat.peer()))?;
@@ -116,13 +116,13 @@ impl Entrance {
     /// Whether a token grants to ask for what concerns a room, or all rooms of a namespace.
     ///
     /// # Errors
-    /// [`Refusal`].
+    /// [`AdmissionError`].
     pub(crate) fn admit_admin(
         &self,
         namespace: Option<NamespaceId>,
         room: Option<&RoomId>,
         token: Option<&str>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AdmissionError> {
         let (token, namespace) = (token.ok_or(TokenError::Missing)?, namespace.ok_or(TokenError::Missing)?);
         let (_, rights, claims) = self.namespaces.authenticate(Some(namespace), Some(token))?;
         // Where everything is open nobody knows who asks.
@@ -130,41 +130,49 @@ impl Entrance {
         let is_its = room.map_or(claims.room.is_none(), |room| claims.is_for_room(room.as_str()));
         match rights.grants().admin && is_its {
             true => Ok(()),
-            false => Err(Refusal::Forbidden("the token does not grant this".to_owned())),
+            false => Err(AdmissionError::Forbidden("the token does not grant this".to_owned())),
         }
     }
 
-    fn identify(&self, opening: &Opening) -> Result<Identified, Refusal> {
+    fn identify(&self, opening: &Opening) -> Result<Identified, AdmissionError> {
         let Opening { namespace, room, peer, token, .. } = opening;
         let (namespace, rights, claims) = self.namespaces.authenticate(namespace.clone(), token.as_deref())?;
         self.check_claims(claims.as_ref(), room, peer.as_ref())?;
         self.check_region(&rights)?;
         let peer = claims.and_then(|claims| claims.sub).or_else(|| peer.clone());
-        let peer = peer.ok_or(Refusal::Incomplete("the URL's query lacks peerId"))?;
+        let peer = peer.ok_or(AdmissionError::Incomplete("the URL's query lacks peerId"))?;
         Ok(Identified { key: RoomKey { namespace, room: room.clone() }, peer, rights })
     }
 
-    fn check_region(&self, rights: &Rights) -> Result<(), Refusal> {
+    fn check_region(&self, rights: &Rights) -> Result<(), AdmissionError> {
         match rights.namespace().allows_region(&self.region) {
             true => Ok(()),
-            false => Err(Refusal::Forbidden(format!("the namespace is not served in the region {}", self.region))),
+            false => {
+                Err(AdmissionError::Forbidden(format!("the namespace is not served in the region {}", self.region)))
+            }
         }
     }
 
-    fn check_claims(&self, claims: Option<&Claims>, room: &RoomId, peer: Option<&PeerId>) -> Result<(), Refusal> {
+    fn check_claims(
+        &self,
+        claims: Option<&Claims>,
+        room: &RoomId,
+        peer: Option<&PeerId>,
+    ) -> Result<(), AdmissionError> {
         let Some(claims) = claims else { return Ok(()) };
         if !claims.is_for_room(room.as_str()) {
-            return Err(Refusal::Forbidden("the token is of another room".to_owned()));
+            return Err(AdmissionError::Forbidden("the token is of another room".to_owned()));
         }
         if let (Some(of_token), Some(peer)) = (&claims.sub, peer)
             && of_token != peer
         {
-            return Err(Refusal::Forbidden("the token is of another peer".to_owned()));
+            return Err(AdmissionError::Forbidden("the token is of another peer".to_owned()));
         }
         match &claims.region {
-            Some(region) if *region != self.region => {
-                Err(Refusal::Forbidden(format!("the token is of the region {region}, and this is {}", self.region)))
-            }
+            Some(region) if *region != self.region => Err(AdmissionError::Forbidden(format!(
+                "the token is of the region {region}, and this is {}",
+                self.region
+            ))),
             _ => Ok(()),
         }
     }

@@ -7,7 +7,7 @@
 use axum::extract::{Path, Query, RawPathParams, Request, State};
 use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
@@ -20,10 +20,10 @@ use utoipa_axum::routes;
 
 use super::audit;
 use crate::access::{Grants, NamespaceOverview};
-use crate::entrance::{self, Entrance};
+use crate::entrance::Entrance;
 use crate::events::audit::Entry;
-use crate::http::{Connection, bearer};
-use crate::rooms::api::{PeersPage, Refusal};
+use crate::http::{Connection, HttpError, bearer};
+use crate::rooms::api::PeersPage;
 use crate::rooms::operations::Operation;
 use crate::rooms::overview::RoomsOverview;
 
@@ -34,31 +34,6 @@ use crate::rooms::overview::RoomsOverview;
                    that grants `admin`, for its namespace and rooms."
 ))]
 struct Description;
-
-/// What went wrong, in words.
-struct Failure(StatusCode, String);
-
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        (self.0, format!("{}\n", self.1)).into_response()
-    }
-}
-
-impl From<Refusal> for Failure {
-    fn from(Refusal { code, reason }: Refusal) -> Self {
-        Self(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), reason)
-    }
-}
-
-impl From<entrance::Refusal> for Failure {
-    fn from(refusal: entrance::Refusal) -> Self {
-        let status = match refusal {
-            entrance::Refusal::Unauthorised(_) => StatusCode::UNAUTHORIZED,
-            _ => StatusCode::FORBIDDEN,
-        };
-        Self(status, refusal.to_string())
-    }
-}
 
 /// For operators.
 pub(super) fn operators_router(entrance: Entrance) -> Router {
@@ -101,20 +76,20 @@ async fn admit_tenant(
     Query(page): Query<RoomsPage>,
     request: Request,
     next: Next,
-) -> Result<Response, Failure> {
+) -> Result<Response, HttpError> {
     let remote = connection.remote;
     if !entrance.rooms().address_limits().take_session(remote.ip(), Instant::now()) {
-        return Err(Failure(StatusCode::TOO_MANY_REQUESTS, "the address asks too often".to_owned()));
+        return Err(HttpError(StatusCode::TOO_MANY_REQUESTS, "the address asks too often".to_owned()));
     }
     let of_path = |name| path.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
     let namespace = of_path("namespace").and_then(|name| NamespaceId::new(name).ok()).or(page.namespace);
     let room = of_path("room").and_then(|name| RoomId::new(name).ok());
-    if let Err(refusal) = entrance.admit_admin(namespace, room.as_ref(), bearer(request.headers())) {
-        let failure = Failure::from(refusal);
-        let (status, reason) = (Some(failure.0.as_u16()), failure.1.clone());
+    if let Err(error) = entrance.admit_admin(namespace, room.as_ref(), bearer(request.headers())) {
+        let error = HttpError::from(error);
+        let (status, reason) = (Some(error.0.as_u16()), error.1.clone());
         let entry = Entry::SessionRefused { remote, who: None, status, reason };
         entrance.rooms().events().audit().record(&entry);
-        return Err(failure);
+        return Err(error);
     }
     Ok(next.run(request).await)
 }
@@ -137,9 +112,9 @@ struct RoomsPage {
 async fn rooms(
     State(entrance): State<Entrance>,
     Query(page): Query<RoomsPage>,
-) -> Result<Json<RoomsOverview>, Failure> {
+) -> Result<Json<RoomsOverview>, HttpError> {
     let after = page.after.as_deref().map(|text| {
-        room_key(text).ok_or_else(|| Failure(StatusCode::BAD_REQUEST, "after must be namespace/room".to_owned()))
+        room_key(text).ok_or_else(|| HttpError(StatusCode::BAD_REQUEST, "after must be namespace/room".to_owned()))
     });
     let after = after.transpose()?;
     Ok(Json(entrance.rooms().overview(page.namespace.as_ref(), after.as_ref(), page.limit).await))
@@ -148,22 +123,6 @@ async fn rooms(
 fn room_key(text: &str) -> Option<RoomKey> {
     let (namespace, room) = text.split_once('/')?;
     Some(RoomKey { namespace: NamespaceId::new(namespace).ok()?, room: RoomId::new(room).ok()? })
-}
-
-/// A room in the path.
-#[derive(Deserialize, IntoParams)]
-#[into_params(parameter_in = Path)]
-struct RoomPath {
-    #[param(value_type = String)]
-    namespace: NamespaceId,
-    #[param(value_type = String)]
-    room: RoomId,
-}
-
-impl From<RoomPath> for RoomKey {
-    fn from(RoomPath { namespace, room }: RoomPath) -> Self {
-        Self { namespace, room }
-    }
 }
 
 /// A peer in the path.
@@ -184,15 +143,18 @@ impl PeerPath {
     }
 }
 
-async fn operate(entrance: &Entrance, room: &RoomKey, operation: Operation) -> Result<StatusCode, Failure> {
+async fn operate(entrance: &Entrance, room: &RoomKey, operation: Operation) -> Result<StatusCode, HttpError> {
     entrance.rooms().operate(room, operation).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// Sends everybody who is in the room on this node away, not to come back by themselves.
-#[utoipa::path(delete, path = "/v1/rooms/{namespace}/{room}", params(RoomPath), responses((status = 204), (status = 404)))]
-async fn close_room(State(entrance): State<Entrance>, Path(room): Path<RoomPath>) -> Result<StatusCode, Failure> {
-    operate(&entrance, &room.into(), Operation::Close).await
+#[utoipa::path(
+    delete, path = "/v1/rooms/{namespace}/{room}", params(("namespace" = String, Path), ("room" = String, Path)),
+    responses((status = 204), (status = 404))
+)]
+async fn close_room(State(entrance): State<Entrance>, Path(room): Path<RoomKey>) -> Result<StatusCode, HttpError> {
+    operate(&entrance, &room, Operation::Close).await
 }
 
 /// A page of peers.
@@ -208,16 +170,17 @@ struct PeersQuery {
 
 /// Who is in the room, wherever they are, a page at a time.
 #[utoipa::path(
-    get, path = "/v1/rooms/{namespace}/{room}/peers", params(RoomPath, PeersQuery),
+    get, path = "/v1/rooms/{namespace}/{room}/peers",
+    params(("namespace" = String, Path), ("room" = String, Path), PeersQuery),
     responses((status = 200, body = PeersPage), (status = 404, description = "This node is not in the room."))
 )]
 async fn peers(
     State(entrance): State<Entrance>,
-    Path(room): Path<RoomPath>,
+    Path(room): Path<RoomKey>,
     Query(page): Query<PeersQuery>,
-) -> Result<Json<PeersPage>, Failure> {
-    let found = entrance.rooms().peers(&room.into(), page.after, page.limit).await;
-    found.map(Json).ok_or_else(|| Failure(StatusCode::NOT_FOUND, "this node is not in the room".to_owned()))
+) -> Result<Json<PeersPage>, HttpError> {
+    let found = entrance.rooms().peers(&room, page.after, page.limit).await;
+    found.map(Json).ok_or_else(|| HttpError(StatusCode::NOT_FOUND, "this node is not in the room".to_owned()))
 }
 
 /// Sends a peer away, not to come back by itself.
@@ -225,7 +188,7 @@ async fn peers(
     delete, path = "/v1/rooms/{namespace}/{room}/peers/{peer}", params(PeerPath),
     responses((status = 204), (status = 404), (status = 421, description = "The peer is on another node, which is named."))
 )]
-async fn remove_peer(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, Failure> {
+async fn remove_peer(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, HttpError> {
     let (room, peer) = path.split();
     operate(&entrance, &room, Operation::Remove(peer)).await
 }
@@ -239,7 +202,7 @@ async fn set_grants(
     State(entrance): State<Entrance>,
     Path(path): Path<PeerPath>,
     Json(grants): Json<Grants>,
-) -> Result<StatusCode, Failure> {
+) -> Result<StatusCode, HttpError> {
     let (room, peer) = path.split();
     operate(&entrance, &room, Operation::SetGrants { peer, grants }).await
 }
@@ -262,7 +225,7 @@ async fn mute(
     State(entrance): State<Entrance>,
     Path(path): Path<PeerPath>,
     Query(Muted { kind }): Query<Muted>,
-) -> Result<StatusCode, Failure> {
+) -> Result<StatusCode, HttpError> {
     let (room, peer) = path.split();
     operate(&entrance, &room, Operation::SetMuted { peer, kind, muted: true }).await
 }
@@ -276,7 +239,7 @@ async fn unmute(
     State(entrance): State<Entrance>,
     Path(path): Path<PeerPath>,
     Query(Muted { kind }): Query<Muted>,
-) -> Result<StatusCode, Failure> {
+) -> Result<StatusCode, HttpError> {
     let (room, peer) = path.split();
     operate(&entrance, &room, Operation::SetMuted { peer, kind, muted: false }).await
 }
@@ -286,7 +249,7 @@ async fn unmute(
     put, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/stage", params(PeerPath),
     responses((status = 204), (status = 404), (status = 421))
 )]
-async fn onto_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, Failure> {
+async fn onto_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, HttpError> {
     let (room, peer) = path.split();
     operate(&entrance, &room, Operation::SetStage { peer, on: true }).await
 }
@@ -296,7 +259,7 @@ async fn onto_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>
     delete, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/stage", params(PeerPath),
     responses((status = 204), (status = 404), (status = 421))
 )]
-async fn off_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, Failure> {
+async fn off_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, HttpError> {
     let (room, peer) = path.split();
     operate(&entrance, &room, Operation::SetStage { peer, on: false }).await
 }
@@ -323,9 +286,9 @@ struct TokenPath {
     put, path = "/v1/namespaces/{namespace}/revoked/{token}", params(TokenPath),
     responses((status = 204), (status = 404))
 )]
-async fn revoke(State(entrance): State<Entrance>, Path(path): Path<TokenPath>) -> Result<StatusCode, Failure> {
+async fn revoke(State(entrance): State<Entrance>, Path(path): Path<TokenPath>) -> Result<StatusCode, HttpError> {
     if !entrance.namespaces().revoke(&path.namespace, path.token) {
-        return Err(Failure(StatusCode::NOT_FOUND, format!("there is no namespace {}", path.namespace)));
+        return Err(HttpError(StatusCode::NOT_FOUND, format!("there is no namespace {}", path.namespace)));
     }
     entrance.rooms().reauthorise().await;
     Ok(StatusCode::NO_CONTENT)

@@ -7,8 +7,10 @@
 //! - `websocket`: such a WebSocket.
 //! - `origin`: which web pages may.
 //! - `assets`: the embedded files of the room page.
+//! - `error`: what is answered to a request that is refused.
 
 mod assets;
+mod error;
 mod forwarded;
 pub(crate) mod origin;
 mod server;
@@ -24,6 +26,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 
+pub(crate) use error::HttpError;
 pub(crate) use server::{Connection, HttpCounters, Server, ServerConfig};
 pub(crate) use users::{Door, users_router};
 

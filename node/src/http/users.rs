@@ -6,9 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::extract::{Query, Request, State};
-use axum::http::header::{
-    CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
-};
+use axum::http::header::{CONTENT_SECURITY_POLICY, HOST, HeaderName, ORIGIN, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -20,12 +18,11 @@ use super::origin::Origins;
 use super::server::Connection;
 use super::websocket::Upgrade;
 use super::{assets, forwarded, websocket};
-use crate::address_limits::AddressLimits;
 use crate::admin::tenants_router;
 use crate::config::Network;
-use crate::entrance::{self, Entrance, Opening};
+use crate::entrance::{AdmissionError, Entrance, Opening};
 use crate::events::audit::Entry;
-use crate::http::{Health, bearer, health_router};
+use crate::http::{Health, HttpError, bearer, health_router};
 use crate::signalling::SUBPROTOCOL;
 use crate::signalling::demo::Dialect;
 use crate::signalling::protoo::session;
@@ -54,8 +51,6 @@ pub(crate) struct Door {
     pub(crate) entrance: Entrance,
     /// Which pages may open it.
     pub(crate) origins: Arc<Origins>,
-    /// How often one address may.
-    pub(crate) address_limits: Arc<AddressLimits>,
     /// Who says for whom a request is.
     pub(crate) proxies: Arc<[Network]>,
 }
@@ -96,7 +91,7 @@ async fn asset(uri: Uri, headers: HeaderMap) -> Response {
 async fn root(State(door): State<Door>, Extension(connection): Extension<Connection>, request: Request) -> Response {
     let (entrance, remote) = (door.entrance.clone(), door.client(&connection, request.headers()));
     match websocket::is_upgrade(request.headers()) {
-        true => signalling(door, connection, request).unwrap_or_else(|refusal| refused(&entrance, remote, refusal)),
+        true => signalling(door, connection, request).unwrap_or_else(|error| refused(&entrance, remote, error)),
         false => assets::serve(assets::INDEX, request.headers()),
     }
 }
@@ -106,68 +101,41 @@ async fn admission(
     State(door): State<Door>,
     Extension(connection): Extension<Connection>,
     request: Request,
-) -> Result<StatusCode, Refusal> {
+) -> Result<StatusCode, HttpError> {
     check_origin(&door.origins, request.headers())?;
     let client = door.client(&connection, request.headers());
-    if !door.address_limits.take_session(client.ip(), Instant::now()) {
+    if !door.entrance.rooms().address_limits().take_session(client.ip(), Instant::now()) {
         return Err(too_many());
     }
     door.entrance.check(&opening(&request, client)?.0)?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn too_many() -> Refusal {
-    Refusal(StatusCode::TOO_MANY_REQUESTS, "the address opens too many WebSockets\n".to_owned())
+fn too_many() -> HttpError {
+    HttpError(StatusCode::TOO_MANY_REQUESTS, "the address opens too many WebSockets".to_owned())
 }
 
-/// Something that is refused, with the reason in words.
-struct Refusal(StatusCode, String);
-
-impl From<entrance::Refusal> for Refusal {
-    fn from(refusal: entrance::Refusal) -> Self {
-        use entrance::Refusal::{Busy, Forbidden, Incomplete, Unauthorised};
-        let status = match &refusal {
-            Incomplete(_) => StatusCode::BAD_REQUEST,
-            Unauthorised(_) => StatusCode::UNAUTHORIZED,
-            Forbidden(_) => StatusCode::FORBIDDEN,
-            Busy(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self(status, format!("{refusal}\n"))
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let Self(status, words) = self;
-        match status {
-            // RFC 6750 section 3.
-            StatusCode::UNAUTHORIZED => (status, [(WWW_AUTHENTICATE, "Bearer")], words).into_response(),
-            _ => (status, words).into_response(),
-        }
-    }
-}
-
-fn refused(entrance: &Entrance, remote: SocketAddr, refusal: Refusal) -> Response {
-    let (status, reason) = (Some(refusal.0.as_u16()), refusal.1.trim_end().to_owned());
+fn refused(entrance: &Entrance, remote: SocketAddr, error: HttpError) -> Response {
+    let (status, reason) = (Some(error.0.as_u16()), error.1.clone());
     entrance.rooms().events().audit().record(&Entry::SessionRefused { remote, who: None, status, reason });
-    refusal.into_response()
+    error.into_response()
 }
 
-fn signalling(door: Door, connection: Connection, mut request: Request) -> Result<Response, Refusal> {
+fn signalling(door: Door, connection: Connection, mut request: Request) -> Result<Response, HttpError> {
     let (response, upgrade) = Upgrade::accept(&mut request, SUBPROTOCOL)
-        .map_err(|reason| Refusal(StatusCode::BAD_REQUEST, format!("{reason}\n")))?;
+        .map_err(|reason| HttpError(StatusCode::BAD_REQUEST, reason.to_string()))?;
     if !websocket::offers(request.headers(), SUBPROTOCOL) {
-        return Err(Refusal(StatusCode::FORBIDDEN, format!("the WebSocket subprotocol must be {SUBPROTOCOL}\n")));
+        return Err(HttpError(StatusCode::FORBIDDEN, format!("the WebSocket subprotocol must be {SUBPROTOCOL}")));
     }
     check_origin(&door.origins, request.headers())?;
     let client = door.client(&connection, request.headers());
     let (opening, dialect) = opening(&request, client)?;
-    if !door.address_limits.take_session(client.ip(), Instant::now()) {
+    if !door.entrance.rooms().address_limits().take_session(client.ip(), Instant::now()) {
         return Err(too_many());
     }
     // The proxy's connections are not limited, those of its clients are.
     let of_client = (client.ip() != connection.remote.ip())
-        .then(|| door.address_limits.connection(client.ip()).ok_or_else(too_many))
+        .then(|| door.entrance.rooms().address_limits().connection(client.ip()).ok_or_else(too_many))
         .transpose()?;
     let (namespace, room, peer, remote) =
         (opening.namespace.clone(), opening.room.clone(), opening.peer.clone(), opening.remote);
@@ -175,11 +143,11 @@ fn signalling(door: Door, connection: Connection, mut request: Request) -> Resul
     let admitted = entrance.admit(opening);
     match &admitted {
         Ok(seat) => tracing::info!(key = %seat.room(), peer = %seat.peer(), %remote, "a session has opened"),
-        Err(refusal) => tracing::info!(?namespace, %room, ?peer, %remote, %refusal, "a WebSocket was refused"),
+        Err(error) => tracing::info!(?namespace, %room, ?peer, %remote, %error, "a WebSocket was refused"),
     }
     let admitted = match admitted {
         // Browsers tell their pages of close codes, and of nothing before the upgrade: who may come again hears when.
-        Err(refusal) if !matches!(refusal, entrance::Refusal::Busy(_)) => return Err(refusal.into()),
+        Err(error) if !matches!(error, AdmissionError::Busy(_)) => return Err(error.into()),
         admitted => admitted,
     };
     tokio::spawn(async move {
@@ -195,12 +163,12 @@ fn signalling(door: Door, connection: Connection, mut request: Request) -> Resul
 }
 
 /// Programs name no origin.
-fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
+fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), HttpError> {
     let text = |name| headers.get(&name).map(|value| value.to_str().unwrap_or_default());
     match text(ORIGIN) {
         Some(origin) if !origins.allow(origin, text(HOST)) => {
-            let reason = format!("pages of {origin} may not connect; users.allowed_origins lists those that may\n");
-            Err(Refusal(StatusCode::FORBIDDEN, reason))
+            let reason = format!("pages of {origin} may not connect; users.allowed_origins lists those that may");
+            Err(HttpError(StatusCode::FORBIDDEN, reason))
         }
         _ => Ok(()),
     }
@@ -208,14 +176,14 @@ fn check_origin(origins: &Origins, headers: &HeaderMap) -> Result<(), Refusal> {
 
 /// Who comes, out of the URL's query, and the dialect that it lets expect. A token may be in a header too, which does
 /// not end in logs of proxies.
-fn opening(request: &Request, remote: SocketAddr) -> Result<(Opening, Dialect), Refusal> {
+fn opening(request: &Request, remote: SocketAddr) -> Result<(Opening, Dialect), HttpError> {
     let Query(query) = Query::<HashMap<Cow<'_, str>, Cow<'_, str>>>::try_from_uri(request.uri())
-        .map_err(|rejection| Refusal(StatusCode::BAD_REQUEST, format!("{}\n", rejection.body_text())))?;
+        .map_err(|rejection| HttpError(StatusCode::BAD_REQUEST, rejection.body_text()))?;
     let text = |key| query.get(key).map(ToString::to_string);
     let room = query_name(&query, "roomId", |name| RoomId::new(name))?;
     let opening = Opening {
         namespace: query_name(&query, "namespace", |name| NamespaceId::new(name))?,
-        room: room.ok_or(entrance::Refusal::Incomplete("the URL's query lacks roomId"))?,
+        room: room.ok_or(AdmissionError::Incomplete("the URL's query lacks roomId"))?,
         peer: query_name(&query, "peerId", |name| PeerId::new(name))?,
         token: bearer(request.headers()).map(str::to_owned).or_else(|| text("token")),
         secret: text("peerSecret"),
@@ -229,7 +197,7 @@ fn query_name<T>(
     query: &HashMap<Cow<'_, str>, Cow<'_, str>>,
     key: &str,
     new: impl FnOnce(&str) -> Result<T, InvalidName>,
-) -> Result<Option<T>, Refusal> {
+) -> Result<Option<T>, HttpError> {
     let name = query.get(key).map(|name| new(name)).transpose();
-    name.map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("{key} {error}\n")))
+    name.map_err(|error| HttpError(StatusCode::BAD_REQUEST, format!("{key} {error}")))
 }

@@ -106,7 +106,7 @@ impl Parts {
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let entrance = Entrance::new(rooms.clone(), namespaces.clone(), config.region.clone());
-        let users = doors::serve_users(&config, users, acceptor, entrance.clone(), &address_limits, &health)?;
+        let users = doors::serve_users(&config, users, acceptor, entrance.clone(), &health)?;
         let sources = sources(&instance, handles, &rooms, (&mesh, &members), &users);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;

@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio_rustls::TlsAcceptor;
 
 use super::{StartError, open_files};
-use crate::address_limits::AddressLimits;
 use crate::admin::{AdminGuard, admin_router};
 use crate::config::NodeConfig;
 use crate::entrance::Entrance;
@@ -34,25 +33,19 @@ pub(super) fn serve_users(
     listener: TcpListener,
     tls: Option<TlsAcceptor>,
     entrance: Entrance,
-    address_limits: &Arc<AddressLimits>,
     health: &Health,
 ) -> Result<Server, StartError> {
     let server = ServerConfig {
         name: "users",
         max_connections: open_files::connections(config.users.max_connections),
-        address_limits: Some(address_limits.clone()),
+        address_limits: Some(entrance.rooms().address_limits().clone()),
         announcing_proxies: if config.users.proxy_protocol { config.users.proxies.clone() } else { Vec::new() },
         when_full: full_router(health.clone()),
         header_timeout: Duration::from_millis(config.users.header_timeout_ms),
         silence: Duration::from_millis(config.limits.silence_ms),
         tls,
     };
-    let door = Door {
-        entrance,
-        origins: Arc::new(Origins::new(config)),
-        address_limits: address_limits.clone(),
-        proxies: config.users.proxies.clone().into(),
-    };
+    let door = Door { entrance, origins: Arc::new(Origins::new(config)), proxies: config.users.proxies.clone().into() };
     let router = users_router(door, health.clone());
     Server::spawn(listener, server, router).map_err(|error| StartError::system("the users' port", error))
 }

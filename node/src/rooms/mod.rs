@@ -187,7 +187,7 @@ impl Rooms {
     }
 
     /// How much of the node one address may take.
-    pub(crate) fn address_limits(&self) -> &AddressLimits {
+    pub(crate) fn address_limits(&self) -> &Arc<AddressLimits> {
         &self.inner.context.address_limits
     }
 

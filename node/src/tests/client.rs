@@ -17,7 +17,7 @@ use tokio_util::sync::PollSender;
 use super::{SOON, rtp};
 use crate::access::Namespaces;
 use crate::config::NamespacesConfig;
-use crate::entrance::{Entrance, Opening, Refusal};
+use crate::entrance::{AdmissionError, Entrance, Opening};
 use crate::rooms::Rooms;
 use crate::rooms::seat::Seat;
 use crate::signalling::demo::Dialect;
@@ -104,7 +104,7 @@ impl Connection {
         Self::serve(entrance, admitted, Dialect::V3)
     }
 
-    fn serve(entrance: Entrance, admitted: Result<Seat, Refusal>, dialect: Dialect) -> Self {
+    fn serve(entrance: Entrance, admitted: Result<Seat, AdmissionError>, dialect: Dialect) -> Self {
         let (to_server, from_client) = mpsc::channel(CONNECTION);
         let (to_client, from_server) = mpsc::channel(CONNECTION);
         let socket = Socket { from_client, to_client: PollSender::new(to_client) };
@@ -139,7 +139,7 @@ impl Client {
     }
 
     /// Comes to a node where not everybody may enter.
-    pub(super) fn admit(entrance: &Entrance, opening: Opening) -> Result<Self, Refusal> {
+    pub(super) fn admit(entrance: &Entrance, opening: Opening) -> Result<Self, AdmissionError> {
         let seat = entrance.admit(opening)?;
         Ok(Self::of(Connection::serve(entrance.clone(), Ok(seat), Dialect::V3)))
     }

@@ -15,7 +15,7 @@ use super::{SOON, TestNode, rtp};
 use crate::access::token::{Claims, TokenError, sign};
 use crate::access::{Grants, Namespaces, Publish};
 use crate::config::{KeyAlgorithm, NamespacesConfig};
-use crate::entrance::{Entrance, Opening, Refusal};
+use crate::entrance::{AdmissionError, Entrance, Opening};
 use crate::rooms::operations::Operation;
 use crate::support::unix_ms;
 
@@ -73,7 +73,7 @@ fn with(token: &str) -> Opening {
     Opening { peer: None, token: Some(token.to_owned()), ..opening("room", "anybody", None) }
 }
 
-fn refused(gate: &Gate, opening: Opening) -> Refusal {
+fn refused(gate: &Gate, opening: Opening) -> AdmissionError {
     let checked = gate.entrance.check(&opening).unwrap_err();
     let refusal = gate.entrance.admit(opening).err().expect("nobody enters");
     assert_eq!(checked, refusal, "a page is told the same");
@@ -124,24 +124,28 @@ async fn tokens_of_every_bad_kind_are_refused() {
     ];
     for (token, expected) in unauthorised {
         match (refused(&gate, with(&token)), expected) {
-            (Refusal::Unauthorised(error), Some(expected)) => assert_eq!(error, expected, "{token}"),
-            (Refusal::Unauthorised(_), None) => {}
+            (AdmissionError::Unauthorised(error), Some(expected)) => assert_eq!(error, expected, "{token}"),
+            (AdmissionError::Unauthorised(_), None) => {}
             (other, _) => panic!("{token}: {other:?}"),
         }
     }
     let missing = Opening { token: None, ..with("") };
-    assert_eq!(refused(&gate, missing), Refusal::Unauthorised(TokenError::Missing));
+    assert_eq!(refused(&gate, missing), AdmissionError::Unauthorised(TokenError::Missing));
     let elsewhere = Opening { namespace: Some(NamespaceId::new("other").unwrap()), token: None, ..with("") };
-    assert_eq!(refused(&gate, elsewhere), Refusal::Unauthorised(TokenError::Missing), "nobody learns which there are");
+    assert_eq!(
+        refused(&gate, elsewhere),
+        AdmissionError::Unauthorised(TokenError::Missing),
+        "nobody learns which there are"
+    );
     for forbidden in [
         with(&token(json!({"room": "rooms"}))),
         with(&token(json!({"region": "us"}))),
         Opening { peer: Some(PeerId::new("bob").unwrap()), ..with(&good) },
         Opening { room: RoomId::new("another").unwrap(), ..with(&good) },
     ] {
-        assert!(matches!(refused(&gate, forbidden), Refusal::Forbidden(_)));
+        assert!(matches!(refused(&gate, forbidden), AdmissionError::Forbidden(_)));
     }
-    assert!(matches!(refused(&gate, with(&token(json!({"sub": null})))), Refusal::Incomplete(_)));
+    assert!(matches!(refused(&gate, with(&token(json!({"sub": null})))), AdmissionError::Incomplete(_)));
     // Clocks may be a little apart, and rooms may be many.
     for good in [json!({"exp": now() - 5}), json!({"nbf": now() + 5}), json!({"room": "r*m"}), json!({"room": null})] {
         drop(gate.entrance.admit(with(&token(good))).unwrap());
@@ -175,7 +179,7 @@ async fn each_algorithm_signs_and_none_passes_for_another() {
         // The public key is known to everybody: it is no secret to sign with.
         let confused = EncodingKey::from_secret(pair.public_key_pem().as_bytes());
         let confused = sign(&claims(json!({})), id, KeyAlgorithm::HS256, &confused).unwrap();
-        assert_eq!(refused(&gate, with(&confused)), Refusal::Unauthorised(TokenError::WrongAlgorithm));
+        assert_eq!(refused(&gate, with(&confused)), AdmissionError::Unauthorised(TokenError::WrongAlgorithm));
     }
 }
 
@@ -304,7 +308,7 @@ async fn a_tenant_has_its_places_and_gets_them_back() {
     };
     let mut alice = Client::admit(&gate.entrance, of("alice", "room")).unwrap();
     alice.join().await;
-    assert!(matches!(gate.entrance.admit(of("bob", "another")).err(), Some(Refusal::Busy(_))), "one room");
+    assert!(matches!(gate.entrance.admit(of("bob", "another")).err(), Some(AdmissionError::Busy(_))), "one room");
     let mut bob = Client::admit(&gate.entrance, of("bob", "room")).unwrap();
     let capabilities = alice.request("getRouterRtpCapabilities", json!({})).await.unwrap();
     let codecs: Vec<_> = capabilities["codecs"].as_array().unwrap().iter().map(|codec| &codec["mimeType"]).collect();
@@ -315,9 +319,9 @@ async fn a_tenant_has_its_places_and_gets_them_back() {
     assert_eq!(alice.request("produce", produce("audio", rtp::opus(2))).await.unwrap_err().0, 403, "one producer");
     let refused = alice.request("produce", produce("video", rtp::vp8(3))).await.unwrap_err();
     assert_eq!(refused, (400, "video/VP8 is not allowed here".to_owned()));
-    assert!(matches!(gate.entrance.admit(of("carol", "room")).err(), Some(Refusal::Busy(_))), "three a second");
+    assert!(matches!(gate.entrance.admit(of("carol", "room")).err(), Some(AdmissionError::Busy(_))), "three a second");
     tokio::time::sleep(SOON).await;
-    assert!(matches!(gate.entrance.admit(of("carol", "room")).err(), Some(Refusal::Busy(_))), "two peers");
+    assert!(matches!(gate.entrance.admit(of("carol", "room")).err(), Some(AdmissionError::Busy(_))), "two peers");
     bob.request("join", join_data()).await.unwrap();
     bob.hang_up();
     alice.next_notification("peerClosed").await;
@@ -347,7 +351,10 @@ async fn a_tenant_with_too_much_traffic_begins_nothing_until_it_has_less() {
     bob.accept_consumer().await;
     pass(5_000_000).await;
     let refused = gate.entrance.admit(of("carol")).err();
-    assert!(matches!(&refused, Some(Refusal::Busy(words)) if words.contains("sends and receives")), "{refused:?}");
+    assert!(
+        matches!(&refused, Some(AdmissionError::Busy(words)) if words.contains("sends and receives")),
+        "{refused:?}"
+    );
     let transport = alice.send_transport.clone();
     let video = json!({"transportId": transport, "kind": "video", "rtpParameters": rtp::vp8(2)});
     assert_eq!(alice.request("produce", video.clone()).await.unwrap_err().0, 403);

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
 
 use super::message::{self, Malformed, Message};
-use crate::entrance::{self, Entrance};
+use crate::entrance::{AdmissionError, Entrance};
 use crate::limits::Limits;
 use crate::rooms::api::{CloseReason, Notice, PeerRequest, Refusal};
 use crate::rooms::context::Counters;
@@ -101,7 +101,7 @@ enum Response {
 pub(crate) async fn serve<S, E>(
     entrance: &Entrance,
     socket: S,
-    admitted: Result<Seat, entrance::Refusal>,
+    admitted: Result<Seat, AdmissionError>,
     dialect: Dialect,
 ) where
     S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
