@@ -36,12 +36,12 @@ pub(crate) struct AddressLimits {
 
 #[derive(Debug)]
 struct Addresses {
-    usage: HashMap<IpAddr, Usage>,
+    usage: HashMap<IpAddr, AddressUsage>,
     sweep_at: usize,
 }
 
 #[derive(Debug, Default)]
-struct Usage {
+struct AddressUsage {
     connections: u32,
     rooms: u32,
     /// `None` as long as there was no WebSocket.
@@ -130,7 +130,7 @@ impl AddressLimits {
 }
 
 impl Addresses {
-    fn of(&mut self, address: IpAddr, now: Instant) -> &mut Usage {
+    fn of(&mut self, address: IpAddr, now: Instant) -> &mut AddressUsage {
         if self.usage.len() >= self.sweep_at {
             self.usage.retain(|_, usage| usage.is_something(now));
             // Looked at once for each that came meanwhile.
@@ -140,7 +140,7 @@ impl Addresses {
     }
 }
 
-impl Usage {
+impl AddressUsage {
     fn held(&mut self, kind: Kind) -> &mut u32 {
         match kind {
             Kind::Connection => &mut self.connections,

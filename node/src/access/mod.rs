@@ -11,5 +11,5 @@ mod rights;
 pub(crate) mod token;
 
 pub(crate) use grants::{Grants, Publish, source};
-pub(crate) use namespaces::{Kind, Namespace, NamespaceOverview, Namespaces, Place};
+pub(crate) use namespaces::{Namespace, NamespaceOverview, Namespaces, Place, Quota};
 pub(crate) use rights::Rights;

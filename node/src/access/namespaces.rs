@@ -72,11 +72,11 @@ pub(crate) struct NamespaceOverview {
     open: bool,
     /// Ids of the keys that its tokens are signed with.
     keys: Vec<String>,
-    rooms: Usage,
-    peers: Usage,
-    producers: Usage,
+    rooms: Occupancy,
+    peers: Occupancy,
+    producers: Occupancy,
     /// In bits per second; measured only where somebody has a limit.
-    bitrate: Usage,
+    bitrate: Occupancy,
     /// 0: any number.
     joins_per_second: u32,
     changes_per_second: u32,
@@ -84,7 +84,7 @@ pub(crate) struct NamespaceOverview {
 
 /// How many there are on this node, and how many there may be; 0: any number.
 #[derive(Debug, Serialize, ToSchema)]
-struct Usage {
+struct Occupancy {
     now: u64,
     limit: u64,
 }
@@ -151,7 +151,7 @@ impl Traffic {
 
 /// What a tenant has a limited number of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Quota {
     Room,
     Peer,
     Producer,
@@ -161,7 +161,7 @@ pub(crate) enum Kind {
 #[derive(Debug)]
 pub(crate) struct Place {
     namespace: Arc<Namespace>,
-    kind: Kind,
+    quota: Quota,
 }
 
 impl Namespaces {
@@ -349,16 +349,18 @@ impl Namespace {
         let policy = self.policy.load();
         let NamespaceConfig { open, rooms, peers, producers, bitrate, joins_per_second, changes_per_second, .. } =
             policy.config;
-        let usage =
-            |kind, limit: u32| Usage { now: self.counter(kind).load(Ordering::Relaxed).into(), limit: limit.into() };
+        let usage = |quota, limit: u32| Occupancy {
+            now: self.counter(quota).load(Ordering::Relaxed).into(),
+            limit: limit.into(),
+        };
         NamespaceOverview {
             namespace,
             open,
             keys: policy.config.keys.iter().map(|key| key.id.clone()).collect(),
-            rooms: usage(Kind::Room, rooms),
-            peers: usage(Kind::Peer, peers),
-            producers: usage(Kind::Producer, producers),
-            bitrate: Usage { now: lock(&self.traffic).bits_per_second, limit: bitrate },
+            rooms: usage(Quota::Room, rooms),
+            peers: usage(Quota::Peer, peers),
+            producers: usage(Quota::Producer, producers),
+            bitrate: Occupancy { now: lock(&self.traffic).bits_per_second, limit: bitrate },
             joins_per_second,
             changes_per_second,
         }
@@ -384,7 +386,7 @@ impl Namespace {
         if !lock(&self.joins).allow(1, per_second) {
             return Err("too many come into the namespace at once");
         }
-        self.take(Kind::Peer)
+        self.take(Quota::Peer)
     }
 
     /// Whether so much may change now that everybody in a room is told of.
@@ -397,33 +399,33 @@ impl Namespace {
     ///
     /// # Errors
     /// When the tenant has all that it may, in words.
-    pub(crate) fn take(self: &Arc<Self>, kind: Kind) -> Result<Place, &'static str> {
+    pub(crate) fn take(self: &Arc<Self>, quota: Quota) -> Result<Place, &'static str> {
         let policy = self.policy.load();
         let NamespaceConfig { rooms, peers, producers, bitrate, .. } = policy.config;
         if bitrate > 0 && lock(&self.traffic).bits_per_second > bitrate {
             return Err("the namespace sends and receives more than it may: try again later");
         }
-        let (limit, words) = match kind {
-            Kind::Room => (rooms, "the namespace has all the rooms that it may"),
-            Kind::Peer => (peers, "the namespace has all the peers that it may"),
-            Kind::Producer => (producers, "the namespace has all the producers that it may"),
+        let (limit, words) = match quota {
+            Quota::Room => (rooms, "the namespace has all the rooms that it may"),
+            Quota::Peer => (peers, "the namespace has all the peers that it may"),
+            Quota::Producer => (producers, "the namespace has all the producers that it may"),
         };
         let one_more = |taken: u32| (limit == 0 || taken < limit).then_some(taken + 1);
-        let taken = self.counter(kind).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        taken.map(|_| Place { namespace: self.clone(), kind }).map_err(|_| words)
+        let taken = self.counter(quota).fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        taken.map(|_| Place { namespace: self.clone(), quota }).map_err(|_| words)
     }
 
-    fn counter(&self, kind: Kind) -> &AtomicU32 {
-        match kind {
-            Kind::Room => &self.rooms,
-            Kind::Peer => &self.peers,
-            Kind::Producer => &self.producers,
+    fn counter(&self, quota: Quota) -> &AtomicU32 {
+        match quota {
+            Quota::Room => &self.rooms,
+            Quota::Peer => &self.peers,
+            Quota::Producer => &self.producers,
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.namespace.counter(self.kind).fetch_sub(1, Ordering::Relaxed);
+        self.namespace.counter(self.quota).fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -94,19 +94,19 @@ pub(crate) struct HttpCounters {
 pub(crate) struct Connection {
     /// The other end.
     pub(crate) remote: SocketAddr,
-    _place: Arc<Place>,
+    _place: Arc<Slot>,
     /// Of a client that a proxy speaks for.
     _of_client: Option<Arc<Held>>,
 }
 
 #[derive(Debug)]
-struct Place {
+struct Slot {
     counters: Arc<HttpCounters>,
     _permit: OwnedSemaphorePermit,
     _of_address: Option<Held>,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.counters.open.fetch_sub(1, Ordering::Relaxed);
     }
@@ -271,7 +271,7 @@ impl Acceptor {
     ) {
         let counters = &self.shared.counters;
         counters.open.fetch_add(1, Ordering::Relaxed);
-        let place = Place { counters: counters.clone(), _permit: permit, _of_address: of_address };
+        let place = Slot { counters: counters.clone(), _permit: permit, _of_address: of_address };
         let connection = Connection { remote, _place: Arc::new(place), _of_client: None };
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks.spawn(async move {

@@ -55,7 +55,7 @@ use self::context::{Context, Counters, Listeners, RoomSender, WorkerLoad};
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
 use self::seat::{Desk, Seat};
 use self::view::View;
-use crate::access::{Kind, Place, Rights};
+use crate::access::{Place, Quota, Rights};
 use crate::address_limits::{AddressLimits, Held};
 use crate::cluster::clock::ClusterClock;
 use crate::events::audit::{Entry, Who};
@@ -101,7 +101,7 @@ pub(crate) struct Rooms {
 
 struct Inner {
     context: Arc<Context>,
-    rooms: Mutex<HashMap<RoomKey, Entrance>>,
+    rooms: Mutex<HashMap<RoomKey, OpenRoom>>,
     next_session: AtomicU64,
     stopping: AtomicBool,
     /// How late the control plane is.
@@ -127,9 +127,9 @@ pub(crate) struct Guest {
     pub(crate) place: Option<Place>,
 }
 
-/// The way into an open room.
+/// A room that is open, and the way into it.
 #[derive(Clone)]
-struct Entrance {
+struct OpenRoom {
     room: RoomSender,
     view: Arc<View>,
     /// How long newcomers wait for the room.
@@ -241,7 +241,7 @@ impl Rooms {
         let context = &self.inner.context;
         let sessions = u32::try_from(context.counters.sessions.load(Ordering::Relaxed)).unwrap_or(u32::MAX);
         let spread = context.limits.shutdown_spread.min(SHUTDOWN_PACE * sessions);
-        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().map(|entrance| entrance.room.clone()).collect();
+        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().map(|open| open.room.clone()).collect();
         let ended = async {
             // All at the same time: one that is busy holds up nobody. One that has ended meanwhile needs no telling.
             let _ = join_all(rooms.iter().map(|room| room.send(RoomMessage::Shutdown(spread)))).await;
@@ -256,7 +256,7 @@ impl Rooms {
 
     /// The tenants' settings are others now: who may no longer be in a room is sent away.
     pub(crate) async fn reauthorise(&self) {
-        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().map(|entrance| entrance.room.clone()).collect();
+        let rooms: Vec<RoomSender> = lock(&self.inner.rooms).values().map(|open| open.room.clone()).collect();
         // One that has ended meanwhile has nobody to send away.
         let _ = join_all(rooms.iter().map(|room| room.send(RoomMessage::Reauthorise))).await;
     }
@@ -291,8 +291,8 @@ impl Rooms {
         if self.inner.stopping.load(Ordering::SeqCst) {
             return Err("the node stops".to_owned());
         }
-        let entrance = match rooms.get(&key) {
-            Some(entrance) => entrance.clone(),
+        let open = match rooms.get(&key) {
+            Some(open) => open.clone(),
             None if rooms.len() >= limits.rooms => return Err(format!("the node has {} rooms already", limits.rooms)),
             None => {
                 if let Some(reason) = context.overload() {
@@ -305,13 +305,13 @@ impl Rooms {
                 if guest.place.is_none() {
                     guest.place = Some(namespace.admit()?);
                 }
-                let place = namespace.take(Kind::Room)?;
-                let entrance = self.open_room(key.clone(), (held, place))?;
-                rooms.insert(key.clone(), entrance.clone());
-                entrance
+                let place = namespace.take(Quota::Room)?;
+                let open = self.open_room(key.clone(), (held, place))?;
+                rooms.insert(key.clone(), open.clone());
+                open
             }
         };
-        let Entrance { room, view, wait } = entrance;
+        let OpenRoom { room, view, wait } = open;
         // One whom nobody has to wait behind is let in, and its wait is the new measure.
         let waits = room.capacity() < room.max_capacity();
         if waits && !guest.resumes && wait.get() > limits.admission_wait {
@@ -331,7 +331,7 @@ impl Rooms {
     }
 
     /// `held` are the places that the room takes, as long as it exists.
-    fn open_room(&self, key: RoomKey, held: (Held, Place)) -> Result<Entrance, String> {
+    fn open_room(&self, key: RoomKey, held: (Held, Place)) -> Result<OpenRoom, String> {
         let context = Arc::clone(&self.inner.context);
         let EnteredRoom { publisher, events } = context.placement.enter(key.clone())?;
         let (sender, mailbox) = mpsc::channel(context.limits.room_queue);
@@ -353,6 +353,6 @@ impl Rooms {
             room.run(mailbox, events, retire).await;
             drop(held);
         });
-        Ok(Entrance { room: sender, view, wait: Arc::default() })
+        Ok(OpenRoom { room: sender, view, wait: Arc::default() })
     }
 }

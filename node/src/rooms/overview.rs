@@ -147,7 +147,7 @@ impl Rooms {
             let wanted = rooms.iter().filter(|(key, _)| {
                 namespace.is_none_or(|namespace| key.namespace == *namespace) && after.is_none_or(|after| *key > after)
             });
-            wanted.map(|(key, entrance)| (key.clone(), entrance.room.clone())).collect()
+            wanted.map(|(key, open)| (key.clone(), open.room.clone())).collect()
         };
         rooms.sort_by(|(a, _), (b, _)| a.cmp(b));
         let limit = limit.unwrap_or(ROOMS_PER_PAGE).clamp(1, ROOMS_PER_PAGE);

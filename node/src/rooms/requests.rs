@@ -9,7 +9,7 @@ use tracing::{Instrument, info_span};
 use super::api::{PeerReply, PeerRequest, Refusal};
 use super::media::NewProducer;
 use super::room::{Reply, Room, SessionId};
-use crate::access::{Kind, Namespace};
+use crate::access::{Namespace, Quota};
 use crate::ortc::{allowed_capabilities, check_codecs, negotiate_producer};
 
 /// Answered at once, or by a continuation.
@@ -105,7 +105,7 @@ impl Room {
         self.check_room_for_producer(peer, &app_data)?;
         let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
         check_codecs(&negotiated.consumable, &peer.rights.namespace().codecs())?;
-        let place = peer.rights.namespace().take(Kind::Producer).map_err(|words| Refusal::new(403, words))?;
+        let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);
         let mapping = negotiated.mapping;

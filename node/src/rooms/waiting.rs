@@ -15,7 +15,7 @@ use super::context::{RoomSender, Subject};
 use super::room::RoomMessage;
 
 /// A place in a room's mailbox, or `None` when the room has ended.
-type Place = (Subject, Option<OwnedPermit<RoomMessage>>);
+type Reservation = (Subject, Option<OwnedPermit<RoomMessage>>);
 
 /// News for rooms that are busy. Of each subject no more than the latest of each kind is kept, for it says all that
 /// counts: so this is bounded by what the node has of transports, producers and consumers, and nothing of it is ever
@@ -23,7 +23,7 @@ type Place = (Subject, Option<OwnedPermit<RoomMessage>>);
 #[derive(Default)]
 pub(super) struct Waiting {
     news: HashMap<Subject, Vec<WorkerEvent>>,
-    places: FuturesUnordered<BoxFuture<'static, Place>>,
+    places: FuturesUnordered<BoxFuture<'static, Reservation>>,
 }
 
 impl Waiting {
