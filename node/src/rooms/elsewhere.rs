@@ -2,7 +2,9 @@
 //! changes come out, at the cost of what became different.
 //!
 //! A peer id can be in several parts for a moment, when somebody comes back through another node: the newest join is
-//! the peer, the older ones are nobody, and their nodes dismiss them as soon as they hear of it.
+//! the peer, the older ones are nobody, and their nodes dismiss them as soon as they hear of it. But whom no token
+//! names is nobody beside whom one does, however new: a node that could not be heard of may have had the name all the
+//! time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
@@ -21,6 +23,8 @@ use crate::ortc::parse_consumable_rtp_parameters;
 pub(super) struct RemotePeer {
     pub(super) instance: NodeInstance,
     join_number: u64,
+    /// A token says that this is its id.
+    pub(super) named: bool,
     /// Of the secret by which its client is known again.
     pub(super) secret_digest: Vec<u8>,
     /// How often its client gave one because of claims.
@@ -163,33 +167,35 @@ impl Elsewhere {
 
     /// The number of the newest join of the peer on another node.
     pub(super) fn newest_join(&self, id: &PeerId) -> Option<u64> {
-        self.newest(id).map(|peer| peer.join_number)
+        self.named_so(id).map(|peer| peer.join_number).max()
     }
 
-    fn newest(&self, id: &PeerId) -> Option<&Arc<RemotePeer>> {
-        self.parts.values().filter_map(|part| part.peers.get(id)).max_by_key(|peer| peer.rank())
+    /// Everybody on other nodes who has the name.
+    fn named_so(&self, id: &PeerId) -> impl Iterator<Item = &Arc<RemotePeer>> {
+        self.parts.values().filter_map(|part| part.peers.get(id))
     }
 
-    /// Brings what is shown up to date. `local` says by which number a peer of this node joined.
-    pub(super) fn refresh(&mut self, local: impl Fn(&PeerId) -> Option<u64>) -> Vec<Change> {
+    /// Brings what is shown up to date. `local` says of a peer of this node whether a token names it, and by which
+    /// number it joined.
+    pub(super) fn refresh(&mut self, local: impl Fn(&PeerId) -> Option<(bool, u64)>) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut touched = Vec::with_capacity(self.touched.len());
         for id in std::mem::take(&mut self.touched) {
-            let newest = self.newest(&id).cloned();
-            let winner = match (local(&id), newest) {
-                (Some(number), Some(newest)) if (number, &self.me) > newest.rank() => None,
-                (Some(_), Some(newest)) => {
+            let first = self.named_so(&id).max_by_key(|peer| peer.rank()).cloned();
+            let winner = match (local(&id), first) {
+                (Some((named, number)), Some(first)) if (named, number, &self.me) > first.rank() => None,
+                (Some(_), Some(first)) => {
                     changes.push(Change::Outdone(id.clone()));
-                    Some(newest)
+                    Some(first)
                 }
-                (_, newest) => newest,
+                (_, first) => first,
             };
             let before = self.show(&id, winner.clone());
             touched.push((id, before, winner));
         }
         for (id, before, now) in &touched {
             if let Some(before) = before
-                && now.as_ref().is_none_or(|now| now.rank() != before.rank())
+                && now.as_ref().is_none_or(|now| now.join() != before.join())
             {
                 changes.extend(before.producers.keys().map(|producer| Change::ProducerGone(*producer)));
                 changes.push(Change::PeerGone(id.clone()));
@@ -197,7 +203,7 @@ impl Elsewhere {
         }
         for (id, before, now) in &touched {
             if let Some(now) = now {
-                let before = before.as_deref().filter(|before| before.rank() == now.rank());
+                let before = before.as_deref().filter(|before| before.join() == now.join());
                 compare(id, before, now, &mut changes);
             }
         }
@@ -224,7 +230,13 @@ impl Elsewhere {
 }
 
 impl RemotePeer {
-    fn rank(&self) -> (u64, &NodeInstance) {
+    /// Of several of one name the greatest is the peer.
+    fn rank(&self) -> (bool, u64, &NodeInstance) {
+        (self.named, self.join_number, &self.instance)
+    }
+
+    /// What stays as long as it is there.
+    fn join(&self) -> (u64, &NodeInstance) {
         (self.join_number, &self.instance)
     }
 }
@@ -278,6 +290,7 @@ fn read_peer(instance: &NodeInstance, entry: &PeerEntry, former: Option<&RemoteP
     RemotePeer {
         instance: instance.clone(),
         join_number: entry.join_number,
+        named: entry.named,
         secret_digest: entry.secret_digest.clone(),
         signs_of_life: entry.signs_of_life,
         display_name: entry.display_name.clone(),
@@ -329,8 +342,12 @@ mod tests {
         NodeInstance { node: NodeId::new(format!("n{number}")).unwrap(), incarnation: 1 }
     }
 
-    /// A peer of a part: number, that of its join, version of its name, its producers and whether they are paused.
+    /// A peer of a part: number, that of its join, version of its name (a token names those of the last), its producers
+    /// and whether they are paused.
     type Entry = (u8, u64, u8, BTreeMap<u8, bool>);
+
+    /// The peer of a name: whether a token names it, and the number of its join; its node; its producers.
+    type Winner<'a> = ((bool, u64), u8, &'a BTreeMap<u8, bool>);
 
     fn part(node: u8, entries: &[Entry]) -> Entries {
         let peers = entries.iter().map(|(peer, join_number, name, producers)| PeerEntry {
@@ -348,9 +365,14 @@ mod tests {
                 .collect(),
             join_number: *join_number,
             on_stage: !producers.is_empty(),
+            named: is_named(*name),
             ..PeerEntry::default()
         });
         peers.map(|peer| (peer.id.clone(), Arc::new(peer))).collect()
+    }
+
+    fn is_named(name: u8) -> bool {
+        name == 2
     }
 
     fn whole(part: &Entries) -> PartDelta {
@@ -398,7 +420,7 @@ mod tests {
 
     fn steps() -> impl Strategy<Value = Vec<(u8, Option<Vec<Entry>>)>> {
         let producers = prop::collection::btree_map(0..3_u8, any::<bool>(), 0..3);
-        let entry = (0..4_u8, 0..4_u64, 0..2_u8, producers);
+        let entry = (0..4_u8, 0..4_u64, 0..3_u8, producers);
         let part = prop::collection::vec(entry, 0..4).prop_map(|mut entries| {
             entries.sort_by_key(|entry| entry.0);
             entries.dedup_by_key(|entry| entry.0);
@@ -409,7 +431,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_hears_every_change_knows_the_truth(steps in steps(), local_peer in 0..4_u8, local_joined in 0..5_u64) {
+        fn whoever_hears_every_change_knows_the_truth(steps in steps(), local_peer in 0..4_u8, local in (any::<bool>(), 0..5_u64)) {
             let local_id = PeerId::new(format!("p{local_peer}")).unwrap();
             let mut elsewhere = Elsewhere::new(instance(9));
             let mut believed = Believed::default();
@@ -427,21 +449,23 @@ mod tests {
                     }
                 }
                 // It comes and goes.
-                let local_joined = (step % 3 > 0).then_some(local_joined);
+                let local = (step % 3 > 0).then_some(local);
                 elsewhere.touch(&local_id);
-                let changes = elsewhere.refresh(|id| local_joined.filter(|_| *id == local_id));
+                let changes = elsewhere.refresh(|id| local.filter(|_| *id == local_id));
                 for change in changes {
                     believed.hear(change, &elsewhere);
                 }
-                // The newest join of each peer, with ties going to the node whose name is greater.
-                let mut winners: BTreeMap<u8, (u64, u8, &BTreeMap<u8, bool>)> = BTreeMap::new();
-                for (node, (peer, at, _, producers)) in truth.iter().flat_map(|(node, entries)| entries.iter().map(move |entry| (*node, entry))) {
-                    let winner = winners.entry(*peer).or_insert((*at, node, producers));
-                    if (*at, node) > (winner.0, winner.1) {
-                        *winner = (*at, node, producers);
+                // The newest join of each peer, of those that are named if any is, with ties going to the node whose
+                // name is greater.
+                let mut winners: BTreeMap<u8, Winner<'_>> = BTreeMap::new();
+                for (node, (peer, at, name, producers)) in truth.iter().flat_map(|(node, entries)| entries.iter().map(move |entry| (*node, entry))) {
+                    let at = (is_named(*name), *at);
+                    let winner = winners.entry(*peer).or_insert((at, node, producers));
+                    if (at, node) > (winner.0, winner.1) {
+                        *winner = (at, node, producers);
                     }
                 }
-                winners.retain(|peer, (at, ..)| *peer != local_peer || local_joined.is_none_or(|joined| *at > joined));
+                winners.retain(|peer, (at, ..)| *peer != local_peer || local.is_none_or(|local| *at > local));
                 let stage = winners.values().filter(|(.., producers)| !producers.is_empty()).count();
                 prop_assert_eq!(elsewhere.stage(), stage);
                 let unlisted: usize = truth.keys().map(|node| usize::from(*node)).sum();
@@ -479,7 +503,7 @@ mod tests {
         assert_eq!(elsewhere.change(&instance(1), &claim(0), 0), []);
         // It was settled, and somebody else makes it again; what was between the two may never be heard.
         assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), claimed);
-        assert_eq!(elsewhere.refresh(|_| Some(1)), [Change::Outdone(peer.clone()), Change::PeerCame(peer)]);
+        assert_eq!(elsewhere.refresh(|_| Some((false, 1))), [Change::Outdone(peer.clone()), Change::PeerCame(peer)]);
         let settled = PartDelta { upserted: Vec::new(), removed: vec![name.to_string()] };
         elsewhere.change(&instance(1), &settled, 0);
         assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), claimed);

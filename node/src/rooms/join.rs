@@ -3,7 +3,8 @@
 //! Opening a WebSocket changes nothing for anybody; joining does. A name that is taken is given to whoever shows the
 //! secret that its holder was given, or a token that says so. Without either the holder is asked for a sign of life: if
 //! it gives one it stays, and the newcomer is refused; else it is a ghost and gives way. A holder on another node is
-//! asked by its node, which hears of the claim by roster and says by roster what it found.
+//! asked by its node, which hears of the claim by roster and says by roster what it found. But a holder whom a token
+//! names gives way to such a token only: it is not asked, and stays however silent it is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,6 +102,29 @@ impl Secrets {
     /// Of the latest, for other nodes.
     pub(super) fn digest(&self) -> &[u8] {
         self.latest.digest()
+    }
+}
+
+/// What somebody has of a name that another has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Title {
+    /// It is the same peer.
+    Own,
+    /// It has the name if the other gives no sign of life.
+    Claim,
+    /// Whom the tenant's server names, only that server names again.
+    Nothing,
+}
+
+impl Title {
+    /// Of one whom a token names, or not, and that shows the holder's secret, or not.
+    pub(super) fn new(holder_is_named: bool, is_named: bool, is_shown: bool) -> Self {
+        match (holder_is_named, is_named) {
+            (_, true) => Self::Own,
+            (true, false) => Self::Nothing,
+            (false, false) if is_shown => Self::Own,
+            (false, false) => Self::Claim,
+        }
     }
 }
 
@@ -218,18 +242,12 @@ impl Room {
     /// Lets a session join if its name is free, or begins to find out whether it is.
     pub(super) fn try_join(&mut self, session: SessionId) {
         let Some(peer) = self.peers.get(session) else { return };
-        let id = peer.id.clone();
-        let shown = peer.shown_secret.as_ref();
-        let is_named = peer.rights.names_peer();
+        let (id, is_named, shown) = (peer.id.clone(), peer.rights.names_peer(), peer.shown_secret.as_ref());
         if let Some(holder) = self.peers.session_of(&id) {
-            let is_shown = |joined: &Joined| shown.is_some_and(|shown| joined.secrets.include(shown));
-            if !is_named && !self.peers.joined(&id).is_some_and(is_shown) {
-                // Whom the tenant's server names, only that server names again.
-                match self.peers.get(holder).is_some_and(|peer| peer.rights.names_peer()) {
-                    true => self.refuse_join(session),
-                    false => self.ask_holder(session, holder),
-                }
-                return;
+            match self.peers.get(holder).map_or(Title::Own, |holder| holder.title_of(is_named, shown)) {
+                Title::Nothing => return self.refuse_join(session),
+                Title::Claim => return self.ask_holder(session, holder),
+                Title::Own => {}
             }
             if let Some(desk) = self.peers.desk(holder) {
                 desk.close(CloseReason::Replaced, "the same peer joined again".to_owned());
@@ -238,13 +256,14 @@ impl Room {
             self.end_peer(holder, LeaveReason::Replaced);
         } else if !self.others_known {
             return;
-        } else if let Some(holder) = self.elsewhere.peer(&id)
-            && shown.map(PeerSecret::digest) != Some(&holder.secret_digest)
-            && !is_named
-        {
+        } else if let Some(holder) = self.elsewhere.peer(&id) {
+            let is_shown = shown.map(PeerSecret::digest) == Some(&holder.secret_digest);
             let signs_of_life = holder.signs_of_life;
-            self.claim(session, signs_of_life);
-            return;
+            match Title::new(holder.named, is_named, is_shown) {
+                Title::Nothing => return self.refuse_join(session),
+                Title::Claim => return self.claim(session, signs_of_life),
+                Title::Own => {}
+            }
         }
         self.admit(session);
     }
@@ -330,25 +349,36 @@ impl Room {
     /// Another node has somebody who wants to be a peer of this one.
     pub(super) fn on_claim(&mut self, id: &PeerId) {
         let Some(holder) = self.peers.session_of(id) else { return };
+        if self.peers.get(holder).is_some_and(|holder| holder.rights.names_peer()) {
+            // The other node has not heard of that yet.
+            return self.keep_name(id);
+        }
         let id = id.clone();
         self.probe(holder, move |room, alive| {
-            let Some(now) = room.peers.session_of(&id) else { return };
             // One that has taken its own place meanwhile is alive.
-            if now == holder && !alive {
+            if room.peers.session_of(&id) == Some(holder) && !alive {
                 let words = "the same peer joined elsewhere and this client was silent";
                 room.dismiss(holder, CloseReason::Replaced, words);
-            } else if let Some(joined) = room.peers.get_mut(now).and_then(|peer| peer.joined.as_mut()) {
-                joined.signs_of_life += 1;
-                room.publish(&id);
+            } else {
+                room.keep_name(&id);
             }
         });
+    }
+
+    /// Tells whoever claims a name that its peer is there.
+    fn keep_name(&mut self, id: &PeerId) {
+        let holder = self.peers.session_of(id).and_then(|holder| self.peers.get_mut(holder));
+        if let Some(joined) = holder.and_then(|holder| holder.joined.as_mut()) {
+            joined.signs_of_life += 1;
+            self.publish(id);
+        }
     }
 
     /// Goes on with those of whose name another node has said what becomes of it.
     pub(super) fn settle_claims(&mut self) {
         let settled = self.claims.iter().filter_map(|(session, claim)| {
             let holder = self.peers.get(*session).and_then(|peer| self.elsewhere.peer(&peer.id));
-            let waits = holder.is_some_and(|holder| holder.signs_of_life == claim.signs_of_life);
+            let waits = holder.is_some_and(|holder| !holder.named && holder.signs_of_life == claim.signs_of_life);
             (!waits).then_some((*session, holder.is_some()))
         });
         for (session, alive) in settled.collect::<Vec<_>>() {

@@ -21,7 +21,7 @@ use tracing::Span;
 use super::Guest;
 use super::api::{PeerInfo, Refusal, Subscription};
 use super::context::{Gauge, Load};
-use super::join::{Joining, PeerSecret, Secrets};
+use super::join::{Joining, PeerSecret, Secrets, Title};
 use super::room::{Opened, Room, SessionId};
 use super::seat::Desk;
 use super::subscriptions::Wanted;
@@ -141,6 +141,16 @@ impl Peer {
     /// Its client came back, and reads at this desk.
     pub(super) fn go_on(&mut self, guest: Guest, desk: Arc<Desk>) {
         (self.remote, self.desk, self.broken_at) = (guest.remote, desk, None);
+    }
+
+    /// What somebody has of its name, whom a token names, or not, and who shows this.
+    pub(super) fn title_of(&self, is_named: bool, shown: Option<&PeerSecret>) -> Title {
+        Title::new(self.rights.names_peer(), is_named, self.is_shown(shown))
+    }
+
+    /// Whether this is what its client was told.
+    pub(super) fn is_shown(&self, secret: Option<&PeerSecret>) -> bool {
+        self.joined.as_ref().zip(secret).is_some_and(|(joined, secret)| joined.secrets.include(secret))
     }
 
     /// Its client says something: it says nothing before it has heard what it was told when it came.

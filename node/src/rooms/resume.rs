@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::Guest;
 use super::room::{Opened, Room, SessionId};
 use super::seat::Resumed;
 use crate::events::LeaveReason;
@@ -32,11 +33,13 @@ impl Room {
         if !opened.guest.resumes {
             return Some(opened);
         }
-        let holder = self.peers.session_of(&opened.guest.peer).and_then(|session| {
-            let peer = self.peers.get(session)?;
-            let joined = peer.joined.as_ref()?;
-            let is_shown = opened.guest.secret.as_ref().is_some_and(|shown| joined.secrets.include(shown));
-            (is_shown || opened.guest.rights.names_peer()).then_some(session)
+        let Guest { peer, secret, rights, .. } = &opened.guest;
+        let holder = self.peers.session_of(peer).filter(|session| {
+            // What one whom nobody named has is nobody's but whose secret it is: a token only takes its name.
+            self.peers.get(*session).is_some_and(|holder| match holder.rights.names_peer() {
+                true => rights.names_peer(),
+                false => holder.is_shown(secret.as_ref()),
+            })
         });
         let Some(session) = holder else {
             opened.desk.refuse_to_resume();

@@ -82,8 +82,9 @@ impl Room {
                 self.offer_everything(session);
             }
         }
-        let is_told_otherwise =
-            grants != granted || (before.name(), before.metadata()) != (rights.name(), rights.metadata());
+        let said_before = (before.names_peer(), before.name(), before.metadata());
+        let said = (rights.names_peer(), rights.name(), rights.metadata());
+        let is_told_otherwise = grants != granted || said != said_before;
         if is_told_otherwise && self.peers.session_of(&id) == Some(session) {
             self.publish(&id);
             self.present(&id);

@@ -76,6 +76,7 @@ impl Room {
             id: id.to_string(),
             display_name: joined.display_name.clone(),
             join_number: joined.number,
+            named: peer.rights.names_peer(),
             secret_digest: joined.secrets.digest().to_vec(),
             signs_of_life: joined.signs_of_life,
             on_stage,
@@ -120,7 +121,10 @@ impl Room {
     /// Draws the consequences of what other nodes, or this one's joins, say of who is where.
     pub(super) fn refresh_elsewhere(&mut self) {
         let peers = &self.peers;
-        let local = |id: &PeerId| peers.joined(id).map(|joined| joined.number);
+        let local = |id: &PeerId| {
+            let peer = peers.get(peers.session_of(id)?)?;
+            Some((peer.rights.names_peer(), peer.joined.as_ref()?.number))
+        };
         for change in self.elsewhere.refresh(local) {
             self.on_change(change);
         }
@@ -139,7 +143,7 @@ impl Room {
         match change {
             Change::Outdone(peer) => {
                 if let Some(session) = self.peers.session_of(&peer) {
-                    self.dismiss(session, CloseReason::Replaced, "the same peer joined on another node");
+                    self.dismiss(session, CloseReason::Replaced, "the same peer is on another node");
                 }
             }
             Change::PeerGone(peer) => self.hide(&peer),

@@ -1,5 +1,7 @@
 //! Who may enter, with what token, and what they may do inside.
 
+mod named;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,11 +38,11 @@ fn config(toml: &str) -> NamespacesConfig {
 }
 
 fn gate(toml: &str) -> Gate {
-    gate_in(&World::default(), toml)
+    gate_in(&World::default(), "eu-1", toml)
 }
 
-fn gate_in(world: &World, toml: &str) -> Gate {
-    let node = TestNode::start(world, "eu-1", 1);
+fn gate_in(world: &World, name: &str, toml: &str) -> Gate {
+    let node = TestNode::start(world, name, 1);
     let namespaces = Arc::new(Namespaces::new(&config(toml)).unwrap());
     let entrance = Entrance::new(node.rooms.clone(), namespaces.clone(), Region::new("eu").unwrap());
     Gate { node, namespaces, entrance }
@@ -368,7 +370,7 @@ async fn a_tenant_with_too_much_traffic_begins_nothing_until_it_has_less() {
 #[tokio::test(start_paused = true)]
 async fn what_a_newer_token_says_of_a_peer_is_told_on() {
     let world = World::default();
-    let gate = gate_in(&world, &acme(""));
+    let gate = gate_in(&world, "eu-1", &acme(""));
     let other = TestNode::start(&world, "us-1", 1);
     world.link_up(&gate.node.instance, &other.instance);
     let said = |name: &str, team: u32| token(json!({"name": name, "metadata": {"team": team}}));
