@@ -200,12 +200,6 @@ pub(crate) struct PeerSummary {
     pub(crate) on_stage: bool,
 }
 
-impl PeerSummary {
-    pub(crate) fn new(PeerInfo { id, display_name, node, region, .. }: PeerInfo, on_stage: bool) -> Self {
-        Self { id, display_name, node, region, on_stage }
-    }
-}
-
 /// How many are in a room.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use sluice_proto::ids::PeerId;
 
 use super::api::{Census, PeerInfo, PeerSummary, PeersPage, Subscription};
+use super::elsewhere::RemotePeer;
 use super::peer::Peer;
 use super::room::Room;
 
@@ -140,18 +141,38 @@ impl Room {
     pub(super) fn page(&self, after: Option<&PeerId>, limit: Option<usize>) -> PeersPage {
         let most = self.context.limits.peers_per_page;
         let limit = limit.unwrap_or(most).clamp(1, most);
-        let here = self.peers.joined_after(after).filter_map(|id| {
-            let info = self.local_info(id)?;
-            Some(PeerSummary::new(info, self.stage.contains(id)))
-        });
-        let elsewhere = self.elsewhere.peers_after(after);
-        let elsewhere =
-            elsewhere.filter_map(|(id, remote)| Some(PeerSummary::new(self.remote_info(id, remote)?, remote.on_stage)));
+        let here = self.peers.joined_after(after).filter_map(|id| self.local_summary(id));
+        let elsewhere = self.elsewhere.peers_after(after).filter(|(_, remote)| !remote.hidden);
+        let elsewhere = elsewhere.map(|(id, remote)| self.remote_summary(id, remote));
         let mut peers: Vec<PeerSummary> = here.take(limit + 1).chain(elsewhere.take(limit + 1)).collect();
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         let is_last = peers.len() <= limit;
         peers.truncate(limit);
         let next = peers.last().filter(|_| !is_last).map(|peer| peer.id.clone());
         PeersPage { peers, next, census: self.census() }
+    }
+
+    /// Of a peer of this node no more than a list has: metadata are long.
+    fn local_summary(&self, id: &PeerId) -> Option<PeerSummary> {
+        let peer = self.peers.get(self.peers.session_of(id)?)?;
+        let joined = peer.joined.as_ref().filter(|_| !peer.rights.grants().hidden)?;
+        Some(PeerSummary {
+            id: id.clone(),
+            display_name: joined.display_name.clone(),
+            node: self.context.node().clone(),
+            region: Some(self.context.region.clone()),
+            on_stage: self.stage.contains(id),
+        })
+    }
+
+    /// The same of a peer of another node.
+    fn remote_summary(&self, id: &PeerId, remote: &RemotePeer) -> PeerSummary {
+        PeerSummary {
+            id: id.clone(),
+            display_name: remote.display_name.clone(),
+            node: remote.instance.node.clone(),
+            region: self.context.region_of(&remote.instance),
+            on_stage: remote.on_stage,
+        }
     }
 }

@@ -5,13 +5,16 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice_media::messages::Request;
 use sluice_proto::ids::Region;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Message;
 
-use super::client::{Client, entrance, opening};
+use super::client::{Client, Connection, entrance, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
 use crate::access::Namespaces;
 use crate::config::{NodeConfig, Sources};
 use crate::entrance::{Entrance, Opening};
+use crate::limits::Limits;
 use crate::rooms::PeerSecret;
 
 /// How long a peer keeps its place, by default.
@@ -94,6 +97,66 @@ async fn what_a_client_showed_is_worth_nothing_once_it_has_heard_of_another() {
 fn nobody_reads_a_secret_in_a_log() {
     let secret = PeerSecret::from("a secret".to_owned());
     assert_eq!(format!("{secret:?}"), "PeerSecret");
+}
+
+/// A client of which the test does what clients do not.
+async fn join_by_hand(node: &TestNode, peer: &str) -> (Connection, String) {
+    let mut connection = Connection::open(&node.rooms, opening("room", peer, None));
+    connection.to_server.send(request(0, "join", &json!({}))).await.unwrap();
+    loop {
+        if let Message::Text(text) = connection.from_server.recv().await.unwrap() {
+            let message: Value = serde_json::from_str(&text).unwrap();
+            if let Some(secret) = message["data"]["peerSecret"].as_str() {
+                return (connection, secret.to_owned());
+            }
+        }
+    }
+}
+
+fn request(id: u64, method: &str, data: &Value) -> Message {
+    let request = json!({"request": true, "id": id, "method": method, "data": data});
+    Message::Text(request.to_string().into())
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_takes_no_answers_goes_on_or_leaves_as_one_whose_connection_broke() {
+    let mut node = node();
+    let Limits { write_within, .. } = Limits::default();
+    for comes_back in [true, false] {
+        let peer = format!("alice-{comes_back}");
+        let (Connection { to_server, from_server }, secret) = join_by_hand(&node, &peer).await;
+        for id in 1.. {
+            if timeout(SOON / 10, to_server.send(request(id, "getPeers", &json!({})))).await.is_err() {
+                break;
+            }
+        }
+        tokio::time::sleep(write_within + SOON).await;
+        assert!(to_server.is_closed());
+        if comes_back {
+            resume(&node, &peer, &secret).next_notification("resumed").await;
+        } else {
+            tokio::time::sleep(RESUME_WITHIN).await;
+            let left = node.audit.take().into_iter().rfind(|line| line["event"] == "peer.left").unwrap();
+            assert_eq!((&left["peer"], &left["reason"]), (&json!(peer), &json!("silent")));
+        }
+        drop(from_server);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_asked_at_last_costs_it_no_place() {
+    let node = node();
+    let mut bob = node.join("room", "bob").await;
+    let (Connection { to_server, from_server }, secret) = join_by_hand(&node, "alice").await;
+    drop(from_server);
+    // It cannot be told of this, and what it said before that is still on the way.
+    bob.request("changeDisplayName", json!({"displayName": "Robert"})).await.unwrap();
+    for id in 1..5 {
+        to_server.send(request(id, "getPeers", &json!({}))).await.unwrap();
+    }
+    assert_eq!(bob.wait(SOON).await, None);
+    drop(to_server);
+    resume(&node, "alice", &secret).next_notification("resumed").await;
 }
 
 #[tokio::test(start_paused = true)]

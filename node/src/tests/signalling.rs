@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_media::messages::{Request, RequestError, WorkerEvent};
 use sluice_proto::ids::TransportId;
+use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
+use super::client::{Connection, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
 use crate::limits::Limits;
@@ -278,6 +280,37 @@ async fn a_client_that_does_not_read_is_dropped_and_nobody_waits_for_it() {
     assert_eq!(alice.wait(write_within + resume_within + SOON).await, None);
     assert_eq!(alice.next_notification("peerClosed").await["peerId"], "idle");
     assert_eq!(node.rooms.snapshot().sessions_dropped, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_answers_is_read_no_further_and_answered_when_it_does() {
+    let node = node();
+    let Connection { to_server, mut from_server } = Connection::open(&node.rooms, opening("room", "deaf", None));
+    let request = |id: u64, method: &str| {
+        let request = json!({"request": true, "id": id, "method": method, "data": {}});
+        Message::Text(request.to_string().into())
+    };
+    to_server.send(request(0, "join")).await.unwrap();
+    let mut asked = 1;
+    while timeout(SOON, to_server.send(request(asked, "getPeers"))).await.is_ok() {
+        asked += 1;
+    }
+    let answered = node.rooms.snapshot().requests_ok;
+    assert!(answered <= 20, "{answered} answers wait, and the connection has room for 16");
+    for expected in 0..asked {
+        let id = loop {
+            match timeout(SOON, from_server.recv()).await.unwrap().unwrap() {
+                Message::Text(text) => {
+                    let message: Value = serde_json::from_str(&text).unwrap();
+                    if message["response"] == true {
+                        break message["id"].clone();
+                    }
+                }
+                other => assert!(matches!(other, Message::Ping(_)), "{other:?}"),
+            }
+        };
+        assert_eq!(id, expected);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,12 +1,13 @@
 //! One WebSocket of a client: text in, requests to the room; what the room says, text out.
 //!
 //! Reading and writing are two futures of one task. The reader is slowed down by the room's mailbox and by the rate
-//! limit, the writer by the client's connection; neither holds the other up.
+//! limit, the writer by the client's connection. The writer holds the reader up only where a client asks for more than
+//! it takes: what it has not been answered is bounded in bytes.
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::pin::{Pin, pin};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
 use serde_json::Value;
 use sluice_proto::ids::ConsumerId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Message as Frame, Utf8Bytes};
@@ -41,6 +42,22 @@ const REQUEST_IDS: u32 = 10_000_000;
 /// What a client may send at once, in seconds of what it may send: a browser that joins sends what it has to say in a
 /// moment.
 const BYTES_BURST_SECONDS: f64 = 4.0;
+
+/// Answers that a client has not taken, in KiB: it is read on when it has taken some. A browser that joins asks for as
+/// much at once: capabilities, two transports and who is there.
+const UNTAKEN_KIB: u32 = 64;
+
+/// What a list of peers may have: a page of them with long names, and few rooms have more of whom all are told.
+const LIST_KIB: u32 = 48;
+
+/// What the room's capabilities have, which are told twice.
+const CAPABILITIES_KIB: u32 = 12;
+
+/// More than any other answer has.
+const ANSWER_KIB: u32 = 1;
+
+/// A list of peers counts as so many requests: it takes the room as long.
+const LIST_REQUESTS: f64 = 10.0;
 
 /// Longest reason of a close frame, in bytes: RFC 6455 section 5.5 allows 125 with the code.
 const MAX_REASON_LEN: usize = 123;
@@ -84,8 +101,10 @@ struct Shared<'a> {
     /// As far as is known.
     dialect: Mutex<Dialect>,
     signs: Mutex<Signs>,
-    /// To the writer.
-    responses: mpsc::Sender<Response>,
+    /// Room for answers, in KiB.
+    untaken: Arc<Semaphore>,
+    /// To the writer; as many as there is room for.
+    responses: mpsc::UnboundedSender<Response>,
 }
 
 /// What a request of the client is answered with.
@@ -93,7 +112,13 @@ enum Response {
     /// By the room, when it has the answer.
     Awaited(Awaited),
     /// By the reader itself: no room has to see what was asked.
-    Text(String),
+    Text(Answered),
+}
+
+/// An answer, and the room that it takes until it is written.
+struct Answered {
+    text: Utf8Bytes,
+    room: OwnedSemaphorePermit,
 }
 
 /// Serves one protoo WebSocket until it closes; `dialect` is what its URL lets expect. The subprotocol has been
@@ -125,20 +150,24 @@ where
     let (mut sink, mut stream) = socket.split();
     let rooms = entrance.rooms();
     let limits = rooms.limits();
-    let (responses, responses_out) = mpsc::channel(limits.request_burst as usize);
+    let (responses, responses_out) = mpsc::unbounded_channel();
     let signs = Mutex::new(Signs { heard: Some(Instant::now()), probes: Vec::new() });
     let end = {
         let (seat, counters) = (&seat, rooms.counters());
         let (questions, dialect) = (Mutex::default(), Mutex::new(dialect));
-        let shared = Shared { entrance, seat, limits, counters, questions, dialect, signs, responses };
+        let untaken = Arc::new(Semaphore::new(UNTAKEN_KIB as usize));
+        let shared = Shared { entrance, seat, limits, counters, questions, dialect, signs, untaken, responses };
         let mut reader = pin!(read(&mut stream, &shared));
         let mut writer = Writer { sink: &mut sink, shared: &shared, awaited: FuturesUnordered::new(), join_due: None };
         let writer = pin!(writer.run(responses_out));
         tokio::select! {
             end = &mut reader => end,
-            // One that left takes nothing any more either, and has said so.
+            // One that left takes nothing any more either, and has said so. What else is read is of no account.
             end = writer => match end {
-                End::Broken => timeout(CLOSE_WITHIN, reader).await.unwrap_or(End::Broken),
+                End::Broken => match timeout(CLOSE_WITHIN, reader).await {
+                    Ok(End::Left) => End::Left,
+                    _ => End::Broken,
+                },
                 end => end,
             }
         }
@@ -210,23 +239,26 @@ where
             Frame::Ping(_) | Frame::Pong(_) | Frame::Frame(_) => continue,
             Frame::Close(_) => return End::Left,
         };
-        if on_text(&text, shared).await.is_err() {
+        if on_text(&text, shared, &mut messages).await.is_err() {
             return End::Closing(room_ended());
         }
     }
 }
 
-async fn on_text(text: &str, shared: &Shared<'_>) -> Result<(), RoomEnded> {
+async fn on_text(text: &str, shared: &Shared<'_>, messages: &mut Bucket) -> Result<(), RoomEnded> {
     let (id, refusal) = match message::parse(text) {
         Ok(Message::Request { id, method, data }) => {
             let dialect = shared.learn_dialect(&method, &data);
             match request(&method, data, shared) {
                 Ok(demo::Request::OfRoom(request)) => {
-                    let answer = shared.seat.ask(request).await?;
-                    return shared.respond(Response::Awaited(Awaited { id: Some(id), dialect, answer })).await;
+                    if is_list(&request) {
+                        messages.take(LIST_REQUESTS - 1.0).await;
+                    }
+                    return shared.ask(Some(id), dialect, request).await;
                 }
                 Ok(demo::Request::Answered(data)) => {
-                    return shared.respond(Response::Text(message::response(Some(id), Ok(data)))).await;
+                    shared.answer(message::response(Some(id), Ok(data))).await;
+                    return Ok(());
                 }
                 Err(refusal) => {
                     count(&shared.counters.requests_failed);
@@ -247,7 +279,22 @@ async fn on_text(text: &str, shared: &Shared<'_>) -> Result<(), RoomEnded> {
             (id, refusal)
         }
     };
-    shared.respond(Response::Text(message::response(id, Err(refusal)))).await
+    shared.answer(message::response(id, Err(refusal))).await;
+    Ok(())
+}
+
+/// Whether it is answered with who is there.
+fn is_list(request: &PeerRequest) -> bool {
+    matches!(request, PeerRequest::Join(_) | PeerRequest::Peers { .. })
+}
+
+/// How much room there has to be for the answer.
+fn answer_kib(request: &PeerRequest) -> u32 {
+    match request {
+        PeerRequest::RouterRtpCapabilities => CAPABILITIES_KIB,
+        list if is_list(list) => LIST_KIB,
+        _ => ANSWER_KIB,
+    }
 }
 
 /// Renewing a token is the same in each dialect.
@@ -264,10 +311,7 @@ fn request(method: &str, data: Value, shared: &Shared<'_>) -> Result<demo::Reque
 /// What is wrong with a notification nobody is told.
 async fn on_notification(method: &str, data: Value, shared: &Shared<'_>) -> Result<(), RoomEnded> {
     match demo::notification(method, data) {
-        Some(Ok(request)) => {
-            let answer = shared.seat.ask(request).await?;
-            shared.respond(Response::Awaited(Awaited { id: None, dialect: shared.dialect(), answer })).await
-        }
+        Some(Ok(request)) => shared.ask(None, shared.dialect(), request).await,
         Some(Err(refusal)) => {
             count(&shared.counters.requests_failed);
             log_refused(&refusal);
@@ -288,8 +332,17 @@ fn log_refused(Refusal { code, reason }: &Refusal) {
 #[derive(Default)]
 struct Batch {
     texts: Vec<Utf8Bytes>,
+    /// That those of them take that are answers.
+    room: Vec<OwnedSemaphorePermit>,
     ping: bool,
     closing: Option<Closing>,
+}
+
+impl Batch {
+    fn add(&mut self, Answered { text, room }: Answered) {
+        self.texts.push(text);
+        self.room.push(room);
+    }
 }
 
 /// Waits for the room's answer.
@@ -299,10 +352,12 @@ struct Awaited {
     /// In which it was asked.
     dialect: Dialect,
     answer: Answer,
+    /// Until it is answered.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// What is said once the room has answered, if anything.
-type Replied = Option<Utf8Bytes>;
+type Replied = Option<Answered>;
 
 impl Future for Awaited {
     type Output = Replied;
@@ -315,7 +370,8 @@ impl Future for Awaited {
                 result.as_ref().err().into_iter().for_each(log_refused);
                 return None;
             }
-            Some(message::response(self.id, result.map(|reply| self.dialect.reply(reply))).into())
+            let text = message::response(self.id, result.map(|reply| self.dialect.reply(reply))).into();
+            Some(Answered { text, room: self.room.take()? })
         })
     }
 }
@@ -330,12 +386,12 @@ struct Writer<'a, S> {
 }
 
 impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
-    async fn run(&mut self, responses: mpsc::Receiver<Response>) -> End {
+    async fn run(&mut self, responses: mpsc::UnboundedReceiver<Response>) -> End {
         self.write_all(responses).await.map_or(End::Broken, End::Closing)
     }
 
     /// `None` when the client does not take it.
-    async fn write_all(&mut self, mut responses: mpsc::Receiver<Response>) -> Option<Closing> {
+    async fn write_all(&mut self, mut responses: mpsc::UnboundedReceiver<Response>) -> Option<Closing> {
         let Shared { seat, limits, .. } = *self.shared;
         let mut ping = interval(limits.ping_interval);
         ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -343,7 +399,6 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
         self.write(demo::greeting().iter().map(notification).collect()).await?;
         loop {
             let mut batch = Batch::default();
-            let has_room = self.awaited.len() < limits.request_burst as usize;
             tokio::select! {
                 news = seat.news() => {
                     let Ok(news) = news else { return Some(room_ended()) };
@@ -352,12 +407,14 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
                         self.take(response, &mut batch);
                     }
                     while let Some(Some(replied)) = self.awaited.next().now_or_never() {
-                        batch.texts.extend(replied);
+                        replied.into_iter().for_each(|answered| batch.add(answered));
                     }
                     self.tell(news, &mut batch);
                 }
-                Some(replied) = self.awaited.next(), if !self.awaited.is_empty() => batch.texts.extend(replied),
-                Some(response) = responses.recv(), if has_room => self.take(response, &mut batch),
+                Some(replied) = self.awaited.next(), if !self.awaited.is_empty() => {
+                    replied.into_iter().for_each(|answered| batch.add(answered));
+                }
+                Some(response) = responses.recv() => self.take(response, &mut batch),
                 _ = ping.tick() => batch.ping = true,
                 () = self.shared.silent_for(limits.silence) => {
                     seat.set_silent();
@@ -383,7 +440,7 @@ impl<S: Sink<Frame> + Unpin> Writer<'_, S> {
     fn take(&mut self, response: Response, batch: &mut Batch) {
         match response {
             Response::Awaited(awaited) => self.awaited.push(awaited),
-            Response::Text(text) => batch.texts.push(text.into()),
+            Response::Text(answered) => batch.add(answered),
         }
     }
 
@@ -469,9 +526,33 @@ impl Shared<'_> {
         *dialect
     }
 
-    /// The writer takes no more once the room has closed the session.
-    async fn respond(&self, response: Response) -> Result<(), RoomEnded> {
-        self.responses.send(response).await.map_err(|_| RoomEnded)
+    /// Asks the room, whose answer is written when it comes.
+    async fn ask(&self, id: Option<u32>, dialect: Dialect, request: PeerRequest) -> Result<(), RoomEnded> {
+        let room = self.room_for(answer_kib(&request)).await;
+        let answer = self.seat.ask(request).await?;
+        self.respond(Response::Awaited(Awaited { id, dialect, answer, room }));
+        Ok(())
+    }
+
+    /// Answers what no room has to see.
+    async fn answer(&self, text: String) {
+        if let Some(room) = self.room_for(ANSWER_KIB).await {
+            self.respond(Response::Text(Answered { text: text.into(), room }));
+        }
+    }
+
+    /// Waits for room for an answer. There will be some: what it is counted by is never closed.
+    async fn room_for(&self, kib: u32) -> Option<OwnedSemaphorePermit> {
+        // What came from a client that takes nothing is no sign of life; that it takes something is one.
+        self.listen();
+        let room = Arc::clone(&self.untaken).acquire_many_owned(kib).await.ok();
+        self.hear();
+        room
+    }
+
+    fn respond(&self, response: Response) {
+        // A writer that has ended writes nothing more, and says itself how the session ends.
+        let _ = self.responses.send(response);
     }
 
     /// Something came from the client.
