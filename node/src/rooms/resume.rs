@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::Guest;
 use super::room::{Opened, Room, SessionId};
-use super::seat::Resumed;
+use super::seat::{OwnProducer, Resumed};
 use crate::events::LeaveReason;
 
 impl Room {
@@ -54,7 +54,7 @@ impl Room {
         let Some(peer) = self.peers.get_mut(session) else { return };
         let Some(joined) = &mut peer.joined else { return };
         let (secret, subscription) = (joined.secrets.renew(guest.secret.clone()), joined.subscription);
-        let (former, producers) = (Arc::clone(peer.desk()), peer.producers.iter().copied().collect());
+        let (former, producers) = (Arc::clone(peer.desk()), self.own_producers(session));
         let rights = guest.rights.clone();
         let (told, others) = self.others(&guest.peer, subscription);
         let resumed = |consumers| Resumed { others, producers, consumers, secret };
@@ -68,5 +68,15 @@ impl Room {
         // Its token may say something else than the former one.
         let _ = self.set_rights(session, rights);
         self.peers.desk(session);
+    }
+
+    fn own_producers(&self, session: SessionId) -> Vec<OwnProducer> {
+        let own = self.peers.get(session).into_iter().flat_map(|peer| &peer.producers);
+        own.filter_map(|id| {
+            let producer = self.producers.get(id)?;
+            let muted = producer.local.as_ref().is_some_and(|local| local.muted);
+            Some(OwnProducer { id: *id, paused: producer.source.paused, muted })
+        })
+        .collect()
     }
 }

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde::Serialize;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
@@ -71,11 +72,21 @@ pub(crate) enum Resumption {
 #[derive(Debug)]
 pub(crate) struct Resumed {
     pub(crate) others: Others,
-    pub(crate) producers: Vec<ProducerId>,
+    pub(crate) producers: Vec<OwnProducer>,
     /// Those that it has set up, and whether their producers are paused.
     pub(crate) consumers: Vec<(ConsumerId, bool)>,
     /// What the client shows the next time.
     pub(crate) secret: PeerSecret,
+}
+
+/// A producer of the client itself.
+#[derive(Debug, Serialize)]
+pub(crate) struct OwnProducer {
+    pub(crate) id: ProducerId,
+    /// Nobody receives it.
+    pub(crate) paused: bool,
+    /// Nor may the client resume it.
+    pub(crate) muted: bool,
 }
 
 impl Seat {

@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
 use sluice_proto::ortc::MediaKind;
 
-use super::client::Client;
+use super::client::{Client, entrance, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
 use crate::access::Grants;
+use crate::entrance::Opening;
 use crate::rooms::api::Refusal;
 use crate::rooms::operations::Operation;
 
@@ -72,6 +73,39 @@ async fn who_is_muted_cannot_be_heard_before_that_is_taken_back() {
     assert_eq!(alice.next_notification("producerResumable").await["producerId"], audio);
     resume(&mut alice, &audio).await.unwrap();
     bob.next_notification("consumerResumed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_muted_while_it_did_not_hear_of_it_is_told_when_it_goes_on() {
+    let node = node();
+    let mut alice = node.join("room", "alice").await;
+    let audio = alice.produce("audio", rtp::opus(1)).await;
+    let video = alice.produce("video", rtp::vp8(2)).await;
+    alice.request("pauseProducer", json!({"producerId": video})).await.unwrap();
+    let again = async |secret: &str| {
+        let opening = Opening { resumes: true, ..opening("room", "alice", Some(secret)) };
+        let mut again = Client::admit(&entrance(&node.rooms), opening).unwrap();
+        let resumed = again.next_notification("resumed").await;
+        let mut producers = resumed["producers"].as_array().unwrap().clone();
+        producers.sort_by_key(|producer| producer["id"] == video);
+        (again, resumed["peerSecret"].as_str().unwrap().to_owned(), producers)
+    };
+    let muted = |muted| Operation::SetMuted { peer: id("alice"), kind: Some(MediaKind::Audio), muted };
+    let expected = |is_muted| {
+        let [audio, video] =
+            [(&audio, is_muted), (&video, false)].map(|(id, muted)| json!({"id": id, "paused": true, "muted": muted}));
+        vec![audio, video]
+    };
+    // Its connection may be broken, or only thought to be whole.
+    alice.break_off();
+    operate(&node, muted(true)).await.unwrap();
+    let (second, secret, producers) = again(&alice.secret).await;
+    assert_eq!(producers, expected(true));
+    operate(&node, muted(false)).await.unwrap();
+    let (mut third, _, producers) = again(&secret).await;
+    assert_eq!(producers, expected(false));
+    resume(&mut third, &audio).await.unwrap();
+    drop(second);
 }
 
 #[tokio::test(start_paused = true)]

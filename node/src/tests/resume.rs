@@ -52,7 +52,7 @@ async fn a_client_that_comes_back_goes_on_and_nobody_else_notices() {
     bob.request("changeDisplayName", json!({"displayName": "Robert"})).await.unwrap();
     let mut again = resume(&node, "alice", &alice.secret);
     let resumed = again.next_notification("resumed").await;
-    assert_eq!(resumed["producers"], json!([of_alice]));
+    assert_eq!(resumed["producers"], json!([{"id": of_alice, "paused": false, "muted": false}]));
     assert_eq!(resumed["consumers"], json!([{"id": set_up, "producerPaused": true}]));
     assert_eq!((&resumed["peers"][0]["id"], &resumed["peers"][0]["displayName"]), (&json!("bob"), &json!("Robert")));
     assert_eq!(again.accept_consumer().await["id"], unanswered["id"], "what it had not set up it is asked again");
@@ -190,7 +190,7 @@ async fn a_connection_that_broke_unnoticed_is_given_up() {
     let mut alice = node.join("room", "alice").await;
     let produced = alice.produce("audio", rtp::opus(1)).await;
     let mut again = resume(&node, "alice", &alice.secret);
-    assert_eq!(again.next_notification("resumed").await["producers"], json!([produced]));
+    assert_eq!(again.next_notification("resumed").await["producers"][0]["id"], produced);
     assert_eq!(alice.closed().await.0, 4000);
     assert_eq!(again.wait(SOON).await, None, "the end of the former connection is not its own");
     again.request("closeProducer", json!({"producerId": produced})).await.unwrap();

@@ -40,14 +40,20 @@ export interface NewConsumer {
 }
 
 /**
- * What this server has of a peer that goes on over another connection: an addition. `consumers` are those that the page has set up;
- * `peerSecret` takes the place of the former one.
+ * What this server has of a peer that goes on over another connection: an addition. `producers` are the peer's own, which it cannot
+ * resume while they are `muted`; `consumers` are those that the page has set up; `peerSecret` takes the place of the former one.
  */
 export interface Resumed {
   peerSecret?: string;
   peers: PeerInfo[];
-  producers: string[];
+  producers: OwnProducer[];
   consumers: { id: string; producerPaused: boolean }[];
+}
+
+export interface OwnProducer {
+  id: string;
+  paused: boolean;
+  muted: boolean;
 }
 
 /** The notifications that the page acts on, by method. */
@@ -59,5 +65,9 @@ export interface Notifications {
   consumerPaused: { consumerId: string };
   consumerResumed: { consumerId: string };
   activeSpeaker: { peerId: string | null };
+  /** Of an own producer: whoever runs the room muted it. An addition, as the next one. */
+  producerPaused: { producerId: string };
+  /** It may be heard again. */
+  producerResumable: { producerId: string };
   resumed: Resumed;
 }

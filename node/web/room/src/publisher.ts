@@ -1,5 +1,6 @@
 /** Sends the user's own tracks, and keeps the server's producers in step with what the user switches on and off. */
 import type { Device, types } from 'mediasoup-client';
+import type { OwnProducer } from './demo-v3';
 import type { Kind, LocalMedia } from './devices';
 import { ConnectionLost } from './protoo';
 import type { Signalling } from './signalling';
@@ -13,6 +14,8 @@ const MAX_VIDEO_BITRATE_BPS = 2_000_000;
 export class Publisher {
   private readonly producers: Partial<Record<Kind, types.Producer>> = {};
   private readonly queues: Record<Kind, Promise<void>> = { audio: Promise.resolve(), video: Promise.resolve() };
+  /** Producers that whoever runs the room muted: they may be told of before they are known here. */
+  private readonly muted = new Set<string>();
   private readonly unsubscribe: () => void;
   private closed = false;
 
@@ -33,9 +36,21 @@ export class Publisher {
     this.unsubscribe();
   }
 
+  /** Whoever runs the room muted a producer, or lets it be heard again. */
+  setMuted(producerId: string, muted: boolean): void {
+    if (muted) this.muted.add(producerId);
+    else this.muted.delete(producerId);
+    for (const kind of ['audio', 'video'] as const) {
+      if (this.producers[kind]?.id === producerId) this.follow(kind);
+    }
+  }
+
   /** After an interruption these are what the server has: what else there should be is sent anew, and no others stay. */
-  reconcile(known: string[]): void {
+  reconcile(producers: OwnProducer[]): void {
     const ours = new Set(Object.values(this.producers).map(({ id }) => id));
+    const known = producers.map(({ id }) => id);
+    this.muted.clear();
+    for (const { id, muted } of producers) if (muted) this.muted.add(id);
     // The answer that told of it was lost.
     const unknown = known.filter((id) => !ours.has(id));
     // It may end by itself before it is asked to.
@@ -67,9 +82,11 @@ export class Publisher {
     const track = this.media.tracks[kind];
     const wanted = this.media.enabled[kind] && track !== undefined;
     const producer = this.producers[kind];
+    const muted = producer !== undefined && this.muted.has(producer.id);
+    if (muted && wanted) this.report(`Your ${kind} was muted by whoever runs the room`);
     if (!producer) {
       if (wanted) await this.produce(kind, track);
-    } else if (wanted) {
+    } else if (wanted && !muted) {
       if (producer.track !== track) await producer.replaceTrack({ track });
       if (!producer.paused) return;
       producer.resume();

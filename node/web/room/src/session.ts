@@ -267,6 +267,8 @@ export class Session extends Emitter<Events> {
       if (peerSecret) this.options.secret.set(peerSecret);
       this.receiver.reconcile(data);
       this.publisher?.reconcile(producers);
+    } else if (method === 'producerPaused' || method === 'producerResumable') {
+      this.publisher?.setMuted((data as Notifications['producerPaused']).producerId, method === 'producerPaused');
     } else {
       this.receiver.notified(method, data);
     }
