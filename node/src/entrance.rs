@@ -88,8 +88,9 @@ impl Entrance {
         let Identified { key, peer, rights } = identified;
         let Opening { secret, resumes, remote, .. } = opening;
         let secret = secret.map(PeerSecret::from);
-        // One that goes on has its place.
-        let place = if resumes { None } else { Some(rights.namespace().admit()?) };
+        // One that was in the room may have its place still, which the room knows.
+        let may_have_place = resumes || secret.is_some() || rights.names_peer();
+        let place = if may_have_place { None } else { Some(rights.namespace().admit()?) };
         self.rooms.enter(Guest { key, peer, secret, resumes, remote, rights, place })
     }
 

@@ -15,6 +15,7 @@ use sluice_proto::ids::PeerId;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
+use super::Guest;
 use super::api::{CloseReason, Join, Others, PeerReply, Refusal, Subscription};
 use super::peer::{Joined, Peer};
 use super::requests::{Asker, Outcome, gone};
@@ -30,6 +31,10 @@ const JOIN_TRACE: Duration = Duration::from_secs(10);
 
 /// How much longer than the sign of life itself the way there and back may take, where another node has to ask for it.
 const CLAIM_MARGIN: Duration = Duration::from_secs(1);
+
+/// For how long one that has not joined keeps its place in the namespace from others: while it answers a question, not
+/// for as long as it may take. Then it takes another place when it joins, if there is one.
+const PLACE_KEPT: Duration = Duration::from_secs(30);
 
 /// Characters of a secret: 130 bits.
 const SECRET_LEN: usize = 26;
@@ -157,15 +162,20 @@ impl Room {
             return self.refuse(&opened, words.to_owned());
         }
         let Some(mut opened) = self.resume(opened) else { return };
-        if opened.guest.place.is_none() {
-            match opened.guest.rights.namespace().admit() {
-                Ok(place) => opened.guest.place = Some(place),
+        let Guest { peer, secret, rights, place, .. } = &mut opened.guest;
+        let holder = self.peers.session_of(peer);
+        let is_holder = |session| {
+            let title = self.peers.get(session).map(|peer| peer.title_of(rights.names_peer(), secret.as_ref()));
+            title == Some(Title::Own)
+        };
+        if place.is_none() && !holder.is_some_and(is_holder) {
+            match rights.namespace().admit() {
+                Ok(taken) => *place = Some(taken),
                 Err(words) => return self.refuse(&opened, words.to_owned()),
             }
         }
         self.latest_join = current_traceparent().map(|trace| (trace, Instant::now() + JOIN_TRACE));
         let limit = self.context.limits.peers_per_room;
-        let holder = self.peers.session_of(&opened.guest.peer);
         // Those who have not joined are bounded as peers are.
         if self.peers.unjoined_count() >= limit || self.is_full() && holder.is_none() {
             return self.refuse(&opened, self.full());
@@ -187,6 +197,17 @@ impl Room {
         }
         let changes = self.context.limits.changes_per_minute;
         self.peers.insert(session, Peer::new(opened, load, changes));
+        self.keep_place(session);
+    }
+
+    /// Gives a session's place back, unless it joins soon.
+    fn keep_place(&mut self, session: SessionId) {
+        self.after(PLACE_KEPT, move |room| {
+            let Some(peer) = room.peers.get_mut(session) else { return };
+            if peer.joined.is_none() && peer.joining.is_none() {
+                peer.place = None;
+            }
+        });
     }
 
     fn refuse(&self, opened: &Opened, words: String) {
@@ -251,6 +272,10 @@ impl Room {
             }
             if let Some(desk) = self.peers.desk(holder) {
                 desk.close(CloseReason::Replaced, "the same peer joined again".to_owned());
+            }
+            let place = self.peers.get_mut(holder).and_then(|holder| holder.place.take());
+            if let Some(peer) = self.peers.get_mut(session) {
+                peer.place = peer.place.take().or(place);
             }
             // Other nodes are told with the new beginning: in between the name would look free there.
             self.end_peer(holder, LeaveReason::Replaced);
@@ -411,15 +436,16 @@ impl Room {
         if let Some(desk) = self.peers.desk(session) {
             desk.await_join();
         }
+        self.keep_place(session);
     }
 
     fn admit(&mut self, session: SessionId) {
-        let (is_full, full) = (self.is_full(), self.full());
+        let full = self.is_full().then(|| self.full());
         let Some(peer) = self.peers.get_mut(session) else { return };
-        if is_full {
+        if let Some(words) = full.or_else(|| peer.take_place().err()) {
             let (id, remote) = (peer.id.clone(), peer.remote);
-            self.record_refusal(remote, &id, &full);
-            return self.dismiss(session, CloseReason::Full, &full);
+            self.record_refusal(remote, &id, &words);
+            return self.dismiss(session, CloseReason::Full, &words);
         }
         let Some(Joining { join, replies }) = peer.joining.take() else { return };
         let (id, remote) = (peer.id.clone(), peer.remote);

@@ -123,7 +123,7 @@ pub(crate) struct Guest {
     /// Where the connection comes from.
     pub(crate) remote: SocketAddr,
     pub(crate) rights: Rights,
-    /// Among the peers of its namespace; one that goes on has it already.
+    /// Among the peers of its namespace; one that was here may have it already.
     pub(crate) place: Option<Place>,
 }
 

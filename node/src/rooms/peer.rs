@@ -26,7 +26,7 @@ use super::room::{Opened, Room, SessionId};
 use super::seat::Desk;
 use super::subscriptions::Wanted;
 use super::transports::Transport;
-use crate::access::{Grants, Place, Rights};
+use crate::access::{Grants, Place, Quota, Rights};
 use crate::address_limits::AddressLimits;
 use crate::events::{Attendance, LeaveReason};
 use crate::support::random_text;
@@ -47,8 +47,9 @@ pub(super) struct Peer {
     pub(super) muted: Vec<MediaKind>,
     /// How often it may change what others are told.
     changes: Option<RateLimit>,
-    /// Among the peers of its namespace.
-    _place: Option<Place>,
+    /// Among the peers of its namespace. One that comes again shares that of who it is, and one that does not join
+    /// gives it back.
+    pub(super) place: Option<Place>,
     /// Where its transports are.
     load: Load,
     /// Of its join, until that is answered.
@@ -105,7 +106,7 @@ impl Peer {
             imposed: None,
             muted: Vec::new(),
             changes: RateLimit::per(changes_per_minute, MINUTE),
-            _place: place,
+            place,
             load,
             span: Some(span),
             shown_secret,
@@ -132,6 +133,17 @@ impl Peer {
             && self.rights.namespace().allow_changes(count);
         let refusal = || Refusal::new(429, "so many changes that others are told of are not allowed: try again later");
         allowed.then_some(()).ok_or_else(refusal)
+    }
+
+    /// Sees that it has a place among the peers of its namespace.
+    ///
+    /// # Errors
+    /// When there is none, in words.
+    pub(super) fn take_place(&mut self) -> Result<(), String> {
+        if self.place.is_none() {
+            self.place = Some(self.rights.namespace().take(Quota::Peer)?);
+        }
+        Ok(())
     }
 
     pub(super) fn desk(&self) -> &Arc<Desk> {

@@ -23,6 +23,8 @@ use crate::support::unix_ms;
 
 const SECRET: &str = "a-secret-of-thirty-two-characters";
 
+const ALL_PEERS: &str = "the namespace has all the peers that it may";
+
 /// A node with the tenants that a file describes.
 struct Gate {
     node: TestNode,
@@ -321,13 +323,54 @@ async fn a_tenant_has_its_places_and_gets_them_back() {
     assert_eq!(alice.request("produce", produce("audio", rtp::opus(2))).await.unwrap_err().0, 403, "one producer");
     let refused = alice.request("produce", produce("video", rtp::vp8(3))).await.unwrap_err();
     assert_eq!(refused, (400, "video/VP8 is not allowed here".to_owned()));
-    assert!(matches!(gate.entrance.admit(of("carol", "room")).err(), Some(AdmissionError::Busy(_))), "three a second");
+    let carol = || Client::admit(&gate.entrance, of("carol", "room")).unwrap();
+    assert_eq!(carol().closed().await, (1013, "too many come into the namespace at once".to_owned()));
     tokio::time::sleep(SOON).await;
-    assert!(matches!(gate.entrance.admit(of("carol", "room")).err(), Some(AdmissionError::Busy(_))), "two peers");
+    assert_eq!(carol().closed().await, (1013, ALL_PEERS.to_owned()));
     bob.request("join", join_data()).await.unwrap();
     bob.hang_up();
     alice.next_notification("peerClosed").await;
-    drop(gate.entrance.admit(of("carol", "room")).unwrap());
+    carol().join().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_a_place_is_not_counted_twice() {
+    let gate = gate(&acme("open = true\npeers = 1"));
+    let namespace = || Some(NamespaceId::new("acme").unwrap());
+    let mut alice = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    alice.join().await;
+    // The network of the former is dead, and nobody has noticed.
+    let mut again = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    again.join().await;
+    assert_eq!(alice.closed().await.0, 4000);
+    let stranger = || Opening { namespace: namespace(), ..opening("room", "bob", None) };
+    assert!(matches!(gate.entrance.admit(stranger()).err(), Some(AdmissionError::Busy(_))));
+    // What it shares it does not keep.
+    let mut shares = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    shares.request("getRouterRtpCapabilities", json!({})).await.unwrap();
+    again.hang_up();
+    tokio::time::sleep(SOON).await;
+    let mut bob = Client::admit(&gate.entrance, stranger()).unwrap();
+    bob.join().await;
+    shares.ask_to_join().await;
+    assert_eq!(shares.closed().await, (1013, ALL_PEERS.to_owned()));
+    let shown = Opening { secret: Some(bob.secret.clone()), ..stranger() };
+    Client::admit(&gate.entrance, shown).unwrap().join().await;
+    assert_eq!(bob.closed().await.0, 4000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_join_keeps_nobody_out_for_long() {
+    let gate = gate(&acme("peers = 1"));
+    let mut idle = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    assert_eq!(idle.wait(Duration::from_secs(29)).await, None);
+    let bob = || Client::admit(&gate.entrance, with(&token(json!({"sub": "bob"})))).unwrap();
+    assert_eq!(bob().closed().await, (1013, ALL_PEERS.to_owned()));
+    assert_eq!(idle.wait(Duration::from_secs(2)).await, None);
+    let mut bob = bob();
+    bob.join().await;
+    idle.ask_to_join().await;
+    assert_eq!(idle.closed().await, (1013, ALL_PEERS.to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -352,11 +395,9 @@ async fn a_tenant_with_too_much_traffic_begins_nothing_until_it_has_less() {
     alice.produce("audio", rtp::opus(1)).await;
     bob.accept_consumer().await;
     pass(5_000_000).await;
-    let refused = gate.entrance.admit(of("carol")).err();
-    assert!(
-        matches!(&refused, Some(AdmissionError::Busy(words)) if words.contains("sends and receives")),
-        "{refused:?}"
-    );
+    let carol = || Client::admit(&gate.entrance, of("carol")).unwrap();
+    let (code, refused) = carol().closed().await;
+    assert!(code == 1013 && refused.contains("sends and receives"), "{refused}");
     let transport = alice.send_transport.clone();
     let video = json!({"transportId": transport, "kind": "video", "rtpParameters": rtp::vp8(2)});
     assert_eq!(alice.request("produce", video.clone()).await.unwrap_err().0, 403);
@@ -364,7 +405,7 @@ async fn a_tenant_with_too_much_traffic_begins_nothing_until_it_has_less() {
     pass(100_000).await;
     alice.request("produce", video).await.unwrap();
     bob.accept_consumer().await;
-    drop(gate.entrance.admit(of("carol")).unwrap());
+    carol().join().await;
 }
 
 #[tokio::test(start_paused = true)]
