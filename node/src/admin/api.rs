@@ -59,7 +59,7 @@ fn of_rooms() -> OpenApiRouter<Entrance> {
         .routes(routes!(close_room))
         .routes(routes!(peers))
         .routes(routes!(remove_peer))
-        .routes(routes!(set_grants))
+        .routes(routes!(set_grants, take_back_grants))
         .routes(routes!(mute, unmute))
         .routes(routes!(onto_stage, off_stage))
 }
@@ -193,7 +193,8 @@ async fn remove_peer(State(entrance): State<Entrance>, Path(path): Path<PeerPath
     operate(&entrance, &room, Operation::Remove(peer)).await
 }
 
-/// Lets a peer do this from now on, and no more, whatever its token says, as long as it is there.
+/// Lets a peer do this from now on, and no more, whatever its token says: also when it leaves and comes again, until
+/// that is taken back or the room has nobody on this node.
 #[utoipa::path(
     put, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/grants", params(PeerPath), request_body = Grants,
     responses((status = 204), (status = 404), (status = 421))
@@ -204,7 +205,20 @@ async fn set_grants(
     Json(grants): Json<Grants>,
 ) -> Result<StatusCode, HttpError> {
     let (room, peer) = path.split();
-    operate(&entrance, &room, Operation::SetGrants { peer, grants }).await
+    operate(&entrance, &room, Operation::SetGrants { peer, grants: Some(grants) }).await
+}
+
+/// Lets a peer do what its token says again.
+#[utoipa::path(
+    delete, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/grants", params(PeerPath),
+    responses((status = 204), (status = 404), (status = 421))
+)]
+async fn take_back_grants(
+    State(entrance): State<Entrance>,
+    Path(path): Path<PeerPath>,
+) -> Result<StatusCode, HttpError> {
+    let (room, peer) = path.split();
+    operate(&entrance, &room, Operation::SetGrants { peer, grants: None }).await
 }
 
 /// What of a peer is muted.
@@ -216,7 +230,8 @@ struct Muted {
     kind: Option<MediaKind>,
 }
 
-/// Pauses what a peer sends, now and later; its client cannot resume it.
+/// Pauses what a peer sends, now and later; its client cannot resume it, nor by leaving and coming again, until that is
+/// taken back or the room has nobody on this node.
 #[utoipa::path(
     put, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/muted", params(PeerPath, Muted),
     responses((status = 204), (status = 404), (status = 421))

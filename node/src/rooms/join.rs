@@ -440,6 +440,8 @@ impl Room {
     }
 
     fn admit(&mut self, session: SessionId) {
+        // Of a session that ended meanwhile.
+        let Ok(()) = self.reconsider_rights(session) else { return };
         let full = self.is_full().then(|| self.full());
         let Some(peer) = self.peers.get_mut(session) else { return };
         if let Some(words) = full.or_else(|| peer.take_place().err()) {

@@ -146,7 +146,7 @@ impl Room {
         if !peer.rights.grants().may_publish(kind, &app_data) {
             return Err(Refusal::new(403, "this is not granted"));
         }
-        let muted = peer.muted.contains(&kind);
+        let muted = self.imposed.mute(&peer.id, kind);
         let _publication = joined.attendance.publish(producer, kind);
         peer.producers.insert(producer);
         let (owner, worker) = (peer.id.clone(), peer.worker());

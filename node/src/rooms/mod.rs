@@ -9,13 +9,15 @@
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
 //! - `view`: what everybody in a room is told of it; `stage`: of whom.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
-//! - `overview`: what rooms look like from outside; `operations`: what can be done to them from there.
+//! - `overview`: what rooms look like from outside; `operations`: what can be done to them from there,
+//!   `imposed`: and what of it outlives those to whom it is done.
 
 mod admission;
 pub(crate) mod api;
 pub(crate) mod context;
 mod elsewhere;
 mod events;
+mod imposed;
 mod join;
 mod media;
 pub(crate) mod operations;

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::Rooms;
 use super::api::{CloseReason, Refusal};
+use super::imposed::Imposed;
 use super::overview::ask;
 use super::room::{Room, RoomMessage, SessionId};
 use crate::access::Grants;
@@ -18,12 +19,13 @@ pub(crate) enum Operation {
     Close,
     /// The peer leaves, and shall not come back.
     Remove(PeerId),
-    /// What the peer sends is paused, all of it or that of one kind, and its client cannot resume it; or may again.
+    /// What the peer sends is paused, all of it or that of one kind, and its client cannot resume it; or may again. It
+    /// stays muted when it leaves and comes again, as long as the room has anybody here.
     SetMuted { peer: PeerId, kind: Option<MediaKind>, muted: bool },
     /// The peer is on the stage even if it sends nothing, or no longer.
     SetStage { peer: PeerId, on: bool },
-    /// The peer may do this from now on, whatever its token says, as long as it is there.
-    SetGrants { peer: PeerId, grants: Grants },
+    /// The peer may do this from now on, whatever its token says, for as long; or what its token says again.
+    SetGrants { peer: PeerId, grants: Option<Grants> },
 }
 
 impl Rooms {
@@ -57,24 +59,33 @@ impl Room {
                 self.dismiss(session, CloseReason::Removed, "you were removed from the room");
                 Ok(())
             }
-            Operation::SetMuted { peer, kind, muted } => {
-                let session = self.session_here(&peer)?;
-                self.set_muted(session, kind, muted);
-                Ok(())
-            }
+            Operation::SetMuted { peer, kind, muted } => self.set_muted(&peer, kind, muted),
             Operation::SetStage { peer, on } => {
                 self.session_here(&peer)?;
                 self.set_stage(&peer, on);
                 Ok(())
             }
             Operation::SetGrants { peer, grants } => {
-                let session = self.session_here(&peer)?;
-                let Some(peer) = self.peers.get_mut(session) else { return Ok(()) };
-                peer.imposed = Some(grants);
-                let rights = peer.rights.clone();
-                self.set_rights(session, rights)
+                let session = self.impose(&peer, grants.is_none(), |imposed| imposed.grants = grants)?;
+                session.map_or(Ok(()), |session| self.reconsider_rights(session))
             }
         }
+    }
+
+    /// Decides something of a peer, whose session is the answer. Of one who is not here it can only be taken back.
+    fn impose(
+        &mut self,
+        peer: &PeerId,
+        takes_back: bool,
+        change: impl FnOnce(&mut Imposed),
+    ) -> Result<Option<SessionId>, Refusal> {
+        let session = match self.session_here(peer) {
+            Err(_) if takes_back && self.imposed.contain(peer) => None,
+            session => Some(session?),
+        };
+        self.imposed.change(peer, change);
+        self.imposed.trim(|id| self.peers.session_of(id).is_some());
+        Ok(session)
     }
 
     fn session_here(&self, peer: &PeerId) -> Result<SessionId, Refusal> {
@@ -84,17 +95,19 @@ impl Room {
         })
     }
 
-    fn set_muted(&mut self, session: SessionId, kind: Option<MediaKind>, muted: bool) {
-        let Some(peer) = self.peers.get_mut(session) else { return };
+    fn set_muted(&mut self, peer: &PeerId, kind: Option<MediaKind>, muted: bool) -> Result<(), Refusal> {
         let kinds = kind.map_or(vec![MediaKind::Audio, MediaKind::Video], |kind| vec![kind]);
-        peer.muted.retain(|kind| !kinds.contains(kind));
-        if muted {
-            peer.muted.extend(&kinds);
-        }
+        let session = self.impose(peer, !muted, |imposed| {
+            imposed.muted.retain(|kind| !kinds.contains(kind));
+            if muted {
+                imposed.muted.extend(&kinds);
+            }
+        })?;
+        let Some(session) = session else { return Ok(()) };
         let of_kind =
             |id: &&ProducerId| self.producers.get(id).is_some_and(|producer| kinds.contains(&producer.source.kind));
-        let (id, producers) = (peer.id.clone(), peer.producers.iter().filter(of_kind).copied().collect::<Vec<_>>());
-        for producer in producers {
+        let own = self.peers.get(session).into_iter().flat_map(|peer| &peer.producers);
+        for producer in own.filter(of_kind).copied().collect::<Vec<_>>() {
             if let Some(local) = self.producers.get_mut(&producer).and_then(|found| found.local.as_mut()) {
                 local.muted = muted;
             }
@@ -105,6 +118,7 @@ impl Room {
             }
             self.peers.desk(session).into_iter().for_each(|desk| desk.set_muted(producer, muted));
         }
-        self.publish(&id);
+        self.publish(peer);
+        Ok(())
     }
 }

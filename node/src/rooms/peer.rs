@@ -14,7 +14,7 @@ use serde_json::Value;
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_media::rate_limit::RateLimit;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
-use sluice_proto::ortc::{MediaKind, RtpCapabilities};
+use sluice_proto::ortc::RtpCapabilities;
 use tokio::time::Instant;
 use tracing::Span;
 
@@ -41,10 +41,8 @@ pub(super) struct Peer {
     desk: Arc<Desk>,
     /// What it may do.
     pub(super) rights: Rights,
-    /// What it may do whatever its token says.
-    pub(super) imposed: Option<Grants>,
-    /// Of what it sends is muted, now and later.
-    pub(super) muted: Vec<MediaKind>,
+    /// What its token grants, whatever operators decided.
+    pub(super) granted: Grants,
     /// How often it may change what others are told.
     changes: Option<RateLimit>,
     /// Among the peers of its namespace. One that comes again shares that of who it is, and one that does not join
@@ -102,9 +100,8 @@ impl Peer {
             id,
             remote,
             desk,
+            granted: rights.grants().clone(),
             rights,
-            imposed: None,
-            muted: Vec::new(),
             changes: RateLimit::per(changes_per_minute, MINUTE),
             place,
             load,
@@ -419,6 +416,7 @@ impl Room {
             // Before the view is looked at: somebody may have its name already, on another node.
             self.stage.remove(&peer.id);
             self.hide(&peer.id);
+            self.imposed.trim(|id| self.peers.session_of(id).is_some());
         }
         for transport in peer.transports.keys() {
             self.context.worker(peer.worker()).send(Request::CloseTransport { transport: *transport });

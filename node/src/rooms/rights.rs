@@ -58,10 +58,18 @@ impl Room {
         Ok(PeerReply::Done)
     }
 
-    /// Lets a peer do what these rights allow, and no more.
+    /// What operators decided of a peer may be something else now, or it has only come.
+    pub(super) fn reconsider_rights(&mut self, session: SessionId) -> Result<(), Refusal> {
+        let peer = self.peers.get(session).ok_or_else(gone)?;
+        let rights = peer.rights.with_grants(peer.granted.clone());
+        self.set_rights(session, rights)
+    }
+
+    /// Lets a peer do what these rights allow, unless operators decided otherwise, and no more.
     pub(super) fn set_rights(&mut self, session: SessionId, rights: Rights) -> Result<(), Refusal> {
         let peer = self.peers.get_mut(session).ok_or_else(gone)?;
-        let rights = match &peer.imposed {
+        peer.granted = rights.grants().clone();
+        let rights = match self.imposed.grants(&peer.id) {
             Some(grants) => rights.with_grants(grants.clone()),
             None => rights,
         };

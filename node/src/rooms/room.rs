@@ -23,6 +23,7 @@ use super::admission::Lateness;
 use super::api::{CloseReason, PeerReply, PeerRequest, PeersPage, Refusal};
 use super::context::{Context, Listener, RoomSender, Subject};
 use super::elsewhere::Elsewhere;
+use super::imposed::Impositions;
 use super::join::{Claim, Probed};
 use super::media::{Consumer, Producer};
 use super::operations::Operation;
@@ -118,6 +119,8 @@ pub(crate) struct Room {
     /// `None` once the room has been left for good.
     pub(super) publisher: Option<Box<dyn RosterPublisher>>,
     pub(super) peers: Peers,
+    /// What operators decided of peers.
+    pub(super) imposed: Impositions,
     /// Peers of this node that are on the stage.
     pub(super) stage: HashSet<PeerId>,
     /// There may be more in the room than there were, or fewer.
@@ -185,6 +188,7 @@ impl Room {
             published_in_short: HashSet::new(),
             publisher: Some(publisher),
             peers: Peers::default(),
+            imposed: Impositions::default(),
             stage: HashSet::new(),
             census_due: false,
             counting: false,

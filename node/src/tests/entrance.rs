@@ -262,7 +262,7 @@ async fn what_an_operator_took_no_token_gives_back() {
     alice.join().await;
     let room = RoomKey { namespace: NamespaceId::new("acme").unwrap(), room: RoomId::new("room").unwrap() };
     let grants = Grants { subscribe: false, publish: Publish::Everything(false), ..Grants::default() };
-    let operation = Operation::SetGrants { peer: PeerId::new("alice").unwrap(), grants };
+    let operation = Operation::SetGrants { peer: PeerId::new("alice").unwrap(), grants: Some(grants) };
     gate.node.rooms.operate(&room, operation).await.unwrap();
     alice.request("renewToken", json!({"token": token(json!({}))})).await.unwrap();
     let transport = alice.send_transport.clone();

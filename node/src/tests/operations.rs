@@ -116,7 +116,7 @@ async fn grants_that_change_have_their_effect_at_once() {
     let consumer = bob.accept_consumer().await["id"].clone();
     let set = |peer: &str, grants: Value| Operation::SetGrants {
         peer: id(peer),
-        grants: serde_json::from_value::<Grants>(grants).unwrap(),
+        grants: serde_json::from_value::<Option<Grants>>(grants).unwrap(),
     };
     operate(&node, set("bob", json!({"subscribe": false}))).await.unwrap();
     assert_eq!(bob.next_notification("consumerClosed").await["consumerId"], consumer);
@@ -129,4 +129,56 @@ async fn grants_that_change_have_their_effect_at_once() {
     assert_eq!(bob.next_notification("peerClosed").await["peerId"], "alice");
     operate(&node, set("alice", json!({}))).await.unwrap();
     assert_eq!(bob.next_notification("newPeer").await["id"], "alice");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_decided_of_a_peer_outlives_its_leaving() {
+    let node = node();
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    let muted = |muted| Operation::SetMuted { peer: id("alice"), kind: Some(MediaKind::Audio), muted };
+    let granted = |grants: Value| Operation::SetGrants {
+        peer: id("alice"),
+        grants: serde_json::from_value::<Option<Grants>>(grants).unwrap(),
+    };
+    operate(&node, muted(true)).await.unwrap();
+    operate(&node, granted(json!({"publish": ["audio"]}))).await.unwrap();
+    let video = |client: &Client| {
+        let transport = client.send_transport.clone();
+        json!({"transportId": transport, "kind": "video", "rtpParameters": rtp::vp8(2), "appData": {}})
+    };
+    // By leaving, and in its own place.
+    for leaves in [true, false] {
+        let secret = alice.secret.clone();
+        if leaves {
+            alice.hang_up();
+            bob.next_notification("peerClosed").await;
+            bob.settle().await;
+        }
+        let mut again = node.reopen("room", "alice", &secret);
+        again.join().await;
+        alice = again;
+        let audio = alice.produce("audio", rtp::opus(1)).await;
+        assert_eq!(bob.accept_consumer().await["producerPaused"], true);
+        assert_eq!(alice.next_notification("producerPaused").await["producerId"], audio);
+        assert_eq!(resume(&mut alice, &audio).await.unwrap_err().0, 403);
+        let video = video(&alice);
+        assert_eq!(alice.request("produce", video).await.unwrap_err().0, 403);
+    }
+    // It is taken back of one who is away.
+    alice.hang_up();
+    bob.next_notification("peerClosed").await;
+    operate(&node, muted(false)).await.unwrap();
+    operate(&node, granted(Value::Null)).await.unwrap();
+    assert_eq!(operate(&node, granted(Value::Null)).await.unwrap_err().code, 404, "nothing is left to take back");
+    assert_eq!(operate(&node, muted(true)).await.unwrap_err().code, 404);
+    bob.settle().await;
+    let mut alice = node.join("room", "alice").await;
+    alice.produce("audio", rtp::opus(1)).await;
+    assert_eq!(bob.accept_consumer().await["producerPaused"], false);
+    // And of one who is here.
+    operate(&node, granted(json!({"publish": false}))).await.unwrap();
+    bob.next_notification("consumerClosed").await;
+    operate(&node, granted(Value::Null)).await.unwrap();
+    alice.produce("video", rtp::vp8(2)).await;
+    bob.accept_consumer().await;
 }
