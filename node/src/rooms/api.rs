@@ -183,6 +183,9 @@ pub(crate) struct PeersPage {
     pub(crate) next: Option<PeerId>,
     #[serde(flatten)]
     pub(crate) census: Census,
+    /// How many there are beside those of whom clients are told; clients are not told that either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hidden: Option<usize>,
 }
 
 /// One of them.
@@ -198,9 +201,17 @@ pub(crate) struct PeerSummary {
     pub(crate) region: Option<Region>,
     /// It publishes, or was asked onto the stage.
     pub(crate) on_stage: bool,
+    /// Clients are not told of it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub(crate) hidden: bool,
 }
 
-/// How many are in a room.
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+pub(super) fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// How many are in a room, of whom clients are told.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Census {

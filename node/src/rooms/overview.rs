@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use super::Rooms;
-use super::api::{Census, PeersPage};
+use super::api::{Census, PeersPage, is_false};
 use super::context::RoomSender;
 use super::elsewhere::RemotePeer;
 use super::media::Producer;
@@ -59,6 +59,8 @@ pub(crate) struct RoomOverview {
     /// How many peers it has, wherever they are.
     #[serde(flatten)]
     pub census: Census,
+    /// How many it has beside those.
+    pub hidden: usize,
     /// The first of them, in the order of their ids, and of the sessions of this node that have not joined.
     pub peers: Vec<PeerOverview>,
 }
@@ -80,6 +82,9 @@ pub(crate) struct PeerOverview {
     pub region: Option<Region>,
     /// Whether it has joined, or only opened its WebSocket.
     pub joined: bool,
+    /// Clients are not told of it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub hidden: bool,
     /// What it sends.
     pub producers: Vec<ProducerOverview>,
     /// How many consumers it has; only of peers of this node.
@@ -199,7 +204,8 @@ impl Room {
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         peers.truncate(limit);
         let RoomKey { namespace, room } = self.key.clone();
-        RoomOverview { namespace, room, census: self.census(), peers }
+        let census = self.census();
+        RoomOverview { namespace, room, hidden: self.hidden(&census), census, peers }
     }
 
     fn local_overview(&self, peer: &Peer, producers: Vec<ProducerOverview>) -> PeerOverview {
@@ -209,6 +215,7 @@ impl Room {
             node: self.context.node().clone(),
             region: Some(self.context.region.clone()),
             joined: peer.joined.is_some(),
+            hidden: peer.rights.grants().hidden,
             producers,
             consumers: Some(peer.consumers.len()),
         }
@@ -221,6 +228,7 @@ impl Room {
             node: remote.instance.node.clone(),
             region: self.context.region_of(&remote.instance),
             joined: true,
+            hidden: remote.hidden,
             producers,
             consumers: None,
         }

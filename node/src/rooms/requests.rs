@@ -186,7 +186,7 @@ impl Room {
         if peer.joined.is_none() {
             return Err(Refusal::new(409, "join comes before getPeers"));
         }
-        Ok(PeerReply::Peers(Box::new(self.page(after, limit))))
+        Ok(PeerReply::Peers(Box::new(self.page(after, limit, false))))
     }
 
     fn transport_stats(&mut self, asker: &mut Asker, transport: TransportId) -> Result<Outcome, Refusal> {

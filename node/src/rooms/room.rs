@@ -68,7 +68,7 @@ pub(crate) enum RoomMessage {
     Reauthorise,
     /// Somebody looks at `/v1/rooms`.
     Overview(oneshot::Sender<RoomOverview>),
-    /// Somebody looks at who is in it, from after a peer on, and at most so many.
+    /// An operator looks at who is in it, from after a peer on, and at most so many.
     Peers { after: Option<PeerId>, limit: Option<usize>, reply: oneshot::Sender<PeersPage> },
     /// An operator or a tenant's server wants something done.
     Operate { operation: Operation, reply: oneshot::Sender<Result<(), Refusal>> },
@@ -329,7 +329,7 @@ impl Room {
                 let _ = answer.send(self.overview());
             }
             RoomMessage::Peers { after, limit, reply } => {
-                let _ = reply.send(self.page(after.as_ref(), limit));
+                let _ = reply.send(self.page(after.as_ref(), limit, true));
             }
             RoomMessage::Operate { operation, reply } => self.on_operation(operation, reply),
             RoomMessage::Shutdown(within) => self.shutdown(within),

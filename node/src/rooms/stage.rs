@@ -137,31 +137,39 @@ impl Room {
         });
     }
 
-    /// Some of the peers, in the order of their ids, from after one of them on. `limit` may be less than is allowed.
-    pub(super) fn page(&self, after: Option<&PeerId>, limit: Option<usize>) -> PeersPage {
+    /// How many there are beside those.
+    pub(super) fn hidden(&self, census: &Census) -> usize {
+        self.size().saturating_sub(census.total)
+    }
+
+    /// Some of the peers, in the order of their ids, from after one of them on: all of them, or those of whom clients
+    /// are told. `limit` may be less than is allowed.
+    pub(super) fn page(&self, after: Option<&PeerId>, limit: Option<usize>, all: bool) -> PeersPage {
         let most = self.context.limits.peers_per_page;
         let limit = limit.unwrap_or(most).clamp(1, most);
         let here = self.peers.joined_after(after).filter_map(|id| self.local_summary(id));
-        let elsewhere = self.elsewhere.peers_after(after).filter(|(_, remote)| !remote.hidden);
+        let here = here.filter(|peer| all || !peer.hidden);
+        let elsewhere = self.elsewhere.peers_after(after).filter(|(_, remote)| all || !remote.hidden);
         let elsewhere = elsewhere.map(|(id, remote)| self.remote_summary(id, remote));
         let mut peers: Vec<PeerSummary> = here.take(limit + 1).chain(elsewhere.take(limit + 1)).collect();
         peers.sort_by(|a, b| a.id.cmp(&b.id));
         let is_last = peers.len() <= limit;
         peers.truncate(limit);
         let next = peers.last().filter(|_| !is_last).map(|peer| peer.id.clone());
-        PeersPage { peers, next, census: self.census() }
+        let census = self.census();
+        PeersPage { peers, next, hidden: all.then(|| self.hidden(&census)), census }
     }
 
     /// Of a peer of this node no more than a list has: metadata are long.
     fn local_summary(&self, id: &PeerId) -> Option<PeerSummary> {
         let peer = self.peers.get(self.peers.session_of(id)?)?;
-        let joined = peer.joined.as_ref().filter(|_| !peer.rights.grants().hidden)?;
         Some(PeerSummary {
             id: id.clone(),
-            display_name: joined.display_name.clone(),
+            display_name: peer.joined.as_ref()?.display_name.clone(),
             node: self.context.node().clone(),
             region: Some(self.context.region.clone()),
             on_stage: self.stage.contains(id),
+            hidden: peer.rights.grants().hidden,
         })
     }
 
@@ -173,6 +181,7 @@ impl Room {
             node: remote.instance.node.clone(),
             region: self.context.region_of(&remote.instance),
             on_stage: remote.on_stage,
+            hidden: remote.hidden,
         }
     }
 }

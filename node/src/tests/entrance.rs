@@ -450,6 +450,20 @@ async fn who_is_hidden_is_on_no_stage() {
         (&listed["total"], &listed["stage"], listed["peers"].as_array().unwrap().len()),
         (&json!(1), &json!(0), 1)
     );
+    assert_eq!(
+        (&listed["hidden"], &listed["peers"][0]["hidden"]),
+        (&Value::Null, &Value::Null),
+        "clients know of none"
+    );
+    let room = RoomKey { namespace: NamespaceId::new("acme").unwrap(), room: RoomId::new("room").unwrap() };
+    let rooms = &gate.node.rooms;
+    let (page, overview) = (rooms.peers(&room, None, None).await, rooms.overview(None, None, None).await);
+    for seen in [json!(page), json!(overview)["rooms"][0].clone()] {
+        assert_eq!((&seen["total"], &seen["hidden"]), (&json!(1), &json!(1)), "operators know of all");
+        let peers: Vec<_> =
+            seen["peers"].as_array().unwrap().iter().map(|peer| (&peer["id"], &peer["hidden"])).collect();
+        assert_eq!(peers, [(&json!("bob"), &Value::Null), (&json!("ghost"), &json!(true))]);
+    }
     ghost.request("renewToken", json!({"token": token(hidden(false))})).await.unwrap();
     assert_eq!(bob.next_notification("newPeer").await["id"], "ghost");
     let listed = bob.request("getPeers", json!({})).await.unwrap();
