@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use sluice_proto::ids::is_plain;
+
 /// Counts one more.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
@@ -39,6 +41,11 @@ pub(crate) fn replace_file(path: &Path, text: &[u8]) -> io::Result<()> {
     file.write_all(text)?;
     file.sync_all()?;
     std::fs::rename(next, path)
+}
+
+/// A name that people read, without what may not stand in one.
+pub(crate) fn plain(name: &str) -> String {
+    name.chars().filter(|c| is_plain(*c)).collect()
 }
 
 /// Lower-case letters and digits, as ICE credentials and CNAMEs are made of.

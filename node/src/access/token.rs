@@ -1,12 +1,13 @@
 //! JSON web tokens (RFC 7519): by which a tenant's server says who may enter its rooms, and what they may do there.
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use sluice_proto::ids::{NamespaceId, PeerId, Region};
 
 use super::Grants;
 use crate::config::KeyAlgorithm;
+use crate::support::plain;
 
 /// Longest token, in bytes. Servers and proxies take header lines of 8 KB.
 const MAX_TOKEN_LEN: usize = 4096;
@@ -44,16 +45,27 @@ pub(crate) struct Claims {
     #[serde(default)]
     pub(crate) grants: Grants,
     /// Until when it is valid, in seconds since the Unix epoch.
+    #[serde(deserialize_with = "numeric_date")]
     pub(crate) exp: u64,
     /// From when on.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_date", skip_serializing_if = "Option::is_none")]
     pub(crate) nbf: Option<u64>,
     /// When it was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "optional_date", skip_serializing_if = "Option::is_none")]
     pub(crate) iat: Option<u64>,
     /// By which it can be revoked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) jti: Option<String>,
+}
+
+/// A time as RFC 7519 section 2 has it: its seconds may have a fraction.
+fn numeric_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    f64::deserialize(deserializer).map(|seconds| seconds as u64)
+}
+
+fn optional_date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    let seconds = Option::<f64>::deserialize(deserializer)?;
+    Ok(seconds.map(|seconds| seconds as u64))
 }
 
 /// Why a token is not valid.
@@ -66,6 +78,8 @@ pub(crate) enum TokenError {
     TooLong(usize),
     #[error("the token is no JSON web token: {0}")]
     Malformed(String),
+    #[error("the token's header demands extensions (`crit`), and none are known here")]
+    Critical,
     #[error("the token's key is not known")]
     UnknownKey,
     #[error("the token's algorithm is not its key's")]
@@ -101,6 +115,10 @@ pub(super) fn peek(token: &str) -> Result<Unverified, TokenError> {
     }
     let unsure = jsonwebtoken::dangerous::insecure_decode::<Namespace>(token);
     let unsure = unsure.map_err(|error| TokenError::Malformed(error.to_string()))?;
+    // RFC 7515 section 4.1.11.
+    if unsure.header.crit.is_some() {
+        return Err(TokenError::Critical);
+    }
     Ok(Unverified { key: unsure.header.kid, algorithm: unsure.header.alg, namespace: unsure.claims.namespace })
 }
 
@@ -121,7 +139,7 @@ pub(super) fn verify(token: &str, algorithm: Algorithm, key: &DecodingKey) -> Re
         _ => TokenError::Claims(error.to_string()),
     })?;
     claims.check().map_err(TokenError::Claims)?;
-    Ok(claims)
+    Ok(Claims { name: claims.name.as_deref().map(plain), ..claims })
 }
 
 /// Makes a token, signed by the key of this id.

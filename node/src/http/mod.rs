@@ -32,9 +32,11 @@ pub(crate) use users::{Door, users_router};
 
 use crate::vitals::Vitals;
 
-/// What a request shows as `Authorization: Bearer` (RFC 6750 section 2.1).
+/// What a request shows as `Authorization: Bearer` (RFC 6750 section 2.1); the scheme's case means nothing (RFC 9110
+/// section 11.1).
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("Bearer").then(|| token.trim_start())
 }
 
 /// Why a node that runs is not ready, in words for whoever asks; `None` if nothing hinders it.
@@ -86,5 +88,23 @@ async fn readyz(State(health): State<Health>) -> impl IntoResponse {
     match health.check() {
         Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
         Err(words) => (StatusCode::SERVICE_UNAVAILABLE, format!("{words}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bearer_is_known_in_any_case() {
+        let of = |value: &'static str| {
+            bearer(&HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])).map(str::to_owned)
+        };
+        for value in ["Bearer a.b.c", "bearer a.b.c", "BEARER  a.b.c"] {
+            assert_eq!(of(value).as_deref(), Some("a.b.c"), "{value}");
+        }
+        for value in ["Bearer", "Bearera.b.c", "Basic a.b.c", ""] {
+            assert_eq!(of(value), None, "{value}");
+        }
     }
 }

@@ -5,7 +5,7 @@ mod named;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jsonwebtoken::EncodingKey;
+use jsonwebtoken::{EncodingKey, Header, encode};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519};
 use serde_json::{Value, json};
 use sluice_media::messages::{Traffic, WorkerSnapshot};
@@ -73,6 +73,14 @@ fn token(change: Value) -> String {
     sign(&claims(change), "k1", KeyAlgorithm::HS256, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
 }
 
+/// A token of exactly these claims.
+fn signed(claims: &Value) -> String {
+    let header = Header { kid: Some("k1".to_owned()), ..Header::default() };
+    let mut claims = claims.clone();
+    claims["namespace"] = json!("acme");
+    encode(&header, &claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap()
+}
+
 fn with(token: &str) -> Opening {
     Opening { peer: None, token: Some(token.to_owned()), ..opening("room", "anybody", None) }
 }
@@ -88,7 +96,8 @@ fn refused(gate: &Gate, opening: Opening) -> AdmissionError {
 async fn a_token_lets_in_and_says_who_it_is() {
     let gate = gate(&acme(""));
     let mut alice =
-        Client::admit(&gate.entrance, with(&token(json!({"name": "Alice", "metadata": {"team": 7}})))).unwrap();
+        Client::admit(&gate.entrance, with(&token(json!({"name": "\u{202e}Al\nice", "metadata": {"team": 7}}))))
+            .unwrap();
     let mut bob = Client::admit(&gate.entrance, with(&token(json!({"sub": "bob"})))).unwrap();
     bob.join().await;
     alice.join().await;
@@ -111,6 +120,8 @@ async fn tokens_of_every_bad_kind_are_refused() {
     let (header, rest) = good.split_once('.').unwrap();
     let unsigned = format!("eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.{}", rest.rsplit_once('.').unwrap().0) + ".";
     let other_payload = token(json!({"sub": "mallory"}));
+    let demanding = Header { kid: Some("k1".to_owned()), crit: Some(vec!["exp".to_owned()]), ..Header::default() };
+    let critical = encode(&demanding, &claims(json!({})), &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
     let spliced = format!("{header}.{}.{}", other_payload.split('.').nth(1).unwrap(), rest.rsplit_once('.').unwrap().1);
     let unauthorised = [
         (String::new(), None),
@@ -120,9 +131,12 @@ async fn tokens_of_every_bad_kind_are_refused() {
         (unsigned, None),
         (forged, Some(TokenError::WrongSignature)),
         (spliced, Some(TokenError::WrongSignature)),
+        (critical, Some(TokenError::Critical)),
         (unknown_key, Some(TokenError::UnknownKey)),
         (token(json!({"exp": now() - 31})), Some(TokenError::Expired)),
         (token(json!({"nbf": now() + 60})), Some(TokenError::NotYetValid)),
+        (signed(&json!({"exp": now() as f64 - 31.5})), Some(TokenError::Expired)),
+        (signed(&json!({"exp": -1})), None),
         (token(json!({"jti": "stolen"})), Some(TokenError::Revoked)),
         (token(json!({"namespace": "other"})), Some(TokenError::UnknownKey)),
     ];
@@ -154,6 +168,9 @@ async fn tokens_of_every_bad_kind_are_refused() {
     for good in [json!({"exp": now() - 5}), json!({"nbf": now() + 5}), json!({"room": "r*m"}), json!({"room": null})] {
         drop(gate.entrance.admit(with(&token(good))).unwrap());
     }
+    // Libraries write times as they like.
+    let fractions = json!({"sub": "alice", "exp": now() as f64 + 60.5, "nbf": now() as f64 - 0.5, "iat": 1.5});
+    drop(gate.entrance.admit(with(&signed(&fractions))).unwrap());
 }
 
 #[tokio::test]

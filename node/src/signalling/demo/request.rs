@@ -4,11 +4,12 @@
 use std::str::FromStr;
 
 use serde_json::{Map, Value, json};
-use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, is_plain};
+use sluice_proto::ids::{ConsumerId, PeerId, ProducerId};
 use sluice_proto::ortc::MediaKind;
 
 use crate::ortc::{parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters};
 use crate::rooms::api::{Join, PeerRequest, Refusal, Subscription};
+use crate::support::plain;
 
 /// Longest display name, in bytes; every peer of the room gets it.
 const MAX_DISPLAY_NAME_LEN: usize = 256;
@@ -177,9 +178,7 @@ impl Data {
     fn display_name(&self) -> Result<String, Refusal> {
         match self.0.get("displayName") {
             None | Some(Value::Null) => Ok(String::new()),
-            Some(Value::String(name)) if name.len() <= MAX_DISPLAY_NAME_LEN => {
-                Ok(name.chars().filter(|c| is_plain(*c)).collect())
-            }
+            Some(Value::String(name)) if name.len() <= MAX_DISPLAY_NAME_LEN => Ok(plain(name)),
             Some(_) => Err(Refusal::bad_request(format!(
                 "displayName must be a string of at most {MAX_DISPLAY_NAME_LEN} bytes"
             ))),
