@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use sluice_proto::ids::{NamespaceId, PeerId, Region, RoomId, RoomKey};
+use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
 
 use crate::access::token::{Claims, TokenError};
 use crate::access::{Namespaces, Rights};
@@ -52,13 +52,12 @@ pub(crate) enum AdmissionError {
 pub(crate) struct Entrance {
     rooms: Rooms,
     namespaces: Arc<Namespaces>,
-    region: Region,
 }
 
 impl Entrance {
-    /// The door of a node in this region.
-    pub(crate) fn new(rooms: Rooms, namespaces: Arc<Namespaces>, region: Region) -> Self {
-        Self { rooms, namespaces, region }
+    /// The door of a node with these tenants.
+    pub(crate) fn new(rooms: Rooms, namespaces: Arc<Namespaces>) -> Self {
+        Self { rooms, namespaces }
     }
 
     /// Where it leads.
@@ -109,8 +108,8 @@ impl Entrance {
     pub(crate) fn renew(&self, seat: &Seat, token: &str) -> Result<Rights, AdmissionError> {
         let RoomKey { namespace, room } = seat.room();
         let (_, rights, claims) = self.namespaces.authenticate(Some(namespace.clone()), Some(token))?;
-        self.check_claims(claims.as_ref(), room, Some(seat.peer()))?;
-        self.check_region(&rights)?;
+        check_claims(claims.as_ref(), room, Some(seat.peer()))?;
+        self.check_region(&rights, claims.as_ref())?;
         Ok(rights)
     }
 
@@ -128,6 +127,7 @@ impl Entrance {
         let (_, rights, claims) = self.namespaces.authenticate(Some(namespace), Some(token))?;
         // Where everything is open nobody knows who asks.
         let claims = claims.ok_or(TokenError::Missing)?;
+        self.check_region(&rights, Some(&claims))?;
         let is_its = room.map_or(claims.room.is_none(), |room| claims.is_for_room(room.as_str()));
         match rights.grants().admin && is_its {
             true => Ok(()),
@@ -138,44 +138,38 @@ impl Entrance {
     fn identify(&self, opening: &Opening) -> Result<Identified, AdmissionError> {
         let Opening { namespace, room, peer, token, .. } = opening;
         let (namespace, rights, claims) = self.namespaces.authenticate(namespace.clone(), token.as_deref())?;
-        self.check_claims(claims.as_ref(), room, peer.as_ref())?;
-        self.check_region(&rights)?;
+        check_claims(claims.as_ref(), room, peer.as_ref())?;
+        self.check_region(&rights, claims.as_ref())?;
         let peer = claims.and_then(|claims| claims.sub).or_else(|| peer.clone());
         let peer = peer.ok_or(AdmissionError::Incomplete("the URL's query lacks peerId"))?;
         Ok(Identified { key: RoomKey { namespace, room: room.clone() }, peer, rights })
     }
 
-    fn check_region(&self, rights: &Rights) -> Result<(), AdmissionError> {
-        match rights.namespace().allows_region(&self.region) {
-            true => Ok(()),
-            false => {
-                Err(AdmissionError::Forbidden(format!("the namespace is not served in the region {}", self.region)))
+    /// Whether this is a region of the namespace, and of the token if that names one.
+    fn check_region(&self, rights: &Rights, claims: Option<&Claims>) -> Result<(), AdmissionError> {
+        let here = self.namespaces.region();
+        if !rights.namespace().is_served() {
+            return Err(AdmissionError::Forbidden(format!("the namespace is not served in the region {here}")));
+        }
+        match claims.and_then(|claims| claims.region.as_ref()) {
+            Some(region) if region != here => {
+                Err(AdmissionError::Forbidden(format!("the token is of the region {region}, and this is {here}")))
             }
-        }
-    }
-
-    fn check_claims(
-        &self,
-        claims: Option<&Claims>,
-        room: &RoomId,
-        peer: Option<&PeerId>,
-    ) -> Result<(), AdmissionError> {
-        let Some(claims) = claims else { return Ok(()) };
-        if !claims.is_for_room(room.as_str()) {
-            return Err(AdmissionError::Forbidden("the token is of another room".to_owned()));
-        }
-        if let (Some(of_token), Some(peer)) = (&claims.sub, peer)
-            && of_token != peer
-        {
-            return Err(AdmissionError::Forbidden("the token is of another peer".to_owned()));
-        }
-        match &claims.region {
-            Some(region) if *region != self.region => Err(AdmissionError::Forbidden(format!(
-                "the token is of the region {region}, and this is {}",
-                self.region
-            ))),
             _ => Ok(()),
         }
+    }
+}
+
+fn check_claims(claims: Option<&Claims>, room: &RoomId, peer: Option<&PeerId>) -> Result<(), AdmissionError> {
+    let Some(claims) = claims else { return Ok(()) };
+    if !claims.is_for_room(room.as_str()) {
+        return Err(AdmissionError::Forbidden("the token is of another room".to_owned()));
+    }
+    match (&claims.sub, peer) {
+        (Some(of_token), Some(peer)) if of_token != peer => {
+            Err(AdmissionError::Forbidden("the token is of another peer".to_owned()))
+        }
+        _ => Ok(()),
     }
 }
 

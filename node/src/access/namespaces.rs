@@ -43,6 +43,8 @@ pub(crate) enum NamespacesError {
 /// The tenants of a node.
 #[derive(Debug)]
 pub(crate) struct Namespaces {
+    /// Of the node.
+    region: Region,
     /// Every namespace is open, and what is counted of one is counted of all.
     everything: Option<Arc<Namespace>>,
     by_name: Mutex<HashMap<NamespaceId, Arc<Namespace>>>,
@@ -96,6 +98,8 @@ pub(super) type KeyDigest = Arc<[u8]>;
 #[derive(Debug, Default)]
 struct Policy {
     config: NamespaceConfig,
+    /// Nodes of this region serve it.
+    is_served: bool,
     keys: HashMap<String, Key>,
     revoked: BTreeSet<String>,
 }
@@ -165,16 +169,16 @@ pub(crate) struct Place {
 }
 
 impl Namespaces {
-    /// The tenants that the settings name. Without any, all are open.
+    /// The tenants that the settings name, on a node of this region. Without any, all are open.
     ///
     /// # Errors
     /// When a key cannot be used.
-    pub(crate) fn new(config: &NamespacesConfig) -> Result<Self, NamespacesError> {
+    pub(crate) fn new(config: &NamespacesConfig, region: Region) -> Result<Self, NamespacesError> {
         let everything = config.by_name.is_empty().then(|| {
             let config = NamespaceConfig { open: true, ..NamespaceConfig::default() };
-            Arc::new(Namespace::new(Policy { config, ..Policy::default() }))
+            Arc::new(Namespace::new(Policy { config, is_served: true, ..Policy::default() }))
         });
-        let namespaces = Self { everything, by_name: Mutex::default() };
+        let namespaces = Self { region, everything, by_name: Mutex::default() };
         namespaces.set(config)?;
         Ok(namespaces)
     }
@@ -187,7 +191,7 @@ impl Namespaces {
         if self.everything.is_some() && !config.by_name.is_empty() {
             return Err(NamespacesError::Open);
         }
-        let policies = config.by_name.iter().map(|(name, config)| Ok((name, Policy::new(name, config)?)));
+        let policies = config.by_name.iter().map(|(name, config)| Ok((name, Policy::new(name, config, &self.region)?)));
         let policies = policies.collect::<Result<Vec<_>, NamespacesError>>()?;
         let mut by_name = lock(&self.by_name);
         by_name.retain(|name, namespace| {
@@ -233,6 +237,11 @@ impl Namespaces {
                 lock(&namespace.traffic).count(bytes_received + bytes_sent);
             }
         }
+    }
+
+    /// Where the node stands.
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
     }
 
     /// The tenants by name.
@@ -285,10 +294,11 @@ fn default_name() -> NamespaceId {
 }
 
 impl Policy {
-    fn new(name: &NamespaceId, config: &NamespaceConfig) -> Result<Self, NamespacesError> {
+    fn new(name: &NamespaceId, config: &NamespaceConfig, region: &Region) -> Result<Self, NamespacesError> {
         let keys = config.keys.iter().map(|key| Ok((key.id.clone(), Key::load(name, key)?)));
         let keys = keys.collect::<Result<_, NamespacesError>>()?;
-        Ok(Self { keys, revoked: config.revoked.iter().cloned().collect(), config: config.clone() })
+        let is_served = config.regions.is_empty() || config.regions.contains(region);
+        Ok(Self { is_served, keys, revoked: config.revoked.iter().cloned().collect(), config: config.clone() })
     }
 
     /// A token that names no key is of the only one.
@@ -367,9 +377,8 @@ impl Namespace {
     }
 
     /// Whether nodes of this region serve it.
-    pub(crate) fn allows_region(&self, region: &Region) -> bool {
-        let regions = &self.policy.load().config.regions;
-        regions.is_empty() || regions.contains(region)
+    pub(crate) fn is_served(&self) -> bool {
+        self.policy.load().is_served
     }
 
     /// The MIME types that may be sent; empty: all.

@@ -86,6 +86,9 @@ impl Rights {
 
     /// Why it is valid no longer, in words: it has expired, or the tenant's settings are others now.
     pub(crate) fn ended(&self) -> Option<&'static str> {
+        if !self.namespace.is_served() {
+            return Some("the namespace is not served here any more");
+        }
         let Some(token) = &self.token else {
             return (!self.namespace.is_open()).then_some("the namespace is not open any more");
         };

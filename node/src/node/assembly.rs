@@ -79,8 +79,8 @@ impl Parts {
     ) -> Result<(Self, NodeConfig), StartError> {
         let tls = identity::mesh_tls(&config)?;
         let users_tls = users_certificate(&config)?;
-        let namespaces =
-            Namespaces::new(&config.namespaces).map_err(|error| StartError::system("namespaces", error))?;
+        let namespaces = Namespaces::new(&config.namespaces, config.region.clone())
+            .map_err(|error| StartError::system("namespaces", error))?;
         let namespaces = Arc::new(namespaces);
         let addresses = Addresses::resolve(&config).await?;
         let users = doors::bind("users.listen", &mut config.users.listen)?;
@@ -105,7 +105,7 @@ impl Parts {
         let rooms = Rooms::spawn(rooms_config, ports);
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
-        let entrance = Entrance::new(rooms.clone(), namespaces.clone(), config.region.clone());
+        let entrance = Entrance::new(rooms.clone(), namespaces.clone());
         let users = doors::serve_users(&config, users, acceptor, entrance.clone(), &health)?;
         let sources = sources(&instance, handles, &rooms, (&mesh, &members), &users);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);

@@ -87,8 +87,9 @@ pub(super) fn opening(room: &str, peer: &str, secret: Option<&str>) -> Opening {
 
 /// The door of a node where everything is open.
 pub(super) fn entrance(rooms: &Rooms) -> Entrance {
-    let namespaces = Namespaces::new(&NamespacesConfig::default()).expect("there are no keys");
-    Entrance::new(rooms.clone(), namespaces.into(), Region::new("eu").expect("a valid name"))
+    let region = Region::new("eu").expect("a valid name");
+    let namespaces = Namespaces::new(&NamespacesConfig::default(), region).expect("there are no keys");
+    Entrance::new(rooms.clone(), namespaces.into())
 }
 
 /// A client's end of a connection.

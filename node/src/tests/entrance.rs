@@ -45,8 +45,8 @@ fn gate(toml: &str) -> Gate {
 
 fn gate_in(world: &World, name: &str, toml: &str) -> Gate {
     let node = TestNode::start(world, name, 1);
-    let namespaces = Arc::new(Namespaces::new(&config(toml)).unwrap());
-    let entrance = Entrance::new(node.rooms.clone(), namespaces.clone(), Region::new("eu").unwrap());
+    let namespaces = Arc::new(Namespaces::new(&config(toml), Region::new("eu").unwrap()).unwrap());
+    let entrance = Entrance::new(node.rooms.clone(), namespaces.clone());
     Gate { node, namespaces, entrance }
 }
 
@@ -273,6 +273,41 @@ async fn a_key_or_token_that_is_withdrawn_ends_its_sessions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tenant_that_leaves_a_region_leaves_nobody_behind() {
+    let gate = gate(&acme("open = true\nregions = [\"eu\", \"us\"]"));
+    let mut alice = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    let stranger = Opening { namespace: Some(NamespaceId::new("acme").unwrap()), ..opening("room", "bob", None) };
+    let mut bob = Client::admit(&gate.entrance, stranger.clone()).unwrap();
+    alice.join().await;
+    bob.join().await;
+    gate.namespaces.set(&config(&acme("open = true\nregions = [\"us\"]"))).unwrap();
+    gate.node.rooms.reauthorise().await;
+    for client in [&mut alice, &mut bob] {
+        assert_eq!(client.closed().await, (4001, "the namespace is not served here any more".to_owned()));
+    }
+    assert!(matches!(refused(&gate, stranger), AdmissionError::Forbidden(_)));
+}
+
+#[tokio::test]
+async fn a_tenants_server_asks_where_its_token_and_tenant_are() {
+    let gate = gate(&acme(""));
+    let acme_id = || Some(NamespaceId::new("acme").unwrap());
+    let ask = |change: Value| {
+        let mut claims = json!({"room": null, "sub": null, "grants": {"admin": true}});
+        claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        gate.entrance.admit_admin(acme_id(), None, Some(&token(claims)))
+    };
+    for good in [json!({}), json!({"region": "eu"})] {
+        assert_eq!(ask(good), Ok(()));
+    }
+    for forbidden in [json!({"region": "us"}), json!({"room": "room"}), json!({"grants": {}})] {
+        assert!(matches!(ask(forbidden.clone()), Err(AdmissionError::Forbidden(_))), "{forbidden}");
+    }
+    gate.namespaces.set(&config(&acme("regions = [\"us\"]"))).unwrap();
+    assert!(matches!(ask(json!({})), Err(AdmissionError::Forbidden(_))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_an_operator_took_no_token_gives_back() {
     let gate = gate(&acme(""));
     let mut alice = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
@@ -299,7 +334,7 @@ async fn a_key_that_is_replaced_under_its_name_ends_sessions_too() {
 
 #[tokio::test]
 async fn an_open_node_gets_no_tenants_while_it_runs() {
-    let namespaces = Namespaces::new(&NamespacesConfig::default()).unwrap();
+    let namespaces = Namespaces::new(&NamespacesConfig::default(), Region::new("eu").unwrap()).unwrap();
     let error = namespaces.set(&config(&acme(""))).unwrap_err().to_string();
     assert!(error.contains("started again"), "{error}");
 }

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_media::messages::Request;
-use sluice_proto::ids::Region;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -217,8 +216,9 @@ async fn a_client_that_goes_on_needs_no_second_place_and_one_that_does_not_needs
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[namespaces.default]\nopen = true\npeers = 1\n").unwrap();
     let sources = Sources { file: Some(file.path().to_owned()), ..Sources::default() };
-    let namespaces = Namespaces::new(&NodeConfig::load(&sources).unwrap().namespaces).unwrap();
-    let entrance = Entrance::new(node.rooms.clone(), namespaces.into(), Region::new("eu").unwrap());
+    let config = NodeConfig::load(&sources).unwrap();
+    let namespaces = Namespaces::new(&config.namespaces, config.region).unwrap();
+    let entrance = Entrance::new(node.rooms.clone(), namespaces.into());
     let mut alice = Client::admit(&entrance, opening("room", "alice", None)).unwrap();
     alice.join().await;
     alice.break_off();
