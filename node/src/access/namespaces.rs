@@ -1,6 +1,6 @@
 //! The tenants of a node: their keys, and how much of the node each takes.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,16 +15,13 @@ use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::Rights;
+use super::revocations::{MAX_REVOKED, Revocations};
 use super::token::{self, Claims, TokenError};
 use crate::config::{KeyAlgorithm, KeyConfig, NamespaceConfig, NamespacesConfig};
 use crate::events::usage::{NamespaceUsage, NodeUsage};
-use crate::support::{lock, millis};
+use crate::support::{lock, millis, unix_ms};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Tokens that are revoked beside those of the settings; of more the oldest are forgotten. Each is looked for in all of
-/// them when somebody comes.
-const MAX_REVOKED: usize = 1_024;
 
 /// The namespace of those who name none.
 const DEFAULT: &str = "default";
@@ -38,6 +35,23 @@ pub(crate) enum NamespacesError {
     /// Who is inside of a node where everything is open has shown nothing.
     #[error("a node that was started without namespaces has to be started again to have some")]
     Open,
+    /// That is how a file looks that was lost, or is being written.
+    #[error(
+        "the file has no namespaces any more; a node that had some has to be started again to be open to everybody"
+    )]
+    Gone,
+}
+
+/// Why a token is not revoked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RevokeError {
+    #[error("there is no namespace {0}")]
+    Unknown(NamespaceId),
+    #[error(
+        "{MAX_REVOKED} tokens of the namespace are revoked that may not have expired: list this one as `revoked` in \
+         the file, or take another key"
+    )]
+    Full,
 }
 
 /// The tenants of a node.
@@ -60,8 +74,7 @@ pub(crate) struct Namespace {
     joins: Mutex<Rate>,
     changes: Mutex<Rate>,
     traffic: Mutex<Traffic>,
-    /// Ids of tokens that were revoked beside those of the settings.
-    revoked: Mutex<VecDeque<String>>,
+    revoked: Mutex<Revocations>,
 }
 
 /// A tenant as operators see it.
@@ -191,6 +204,9 @@ impl Namespaces {
         if self.everything.is_some() && !config.by_name.is_empty() {
             return Err(NamespacesError::Open);
         }
+        if self.everything.is_none() && config.by_name.is_empty() {
+            return Err(NamespacesError::Gone);
+        }
         let policies = config.by_name.iter().map(|(name, config)| Ok((name, Policy::new(name, config, &self.region)?)));
         let policies = policies.collect::<Result<Vec<_>, NamespacesError>>()?;
         let mut by_name = lock(&self.by_name);
@@ -199,7 +215,8 @@ impl Namespaces {
             if !is_kept {
                 namespace.policy.store(Arc::default());
             }
-            is_kept
+            // What is revoked is so still when the settings name it again.
+            is_kept || !lock(&namespace.revoked).is_empty()
         });
         for (name, policy) in policies {
             match by_name.get(name) {
@@ -210,17 +227,15 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Revokes a token by its id until the node ends. False if there is no such namespace.
-    pub(crate) fn revoke(&self, name: &NamespaceId, token: String) -> bool {
-        let Some(namespace) = lock(&self.by_name).get(name).cloned() else { return false };
-        let revoked = &mut *lock(&namespace.revoked);
-        if !revoked.contains(&token) {
-            revoked.push_back(token);
-        }
-        if revoked.len() > MAX_REVOKED {
-            revoked.pop_front();
-        }
-        true
+    /// Revokes a token by its id until the node ends, or until it has expired if it is known when that is.
+    ///
+    /// # Errors
+    /// When it cannot be remembered.
+    pub(crate) fn revoke(&self, name: &NamespaceId, token: &str, expires: Option<u64>) -> Result<(), RevokeError> {
+        let namespace = lock(&self.by_name).get(name).filter(|namespace| namespace.is_known()).cloned();
+        let namespace = namespace.ok_or_else(|| RevokeError::Unknown(name.clone()))?;
+        let is_remembered = lock(&namespace.revoked).add(token, expires, unix_ms() / 1_000);
+        is_remembered.then_some(()).ok_or(RevokeError::Full)
     }
 
     /// Whether it has to be known how much traffic any tenant has.
@@ -247,7 +262,8 @@ impl Namespaces {
     /// The tenants by name.
     pub(crate) fn overview(&self) -> Vec<NamespaceOverview> {
         let by_name = lock(&self.by_name);
-        let mut overview: Vec<_> = by_name.iter().map(|(name, namespace)| namespace.overview(name.clone())).collect();
+        let known = by_name.iter().filter(|(_, namespace)| namespace.is_known());
+        let mut overview: Vec<_> = known.map(|(name, namespace)| namespace.overview(name.clone())).collect();
         overview.sort_by(|a, b| a.namespace.cmp(&b.namespace));
         overview
     }
@@ -342,6 +358,12 @@ impl Namespace {
         }
     }
 
+    /// Whether anybody may enter: the settings name it.
+    fn is_known(&self) -> bool {
+        let policy = self.policy.load();
+        policy.config.open || !policy.keys.is_empty()
+    }
+
     /// Whether people may enter without a token.
     pub(super) fn is_open(&self) -> bool {
         self.policy.load().config.open
@@ -352,7 +374,7 @@ impl Namespace {
     }
 
     pub(super) fn is_revoked(&self, token: &str) -> bool {
-        self.policy.load().revoked.contains(token) || lock(&self.revoked).iter().any(|revoked| revoked == token)
+        self.policy.load().revoked.contains(token) || lock(&self.revoked).contains(token)
     }
 
     fn overview(&self, namespace: NamespaceId) -> NamespaceOverview {

@@ -19,7 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::audit;
-use crate::access::{Grants, NamespaceOverview};
+use crate::access::{Grants, NamespaceOverview, RevokeError};
 use crate::entrance::Entrance;
 use crate::events::audit::Entry;
 use crate::http::{Connection, HttpError, bearer};
@@ -295,16 +295,40 @@ struct TokenPath {
     token: String,
 }
 
+/// How long a token would be valid.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Revocation {
+    /// `exp` of the token: there is no need to remember it any longer. Without it: as long as the node runs.
+    expires: Option<u64>,
+}
+
 /// Revokes a token on this node, until that ends; `revoked` in its file is for longer. Whoever came with it is sent
 /// away.
 #[utoipa::path(
-    put, path = "/v1/namespaces/{namespace}/revoked/{token}", params(TokenPath),
-    responses((status = 204), (status = 404))
+    put, path = "/v1/namespaces/{namespace}/revoked/{token}", params(TokenPath, Revocation),
+    responses(
+        (status = 204),
+        (status = 404),
+        (status = 507, description = "So many are revoked already that one would have to be forgotten.")
+    )
 )]
-async fn revoke(State(entrance): State<Entrance>, Path(path): Path<TokenPath>) -> Result<StatusCode, HttpError> {
-    if !entrance.namespaces().revoke(&path.namespace, path.token) {
-        return Err(HttpError(StatusCode::NOT_FOUND, format!("there is no namespace {}", path.namespace)));
-    }
+async fn revoke(
+    State(entrance): State<Entrance>,
+    Path(path): Path<TokenPath>,
+    Query(Revocation { expires }): Query<Revocation>,
+) -> Result<StatusCode, HttpError> {
+    entrance.namespaces().revoke(&path.namespace, &path.token, expires)?;
     entrance.rooms().reauthorise().await;
     Ok(StatusCode::NO_CONTENT)
+}
+
+impl From<RevokeError> for HttpError {
+    fn from(error: RevokeError) -> Self {
+        let status = match &error {
+            RevokeError::Unknown(_) => StatusCode::NOT_FOUND,
+            RevokeError::Full => StatusCode::INSUFFICIENT_STORAGE,
+        };
+        Self(status, error.to_string())
+    }
 }

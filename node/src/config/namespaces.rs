@@ -15,8 +15,10 @@ use super::{ConfigError, Secret, Section, Sources};
 pub(super) const SAMPLE: &str = r#"
 # Tenants, a table each. As soon as there is one, nobody enters without a token of one of its keys (`sluice token` makes
 # one), and there are no other namespaces. Read again at SIGHUP and when the file changes: who has lost the right to be
-# there is sent away. A node that was started without any has to be started again to have some. Limits are of this
-# node; 0: as much as the node allows.
+# there is sent away. A node that was started without any has to be started again to have some, and one that was
+# started with some to have none: a file that has lost them all is taken for a slip, and what was in use stays. The same
+# on all nodes of a mesh: one that has none lets everybody into any room. Limits are of this node; 0: as much as the node
+# allows.
 # [namespaces.NAME]
 #
 # Whether people may enter without a token.

@@ -340,6 +340,32 @@ async fn an_open_node_gets_no_tenants_while_it_runs() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_file_that_lost_all_tenants_ends_nothing() {
+    let gate = gate(&acme(""));
+    let mut alice = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    alice.join().await;
+    let error = gate.namespaces.set(&config("")).unwrap_err().to_string();
+    assert!(error.contains("no namespaces any more"), "{error}");
+    gate.node.rooms.reauthorise().await;
+    assert_eq!(alice.wait(SOON).await, None);
+}
+
+#[tokio::test]
+async fn what_is_revoked_stays_so_when_its_tenant_was_away() {
+    let gate = gate(&acme(""));
+    let acme_id = NamespaceId::new("acme").unwrap();
+    gate.namespaces.revoke(&acme_id, "stolen", None).unwrap();
+    let stolen = || with(&token(json!({"jti": "stolen"})));
+    assert_eq!(refused(&gate, stolen()), AdmissionError::Unauthorised(TokenError::Revoked));
+    gate.namespaces.set(&config("[namespaces.other]\nopen = true")).unwrap();
+    assert_eq!(refused(&gate, stolen()), AdmissionError::Unauthorised(TokenError::UnknownKey));
+    assert!(gate.namespaces.revoke(&acme_id, "another", None).is_err(), "there is no such tenant");
+    assert_eq!(gate.namespaces.overview().len(), 1);
+    gate.namespaces.set(&config(&acme(""))).unwrap();
+    assert_eq!(refused(&gate, stolen()), AdmissionError::Unauthorised(TokenError::Revoked));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_same_identity_takes_its_place_without_a_secret_and_nobody_else_does() {
     let gate = gate(&acme("open = true"));
     let mut first = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
