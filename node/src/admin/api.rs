@@ -22,7 +22,7 @@ use super::audit;
 use crate::access::{Grants, NamespaceOverview, RevokeError};
 use crate::entrance::Entrance;
 use crate::events::audit::Entry;
-use crate::http::{Connection, HttpError, bearer};
+use crate::http::{Connection, Door, HttpError, bearer};
 use crate::rooms::api::PeersPage;
 use crate::rooms::operations::Operation;
 use crate::rooms::overview::RoomsOverview;
@@ -42,13 +42,14 @@ pub(super) fn operators_router(entrance: Entrance) -> Router {
 }
 
 /// For tenants' servers: what of it concerns rooms. It is audited too.
-pub(crate) fn tenants_router(entrance: Entrance) -> Router {
+pub(crate) fn tenants_router(door: Door) -> Router {
     let (router, description) = of_rooms().split_for_parts();
+    let entrance = door.entrance.clone();
     let log = entrance.rooms().events().audit().clone();
     router
         // Strangers are not worth a line that is waited for.
         .route_layer(from_fn_with_state(log, audit::record))
-        .route_layer(from_fn_with_state(entrance.clone(), admit_tenant))
+        .route_layer(from_fn_with_state(door, admit_tenant))
         .with_state(entrance)
         .merge(describe(description))
 }
@@ -68,16 +69,17 @@ fn describe(description: OpenApi) -> Router {
     Router::new().route("/v1/openapi.json", axum::routing::get(async || Json(description)))
 }
 
-/// Lets a tenant's server ask for what is its own.
+/// Lets a tenant's server ask for what is its own. Whoever is asked sees where it is, not the proxy that it comes
+/// through.
 async fn admit_tenant(
-    State(entrance): State<Entrance>,
+    State(door): State<Door>,
     Extension(connection): Extension<Connection>,
     path: RawPathParams,
     Query(page): Query<RoomsPage>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Result<Response, HttpError> {
-    let remote = connection.remote;
+    let (entrance, remote) = (&door.entrance, door.client(&connection, request.headers()));
     if !entrance.rooms().address_limits().take_session(remote.ip(), Instant::now()) {
         return Err(HttpError(StatusCode::TOO_MANY_REQUESTS, "the address asks too often".to_owned()));
     }
@@ -91,6 +93,7 @@ async fn admit_tenant(
         entrance.rooms().events().audit().record(&entry);
         return Err(error);
     }
+    request.extensions_mut().insert(connection.of(remote));
     Ok(next.run(request).await)
 }
 

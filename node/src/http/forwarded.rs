@@ -2,7 +2,7 @@
 //! of HAProxy, versions 1 and 2), or in a header. Only listed proxies are believed.
 
 use std::io::{Error, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use axum::http::HeaderMap;
 use ppp::{HeaderResult, PartialResult, v1, v2};
@@ -21,6 +21,9 @@ const V2_LEN: usize = 16;
 
 /// Longest header of version 2 that is read: the addresses with what proxies add, certificates of clients aside.
 const MAX_V2_LEN: usize = 2048;
+
+/// A client of whom its proxy does not say where it is.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// Reads the header that a proxy sends first, and nothing of what follows it. `None`: the proxy speaks for itself, as
 /// in a health check.
@@ -75,7 +78,8 @@ fn invalid(reason: &'static str) -> Error {
 }
 
 /// Whose request it is that came from this address: the last one in `X-Forwarded-For` that is no proxy, as long as
-/// proxies say so. What stands before it the client may have written itself.
+/// proxies say so. What stands before it the client may have written itself. Those of whom a proxy says nothing that is
+/// an address count as one client, so that limits hold for them too.
 pub(super) fn client(remote: IpAddr, headers: &HeaderMap, proxies: &[Network]) -> IpAddr {
     let is_proxy = |address: IpAddr| proxies.iter().any(|proxy| proxy.contains(address));
     if !is_proxy(remote) {
@@ -83,16 +87,24 @@ pub(super) fn client(remote: IpAddr, headers: &HeaderMap, proxies: &[Network]) -
     }
     let lines = headers.get_all("x-forwarded-for").into_iter().rev();
     // What a client wrote there may be no text at all.
-    let named = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let named = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
     let mut client = remote;
-    for name in named {
-        let Some(address) = str::from_utf8(name).ok().and_then(|name| name.trim().parse().ok()) else { break };
+    for name in named.filter(|name| !name.is_empty()) {
+        let Some(address) = address(name) else { return UNKNOWN };
         client = address;
         if !is_proxy(address) {
             break;
         }
     }
     client
+}
+
+/// An address as proxies write it: alone or with a port, one of IPv6 in brackets or not.
+fn address(name: &[u8]) -> Option<IpAddr> {
+    let name = str::from_utf8(name).ok()?;
+    let in_brackets = || name.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let with_port = || name.parse().ok().map(|address: SocketAddr| address.ip());
+    name.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
 #[cfg(test)]
@@ -174,7 +186,19 @@ mod tests {
         );
         assert_eq!(of("10.0.0.1", &["203.0.113.9", "198.51.100.1, 10.1.1.1"]), "198.51.100.1");
         assert_eq!(of("10.0.0.1", &["\u{ff}, 198.51.100.1"]), "198.51.100.1", "whatever the client wrote before it");
-        assert_eq!(of("10.0.0.1", &["198.51.100.1, nonsense"]), "10.0.0.1");
-        assert_eq!(of("10.0.0.1", &["nonsense, 10.0.0.2"]), "10.0.0.2");
+        for nonsense in ["198.51.100.1, nonsense", "nonsense, 10.0.0.2", "unknown", "198.51.100.1:port", "[10.0.0.2"] {
+            assert_eq!(of("10.0.0.1", &[nonsense]), "0.0.0.0", "{nonsense}");
+        }
+        for (written, meant) in [
+            ("192.0.2.98:5", "192.0.2.98"),
+            ("[2001:db8::1]:99", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("192.0.2.98:5,10.0.0.2:8080 ", "192.0.2.98"),
+            ("192.0.2.98, ", "192.0.2.98"),
+            ("", "10.0.0.1"),
+        ] {
+            assert_eq!(of("10.0.0.1", &[written]), meant, "{written}");
+        }
     }
 }

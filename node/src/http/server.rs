@@ -99,6 +99,13 @@ pub(crate) struct Connection {
     _of_client: Option<Arc<Held>>,
 }
 
+impl Connection {
+    /// The same, of a client that is there.
+    pub(crate) fn of(self, remote: SocketAddr) -> Self {
+        Self { remote, ..self }
+    }
+}
+
 #[derive(Debug)]
 struct Slot {
     counters: Arc<HttpCounters>,

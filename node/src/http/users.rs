@@ -57,7 +57,7 @@ pub(crate) struct Door {
 
 impl Door {
     /// Where the client is.
-    fn client(&self, connection: &Connection, headers: &HeaderMap) -> SocketAddr {
+    pub(crate) fn client(&self, connection: &Connection, headers: &HeaderMap) -> SocketAddr {
         let remote = connection.remote;
         (forwarded::client(remote.ip(), headers, &self.proxies), remote.port()).into()
     }
@@ -65,7 +65,7 @@ impl Door {
 
 /// Everything on the users' port.
 pub(crate) fn users_router(door: Door, health: Health) -> Router {
-    let tenants = tenants_router(door.entrance.clone());
+    let tenants = tenants_router(door.clone());
     Router::new()
         .route("/", get(root))
         .route("/v1/admission", get(admission))

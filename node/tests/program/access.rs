@@ -151,6 +151,27 @@ fn a_tenants_server_sees_and_does_what_is_its_own() {
 }
 
 #[test]
+fn a_tenants_server_behind_a_proxy_is_seen_where_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, audit) = (write(dir.path(), ""), dir.path().join("audit.jsonl"));
+    let port = free_base_port(1);
+    let args = ["--config", file.to_str().unwrap(), "--audit-file", audit.to_str().unwrap()];
+    let _node = lone_node(port, &[&args[..], &["--limits-sessions-per-minute-per-address", "2"]].concat());
+    let admin = format!("bearer {}", token(&file, &["--grant", "admin"]));
+    let ask = |token: &str, from: &str| {
+        get_with(port, "/v1/rooms?namespace=acme", &[("Authorization", token), ("X-Forwarded-For", from)]).status
+    };
+    let asked = [ask(&admin, "192.0.2.9:5000"), ask("Bearer x", "192.0.2.9"), ask(&admin, "192.0.2.9")];
+    assert_eq!(asked, [200, 401, 429]);
+    assert_eq!(ask(&admin, "192.0.2.10"), 200);
+    eventually("both are in the audit log", || {
+        let log = std::fs::read_to_string(&audit).unwrap_or_default();
+        let said = |event: &str| log.lines().any(|line| line.contains(event) && line.contains("\"192.0.2.9:"));
+        (said("admin.call") && said("session.refused")).then_some(())
+    });
+}
+
+#[test]
 fn what_is_withdrawn_ends_sessions_at_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = write(dir.path(), "");
