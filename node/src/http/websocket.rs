@@ -22,6 +22,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{Data, OpCode};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use crate::signalling::protoo::session::Closing;
+
 /// Read at a time. The buffer is zeroed before each read, and a session is woken for each message that it sends.
 const READ_BUFFER_BYTES: usize = 4 << 10;
 
@@ -77,7 +79,7 @@ impl Upgrade {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
-    type Item = Result<Message, Error>;
+    type Item = Result<Message, Closing>;
 
     /// Ends when the connection does, however that is. After an error everything that still comes is thrown away: a
     /// connection that is closed while something is unread is reset, and with it goes the close frame that says why.
@@ -88,7 +90,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for WebSocket<S> {
         let next = match ready!(self.stream.poll_next_unpin(context)) {
             // The network did it, and nobody is there to be told.
             Some(Err(Error::Io(_) | Error::Protocol(ProtocolError::ResetWithoutClosingHandshake))) => None,
-            next => next,
+            next => next.map(|next| next.map_err(|error| closing(&error))),
         };
         self.broken = matches!(next, Some(Err(_)));
         Poll::Ready(next)
@@ -160,6 +162,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 }
 
+/// How a client is told what was wrong with what it sent (RFC 6455 section 7.4.1).
+fn closing(error: &Error) -> Closing {
+    match error {
+        Error::Capacity(_) => Closing(1009, "the message is too large".to_owned()),
+        Error::Utf8(_) => Closing(1007, "text must be UTF-8".to_owned()),
+        error => Closing(1002, error.to_string()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -227,7 +238,7 @@ mod tests {
         client.write_all(&[0x81, 0xff]).await.unwrap();
         client.write_u64(MAX_MESSAGE_BYTES as u64 + 1).await.unwrap();
         client.write_all(&[0; 4]).await.unwrap();
-        assert!(matches!(socket.next().await, Some(Err(Error::Capacity(_)))));
+        assert!(matches!(socket.next().await, Some(Err(Closing(1009, _)))));
         // What it sends all the same is read and not looked at.
         let writing = tokio::spawn(async move {
             client.write_all(&[b'x'; 10_000]).await.unwrap();
@@ -249,7 +260,26 @@ mod tests {
             }
             client
         });
-        assert!(matches!(socket.next().await, Some(Err(Error::Capacity(_)))));
+        assert!(matches!(socket.next().await, Some(Err(Closing(1009, _)))));
         writing.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_client_is_told_what_was_wrong() {
+        // Masked by zeros, so that the payload is as it stands.
+        let cases: [(&[u8], u16); 6] = [
+            (b"\x81\x82\0\0\0\0\xc3\x28", 1007),
+            (b"\x81\x02hi", 1002),
+            (b"\xc1\x82\0\0\0\0hi", 1002),
+            (b"\x80\x82\0\0\0\0hi", 1002),
+            (b"\x83\x82\0\0\0\0hi", 1002),
+            (b"\x09\x80\0\0\0\0", 1002),
+        ];
+        for (bytes, code) in cases {
+            let (mut socket, mut client) = pair().await;
+            client.write_all(bytes).await.unwrap();
+            let told = socket.next().await;
+            assert!(matches!(&told, Some(Err(Closing(told, _))) if *told == code), "{bytes:?}: {told:?}");
+        }
     }
 }

@@ -21,7 +21,7 @@ use crate::entrance::{AdmissionError, Entrance, Opening};
 use crate::rooms::Rooms;
 use crate::rooms::seat::Seat;
 use crate::signalling::demo::Dialect;
-use crate::signalling::protoo::session;
+use crate::signalling::protoo::session::{self, Closing};
 
 /// Frames that the fake connection holds before the server has to wait.
 const CONNECTION: usize = 16;
@@ -39,7 +39,7 @@ struct Socket {
 pub(super) const EXPLOSION: &[u8] = b"explosion";
 
 impl Stream for Socket {
-    type Item = Result<Message, String>;
+    type Item = Result<Message, Closing>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let frame = self.from_client.poll_recv(context);

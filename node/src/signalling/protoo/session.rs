@@ -5,7 +5,6 @@
 //! it takes: what it has not been answered is bounded in bytes.
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -64,7 +63,7 @@ const MAX_REASON_LEN: usize = 123;
 
 /// A close frame: code and reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Closing(u16, String);
+pub(crate) struct Closing(pub(crate) u16, pub(crate) String);
 
 /// How a session ends.
 enum End {
@@ -122,15 +121,11 @@ struct Answered {
 }
 
 /// Serves one protoo WebSocket until it closes; `dialect` is what its URL lets expect. The subprotocol has been
-/// checked, and the socket's own limit of messages is [`Limits::message_bytes`].
-pub(crate) async fn serve<S, E>(
-    entrance: &Entrance,
-    socket: S,
-    admitted: Result<Seat, AdmissionError>,
-    dialect: Dialect,
-) where
-    S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
-    E: Display + Send,
+/// checked, and the socket's own limit of messages is [`Limits::message_bytes`]. What it says is wrong with what came is
+/// how it is closed.
+pub(crate) async fn serve<S>(entrance: &Entrance, socket: S, admitted: Result<Seat, AdmissionError>, dialect: Dialect)
+where
+    S: Stream<Item = Result<Frame, Closing>> + Sink<Frame> + Send,
 {
     let served = async {
         match admitted {
@@ -142,10 +137,9 @@ pub(crate) async fn serve<S, E>(
 }
 
 /// Serves a WebSocket that has a seat.
-async fn serve_seat<S, E>(entrance: &Entrance, socket: S, seat: Seat, dialect: Dialect)
+async fn serve_seat<S>(entrance: &Entrance, socket: S, seat: Seat, dialect: Dialect)
 where
-    S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
-    E: Display + Send,
+    S: Stream<Item = Result<Frame, Closing>> + Sink<Frame> + Send,
 {
     let (mut sink, mut stream) = socket.split();
     let rooms = entrance.rooms();
@@ -184,9 +178,9 @@ where
 }
 
 /// Refuses a WebSocket that no room takes.
-async fn refuse<S, E>(socket: S, reason: String)
+async fn refuse<S>(socket: S, reason: String)
 where
-    S: Stream<Item = Result<Frame, E>> + Sink<Frame> + Send,
+    S: Stream<Item = Result<Frame, Closing>> + Sink<Frame> + Send,
 {
     let (mut sink, mut stream) = socket.split();
     close(&mut sink, &mut stream, Closing(1013, reason)).await;
@@ -211,10 +205,9 @@ where
     .await;
 }
 
-async fn read<R, E>(stream: &mut R, shared: &Shared<'_>) -> End
+async fn read<R>(stream: &mut R, shared: &Shared<'_>) -> End
 where
-    R: Stream<Item = Result<Frame, E>> + Unpin,
-    E: Display,
+    R: Stream<Item = Result<Frame, Closing>> + Unpin,
 {
     let limits = shared.limits;
     let mut messages = Bucket::new(limits.request_burst.into(), limits.requests_per_second.into());
@@ -226,9 +219,9 @@ where
         shared.hear();
         let frame = match frame {
             Ok(frame) => frame,
-            Err(error) => {
-                tracing::debug!(%error, "a WebSocket broke");
-                return End::Closing(Closing(1009, "the message is broken or too large".to_owned()));
+            Err(closing) => {
+                tracing::debug!(code = closing.0, reason = closing.1, "a WebSocket broke");
+                return End::Closing(closing);
             }
         };
         messages.take(1.0).await;
