@@ -125,7 +125,7 @@ section! {
         /// Connections at a time; further ones are answered with 503. Each user has one, and a page's load a few for a
         /// moment. Less where the system allows fewer open files.
         max_connections: u32 [1 ..= 1000000] = 20_000,
-        /// Time for a request's header to arrive whole, in milliseconds.
+        /// Time for a request's header to arrive whole, in milliseconds, and as much for its body.
         header_timeout_ms: u64 [100 ..= 600000] = 10_000,
     }
 }

@@ -1,6 +1,7 @@
 //! Connections: accepted up to a limit, given a time to say what they want, told to end when the node does. Whoever
 //! comes beyond the limit is told so at once.
 
+use std::error::Error;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,7 +9,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::CONNECTION;
+use axum::response::IntoResponse;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -23,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
+use super::error::HttpError;
 use super::forwarded::read_proxy_header;
 use crate::address_limits::{AddressLimits, Held};
 use crate::config::Network;
@@ -32,6 +39,9 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 
 /// Fields of a header. Browsers send about 20.
 const MAX_HEADER_FIELDS: usize = 64;
+
+/// Bytes of a request's body. The only ones are what the API is told to do, a few hundred.
+const MAX_BODY_BYTES: usize = 16 * 1024;
 
 /// How long the last responses may take when the node ends. WebSockets are not waited for: rooms have closed them
 /// before.
@@ -66,7 +76,7 @@ pub(crate) struct ServerConfig {
     pub(crate) announcing_proxies: Vec<Network>,
     /// What those find who come beyond [`Self::max_connections`].
     pub(crate) when_full: Router,
-    /// Time for TLS, and for each request's header.
+    /// Time for TLS, for each request's header, and for its body.
     pub(crate) header_timeout: Duration,
     /// How long a client may take nothing of what waits for it: as long as the network of one with a WebSocket may be
     /// gone.
@@ -357,9 +367,17 @@ impl Shared {
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let router = if has_place { &self.router } else { &self.config.when_full };
+        let within = self.config.header_timeout;
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(connection.clone());
-            router.clone().oneshot(request.map(Body::new))
+            let router = router.clone();
+            async move {
+                match with_body(request, within).await {
+                    Ok(request) => router.oneshot(request).await,
+                    // The rest of it may still come.
+                    Err(error) => Ok(([(CONNECTION, "close")], error).into_response()),
+                }
+            }
         });
         let mut http = http1::Builder::new();
         http.timer(TokioTimer::new())
@@ -380,11 +398,49 @@ impl Shared {
     }
 }
 
+/// Waits for all of a request.
+async fn with_body<B>(request: hyper::Request<B>, within: Duration) -> Result<Request, HttpError>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let (head, body) = request.into_parts();
+    match timeout(within, Limited::new(body, MAX_BODY_BYTES).collect()).await {
+        Ok(Ok(body)) => Ok(Request::from_parts(head, Body::from(body.to_bytes()))),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            let words = format!("the body has more than {MAX_BODY_BYTES} bytes");
+            Err(HttpError(StatusCode::PAYLOAD_TOO_LARGE, words))
+        }
+        Ok(Err(error)) => Err(HttpError(StatusCode::BAD_REQUEST, error.to_string())),
+        Err(_) => Err(HttpError(StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::io::Error;
 
+    use futures_util::stream::pending;
+    use http_body_util::{Full, StreamBody};
+    use hyper::body::Frame;
+
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_does_not_come_or_is_too_large_is_not_waited_for() {
+        let within = Duration::from_secs(10);
+        let status = async |body: Vec<u8>| {
+            let request = with_body(hyper::Request::new(Full::new(Bytes::from(body))), within).await;
+            request.map(drop).map_err(|error| error.0)
+        };
+        assert_eq!(status(vec![b'x'; MAX_BODY_BYTES]).await, Ok(()));
+        assert_eq!(status(vec![b'x'; MAX_BODY_BYTES + 1]).await, Err(StatusCode::PAYLOAD_TOO_LARGE));
+        let begun = Instant::now();
+        let half = StreamBody::new(pending::<Result<Frame<Bytes>, Infallible>>());
+        let error = with_body(hyper::Request::new(half), within).await.unwrap_err();
+        assert_eq!((error.0, begun.elapsed()), (StatusCode::REQUEST_TIMEOUT, within));
+    }
 
     #[test]
     fn nobody_is_closed_for_what_befell_another() {
