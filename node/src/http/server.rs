@@ -3,9 +3,10 @@
 
 use std::error::Error;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
@@ -33,6 +34,7 @@ use super::error::HttpError;
 use super::forwarded::read_proxy_header;
 use crate::address_limits::{AddressLimits, Held};
 use crate::config::Network;
+use crate::support::lock;
 
 /// Bytes of a request's line and header. Browsers send 1 to 2 KiB; a token in the URL may add as much again.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -63,6 +65,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Between two warnings that the system refuses connections.
 const WARN_EVERY: Duration = Duration::from_secs(10);
+
+/// Between two lines of the log about proxies that do not say for whom they come.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// How a server is set up.
 pub(crate) struct ServerConfig {
@@ -159,7 +164,7 @@ impl Server {
             reserve: Arc::new(Semaphore::new(RESERVE)),
             spare_file: SpareFile::open(),
             warned: None,
-            shared: Arc::new(Shared { router, config, counters: counters.clone() }),
+            shared: Arc::new(Shared { router, config, counters: counters.clone(), silent_proxies: Mutex::default() }),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
@@ -192,6 +197,28 @@ struct Shared {
     router: Router,
     config: ServerConfig,
     counters: Arc<HttpCounters>,
+    /// Connections of proxies without a header of the PROXY protocol.
+    silent_proxies: Mutex<Recurring>,
+}
+
+/// Something that may happen often and is told now and then.
+#[derive(Debug, Default)]
+struct Recurring {
+    told: Option<Instant>,
+    /// Since then.
+    count: u64,
+}
+
+impl Recurring {
+    /// It happened: how often since it was told last, if it is to be told now.
+    fn happened(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        if self.told.is_some_and(|told| now - told < TELL_EVERY) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
 }
 
 struct Acceptor {
@@ -320,8 +347,9 @@ impl Shared {
     ) -> Result<(), String> {
         self.prepare(&stream).map_err(|error| error.to_string())?;
         if self.config.announcing_proxies.iter().any(|proxy| proxy.contains(connection.remote.ip())) {
-            let header = timeout(self.config.header_timeout, read_proxy_header(&mut stream));
-            let header = header.await.map_err(|_| "no PROXY header in time".to_owned())?;
+            let header = timeout(self.config.header_timeout, read_proxy_header(&mut stream)).await;
+            let header = header.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
+            let header = header.inspect_err(|error| self.tell_no_proxy_header(connection.remote, error));
             if let Some(client) = header.map_err(|error| error.to_string())? {
                 connection = self.of_client(connection, client)?;
             }
@@ -334,6 +362,18 @@ impl Shared {
         let stream =
             handshake.map_err(|_| "no TLS handshake in time".to_owned())?.map_err(|error| error.to_string())?;
         self.serve_http(stream, connection, stop, has_place).await
+    }
+
+    /// Nobody gets in through a proxy that is not set up as the node is.
+    fn tell_no_proxy_header(&self, proxy: SocketAddr, error: &std::io::Error) {
+        // Whoever only looks whether the port is open says nothing.
+        if error.kind() == ErrorKind::UnexpectedEof {
+            return;
+        }
+        if let Some(count) = lock(&self.silent_proxies).happened(Instant::now()) {
+            let port = self.config.name;
+            tracing::info!(port, %proxy, %error, count, "connections of proxies lack a good PROXY header");
+        }
     }
 
     /// A connection of a client that a proxy speaks for.
@@ -440,6 +480,13 @@ mod tests {
         let half = StreamBody::new(pending::<Result<Frame<Bytes>, Infallible>>());
         let error = with_body(hyper::Request::new(half), within).await.unwrap_err();
         assert_eq!((error.0, begun.elapsed()), (StatusCode::REQUEST_TIMEOUT, within));
+    }
+
+    #[test]
+    fn what_recurs_is_told_once_a_minute_with_how_often_it_was() {
+        let (mut recurring, start) = (Recurring::default(), Instant::now());
+        let told: Vec<_> = (0..150).filter_map(|s| recurring.happened(start + Duration::from_secs(s))).collect();
+        assert_eq!(told, [1, 60, 60]);
     }
 
     #[test]
