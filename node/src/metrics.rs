@@ -294,7 +294,7 @@ const WEBHOOK_COUNTERS: [OfWebhooks; 5] = [
     ("failed", "Deliveries that the receiver did not take, each to be tried again", |w| &w.failed),
     ("expired", "Events given up as too old", |w| &w.expired),
     ("dropped", "Events given up as the queue was full", |w| &w.dropped),
-    ("lost", "Events that never came to the queue, as its disk stood still", |w| &w.lost),
+    ("lost", "Events that never came to the queue, as its disk stood still, or that the disk spoilt", |w| &w.lost),
 ];
 
 impl Sample {

@@ -96,9 +96,11 @@ impl<R: Receiver> Delivery<R> {
                 }
                 Err(error) => {
                     tracing::error!(%error, "an event of a former life cannot be read");
+                    count(&counters.lost);
                     done.push(position);
                 }
             })?;
+        counters.lost.fetch_add(queue.lost(), Ordering::Relaxed);
         counters.tell(&queue);
         let posts = FuturesUnordered::new();
         Ok(Self { queue: Some(queue), lanes, posts, done, receiver, limits, counters, warned: None })

@@ -72,7 +72,7 @@ pub(crate) struct WebhookCounters {
     pub(crate) expired: AtomicU64,
     /// Given up as the queue was full.
     pub(crate) dropped: AtomicU64,
-    /// Lost before they came to the disk, which stood still.
+    /// Lost before they came to the disk, which stood still, or by the disk.
     pub(crate) lost: AtomicU64,
     /// Events that wait.
     pub(crate) pending: AtomicU64,

@@ -32,6 +32,8 @@ pub(super) struct Queue {
     current: u64,
     /// Events that had to go since the start.
     dropped: u64,
+    /// Parts of what a former life left that cannot be read.
+    lost: u64,
 }
 
 impl Queue {
@@ -40,7 +42,7 @@ impl Queue {
     /// # Errors
     /// When the directory or a file of it cannot be read.
     pub(super) fn open(dir: Option<PathBuf>, max_len: u64, mut found: impl FnMut(Position, &[u8])) -> io::Result<Self> {
-        let mut queue = Self { dir, max_len, segments: BTreeMap::new(), current: 0, dropped: 0 };
+        let mut queue = Self { dir, max_len, segments: BTreeMap::new(), current: 0, dropped: 0, lost: 0 };
         let Some(dir) = &queue.dir else { return Ok(queue) };
         std::fs::create_dir_all(dir)?;
         let mut numbers = Vec::new();
@@ -49,9 +51,10 @@ impl Queue {
         }
         numbers.sort_unstable();
         for number in numbers {
-            let segment = Segment::load(&segment_path(dir, number), |at, body| {
+            let (segment, lost) = Segment::load(&segment_path(dir, number), |at, body| {
                 found(Position { segment: number, at }, body);
             })?;
+            queue.lost += lost;
             queue.segments.insert(number, segment);
             queue.current = number + 1;
         }
@@ -120,6 +123,11 @@ impl Queue {
     /// Events that had to go since the start, as there was no room.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Parts of what a former life left that cannot be read, each of one event or more.
+    pub(super) fn lost(&self) -> u64 {
+        self.lost
     }
 
     fn segment_len(&self) -> u64 {
@@ -212,6 +220,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_broken_in_the_midst_is_passed_over_and_counted() {
+        let of = |spoilt: &[usize]| {
+            let dir = tempfile::tempdir().unwrap();
+            let (mut queue, _) = open(Some(dir.path()), 16_000);
+            let positions = queue.append(&(0..10).map(body).collect::<Vec<_>>());
+            queue.set_done(&positions[..1]);
+            let path = segment_path(dir.path(), 0);
+            let mut text = std::fs::read(&path).unwrap();
+            spoilt.iter().for_each(|at| text[*at] ^= 1);
+            std::fs::write(path, text).unwrap();
+            let (queue, found) = open(Some(dir.path()), 16_000);
+            (found.iter().map(|(_, body)| body.clone()).collect::<Vec<_>>(), queue.lost())
+        };
+        // 12 bytes of header and 13 of body each: in a body, a checksum, a length.
+        let but = |lost: &[u32]| (1..10).filter(|number| !lost.contains(number)).map(body).collect::<Vec<_>>();
+        assert_eq!(of(&[5 * 25 + 20]), (but(&[5]), 1));
+        assert_eq!(of(&[5 * 25 + 8]), (but(&[5]), 1));
+        assert_eq!(of(&[5 * 25]), (but(&[5]), 1));
+        assert_eq!(of(&[3 * 25 + 3, 7 * 25 + 14]), (but(&[3, 7]), 2));
+        assert_eq!(of(&[3 * 25, 4 * 25]), (but(&[3, 4]), 1), "nobody can tell how many they were");
+        assert_eq!(of(&[14]), (but(&[]), 0), "that one was done");
+    }
+
+    #[test]
     fn a_line_that_was_cut_off_or_changed_ends_its_file_alone() {
         let dir = tempfile::tempdir().unwrap();
         for (life, spoil) in [
@@ -228,7 +260,8 @@ mod tests {
             spoil(&mut text);
             std::fs::write(path, text).unwrap();
         }
-        assert_eq!(open(Some(dir.path()), 16_000).1.len(), 2 + 2 + 3);
+        let (queue, found) = open(Some(dir.path()), 16_000);
+        assert_eq!((found.len(), queue.lost()), (2 + 2 + 3, 3));
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! One file of the queue: events one after the other, each with its length and checksum, and in a second file which of
-//! them are done. What a crash cut off is told by the checksum and is the end of the file.
+//! them are done. What a crash cut off or a disk spoilt is told by the checksum, and passed over.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
@@ -59,8 +59,8 @@ impl Segment {
     }
 
     /// Opens one of a former life and gives `found` each event that is not done, with its place. Nothing is appended to
-    /// it any more.
-    pub(super) fn load(path: &Path, mut found: impl FnMut(u64, &[u8])) -> io::Result<Self> {
+    /// it any more. Returns also how many parts of it are lost, each of one event or more.
+    pub(super) fn load(path: &Path, mut found: impl FnMut(u64, &[u8])) -> io::Result<(Self, u64)> {
         let paths = paths(path);
         let text = std::fs::read(&paths[0])?;
         let numbers = match std::fs::read(&paths[1]) {
@@ -68,20 +68,27 @@ impl Segment {
             read => read?,
         };
         let done: HashSet<u64> = numbers.as_chunks().0.iter().map(|number| u64::from_le_bytes(*number)).collect();
-        let (mut at, mut pending) = (0, 0);
-        while let Some(body) = decode(&text[at..]) {
-            if !done.contains(&(at as u64)) {
+        let (mut at, mut pending, mut lost) = (0, 0, 0);
+        while at < text.len() {
+            let is_done = done.contains(&(at as u64));
+            let Some(body) = decode(&text[at..]) else {
+                // Its length may be what is wrong: the next event is where the checksum says so.
+                let next = (at + 1..text.len()).find(|next| decode(&text[*next..]).is_some()).unwrap_or(text.len());
+                tracing::warn!(file = %paths[0].display(), at, bytes = next - at, "a part of a file of events is broken");
+                lost += u64::from(!is_done);
+                at = next;
+                continue;
+            };
+            if !is_done {
                 found(at as u64, body);
                 pending += 1;
             }
             at += HEADER + body.len();
         }
-        if at < text.len() {
-            tracing::warn!(file = %paths[0].display(), bytes = text.len() - at, "the end of a file of events is broken");
-        }
         let events = Arc::new(File::open(&paths[0])?);
         let done = OpenOptions::new().append(true).create(true).open(&paths[1])?;
-        Ok(Self { store: Store::Disk { paths, events, done }, len: text.len() as u64, pending })
+        let segment = Self { store: Store::Disk { paths, events, done }, len: text.len() as u64, pending };
+        Ok((segment, lost))
     }
 
     pub(super) fn len(&self) -> u64 {
