@@ -311,7 +311,7 @@ impl Sample {
     }
 
     fn encode_events(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let help = "Lines of the audit log that its file did not take in time; the log has them";
+        let help = "Lines of the audit log that its file did not take, or not in time; the log has them";
         counter(encoder, "audit_overflowed", help, "", self.events.audit().overflowed())?;
         let Some(webhooks) = self.events.webhooks() else { return Ok(()) };
         let counters = webhooks.counters();

@@ -207,7 +207,8 @@ section! {
 section! {
     /// The audit log: sessions that were refused, came and went, and operators' requests, an object of JSON a line.
     pub struct AuditConfig in "audit." {
-        /// The file. Unset: the log has it, with the target audit; sessions that come and go at level debug.
+        /// The file, opened anew at SIGHUP. Unset: the log has it, with the target audit; sessions that come and go at
+        /// level debug.
         file: Option<PathBuf> = None,
         /// Bytes of the file, after which it is continued in a new one.
         file_bytes: u64 [4096 ..= 1099511627776] = 67_108_864,

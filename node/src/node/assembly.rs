@@ -171,6 +171,12 @@ impl Parts {
         }
     }
 
+    /// Opens anew what may have been moved away.
+    pub(super) fn reopen(&self) -> impl Future<Output = ()> + Send + use<> {
+        let audit = self.sources.events.audit().clone();
+        async move { audit.reopen().await }
+    }
+
     /// Reads again what can be renewed.
     pub(super) fn reload(&self) -> impl FnOnce() + Send + use<> {
         let renewals = self.renewals.clone();

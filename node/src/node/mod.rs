@@ -153,9 +153,11 @@ impl Node {
         }
     }
 
-    /// Reads the certificates again; those of their files that cannot be used are left aside.
+    /// Reads certificates and tenants again, of which those that cannot be used are left aside, and opens the audit log
+    /// anew.
     pub fn reload(&self) {
         if let (Some(parts), Some(runtimes)) = (&self.parts, &self.runtimes) {
+            runtimes.control().spawn(parts.reopen());
             runtimes.control().spawn_blocking(parts.reload());
         }
     }

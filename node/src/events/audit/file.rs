@@ -27,6 +27,12 @@ impl RotatedFile {
         Ok(Self { path, file, len, max_len, kept })
     }
 
+    /// Goes on in the file that has the name now, if the former was moved away.
+    pub(super) fn reopen(&mut self) -> io::Result<()> {
+        (self.file, self.len) = open(&self.path)?;
+        Ok(())
+    }
+
     /// Appends lines, all of them to the same file.
     pub(super) fn append(&mut self, lines: &[String]) -> io::Result<()> {
         let mut text = String::with_capacity(lines.iter().map(|line| line.len() + 1).sum());
@@ -52,8 +58,7 @@ impl RotatedFile {
         if self.kept == 0 {
             std::fs::remove_file(&self.path)?;
         }
-        (self.file, self.len) = open(&self.path)?;
-        Ok(())
+        self.reopen()
     }
 
     /// 0 is the file itself.
@@ -100,6 +105,19 @@ mod tests {
         assert_eq!(text(&former(1)), "five\nsix\n");
         assert_eq!(text(&former(2)), "three\nfour\n");
         assert!(!former(3).exists());
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, away) = (dir.path().join("audit.jsonl"), dir.path().join("away"));
+        let mut file = RotatedFile::open(path.clone(), 1_000, 1).unwrap();
+        file.append(&["one".to_owned()]).unwrap();
+        std::fs::rename(&path, &away).unwrap();
+        file.append(&["two".to_owned()]).unwrap();
+        file.reopen().unwrap();
+        file.append(&["three".to_owned()]).unwrap();
+        assert_eq!((text(&away), text(&path)), ("one\ntwo\n".to_owned(), "three\n".to_owned()));
     }
 
     #[test]

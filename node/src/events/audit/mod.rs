@@ -58,6 +58,8 @@ enum Message {
     Line(String),
     /// All that came before is written.
     Flush(oneshot::Sender<()>),
+    /// The file may be another one now.
+    Reopen,
 }
 
 /// What is recorded.
@@ -178,7 +180,7 @@ impl Audit {
             let file = RotatedFile::open(path.clone(), config.file_bytes, config.files)?;
             let (sender, messages) = mpsc::channel(QUEUE);
             audit.file = Some(sender);
-            vitals.spawn("the audit log", write(file, messages));
+            vitals.spawn("the audit log", write(file, messages, audit.shared.clone()));
         }
         Ok(audit)
     }
@@ -217,9 +219,17 @@ impl Audit {
         }
     }
 
-    /// Lines that the queue did not take since the start.
+    /// Lines that queue or file did not take since the start.
     pub(crate) fn overflowed(&self) -> u64 {
         self.shared.overflowed.load(Ordering::Relaxed)
+    }
+
+    /// Goes on in the file that has the name now.
+    pub(crate) async fn reopen(&self) {
+        if let Some(file) = &self.file {
+            // An error is the end of the task, which has been told.
+            let _ = file.send(Message::Reopen).await;
+        }
     }
 
     /// Waits until all that was recorded is written.
@@ -257,18 +267,24 @@ fn log(entry: &Entry, line: &dyn Display) {
     }
 }
 
-async fn write(mut file: RotatedFile, mut messages: mpsc::Receiver<Message>) {
+async fn write(mut file: RotatedFile, mut messages: mpsc::Receiver<Message>, shared: Arc<Shared>) {
     let mut batch = Vec::new();
     while messages.recv_many(&mut batch, BATCH).await > 0 {
-        let (mut lines, mut flushed) = (Vec::new(), Vec::new());
+        let (mut lines, mut flushed, mut reopens) = (Vec::new(), Vec::new(), false);
         for message in batch.drain(..) {
             match message {
                 Message::Line(line) => lines.push(line),
                 Message::Flush(written) => flushed.push(written),
+                Message::Reopen => reopens = true,
             }
         }
+        let shared = shared.clone();
         let writing = tokio::task::spawn_blocking(move || {
+            if reopens && let Err(error) = file.reopen() {
+                tracing::error!(%error, "the audit log cannot be opened anew: it goes on in the former file");
+            }
             if let Err(error) = file.append(&lines) {
+                shared.overflowed.fetch_add(lines.len() as u64, Ordering::Relaxed);
                 tracing::error!(%error, lines = lines.len(), "the audit log cannot be written");
                 lines.iter().for_each(|line| tracing::warn!(target: "audit", "{line}"));
             }
@@ -305,7 +321,7 @@ impl Lines {
         let messages = std::iter::from_fn(|| self.0.try_recv().ok());
         let lines = messages.filter_map(|message| match message {
             Message::Line(line) => serde_json::from_str(&line).ok(),
-            Message::Flush(_) => None,
+            Message::Flush(_) | Message::Reopen => None,
         });
         lines.collect()
     }
@@ -401,5 +417,27 @@ mod tests {
         audit.flush().await;
         assert_eq!(lines(dir.path(), "audit.jsonl").len(), QUEUE + 1);
         assert_eq!(audit.overflowed(), 3);
+    }
+
+    #[tokio::test]
+    async fn lines_that_the_file_does_not_take_are_counted_and_it_may_be_moved_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = start(dir.path(), AuditConfig { file_bytes: 1, ..AuditConfig::default() });
+        audit.record(&refused("a"));
+        audit.flush().await;
+        // The file is full, and where the next would be there is none.
+        let away = dir.path().with_extension("away");
+        std::fs::rename(dir.path(), &away).unwrap();
+        audit.record(&refused("b"));
+        audit.reopen().await;
+        audit.flush().await;
+        assert_eq!(audit.overflowed(), 1);
+        std::fs::create_dir(dir.path()).unwrap();
+        audit.reopen().await;
+        audit.record(&refused("c"));
+        audit.flush().await;
+        assert_eq!((lines(dir.path(), "audit.jsonl").len(), audit.overflowed()), (1, 1));
+        assert_eq!(lines(&away, "audit.jsonl").len(), 1);
+        std::fs::remove_dir_all(away).unwrap();
     }
 }
