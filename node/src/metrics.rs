@@ -21,6 +21,7 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::access::Namespaces;
 use crate::events::Events;
 use crate::events::usage::{NamespaceUsage, NodeUsage};
 use crate::events::webhooks::WebhookCounters;
@@ -50,6 +51,8 @@ pub(crate) struct Sources {
     pub(crate) users_http: Arc<HttpCounters>,
     /// What rooms tell.
     pub(crate) events: Events,
+    /// The tenants.
+    pub(crate) namespaces: Arc<Namespaces>,
 }
 
 impl Sources {
@@ -109,6 +112,7 @@ impl Metrics {
             events: self.sources.events.clone(),
             rooms: self.sources.rooms.snapshot(),
             users_http: self.sources.users_http.clone(),
+            with_other_tenants: self.sources.members.borrow().with_other_tenants().count() as u64,
             process: self.process_usage(),
             instance: self.sources.instance.clone(),
         };
@@ -147,6 +151,7 @@ struct Sample {
     events: Events,
     rooms: RoomsSnapshot,
     users_http: Arc<HttpCounters>,
+    with_other_tenants: u64,
     process: ProcessUsage,
     instance: NodeInstance,
 }
@@ -228,6 +233,8 @@ impl Sample {
         ];
         let mut info = encoder.encode_descriptor("node", "The node and its program", None, MetricType::Info)?;
         info.encode_info(&labels)?;
+        let help = "Nodes that know other namespaces than this one";
+        gauge(encoder, "members_with_other_namespaces", help, "", self.with_other_tenants)?;
         counter(encoder, "process_cpu", "CPU time of the process", "seconds", self.process.cpu_seconds)?;
         gauge(encoder, "process_resident", "Resident memory of the process", "bytes", self.process.resident_bytes)
     }

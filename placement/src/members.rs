@@ -37,12 +37,23 @@ pub struct NodeFacts {
     /// What time it is there by the clock of the cluster, in milliseconds.
     #[serde(default)]
     pub clock_ms: u64,
+    /// Which tenants it knows, in a text that is the same on nodes where they are the same; empty of one that does not
+    /// say.
+    #[serde(default)]
+    pub tenants: String,
     /// The operator is emptying it: no new users.
     #[serde(default)]
     pub draining: bool,
     /// The program's version.
     #[serde(default)]
     pub version: String,
+}
+
+impl NodeFacts {
+    /// Whether its tenants are known to be others than these.
+    pub fn has_other_tenants(&self, than: &str) -> bool {
+        !self.tenants.is_empty() && !than.is_empty() && self.tenants != than
+    }
 }
 
 /// How busy a node is.
@@ -133,6 +144,12 @@ impl Members {
     /// The known incarnation of a node.
     pub fn get(&self, node: &NodeId) -> Option<&Member> {
         self.members.get(node)
+    }
+
+    /// Those present that know other tenants than this node: whom one refuses another lets in.
+    pub fn with_other_tenants(&self) -> impl Iterator<Item = &Member> {
+        let own = self.get(&self.me.node).map_or("", |me| &me.facts.tenants);
+        self.present().filter(move |member| member.facts.has_other_tenants(own))
     }
 
     /// Whether this very incarnation is there and not dead.

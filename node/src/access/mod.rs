@@ -13,5 +13,5 @@ mod rights;
 pub(crate) mod token;
 
 pub(crate) use grants::{Grants, Publish, source};
-pub(crate) use namespaces::{Namespace, NamespaceOverview, Namespaces, Place, Quota, RevokeError};
+pub(crate) use namespaces::{Namespace, NamespaceOverview, Namespaces, OPEN, Place, Quota, RevokeError};
 pub(crate) use rights::Rights;

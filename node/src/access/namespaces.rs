@@ -13,6 +13,7 @@ use sluice_media::rate_limit::RateLimit;
 use sluice_proto::ids::{NamespaceId, Region};
 use tokio::time::Instant;
 use utoipa::ToSchema;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::Rights;
 use super::revocations::{MAX_REVOKED, Revocations};
@@ -25,6 +26,9 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// The namespace of those who name none.
 const DEFAULT: &str = "default";
+
+/// What a node without tenants says of them: whoever reaches it enters any room.
+pub(crate) const OPEN: &str = "open";
 
 /// Why settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -236,6 +240,19 @@ impl Namespaces {
         let namespace = namespace.ok_or_else(|| RevokeError::Unknown(name.clone()))?;
         let is_remembered = lock(&namespace.revoked).add(token, expires, unix_ms() / 1_000);
         is_remembered.then_some(()).ok_or(RevokeError::Full)
+    }
+
+    /// What tells nodes with these tenants from nodes with others: [`OPEN`], or a digest of their names and of which
+    /// are open.
+    pub(crate) fn digest(&self) -> String {
+        if self.everything.is_some() {
+            return OPEN.to_owned();
+        }
+        let by_name = lock(&self.by_name);
+        let known = by_name.iter().filter(|(_, namespace)| namespace.is_known());
+        let mut names: Vec<_> = known.map(|(name, namespace)| format!("{name} {}\n", namespace.is_open())).collect();
+        names.sort_unstable();
+        format!("{:016x}", xxh3_64(names.concat().as_bytes()))
     }
 
     /// Whether it has to be known how much traffic any tenant has.

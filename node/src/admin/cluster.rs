@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 use sluice_mesh::{LinkState, LinkStatus};
-use sluice_placement::{Member, MemberState, NodeLoad};
+use sluice_placement::{Member, MemberState, Members, NodeLoad};
 use sluice_proto::ids::{NodeId, Region};
 
 use crate::metrics::Sources;
@@ -42,6 +42,10 @@ struct MemberView {
     users_url: String,
     mesh_addr: SocketAddr,
     grpc_addr: SocketAddr,
+    /// Which namespaces it knows: `open` if none and all, else a text that is the same where they are the same.
+    namespaces: String,
+    /// They are not those of the node that answers.
+    other_namespaces: bool,
     /// Takes no new users.
     draining: bool,
     version: String,
@@ -102,15 +106,21 @@ impl Cluster {
         Self {
             node: sources.instance.node.clone(),
             incarnation: sources.instance.incarnation,
-            members: sources.members.borrow().iter().map(MemberView::from).collect(),
+            members: members(&sources.members.borrow()),
             pipes,
         }
     }
 }
 
-impl From<&Member> for MemberView {
+fn members(known: &Members) -> Vec<MemberView> {
+    let own = known.get(&known.me().node).map_or("", |me| &me.facts.tenants);
+    known.iter().map(|member| MemberView::new(member, own)).collect()
+}
+
+impl MemberView {
+    /// As a node sees it that has these tenants.
     #[allow(clippy::disallowed_methods, reason = "an operator is told for how long, by the clock")]
-    fn from(member: &Member) -> Self {
+    fn new(member: &Member, own_tenants: &str) -> Self {
         let facts = member.facts.clone();
         Self {
             node: member.instance.node.clone(),
@@ -124,6 +134,8 @@ impl From<&Member> for MemberView {
             users_url: facts.users_url,
             mesh_addr: facts.mesh_addr,
             grpc_addr: facts.grpc_addr,
+            other_namespaces: member.facts.has_other_tenants(own_tenants),
+            namespaces: facts.tenants,
             draining: facts.draining,
             version: facts.version,
             load: facts.load.into(),

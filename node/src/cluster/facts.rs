@@ -55,6 +55,7 @@ pub(crate) async fn publish_facts(
             }
         }
         facts.clock_ms = clock.now_ms();
+        facts.tenants = sources.namespaces.digest();
         facts.load = with_media(load, &sources, &workers);
         membership.publish(facts.clone());
     }

@@ -28,6 +28,7 @@ use crate::cluster::clock::ClusterClock;
 use crate::cluster::facts::publish_facts;
 use crate::cluster::gossip::{MeshTransport, MeshWitness};
 use crate::cluster::links::keep_links;
+use crate::cluster::tenants::watch_tenants;
 use crate::cluster::wiring::{MeshOut, MeshWiring, PlacementWiring, mesh_signals};
 use crate::config::NodeConfig;
 use crate::entrance::Entrance;
@@ -89,9 +90,8 @@ impl Parts {
         let (mut workers, certificate) = WorkerThreads::start(&mut config, &mesh)?;
 
         let transport = MeshTransport::new(mesh.clone(), inbox.gossip);
-        let membership =
-            start_membership(&config, facts(&config, &addresses, &mesh), &instance, &mesh, transport, &mesh_runtime)
-                .await?;
+        let said = facts(&config, &addresses, &mesh, &namespaces);
+        let membership = start_membership(&config, said, &instance, &mesh, transport, &mesh_runtime).await?;
         let members = membership.members();
         let placement = start_placement(&mut config, &instance, tls.clone(), &membership).await?;
         let (vitals, stop) = (Vitals::default(), CancellationToken::new());
@@ -107,19 +107,20 @@ impl Parts {
         let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let entrance = Entrance::new(rooms.clone(), namespaces.clone());
         let users = doors::serve_users(&config, users, acceptor, entrance.clone(), &health)?;
-        let sources = sources(&instance, handles, &rooms, (&mesh, &members), &users);
+        let sources = sources(&instance, handles, &rooms, (&mesh, &members), &users, &namespaces);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
-        let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh));
+        let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh, &namespaces));
         let (tenants, data_dir) = ((namespaces.clone(), rooms.clone()), config.data_dir.clone());
         let renewals = Arc::new(Renewals::new(&config, users_tls, (tls, mesh.clone(), placement.clone()), tenants));
         let publishing =
             publish_facts(membership.clone(), facts, sources.clone(), data_dir, clock.clone(), vitals.clone());
-        let tasks: [(&'static str, BoxFuture<'static, ()>); 5] = [
+        let tasks: [(&'static str, BoxFuture<'static, ()>); 6] = [
             ("the publication of facts", publishing.boxed()),
             ("the account of usage", keep_usage(sources.clone(), namespaces).boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),
-            ("the keeping of links", keep_links(mesh.clone(), members).boxed()),
+            ("the keeping of links", keep_links(mesh.clone(), members.clone()).boxed()),
+            ("the comparison of tenants", watch_tenants(members).boxed()),
             ("the watch over files", renewals.clone().watch().boxed()),
         ];
         let parts = Self {
@@ -144,7 +145,7 @@ impl Parts {
     }
 
     /// Runs the tasks. Whatever of them or of the parts ends by itself ends the node.
-    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 5]) {
+    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 6]) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
         let parts: [(&'static str, BoxFuture<'static, ()>); 6] = [
@@ -380,6 +381,7 @@ fn sources(
     rooms: &Rooms,
     (mesh, members): (&Mesh, &watch::Receiver<Arc<Members>>),
     users: &Server,
+    namespaces: &Arc<Namespaces>,
 ) -> Arc<Sources> {
     Arc::new(Sources {
         instance: instance.clone(),
@@ -389,6 +391,7 @@ fn sources(
         members: members.clone(),
         users_http: users.counters.clone(),
         events: rooms.events().clone(),
+        namespaces: namespaces.clone(),
     })
 }
 
@@ -426,7 +429,7 @@ fn rooms_config(
 }
 
 /// What the node says of itself at first; its load and its time follow.
-fn facts(config: &NodeConfig, addresses: &Addresses, mesh: &Mesh) -> NodeFacts {
+fn facts(config: &NodeConfig, addresses: &Addresses, mesh: &Mesh, namespaces: &Namespaces) -> NodeFacts {
     NodeFacts {
         region: config.region.clone(),
         zone: config.zone.to_string(),
@@ -437,6 +440,7 @@ fn facts(config: &NodeConfig, addresses: &Addresses, mesh: &Mesh) -> NodeFacts {
         grpc_addr: addresses.grpc(config.grpc.listen),
         load: NodeLoad::default(),
         clock_ms: 0,
+        tenants: namespaces.digest(),
         draining: false,
         version: env!("CARGO_PKG_VERSION").to_owned(),
     }

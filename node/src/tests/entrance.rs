@@ -2,6 +2,7 @@
 
 mod named;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use super::client::{Client, entrance, join_data, opening};
 use super::fakes::World;
 use super::{SOON, TestNode, rtp};
 use crate::access::token::{Claims, TokenError, sign};
-use crate::access::{Grants, Namespaces, Publish};
+use crate::access::{Grants, Namespaces, OPEN, Publish};
 use crate::config::{KeyAlgorithm, NamespacesConfig};
 use crate::entrance::{AdmissionError, Entrance, Opening};
 use crate::rooms::operations::Operation;
@@ -363,6 +364,16 @@ async fn what_is_revoked_stays_so_when_its_tenant_was_away() {
     assert_eq!(gate.namespaces.overview().len(), 1);
     gate.namespaces.set(&config(&acme(""))).unwrap();
     assert_eq!(refused(&gate, stolen()), AdmissionError::Unauthorised(TokenError::Revoked));
+}
+
+#[test]
+fn nodes_with_the_same_tenants_say_the_same() {
+    let of = |toml: &str| Namespaces::new(&config(toml), Region::new("eu").unwrap()).unwrap().digest();
+    let (one, other) = (acme(""), "[namespaces.other]\nopen = true\n");
+    assert_eq!(of(""), OPEN);
+    assert_eq!(of(&(one.clone() + other)), of(&(other.to_owned() + &one.replace("k1", "k2"))), "keys do not count");
+    let different = [of(""), of(&one), of(&acme("open = true")), of(other), of(&(one + other))];
+    assert_eq!(BTreeSet::from(different).len(), 5);
 }
 
 #[tokio::test(start_paused = true)]

@@ -183,6 +183,7 @@ pub(crate) fn member(instance: &NodeInstance, addr: SocketAddr) -> Member {
         grpc_addr: addr,
         load: NodeLoad::default(),
         clock_ms: 0,
+        tenants: String::new(),
         draining: false,
         version: String::new(),
     };

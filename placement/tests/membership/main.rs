@@ -40,6 +40,7 @@ fn facts(node: u16) -> NodeFacts {
         grpc_addr: addr(node),
         load: NodeLoad { workers: 2, ..NodeLoad::default() },
         clock_ms: 0,
+        tenants: String::new(),
         draining: false,
         version: "0.1.0".into(),
     }
