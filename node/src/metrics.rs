@@ -1,5 +1,5 @@
-//! What `/metrics` tells: every metric of the node's control plane and workers with its help and unit. Mesh and
-//! placement register their own.
+//! What `/metrics` tells: every metric of the node's control plane and workers with its help and unit. Mesh,
+//! placement and rooms register their own.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -93,10 +93,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Registers what mesh and placement count.
+    /// Registers what mesh, placement and rooms count.
     pub(crate) fn new(sources: Arc<Sources>, membership: &Membership, placement: &Placement) -> Self {
         let mut live = Registry::with_prefix(PREFIX);
         sources.mesh.register_metrics(&mut live);
+        sources.rooms.register_metrics(&mut live);
         membership.register_metrics(&mut live);
         placement.register_metrics(&mut live);
         Self { sources, live, process: System::new().ok().map(Mutex::new) }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
+use super::timing::Timing;
+
 /// How often the node's lateness is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
@@ -29,11 +31,13 @@ impl Lateness {
     }
 
     /// Looks for ever how late the runtime is that this runs on.
-    pub(super) async fn watch(&self) {
+    pub(super) async fn watch(&self, timing: &Timing) {
         loop {
             let due = Instant::now() + LOOK_INTERVAL;
             sleep_until(due).await;
-            self.note(due.elapsed());
+            let late = due.elapsed();
+            self.note(late);
+            timing.note_lag(late);
         }
     }
 }

@@ -11,6 +11,7 @@ use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::mpsc;
 
 use super::room::RoomMessage;
+use super::timing::Timing;
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
 use crate::events::Events;
@@ -42,6 +43,7 @@ pub(crate) struct Context {
     pub(crate) counters: Counters,
     /// Which room hears of what a worker tells.
     pub(crate) listeners: Listeners,
+    pub(super) timing: Timing,
     /// By worker.
     pub(crate) loads: Vec<WorkerLoad>,
 }

@@ -8,7 +8,7 @@
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
 //! - `view`: what everybody in a room is told of it; `stage`: of whom.
-//! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy.
+//! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy; `timing`: how busy they are.
 //! - `overview`: what rooms look like from outside; `operations`: what can be done to them from there,
 //!   `imposed`: and what of it outlives those to whom it is done.
 
@@ -32,6 +32,7 @@ pub(crate) mod seat;
 mod speakers;
 mod stage;
 mod subscriptions;
+mod timing;
 mod transports;
 mod view;
 mod waiting;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
+use prometheus_client::registry::Registry;
 use sluice_media::messages::WorkerIndex;
 use sluice_proto::ids::{NodeInstance, PeerId, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
@@ -56,6 +58,7 @@ use self::admission::{Lateness, come_back};
 use self::context::{Context, Counters, Listeners, RoomSender, WorkerLoad};
 use self::room::{Opened, Retirement, Room, RoomMessage, SessionId};
 use self::seat::{Desk, Seat};
+use self::timing::Timing;
 use self::view::View;
 use crate::access::{Place, Quota, Rights};
 use crate::address_limits::{AddressLimits, Held};
@@ -158,6 +161,7 @@ impl Rooms {
             events,
             counters: Counters::default(),
             listeners: Listeners::default(),
+            timing: Timing::default(),
         });
         let inner = Inner {
             context: Arc::clone(&context),
@@ -170,8 +174,8 @@ impl Rooms {
         };
         let stop = inner.stop.clone();
         vitals.spawn("the pipes' control", stop.clone().run_until_cancelled_owned(pipes.run(mesh_signals)).map(drop));
-        let lateness = inner.lateness.clone();
-        let watch = async move { lateness.watch().await };
+        let (lateness, noted) = (inner.lateness.clone(), Arc::clone(&context));
+        let watch = async move { lateness.watch(&noted.timing).await };
         vitals.spawn("the watch over lateness", stop.clone().run_until_cancelled_owned(watch).map(drop));
         let dispatch = events::dispatch(context, worker_events);
         vitals.spawn("the dispatch of media events", stop.run_until_cancelled_owned(dispatch).map(drop));
@@ -234,6 +238,11 @@ impl Rooms {
             subscriptions_refused: pipes.refused,
             subscriptions_retried: pipes.retried,
         }
+    }
+
+    /// Registers what tells how busy the rooms are.
+    pub(crate) fn register_metrics(&self, registry: &mut Registry) {
+        self.inner.context.timing.register_metrics(registry);
     }
 
     /// Closes every session (clients retry elsewhere or later), over the time that they are given, and waits until the

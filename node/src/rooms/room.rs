@@ -241,7 +241,9 @@ impl Room {
                 Some(event) = roster.recv() => Step::Roster(event),
                 Some(go_on) = self.pending.next(), if !self.pending.is_empty() => Step::Continue(go_on),
             };
+            let begun = Instant::now();
             self.take(step);
+            self.context.timing.note_step(begun.elapsed());
             if self.peers.is_empty() && retire(Retirement::Empty(mailbox), self) {
                 return;
             }

@@ -75,6 +75,8 @@ fn metrics_have_help_type_and_unit() {
         "sluice_worker_received_bytes",
         "sluice_worker_dropped_packets",
         "sluice_rooms",
+        "sluice_room_step_seconds",
+        "sluice_control_lag_seconds",
         "sluice_membership_members",
         "sluice_users_connections",
     ] {
