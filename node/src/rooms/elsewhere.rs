@@ -88,6 +88,8 @@ struct Part {
     unlisted: usize,
     /// How many of its peers the room was told of.
     shown: usize,
+    /// Of those, how many clients are not told of.
+    hidden: usize,
 }
 
 impl Elsewhere {
@@ -145,9 +147,9 @@ impl Elsewhere {
         self.stage
     }
 
-    /// How many each node has.
+    /// How many each node has, of whom clients are told.
     pub(super) fn by_node(&self) -> impl Iterator<Item = (&NodeInstance, usize)> {
-        self.parts.iter().map(|(instance, part)| (instance, part.shown + part.unlisted))
+        self.parts.iter().map(|(instance, part)| (instance, part.shown - part.hidden + part.unlisted))
     }
 
     /// The peers that the room was told of.
@@ -212,8 +214,11 @@ impl Elsewhere {
 
     /// Shows a peer, or nobody under its name. Who was shown before?
     fn show(&mut self, id: &PeerId, peer: Option<Arc<RemotePeer>>) -> Option<Arc<RemotePeer>> {
-        if let Some(part) = peer.as_ref().and_then(|peer| self.parts.get_mut(&peer.instance)) {
+        if let Some(peer) = &peer
+            && let Some(part) = self.parts.get_mut(&peer.instance)
+        {
             part.shown += 1;
+            part.hidden += usize::from(peer.hidden);
         }
         self.stage += usize::from(peer.as_ref().is_some_and(|peer| peer.on_stage));
         let before = match peer {
@@ -221,8 +226,11 @@ impl Elsewhere {
             None => self.shown.remove(id),
         };
         // A part that is gone is not counted any more.
-        if let Some(part) = before.as_ref().and_then(|before| self.parts.get_mut(&before.instance)) {
+        if let Some(before) = &before
+            && let Some(part) = self.parts.get_mut(&before.instance)
+        {
             part.shown -= 1;
+            part.hidden -= usize::from(before.hidden);
         }
         self.stage -= usize::from(before.as_ref().is_some_and(|before| before.on_stage));
         before
@@ -342,8 +350,8 @@ mod tests {
         NodeInstance { node: NodeId::new(format!("n{number}")).unwrap(), incarnation: 1 }
     }
 
-    /// A peer of a part: number, that of its join, version of its name (a token names those of the last), its producers
-    /// and whether they are paused.
+    /// A peer of a part: number, that of its join (hidden are the odd ones), version of its name (a token names those of
+    /// the last), its producers and whether they are paused.
     type Entry = (u8, u64, u8, BTreeMap<u8, bool>);
 
     /// The peer of a name: whether a token names it, and the number of its join; its node; its producers.
@@ -366,6 +374,7 @@ mod tests {
             join_number: *join_number,
             on_stage: !producers.is_empty(),
             named: is_named(*name),
+            hidden: join_number % 2 == 1,
             ..PeerEntry::default()
         });
         peers.map(|peer| (peer.id.clone(), Arc::new(peer))).collect()
@@ -472,7 +481,8 @@ mod tests {
                 prop_assert_eq!(elsewhere.len(), winners.len() + unlisted);
                 let of_node = |node: &u8| (instance(*node), usize::from(*node));
                 let mut by_node: BTreeMap<_, _> = truth.keys().map(of_node).collect();
-                winners.values().for_each(|(_, node, _)| *by_node.get_mut(&instance(*node)).unwrap() += 1);
+                let told = winners.values().filter(|(at, ..)| at % 2 == 0);
+                told.for_each(|(_, node, _)| *by_node.get_mut(&instance(*node)).unwrap() += 1);
                 let counted = elsewhere.by_node().map(|(node, count)| (node.clone(), count));
                 prop_assert_eq!(counted.collect::<BTreeMap<_, _>>(), by_node);
                 let mut expected = Believed::default();

@@ -415,6 +415,7 @@ impl Room {
         if peer.joined.is_some() {
             // Before the view is looked at: somebody may have its name already, on another node.
             self.stage.remove(&peer.id);
+            self.hidden.remove(&peer.id);
             self.hide(&peer.id);
             self.imposed.trim(|id| self.peers.session_of(id).is_some());
         }

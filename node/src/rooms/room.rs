@@ -123,6 +123,8 @@ pub(crate) struct Room {
     pub(super) imposed: Impositions,
     /// Peers of this node that are on the stage.
     pub(super) stage: HashSet<PeerId>,
+    /// Those of whom clients are not told.
+    pub(super) hidden: HashSet<PeerId>,
     /// There may be more in the room than there were, or fewer.
     pub(super) census_due: bool,
     /// They are about to be counted.
@@ -190,6 +192,7 @@ impl Room {
             peers: Peers::default(),
             imposed: Impositions::default(),
             stage: HashSet::new(),
+            hidden: HashSet::new(),
             census_due: false,
             counting: false,
             watches_tokens: false,

@@ -20,7 +20,7 @@ impl Room {
     /// Something about a peer, or about who wants its name, is another now. Other nodes hear of it when all that is
     /// going on is done: in a small room at once, in a large one now and then.
     pub(super) fn publish(&mut self, id: &PeerId) {
-        self.note_stage(id);
+        self.note_place(id);
         self.unpublished.insert(id.clone());
         self.census_due = true;
     }

@@ -88,30 +88,27 @@ impl Room {
         self.present(peer);
     }
 
-    /// Whether a peer is on the stage may be otherwise now.
-    pub(super) fn note_stage(&mut self, id: &PeerId) {
+    /// Whether a peer is on the stage, or hidden, may be otherwise now.
+    pub(super) fn note_place(&mut self, id: &PeerId) {
         let peer = self.peers.session_of(id).and_then(|session| self.peers.get(session));
         let asked = |peer: &Peer| peer.joined.as_ref().is_some_and(|joined| joined.asked_onto_stage);
-        let hidden = |peer: &Peer| peer.rights.grants().hidden;
-        match peer.is_some_and(|peer| !hidden(peer) && (asked(peer) || !peer.producers.is_empty())) {
-            true => drop(self.stage.insert(id.clone())),
-            false => drop(self.stage.remove(id)),
+        let hidden = peer.is_some_and(|peer| peer.rights.grants().hidden);
+        let on_stage = !hidden && peer.is_some_and(|peer| asked(peer) || !peer.producers.is_empty());
+        for (set, is_in) in [(&mut self.stage, on_stage), (&mut self.hidden, hidden)] {
+            match is_in {
+                true => drop(set.insert(id.clone())),
+                false => drop(set.remove(id)),
+            }
         }
     }
 
     /// How many are in the room, of whom clients are told.
     pub(super) fn census(&self) -> Census {
-        let mut by_region = BTreeMap::from([(self.context.region.to_string(), self.peers.joined_count())]);
+        let here = self.peers.joined_count() - self.hidden.len();
+        let mut by_region = BTreeMap::from([(self.context.region.to_string(), here)]);
         for (node, count) in self.elsewhere.by_node() {
             let region = self.context.region_of(node).map(|region| region.to_string());
             *by_region.entry(region.unwrap_or_default()).or_default() += count;
-        }
-        let own = &self.context.instance;
-        let here = self.peers.iter().filter(|(_, peer)| peer.joined.is_some() && peer.rights.grants().hidden);
-        let elsewhere = self.elsewhere.peers().filter(|(_, remote)| remote.hidden);
-        for node in here.map(|_| own).chain(elsewhere.map(|(_, remote)| &remote.instance)) {
-            let region = self.context.region_of(node).map(|region| region.to_string()).unwrap_or_default();
-            by_region.entry(region).and_modify(|count| *count = count.saturating_sub(1));
         }
         by_region.retain(|_, count| *count > 0);
         let total = by_region.values().sum();
