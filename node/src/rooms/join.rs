@@ -299,9 +299,7 @@ impl Room {
             return;
         }
         let waiting = self.peers.iter().filter(|(_, peer)| peer.joining.is_some()).map(|(session, _)| session);
-        for session in waiting.collect::<Vec<_>>() {
-            self.try_join(session);
-        }
+        self.for_each(waiting.collect(), Self::try_join);
     }
 
     fn ask_holder(&mut self, session: SessionId, holder: SessionId) {

@@ -190,9 +190,7 @@ impl Room {
 
     /// Shows a producer to everybody who can receive it.
     pub(super) fn offer_to_everybody(&mut self, producer: ProducerId) {
-        for session in self.peers.joined_sessions() {
-            self.offer(session, producer);
-        }
+        self.for_each(self.peers.joined_sessions(), move |room, session| room.offer(session, producer));
     }
 
     /// Shows a peer every producer that it shall receive.
@@ -359,9 +357,7 @@ impl Room {
     pub(super) fn remove_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.remove(&id) else { return };
         self.view.remove_producer(&producer.owner, id);
-        for consumer in producer.consumers.values() {
-            self.close_consumer(*consumer);
-        }
+        self.for_each(producer.consumers.into_values().collect(), Self::close_consumer);
         self.speakers.forget_producer(id);
         if let Some(desk) = producer.local.as_ref().and_then(|local| self.peers.desk(local.session)) {
             desk.forget_producer(id);

@@ -49,9 +49,9 @@ impl Room {
     fn operate(&mut self, operation: Operation) -> Result<(), Refusal> {
         match operation {
             Operation::Close => {
-                for session in self.peers.sessions() {
-                    self.dismiss(session, CloseReason::Removed, "the room was closed");
-                }
+                self.for_each(self.peers.sessions(), |room, session| {
+                    room.dismiss(session, CloseReason::Removed, "the room was closed");
+                });
                 Ok(())
             }
             Operation::Remove(peer) => {

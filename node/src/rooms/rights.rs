@@ -25,20 +25,17 @@ impl Room {
             let now = Instant::now();
             let tokens = room.peers.iter().filter_map(|(session, peer)| Some((session, peer.rights.until()?)));
             let (expired, valid): (Vec<_>, Vec<_>) = tokens.partition(|(_, until)| *until <= now);
-            for (session, _) in expired {
-                room.end_without_rights(session);
-            }
             if !valid.is_empty() {
                 room.watch_tokens();
             }
+            let expired: Vec<SessionId> = expired.into_iter().map(|(session, _)| session).collect();
+            room.for_each(expired, Self::end_without_rights);
         });
     }
 
     /// The tenants' settings are others now.
     pub(super) fn reauthorise(&mut self) {
-        for session in self.peers.sessions() {
-            self.end_without_rights(session);
-        }
+        self.for_each(self.peers.sessions(), Self::end_without_rights);
     }
 
     fn end_without_rights(&mut self, session: SessionId) {

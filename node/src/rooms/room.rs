@@ -15,6 +15,7 @@ use sluice_media::messages::{Request, RequestError, Response, WorkerEvent, Worke
 use sluice_placement::RosterEvent;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey, RouterId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
@@ -38,6 +39,9 @@ use crate::support::count;
 
 /// How often what is new in a large room is told, to sessions and to other nodes.
 pub(super) const TICK: Duration = Duration::from_millis(50);
+
+/// Of many, for so many something is done before the mailbox is served again: a millisecond or two of the dearest.
+const SLICE: usize = 64;
 
 /// Peers that went are remembered until every client has been told; so many of them are not worth looking for that.
 const REMEMBERED: usize = 256;
@@ -374,6 +378,25 @@ impl Room {
             self.after(within.mul_f64(rand::random()), move |room| {
                 room.dismiss(session, CloseReason::Shutdown, "the node stops");
             });
+        }
+    }
+
+    /// Does something for each of many, a slice at a time: what else comes is served in between, and some may have ended
+    /// by then.
+    pub(super) fn for_each<T, F>(&mut self, mut many: Vec<T>, mut act: F)
+    where
+        T: Send + 'static,
+        F: FnMut(&mut Self, T) + Send + 'static,
+    {
+        let rest = many.split_off(many.len().min(SLICE));
+        for one in many {
+            act(self, one);
+        }
+        if !rest.is_empty() {
+            self.pending.push(Box::pin(async move {
+                yield_now().await;
+                Box::new(move |room: &mut Self| room.for_each(rest, act)) as Continuation
+            }));
         }
     }
 

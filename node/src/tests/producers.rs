@@ -61,3 +61,24 @@ async fn limits_hold_for_requests_that_are_sent_all_at_once() {
     assert_eq!(worker.counts().2, 8, "what was made in vain is closed");
     assert_eq!(worker.refused(), Vec::<String>::new());
 }
+
+#[tokio::test(start_paused = true)]
+async fn while_a_producer_is_offered_to_many_the_room_serves_others() {
+    const LISTENERS: usize = 500;
+    let node = TestNode::start_with(&World::default(), "eu-1", 1, Limits { small_room: 3, ..Limits::default() });
+    let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
+    let mut listeners = Vec::new();
+    for number in 0..LISTENERS {
+        listeners.push(node.join("room", &format!("listener-{number}")).await);
+    }
+    let data = produce(&alice, 1, json!({}));
+    alice.send(json!({"request": true, "id": 1, "method": "produce", "data": data})).await;
+    let worker = &node.workers[0];
+    worker.asked(|request| matches!(request, Request::Consume { .. }).then_some(())).await;
+    bob.request("getPeers", json!({"limit": 1})).await.unwrap();
+    let offered = worker.counts().3;
+    assert!(offered < LISTENERS, "all {offered} came first");
+    for listener in &mut listeners {
+        listener.next_consumer().await;
+    }
+}
