@@ -9,6 +9,7 @@ use sluice_loadtest::media::Histogram;
 use sluice_loadtest::signalling::ProtooClient;
 use tokio::task::JoinSet;
 
+use crate::busy::Busy;
 use crate::joins::milliseconds;
 use crate::meeting::mesh_arguments;
 use crate::server::{Server, free_udp};
@@ -36,7 +37,7 @@ pub(crate) async fn run() {
     let closed = Arc::new(AtomicUsize::new(0));
     let (gone, survivors) = (fill(&dies, "dies", &Arc::default()).await, fill(&lives, "lives", &closed).await);
     let calm = ask(&survivors[0], WATCHED / 3).await;
-    let before = process_time(lives.pid());
+    let (before, busy) = (process_time(lives.pid()), Busy::read(&lives).await);
     drop(dies);
     let watched = ask(&survivors[0], WATCHED).await;
     let cpu = process_time(lives.pid()) - before;
@@ -49,6 +50,7 @@ pub(crate) async fn run() {
         milliseconds(&watched, 0.99),
         watched.max().as_secs_f64() * 1e3,
     );
+    Busy::read(&lives).await.print_since(&busy);
     println!(
         "  {} of {} survivors were closed; {:.1} s of the node's processor",
         closed.load(Ordering::Relaxed),

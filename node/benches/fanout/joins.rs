@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use serde_json::json;
 use sluice_loadtest::media::Histogram;
 use sluice_loadtest::signalling::ProtooClient;
 use tokio::task::JoinSet;
 
+use crate::busy::Busy;
 use crate::server::{Server, free_udp};
 use crate::usage::{process_time, resident_bytes};
 
@@ -15,13 +17,16 @@ const USERS: usize = 5_000;
 /// Joins that are under way at a time.
 const AT_ONCE: usize = 16;
 
+/// How long they may take to leave.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+
 /// How long what they left behind may take to be given back.
 const SETTLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run() {
     println!("joins: {USERS} users into one room, {AT_ONCE} at a time");
     let server = Server::start("bench", free_udp(), &[]).await;
-    let (before, start) = (resident_bytes(server.pid()), Instant::now());
+    let (before, busy, start) = (resident_bytes(server.pid()), Busy::read(&server).await, Instant::now());
     let (mut joining, mut users, mut delays) = (JoinSet::new(), Vec::new(), Histogram::default());
     for number in 0..USERS {
         if joining.len() == AT_ONCE {
@@ -44,11 +49,25 @@ pub(crate) async fn run() {
         cpu.as_secs_f64(),
         (resident_bytes(server.pid()).saturating_sub(before)) as f64 / USERS as f64 / 1e3,
     );
-    drop(users);
+    let steps = Busy::read(&server).await.in_steps_since(&busy);
+    println!(
+        "  the room's own task took {:.2} s of that, {:.1}%: {:.0} us a join",
+        steps.as_secs_f64(),
+        steps.as_secs_f64() / cpu.as_secs_f64() * 100.0,
+        steps.as_secs_f64() / USERS as f64 * 1e6,
+    );
+    let start = Instant::now();
+    join_all(users.iter().map(ProtooClient::close)).await;
+    while server.peers().await > 0 {
+        assert!(start.elapsed() < GONE_WITHIN, "who closes its connection leaves");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let gone = start.elapsed();
     tokio::time::sleep(SETTLE).await;
     let left = process_time(server.pid()) - cpu;
     println!(
-        "  all gone: {:.1} s of the node's processor more, {:.1} MB more than at first",
+        "  all gone after {:.1} s: {:.1} s of the node's processor more, {:.1} MB more than at first",
+        gone.as_secs_f64(),
         left.as_secs_f64(),
         resident_bytes(server.pid()).saturating_sub(before) as f64 / 1e6,
     );

@@ -10,6 +10,7 @@
 //! cargo bench -p sluice-node --bench fanout -- joins        # only a room that fills up
 //! cargo bench -p sluice-node --bench fanout -- storm        # only what that costs other rooms
 //! cargo bench -p sluice-node --bench fanout -- death        # only what a large room notices of a node's end
+//! cargo bench -p sluice-node --bench fanout -- listeners    # only what those cost who listen to one
 //! ```
 //!
 //! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s
@@ -30,10 +31,19 @@
 //!
 //! **joins**: 5,000 users who only signal join one room, from this process; they come as fast as they are taken.
 //!
-//! **storm**: 2,000 such users come at once, while others enter rooms of their own one after the other.
+//! **storm**: 2,000 such users come at once, while others enter rooms of their own one after the other, and somebody
+//! receives what is published on another node. Those who come at once live in a thread of their own, behind which
+//! nobody who is measured waits, and of a lower priority: they stand for other machines.
 //!
 //! **death**: two nodes with 2,500 such users each in one room, of which one is killed; a user of the other one asks
 //! something every 2 ms meanwhile.
+//!
+//! **listeners**: 2,000 users join one room, then one begins to speak; and the same with one who shows video. Memory is
+//! that of the whole process, over what it had at its start, when all receive. The time until the last is told of the
+//! producer has the users' own work in it, which is on the same cores.
+//!
+//! Of rooms that fill up, stand or lose a node it is printed what the node says of itself: how long its rooms were busy
+//! at a time, between two looks at their mailboxes, and how late its timers were.
 //!
 //! On loopback a sender pays for the receiver's softirq work too, and a receiver that wakes for each packet makes the
 //! sender pay for the waking: receivers here sleep a millisecond between looks, as if they were other machines. With
@@ -41,9 +51,11 @@
 //! card would do, or the kernel before it.
 #![allow(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
+mod busy;
 mod death;
 mod floor;
 mod joins;
+mod listeners;
 mod load;
 mod meeting;
 mod report;
@@ -81,11 +93,11 @@ fn main() {
                 let names = Load::ALL.map(|load| load.name).join(", ");
                 options.load = Load::named(&name).unwrap_or_else(|| fail(&format!("--load: not one of {names}")));
             }
-            part @ ("floor" | "fanout" | "delay" | "start" | "joins" | "storm" | "death") => {
+            part @ ("floor" | "fanout" | "delay" | "start" | "joins" | "storm" | "death" | "listeners") => {
                 parts.push(part.to_owned())
             }
             other => fail(&format!(
-                "{other}: not one of floor, fanout, delay, start, joins, storm, death, --load NAME, --gro, --runs N, --window SECONDS"
+                "{other}: not one of floor, fanout, delay, start, joins, storm, death, listeners, --load NAME, --gro, --runs N, --window SECONDS"
             )),
         }
     }
@@ -112,6 +124,9 @@ fn main() {
     }
     if wanted("death") {
         meeting::block_on(death::run());
+    }
+    if wanted("listeners") {
+        meeting::block_on(listeners::run());
     }
 }
 

@@ -14,6 +14,7 @@ const READY_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     child: Child,
     users: SocketAddr,
+    admin: SocketAddr,
 }
 
 impl Server {
@@ -25,7 +26,7 @@ impl Server {
         command.args(["--users-listen", &users.to_string(), "--admin-listen", &admin.to_string()]);
         command.args(["--grpc-listen", &grpc.to_string(), "--media-listen", &free_udp().to_string()]);
         command.args(["--mesh-listen", &mesh.to_string()]).args(arguments).stdin(Stdio::null());
-        let server = Self { child: command.spawn().expect("the sluice binary starts"), users };
+        let server = Self { child: command.spawn().expect("the sluice binary starts"), users, admin };
         server.wait_until_ready().await;
         server
     }
@@ -48,13 +49,30 @@ impl Server {
     }
 
     async fn is_ready(&self) -> bool {
-        let Ok(mut stream) = TcpStream::connect(self.users).await else { return false };
-        let request = format!("GET /readyz HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.users);
-        let mut answer = Vec::new();
-        stream.write_all(request.as_bytes()).await.is_ok()
-            && stream.read_to_end(&mut answer).await.is_ok()
-            && answer.starts_with(b"HTTP/1.1 200")
+        get(self.users, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
+
+    /// What it tells of itself.
+    pub(crate) async fn metrics(&self) -> String {
+        get(self.admin, "/metrics").await.expect("a node that answers")
+    }
+
+    /// How many peers have joined its rooms.
+    pub(crate) async fn peers(&self) -> u64 {
+        let metrics = self.metrics().await;
+        let peers = metrics.lines().find_map(|line| line.strip_prefix("sluice_peers ")?.parse().ok());
+        peers.expect("the node counts its peers")
+    }
+}
+
+/// The answer, header included; `None` if there is no connection.
+async fn get(address: SocketAddr, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let mut answer = String::new();
+    stream.write_all(request.as_bytes()).await.ok()?;
+    stream.read_to_string(&mut answer).await.ok()?;
+    Some(answer)
 }
 
 impl Drop for Server {
