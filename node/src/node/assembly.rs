@@ -21,7 +21,7 @@ use super::announced::Addresses;
 use super::identity::{self, UsersCertificate};
 use super::renewal::Renewals;
 use super::standing::superseded;
-use super::{NodeEnd, StartError, doors};
+use super::{NodeEnd, StartError, doors, memory};
 use crate::access::Namespaces;
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
@@ -115,8 +115,9 @@ impl Parts {
         let renewals = Arc::new(Renewals::new(&config, users_tls, (tls, mesh.clone(), placement.clone()), tenants));
         let publishing =
             publish_facts(membership.clone(), facts, sources.clone(), data_dir, clock.clone(), vitals.clone());
-        let tasks: [(&'static str, BoxFuture<'static, ()>); 6] = [
+        let tasks: [(&'static str, BoxFuture<'static, ()>); 7] = [
             ("the publication of facts", publishing.boxed()),
+            ("the return of memory", memory::give_back(rooms.clone()).boxed()),
             ("the account of usage", keep_usage(sources.clone(), namespaces).boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),
             ("the keeping of links", keep_links(mesh.clone(), members.clone()).boxed()),
@@ -145,7 +146,7 @@ impl Parts {
     }
 
     /// Runs the tasks. Whatever of them or of the parts ends by itself ends the node.
-    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 6]) {
+    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 7]) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
         let parts: [(&'static str, BoxFuture<'static, ()>); 6] = [

@@ -5,6 +5,7 @@
 //! - `identity`: certificates and incarnation; `certificates`: their renewal; `standing`: whether the others believe in
 //!   this one.
 //! - `runtimes`: the threads of control plane and mesh.
+//! - `memory`: what users leave behind is given back.
 //! - `doors`: the ports that people come to; `open_files`: how many connections the system allows.
 //! - `announced`: what others are told of the node's sockets.
 
@@ -12,6 +13,7 @@ mod announced;
 mod assembly;
 mod doors;
 mod identity;
+mod memory;
 mod open_files;
 mod renewal;
 mod runtimes;
