@@ -6,6 +6,7 @@
 //! names is nobody beside whom one does, however new: a node that could not be heard of may have had the name all the
 //! time.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -74,8 +75,18 @@ pub(super) struct Elsewhere {
     touched: BTreeSet<PeerId>,
     /// The winners, as the room was told.
     shown: BTreeMap<PeerId, Arc<RemotePeer>>,
+    /// Of those, how many each node has.
+    counts: HashMap<NodeInstance, Count>,
     /// Of those, how many are on the stage.
     stage: usize,
+}
+
+/// How many peers of a node the room was told of.
+#[derive(Debug, Default)]
+struct Count {
+    shown: usize,
+    /// Of those, how many clients are not told of.
+    hidden: usize,
 }
 
 /// What a node has in the room.
@@ -86,15 +97,12 @@ struct Part {
     claims: HashMap<PeerId, u32>,
     /// How many peers it has beyond those.
     unlisted: usize,
-    /// How many of its peers the room was told of.
-    shown: usize,
-    /// Of those, how many clients are not told of.
-    hidden: usize,
 }
 
 impl Elsewhere {
     pub(super) fn new(me: NodeInstance) -> Self {
-        Self { me, parts: HashMap::new(), touched: BTreeSet::new(), shown: BTreeMap::new(), stage: 0 }
+        let (parts, touched, shown, counts) = Default::default();
+        Self { me, parts, touched, shown, counts, stage: 0 }
     }
 
     /// A node's part changed, and it has so many peers more than it names. [`Self::refresh`] tells what follows.
@@ -132,11 +140,6 @@ impl Elsewhere {
         self.touched.extend(part.into_iter().flat_map(|part| part.peers.into_keys()));
     }
 
-    /// A peer of this node came or left.
-    pub(super) fn touch(&mut self, id: &PeerId) {
-        self.touched.insert(id.clone());
-    }
-
     /// How many peers there are.
     pub(super) fn len(&self) -> usize {
         self.shown.len() + self.parts.values().map(|part| part.unlisted).sum::<usize>()
@@ -149,7 +152,10 @@ impl Elsewhere {
 
     /// How many each node has, of whom clients are told.
     pub(super) fn by_node(&self) -> impl Iterator<Item = (&NodeInstance, usize)> {
-        self.parts.iter().map(|(instance, part)| (instance, part.shown - part.hidden + part.unlisted))
+        self.parts.iter().map(|(instance, part)| {
+            let told = self.counts.get(instance).map_or(0, |count| count.shown - count.hidden);
+            (instance, told + part.unlisted)
+        })
     }
 
     /// The peers that the room was told of.
@@ -177,13 +183,40 @@ impl Elsewhere {
         self.parts.values().filter_map(|part| part.peers.get(id))
     }
 
-    /// Brings what is shown up to date. `local` says of a peer of this node whether a token names it, and by which
-    /// number it joined.
-    pub(super) fn refresh(&mut self, local: impl Fn(&PeerId) -> Option<(bool, u64)>) -> Vec<Change> {
+    /// Whose name it is elsewhere, whether the room was told of that already or not.
+    pub(super) fn holder(&self, id: &PeerId) -> Option<&RemotePeer> {
+        self.first(id).map(|peer| &**peer)
+    }
+
+    fn first(&self, id: &PeerId) -> Option<&Arc<RemotePeer>> {
+        self.named_so(id).max_by_key(|peer| peer.rank())
+    }
+
+    /// Brings what is shown up to date, of so many peers. `local` says of a peer of this node whether a token names it,
+    /// and by which number it joined.
+    pub(super) fn refresh(&mut self, most: usize, local: impl Fn(&PeerId) -> Option<(bool, u64)>) -> Vec<Change> {
+        let ids: Vec<PeerId> = std::iter::from_fn(|| self.touched.pop_first()).take(most).collect();
+        self.bring_up_to_date(ids, local)
+    }
+
+    /// Whether there is more to be [refreshed](Self::refresh).
+    pub(super) fn is_behind(&self) -> bool {
+        !self.touched.is_empty()
+    }
+
+    /// The same of one peer, which came or left here.
+    pub(super) fn refresh_one(&mut self, id: &PeerId, local: impl Fn(&PeerId) -> Option<(bool, u64)>) -> Vec<Change> {
+        match self.touched.remove(id) || self.first(id).is_some() {
+            true => self.bring_up_to_date(vec![id.clone()], local),
+            false => Vec::new(),
+        }
+    }
+
+    fn bring_up_to_date(&mut self, ids: Vec<PeerId>, local: impl Fn(&PeerId) -> Option<(bool, u64)>) -> Vec<Change> {
         let mut changes = Vec::new();
-        let mut touched = Vec::with_capacity(self.touched.len());
-        for id in std::mem::take(&mut self.touched) {
-            let first = self.named_so(&id).max_by_key(|peer| peer.rank()).cloned();
+        let mut touched = Vec::with_capacity(ids.len());
+        for id in ids {
+            let first = self.first(&id).cloned();
             let winner = match (local(&id), first) {
                 (Some((named, number)), Some(first)) if (named, number, &self.me) > first.rank() => None,
                 (Some(_), Some(first)) => {
@@ -214,23 +247,24 @@ impl Elsewhere {
 
     /// Shows a peer, or nobody under its name. Who was shown before?
     fn show(&mut self, id: &PeerId, peer: Option<Arc<RemotePeer>>) -> Option<Arc<RemotePeer>> {
-        if let Some(peer) = &peer
-            && let Some(part) = self.parts.get_mut(&peer.instance)
-        {
-            part.shown += 1;
-            part.hidden += usize::from(peer.hidden);
+        if let Some(peer) = &peer {
+            let count = self.counts.entry(peer.instance.clone()).or_default();
+            count.shown += 1;
+            count.hidden += usize::from(peer.hidden);
         }
         self.stage += usize::from(peer.as_ref().is_some_and(|peer| peer.on_stage));
         let before = match peer {
             Some(peer) => self.shown.insert(id.clone(), peer),
             None => self.shown.remove(id),
         };
-        // A part that is gone is not counted any more.
         if let Some(before) = &before
-            && let Some(part) = self.parts.get_mut(&before.instance)
+            && let Entry::Occupied(mut count) = self.counts.entry(before.instance.clone())
         {
-            part.shown -= 1;
-            part.hidden -= usize::from(before.hidden);
+            count.get_mut().shown -= 1;
+            count.get_mut().hidden -= usize::from(before.hidden);
+            if count.get().shown == 0 {
+                count.remove();
+            }
         }
         self.stage -= usize::from(before.as_ref().is_some_and(|before| before.on_stage));
         before
@@ -352,12 +386,12 @@ mod tests {
 
     /// A peer of a part: number, that of its join (hidden are the odd ones), version of its name (a token names those of
     /// the last), its producers and whether they are paused.
-    type Entry = (u8, u64, u8, BTreeMap<u8, bool>);
+    type Listed = (u8, u64, u8, BTreeMap<u8, bool>);
 
     /// The peer of a name: whether a token names it, and the number of its join; its node; its producers.
     type Winner<'a> = ((bool, u64), u8, &'a BTreeMap<u8, bool>);
 
-    fn part(node: u8, entries: &[Entry]) -> Entries {
+    fn part(node: u8, entries: &[Listed]) -> Entries {
         let peers = entries.iter().map(|(peer, join_number, name, producers)| PeerEntry {
             id: format!("p{peer}"),
             display_name: format!("name {name}"),
@@ -427,7 +461,7 @@ mod tests {
         }
     }
 
-    fn steps() -> impl Strategy<Value = Vec<(u8, Option<Vec<Entry>>)>> {
+    fn steps() -> impl Strategy<Value = Vec<(u8, Option<Vec<Listed>>)>> {
         let producers = prop::collection::btree_map(0..3_u8, any::<bool>(), 0..3);
         let entry = (0..4_u8, 0..4_u64, 0..3_u8, producers);
         let part = prop::collection::vec(entry, 0..4).prop_map(|mut entries| {
@@ -440,11 +474,11 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whoever_hears_every_change_knows_the_truth(steps in steps(), local_peer in 0..4_u8, local in (any::<bool>(), 0..5_u64)) {
+        fn whoever_hears_every_change_knows_the_truth(steps in steps(), local_peer in 0..4_u8, local_joined in (any::<bool>(), 0..5_u64)) {
             let local_id = PeerId::new(format!("p{local_peer}")).unwrap();
             let mut elsewhere = Elsewhere::new(instance(9));
             let mut believed = Believed::default();
-            let mut truth: BTreeMap<u8, Vec<Entry>> = BTreeMap::new();
+            let mut truth: BTreeMap<u8, Vec<Listed>> = BTreeMap::new();
             for (step, (node, new)) in steps.into_iter().enumerate() {
                 match new {
                     Some(entries) => {
@@ -458,11 +492,22 @@ mod tests {
                     }
                 }
                 // It comes and goes.
-                let local = (step % 3 > 0).then_some(local);
-                elsewhere.touch(&local_id);
-                let changes = elsewhere.refresh(|id| local.filter(|_| *id == local_id));
-                for change in changes {
+                let local_joined = (step % 3 > 0).then_some(local_joined);
+                let local = |id: &PeerId| local_joined.filter(|_| *id == local_id);
+                for change in elsewhere.refresh_one(&local_id, local) {
                     believed.hear(change, &elsewhere);
+                }
+                for change in elsewhere.refresh(1, local) {
+                    believed.hear(change, &elsewhere);
+                }
+                // Now and then it is still behind when the next part comes.
+                if step % 2 > 0 {
+                    continue;
+                }
+                while elsewhere.is_behind() {
+                    for change in elsewhere.refresh(1, local) {
+                        believed.hear(change, &elsewhere);
+                    }
                 }
                 // The newest join of each peer, of those that are named if any is, with ties going to the node whose
                 // name is greater.
@@ -474,14 +519,14 @@ mod tests {
                         *winner = (at, node, producers);
                     }
                 }
-                winners.retain(|peer, (at, ..)| *peer != local_peer || local.is_none_or(|local| *at > local));
+                winners.retain(|peer, (at, ..)| *peer != local_peer || local_joined.is_none_or(|joined| *at > joined));
                 let stage = winners.values().filter(|(.., producers)| !producers.is_empty()).count();
                 prop_assert_eq!(elsewhere.stage(), stage);
                 let unlisted: usize = truth.keys().map(|node| usize::from(*node)).sum();
                 prop_assert_eq!(elsewhere.len(), winners.len() + unlisted);
                 let of_node = |node: &u8| (instance(*node), usize::from(*node));
                 let mut by_node: BTreeMap<_, _> = truth.keys().map(of_node).collect();
-                let told = winners.values().filter(|(at, ..)| at % 2 == 0);
+                let told = winners.values().filter(|((_, at), ..)| at % 2 == 0);
                 told.for_each(|(_, node, _)| *by_node.get_mut(&instance(*node)).unwrap() += 1);
                 let counted = elsewhere.by_node().map(|(node, count)| (node.clone(), count));
                 prop_assert_eq!(counted.collect::<BTreeMap<_, _>>(), by_node);
@@ -513,7 +558,8 @@ mod tests {
         assert_eq!(elsewhere.change(&instance(1), &claim(0), 0), []);
         // It was settled, and somebody else makes it again; what was between the two may never be heard.
         assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), claimed);
-        assert_eq!(elsewhere.refresh(|_| Some((false, 1))), [Change::Outdone(peer.clone()), Change::PeerCame(peer)]);
+        let changes = elsewhere.refresh(usize::MAX, |_| Some((false, 1)));
+        assert_eq!(changes, [Change::Outdone(peer.clone()), Change::PeerCame(peer)]);
         let settled = PartDelta { upserted: Vec::new(), removed: vec![name.to_string()] };
         elsewhere.change(&instance(1), &settled, 0);
         assert_eq!(elsewhere.change(&instance(1), &claim(1), 0), claimed);
@@ -531,7 +577,7 @@ mod tests {
             let entry =
                 PeerEntry { id: id.to_string(), device, metadata, on_stage, join_number, ..PeerEntry::default() };
             elsewhere.change(&instance(1), &PartDelta { upserted: vec![Arc::new(entry)], removed: Vec::new() }, 0);
-            (elsewhere.refresh(|_| None), elsewhere.peer(&id).unwrap().device.is_some())
+            (elsewhere.refresh(usize::MAX, |_| None), elsewhere.peer(&id).unwrap().device.is_some())
         };
         let (came, gone, presented) =
             (Change::PeerCame(id.clone()), Change::PeerGone(id.clone()), Change::PeerPresented(id.clone()));
@@ -554,7 +600,7 @@ mod tests {
         first.producers[1].consumable_rtp_parameters = "{".to_owned();
         Arc::make_mut(&mut broken.upserted[1]).id = "a\nb".to_owned();
         elsewhere.change(&instance(1), &broken, 0);
-        let changes = elsewhere.refresh(|_| None);
+        let changes = elsewhere.refresh(usize::MAX, |_| None);
         let peer = PeerId::new("p1").unwrap();
         assert_eq!(changes, [Change::PeerCame(peer.clone()), Change::ProducerCame(peer, producer_id(1, 1, 2))]);
     }

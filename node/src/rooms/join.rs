@@ -281,7 +281,7 @@ impl Room {
             self.end_peer(holder, LeaveReason::Replaced);
         } else if !self.others_known {
             return;
-        } else if let Some(holder) = self.elsewhere.peer(&id) {
+        } else if let Some(holder) = self.elsewhere.holder(&id) {
             let is_shown = shown.map(PeerSecret::digest) == Some(&holder.secret_digest);
             let signs_of_life = holder.signs_of_life;
             match Title::new(holder.named, is_named, is_shown) {
@@ -400,7 +400,9 @@ impl Room {
     /// Goes on with those of whose name another node has said what becomes of it.
     pub(super) fn settle_claims(&mut self) {
         let settled = self.claims.iter().filter_map(|(session, claim)| {
-            let holder = self.peers.get(*session).and_then(|peer| self.elsewhere.peer(&peer.id));
+            let name = self.peers.get(*session).map(|peer| &peer.id);
+            let name = name.filter(|name| self.peers.session_of(name).is_none());
+            let holder = name.and_then(|name| self.elsewhere.holder(name));
             let waits = holder.is_some_and(|holder| !holder.named && holder.signs_of_life == claim.signs_of_life);
             (!waits).then_some((*session, holder.is_some()))
         });

@@ -316,6 +316,12 @@ impl Peers {
         self.by_session.get(self.joined.get(id)?)?.joined.as_ref()
     }
 
+    /// Whether a token names the peer of this name, and by which number it joined.
+    pub(super) fn standing(&self, id: &PeerId) -> Option<(bool, u64)> {
+        let peer = self.by_session.get(self.joined.get(id)?)?;
+        Some((peer.rights.names_peer(), peer.joined.as_ref()?.number))
+    }
+
     pub(super) fn joined_ids(&self) -> impl Iterator<Item = &PeerId> {
         self.joined.keys()
     }

@@ -41,7 +41,7 @@ use crate::support::count;
 pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// Of many, for so many something is done before the mailbox is served again: a millisecond or two of the dearest.
-const SLICE: usize = 64;
+pub(super) const SLICE: usize = 64;
 
 /// Peers that went are remembered until every client has been told; so many of them are not worth looking for that.
 const REMEMBERED: usize = 256;
@@ -149,6 +149,8 @@ pub(crate) struct Room {
     pub(super) producers: HashMap<ProducerId, Producer>,
     pub(super) consumers: HashMap<ConsumerId, Consumer>,
     pub(super) elsewhere: Elsewhere,
+    /// What it says is about to be looked at further.
+    pub(super) refreshing: bool,
     /// What all peers are told.
     pub(super) view: Arc<View>,
     /// Sessions are about to be woken to look at it.
@@ -208,6 +210,7 @@ impl Room {
             producers: HashMap::new(),
             consumers: HashMap::new(),
             elsewhere,
+            refreshing: false,
             view,
             announcing: false,
             others_known: false,
@@ -393,11 +396,19 @@ impl Room {
             act(self, one);
         }
         if !rest.is_empty() {
-            self.pending.push(Box::pin(async move {
-                yield_now().await;
-                Box::new(move |room: &mut Self| room.for_each(rest, act)) as Continuation
-            }));
+            self.soon(move |room| room.for_each(rest, act));
         }
+    }
+
+    /// Does something when what waits in the mailbox has been served.
+    pub(super) fn soon<F>(&mut self, go_on: F)
+    where
+        F: FnOnce(&mut Self) + Send + 'static,
+    {
+        self.pending.push(Box::pin(async move {
+            yield_now().await;
+            Box::new(go_on) as Continuation
+        }));
     }
 
     /// Waits for a worker's answer in the background.

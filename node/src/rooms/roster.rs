@@ -12,7 +12,7 @@ use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry,
 use super::api::{CloseReason, PeerInfo};
 use super::elsewhere::{Change, RemotePeer};
 use super::media::Producer;
-use super::room::{Room, TICK};
+use super::room::{Room, SLICE, TICK};
 use crate::pipes::{Home, Source};
 use crate::telemetry::set_parent;
 
@@ -114,29 +114,35 @@ impl Room {
             RosterEvent::PartGone { instance } => self.elsewhere.remove(&instance),
             RosterEvent::Complete => return self.know_others(),
         }
-        self.census_due = true;
         self.refresh_elsewhere();
     }
 
-    /// Draws the consequences of what other nodes, or this one's joins, say of who is where.
-    pub(super) fn refresh_elsewhere(&mut self) {
+    /// Draws the consequences of what other nodes say of who is where, a slice at a time.
+    fn refresh_elsewhere(&mut self) {
         let peers = &self.peers;
-        let local = |id: &PeerId| {
-            let peer = peers.get(peers.session_of(id)?)?;
-            Some((peer.rights.names_peer(), peer.joined.as_ref()?.number))
-        };
-        for change in self.elsewhere.refresh(local) {
+        let changes = self.elsewhere.refresh(SLICE, |id| peers.standing(id));
+        self.on_changes(changes);
+        if self.elsewhere.is_behind() && !std::mem::replace(&mut self.refreshing, true) {
+            self.soon(|room| {
+                room.refreshing = false;
+                room.refresh_elsewhere();
+            });
+        }
+    }
+
+    /// The same at once, where one peer came or left here: another node may have it too.
+    pub(super) fn refresh_elsewhere_of(&mut self, peer: &PeerId) {
+        let peers = &self.peers;
+        let changes = self.elsewhere.refresh_one(peer, |id| peers.standing(id));
+        self.on_changes(changes);
+    }
+
+    fn on_changes(&mut self, changes: Vec<Change>) {
+        self.census_due = true;
+        for change in changes {
             self.on_change(change);
         }
         self.settle_claims();
-    }
-
-    /// The same where one peer came or left here: if another node has it too.
-    pub(super) fn refresh_elsewhere_of(&mut self, peer: &PeerId) {
-        if self.elsewhere.newest_join(peer).is_some() {
-            self.elsewhere.touch(peer);
-            self.refresh_elsewhere();
-        }
     }
 
     fn on_change(&mut self, change: Change) {
