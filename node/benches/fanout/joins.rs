@@ -20,8 +20,8 @@ const AT_ONCE: usize = 16;
 /// How long they may take to leave.
 const GONE_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long what they left behind may take to be given back: the node looks every ten seconds.
-const SETTLE: Duration = Duration::from_secs(12);
+/// How long what they left behind may take to be given back.
+const SETTLE: Duration = Duration::from_secs(3);
 
 pub(crate) async fn run() {
     println!("joins: {USERS} users into one room, {AT_ONCE} at a time");

@@ -26,12 +26,15 @@ const CONSUME_WITHIN: Duration = Duration::from_secs(120);
 /// Of the packets a listener opens every hundredth: its own processor time is not what is measured.
 const OPEN_EVERY: u32 = 100;
 
-/// A video that one worker can send to all.
-const VIDEO_BITRATE: u32 = 100_000;
+/// Between two frames of a packet each: 20,000 packets/s out, which one worker sends beside its receivers' work.
+const FRAME_INTERVAL: Duration = Duration::from_millis(100);
+
+const FRAME_BYTES: usize = 1_000;
 
 pub(crate) async fn run() {
     measure("one Opus speaker", Source::Audio(AudioSource::default())).await;
-    measure("one VP8 publisher of 100 kbit/s", Source::Video(VideoSource::at_bitrate(VIDEO_BITRATE))).await;
+    let video = VideoSource::constant(FRAME_INTERVAL, FRAME_BYTES, FRAME_BYTES);
+    measure("one VP8 publisher", Source::Video(video)).await;
 }
 
 async fn measure(what: &str, source: Source) {

@@ -9,8 +9,8 @@ use tokio::time::interval;
 
 use crate::rooms::Rooms;
 
-/// How often it is looked how many sessions there are. What has just been freed may be wanted again at once.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often it is looked how many sessions there are.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Sessions that have ended are at least so many when their memory is worth looking for: some 20 MB.
 const MANY: u64 = 1_000;
@@ -30,7 +30,7 @@ pub(super) async fn give_back(rooms: Rooms) {
     }
 }
 
-/// Most of those are gone who were there at a time since the last look.
+/// Many, and most of those, are gone who were there at a time since memory was given back last.
 fn is_worth_it(most: u64, now: u64) -> bool {
     most - now >= MANY && now <= most / 2
 }
