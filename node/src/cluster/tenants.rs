@@ -1,5 +1,5 @@
-//! Whether all nodes know the same tenants. A room spans nodes, and whom one of them refuses another lets in: a node that
-//! was started without the file of the others opens all of their rooms.
+//! Whether all nodes know the same tenants. A room spans nodes, and whom one of them refuses another lets in: a node
+//! that was started without the file of the others opens all of their rooms.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -384,8 +384,8 @@ mod tests {
         NodeInstance { node: NodeId::new(format!("n{number}")).unwrap(), incarnation: 1 }
     }
 
-    /// A peer of a part: number, that of its join (hidden are the odd ones), version of its name (a token names those of
-    /// the last), its producers and whether they are paused.
+    /// A peer of a part: number, that of its join (hidden are the odd ones), version of its name (a token names those
+    /// of the last), its producers and whether they are paused.
     type Listed = (u8, u64, u8, BTreeMap<u8, bool>);
 
     /// The peer of a name: whether a token names it, and the number of its join; its node; its producers.

@@ -384,8 +384,8 @@ impl Room {
         }
     }
 
-    /// Does something for each of many, a slice at a time: what else comes is served in between, and some may have ended
-    /// by then.
+    /// Does something for each of many, a slice at a time: what else comes is served in between, and some may have
+    /// ended by then.
     pub(super) fn for_each<T, F>(&mut self, mut many: Vec<T>, mut act: F)
     where
         T: Send + 'static,

@@ -121,8 +121,8 @@ struct Answered {
 }
 
 /// Serves one protoo WebSocket until it closes; `dialect` is what its URL lets expect. The subprotocol has been
-/// checked, and the socket's own limit of messages is [`Limits::message_bytes`]. What it says is wrong with what came is
-/// how it is closed.
+/// checked, and the socket's own limit of messages is [`Limits::message_bytes`]. What it says is wrong with what came
+/// is how it is closed.
 pub(crate) async fn serve<S>(entrance: &Entrance, socket: S, admitted: Result<Seat, AdmissionError>, dialect: Dialect)
 where
     S: Stream<Item = Result<Frame, Closing>> + Sink<Frame> + Send,
