@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sluice_mesh::{LinkDownReason, LinkState, MeshEvent};
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::{ControlBody, FeedbackBody, Layers, MAX_MESSAGE_LEN};
+use sluice_proto::pipe::{ControlBody, FeedbackBody, MAX_MESSAGE_LEN, Wanted};
 
 /// That a node still does what it is for.
 async fn assert_serves(cluster: &Cluster, node: &mut Node) {
@@ -174,7 +174,7 @@ async fn a_peer_that_does_not_read_takes_no_more_and_loses_nothing() {
     let (mut a, key_of_b, mut b, key_of_a) = linked_pair(&Cluster::new()).await;
     let message = |route| {
         let (namespace, room) = ("n".repeat(60), "r".repeat(120));
-        let wanted = Layers::ALL;
+        let wanted = Wanted::ALL;
         let body = ControlBody::Subscribe { producer: [7; 16], namespace, room, wanted, traceparent: None };
         control((RouteId(route), RouteEpoch(0)), body)
     };
@@ -188,7 +188,7 @@ async fn a_peer_that_does_not_read_takes_no_more_and_loses_nothing() {
                 said += 1;
                 full = 0;
             }
-            a.mesh.send_feedback(key_of_b, feedback((RouteId(0), RouteEpoch(0)), FeedbackBody::KeyFrameRequest));
+            a.mesh.send_feedback(key_of_b, feedback((RouteId(0), RouteEpoch(0)), FeedbackBody::KeyFrameRequest(1)));
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     })

@@ -35,7 +35,7 @@ async fn feedback_goes_to_the_ends_of_the_route_and_to_nobody_else() {
     a.mesh.open_route_out(key_of_b, route.0, route.1, sending.clone());
     let back = [
         FeedbackBody::Nack(vec![1, 2, 3]),
-        FeedbackBody::KeyFrameRequest,
+        FeedbackBody::KeyFrameRequest(1),
         FeedbackBody::Stats(RouteStats { received: 1, lost: 2, repaired: 3 }),
     ];
     let forth = [FeedbackBody::SenderReport { ssrc: 1, ntp: 2, rtp_timestamp: 3 }, FeedbackBody::LayersCarried(None)];

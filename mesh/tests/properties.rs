@@ -14,6 +14,7 @@ use sluice_mesh::{
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{
     ControlBody, FeedbackBody, Hello, Layers, PipeMessage, RouteCloseReason, RouteControl, RouteFeedback, RouteStats,
+    Wanted,
 };
 
 fn class() -> impl Strategy<Value = FrameClass> {
@@ -61,10 +62,17 @@ fn encode_all(frames: &[Frame], max_size: usize) -> Vec<Bytes> {
     datagrams
 }
 
+fn layers() -> impl Strategy<Value = Layers> {
+    (any::<u8>(), any::<u8>()).prop_map(|(spatial, temporal)| Layers { spatial, temporal })
+}
+
+fn wanted() -> impl Strategy<Value = Wanted> {
+    proptest::array::uniform4(proptest::option::of(layers())).prop_map(Wanted)
+}
+
 fn control_body() -> impl Strategy<Value = ControlBody> {
-    let layers = (any::<u8>(), any::<u8>()).prop_map(|(spatial, temporal)| Layers { spatial, temporal });
     prop_oneof![
-        (any::<[u8; 16]>(), ".{0,32}", ".{0,32}", layers, proptest::option::of(".{0,55}")).prop_map(
+        (any::<[u8; 16]>(), ".{0,32}", ".{0,32}", wanted(), proptest::option::of(".{0,55}")).prop_map(
             |(producer, namespace, room, wanted, traceparent)| ControlBody::Subscribe {
                 producer,
                 namespace,
@@ -79,11 +87,11 @@ fn control_body() -> impl Strategy<Value = ControlBody> {
 }
 
 fn feedback_body() -> impl Strategy<Value = FeedbackBody> {
-    let layers = (any::<u8>(), any::<u8>()).prop_map(|(spatial, temporal)| Layers { spatial, temporal });
     prop_oneof![
-        layers.clone().prop_map(FeedbackBody::LayersWanted),
-        proptest::option::of(layers).prop_map(FeedbackBody::LayersCarried),
-        Just(FeedbackBody::KeyFrameRequest),
+        wanted().prop_map(FeedbackBody::LayersWanted),
+        any::<u8>().prop_map(FeedbackBody::StreamsOffered),
+        proptest::option::of(layers()).prop_map(FeedbackBody::LayersCarried),
+        any::<u8>().prop_map(FeedbackBody::KeyFrameRequest),
         vec(any::<u16>(), 0..1024).prop_map(FeedbackBody::Nack),
         (any::<u32>(), any::<u64>(), any::<u32>()).prop_map(|(ssrc, ntp, rtp_timestamp)| FeedbackBody::SenderReport {
             ssrc,

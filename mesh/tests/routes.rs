@@ -6,7 +6,7 @@ mod common;
 use common::{Cluster, Collect, audio, control, feedback, linked_pair, until, within};
 use sluice_mesh::{LinkKey, MeshEvent};
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::{ControlBody, FeedbackBody, Layers, RouteCloseReason, RouteFeedback};
+use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteCloseReason, RouteFeedback, Wanted};
 
 #[tokio::test]
 async fn late_frames_of_a_former_use_are_dropped() {
@@ -57,7 +57,7 @@ async fn whoever_speaks_of_a_route_that_is_none_is_told_so() {
     // The other way round: a has closed the route and b does not know.
     a.mesh.close_route_out(key_of_b, route.0, route.1);
     for _ in 0..100 {
-        b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::KeyFrameRequest));
+        b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::KeyFrameRequest(1)));
     }
     let MeshEvent::Control { key, message } = b.event().await else { panic!("not a message") };
     assert_eq!((key, message), (key_of_a, control(route, ControlBody::RouteClosed(RouteCloseReason::ProducerGone))));
@@ -71,12 +71,12 @@ async fn what_follows_a_subscription_closely_is_not_about_an_unknown_route() {
     let route = b.mesh.allocate_route(sink.clone()).unwrap();
     let (namespace, room) = ("default".to_owned(), "room".to_owned());
     let subscribe =
-        ControlBody::Subscribe { producer: [7; 16], namespace, room, wanted: Layers::ALL, traceparent: None };
+        ControlBody::Subscribe { producer: [7; 16], namespace, room, wanted: Wanted::ALL, traceparent: None };
     // Both wait for the stream before it is written to, and more than fits into one turn of it.
     for _ in 0..100 {
         assert!(b.mesh.send_control(key_of_a, control(route, subscribe.clone())));
     }
-    b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::KeyFrameRequest));
+    b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::KeyFrameRequest(1)));
     // a's control plane takes its time.
     for _ in 0..100 {
         assert!(matches!(a.event().await, MeshEvent::Control { .. }));

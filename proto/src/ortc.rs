@@ -5,4 +5,5 @@ pub use mediasoup_types::data_structures::{
     IceState,
 };
 pub use mediasoup_types::rtp_parameters::*;
+pub use mediasoup_types::scalability_modes::ScalabilityMode;
 pub use mediasoup_types::sctp_parameters::*;

@@ -1,8 +1,9 @@
 //! The messages of a pipe's control stream, encoded with rkyv.
 //!
 //! Each message is preceded by its length as a little-endian `u32`, at most [`MAX_MESSAGE_LEN`]. The types are frozen
-//! per protocol version: a change makes a new version, and a node speaks its own and the one before. It speaks no
-//! version 1: that one could not tell the subscriptions of one connection from those of the next.
+//! per protocol version: a change makes a new version, and a node speaks its own and the one before. It speaks neither
+//! version 1, which could not tell the subscriptions of one connection from those of the next, nor version 2, which
+//! knew of one stream a producer.
 //!
 //! A *route* is one producer's way into one node. The receiving node allocates its id, names it in
 //! [`ControlBody::Subscribe`], and every later message about it, in either direction, carries the same `route` and
@@ -14,7 +15,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The protocol version of these messages; the ALPN is `sluice/<version>`.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Largest encoded message. A `Nack` of a whole cache (2 bytes a packet, 1,024 packets) is 2 KiB, the longest names
 /// make a `Subscribe` of under 1 KiB: 16 KiB leaves room, and bounds what a broken peer can make a node hold.
@@ -31,7 +32,11 @@ pub struct Hello {
     pub advertised: String,
 }
 
-/// Which layers of a producer somebody behind a pipe wants or gets. `u8::MAX` in both means everything.
+/// Most streams of a producer: there is one for each encoding.
+pub const MAX_STREAMS: usize = 4;
+
+/// Which layers of a producer or of one of its streams somebody behind a pipe wants or gets. `u8::MAX` in both means
+/// everything. Of a producer with several streams these are the spatial layers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Layers {
     /// Highest spatial layer.
@@ -43,6 +48,32 @@ pub struct Layers {
 impl Layers {
     /// Every layer.
     pub const ALL: Self = Self { spatial: u8::MAX, temporal: u8::MAX };
+}
+
+/// What somebody behind a pipe wants of a producer: of each of its streams nothing, or layers up to some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
+pub struct Wanted(pub [Option<Layers>; MAX_STREAMS]);
+
+impl Wanted {
+    /// Everything.
+    pub const ALL: Self = Self([Some(Layers::ALL); MAX_STREAMS]);
+
+    /// Nothing.
+    pub const NOTHING: Self = Self([None; MAX_STREAMS]);
+
+    /// What is wanted of one stream.
+    pub fn of(&self, stream: usize) -> Option<Layers> {
+        self.0.get(stream).copied().flatten()
+    }
+
+    /// Somebody wants this of one stream too.
+    pub fn add(&mut self, stream: usize, layers: Layers) {
+        if let Some(wanted) = self.0.get_mut(stream) {
+            let before = wanted.unwrap_or(Layers { spatial: 0, temporal: 0 });
+            let (spatial, temporal) = (before.spatial.max(layers.spatial), before.temporal.max(layers.temporal));
+            *wanted = Some(Layers { spatial, temporal });
+        }
+    }
 }
 
 /// Why a route ended or never began.
@@ -100,8 +131,8 @@ pub enum ControlBody {
         namespace: String,
         /// The room that the subscriber believes the producer to be in.
         room: String,
-        /// The layers that somebody wants.
-        wanted: Layers,
+        /// What somebody wants of it.
+        wanted: Wanted,
         /// W3C trace context of the join that caused this, if it is traced.
         traceparent: Option<String>,
     },
@@ -127,13 +158,16 @@ pub struct RouteFeedback {
 /// What is said about a route's packets.
 #[derive(Debug, Clone, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub enum FeedbackBody {
-    /// Receiver to sender: the wanted layers changed.
-    LayersWanted(Layers),
+    /// Receiver to sender: this is wanted from now on.
+    LayersWanted(Wanted),
+    /// Sender to receiver: the streams that the publisher sends now, a bit for each. The others are not worth waiting
+    /// for.
+    StreamsOffered(u8),
     /// Sender to receiver: the layers that the pipe carries now; fewer than wanted when its rate does not suffice.
     /// `None`: nothing at all for now.
     LayersCarried(Option<Layers>),
-    /// Receiver to sender: somebody needs a key frame.
-    KeyFrameRequest,
+    /// Receiver to sender: somebody needs a key frame of these streams, a bit for each.
+    KeyFrameRequest(u8),
     /// Receiver to sender: these pipe sequence numbers are missing. At most 1,024.
     Nack(Vec<u16>),
     /// Sender to receiver: the publisher's clock mapping, RFC 3550 section 6.4.1.
@@ -153,8 +187,8 @@ impl FeedbackBody {
     /// Whether it is said by the end that the packets go to.
     pub fn is_of_receiver(&self) -> bool {
         match self {
-            Self::LayersWanted(_) | Self::KeyFrameRequest | Self::Nack(_) | Self::Stats(_) => true,
-            Self::LayersCarried(_) | Self::SenderReport { .. } => false,
+            Self::LayersWanted(_) | Self::KeyFrameRequest(_) | Self::Nack(_) | Self::Stats(_) => true,
+            Self::StreamsOffered(_) | Self::LayersCarried(_) | Self::SenderReport { .. } => false,
         }
     }
 }

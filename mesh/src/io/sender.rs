@@ -201,7 +201,7 @@ impl<'a> Sender<'a> {
                     self.link.send_feedback(self.current.key, RouteFeedback { route: route.0, epoch: epoch.0, body });
                 }
                 ShedEvent::KeyFrameNeeded { route, epoch } => {
-                    let body = FeedbackBody::KeyFrameRequest;
+                    let body = FeedbackBody::KeyFrameRequest(u8::MAX);
                     // A route that has ended meanwhile needs none.
                     self.current.hear_of_route_out(RouteFeedback { route: route.0, epoch: epoch.0, body });
                 }

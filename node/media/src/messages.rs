@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{DtlsParameters, MediaKind, RtpParameters};
-use sluice_proto::pipe::Layers;
+use sluice_proto::pipe::{Layers, Wanted};
 
 use crate::secure::dtls::DtlsState;
 use crate::secure::ice::{IceCredentials, IceState};
@@ -110,6 +110,20 @@ pub enum WorkerEvent {
         score: u8,
         /// The producer's.
         producer_score: u8,
+    },
+    /// A consumer of a producer with several streams is sent other layers than before.
+    ConsumerLayersChanged {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// The layers.
+        layers: Layers,
+    },
+    /// Other streams of a producer are wanted than before, by anybody anywhere.
+    StreamsWanted {
+        /// The producer.
+        producer: ProducerId,
+        /// A bit for each stream that is.
+        streams: u8,
     },
     /// The worker has begun to shed video because it has more to do than it can, or has ended that.
     Overload {
@@ -261,7 +275,7 @@ pub enum Request {
         to: PipeEnd,
         route: RouteId,
         epoch: RouteEpoch,
-        wanted: Layers,
+        wanted: Wanted,
     },
     ClosePipeConsumer {
         to: PipeEnd,
@@ -290,6 +304,11 @@ pub enum Request {
     },
     RequestKeyFrame {
         consumer: ConsumerId,
+    },
+    /// The client wants layers up to these.
+    SetPreferredLayers {
+        consumer: ConsumerId,
+        layers: Layers,
     },
     TransportStats {
         transport: TransportId,

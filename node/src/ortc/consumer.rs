@@ -2,7 +2,7 @@
 
 use sluice_proto::ortc::{
     RtcpFeedback, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters, RtpEncodingParametersRtx,
-    RtpHeaderExtensionParameters, RtpHeaderExtensionUri, RtpParameters,
+    RtpHeaderExtensionParameters, RtpHeaderExtensionUri, RtpParameters, ScalabilityMode,
 };
 
 use super::OrtcError;
@@ -32,9 +32,12 @@ pub fn consumer_rtp_parameters(
     let header_extensions = header_extensions(consumable, capabilities);
     drop_unused_feedback(&mut codecs, &header_extensions);
     let source = consumable.encodings.first().cloned().unwrap_or_default();
+    let scalability_mode = scalability_mode(consumable).unwrap_or_else(|| source.scalability_mode.clone());
     let encoding = RtpEncodingParameters {
         ssrc: Some(ssrc),
         rtx: rtx.then_some(RtpEncodingParametersRtx { ssrc: ssrc.wrapping_add(1) }),
+        max_bitrate: consumable.encodings.iter().filter_map(|encoding| encoding.max_bitrate).max(),
+        scalability_mode,
         ..source
     };
     Ok(RtpParameters {
@@ -45,6 +48,14 @@ pub fn consumer_rtp_parameters(
         rtcp: consumable.rtcp.clone(),
         msid: consumable.msid.clone(),
     })
+}
+
+/// What a consumer of several encodings is told: each of them is a spatial layer.
+fn scalability_mode(consumable: &RtpParameters) -> Option<ScalabilityMode> {
+    let spatial = consumable.encodings.len();
+    let temporal =
+        consumable.encodings.iter().map(|encoding| encoding.scalability_mode.temporal_layers().get()).max()?;
+    (spatial > 1).then(|| format!("L{spatial}T{temporal}").parse().ok()).flatten()
 }
 
 /// The codecs that both ends know, RTX only with what it repairs.

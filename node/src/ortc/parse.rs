@@ -221,8 +221,14 @@ fn check_encodings(parameters: &RtpParameters) -> Result<(), OrtcError> {
     if parameters.encodings.is_empty() {
         return Err(OrtcError::invalid(WHAT, "it is empty"));
     }
-    let mut ssrcs = HashSet::new();
+    let (mut ssrcs, mut rids) = (HashSet::new(), HashSet::new());
     for encoding in &parameters.encodings {
+        if parameters.encodings.len() > 1 && encoding.ssrc.is_none() && encoding.rid.is_none() {
+            return Err(OrtcError::invalid(WHAT, "each of several encodings needs ssrc or rid"));
+        }
+        if let Some(rid) = encoding.rid.as_ref().filter(|rid| !rids.insert(*rid)) {
+            return Err(OrtcError::invalid(WHAT, format!("rid {rid:?} is used twice")));
+        }
         if encoding.ssrc.is_none() && encoding.rid.is_none() && parameters.mid.is_none() {
             return Err(OrtcError::invalid(WHAT, "an encoding needs ssrc or rid, or the parameters a mid"));
         }

@@ -5,6 +5,7 @@ use sluice_proto::ortc::{
     MediaKind, MimeType, RtcpParameters, RtpCapabilitiesFinalized, RtpCodecCapabilityFinalized, RtpCodecParameters,
     RtpEncodingParameters, RtpHeaderExtensionDirection, RtpHeaderExtensionParameters, RtpParameters,
 };
+use sluice_proto::pipe::MAX_STREAMS;
 
 use super::codec::Codec;
 use super::parse::{MAX_CONSUMABLE_LEN, check_len};
@@ -23,20 +24,16 @@ pub struct Negotiated {
 /// it; `cname` stands in when the client names none.
 ///
 /// # Errors
-/// [`OrtcError::Unsupported`] for codecs that the router lacks and for several encodings, [`OrtcError::Invalid`] for
-/// parameters that contradict each other or are longer than 4 KiB as others are told of them.
+/// [`OrtcError::Unsupported`] for codecs that the router lacks and for more encodings than a producer may have,
+/// [`OrtcError::Invalid`] for parameters that contradict each other or are longer than 4 KiB as others are told of
+/// them.
 pub fn negotiate_producer(
     kind: MediaKind,
     rtp: &RtpParameters,
     first_ssrc: u32,
     cname: &str,
 ) -> Result<Negotiated, OrtcError> {
-    if rtp.encodings.len() > 1 {
-        return Err(OrtcError::Unsupported(format!(
-            "simulcast is not supported: rtpParameters has {} encodings, send one",
-            rtp.encodings.len()
-        )));
-    }
+    check_simulcast(kind, rtp)?;
     let router = router_rtp_capabilities();
     let mut mapping = RtpMapping { codecs: map_codecs(kind, rtp, router)?, mapped_ssrcs: Vec::new() };
     let mut ssrc = first_ssrc;
@@ -48,6 +45,23 @@ pub fn negotiate_producer(
     let consumable = consumable_rtp_parameters(kind, rtp, &mapping, cname);
     check_len("rtpParameters as others are told of them", &consumable, MAX_CONSUMABLE_LEN)?;
     Ok(Negotiated { mapping, consumable })
+}
+
+/// Whether the data plane can tell the encodings apart, and a receiver can be switched between them.
+fn check_simulcast(kind: MediaKind, rtp: &RtpParameters) -> Result<(), OrtcError> {
+    let encodings = &rtp.encodings;
+    let most = if kind == MediaKind::Video { MAX_STREAMS } else { 1 };
+    if encodings.len() > most {
+        let reason = format!("{kind:?} has at most {most} encodings, rtpParameters has {}", encodings.len());
+        return Err(OrtcError::Unsupported(reason));
+    }
+    if encodings.len() > 1 && rtp.codecs.iter().filter(|codec| !codec.is_rtx()).count() > 1 {
+        let other = |encoding: &RtpEncodingParameters| encoding.codec_payload_type != encodings[0].codec_payload_type;
+        if encodings.iter().any(other) {
+            return Err(OrtcError::Unsupported("encodings of several codecs are not supported".to_owned()));
+        }
+    }
+    Ok(())
 }
 
 /// Pairs of the client's payload types with the router's.

@@ -176,11 +176,24 @@ fn rtx_that_the_client_lacks_is_left_out() {
 }
 
 #[test]
-fn simulcast_is_refused_in_words() {
+fn several_encodings_are_spatial_layers_of_one_stream() {
+    let encodings = |count: usize| -> Vec<Value> {
+        (0..count).map(|number| json!({"rid": format!("r{number}"), "scalabilityMode": "L1T3"})).collect()
+    };
     let mut rtp = vp8();
-    rtp["encodings"] = json!([{"rid": "r0"}, {"rid": "r1"}, {"rid": "r2"}]);
+    rtp["encodings"] = json!(encodings(3));
+    let negotiated = negotiate(MediaKind::Video, rtp.clone()).unwrap();
+    assert_eq!(negotiated.mapping.mapped_ssrcs, [7000, 7001, 7002]);
+    let consumer = consumer_rtp_parameters(&negotiated.consumable, &chromium(), "7".to_owned(), 42).unwrap();
+    let consumer = serde_json::to_value(consumer).unwrap();
+    assert_eq!(consumer["encodings"], json!([{"ssrc": 42, "rtx": {"ssrc": 43}, "scalabilityMode": "L3T3"}]));
+
+    rtp["encodings"] = json!(encodings(5));
     let refused = negotiate(MediaKind::Video, rtp).unwrap_err().to_string();
-    assert_eq!(refused, "simulcast is not supported: rtpParameters has 3 encodings, send one");
+    assert_eq!(refused, "Video has at most 4 encodings, rtpParameters has 5");
+    let mut audio = opus();
+    audio["encodings"] = json!(encodings(2));
+    assert!(negotiate(MediaKind::Audio, audio).is_err());
 }
 
 #[test]

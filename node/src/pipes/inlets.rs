@@ -9,7 +9,7 @@ use sluice_media::messages::{PipeEnd, Request, RouteIn, WorkerIndex};
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{NodeInstance, ProducerId, RoomKey, RouteEpoch, RouteId, RouterId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::{ControlBody, Layers, RouteCloseReason};
+use sluice_proto::pipe::{ControlBody, RouteCloseReason, Wanted};
 use tokio::time::Instant;
 
 use super::Ends;
@@ -225,7 +225,7 @@ impl Inlets {
             producer: producer.to_bytes(),
             namespace: inlet.source.room.namespace.to_string(),
             room: inlet.source.room.room.to_string(),
-            wanted: Layers::ALL,
+            wanted: Wanted::ALL,
             traceparent: entry.traceparent.clone(),
         };
         if !ends.mesh.send_control(link, control(route, epoch, body)) {
@@ -351,7 +351,7 @@ impl Inlet {
         let way = RouteIn { from: PipeEnd::Worker(root), route, epoch };
         ends.workers.send(worker, self.source.pipe_producer(router, Some(way)));
         let to = PipeEnd::Worker(worker);
-        ends.workers.send(root, Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL });
+        ends.workers.send(root, Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Wanted::ALL });
         self.branches.insert(worker, (route, epoch));
     }
 

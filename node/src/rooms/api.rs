@@ -9,6 +9,7 @@ use sluice_proto::ids::{ConsumerId, NodeId, PeerId, ProducerId, Region, Transpor
 use sluice_proto::ortc::{
     DtlsFingerprint, DtlsParameters, IceParameters, MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters,
 };
+use sluice_proto::pipe::Layers;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use utoipa::ToSchema;
 
@@ -59,6 +60,11 @@ pub(crate) enum PeerRequest {
     RequestKeyFrame {
         consumer: ConsumerId,
     },
+    /// The client wants layers up to these.
+    SetPreferredLayers {
+        consumer: ConsumerId,
+        layers: Layers,
+    },
     ChangeDisplayName {
         display_name: String,
     },
@@ -89,6 +95,8 @@ pub(crate) struct Join {
     /// Without them the peer receives nothing.
     pub(crate) rtp_capabilities: Option<RtpCapabilities>,
     pub(crate) subscription: Subscription,
+    /// The client turns encodings off that nobody receives, so it is told which those are.
+    pub(crate) adapts_encodings: bool,
 }
 
 /// What a peer receives, and of whom it is told.
@@ -305,10 +313,20 @@ pub(crate) enum Notice {
         consumer: ConsumerId,
         scores: (u8, u8),
     },
+    /// A consumer is sent these layers now.
+    ConsumerLayers {
+        consumer: ConsumerId,
+        layers: Layers,
+    },
     ProducerScore {
         producer: ProducerId,
         ssrc: Option<u32>,
         score: u8,
+    },
+    /// Of a producer of the peer itself: which of its encodings, in their order, anybody anywhere receives.
+    ProducerEncodingsWanted {
+        producer: ProducerId,
+        wanted: Vec<bool>,
     },
     ActiveSpeaker {
         loudest: Option<Speaker>,
@@ -327,6 +345,8 @@ pub(crate) struct NewConsumer {
     pub(crate) producer: ProducerId,
     pub(crate) kind: MediaKind,
     pub(crate) rtp: Arc<RtpParameters>,
+    /// The producer has several encodings, of which the consumer is sent one at a time.
+    pub(crate) is_simulcast: bool,
     /// The producer's, with `hops`: how many pipes between nodes the media crosses.
     pub(crate) app_data: Value,
     pub(crate) producer_paused: bool,

@@ -2,6 +2,7 @@
 
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_proto::ids::{ConsumerId, ProducerId};
+use sluice_proto::pipe::Layers;
 
 use super::context::{Context, Subject};
 use super::room::Room;
@@ -34,8 +35,12 @@ fn dispatch_one(context: &Context, waiting: &mut Waiting, event: WorkerEvent) {
             Subject::Transport(*transport)
         }
         WorkerEvent::AudioLevels { router, .. } => Subject::Router(*router),
-        WorkerEvent::ProducerScore { producer, .. } => Subject::Producer(*producer),
-        WorkerEvent::ConsumerScore { consumer, .. } => Subject::Consumer(*consumer),
+        WorkerEvent::ProducerScore { producer, .. } | WorkerEvent::StreamsWanted { producer, .. } => {
+            Subject::Producer(*producer)
+        }
+        WorkerEvent::ConsumerScore { consumer, .. } | WorkerEvent::ConsumerLayersChanged { consumer, .. } => {
+            Subject::Consumer(*consumer)
+        }
     };
     if let Some(room) = context.listeners.get(subject) {
         waiting.deliver(&room, subject, event);
@@ -52,7 +57,27 @@ impl Room {
             WorkerEvent::ConsumerScore { consumer, score, producer_score } => {
                 self.on_consumer_score(consumer, score, producer_score);
             }
+            WorkerEvent::ConsumerLayersChanged { consumer, layers } => self.on_consumer_layers(consumer, layers),
+            WorkerEvent::StreamsWanted { producer, streams } => self.on_streams_wanted(producer, streams),
             WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => {}
+        }
+    }
+
+    fn on_consumer_layers(&mut self, id: ConsumerId, layers: Layers) {
+        let session = self.consumers.get(&id).map(|consumer| consumer.session);
+        let desk = session.and_then(|session| self.peers.desk(session));
+        desk.into_iter().for_each(|desk| desk.set_layers(id, layers));
+    }
+
+    fn on_streams_wanted(&mut self, id: ProducerId, streams: u8) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        let Some(local) = &producer.local else { return };
+        let (session, encodings) = (local.session, producer.source.rtp.encodings.len());
+        let joined = self.peers.get(session).and_then(|peer| peer.joined.as_ref());
+        if joined.is_some_and(|joined| joined.adapts_encodings)
+            && let Some(desk) = self.peers.desk(session)
+        {
+            desk.set_encodings_wanted(id, (0..encodings).map(|stream| streams >> stream & 1 != 0).collect());
         }
     }
 

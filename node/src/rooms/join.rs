@@ -465,6 +465,7 @@ impl Room {
             device: join.device,
             rtp_capabilities: join.rtp_capabilities.map(Arc::new),
             subscription: join.subscription,
+            adapts_encodings: join.adapts_encodings,
             number,
             asked_onto_stage: peer.rights.grants().stage,
             secrets,

@@ -273,6 +273,7 @@ impl Room {
             producer: consumer.producer,
             kind: consumer.kind,
             rtp: Arc::clone(&consumer.rtp),
+            is_simulcast: producer.source.rtp.encodings.len() > 1,
             app_data: producer.app_data(),
             producer_paused: producer.source.paused,
             scores: (consumer.score, producer.score),

@@ -79,6 +79,8 @@ pub(super) struct Joined {
     pub(super) device: Value,
     pub(super) rtp_capabilities: Option<Arc<RtpCapabilities>>,
     pub(super) subscription: Subscription,
+    /// It is told which encodings of its producers nobody receives.
+    pub(super) adapts_encodings: bool,
     /// The newest join of a peer id wins, wherever it is: that with the greatest number.
     pub(super) number: u64,
     /// It is on the stage even if it publishes nothing.

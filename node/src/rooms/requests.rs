@@ -74,6 +74,9 @@ impl Room {
             PeerRequest::RequestKeyFrame { consumer } => {
                 self.tell_consumer(asker, consumer, Request::RequestKeyFrame { consumer })?
             }
+            PeerRequest::SetPreferredLayers { consumer, layers } => {
+                self.tell_consumer(asker, consumer, Request::SetPreferredLayers { consumer, layers })?
+            }
             PeerRequest::ChangeDisplayName { display_name } => self.change_display_name(asker, display_name)?,
             PeerRequest::TransportStats { transport } => return self.transport_stats(asker, transport),
             PeerRequest::ProducerStats { producer } => return self.producer_stats(asker, producer),

@@ -222,7 +222,7 @@ pub(super) fn producer_entry(source: &Source, app_data: &Value) -> ProducerEntry
         kind: kind.into(),
         // Serialising our own parameters cannot fail: their keys are strings.
         consumable_rtp_parameters: serde_json::to_string(&*source.rtp).unwrap_or_default(),
-        r#type: ProducerType::Simple.into(),
+        r#type: if source.rtp.encodings.len() > 1 { ProducerType::Simulcast } else { ProducerType::Simple }.into(),
         paused: source.paused,
         app_data: app_data.to_string(),
     }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey};
+use sluice_proto::pipe::Layers;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, oneshot, watch};
@@ -205,6 +206,8 @@ struct DeskState {
     closed: Vec<ConsumerId>,
     /// Scores that the client was not told, with the SSRC.
     producer_scores: BTreeMap<ProducerId, (Option<u32>, u8)>,
+    /// Which encodings of producers of the client are received by anybody, of which it was not told.
+    encodings_wanted: BTreeMap<ProducerId, Vec<bool>>,
     /// Producers of the client that were muted, or may be resumed again, of which it was not told.
     muted: BTreeMap<ProducerId, bool>,
     /// Producers of the client that the room ended, of which it was not told.
@@ -245,6 +248,7 @@ struct Telling {
     paused: bool,
     /// The consumer's and its producer's.
     scores: Option<(u8, u8)>,
+    layers: Option<Layers>,
 }
 
 impl Desk {
@@ -277,7 +281,7 @@ impl Desk {
             state.told = Some(told);
             for (id, mut view) in before.consumers {
                 view.is_listed = false;
-                view.told = Telling { scores: None, ..view.now };
+                view.told = Telling { scores: None, layers: None, ..view.now };
                 match view.progress {
                     Progress::Ready => {}
                     Progress::ToAsk(_) | Progress::Asked => {
@@ -341,7 +345,7 @@ impl Desk {
     pub(super) fn ask(&self, question: NewConsumer) {
         self.write(|state| {
             let id = question.id;
-            let now = Telling { paused: question.producer_paused, scores: Some(question.scores) };
+            let now = Telling { paused: question.producer_paused, scores: Some(question.scores), layers: None };
             let told = Telling { scores: None, ..now };
             let progress = Progress::ToAsk(Box::new(question));
             state.consumers.insert(id, ConsumerView { progress, now, told, is_listed: false });
@@ -362,6 +366,11 @@ impl Desk {
     /// How a consumer and its producer fare.
     pub(super) fn set_scores(&self, consumer: ConsumerId, scores: (u8, u8)) {
         self.write(|state| state.change(consumer, |now| now.scores = Some(scores)));
+    }
+
+    /// A consumer is sent these layers.
+    pub(super) fn set_layers(&self, consumer: ConsumerId, layers: Layers) {
+        self.write(|state| state.change(consumer, |now| now.layers = Some(layers)));
     }
 
     /// A consumer is no more.
@@ -407,6 +416,13 @@ impl Desk {
         });
     }
 
+    /// Which encodings of one of the client's producers anybody receives.
+    pub(super) fn set_encodings_wanted(&self, producer: ProducerId, wanted: Vec<bool>) {
+        self.write(|state| {
+            state.encodings_wanted.insert(producer, wanted);
+        });
+    }
+
     /// One of the client's producers was muted, or may be resumed again.
     pub(super) fn set_muted(&self, producer: ProducerId, muted: bool) {
         self.write(|state| {
@@ -425,6 +441,7 @@ impl Desk {
     pub(super) fn forget_producer(&self, producer: ProducerId) {
         self.write(|state| {
             state.producer_scores.remove(&producer);
+            state.encodings_wanted.remove(&producer);
             state.muted.remove(&producer);
         });
     }
@@ -491,6 +508,8 @@ impl DeskState {
         }
         let scores = std::mem::take(&mut self.producer_scores).into_iter();
         notices.extend(scores.map(|(producer, (ssrc, score))| Notice::ProducerScore { producer, ssrc, score }));
+        let wanted = std::mem::take(&mut self.encodings_wanted).into_iter();
+        notices.extend(wanted.map(|(producer, wanted)| Notice::ProducerEncodingsWanted { producer, wanted }));
         let muted = std::mem::take(&mut self.muted).into_iter();
         notices.extend(muted.map(|(producer, muted)| match muted {
             true => Notice::ProducerPaused { producer },
@@ -537,7 +556,9 @@ impl Telling {
         });
         let scores = self.scores.filter(|_| self.scores != told.scores);
         let scores = scores.map(|scores| Notice::ConsumerScore { consumer, scores });
-        paused.into_iter().chain(scores)
+        let layers = self.layers.filter(|_| self.layers != told.layers);
+        let layers = layers.map(|layers| Notice::ConsumerLayers { consumer, layers });
+        paused.into_iter().chain(scores).chain(layers)
     }
 }
 

@@ -152,6 +152,7 @@ async fn nothing_is_done_for_a_session_that_has_ended() {
         device: json!({}),
         rtp_capabilities: None,
         subscription: Subscription::Everything,
+        adapts_encodings: false,
     };
     let answer = seat.ask(PeerRequest::Join(Box::new(join))).await.unwrap();
     drop(seat);

@@ -198,14 +198,14 @@ impl WorkerState {
             }
             Request::PauseConsumer { consumer }
             | Request::ResumeConsumer { consumer }
-            | Request::RequestKeyFrame { consumer } => {
+            | Request::RequestKeyFrame { consumer }
+            | Request::SetPreferredLayers { consumer, .. } => {
                 self.consumer(consumer)?;
             }
             Request::TransportStats { .. } => return Ok(Response::TransportStats(Box::default())),
             Request::ProducerStats { .. } => return Ok(Response::ProducerStats(Box::default())),
             Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(Box::default())),
-            Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } => {}
-            Request::Snapshot => {}
+            Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } | Request::Snapshot => {}
         }
         Ok(Response::Done)
     }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 use sluice_media::messages::{PipeEnd, Request, RouteIn, WorkerIndex};
 use sluice_proto::ids::{NodeInstance, ProducerId, RoomKey, RouteEpoch, RouteId};
-use sluice_proto::pipe::{ControlBody, Layers, RouteCloseReason, RouteControl};
+use sluice_proto::pipe::{ControlBody, RouteCloseReason, RouteControl, Wanted};
 
 use super::fakes::{FakeWorker, ROUTES, World};
 use super::{TestNode, rtp};
@@ -432,7 +432,7 @@ async fn subscriptions_to_what_is_not_there_or_not_in_the_room_are_refused() {
             producer: producer.to_bytes(),
             namespace: namespace.to_owned(),
             room: room.to_owned(),
-            wanted: Layers::ALL,
+            wanted: Wanted::ALL,
             traceparent: Some("garbage".to_owned()),
         },
     };

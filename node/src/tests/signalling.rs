@@ -153,7 +153,8 @@ async fn bad_requests_are_answered_in_words_and_harm_nothing() {
     let cases = [
         ("explode", json!({}), 404, "unknown method \"explode\""),
         ("produceData", json!({}), 501, "produceData is not supported"),
-        ("setConsumerPreferredLayers", json!({}), 501, "not supported"),
+        ("setConsumerPreferredLayers", json!({}), 400, "spatialLayer"),
+        ("setConsumerPriority", json!({}), 501, "not supported"),
         ("createWebRtcTransport", json!({"consuming": "yes"}), 400, "consuming must be true or false"),
         ("createWebRtcTransport", json!({"forceTcp": true}), 501, "TCP"),
         ("connectWebRtcTransport", json!({"transportId": nobody, "dtlsParameters": rtp::dtls()}), 404, "not found"),
@@ -185,10 +186,13 @@ async fn bad_requests_are_answered_in_words_and_harm_nothing() {
     alice.connect(&send).await.unwrap();
     assert_eq!(alice.connect(&send).await.unwrap_err().0, 409, "connect twice");
     let mut simulcast = produce.clone();
-    simulcast["rtpParameters"]["encodings"] = json!([{"rid": "a"}, {"rid": "b"}]);
-    let (code, reason) = alice.request("produce", simulcast).await.unwrap_err();
-    assert_eq!(code, 400);
-    assert!(reason.starts_with("simulcast is not supported"), "{reason}");
+    for (rids, words) in [("aa", "rid \"a\" is used twice"), ("abcde", "at most 4 encodings")] {
+        let encodings: Vec<_> = rids.chars().map(|rid| json!({"rid": rid})).collect();
+        simulcast["rtpParameters"]["encodings"] = json!(encodings);
+        let (code, reason) = alice.request("produce", simulcast.clone()).await.unwrap_err();
+        assert_eq!(code, 400);
+        assert!(reason.contains(words), "{reason}");
+    }
     node.workers[0].refuse_next_produce(RequestError::StreamInUse("SSRC 1".to_owned()));
     assert_eq!(alice.request("produce", produce.clone()).await.unwrap_err().0, 409);
     alice.request("produce", produce).await.unwrap();

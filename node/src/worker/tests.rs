@@ -18,7 +18,7 @@ use sluice_media::secure::ice::{IceCredentials, IceState};
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender, profile_lengths};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::Layers;
+use sluice_proto::pipe::Wanted;
 
 use super::*;
 
@@ -247,7 +247,7 @@ async fn media_pass_from_one_worker_to_another() {
     let piped = Request::CreatePipeProducer { router, producer, kind, rtp, route: Some(way), paused: false };
     done(second, piped).await;
     let to = PipeEnd::Worker(WorkerIndex(1));
-    done(first, Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL }).await;
+    done(first, Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Wanted::ALL }).await;
     let consumer = ConsumerId::from_random_bytes([4; 16]);
     done(
         second,

@@ -10,7 +10,7 @@ use sluice_media::{Datagram, Input};
 use sluice_mesh::{Frame, FrameClass, FrameFlags, LinkKey};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats};
+use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats, Wanted};
 
 use crate::for_each_seed;
 use crate::world::World;
@@ -53,12 +53,15 @@ fn authentic_nonsense(world: &mut World) -> (SocketAddr, Vec<u8>) {
 
 fn feedback(world: &mut World) -> RouteFeedback {
     let rng = &mut world.mesh.rng;
-    let body = match rng.random_range(0..6) {
-        0 => FeedbackBody::KeyFrameRequest,
+    let body = match rng.random_range(0..7) {
+        0 => FeedbackBody::KeyFrameRequest(rng.random()),
         1 => FeedbackBody::Nack((0..rng.random_range(0..200)).map(|_| rng.random()).collect()),
         2 => FeedbackBody::SenderReport { ssrc: rng.random(), ntp: rng.random(), rtp_timestamp: rng.random() },
-        3 => FeedbackBody::LayersWanted(Layers { spatial: rng.random(), temporal: rng.random_range(0..4) }),
-        4 => FeedbackBody::Stats(RouteStats { received: rng.random(), lost: rng.random(), repaired: rng.random() }),
+        3 => FeedbackBody::LayersWanted(Wanted(std::array::from_fn(|_| {
+            rng.random::<bool>().then(|| Layers { spatial: rng.random(), temporal: rng.random_range(0..4) })
+        }))),
+        4 => FeedbackBody::StreamsOffered(rng.random()),
+        5 => FeedbackBody::Stats(RouteStats { received: rng.random(), lost: rng.random(), repaired: rng.random() }),
         _ => FeedbackBody::LayersCarried(None),
     };
     RouteFeedback { route: rng.random_range(0..6), epoch: rng.random_range(0..3), body }
@@ -100,7 +103,7 @@ fn request(world: &mut World, node: usize) {
         5 => Request::ConsumerStats { consumer },
         6 => Request::ProducerStats { producer },
         7 => Request::TransportStats { transport },
-        8 => Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL },
+        8 => Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Wanted::ALL },
         9 => Request::ClosePipeConsumer { to, route, epoch },
         10 => Request::CloseConsumer { consumer },
         11 if world.mesh.rng.random_range(0..20) == 0 => Request::CloseProducer { producer },

@@ -3,7 +3,7 @@
 use sluice_mesh::{MessageDecoder, MessageError, encode_message};
 use sluice_proto::pipe::{
     ControlBody, FeedbackBody, Hello, Layers, MAX_MESSAGE_LEN, PipeMessage, RouteCloseReason, RouteControl,
-    RouteFeedback, RouteStats,
+    RouteFeedback, RouteStats, Wanted,
 };
 
 use crate::reader::Reader;
@@ -63,7 +63,7 @@ fn control(reader: &mut Reader<'_>) -> Option<ControlBody> {
             producer: [reader.u8(); 16],
             namespace: text(reader),
             room: text(reader),
-            wanted: Layers { spatial: reader.u8(), temporal: reader.u8() },
+            wanted: wanted(reader),
             traceparent: reader.flag().then(|| text(reader)),
         },
         1 => ControlBody::Unsubscribe,
@@ -79,18 +79,26 @@ fn control(reader: &mut Reader<'_>) -> Option<ControlBody> {
     })
 }
 
+fn layers(reader: &mut Reader<'_>) -> Layers {
+    Layers { spatial: reader.u8(), temporal: reader.u8() }
+}
+
+fn wanted(reader: &mut Reader<'_>) -> Wanted {
+    Wanted(std::array::from_fn(|_| reader.flag().then(|| layers(reader))))
+}
+
 /// What one end of a route may say to the other.
 pub(crate) fn feedback(reader: &mut Reader<'_>) -> FeedbackBody {
-    let layers = |reader: &mut Reader<'_>| Layers { spatial: reader.u8(), temporal: reader.u8() };
-    match reader.below(6) {
-        0 => FeedbackBody::LayersWanted(layers(reader)),
+    match reader.below(7) {
+        0 => FeedbackBody::LayersWanted(wanted(reader)),
         1 => FeedbackBody::LayersCarried(reader.flag().then(|| layers(reader))),
-        2 => FeedbackBody::KeyFrameRequest,
+        2 => FeedbackBody::KeyFrameRequest(reader.u8()),
         3 => {
             let (first, count) = (reader.u16(), reader.u8());
             FeedbackBody::Nack((0..u16::from(count)).map(|number| first.wrapping_add(number)).collect())
         }
         4 => FeedbackBody::SenderReport { ssrc: reader.u32(), ntp: reader.u64(), rtp_timestamp: reader.u32() },
+        5 => FeedbackBody::StreamsOffered(reader.u8()),
         _ => FeedbackBody::Stats(RouteStats { received: reader.u64(), lost: reader.u64(), repaired: reader.u64() }),
     }
 }

@@ -19,7 +19,7 @@ pub fn run(data: &[u8]) {
     assert_eq!((info.key_frame_start, info.frame_start), (descriptor.key_frame_start, descriptor.frame_start));
     assert_eq!((info.temporal_layer, info.layer_sync), (descriptor.temporal_layer, descriptor.layer_sync));
     let mut shifted = payload.to_vec();
-    shift_picture_id(&mut shifted, by);
+    shift_picture_id(&mut shifted, by, 0);
     if let Some(id) = descriptor.picture_id {
         let len = if id.long { 2 } else { 1 };
         assert!(id.offset + len <= descriptor.len);
@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
         let mask = if id.long { 0x7fff } else { 0x7f };
         assert_eq!(moved.map(|moved| (moved.value, moved.long)), Some((id.value.wrapping_sub(by) & mask, id.long)));
     }
-    shift_picture_id(&mut shifted, by.wrapping_neg());
+    shift_picture_id(&mut shifted, by.wrapping_neg(), 0);
     assert_eq!(shifted, payload);
 }
 

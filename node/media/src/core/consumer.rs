@@ -1,8 +1,9 @@
-//! One user's reception of one producer (mediasoup's SimpleConsumer): a cut of the producer's stream, sent as a stream
-//! of the user's own.
+//! One user's reception of one producer (mediasoup's SimpleConsumer and SimulcastConsumer): a cut of one of the
+//! producer's streams at a time, sent as a stream of the user's own.
 
 use sluice_proto::ids::ConsumerId;
 use sluice_proto::ortc::MediaKind;
+use sluice_proto::pipe::Layers;
 
 use crate::clock::Clock;
 use crate::core::counters::Counters;
@@ -14,6 +15,7 @@ use crate::keys::ProducerKey;
 use crate::messages::StreamStats;
 use crate::stream::Stream;
 use crate::stream::cut::Cut;
+use crate::stream::packet::StreamIndex;
 use crate::stream::rtp_cache::CachedPacket;
 use crate::stream::rtp_stream_recv::ClockMapping;
 use crate::transport::demux::TransportKey;
@@ -28,6 +30,10 @@ pub(crate) struct Consumer {
     transport: TransportKey,
     /// The client, or the control plane in its stead, wants nothing for now.
     paused: bool,
+    /// Highest layers that the client wants.
+    preferred: Layers,
+    /// The layers that the control plane was told last.
+    told_layers: Option<Layers>,
     /// Nothing stands in the way of sending: not paused, the producer neither, not shed, and the transport is
     /// connected.
     active: bool,
@@ -59,8 +65,10 @@ impl Consumer {
             producer,
             transport,
             paused,
+            preferred: Layers::ALL,
+            told_layers: None,
             active: false,
-            cut: Cut::new(parameters.codec, first, false),
+            cut: Cut::new(StreamIndex::ZERO, parameters.codec, first, false),
             stream: RtpStreamSend::new(kind, parameters, rtx_first),
             plis: 0,
             firs: 0,
@@ -102,6 +110,51 @@ impl Consumer {
     /// The client, or the control plane in its stead, wants nothing for now, or something again.
     pub(crate) fn set_paused(&mut self, paused: bool) {
         self.paused = paused;
+    }
+
+    /// Highest layers that the client wants.
+    pub(crate) fn preferred(&self) -> Layers {
+        self.preferred
+    }
+
+    /// The client wants layers up to these.
+    pub(crate) fn set_preferred(&mut self, layers: Layers) {
+        self.preferred = layers;
+        self.cut.set_wanted(Some(layers));
+    }
+
+    /// It is to be made of this stream as soon as that begins with a key frame, or at once if it has nothing to go on
+    /// with. Returns whether it has to wait.
+    pub(crate) fn aim(&mut self, stream: StreamIndex, producer: &Producer) -> bool {
+        self.cut.aim(stream);
+        if self.cut.next_stream().is_some() && (!self.active || self.cut.waits_for_key_frame()) {
+            self.switch(producer);
+        }
+        self.cut.next_stream().is_some()
+    }
+
+    /// It is made of the stream that it is aimed at from now on.
+    pub(crate) fn switch(&mut self, producer: &Producer) {
+        let streams = producer.source_of(&self.cut).zip(self.cut.next_stream().and_then(|next| producer.stream(next)));
+        if let Some((from, to)) = streams {
+            self.cut.switch(from, to);
+        }
+    }
+
+    /// What it needs of a producer that has so many streams: some of them, with their layers, also while it is paused,
+    /// so that it goes on at once. The best that it may get is among them, sent or not, or it would never be sent.
+    pub(crate) fn needs(&self, streams: usize) -> impl Iterator<Item = (StreamIndex, Layers)> {
+        let temporal = self.cut.wanted_temporal_layer();
+        let best = StreamIndex::at(streams.saturating_sub(1).min(self.preferred.spatial.into()));
+        let streams = [Some(self.cut.stream()), self.cut.next_stream(), best].into_iter().flatten();
+        streams.map(move |stream| (stream, Layers { spatial: u8::MAX, temporal }))
+    }
+
+    /// The layers that are sent, if the control plane is to be told of them: they have changed.
+    pub(crate) fn take_layers(&mut self) -> Option<Layers> {
+        let layers = Layers { spatial: self.cut.stream().position() as u8, temporal: self.cut.temporal_layer() };
+        let is_news = self.told_layers != Some(layers) && !self.cut.waits_for_key_frame() && self.active;
+        is_news.then(|| *self.told_layers.insert(layers))
     }
 
     /// Whether it may be sent to.
@@ -176,8 +229,8 @@ impl Consumer {
         clock: &Clock,
         sent: &mut u64,
     ) -> Result<(), DropReason> {
-        let result = self.cut.pass(packet, |place| {
-            self.stream.send(packet, place, transport, clock)?;
+        let result = self.cut.pass(packet, |place, shift| {
+            self.stream.send(packet, (place, shift), transport, clock)?;
             *sent += 1;
             Ok(())
         });
@@ -196,7 +249,7 @@ impl Consumer {
         clock: &Clock,
         counters: &mut Counters,
     ) {
-        self.stream.receive_nack(missing, producer, transport, clock, counters);
+        self.stream.receive_nack(missing, (producer, self.cut.shifts()), transport, clock, counters);
     }
 
     /// The client wants a key frame (PLI, or FIR with its number). Returns whether that is news: a FIR is repeated
@@ -222,7 +275,8 @@ impl Consumer {
 
     /// What a sender report says now; `None` before there is something to say.
     pub(crate) fn sender_report(&mut self, clock: &Clock, publisher: Option<ClockMapping>) -> Option<SenderInfo> {
-        self.stream.sender_report(clock, publisher.filter(|_| self.active))
+        let publisher = publisher.filter(|_| self.active).map(|clock| clock.shifted(self.cut.shift().timestamp));
+        self.stream.sender_report(clock, publisher)
     }
 
     /// Whether the client knows its stream.

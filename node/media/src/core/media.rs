@@ -8,6 +8,7 @@
 mod address_tests;
 mod close;
 mod feedback;
+mod layers;
 mod lifecycle;
 mod overload;
 mod pipes;
@@ -41,6 +42,7 @@ use crate::io::{Input, Output, Transmit};
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::messages::{Account, PipeEnd, Traffic, WorkerCommand, WorkerEvent, WorkerIndex};
 use crate::secure::dtls::DtlsCertificate;
+use crate::stream::packet::StreamSet;
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::{Demux, TransportKey};
 use crate::wire::rtcp::ReportBlock;
@@ -86,6 +88,8 @@ pub struct Media {
     // What the batch touched, and what came of it.
     touched_producers: Vec<ProducerKey>,
     dirty_transports: Vec<TransportKey>,
+    switched: Vec<ConsumerKey>,
+    wanted_anew: Vec<ProducerKey>,
     frames: FrameBatches,
     outputs: VecDeque<Output>,
     transmits: VecDeque<Transmit>,
@@ -123,6 +127,8 @@ impl Media {
             routes_out: FxHashMap::default(),
             touched_producers: Vec::new(),
             dirty_transports: Vec::new(),
+            switched: Vec::new(),
+            wanted_anew: Vec::new(),
             frames: FrameBatches::default(),
             outputs: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -185,11 +191,14 @@ impl Media {
         for key in touched.drain(..) {
             self.producers.get_mut(key).into_iter().for_each(Producer::untouch);
             self.route(clock, key);
+            self.look_what_is_offered(clock, key);
             self.serve_producer(clock, key);
         }
         self.touched_producers = touched;
         self.handle_timeouts(clock);
         self.end_shedding(clock);
+        self.tell_layers();
+        self.tell_wanted();
         self.outputs.extend(self.frames.drain().map(|(to, frames)| Output::Frames { to, frames }));
         for key in self.dirty_transports.drain(..) {
             if let Some(transport) = self.transports.get_mut(key) {
@@ -201,18 +210,22 @@ impl Media {
     /// Calls the router for what a producer has pending.
     fn route(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
-        if producer.take_restarted() {
+        let restarted = producer.take_restarted();
+        if restarted != StreamSet::NONE {
             for consumer in producer.consumers() {
-                self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::restart);
+                let consumer = self.consumers.get_mut(*consumer);
+                let consumer = consumer.filter(|consumer| restarted.contains(consumer.cut().stream()));
+                consumer.into_iter().for_each(Consumer::restart);
             }
             for consumer in producer.pipe_consumers() {
-                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::require_sync);
+                self.pipe_consumers.get_mut(*consumer).into_iter().for_each(|pipe| pipe.require_sync(restarted));
             }
         }
         let mut destinations = Destinations {
             consumers: &mut self.consumers,
             pipe_consumers: &mut self.pipe_consumers,
             transports: &mut self.transports,
+            switched: &mut self.switched,
             dirty: &mut self.dirty_transports,
             buffers: &mut self.buffers,
             frames: &mut self.frames,

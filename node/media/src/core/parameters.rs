@@ -7,6 +7,8 @@ use sluice_proto::ortc::{
     MediaKind, RtcpFeedback, RtpCodecParameters, RtpCodecParametersParametersValue, RtpParameters,
 };
 
+use sluice_proto::pipe::MAX_STREAMS;
+
 use crate::core::rtp_stream_send::SendParameters;
 use crate::messages::{RequestError, RtpMapping};
 use crate::stream::StreamParameters;
@@ -32,12 +34,12 @@ const MAX_CLOCK_RATE: u32 = 384_000;
 /// A user's producer.
 #[derive(Debug)]
 pub(crate) struct UserProducerParameters {
-    /// Of its stream.
-    pub stream: StreamParameters,
+    /// Of its streams, in the order of its encodings.
+    pub streams: Vec<StreamParameters>,
     /// What each payload type means.
     pub payloads: Vec<PayloadMapping>,
-    /// How its packets are known.
-    pub identity: EncodingIdentity,
+    /// How the packets of each are known.
+    pub identities: Vec<EncodingIdentity>,
     /// How the client is asked for a key frame.
     pub key_frame_message: Option<KeyFrameMessage>,
     /// The client's ids.
@@ -47,32 +49,26 @@ pub(crate) struct UserProducerParameters {
 /// Digests what a client wants to send.
 ///
 /// # Errors
-/// [`RequestError::Invalid`] for anything but one encoding, without a mapping for it, or with a clock that no medium
-/// has.
+/// [`RequestError::Invalid`] for no encodings or too many, without a mapping for one of them, or with a clock that no
+/// medium has.
 pub(crate) fn user_producer(
     kind: MediaKind,
     rtp: &RtpParameters,
     mapping: &RtpMapping,
 ) -> Result<UserProducerParameters, RequestError> {
-    let ([encoding], [mapped_ssrc]) = (&rtp.encodings[..], &mapping.mapped_ssrcs[..]) else {
-        return Err(invalid("a producer has exactly one encoding"));
-    };
+    check_encodings(kind, rtp)?;
+    if mapping.mapped_ssrcs.len() != rtp.encodings.len() {
+        return Err(invalid("an encoding is not mapped"));
+    }
     let codec = media_codec(rtp)?;
-    let mut identity = EncodingIdentity {
-        ssrc: encoding.ssrc,
-        rtx_ssrc: encoding.rtx.map(|rtx| rtx.ssrc),
-        mid: rtp.mid.clone(),
-        rid: encoding.rid.clone(),
-        ..EncodingIdentity::default()
-    };
-    let mut payloads = Vec::new();
+    let (mut payloads, mut payload_types, mut rtx_payload_types) = (Vec::new(), Vec::new(), Vec::new());
     for parameters in &rtp.codecs {
         let payload_type = parameters.payload_type();
         let role = if parameters.is_rtx() {
-            identity.rtx_payload_types.push(payload_type);
+            rtx_payload_types.push(payload_type);
             PayloadRole::Rtx { of: associated_payload_type(parameters)? }
         } else {
-            identity.payload_types.push(payload_type);
+            payload_types.push(payload_type);
             let mapped = mapping.codecs.iter().find(|(own, _)| *own == payload_type).map(|(_, mapped)| *mapped);
             let mapped = mapped.ok_or_else(|| invalid(&format!("payload type {payload_type} is not mapped")))?;
             PayloadRole::Media { mapped, codec: Codec::new(parameters.mime_type()) }
@@ -85,21 +81,34 @@ pub(crate) fn user_producer(
         MediaKind::Video if feedback.contains(&RtcpFeedback::CcmFir) => Some(KeyFrameMessage::Fir { number: 0 }),
         _ => None,
     };
-    if identity.ssrc.is_none() && identity.mid.is_none() {
-        return Err(invalid("the encoding has neither an SSRC nor a MID to be known by"));
+    let identities: Vec<_> = rtp
+        .encodings
+        .iter()
+        .map(|encoding| EncodingIdentity {
+            ssrc: encoding.ssrc,
+            rtx_ssrc: encoding.rtx.map(|rtx| rtx.ssrc),
+            mid: rtp.mid.clone(),
+            rid: encoding.rid.clone(),
+            payload_types: payload_types.clone(),
+            rtx_payload_types: rtx_payload_types.clone(),
+        })
+        .collect();
+    if identities.iter().any(|identity| identity.ssrc.is_none() && identity.mid.is_none()) {
+        return Err(invalid("an encoding has neither an SSRC nor a MID to be known by"));
     }
+    let streams = identities.iter().zip(&mapping.mapped_ssrcs).map(|(identity, mapped_ssrc)| StreamParameters {
+        kind,
+        ssrc: *mapped_ssrc,
+        publisher_ssrc: identity.ssrc,
+        codec: Codec::new(codec.mime_type()),
+        clock_rate: codec.clock_rate().get(),
+        max_silence: max_silence(rtp),
+        nack: feedback.contains(&RtcpFeedback::Nack),
+    });
     Ok(UserProducerParameters {
-        stream: StreamParameters {
-            kind,
-            ssrc: *mapped_ssrc,
-            publisher_ssrc: identity.ssrc,
-            codec: Codec::new(codec.mime_type()),
-            clock_rate: codec.clock_rate().get(),
-            max_silence: max_silence(rtp),
-            nack: feedback.contains(&RtcpFeedback::Nack),
-        },
+        streams: streams.collect(),
         payloads,
-        identity,
+        identities,
         key_frame_message,
         extension_ids: ExtensionIds::new(&rtp.header_extensions),
     })
@@ -109,11 +118,10 @@ pub(crate) fn user_producer(
 ///
 /// # Errors
 /// [`RequestError::Invalid`] without a codec or an SSRC, or with a clock that no medium has.
-pub(crate) fn pipe_producer(kind: MediaKind, rtp: &RtpParameters) -> Result<StreamParameters, RequestError> {
+pub(crate) fn pipe_producer(kind: MediaKind, rtp: &RtpParameters) -> Result<Vec<StreamParameters>, RequestError> {
+    check_encodings(kind, rtp)?;
     let codec = media_codec(rtp)?;
-    let [encoding] = &rtp.encodings[..] else { return Err(invalid("a producer has exactly one encoding")) };
-    let ssrc = encoding.ssrc.ok_or_else(|| invalid("a consumable encoding needs an SSRC"))?;
-    Ok(StreamParameters {
+    let stream = |ssrc| StreamParameters {
         kind,
         ssrc,
         publisher_ssrc: None,
@@ -121,7 +129,17 @@ pub(crate) fn pipe_producer(kind: MediaKind, rtp: &RtpParameters) -> Result<Stre
         clock_rate: codec.clock_rate().get(),
         max_silence: max_silence(rtp),
         nack: false,
-    })
+    };
+    let ssrcs = rtp.encodings.iter().map(|encoding| encoding.ssrc.map(stream));
+    ssrcs.collect::<Option<_>>().ok_or_else(|| invalid("a consumable encoding needs an SSRC"))
+}
+
+fn check_encodings(kind: MediaKind, rtp: &RtpParameters) -> Result<(), RequestError> {
+    let most = if kind == MediaKind::Video { MAX_STREAMS } else { 1 };
+    match (1..=most).contains(&rtp.encodings.len()) {
+        true => Ok(()),
+        false => Err(invalid(&format!("a producer of {kind:?} has 1 to {most} encodings"))),
+    }
 }
 
 /// Digests what a client was told that it will receive.

@@ -1,12 +1,12 @@
-//! The beginning of a route: sends a cut of a producer's stream, one copy of each packet, to another node or worker,
-//! however many want it there.
+//! The beginning of a route: sends a cut of each of a producer's streams that are wanted there, one copy of each
+//! packet, to another node or worker, however many want it there.
 
 use std::time::{Duration, Instant};
 
 use sluice_mesh::{Frame, FrameClass, FrameFlags, REPAIR_WINDOW, RouteSender};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback, RouteStats, Wanted};
 
 use crate::core::frames::FrameBatches;
 use crate::core::producer::Producer;
@@ -14,9 +14,10 @@ use crate::drop_reason::DropReason;
 use crate::keys::ProducerKey;
 use crate::messages::PipeEnd;
 use crate::stream::Stream;
-use crate::stream::cut::{Cut, Place};
-use crate::stream::packet::PacketName;
+use crate::stream::cut::{Cut, Place, rewrite};
+use crate::stream::packet::{PacketName, StreamIndex, StreamSet};
 use crate::stream::rtp_cache::{CachedPacket, Part};
+use crate::stream::succession::Shift;
 use crate::wire::codec::Codec;
 
 /// No repair of what is older. Behind a pipe that was dark for a while everything is missing at once: what was said and
@@ -42,7 +43,10 @@ pub(crate) struct PipeConsumer {
     producer: ProducerKey,
     to: PipeEnd,
     kind: MediaKind,
-    cut: Cut,
+    codec: Codec,
+    /// One of each of the producer's streams.
+    cuts: Vec<Cut>,
+    wanted: Wanted,
     sender: RouteSender,
     /// Packets that may be sent again: as many as were sent, and no more of them at once than can be asked for.
     repairs: u16,
@@ -57,12 +61,15 @@ impl PipeConsumer {
         producer: &Producer,
         to: PipeEnd,
         (route, epoch): (RouteId, RouteEpoch),
-        wanted: Layers,
+        wanted: Wanted,
     ) -> Self {
-        let mut cut = Cut::new(producer.codec(), 0, true);
-        cut.set_target(wanted);
+        let codec = producer.codec();
+        let cuts = producer.stream_indices().map(|index| Cut::new(index, codec, 0, true)).collect();
         let sender = RouteSender::new(route, epoch);
-        Self { producer: key, to, kind: producer.kind(), cut, sender, repairs: 0, remote: RouteStats::default() }
+        let (kind, remote) = (producer.kind(), RouteStats::default());
+        let mut new = Self { producer: key, to, kind, codec, cuts, wanted, sender, repairs: 0, remote };
+        new.set_wanted(wanted);
+        new
     }
 
     /// Whose packets it sends.
@@ -80,9 +87,25 @@ impl PipeConsumer {
         self.sender.epoch()
     }
 
-    /// What of its producer's stream it sends.
-    pub(crate) fn cut(&self) -> &Cut {
-        &self.cut
+    /// What of one of its producer's streams it sends.
+    #[inline]
+    pub(crate) fn cut(&self, stream: StreamIndex) -> Option<&Cut> {
+        self.cuts.get(stream.position())
+    }
+
+    /// Whether the worker is too busy for it.
+    pub(crate) fn is_shed(&self) -> bool {
+        self.cuts.first().is_some_and(Cut::is_shed)
+    }
+
+    /// Whether nothing is sent because the worker is too busy.
+    pub(crate) fn is_shed_wholly(&self) -> bool {
+        self.cuts.iter().all(Cut::is_shed_wholly)
+    }
+
+    /// Whether a stream is wanted at the other end, and sent.
+    pub(crate) fn carries(&self, stream: StreamIndex) -> bool {
+        self.cut(stream).is_some_and(|cut| cut.is_wanted() && !cut.is_shed_wholly())
     }
 
     /// Whether it is of video.
@@ -90,9 +113,23 @@ impl PipeConsumer {
         self.kind == MediaKind::Video
     }
 
-    /// The other end wants other layers.
-    pub(crate) fn set_wanted(&mut self, layers: Layers) {
-        self.cut.set_target(layers);
+    /// The other end wants other layers. Returns the streams that are wanted now and were not.
+    pub(crate) fn set_wanted(&mut self, wanted: Wanted) -> StreamSet {
+        let mut new = StreamSet::NONE;
+        self.wanted = wanted;
+        for cut in &mut self.cuts {
+            let layers = wanted.of(cut.stream().position());
+            if layers.is_some() && !cut.is_wanted() {
+                new.insert(cut.stream());
+            }
+            cut.set_wanted(layers);
+        }
+        new
+    }
+
+    /// What the other end wants.
+    pub(crate) fn wanted(&self) -> Wanted {
+        self.wanted
     }
 
     /// The other end told what it measured.
@@ -100,9 +137,10 @@ impl PipeConsumer {
         self.remote = stats;
     }
 
-    /// What was sent last has nothing to do with what comes next.
-    pub(crate) fn require_sync(&mut self) {
-        self.cut.require_sync();
+    /// What was sent last of these streams has nothing to do with what comes next.
+    pub(crate) fn require_sync(&mut self, streams: StreamSet) {
+        let cuts = self.cuts.iter_mut().filter(|cut| streams.contains(cut.stream()));
+        cuts.for_each(Cut::require_sync);
     }
 
     /// The producer is silent, and nothing of it is kept: nothing can be sent again. Gives the memory back.
@@ -112,28 +150,31 @@ impl PipeConsumer {
 
     /// The next key frame is to come with its parameter sets.
     pub(crate) fn want_parameter_sets(&mut self) {
-        self.cut.want_parameter_sets();
+        self.cuts.iter_mut().for_each(Cut::want_parameter_sets);
     }
 
-    /// Whether it waits for a key frame.
-    pub(crate) fn waits_for_key_frame(&self) -> bool {
-        self.cut.waits_for_key_frame()
+    /// Whether it waits for a key frame of a stream.
+    pub(crate) fn waits_for_key_frame(&self, stream: StreamIndex) -> bool {
+        self.cut(stream).is_some_and(Cut::waits_for_key_frame)
     }
 
     /// The worker is too busy for it: it ends with the picture that is being sent.
     pub(crate) fn shed(&mut self, producer: &Producer) {
-        let unfinished = producer.source_of(&self.cut).and_then(Stream::unfinished_picture);
-        self.cut.shed(unfinished.filter(|_| !self.waits_for_key_frame()));
+        for cut in &mut self.cuts {
+            let unfinished = producer.source_of(cut).and_then(Stream::unfinished_picture);
+            let sends = cut.is_wanted() && !cut.waits_for_key_frame();
+            cut.shed(unfinished.filter(|_| sends));
+        }
     }
 
     /// The same for one by which nothing was sent yet.
     pub(crate) fn shed_from_the_start(&mut self) {
-        self.cut.shed(None);
+        self.cuts.iter_mut().for_each(|cut| cut.shed(None));
     }
 
     /// The worker is not too busy for it any more.
     pub(crate) fn unshed(&mut self) {
-        self.cut.unshed();
+        self.cuts.iter_mut().for_each(Cut::unshed);
     }
 
     /// What to say to the other end.
@@ -141,23 +182,24 @@ impl PipeConsumer {
         (self.to, RouteFeedback { route: self.sender.route().0, epoch: self.sender.epoch().0, body })
     }
 
-    /// Sends a packet of the producer, if the other end wants its layer. Adds to `sent` how many frames that made: two
-    /// with parameter sets.
+    /// Sends a packet of one of the producer's streams, if the other end wants its layer. Adds to `sent` how many
+    /// frames that made: two with parameter sets.
     ///
     /// # Errors
     /// Why it did not go out.
     pub(crate) fn send_rtp(
         &mut self,
+        index: StreamIndex,
         packet: &CachedPacket<'_>,
         out: &mut FrameBatches,
         sent: &mut u64,
     ) -> Result<(), DropReason> {
-        let Self { cut, sender, repairs, kind, to, .. } = self;
-        let codec = cut.codec();
-        cut.pass(packet, |place| {
+        let Self { cuts, sender, repairs, kind, codec, to, .. } = self;
+        let cut = cuts.get_mut(index.position()).ok_or(DropReason::UnwantedLayer)?;
+        cut.pass(packet, |place, _| {
             let seq = sender.next(cookie(place));
             *repairs = (*repairs + 1).min(REPAIR_WINDOW);
-            let packet = frame(packet, place, (*kind, codec), sender, seq, FrameFlags::default(), out);
+            let packet = frame(packet, place, (*kind, *codec), sender, seq, FrameFlags::default(), out);
             out.push(*to, packet);
             *sent += 1;
             Ok(())
@@ -178,7 +220,7 @@ impl PipeConsumer {
             let place = place(cookie);
             if let Some(packet) = producer.named(place.input, now, MAX_REPAIR_AGE) {
                 let flags = FrameFlags { retransmission: true };
-                let packet = frame(&packet, place, (self.kind, self.cut.codec()), &self.sender, seq, flags, out);
+                let packet = frame(&packet, place, (self.kind, self.codec), &self.sender, seq, flags, out);
                 out.push(self.to, packet);
                 sent += 1;
             }
@@ -200,9 +242,11 @@ fn frame(
 ) -> Frame {
     let class = match kind {
         MediaKind::Audio => FrameClass::Audio,
-        MediaKind::Video => {
-            FrameClass::Video { temporal: packet.info.temporal_layer, spatial: 0, key: packet.key_frame }
-        }
+        MediaKind::Video => FrameClass::Video {
+            temporal: packet.info.temporal_layer,
+            spatial: place.input.stream().position() as u8,
+            key: packet.key_frame,
+        },
     };
     let header = packet.header_bytes();
     let bytes = out.copy(header, packet.part(place.part), |bytes| {
@@ -210,7 +254,7 @@ fn frame(
             *marker &= if place.part == Part::ParameterSets { 0x7f } else { 0xff };
             *number = place.output.to_be_bytes();
         }
-        place.rewrite(codec, bytes.get_mut(header.len()..).unwrap_or_default());
+        rewrite(place, Shift::default(), codec, bytes.get_mut(header.len()..).unwrap_or_default());
     });
     Frame { route: sender.route(), epoch: sender.epoch(), seq, flags, class, packet: bytes }
 }
@@ -220,6 +264,7 @@ mod tests {
     #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
     use sluice_mesh::LinkKey;
     use sluice_proto::ids::ProducerId;
+    use sluice_proto::pipe::{Layers, MAX_STREAMS};
 
     use super::*;
     use crate::clock::Clock;
@@ -251,8 +296,8 @@ mod tests {
             max_silence: Duration::from_secs(1),
             nack: false,
         };
-        let origin = Origin::Pipe(Box::new(PipeOrigin::new(now, None)));
-        Producer::new(now, id, RouterKey::default(), origin, parameters, false)
+        let origin = Origin::Pipe(Box::new(PipeOrigin::new(now, None, 1)));
+        Producer::new(now, id, RouterKey::default(), origin, parameters.kind, [parameters], false)
     }
 
     #[test]
@@ -262,10 +307,11 @@ mod tests {
         let (clock, stream) = (Clock::new(now, (now, Duration::ZERO)), StreamIndex::ZERO);
         let to = PipeEnd::Node(LinkKey(1));
         let route = (RouteId(1), RouteEpoch(2));
-        let mut consumer = PipeConsumer::new(ProducerKey::default(), &producer, to, route, Layers::ALL);
+        let mut consumer = PipeConsumer::new(ProducerKey::default(), &producer, to, route, Wanted::ALL);
         let (mut layers, mut sent) = (Vec::new(), 0);
         for number in 0..40 {
-            consumer.set_wanted(Layers { spatial: 0, temporal: if number < 20 { 1 } else { 2 } });
+            let wanted = Layers { spatial: 0, temporal: if number < 20 { 1 } else { 2 } };
+            consumer.set_wanted(Wanted([Some(wanted); MAX_STREAMS]));
             let (payload, layer) = frame(number);
             let header = RtpHeader {
                 marker: true,
@@ -278,7 +324,7 @@ mod tests {
             producer.stream_mut(stream).unwrap().receive(&clock, packet).unwrap();
             let packet =
                 producer.stream(stream).unwrap().cache().get(FIRST_CYCLE + 65_530 + u64::from(number)).unwrap();
-            if consumer.send_rtp(&packet, &mut out, &mut sent).is_ok() {
+            if consumer.send_rtp(stream, &packet, &mut out, &mut sent).is_ok() {
                 layers.push(layer);
             }
         }

@@ -5,11 +5,12 @@
 use std::time::{Duration, Instant};
 
 use sluice_mesh::{Accept, Frame, FrameClass, REPAIR_WINDOW, RouteReceiver};
-use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
+use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, Wanted};
 
 use crate::drop_reason::DropReason;
 use crate::messages::{PipeEnd, RouteIn};
 use crate::stream::numbering::Numbering;
+use crate::stream::packet::{StreamIndex, StreamSet};
 use crate::wire::rtp::RtpHeader;
 use crate::wire::seq::extend;
 
@@ -24,15 +25,29 @@ const STATS_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct PipeOrigin {
     /// By which way its packets come now, if any do.
     route: Option<RouteIn>,
-    /// The pipe has no room for this route, as the other end says or as its frames show. It asks for a key frame itself
-    /// when it has again.
-    starved: bool,
-    /// The last frame of the base layer was shed.
-    base_is_shed: bool,
-    /// The base layer has turned from sent to shed, which nobody was told yet.
-    interrupted: bool,
+    streams: Vec<StreamIn>,
+    /// The pipe has no room for these streams, as the other end says or as their frames show. It asks for a key frame
+    /// itself when it has again.
+    starved: StreamSet,
+    /// The streams whose base layer has turned from sent to shed, which nobody was told yet.
+    interrupted: StreamSet,
+    /// The streams that the publisher sends, as the other end says.
+    offered: StreamSet,
+    /// What was said last to be wanted here.
+    wanted: Wanted,
     receiver: RouteReceiver,
     stats_at: Option<Instant>,
+    /// It was said at this route that not all is wanted.
+    narrowed: bool,
+    /// What is wanted is to be said again.
+    wanted_due: bool,
+}
+
+/// One of the producer's streams.
+#[derive(Debug, Default)]
+struct StreamIn {
+    /// The last frame of its base layer was shed.
+    base_is_shed: bool,
     shed: Option<Shed>,
     /// Of all routes that were: the number behind which the next one goes on.
     last_output: Option<u16>,
@@ -56,18 +71,20 @@ pub(crate) enum Arrival {
 }
 
 impl PipeOrigin {
-    /// The end of a route on which nothing came yet.
-    pub(crate) fn new(now: Instant, route: Option<RouteIn>) -> Self {
+    /// The end of a route on which nothing came yet of so many streams.
+    pub(crate) fn new(now: Instant, route: Option<RouteIn>, streams: usize) -> Self {
         let receiver = RouteReceiver::new(now);
         Self {
             route,
-            starved: false,
-            base_is_shed: false,
-            interrupted: false,
+            streams: (0..streams).map(|_| StreamIn::default()).collect(),
+            starved: StreamSet::NONE,
+            interrupted: StreamSet::NONE,
+            offered: StreamSet::ALL,
+            wanted: Wanted::ALL,
             receiver,
             stats_at: None,
-            shed: None,
-            last_output: None,
+            narrowed: false,
+            wanted_due: false,
         }
     }
 
@@ -76,25 +93,47 @@ impl PipeOrigin {
         self.route
     }
 
-    /// Whether the pipe has no room for this route.
-    pub(crate) fn is_starved(&self) -> bool {
-        self.starved
+    /// Whether the pipe has no room for a stream.
+    pub(crate) fn is_starved(&self, stream: StreamIndex) -> bool {
+        self.starved.contains(stream)
     }
 
-    /// The other end says whether the pipe has room for this route.
-    pub(crate) fn set_starved(&mut self, starved: bool) {
-        self.starved = starved;
+    /// The other end says what the pipe has room for.
+    pub(crate) fn set_carried(&mut self, carried: Option<Layers>) {
+        let is_starved = |position: usize| carried.is_none_or(|layers| position > layers.spatial.into());
+        self.starved = StreamSet::NONE;
+        let starved = StreamIndex::first(self.streams.len()).filter(|index| is_starved(index.position()));
+        starved.for_each(|index| self.starved.insert(index));
     }
 
-    /// Whether, since this was asked last, the base layer has turned from sent to shed. What is shed after that
+    /// The other end says which streams the publisher sends.
+    pub(crate) fn set_offered(&mut self, streams: StreamSet) {
+        self.offered = streams;
+    }
+
+    /// Whether a stream is worth waiting for.
+    pub(crate) fn offers(&self, stream: StreamIndex) -> bool {
+        self.offered.without(self.starved).contains(stream)
+    }
+
+    /// This is wanted here. Returns what to say to the other end, if that is news.
+    pub(crate) fn set_wanted(&mut self, wanted: Wanted) -> Option<(PipeEnd, RouteFeedback)> {
+        let is_news = std::mem::replace(&mut self.wanted, wanted) != wanted;
+        self.narrowed |= is_news;
+        is_news.then(|| self.feedback(FeedbackBody::LayersWanted(wanted))).flatten()
+    }
+
+    /// The streams whose base layer, since this was asked last, has turned from sent to shed. What is shed after that
     /// interrupts nothing, as nothing was taken up again in between.
-    pub(crate) fn take_interrupted(&mut self) -> bool {
+    pub(crate) fn take_interrupted(&mut self) -> StreamSet {
         std::mem::take(&mut self.interrupted)
     }
 
     /// Packets come by another way from now on, where they are numbered anew. Gives the former one.
     pub(crate) fn take_route(&mut self, now: Instant, route: Option<RouteIn>) -> Option<RouteIn> {
-        (self.starved, self.base_is_shed, self.interrupted) = (false, false, false);
+        (self.starved, self.interrupted) = (StreamSet::NONE, StreamSet::NONE);
+        // The other end begins with everything, and is told what is wanted as soon as something comes.
+        (self.offered, self.narrowed) = (StreamSet::ALL, self.wanted != Wanted::ALL);
         self.receiver = RouteReceiver::new(now);
         self.stats_at = None;
         self.forget_numbers();
@@ -103,19 +142,24 @@ impl PipeOrigin {
 
     /// The next packet's number says nothing about the ones before.
     fn forget_numbers(&mut self) {
-        self.last_output = self.shed.take().map(|shed| shed.numbers.highest_output()).or(self.last_output);
+        for stream in &mut self.streams {
+            let last_output = stream.shed.take().map(|shed| shed.numbers.highest_output());
+            (stream.last_output, stream.base_is_shed) = (last_output.or(stream.last_output), false);
+        }
     }
 
-    /// A frame of the route came.
+    /// A frame of the route came, of this stream.
     ///
     /// # Errors
     /// Why it is not to be used.
-    pub(crate) fn receive(&mut self, now: Instant, frame: &Frame) -> Result<Arrival, DropReason> {
+    pub(crate) fn receive(&mut self, now: Instant, index: StreamIndex, frame: &Frame) -> Result<Arrival, DropReason> {
         if self.route.is_none_or(|route| route.epoch != frame.epoch) {
             return Err(DropReason::StaleRoute);
         }
         let accept = self.receiver.receive(now, frame.seq, frame.flags.retransmission);
-        self.stats_at.get_or_insert(now + STATS_INTERVAL);
+        if self.stats_at.is_none() {
+            (self.stats_at, self.wanted_due) = (Some(now + STATS_INTERVAL), true);
+        }
         let arrival = match accept {
             Accept::New => Arrival::Regular,
             Accept::Restarted => {
@@ -127,13 +171,19 @@ impl PipeOrigin {
             Accept::TooOld => return Err(DropReason::PipeTooOld),
         };
         let is_shed = frame.is_shed();
-        if matches!(frame.class, FrameClass::Video { temporal: 0, spatial: 0, .. }) {
-            self.starved = is_shed;
-            self.interrupted |= is_shed && !self.base_is_shed;
-            self.base_is_shed = is_shed;
+        let Some(stream) = self.streams.get_mut(index.position()) else { return Err(DropReason::UnknownRoute) };
+        if matches!(frame.class, FrameClass::Video { temporal: 0, .. }) {
+            match is_shed {
+                true => self.starved.insert(index),
+                false => self.starved.remove(index),
+            }
+            if is_shed && !stream.base_is_shed {
+                self.interrupted.insert(index);
+            }
+            stream.base_is_shed = is_shed;
         }
         if is_shed {
-            self.leave_out(&frame.packet);
+            stream.leave_out(&frame.packet);
             return Err(DropReason::PipeShed);
         }
         Ok(arrival)
@@ -141,24 +191,16 @@ impl PipeOrigin {
 
     /// The sequence number of a packet that the other end did not shed, with the number of pictures that it shed before
     /// it. `None` for what comes too late.
-    pub(crate) fn renumber(&mut self, frame: &Frame, header: &RtpHeader) -> Option<(u16, u16)> {
+    pub(crate) fn renumber(&mut self, index: StreamIndex, frame: &Frame, header: &RtpHeader) -> Option<(u16, u16)> {
+        let StreamIn { shed, last_output, .. } = self.streams.get_mut(index.position())?;
         let seq = header.sequence_number;
-        let shed = self.shed.get_or_insert_with(|| match self.last_output {
+        let shed = shed.get_or_insert_with(|| match *last_output {
             None => Shed::new(seq, REPAIR_WINDOW, seq.wrapping_sub(REPAIR_WINDOW + 1)),
             // Numbers of the pipe begin at 0: so many may still come before this one.
             Some(last) => Shed::new(seq, frame.seq.min(REPAIR_WINDOW), last),
         });
         let sequence = shed.advance(seq, header.timestamp).0;
         Some((shed.numbers.input(sequence)?, shed.numbers.pictures_before(sequence)))
-    }
-
-    fn leave_out(&mut self, head: &[u8]) {
-        let (Some(shed), Some(&[_, _, high, low, ref timestamp @ ..])) = (&mut self.shed, head.first_chunk::<8>())
-        else {
-            return;
-        };
-        let (sequence, begins) = shed.advance(u16::from_be_bytes([high, low]), u32::from_be_bytes(*timestamp));
-        shed.numbers.leave_out(sequence, begins);
     }
 
     /// Frames given up since the last call.
@@ -171,7 +213,12 @@ impl PipeOrigin {
         if let Some(missing) = self.receiver.poll_nack(now, ASSUMED_RTT) {
             return self.feedback(FeedbackBody::Nack(missing));
         }
+        // It may have got lost.
+        if std::mem::take(&mut self.wanted_due) && self.narrowed {
+            return self.feedback(FeedbackBody::LayersWanted(self.wanted));
+        }
         if self.stats_at.is_some_and(|at| at <= now) {
+            self.wanted_due = true;
             self.stats_at = Some(now + STATS_INTERVAL);
             return self.feedback(FeedbackBody::Stats(self.receiver.stats()));
         }
@@ -187,6 +234,17 @@ impl PipeOrigin {
     pub(crate) fn feedback(&self, body: FeedbackBody) -> Option<(PipeEnd, RouteFeedback)> {
         let RouteIn { from, route, epoch } = self.route?;
         Some((from, RouteFeedback { route: route.0, epoch: epoch.0, body }))
+    }
+}
+
+impl StreamIn {
+    fn leave_out(&mut self, head: &[u8]) {
+        let (Some(shed), Some(&[_, _, high, low, ref timestamp @ ..])) = (&mut self.shed, head.first_chunk::<8>())
+        else {
+            return;
+        };
+        let (sequence, begins) = shed.advance(u16::from_be_bytes([high, low]), u32::from_be_bytes(*timestamp));
+        shed.numbers.leave_out(sequence, begins);
     }
 }
 
@@ -226,7 +284,7 @@ mod tests {
         let now = Instant::now();
         let (route, epoch) = (RouteId(1), RouteEpoch(1));
         let from = PipeEnd::Node(LinkKey(1));
-        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }));
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 1);
         let mut came_out = Vec::new();
         // Pictures of two packets each, close to the wrap; every other picture of the middle is shed.
         for packet in 0..40_u16 {
@@ -245,8 +303,8 @@ mod tests {
             if (10..30).contains(&packet) && picture % 2 == 1 {
                 frame.shed();
             }
-            match producer.receive(now, &frame) {
-                Ok(_) => came_out.push((packet, producer.renumber(&frame, &header).unwrap())),
+            match producer.receive(now, StreamIndex::ZERO, &frame) {
+                Ok(_) => came_out.push((packet, producer.renumber(StreamIndex::ZERO, &frame, &header).unwrap())),
                 Err(reason) => assert_eq!(reason, DropReason::PipeShed),
             }
         }
@@ -262,7 +320,7 @@ mod tests {
         let now = Instant::now();
         let (route, epoch) = (RouteId(1), RouteEpoch(1));
         let from = PipeEnd::Node(LinkKey(1));
-        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }));
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 1);
         for (packet, retransmission) in [(1, false), (0, true), (2, false)] {
             let sequence_number = 65_535_u16.wrapping_add(packet);
             let header = RtpHeader { marker: true, payload_type: 101, sequence_number, timestamp: 0, ssrc: 7 };
@@ -270,8 +328,8 @@ mod tests {
             let flags = FrameFlags { retransmission };
             let bytes = header.to_bytes(false).to_vec().into();
             let frame = Frame { route, epoch, seq: packet, flags, class, packet: bytes };
-            producer.receive(now, &frame).unwrap();
-            assert_eq!(producer.renumber(&frame, &header), Some((sequence_number, 0)));
+            producer.receive(now, StreamIndex::ZERO, &frame).unwrap();
+            assert_eq!(producer.renumber(StreamIndex::ZERO, &frame, &header), Some((sequence_number, 0)));
         }
     }
 
@@ -280,7 +338,7 @@ mod tests {
         let now = Instant::now();
         let route =
             |route| Some(RouteIn { from: PipeEnd::Node(LinkKey(1)), route: RouteId(route), epoch: RouteEpoch(0) });
-        let mut producer = PipeOrigin::new(now, route(0));
+        let mut producer = PipeOrigin::new(now, route(0), 1);
         let mut numbers = Vec::new();
         let mut packet = |producer: &mut PipeOrigin, route, seq: u16, retransmission| {
             // Each route counts its packets, and its RTP sequence numbers, from the beginning.
@@ -289,12 +347,12 @@ mod tests {
             let flags = FrameFlags { retransmission };
             let (route, packet) = (RouteId(route), header.to_bytes(false).to_vec().into());
             let frame = Frame { route, epoch: RouteEpoch(0), seq, flags, class, packet };
-            producer.receive(now, &frame).unwrap();
-            numbers.push(producer.renumber(&frame, &header).unwrap().0);
+            producer.receive(now, StreamIndex::ZERO, &frame).unwrap();
+            numbers.push(producer.renumber(StreamIndex::ZERO, &frame, &header).unwrap().0);
         };
         (0..3).for_each(|seq| packet(&mut producer, 0, seq, false));
         assert_eq!(producer.take_route(now, None), route(0));
-        assert_eq!(producer.feedback(FeedbackBody::KeyFrameRequest), None);
+        assert_eq!(producer.feedback(FeedbackBody::KeyFrameRequest(1)), None);
         assert_eq!(producer.take_route(now, route(1)), None);
         // The first two are lost and come later.
         packet(&mut producer, 1, 2, false);
@@ -311,7 +369,7 @@ mod tests {
         let now = Instant::now();
         let (route, epoch) = (RouteId(1), RouteEpoch(1));
         let from = PipeEnd::Node(LinkKey(1));
-        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }));
+        let mut producer = PipeOrigin::new(now, Some(RouteIn { from, route, epoch }), 1);
         let mut frame = |seq, temporal, shed| {
             let header = RtpHeader { marker: true, payload_type: 101, sequence_number: seq, timestamp: 0, ssrc: 7 };
             let class = FrameClass::Video { temporal, spatial: 0, key: false };
@@ -321,8 +379,8 @@ mod tests {
                 frame.shed();
             }
             // What is shed is an error, and of no interest here.
-            let _ = producer.receive(now, &frame);
-            (producer.is_starved(), producer.take_interrupted())
+            let _ = producer.receive(now, StreamIndex::ZERO, &frame);
+            (producer.is_starved(StreamIndex::ZERO), producer.take_interrupted() != StreamSet::NONE)
         };
         assert_eq!(frame(0, 1, true), (false, false), "other layers still come");
         assert_eq!(frame(1, 0, true), (true, true));

@@ -3,10 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use sluice_mesh::Frame;
+use sluice_mesh::{Frame, FrameClass};
 use sluice_proto::ids::ProducerId;
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback, Wanted};
 
 use crate::clock::Clock;
 use crate::core::pipe_origin::{Arrival, PipeOrigin};
@@ -16,7 +16,7 @@ use crate::drop_reason::DropReason;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::messages::{PipeEnd, StreamStats};
 use crate::stream::cut::Cut;
-use crate::stream::packet::{PacketName, StreamIndex};
+use crate::stream::packet::{PacketName, StreamIndex, StreamSet};
 use crate::stream::rtp_cache::CachedPacket;
 use crate::stream::{Incoming, Stream, StreamParameters};
 use crate::transport::demux::TransportKey;
@@ -24,6 +24,10 @@ use crate::transport::rtp_listener::StreamKind;
 use crate::wire::codec::Codec;
 use crate::wire::rtcp::{ReportBlock, SenderInfo};
 use crate::wire::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, ExtensionIds, RtpHeader, RtpPacket};
+
+/// An encoding of several that sends nothing for longer was given up by its publisher: pictures come five times a
+/// second at least. Whoever receives it gets another one.
+const MAX_PAUSE: Duration = Duration::from_millis(700);
 
 /// Where a producer's packets come from.
 #[derive(Debug)]
@@ -60,6 +64,10 @@ pub(crate) struct Producer {
     touched: bool,
     /// The score that the control plane was told last.
     told_score: Option<u8>,
+    /// The streams that were worth waiting for when that was looked at last.
+    offered: StreamSet,
+    /// The streams that the control plane was told last are wanted.
+    told_wanted: StreamSet,
     timer: Timer,
     key_frame_requests: u64,
 }
@@ -71,20 +79,23 @@ impl Producer {
         id: ProducerId,
         router: RouterKey,
         origin: Origin,
-        parameters: StreamParameters,
+        kind: MediaKind,
+        streams: impl IntoIterator<Item = StreamParameters>,
         paused: bool,
     ) -> Self {
         Self {
             id,
-            kind: parameters.kind,
+            kind,
             router,
             origin,
-            streams: vec![Stream::new(now, parameters, paused)],
+            streams: streams.into_iter().map(|parameters| Stream::new(now, parameters, paused)).collect(),
             paused,
             consumers: Vec::new(),
             pipe_consumers: Vec::new(),
             touched: false,
             told_score: None,
+            offered: StreamSet::NONE,
+            told_wanted: StreamSet::NONE,
             timer: Timer::default(),
             key_frame_requests: 0,
         }
@@ -128,6 +139,51 @@ impl Producer {
         self.paused
     }
 
+    /// Whether it has several streams, of which one is received at a time.
+    pub(crate) fn is_simulcast(&self) -> bool {
+        self.streams.len() > 1
+    }
+
+    /// Looks which of several streams are worth waiting for. Returns whether that has changed.
+    pub(crate) fn look_what_is_offered(&mut self, now: Instant) -> bool {
+        if !self.is_simulcast() {
+            return false;
+        }
+        let mut offered = StreamSet::NONE;
+        for index in StreamIndex::first(self.streams.len()) {
+            let is_offered = match &self.origin {
+                Origin::User(_) => self.stream(index).is_some_and(|stream| stream.is_alive(now, MAX_PAUSE)),
+                Origin::Pipe(origin) => origin.offers(index),
+            };
+            if is_offered {
+                offered.insert(index);
+            }
+        }
+        std::mem::replace(&mut self.offered, offered) != offered
+    }
+
+    /// The streams that were worth waiting for when that was looked at last.
+    pub(crate) fn offered(&self) -> StreamSet {
+        self.offered
+    }
+
+    /// This is wanted of it now. Gives a bit for each of several streams that is, if the control plane is to be told:
+    /// they are others.
+    pub(crate) fn take_wanted(&mut self, wanted: Wanted) -> Option<u8> {
+        let mut streams = StreamSet::NONE;
+        let is_wanted = |index: &StreamIndex| wanted.of(index.position()).is_some();
+        self.stream_indices().filter(is_wanted).for_each(|index| streams.insert(index));
+        let is_news = std::mem::replace(&mut self.told_wanted, streams) != streams;
+        (is_news && self.is_simulcast()).then(|| streams.to_bits())
+    }
+
+    /// The stream for whoever wants spatial layers up to this: the best one that there is, or the least of those above.
+    pub(crate) fn best_stream(&self, spatial: u8) -> Option<StreamIndex> {
+        let offered = || self.stream_indices().filter(|index| self.offered.contains(*index));
+        let wanted = |index: &StreamIndex| index.position() <= spatial.into();
+        offered().filter(wanted).last().or_else(|| offered().next())
+    }
+
     /// Which streams it has.
     pub(crate) fn stream_indices(&self) -> impl Iterator<Item = StreamIndex> + use<> {
         StreamIndex::first(self.streams.len())
@@ -137,6 +193,11 @@ impl Producer {
     #[inline]
     pub(crate) fn stream(&self, index: StreamIndex) -> Option<&Stream> {
         self.streams.get(index.position())
+    }
+
+    /// The stream that has this SSRC inside the mesh.
+    pub(crate) fn stream_with(&self, ssrc: u32) -> Option<StreamIndex> {
+        self.stream_indices().find(|index| self.stream(*index).is_some_and(|stream| stream.ssrc() == ssrc))
     }
 
     /// The stream of it that a cut is made of.
@@ -221,17 +282,29 @@ impl Producer {
     /// # Errors
     /// Why it is not passed on.
     pub(crate) fn receive_frame(&mut self, clock: &Clock, frame: &Frame) -> Result<(), DropReason> {
-        let (Origin::Pipe(origin), Some(stream)) = (&mut self.origin, self.streams.first_mut()) else {
+        let index = self.stream_of(frame.class).ok_or(DropReason::UnknownRoute)?;
+        let (Origin::Pipe(origin), Some(stream)) = (&mut self.origin, self.streams.get_mut(index.position())) else {
             return Err(DropReason::UnknownRoute);
         };
-        let arrival = origin.receive(clock.now, frame)?;
+        let arrival = origin.receive(clock.now, index, frame)?;
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
         let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
         let audio_level = ids.read(packet.extensions).audio_level;
-        let (sequence_number, left_out_pictures) = origin.renumber(frame, &packet.header).ok_or(DropReason::TooLate)?;
+        let (sequence_number, left_out_pictures) =
+            origin.renumber(index, frame, &packet.header).ok_or(DropReason::TooLate)?;
         let header = RtpHeader { sequence_number, ..packet.header };
         let packet = Incoming { codec: stream.codec(), header, audio_level, payload: packet.payload };
         stream.receive_by_route(clock, packet, left_out_pictures, arrival == Arrival::Repaired)
+    }
+
+    /// The stream that a frame of its route is of: with several each is a spatial layer.
+    fn stream_of(&self, class: FrameClass) -> Option<StreamIndex> {
+        match class {
+            FrameClass::Video { spatial, .. } if self.is_simulcast() => {
+                StreamIndex::at(spatial.into()).filter(|index| index.position() < self.streams.len())
+            }
+            FrameClass::Video { .. } | FrameClass::Audio => Some(StreamIndex::ZERO),
+        }
     }
 
     /// It is to be routed and served at the end of the batch. Returns whether that is news.
@@ -254,18 +327,22 @@ impl Producer {
         self.streams.iter().any(Stream::is_full)
     }
 
-    /// Whether it counts anew since this was asked last: consumers have to begin anew as well.
-    pub(crate) fn take_restarted(&mut self) -> bool {
-        let mut restarted = false;
-        for stream in &mut self.streams {
-            restarted |= stream.take_restarted();
+    /// The streams that count anew since this was asked last: whoever gets them has to begin anew as well.
+    pub(crate) fn take_restarted(&mut self) -> StreamSet {
+        let mut restarted = StreamSet::NONE;
+        for (index, stream) in StreamIndex::first(self.streams.len()).zip(&mut self.streams) {
+            if stream.take_restarted() {
+                restarted.insert(index);
+            }
         }
         restarted
     }
 
-    /// What was pending has been routed; `somebody_waits` for a key frame that was not in it.
-    pub(crate) fn routed(&mut self, somebody_waits: bool) {
-        self.streams.iter_mut().for_each(|stream| stream.routed(somebody_waits));
+    /// What was pending has been routed; somebody waits for a key frame of these streams that was not in it.
+    pub(crate) fn routed(&mut self, waited_for: StreamSet) {
+        for (index, stream) in StreamIndex::first(self.streams.len()).zip(&mut self.streams) {
+            stream.routed(waited_for.contains(index));
+        }
     }
 
     /// Nothing is passed on from now on.
@@ -280,9 +357,10 @@ impl Producer {
         self.streams.iter_mut().for_each(|stream| stream.resume(now));
     }
 
-    /// What comes next does not follow what came last, so nobody can begin with the latest key frame.
-    pub(crate) fn forget_key_frame(&mut self) {
-        self.streams.iter_mut().for_each(Stream::forget_key_frame);
+    /// What comes next does not follow what came last, so nobody can begin with the latest key frame of these streams.
+    pub(crate) fn forget_key_frame(&mut self, streams: StreamSet) {
+        let forgets = StreamIndex::first(self.streams.len()).zip(&mut self.streams);
+        forgets.filter(|(index, _)| streams.contains(*index)).for_each(|(_, stream)| stream.forget_key_frame());
     }
 
     /// Puts what of a stream is to be asked for again now into `missing`; gives whom to ask, and for which SSRC.
@@ -302,9 +380,11 @@ impl Producer {
     pub(crate) fn key_frame_request(&mut self, index: StreamIndex) -> Option<KeyFrameRequest> {
         match &mut self.origin {
             // What asks comes back until there is a key frame, so that it is heard as soon as one can come.
-            Origin::Pipe(origin) if origin.is_starved() => None,
+            Origin::Pipe(origin) if origin.is_starved(index) => None,
             Origin::Pipe(origin) => {
-                let (to, feedback) = origin.feedback(FeedbackBody::KeyFrameRequest)?;
+                let mut streams = StreamSet::NONE;
+                streams.insert(index);
+                let (to, feedback) = origin.feedback(FeedbackBody::KeyFrameRequest(streams.to_bits()))?;
                 Some(KeyFrameRequest::Pipe(to, feedback))
             }
             Origin::User(origin) => {

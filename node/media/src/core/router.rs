@@ -19,6 +19,7 @@ use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::messages::Account;
 use crate::stream::Stream;
 use crate::stream::audio_levels;
+use crate::stream::packet::{StreamIndex, StreamSet};
 use crate::stream::rtp_cache::CachedPacket;
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
@@ -115,6 +116,8 @@ pub(crate) struct Destinations<'a> {
     pub pipe_consumers: &'a mut SlotMap<PipeConsumerKey, PipeConsumer>,
     /// All of the worker's.
     pub transports: &'a mut SlotMap<TransportKey, UserTransport>,
+    /// Consumers that have begun, or are sent another stream than before.
+    pub switched: &'a mut Vec<ConsumerKey>,
     /// Those with something to flush.
     pub dirty: &'a mut Vec<TransportKey>,
     /// What they send in.
@@ -128,7 +131,7 @@ pub(crate) struct Destinations<'a> {
 /// Sends what a producer has pending to all its consumers: consumer by consumer, so that each one's state and keys are
 /// touched once a batch and its packets leave in one system call.
 pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'_>) {
-    let mut somebody_waits = false;
+    let mut waited_for = StreamSet::NONE;
     for key in producer.consumers() {
         let Some(consumer) = to.consumers.get_mut(*key) else { continue };
         let Some(stream) = producer.source_of(consumer.cut()) else { continue };
@@ -140,26 +143,59 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
         }
         let Some(transport) = to.transports.get_mut(consumer.transport()) else { continue };
         mark_dirty(transport, consumer.transport(), to.dirty, to.buffers);
-        match beginning(stream, consumer.waits_for_key_frame()) {
+        if let Some(next) = consumer.cut().next_stream() {
+            if let Some(stream) = producer.stream(next)
+                && let Some(packets) = stream.pending_key_frame()
+            {
+                consumer.switch(producer);
+                send(consumer, transport, stream.kept(packets).map(Ok), clock, to.counters);
+                to.switched.push(*key);
+                continue;
+            }
+            waited_for.insert(next);
+        }
+        let waited = consumer.waits_for_key_frame();
+        match beginning(stream, waited) {
             Some(packets) => send(consumer, transport, stream.kept(packets).map(Ok), clock, to.counters),
             None => send(consumer, transport, stream.pending(), clock, to.counters),
         }
-        somebody_waits |= consumer.waits_for_key_frame();
+        if consumer.waits_for_key_frame() {
+            waited_for.insert(consumer.cut().stream());
+        } else if waited {
+            to.switched.push(*key);
+        }
     }
     for key in producer.pipe_consumers() {
         let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
-        let Some(stream) = producer.source_of(pipe_consumer.cut()) else { continue };
-        if pipe_consumer.cut().is_shed_wholly() {
-            count_shed(stream, to.counters);
-            continue;
+        for index in producer.stream_indices() {
+            if let Some(stream) = producer.stream(index)
+                && route_by_pipe(stream, index, pipe_consumer, to.frames, to.counters)
+            {
+                waited_for.insert(index);
+            }
         }
-        match beginning(stream, pipe_consumer.waits_for_key_frame()) {
-            Some(packets) => send_by_pipe(pipe_consumer, stream.kept(packets).map(Ok), to.frames, to.counters),
-            None => send_by_pipe(pipe_consumer, stream.pending(), to.frames, to.counters),
-        }
-        somebody_waits |= pipe_consumer.waits_for_key_frame();
     }
-    producer.routed(somebody_waits);
+    producer.routed(waited_for);
+}
+
+/// Sends what a stream has pending by a pipe, if it is wanted there. Returns whether it is waited for a key frame.
+fn route_by_pipe(
+    stream: &Stream,
+    index: StreamIndex,
+    pipe_consumer: &mut PipeConsumer,
+    frames: &mut FrameBatches,
+    counters: &mut Counters,
+) -> bool {
+    let Some(cut) = pipe_consumer.cut(index).filter(|cut| cut.is_wanted()) else { return false };
+    if cut.is_shed_wholly() {
+        count_shed(stream, counters);
+        return false;
+    }
+    match beginning(stream, cut.waits_for_key_frame()) {
+        Some(packets) => send_by_pipe(pipe_consumer, index, stream.kept(packets).map(Ok), frames, counters),
+        None => send_by_pipe(pipe_consumer, index, stream.pending(), frames, counters),
+    }
+    pipe_consumer.waits_for_key_frame(index)
 }
 
 /// Counts what is not sent to whom the worker is too busy for.
@@ -193,13 +229,14 @@ pub(crate) fn send<'p>(
 /// Sends packets of a producer by one of its pipes.
 pub(crate) fn send_by_pipe<'p>(
     pipe_consumer: &mut PipeConsumer,
+    index: StreamIndex,
     packets: impl Iterator<Item = Result<CachedPacket<'p>, DropReason>>,
     frames: &mut FrameBatches,
     counters: &mut Counters,
 ) {
     for packet in packets {
         let sent = &mut counters.pipe_packets_sent;
-        if let Err(reason) = packet.and_then(|packet| pipe_consumer.send_rtp(&packet, frames, sent)) {
+        if let Err(reason) = packet.and_then(|packet| pipe_consumer.send_rtp(index, &packet, frames, sent)) {
             counters.drops.count(reason);
         }
     }

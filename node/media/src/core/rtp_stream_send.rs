@@ -11,7 +11,7 @@ use crate::core::producer::Producer;
 use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
 use crate::messages::StreamStats;
-use crate::stream::cut::Place;
+use crate::stream::cut::{Place, rewrite};
 use crate::stream::header_template::{HeaderFields, HeaderTemplate};
 use crate::stream::rate::RateMeter;
 use crate::stream::rtp_cache::{CachedPacket, Part};
@@ -19,6 +19,7 @@ use crate::stream::rtp_stream_recv::ClockMapping;
 use crate::stream::score::Score;
 use crate::stream::sender_reports::SenderReports;
 use crate::stream::sent_packets::SentPackets;
+use crate::stream::succession::{Shift, Shifts};
 use crate::wire::codec::Codec;
 use crate::wire::rtcp::{ReportBlock, SenderInfo};
 use crate::wire::rtp::RtpHeader;
@@ -63,12 +64,12 @@ impl SendParameters {
     }
 
     /// The header of a part of a packet under its output number.
-    fn header(&self, packet: &CachedPacket<'_>, part: Part, output: u16) -> RtpHeader {
+    fn header(&self, packet: &CachedPacket<'_>, part: Part, output: u16, shift: Shift) -> RtpHeader {
         RtpHeader {
             marker: packet.header.marker && part == Part::Payload,
             payload_type: self.payload_type,
             sequence_number: output,
-            timestamp: packet.header.timestamp,
+            timestamp: packet.header.timestamp.wrapping_add(shift.timestamp),
             ssrc: self.ssrc,
         }
     }
@@ -146,18 +147,18 @@ impl RtpStreamSend {
     pub(crate) fn send(
         &mut self,
         packet: &CachedPacket<'_>,
-        place: Place,
+        (place, shift): (Place, Shift),
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
         let (template, payload) = (&self.parameters.template, packet.part(place.part));
-        let header = self.parameters.header(packet, place.part, place.output);
+        let header = self.parameters.header(packet, place.part, place.output, shift);
         let len = template.header_len() + payload.len();
         let sealed = transport.send_rtp(clock, len, template.has_transport_wide_seq(), |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
             let room = template.write(room, &fields);
             room.copy_from_slice(payload);
-            place.rewrite(self.parameters.codec, room);
+            rewrite(place, shift, self.parameters.codec, room);
         })?;
         self.sent.insert(place, sealed);
         self.packets += 1;
@@ -170,7 +171,7 @@ impl RtpStreamSend {
     pub(crate) fn receive_nack(
         &mut self,
         missing: impl Iterator<Item = u16>,
-        producer: &Producer,
+        (producer, shifts): (&Producer, &Shifts),
         transport: &mut UserTransport,
         clock: &Clock,
         counters: &mut Counters,
@@ -178,7 +179,7 @@ impl RtpStreamSend {
         self.nacks += 1;
         for output in missing {
             self.nack_packets += 1;
-            match self.retransmit(output, producer, transport, clock) {
+            match self.retransmit(output, (producer, shifts), transport, clock) {
                 Ok(true) => {
                     self.retransmitted += 1;
                     counters.retransmissions_sent += 1;
@@ -194,7 +195,7 @@ impl RtpStreamSend {
     fn retransmit(
         &mut self,
         output: u16,
-        producer: &Producer,
+        (producer, shifts): (&Producer, &Shifts),
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<bool, DropReason> {
@@ -203,9 +204,10 @@ impl RtpStreamSend {
         }
         let Some(place) = self.sent.get(output) else { return Ok(false) };
         let Some(packet) = producer.named(place.input, clock.now, MAX_RETRANSMISSION_AGE) else { return Ok(false) };
+        let shift = shifts.of(output);
         match self.parameters.rtx {
-            Some(rtx) => self.send_rtx(&packet, place, rtx, transport, clock)?,
-            None => self.send_again(&packet, place, transport, clock)?,
+            Some(rtx) => self.send_rtx(&packet, (place, shift), rtx, transport, clock)?,
+            None => self.send_again(&packet, (place, shift), transport, clock)?,
         }
         self.sent.resent(clock.since_epoch, output);
         Ok(true)
@@ -215,14 +217,14 @@ impl RtpStreamSend {
     fn send_rtx(
         &mut self,
         packet: &CachedPacket<'_>,
-        place: Place,
+        (place, shift): (Place, Shift),
         (ssrc, payload_type): (u32, u8),
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
         let (template, payload) = (&self.parameters.template, packet.part(place.part));
         let sequence_number = self.rtx_seq.wrapping_add(1);
-        let header = self.parameters.header(packet, place.part, sequence_number);
+        let header = self.parameters.header(packet, place.part, sequence_number, shift);
         let header = RtpHeader { payload_type, ssrc, ..header };
         let len = template.header_len() + 2 + payload.len();
         transport.send_rtx(clock, len, template.has_transport_wide_seq(), |room, stamp| {
@@ -230,7 +232,7 @@ impl RtpStreamSend {
             if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
                 *original = place.output.to_be_bytes();
                 room.copy_from_slice(payload);
-                place.rewrite(self.parameters.codec, room);
+                rewrite(place, shift, self.parameters.codec, room);
             }
         })?;
         self.rtx_seq = sequence_number;
@@ -242,18 +244,18 @@ impl RtpStreamSend {
     fn send_again(
         &self,
         packet: &CachedPacket<'_>,
-        place: Place,
+        (place, shift): (Place, Shift),
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
         let (template, payload) = (&self.parameters.template, packet.part(place.part));
-        let header = self.parameters.header(packet, place.part, place.output);
+        let header = self.parameters.header(packet, place.part, place.output, shift);
         let sealed = self.sent.sealed(place.output).ok_or(DropReason::SrtpNonceReused)?;
         transport.send_again(clock.now, template.header_len() + payload.len(), sealed, |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
             let room = template.write(room, &fields);
             room.copy_from_slice(payload);
-            place.rewrite(self.parameters.codec, room);
+            rewrite(place, shift, self.parameters.codec, room);
         })
     }
 

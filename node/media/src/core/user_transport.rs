@@ -136,10 +136,12 @@ impl UserTransport {
         &mut self,
         now: Instant,
         key: ProducerKey,
-        identity: EncodingIdentity,
+        identities: Vec<EncodingIdentity>,
         extension_ids: ExtensionIds,
     ) -> Result<(), String> {
-        self.listener.add((key, StreamIndex::ZERO), identity)?;
+        for (stream, identity) in StreamIndex::first(identities.len()).zip(identities) {
+            self.listener.add((key, stream), identity).inspect_err(|_| self.listener.remove(key))?;
+        }
         self.extension_ids.merge(extension_ids);
         if self.extension_ids.transport_wide_cc != 0 {
             self.feedback.get_or_insert_with(|| Box::new(TransportFeedbackGenerator::new(now)));

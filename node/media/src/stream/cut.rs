@@ -3,6 +3,7 @@
 //! worker is too busy for, padding.
 
 use std::ops::RangeInclusive;
+use std::time::Instant;
 
 use sluice_proto::pipe::Layers;
 
@@ -12,7 +13,8 @@ use crate::stream::Stream;
 use crate::stream::numbering::Numbering;
 use crate::stream::packet::{PacketName, StreamIndex};
 use crate::stream::rtp_cache::{CachedPacket, Part};
-use crate::wire::codec::Codec;
+use crate::stream::succession::{Shift, Shifts, Succession};
+use crate::wire::codec::{Codec, PictureNumbers};
 
 /// Whether the worker is too busy for a cut.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,16 +45,15 @@ pub(crate) struct Place {
     pub part: Part,
     /// Its sequence number.
     pub output: u16,
-    /// Pictures that were left out before it, by which its picture number is less.
+    /// By how much its picture number is less: pictures that were left out before it, and what came of other streams.
     pub left_out_pictures: u16,
 }
 
-impl Place {
-    /// Changes a payload of the publisher's to what it is in the cut.
-    pub(crate) fn rewrite(&self, codec: Codec, payload: &mut [u8]) {
-        if self.left_out_pictures > 0 {
-            codec.lessen_picture_id(payload, self.left_out_pictures);
-        }
+/// Changes a payload of the publisher's to what it is in its place in a cut.
+pub(crate) fn rewrite(place: Place, shift: Shift, codec: Codec, payload: &mut [u8]) {
+    if place.left_out_pictures > 0 || shift.base_layer > 0 {
+        let by = PictureNumbers { picture: place.left_out_pictures, base_layer: shift.base_layer };
+        codec.lessen_picture_numbers(payload, by);
     }
 }
 
@@ -61,6 +62,15 @@ impl Place {
 pub(crate) struct Cut {
     /// The producer's stream that it is made of.
     stream: StreamIndex,
+    /// The one that it is to be made of, as soon as that begins with a key frame.
+    next: Option<StreamIndex>,
+    /// How it goes on from the stream that it was made of, until the next one begins.
+    succession: Option<Box<Succession>>,
+    shifts: Shifts,
+    /// Of the newest packet that was sent: its timestamp, as the stream has it, and when it came.
+    newest_sent: Option<(u32, Instant)>,
+    /// Somebody wants it.
+    wanted: bool,
     codec: Codec,
     /// Padding is sent too: whoever gets it counts the publisher's packets.
     with_padding: bool,
@@ -76,10 +86,15 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
-    /// A cut of which nothing was sent yet. Its first sequence number is the one behind `before_first`.
-    pub(crate) fn new(codec: Codec, before_first: u16, with_padding: bool) -> Self {
+    /// A cut of a stream, of which nothing was sent yet. Its first sequence number is the one behind `before_first`.
+    pub(crate) fn new(stream: StreamIndex, codec: Codec, before_first: u16, with_padding: bool) -> Self {
         Self {
-            stream: StreamIndex::ZERO,
+            stream,
+            next: None,
+            succession: None,
+            shifts: Shifts::default(),
+            newest_sent: None,
+            wanted: true,
             codec,
             with_padding,
             sync_required: true,
@@ -96,9 +111,74 @@ impl Cut {
         self.stream
     }
 
-    /// What its payloads are.
-    pub(crate) fn codec(&self) -> Codec {
-        self.codec
+    /// The one that it is to be made of, as soon as that begins with a key frame.
+    pub(crate) fn next_stream(&self) -> Option<StreamIndex> {
+        self.next
+    }
+
+    /// The stream that it is made of, or is to be.
+    pub(crate) fn aimed_stream(&self) -> StreamIndex {
+        self.next.unwrap_or(self.stream)
+    }
+
+    /// It is to be made of this stream as soon as that begins with a key frame. Until then it goes on as it is.
+    pub(crate) fn aim(&mut self, stream: StreamIndex) {
+        self.next = (stream != self.stream).then_some(stream);
+    }
+
+    /// It is made of the stream that it is aimed at from now on, which `to` is; `from` is what it was made of.
+    pub(crate) fn switch(&mut self, from: &Stream, to: &Stream) {
+        let Some(next) = self.next.take() else { return };
+        // Of several changes without a packet in between, the last packet is from before the first.
+        match &mut self.succession {
+            Some(succession) => succession.is_of(to),
+            None => {
+                let pictures = self.newest_picture(from);
+                let new = |newest| Box::new(Succession::new((from, to), newest, self.shifts.now(), pictures));
+                self.succession = self.newest_sent.take().map(new);
+            }
+        }
+        if matches!(self.shed, Shed::After(_)) {
+            // The picture that was to be finished is of the former stream.
+            self.shed = Shed::Yes;
+        }
+        self.stream = next;
+        self.sync_required = true;
+        self.numbers.change_inputs();
+    }
+
+    /// The numbers of the newest picture, as they were sent, if that is still kept.
+    fn newest_picture(&self, from: &Stream) -> Option<PictureNumbers> {
+        let newest = from.cache().get(self.numbers.highest_input()?)?;
+        let picture = self.numbers.pictures_before(newest.sequence);
+        let by = PictureNumbers { picture, base_layer: self.shifts.now().base_layer };
+        Some(self.codec.picture_numbers(newest.payload())?.since(by))
+    }
+
+    /// How its packets differ from the stream's, from now on.
+    #[inline]
+    pub(crate) fn shift(&self) -> Shift {
+        self.shifts.now()
+    }
+
+    /// The same of what was sent.
+    pub(crate) fn shifts(&self) -> &Shifts {
+        &self.shifts
+    }
+
+    /// Whether anybody wants it.
+    pub(crate) fn is_wanted(&self) -> bool {
+        self.wanted
+    }
+
+    /// Highest temporal layer that is sent.
+    pub(crate) fn temporal_layer(&self) -> u8 {
+        self.current_temporal
+    }
+
+    /// Highest temporal layer that is wanted.
+    pub(crate) fn wanted_temporal_layer(&self) -> u8 {
+        self.target_temporal
     }
 
     /// What was sent last has nothing to do with what comes next.
@@ -111,9 +191,12 @@ impl Cut {
         self.parameter_sets_wanted = self.codec.has_parameter_sets();
     }
 
-    /// Other layers are wanted. Fewer take effect with the next picture, more with the next one that allows it.
-    pub(crate) fn set_target(&mut self, layers: Layers) {
-        self.target_temporal = layers.temporal;
+    /// Other layers are wanted, or none. Fewer take effect with the next picture, more with the next one that allows
+    /// it.
+    pub(crate) fn set_wanted(&mut self, layers: Option<Layers>) {
+        self.target_temporal = layers.map_or(self.target_temporal, |layers| layers.temporal);
+        let was_wanted = std::mem::replace(&mut self.wanted, layers.is_some());
+        self.sync_required |= self.wanted && !was_wanted;
     }
 
     /// Whether the worker is too busy for it.
@@ -144,7 +227,7 @@ impl Cut {
 
     /// Whether it waits for a key frame.
     pub(crate) fn waits_for_key_frame(&self) -> bool {
-        self.sync_required && self.shed != Shed::Yes && self.codec.has_key_frames()
+        self.sync_required && self.wanted && self.shed != Shed::Yes && self.codec.has_key_frames()
     }
 
     /// Has a packet sent, if it belongs in the cut, after the parameter sets that must be known before it.
@@ -156,7 +239,7 @@ impl Cut {
     pub(crate) fn pass(
         &mut self,
         packet: &CachedPacket<'_>,
-        mut send: impl FnMut(Place) -> Result<(), DropReason>,
+        mut send: impl FnMut(Place, Shift) -> Result<(), DropReason>,
     ) -> Result<(), DropReason> {
         if self.sync_required || self.parameter_sets_wanted || self.shed != Shed::No {
             self.begin(packet, &mut send)?;
@@ -172,9 +255,13 @@ impl Cut {
         }
         let output = self.numbers.output(packet.sequence).ok_or(DropReason::TooLate)?;
         let place = self.place(packet, Part::Payload, output as u16);
-        send(place).inspect_err(|_| self.numbers.drop_input(packet.sequence))?;
+        send(place, self.shifts.now()).inspect_err(|_| self.numbers.drop_input(packet.sequence))?;
         self.sync_required = false;
         self.numbers.sent(packet.sequence, output);
+        let timestamp = packet.header.timestamp;
+        if self.newest_sent.is_none_or(|(newest, _)| timestamp.wrapping_sub(newest).cast_signed() > 0) {
+            self.newest_sent = Some((timestamp, packet.received_at));
+        }
         Ok(())
     }
 
@@ -182,7 +269,7 @@ impl Cut {
     fn begin(
         &mut self,
         packet: &CachedPacket<'_>,
-        send: &mut impl FnMut(Place) -> Result<(), DropReason>,
+        send: &mut impl FnMut(Place, Shift) -> Result<(), DropReason>,
     ) -> Result<(), DropReason> {
         if self.shed.ends_before(packet.header.timestamp) {
             self.shed = Shed::Yes;
@@ -196,9 +283,10 @@ impl Cut {
             return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(()) };
         }
         self.parameter_sets_wanted = false;
+        self.take_over(packet);
         if packet.has_parameter_sets() {
             self.sync_required = true;
-            send(self.place(packet, Part::ParameterSets, self.numbers.next_output()))?;
+            send(self.place(packet, Part::ParameterSets, self.numbers.next_output()), self.shifts.now())?;
             self.numbers.inserted();
         }
         if self.sync_required {
@@ -206,6 +294,14 @@ impl Cut {
             self.current_temporal = self.target_temporal;
         }
         Ok(())
+    }
+
+    /// This is the first packet of another stream, if that is due.
+    fn take_over(&mut self, packet: &CachedPacket<'_>) {
+        let Some(succession) = self.succession.take() else { return };
+        let taken = succession.take(self.codec, packet);
+        self.shifts.begin(self.numbers.next_output(), taken.shift);
+        self.numbers.set_pictures_before(packet.sequence, taken.pictures.unwrap_or_default());
     }
 
     fn place(&self, packet: &CachedPacket<'_>, part: Part, output: u16) -> Place {

@@ -5,7 +5,8 @@
 //! - [`Stream`]: what comes in, and the state that belongs to it. `rtp_cache` (with `segments`) keeps packets;
 //!   `rtp_stream_recv`, `nack_generator`, `key_frame_request_manager` and `audio_levels` follow the arrival; `packet`
 //!   names a packet.
-//! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering`.
+//! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering`; `succession` when another
+//!   stream takes the place of one.
 //! - `header_template`, `sent_packets`, `sender_reports`: what it leaves as, to a user.
 //! - `rate` and `score`: how much and how well, of what comes in and of what leaves.
 
@@ -23,6 +24,7 @@ pub(crate) mod score;
 pub(crate) mod segments;
 pub(crate) mod sender_reports;
 pub(crate) mod sent_packets;
+pub(crate) mod succession;
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
@@ -95,6 +97,7 @@ pub(crate) struct Stream {
     ssrc: u32,
     publisher_ssrc: Option<u32>,
     codec: Codec,
+    clock_rate: u32,
     /// What comes in is not passed on.
     paused: bool,
     /// What is added to the publisher's timestamps, so that they go on when it begins anew with others.
@@ -127,6 +130,7 @@ impl Stream {
             ssrc,
             publisher_ssrc,
             codec,
+            clock_rate,
             paused,
             timestamp_offset: 0,
             numbers: Unwrapper::default(),
@@ -157,6 +161,16 @@ impl Stream {
     /// What its payloads are.
     pub(crate) fn codec(&self) -> Codec {
         self.codec
+    }
+
+    /// Units of the timestamps per second.
+    pub(crate) fn clock_rate(&self) -> u32 {
+        self.clock_rate
+    }
+
+    /// Whether its publisher sends it: something came, within what is a pause and not an end.
+    pub(crate) fn is_alive(&self, now: Instant, longest_pause: Duration) -> bool {
+        self.reception.heard_within(now, longest_pause)
     }
 
     /// A packet came from its publisher.

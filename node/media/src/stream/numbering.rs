@@ -56,6 +56,22 @@ impl Numbering {
         self.floor == u64::MAX
     }
 
+    /// The highest input that was sent or left out, if any was.
+    pub(crate) fn highest_input(&self) -> Option<u64> {
+        (!self.is_fresh()).then_some(self.highest_input)
+    }
+
+    /// Inputs are counted otherwise from now on: whichever comes first is ahead. Outputs go on at the next
+    /// [`sync`](Self::sync).
+    pub(crate) fn change_inputs(&mut self) {
+        self.floor = u64::MAX;
+    }
+
+    /// So many pictures, modulo 2^16, count as left out before this input.
+    pub(crate) fn set_pictures_before(&mut self, input: u64, count: u16) {
+        self.pictures = LeftOutPictures { count, since: input, count_before: count };
+    }
+
     /// The highest output number there was.
     pub(crate) fn highest_output(&self) -> u16 {
         self.highest_output as u16

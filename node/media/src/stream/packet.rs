@@ -1,5 +1,7 @@
 //! How a packet of a producer is named. 16 bits of its own would name others too, a moment later.
 
+use sluice_proto::pipe::MAX_STREAMS;
+
 /// Which of a producer's streams: there is one for each encoding, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct StreamIndex(u8);
@@ -13,9 +15,60 @@ impl StreamIndex {
         (0..count as u8).map(Self)
     }
 
+    /// The one at a position among a producer's streams.
+    pub(crate) fn at(position: usize) -> Option<Self> {
+        (position < MAX_STREAMS).then_some(Self(position as u8))
+    }
+
     /// Among a producer's streams.
     pub(crate) fn position(self) -> usize {
         self.0.into()
+    }
+
+    fn bit(self) -> u8 {
+        1 << (u32::from(self.0) & STREAM_MASK)
+    }
+}
+
+/// Some of a producer's streams.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct StreamSet(u8);
+
+impl StreamSet {
+    /// None of them.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// All that there can be.
+    pub(crate) const ALL: Self = Self(u8::MAX);
+
+    /// Those whose bits are set.
+    pub(crate) fn from_bits(bits: u8) -> Self {
+        Self(bits)
+    }
+
+    /// A bit for each.
+    pub(crate) fn to_bits(self) -> u8 {
+        self.0
+    }
+
+    /// Whether a stream is among them.
+    pub(crate) fn contains(self, stream: StreamIndex) -> bool {
+        self.0 & stream.bit() != 0
+    }
+
+    /// One more.
+    pub(crate) fn insert(&mut self, stream: StreamIndex) {
+        self.0 |= stream.bit();
+    }
+
+    /// One fewer.
+    pub(crate) fn remove(&mut self, stream: StreamIndex) {
+        self.0 &= !stream.bit();
+    }
+
+    /// Those that are not in the other one.
+    pub(crate) fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 }
 
@@ -25,7 +78,7 @@ impl StreamIndex {
 pub(crate) struct PacketName(u32);
 
 const SEQUENCE_BITS: u32 = 28;
-const STREAM_MASK: u32 = 3;
+const STREAM_MASK: u32 = MAX_STREAMS as u32 - 1;
 
 impl PacketName {
     /// Bits that a name needs.

@@ -11,7 +11,7 @@ use sluice_proto::ortc::MediaKind;
 
 use crate::stream::packet::PacketName;
 use crate::stream::segments::{Place, Segments};
-use crate::wire::codec::{Codec, ParameterSets, PayloadInfo};
+use crate::wire::codec::{Codec, ParameterSets, PayloadInfo, PictureNumbers};
 use crate::wire::rtp::{AudioLevel, MAX_CANONICAL_HEADER_LEN, RtpHeader, write_canonical_header};
 
 /// How long a packet is kept, if there is room: no receiver waits longer for a retransmission.
@@ -198,7 +198,8 @@ impl RtpCache {
         if packet.left_out_pictures > 0
             && let Some(payload) = self.segments.get_mut(place).and_then(|bytes| bytes.get_mut(header_len..))
         {
-            codec.lessen_picture_id(payload, packet.left_out_pictures);
+            let left_out = PictureNumbers { picture: packet.left_out_pictures, base_layer: 0 };
+            codec.lessen_picture_numbers(payload, left_out);
         }
         let index = self.index(seq);
         *self.slots.get_mut(index)? = Some(PacketInfo {

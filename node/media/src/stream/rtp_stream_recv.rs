@@ -36,6 +36,17 @@ impl ClockMapping {
         let ticks = (elapsed.as_micros() * u128::from(clock_rate) / 1_000_000) as u32;
         (ntp, self.rtp_timestamp.wrapping_add(ticks))
     }
+
+    /// NTP time of the publisher's clock at an RTP timestamp near the report's.
+    pub(crate) fn ntp_of(&self, rtp_timestamp: u32, clock_rate: u32) -> u64 {
+        let ticks = i64::from(rtp_timestamp.wrapping_sub(self.rtp_timestamp).cast_signed());
+        self.ntp.wrapping_add_signed((ticks << 32) / i64::from(clock_rate.max(1)))
+    }
+
+    /// The mapping for whoever gets the timestamps with this added.
+    pub(crate) fn shifted(self, by: u32) -> Self {
+        Self { rtp_timestamp: self.rtp_timestamp.wrapping_add(by), ..self }
+    }
 }
 
 /// What a packet's sequence number says.
@@ -253,6 +264,11 @@ impl RtpStreamRecv {
     /// Whether the stream has stopped.
     pub(crate) fn is_silent(&self, now: Instant) -> bool {
         self.heard_at.is_some_and(|at| now.saturating_duration_since(at) > self.max_silence)
+    }
+
+    /// Whether anything came, the last of it so lately.
+    pub(crate) fn heard_within(&self, now: Instant, time: Duration) -> bool {
+        self.received > 0 && self.heard_at.is_some_and(|at| now.saturating_duration_since(at) <= time)
     }
 
     /// Packets are expected from now on.

@@ -111,7 +111,11 @@ impl RtpListener {
                 return Err(format!("SSRC {ssrc}"));
             }
         }
-        let same = |other: &&Encoding| other.identity.mid == identity.mid && other.identity.rid == identity.rid;
+        let same = |other: &&Encoding| {
+            // Encodings of one producer may be told apart by SSRC alone.
+            let are_told_apart = other.producer == producer && identity.ssrc.is_some() && identity.rid.is_none();
+            other.identity.mid == identity.mid && other.identity.rid == identity.rid && !are_told_apart
+        };
         if let Some(mid) = &identity.mid
             && self.encodings.iter().find(same).is_some()
         {
@@ -153,11 +157,16 @@ impl RtpListener {
     ) -> Option<(Found, bool)> {
         let mid = extensions.mid?;
         let rid = extensions.rid.or(extensions.repaired_rid);
-        let Encoding { producer, stream, identity, media, rtx } = self.encodings.iter_mut().find(|encoding| {
+        let mut named = self.encodings.iter_mut().filter(|encoding| {
             let identity = &encoding.identity;
             identity.mid.as_ref().is_some_and(|own| own.as_bytes() == mid)
                 && identity.rid.as_ref().is_none_or(|own| Some(own.as_bytes()) == rid)
-        })?;
+        });
+        let Encoding { producer, stream, identity, media, rtx } = named.next()?;
+        // Of several encodings that only their SSRCs tell apart it may be any.
+        if named.next().is_some() {
+            return None;
+        }
         let (producer, stream) = (*producer, *stream);
         let (known, succession, kind) = if identity.payload_types.contains(&payload_type) {
             (&mut identity.ssrc, media, StreamKind::Media)

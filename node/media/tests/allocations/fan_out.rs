@@ -15,7 +15,7 @@ use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::Layers;
+use sluice_proto::pipe::Wanted;
 
 /// Packets of a burst, as an encoder sends a frame.
 pub(crate) const BURST: usize = 10;
@@ -129,7 +129,7 @@ impl Core {
     /// Lets the producer leave by a route.
     pub(crate) fn add_route_out(&mut self) {
         let (to, route, epoch) = (PipeEnd::Node(LinkKey(1)), RouteId(0), RouteEpoch(0));
-        self.request(Request::CreatePipeConsumer { producer: PRODUCER, to, route, epoch, wanted: Layers::ALL });
+        self.request(Request::CreatePipeConsumer { producer: PRODUCER, to, route, epoch, wanted: Wanted::ALL });
     }
 
     /// Lets the producer enter by a route.

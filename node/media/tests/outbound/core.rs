@@ -18,10 +18,13 @@ use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::{Layers, RouteFeedback};
+use sluice_proto::pipe::{RouteFeedback, Wanted};
 
 const ROUTER: RouterId = RouterId::from_bytes([2; 16]);
 const PUBLISHED_SSRC: u32 = 10;
+
+/// Between the SSRCs of two encodings.
+const ENCODINGS_APART: u32 = 10;
 
 /// The route between two cores.
 const ROUTE: (RouteId, RouteEpoch) = (RouteId(7), RouteEpoch(1));
@@ -33,6 +36,8 @@ pub(crate) enum Stream {
     Vp8,
     /// Whose receiver has no RTX.
     Vp8Plain,
+    /// Three encodings, of which a receiver gets one at a time.
+    Vp8Simulcast,
     H264,
     /// Whose receiver has no RTX.
     H264Plain,
@@ -89,9 +94,22 @@ impl Stream {
     pub(crate) fn payload_type(self) -> u8 {
         match self {
             Self::Opus => 100,
-            Self::Vp8 | Self::Vp8Plain => 101,
+            Self::Vp8 | Self::Vp8Plain | Self::Vp8Simulcast => 101,
             Self::H264 | Self::H264Plain => 103,
         }
+    }
+
+    /// How many encodings are published.
+    fn encodings(self) -> u32 {
+        if self == Self::Vp8Simulcast { 3 } else { 1 }
+    }
+
+    /// Of encodings whose SSRCs are so far apart.
+    fn several(self, ssrc: u32, apart: u32, has_rtx: bool) -> RtpParameters {
+        let mut parameters = self.parameters(ssrc, has_rtx);
+        let others = (1..self.encodings()).map(|number| self.parameters(ssrc + number * apart, has_rtx));
+        parameters.encodings.extend(others.flat_map(|other| other.encodings).collect::<Vec<_>>());
+        parameters
     }
 
     fn parameters(self, ssrc: u32, has_rtx: bool) -> RtpParameters {
@@ -99,7 +117,7 @@ impl Stream {
         let rtx = payload_type + 1;
         let (mime, clock_rate, channels) = match self {
             Self::Opus => ("audio/opus", 48_000, r#""channels": 2,"#),
-            Self::Vp8 | Self::Vp8Plain => ("video/VP8", 90_000, ""),
+            Self::Vp8 | Self::Vp8Plain | Self::Vp8Simulcast => ("video/VP8", 90_000, ""),
             Self::H264 | Self::H264Plain => ("video/H264", 90_000, ""),
         };
         let (mut codecs, mut encoding) = (String::new(), String::new());
@@ -244,9 +262,9 @@ impl Core {
         let (kind, payload_type, producer) = (stream.kind(), stream.payload_type(), producer_id(number));
         let mapping = RtpMapping {
             codecs: vec![(payload_type, payload_type), (payload_type + 1, payload_type + 1)],
-            mapped_ssrcs: vec![77],
+            mapped_ssrcs: (0..stream.encodings()).map(|number| 77 + number).collect(),
         };
-        let rtp = stream.parameters(PUBLISHED_SSRC, kind == MediaKind::Video);
+        let rtp = stream.several(PUBLISHED_SSRC, ENCODINGS_APART, kind == MediaKind::Video);
         let transport = user.transport;
         self.request(Request::Produce { transport, producer, kind, rtp, mapping, paused: false });
         producer
@@ -268,7 +286,7 @@ impl Core {
     ) -> Result<ConsumerId, RequestError> {
         self.consumers += 1;
         let consumer = ConsumerId::from_bytes([self.consumers as u8; 16]);
-        let rtp = stream.parameters(ssrc, matches!(stream, Stream::Vp8 | Stream::H264));
+        let rtp = stream.parameters(ssrc, matches!(stream, Stream::Vp8 | Stream::Vp8Simulcast | Stream::H264));
         let (kind, transport) = (stream.kind(), user.transport);
         self.try_request(Request::Consume { transport, consumer, producer, kind, rtp, paused: false })?;
         Ok(consumer)
@@ -277,7 +295,7 @@ impl Core {
     /// Lets a producer leave to the core with this number.
     pub(crate) fn open_route_to(&mut self, other: &Self, producer: ProducerId) {
         let (route, epoch) = ROUTE;
-        self.request(Request::CreatePipeConsumer { producer, to: other.end, route, epoch, wanted: Layers::ALL });
+        self.request(Request::CreatePipeConsumer { producer, to: other.end, route, epoch, wanted: Wanted::ALL });
     }
 
     /// Ends that route.
@@ -288,7 +306,7 @@ impl Core {
 
     /// Lets the producer of another core enter.
     pub(crate) fn open_route_from(&mut self, other: &Self, producer: ProducerId, stream: Stream) {
-        let (kind, rtp, (route, epoch)) = (stream.kind(), stream.parameters(77, stream != Stream::Opus), ROUTE);
+        let (kind, rtp, (route, epoch)) = (stream.kind(), stream.several(77, 1, stream != Stream::Opus), ROUTE);
         let route = Some(RouteIn { from: other.end, route, epoch });
         let (router, paused) = (ROUTER, false);
         self.request(Request::CreatePipeProducer { router, producer, kind, rtp, route, paused });
@@ -418,6 +436,12 @@ impl Received {
 /// The header of a publisher's packet.
 pub(crate) fn header(stream: Stream, sequence_number: u16, timestamp: u32) -> RtpHeader {
     RtpHeader { marker: false, payload_type: stream.payload_type(), sequence_number, timestamp, ssrc: PUBLISHED_SSRC }
+}
+
+/// The same of one of several encodings.
+pub(crate) fn header_of(encoding: u32, sequence_number: u16, timestamp: u32) -> RtpHeader {
+    let header = header(Stream::Vp8Simulcast, sequence_number, timestamp);
+    RtpHeader { ssrc: PUBLISHED_SSRC + encoding * ENCODINGS_APART, marker: true, ..header }
 }
 
 /// A payload of `len` bytes with which a receiver of VP8 can begin if it is to be a key frame.

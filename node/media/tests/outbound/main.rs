@@ -8,4 +8,5 @@ mod numbering;
 mod overload;
 mod parameter_sets;
 mod retransmission;
+mod simulcast;
 mod traffic;

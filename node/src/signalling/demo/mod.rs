@@ -15,8 +15,9 @@ mod ts;
 mod v3;
 
 use serde_json::Value;
-use sluice_proto::ids::ProducerId;
+use sluice_proto::ids::{ConsumerId, ProducerId};
 use sluice_proto::ortc::IceParameters;
+use sluice_proto::pipe::Layers;
 
 use crate::rooms::api::{NewConsumer, NewTransport, Notice, PeerInfo, PeerReply, Speaker};
 use crate::rooms::seat::Resumption;
@@ -47,6 +48,9 @@ trait Shapes {
 
     /// `newConsumer`.
     fn new_consumer(&self, consumer: &NewConsumer) -> Value;
+
+    /// `consumerLayersChanged`.
+    fn consumer_layers(&self, consumer: ConsumerId, layers: Layers) -> Words;
 
     /// The answer to `createWebRtcTransport`.
     fn transport(&self, transport: &NewTransport) -> Value;

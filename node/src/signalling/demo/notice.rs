@@ -1,9 +1,10 @@
 //! What clients are told without having asked.
 
 use serde_json::{Map, Value, json};
+use sluice_proto::pipe::Layers;
 
 use super::{Shapes, Words};
-use crate::rooms::api::{Notice, ProducerInfo};
+use crate::rooms::api::{NewConsumer, Notice, ProducerInfo};
 
 /// What the server says first, in both dialects: clients log what they do not know.
 pub(in crate::signalling) fn greeting() -> [Words; 2] {
@@ -37,6 +38,10 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
         Notice::ConsumerScore { consumer, scores } => {
             ("consumerScore", json!({"consumerId": consumer, "score": consumer_score(*scores)}))
         }
+        Notice::ConsumerLayers { consumer, layers } => return vec![shapes.consumer_layers(*consumer, *layers)],
+        Notice::ProducerEncodingsWanted { producer, wanted } => {
+            ("producerEncodingsWanted", json!({"producerId": producer, "wanted": wanted}))
+        }
         Notice::Audience(census) => ("audience", json!(census)),
         Notice::ProducerScore { producer, ssrc, score } => {
             let scores = json!([{"encodingIdx": 0, "ssrc": ssrc, "score": score}]);
@@ -44,6 +49,18 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
         }
     };
     vec![words]
+}
+
+/// Layers; without a temporal one where all are sent.
+pub(super) fn layers(layers: Layers) -> Map<String, Value> {
+    let temporal = (layers.temporal != u8::MAX).then_some(layers.temporal);
+    let fields = [("spatialLayer", json!(layers.spatial)), ("temporalLayer", json!(temporal))];
+    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The type of a consumer, as mediasoup names it.
+pub(super) fn consumer_type(consumer: &NewConsumer) -> &'static str {
+    if consumer.is_simulcast { "simulcast" } else { "simple" }
 }
 
 /// A producer, as those are told who ask for what they receive.

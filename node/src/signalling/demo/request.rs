@@ -6,6 +6,7 @@ use std::str::FromStr;
 use serde_json::{Map, Value, json};
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId};
 use sluice_proto::ortc::MediaKind;
+use sluice_proto::pipe::Layers;
 
 use crate::ortc::{parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters};
 use crate::rooms::api::{Join, PeerRequest, Refusal, Subscription};
@@ -82,9 +83,21 @@ fn command(method: &str, data: &Data) -> Option<Result<PeerRequest, Refusal>> {
         "resumeConsumer" => consumer(|consumer| PeerRequest::SetConsumerPaused { consumer, paused: false }),
         "requestConsumerKeyFrame" => consumer(|consumer| PeerRequest::RequestKeyFrame { consumer }),
         "changeDisplayName" => data.display_name().map(|display_name| PeerRequest::ChangeDisplayName { display_name }),
-        "setConsumerPreferredLayers" | "setConsumerPriority" => Err(not_yet(method)),
+        "setConsumerPreferredLayers" => preferred_layers(data),
+        "setConsumerPriority" => Err(not_yet(method)),
         _ => return None,
     })
+}
+
+fn preferred_layers(data: &Data) -> Result<PeerRequest, Refusal> {
+    let layer = |name: &str| {
+        let layer = data.0.get(name).filter(|layer| !layer.is_null());
+        let number = layer.map(|layer| layer.as_u64().and_then(|layer| u8::try_from(layer).ok()));
+        number.map(|number| number.ok_or_else(|| Refusal::bad_request(format!("{name} must be a number")))).transpose()
+    };
+    let spatial = layer("spatialLayer")?.ok_or_else(|| Refusal::bad_request("spatialLayer must be a number"))?;
+    let layers = Layers { spatial, temporal: layer("temporalLayer")?.unwrap_or(u8::MAX) };
+    Ok(PeerRequest::SetPreferredLayers { consumer: data.id("consumerId")?, layers })
 }
 
 fn not_yet(method: &str) -> Refusal {
@@ -130,7 +143,9 @@ fn join(data: &mut Data) -> Result<Join, Refusal> {
         Some(Some("stage")) => Subscription::Stage,
         Some(_) => return Err(Refusal::bad_request("subscription must be everything, onRequest or stage")),
     };
-    Ok(Join { display_name: data.display_name()?, device: data.object("device")?, rtp_capabilities, subscription })
+    let (display_name, device) = (data.display_name()?, data.object("device")?);
+    let adapts_encodings = data.flag("adaptsEncodings")?;
+    Ok(Join { display_name, device, rtp_capabilities, subscription, adapts_encodings })
 }
 
 fn produce(data: &mut Data) -> Result<PeerRequest, Refusal> {

@@ -1,8 +1,9 @@
 //! Shapes of mediasoup-demo's TypeScript server.
 
 use serde_json::{Value, json};
-use sluice_proto::ids::ProducerId;
+use sluice_proto::ids::{ConsumerId, ProducerId};
 use sluice_proto::ortc::IceParameters;
+use sluice_proto::pipe::Layers;
 
 use super::{Shapes, Words, notice, reply};
 use crate::access::source;
@@ -37,11 +38,15 @@ impl Shapes for Ts {
             "producerId": consumer.producer,
             "kind": consumer.kind,
             "rtpParameters": &*consumer.rtp,
-            "type": "simple",
+            "type": notice::consumer_type(consumer),
             "producerPaused": consumer.producer_paused,
             "consumerScore": notice::consumer_score(consumer.scores),
             "appData": app_data(consumer),
         })
+    }
+
+    fn consumer_layers(&self, consumer: ConsumerId, layers: Layers) -> Words {
+        ("consumerLayersChanged", json!({"consumerId": consumer, "layers": notice::layers(layers)}))
     }
 
     fn transport(&self, transport: &NewTransport) -> Value {

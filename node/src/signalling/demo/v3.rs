@@ -1,10 +1,11 @@
 //! Shapes of mediasoup-demo's JavaScript server, version 3.
 
 use serde_json::{Value, json};
-use sluice_proto::ids::ProducerId;
+use sluice_proto::ids::{ConsumerId, ProducerId};
 use sluice_proto::ortc::IceParameters;
+use sluice_proto::pipe::Layers;
 
-use super::{Shapes, Words, reply};
+use super::{Shapes, Words, notice, reply};
 use crate::rooms::api::{NewConsumer, NewTransport, PeerInfo, Speaker};
 
 pub(super) struct V3;
@@ -33,10 +34,16 @@ impl Shapes for V3 {
             "id": consumer.id,
             "kind": consumer.kind,
             "rtpParameters": &*consumer.rtp,
-            "type": "simple",
+            "type": notice::consumer_type(consumer),
             "appData": consumer.app_data,
             "producerPaused": consumer.producer_paused,
         })
+    }
+
+    fn consumer_layers(&self, consumer: ConsumerId, layers: Layers) -> Words {
+        let mut data = notice::layers(layers);
+        data.insert("consumerId".to_owned(), json!(consumer));
+        ("consumerLayersChanged", Value::Object(data))
     }
 
     fn transport(&self, transport: &NewTransport) -> Value {

@@ -131,6 +131,7 @@ impl Presence {
             device: json!({"name": "a device"}),
             rtp_capabilities: receives.then(|| parse_rtp_capabilities(rtp::capabilities()).unwrap()),
             subscription,
+            adapts_encodings: false,
         };
         presence.joining = presence.seat.ask(PeerRequest::Join(Box::new(join))).await.ok();
         presence

@@ -4,7 +4,7 @@ use sluice_media::messages::{PipeEnd, Request, RouteIn};
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{ProducerId, RouteEpoch, RouteId, RouterId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::Layers;
+use sluice_proto::pipe::Wanted;
 
 use super::{Event, Mesh};
 
@@ -74,7 +74,7 @@ impl<E> Mesh<E> {
     fn subscribe(&mut self, producer: ProducerId, node: usize) {
         let Route { id, epoch, home } = self.routes[&(producer, node)];
         let to = PipeEnd::Node(LinkKey(node as u32));
-        let request = Request::CreatePipeConsumer { producer, to, route: id, epoch, wanted: Layers::ALL };
+        let request = Request::CreatePipeConsumer { producer, to, route: id, epoch, wanted: Wanted::ALL };
         self.say(node, home, Event::Request { node: home, request: Box::new(request) });
     }
 

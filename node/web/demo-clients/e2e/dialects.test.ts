@@ -10,6 +10,9 @@ import type { Version } from '../src/page';
 
 const ROOM = 'dialects';
 
+/** Of the encoding that is a quarter as wide as the camera's picture. */
+const LEAST_WIDTH = 160;
+
 interface Participant {
   name: string;
   version: Version;
@@ -90,6 +93,19 @@ test('clients of three versions and two dialects join', async () => {
 
 test('each sees and hears each', async () => {
   await Promise.all(pairs().map(([who, of]) => seesAndHears(who, of)));
+});
+
+test('each gets the encoding that it prefers', async () => {
+  for (const [index, who] of everybody.entries()) {
+    const of = everybody[(index + 1) % everybody.length]?.name.toLowerCase() ?? '';
+    const width = () => who.page.evaluate((id) => window.client.width(id), of);
+    const layer = () => who.page.evaluate((id) => window.client.layer(id), of);
+    const prefer = (layer: number) => who.page.evaluate(([id, layer]) => window.client.prefer(id, layer), [of, layer] as const);
+    await prefer(0);
+    await eventually(`${who.name} gets the least of ${of}`, async () => (await width()) === LEAST_WIDTH && (await layer()) === 0);
+    await prefer(2);
+    await eventually(`${who.name} gets more of ${of}`, async () => (await width()) > LEAST_WIDTH && ((await layer()) ?? 0) > 0);
+  }
 });
 
 test('each knows the names of the others, and what the server is', async () => {

@@ -1,7 +1,7 @@
 /**
  * A client of mediasoup-demo as its apps are: protoo-client, mediasoup-client, and the calls of `RoomClient.join` in
- * their order, in either dialect. Data channels are off, and video is one encoding, as the apps do with
- * `datachannel=false` and `numSimulcastStreams=1`.
+ * their order, in either dialect, with three encodings of video, as the apps do by default. Data channels are off, as with
+ * `datachannel=false`.
  */
 import type { types } from 'mediasoup-client';
 import protoo from 'protoo-client';
@@ -70,6 +70,7 @@ export class Client {
   private readonly peers = new Map<string, string>();
   private readonly consumers = new Map<string, types.Consumer>();
   private readonly producers = new Map<types.MediaKind, types.Producer>();
+  private readonly layers = new Map<string, number>();
   private protoo!: protoo.Peer;
   private recvTransport!: types.Transport;
   private version: string | undefined;
@@ -139,6 +140,29 @@ export class Client {
       }
     }
     return progress;
+  }
+
+  /** How wide the picture of a peer is that was decoded last. */
+  async width(peerId: string): Promise<number> {
+    let width = 0;
+    for (const consumer of this.of(peerId)) {
+      for (const entry of (await consumer.getStats()).values() as Iterable<Record<string, unknown>>) {
+        if (entry['type'] === 'inbound-rtp') width = Math.max(width, Number(entry['frameWidth'] ?? 0));
+      }
+    }
+    return width;
+  }
+
+  /** The spatial layer that the server says it sends of a peer's picture. */
+  layer(peerId: string): number | undefined {
+    return this.of(peerId).map(({ id }) => this.layers.get(id)).find((layer) => layer !== undefined);
+  }
+
+  /** Wants no better picture of a peer than this. */
+  async prefer(peerId: string, spatialLayer: number): Promise<void> {
+    for (const { id, kind } of this.of(peerId)) {
+      if (kind === 'video') await this.say('setConsumerPreferredLayers', { consumerId: id, spatialLayer });
+    }
   }
 
   /** Mutes the microphone, or unmutes it: said by request in one dialect, by notification in the other. */
@@ -214,7 +238,11 @@ export class Client {
     });
     const webcam = await transport.produce({
       track: video,
-      encodings: [{ scaleResolutionDownBy: 1, maxBitrate: 5_000_000, scalabilityMode: 'L1T3' }],
+      encodings: [
+        { scaleResolutionDownBy: 4, maxBitrate: 500_000, scalabilityMode: 'L1T3' },
+        { scaleResolutionDownBy: 2, maxBitrate: 1_000_000, scalabilityMode: 'L1T3' },
+        { scaleResolutionDownBy: 1, maxBitrate: 5_000_000, scalabilityMode: 'L1T3' },
+      ],
       codecOptions: { videoGoogleStartBitrate: 1000 },
       appData: this.shapes.appData('video'),
     });
@@ -223,6 +251,8 @@ export class Client {
 
   private async consume({ method, data }: { method: string; data: Answer }): Promise<void> {
     if (method !== 'newConsumer') throw new Error('unknown request');
+    const expected = data.kind === 'video' ? 'simulcast' : 'simple';
+    if (data.type !== expected) this.errors.push(`a consumer of ${data.kind} is ${data.type}`);
     const { peerId, producerId, kind, rtpParameters, appData } = data;
     const consumer = await this.recvTransport.consume({
       id: this.shapes.consumerId(data),
@@ -254,6 +284,9 @@ export class Client {
       }
       case 'peerClosed':
         if (!this.peers.delete(data.peerId)) this.errors.push(`${data.peerId} went and had not come`);
+        break;
+      case 'consumerLayersChanged':
+        this.layers.set(data.consumerId, (this.options.dialect === 'v3' ? data : data.layers).spatialLayer);
         break;
       case 'consumerPaused':
         consumer?.pause();

@@ -17,7 +17,7 @@ use sluice_media::wire::rtp::RtpPacket;
 use sluice_media::{Output, Transmit};
 use sluice_mesh::Frame;
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
+use sluice_proto::pipe::{FeedbackBody, MAX_STREAMS, RouteFeedback};
 
 use super::cast::{Stream, USERS};
 
@@ -227,6 +227,8 @@ impl Witness {
             WorkerEvent::AudioLevels { volumes, .. } => {
                 assert!(volumes.iter().all(|(_, volume)| (-127..=0).contains(volume)))
             }
+            WorkerEvent::ConsumerLayersChanged { layers, .. } => assert!(usize::from(layers.spatial) < MAX_STREAMS),
+            WorkerEvent::StreamsWanted { streams, .. } => assert!(*streams < 1 << MAX_STREAMS),
             WorkerEvent::Response { .. } | WorkerEvent::DtlsStateChanged { .. } | WorkerEvent::Overload { .. } => {}
         }
     }

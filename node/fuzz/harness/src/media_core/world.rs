@@ -14,7 +14,7 @@ use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::Frame;
 use sluice_proto::ids::{ProducerId, RouteEpoch, RouteId};
 use sluice_proto::ortc::{DtlsFingerprint, DtlsParameters, DtlsRole};
-use sluice_proto::pipe::{Layers, RouteFeedback};
+use sluice_proto::pipe::{RouteFeedback, Wanted};
 
 use super::cast::{self, CONSUMERS, ENDS, ROUTERS, ROUTES, SSRCS, Stream, USERS};
 use super::witness::Witness;
@@ -327,7 +327,7 @@ impl World {
         let producer = cast::producer(producer);
         self.deliver();
         let former = self.witness.expect_route(to, route, epoch);
-        let request = Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Layers::ALL };
+        let request = Request::CreatePipeConsumer { producer, to, route, epoch, wanted: Wanted::ALL };
         if self.request(request).is_err() {
             self.witness.restore_route(to, route, former);
         }

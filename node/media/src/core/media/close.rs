@@ -84,6 +84,7 @@ impl Media {
         if let Some(producer) = self.producers.get_mut(consumer.producer()) {
             producer.remove_consumer(key);
         }
+        self.note_wanted(consumer.producer());
         if let Some(transport) = self.transports.get_mut(consumer.transport()) {
             transport.remove_consumer(key, consumer.parameters());
         }
@@ -106,5 +107,6 @@ impl Media {
         if let Some(producer) = self.producers.get_mut(consumer.producer()) {
             producer.remove_pipe_consumer(key);
         }
+        self.note_wanted(consumer.producer());
     }
 }

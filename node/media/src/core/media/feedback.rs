@@ -15,7 +15,7 @@ use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
 use crate::io::Output;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
-use crate::stream::packet::StreamIndex;
+use crate::stream::packet::{StreamIndex, StreamSet};
 use crate::stream::{MAX_NACKED, Stream};
 use crate::transport::demux::TransportKey;
 use crate::wire::rtcp::{self, SenderInfo};
@@ -42,19 +42,21 @@ impl Media {
             self.send_nacks(clock, key, stream);
             let stream_of = |producer: &mut Producer| producer.stream_mut(stream).map(Stream::take_needs_key_frame);
             let needs_key_frame = self.producers.get_mut(key).and_then(stream_of) == Some(true);
-            if needs_key_frame && self.is_watched(key) {
+            if needs_key_frame && self.is_watched(key, stream) {
                 self.request_key_frame(clock, key, stream);
             }
         }
         self.arm_producer(clock.now, key);
     }
 
-    /// Whether anybody gets a producer's packets.
-    pub(super) fn is_watched(&self, key: ProducerKey) -> bool {
+    /// Whether anybody gets a stream's packets, or is to.
+    pub(super) fn is_watched(&self, key: ProducerKey, stream: StreamIndex) -> bool {
         let Some(producer) = self.producers.get(key) else { return false };
-        let is_active = |key: &ConsumerKey| self.consumers.get(*key).is_some_and(Consumer::is_active);
-        let is_sent =
-            |key: &PipeConsumerKey| self.pipe_consumers.get(*key).is_some_and(|pipe| !pipe.cut().is_shed_wholly());
+        let gets = |consumer: &Consumer| {
+            consumer.is_active() && (consumer.cut().stream() == stream || consumer.cut().next_stream() == Some(stream))
+        };
+        let is_active = |key: &ConsumerKey| self.consumers.get(*key).is_some_and(gets);
+        let is_sent = |key: &PipeConsumerKey| self.pipe_consumers.get(*key).is_some_and(|pipe| pipe.carries(stream));
         producer.consumers().iter().any(is_active) || producer.pipe_consumers().iter().any(is_sent)
     }
 
@@ -95,7 +97,7 @@ impl Media {
     /// A consumer needs a key frame.
     pub(super) fn request_key_frame_for(&mut self, clock: &Clock, key: ConsumerKey) {
         if let Some(consumer) = self.consumers.get(key) {
-            self.request_key_frame(clock, consumer.producer(), consumer.cut().stream());
+            self.request_key_frame(clock, consumer.producer(), consumer.cut().aimed_stream());
         }
     }
 
@@ -136,16 +138,23 @@ impl Media {
             transport.report_by(clock.now);
             transport.arm(consumer.transport(), &mut self.timers);
         }
+        let offered = producer.is_simulcast().then(|| FeedbackBody::StreamsOffered(producer.offered().to_bits()));
         for pipe_consumer in producer.pipe_consumers() {
-            let pipe_consumer = self.pipe_consumers.get(*pipe_consumer);
-            self.outputs.extend(pipe_consumer.and_then(|pipe_consumer| clock_of(producer, pipe_consumer)));
+            let Some(pipe_consumer) = self.pipe_consumers.get(*pipe_consumer) else { continue };
+            self.outputs.extend(clock_of(producer, index, pipe_consumer));
+            // What was said of that when it changed may have got lost.
+            let offered = offered.clone().map(|offered| pipe_consumer.feedback(offered));
+            self.outputs.extend(offered.map(|(to, feedback)| Output::Feedback { to, feedback }));
         }
     }
 
     /// Tells a new pipe the publisher's clock, if it is known.
     pub(super) fn tell_clock(&mut self, producer: ProducerKey, pipe_consumer: PipeConsumerKey) {
         let told = self.producers.get(producer).zip(self.pipe_consumers.get(pipe_consumer));
-        self.outputs.extend(told.and_then(|(producer, pipe_consumer)| clock_of(producer, pipe_consumer)));
+        for (producer, pipe_consumer) in told.into_iter() {
+            let clocks = producer.stream_indices().filter_map(|index| clock_of(producer, index, pipe_consumer));
+            self.outputs.extend(clocks);
+        }
     }
 
     /// Looks whether a consumer can be sent to now, and begins or ends that.
@@ -184,34 +193,39 @@ impl Media {
         }
         if consumer.waits_for_key_frame() {
             self.request_key_frame_for(clock, key);
+        } else {
+            self.switched.push(key);
         }
     }
 
-    /// Lets a pipe begin (again), as soon as a key frame allows it.
-    pub(super) fn start_pipe_consumer(&mut self, clock: &Clock, key: PipeConsumerKey) {
+    /// Lets these streams of a pipe begin (again), as soon as a key frame allows it.
+    pub(super) fn start_pipe_consumer(&mut self, clock: &Clock, key: PipeConsumerKey, streams: StreamSet) {
         let Some(producer_key) = self.pipe_consumers.get(key).map(PipeConsumer::producer) else { return };
         self.route(clock, producer_key);
-        let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
-        consumer.require_sync();
-        let Some(producer) = self.producers.get(producer_key) else { return };
-        if !producer.codec().has_key_frames() {
-            return;
-        }
-        if let Some(stream) = producer.source_of(consumer.cut())
-            && let Some(packets) = consumer.cut().catch_up(stream, clock)
-        {
-            send_by_pipe(consumer, stream.kept(packets).map(Ok), &mut self.frames, &mut self.counters);
-        }
-        if consumer.waits_for_key_frame() {
-            let stream = consumer.cut().stream();
-            self.request_key_frame(clock, producer_key, stream);
+        self.pipe_consumers.get_mut(key).into_iter().for_each(|pipe| pipe.require_sync(streams));
+        let indices = self.producers.get(producer_key).map(Producer::stream_indices);
+        for index in indices.into_iter().flatten().filter(|index| streams.contains(*index)) {
+            let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
+            let Some(producer) = self.producers.get(producer_key) else { return };
+            if !producer.codec().has_key_frames() {
+                return;
+            }
+            if consumer.carries(index)
+                && let Some(stream) = producer.stream(index)
+                && let Some(packets) = consumer.cut(index).and_then(|cut| cut.catch_up(stream, clock))
+            {
+                send_by_pipe(consumer, index, stream.kept(packets).map(Ok), &mut self.frames, &mut self.counters);
+            }
+            if consumer.waits_for_key_frame(index) {
+                self.request_key_frame(clock, producer_key, index);
+            }
         }
     }
 }
 
-/// What a pipe is told of the publisher's clock, if that is known.
-fn clock_of(producer: &Producer, pipe_consumer: &PipeConsumer) -> Option<Output> {
-    let stream = producer.source_of(pipe_consumer.cut())?;
+/// What a pipe is told of the publisher's clock in a stream, if that is known.
+fn clock_of(producer: &Producer, index: StreamIndex, pipe_consumer: &PipeConsumer) -> Option<Output> {
+    let stream = producer.stream(index)?;
     let (clock, ssrc) = (stream.clock()?, stream.ssrc());
     let body = FeedbackBody::SenderReport { ssrc, ntp: clock.ntp, rtp_timestamp: clock.rtp_timestamp };
     let (to, feedback) = pipe_consumer.feedback(body);

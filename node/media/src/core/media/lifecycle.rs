@@ -3,7 +3,7 @@
 use rand::RngExt;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::Layers;
+use sluice_proto::pipe::Wanted;
 
 use super::Media;
 use crate::clock::Clock;
@@ -18,6 +18,7 @@ use crate::core::user_transport::UserTransport;
 use crate::keys::{ConsumerKey, ProducerKey};
 use crate::messages::{Account, PipeEnd, RequestError, RouteIn, RtpMapping};
 use crate::secure::ice::IceCredentials;
+use crate::stream::packet::StreamSet;
 use crate::transport::webrtc_transport::WebRtcTransport;
 
 impl Media {
@@ -72,11 +73,11 @@ impl Media {
         self.check_new_producer(id)?;
         let parameters = parameters::user_producer(kind, rtp, mapping)?;
         let Some(transport) = self.transports.get_mut(transport_key) else { return Ok(()) };
-        let UserProducerParameters { stream, payloads, identity, key_frame_message, extension_ids } = parameters;
+        let UserProducerParameters { streams, payloads, identities, key_frame_message, extension_ids } = parameters;
         let origin = Origin::User(UserOrigin::new(transport_key, payloads, key_frame_message));
         let router = transport.router();
-        let key = self.producers.insert(Producer::new(clock.now, id, router, origin, stream, paused));
-        if let Err(taken) = transport.add_producer(clock.now, key, identity, extension_ids) {
+        let key = self.producers.insert(Producer::new(clock.now, id, router, origin, kind, streams, paused));
+        if let Err(taken) = transport.add_producer(clock.now, key, identities, extension_ids) {
             self.producers.remove(key);
             return Err(RequestError::StreamInUse(taken));
         }
@@ -102,9 +103,10 @@ impl Media {
         let router_key = self.router_key(router)?;
         self.check_new_producer(id)?;
         self.check_new_route(route)?;
-        let parameters = parameters::pipe_producer(kind, rtp)?;
-        let origin = Origin::Pipe(Box::new(PipeOrigin::new(clock.now, route)));
-        let key = self.producers.insert(Producer::new(clock.now, id, router_key, origin, parameters, paused));
+        let streams = parameters::pipe_producer(kind, rtp)?;
+        let origin = Origin::Pipe(Box::new(PipeOrigin::new(clock.now, route, streams.len())));
+        let key = self.producers.insert(Producer::new(clock.now, id, router_key, origin, kind, streams, paused));
+        self.look_what_is_offered(clock, key);
         self.producers_by_id.insert(id, key);
         if let Some(route) = route {
             self.routes_in.insert((route.from, route.route), key);
@@ -132,7 +134,7 @@ impl Media {
         }
         if let Some(route) = route {
             self.routes_in.insert((route.from, route.route), key);
-            self.begin_anew(clock, key);
+            self.begin_anew(clock, key, StreamSet::ALL);
         }
         self.arm_producer(clock.now, key);
         Ok(())
@@ -191,7 +193,9 @@ impl Media {
         self.consumers_by_id.insert(id, key);
         self.arm_transport(transport_key);
         self.shed_newcomer(clock, key);
+        self.aim_consumer(clock, key);
         self.refresh_consumer(clock, key);
+        self.note_wanted(producer_key);
         Ok(())
     }
 
@@ -201,7 +205,7 @@ impl Media {
         producer: ProducerId,
         to: PipeEnd,
         (route, epoch): (RouteId, RouteEpoch),
-        wanted: Layers,
+        wanted: Wanted,
     ) -> Result<(), RequestError> {
         let producer_key = self.producer_key(producer)?;
         if let Some(key) = self.routes_out.get(&(to, route)).copied() {
@@ -213,8 +217,10 @@ impl Media {
         producer.add_pipe_consumer(key);
         self.routes_out.insert((to, route), key);
         self.tell_clock(producer_key, key);
+        self.tell_offered(producer_key, key);
         self.shed_new_pipe(key);
-        self.start_pipe_consumer(clock, key);
+        self.start_pipe_consumer(clock, key, StreamSet::ALL);
+        self.note_wanted(producer_key);
         Ok(())
     }
 
@@ -234,7 +240,7 @@ impl Media {
         let pipe_consumers = producer.pipe_consumers().to_vec();
         self.refresh_consumers(clock, key);
         for consumer in pipe_consumers {
-            self.start_pipe_consumer(clock, consumer);
+            self.start_pipe_consumer(clock, consumer, StreamSet::ALL);
         }
     }
 

@@ -12,6 +12,7 @@ use crate::core::pipe_consumer::PipeConsumer;
 use crate::io::Output;
 use crate::keys::{ConsumerKey, PipeConsumerKey};
 use crate::messages::WorkerEvent;
+use crate::stream::packet::StreamSet;
 
 impl Media {
     /// The driver says how late it is.
@@ -40,7 +41,7 @@ impl Media {
             self.shed_consumer(clock, key);
         }
         let pipes = self.pipe_consumers.iter().filter(|(_, pipe)| pipe.is_video());
-        let pipes = pipes.filter(|(key, pipe)| self.overload.sheds_pipe(*key) != pipe.cut().is_shed());
+        let pipes = pipes.filter(|(key, pipe)| self.overload.sheds_pipe(*key) != pipe.is_shed());
         for key in pipes.map(|(key, _)| key).collect::<Vec<_>>() {
             self.shed_pipe(clock, key);
         }
@@ -67,15 +68,15 @@ impl Media {
     fn shed_pipe(&mut self, clock: &Clock, key: PipeConsumerKey) {
         let Some(pipe) = self.pipe_consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(pipe.producer()) else { return };
-        let was_ended = pipe.cut().is_shed_wholly();
-        if pipe.cut().is_shed() {
+        let was_ended = pipe.is_shed_wholly();
+        if pipe.is_shed() {
             pipe.unshed();
         } else {
             pipe.shed(producer);
         }
         self.tell_carried(key);
         if was_ended {
-            self.start_pipe_consumer(clock, key);
+            self.start_pipe_consumer(clock, key, StreamSet::ALL);
         }
     }
 
@@ -100,7 +101,7 @@ impl Media {
     /// Tells the other end of a pipe whether the worker has time for it.
     fn tell_carried(&mut self, key: PipeConsumerKey) {
         let Some(pipe) = self.pipe_consumers.get(key) else { return };
-        let carried = (!pipe.cut().is_shed()).then_some(Layers::ALL);
+        let carried = (!pipe.is_shed()).then_some(Layers::ALL);
         let (to, feedback) = pipe.feedback(FeedbackBody::LayersCarried(carried));
         self.outputs.push_back(Output::Feedback { to, feedback });
     }

@@ -2,18 +2,17 @@
 
 use sluice_mesh::Frame;
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback, Wanted};
 
 use super::Media;
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
-use crate::core::pipe_consumer::PipeConsumer;
 use crate::core::pipe_origin::PipeOrigin;
 use crate::core::producer::{Origin, Producer};
 use crate::drop_reason::DropReason;
 use crate::keys::{PipeConsumerKey, ProducerKey};
 use crate::messages::PipeEnd;
-use crate::stream::packet::StreamIndex;
+use crate::stream::packet::StreamSet;
 use crate::wire::rtcp::SenderInfo;
 
 impl Media {
@@ -31,29 +30,33 @@ impl Media {
         let producer = self.producers.get_mut(key).ok_or(DropReason::UnknownRoute)?;
         let result = producer.receive_frame(clock, frame);
         self.touch_producer(clock, key);
-        if result == Err(DropReason::PipeShed) && self.is_interrupted(key) {
-            self.begin_anew(clock, key);
+        if result == Err(DropReason::PipeShed) {
+            let origin = self.producers.get_mut(key).and_then(Producer::pipe_origin);
+            let interrupted = origin.map(PipeOrigin::take_interrupted).unwrap_or_default();
+            self.begin_anew(clock, key, interrupted);
         }
         result
     }
 
-    fn is_interrupted(&mut self, key: ProducerKey) -> bool {
-        let origin = self.producers.get_mut(key).and_then(Producer::pipe_origin);
-        origin.is_some_and(PipeOrigin::take_interrupted)
-    }
-
-    /// What comes next does not follow what came last, since the base layer was left out on purpose or the route is
-    /// another one: receivers are to wait for the key frame that follows, and not to ask for what will never come.
-    pub(super) fn begin_anew(&mut self, clock: &Clock, key: ProducerKey) {
+    /// What comes next of these streams does not follow what came last, since the base layer was left out on purpose or
+    /// the route is another one: receivers are to wait for the key frame that follows, and not to ask for what will
+    /// never come.
+    pub(super) fn begin_anew(&mut self, clock: &Clock, key: ProducerKey, streams: StreamSet) {
+        if streams == StreamSet::NONE {
+            return;
+        }
         self.route(clock, key);
         let Some(producer) = self.producers.get_mut(key) else { return };
-        producer.forget_key_frame();
+        producer.forget_key_frame(streams);
         for consumer in producer.consumers() {
-            self.consumers.get_mut(*consumer).into_iter().for_each(Consumer::require_sync);
+            let consumer = self.consumers.get_mut(*consumer);
+            let consumer = consumer.filter(|consumer| streams.contains(consumer.cut().stream()));
+            consumer.into_iter().for_each(Consumer::require_sync);
         }
         for consumer in producer.pipe_consumers() {
-            self.pipe_consumers.get_mut(*consumer).into_iter().for_each(PipeConsumer::require_sync);
+            self.pipe_consumers.get_mut(*consumer).into_iter().for_each(|pipe| pipe.require_sync(streams));
         }
+        self.look_what_is_offered(clock, key);
     }
 
     /// What is said about a route that begins or ends here. About any other it is old news, which is counted.
@@ -76,14 +79,17 @@ impl Media {
     fn hear_receiver(&mut self, clock: &Clock, key: PipeConsumerKey, body: FeedbackBody) {
         let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
         match body {
-            FeedbackBody::LayersWanted(wanted) => consumer.set_wanted(wanted),
-            FeedbackBody::KeyFrameRequest => {
-                if consumer.cut().is_shed_wholly() {
-                    return;
-                }
+            FeedbackBody::LayersWanted(wanted) => self.hear_wanted(clock, key, wanted),
+            FeedbackBody::KeyFrameRequest(streams) => {
                 consumer.want_parameter_sets();
-                let (producer, stream) = (consumer.producer(), consumer.cut().stream());
-                self.request_key_frame(clock, producer, stream);
+                let (producer, streams) = (consumer.producer(), StreamSet::from_bits(streams));
+                let indices = self.producers.get(producer).map(Producer::stream_indices);
+                for stream in indices.into_iter().flatten() {
+                    let is_sent = self.pipe_consumers.get(key).is_some_and(|consumer| consumer.carries(stream));
+                    if is_sent && streams.contains(stream) {
+                        self.request_key_frame(clock, producer, stream);
+                    }
+                }
             }
             FeedbackBody::Nack(missing) => {
                 let Some(producer) = self.producers.get(consumer.producer()) else { return };
@@ -91,23 +97,40 @@ impl Media {
                     consumer.receive_nack(clock.now, &missing, producer, &mut self.frames);
             }
             FeedbackBody::Stats(stats) => consumer.set_remote(stats),
-            FeedbackBody::SenderReport { .. } | FeedbackBody::LayersCarried(_) => {}
+            FeedbackBody::SenderReport { .. } | FeedbackBody::LayersCarried(_) | FeedbackBody::StreamsOffered(_) => {}
         }
+    }
+
+    fn hear_wanted(&mut self, clock: &Clock, key: PipeConsumerKey, wanted: Wanted) {
+        let Some(consumer) = self.pipe_consumers.get_mut(key) else { return };
+        let (new, producer) = (consumer.set_wanted(wanted), consumer.producer());
+        if new != StreamSet::NONE {
+            self.start_pipe_consumer(clock, key, new);
+        }
+        self.note_wanted(producer);
     }
 
     fn hear_sender(&mut self, clock: &Clock, key: ProducerKey, body: &FeedbackBody) {
         match *body {
             FeedbackBody::SenderReport { ssrc, ntp, rtp_timestamp } => {
                 let info = SenderInfo { ssrc, ntp, rtp_timestamp, packets: 0, octets: 0 };
-                self.set_producer_clock(clock, key, StreamIndex::ZERO, &info);
+                let stream = self.producers.get(key).and_then(|producer| producer.stream_with(ssrc));
+                stream.into_iter().for_each(|stream| self.set_producer_clock(clock, key, stream, &info));
             }
             FeedbackBody::LayersCarried(carried) => {
                 if let Some(origin) = self.producers.get_mut(key).and_then(Producer::pipe_origin) {
-                    origin.set_starved(carried.is_none());
+                    origin.set_carried(carried);
                 }
+                self.look_what_is_offered(clock, key);
+            }
+            FeedbackBody::StreamsOffered(streams) => {
+                if let Some(origin) = self.producers.get_mut(key).and_then(Producer::pipe_origin) {
+                    origin.set_offered(StreamSet::from_bits(streams));
+                }
+                self.look_what_is_offered(clock, key);
             }
             FeedbackBody::LayersWanted(_)
-            | FeedbackBody::KeyFrameRequest
+            | FeedbackBody::KeyFrameRequest(_)
             | FeedbackBody::Nack(_)
             | FeedbackBody::Stats(_) => {}
         }

@@ -97,6 +97,10 @@ impl Media {
                     self.request_key_frame_for(clock, key);
                 }
             }
+            Request::SetPreferredLayers { consumer, layers } => {
+                let key = self.consumer_key(consumer)?;
+                self.set_preferred_layers(clock, key, layers);
+            }
             Request::TransportStats { transport } => return self.transport_stats(clock, transport),
             Request::ProducerStats { producer } => {
                 let key = self.producer_key(producer)?;

@@ -29,7 +29,7 @@ impl Media {
         let counters = &self.counters;
         let pipe_producers = self.producers.values().filter(|p| matches!(p.origin(), Origin::Pipe(_))).count();
         let shed_consumers = self.consumers.values().filter(|consumer| consumer.cut().is_shed());
-        let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.cut().is_shed());
+        let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.is_shed());
         WorkerSnapshot {
             routers: self.routers.len() as u64,
             transports: self.transports.len() as u64,

@@ -42,9 +42,9 @@ impl Media {
     }
 
     fn wake_producer(&mut self, clock: &Clock, key: ProducerKey) {
-        let is_watched = self.is_watched(key);
         let Some(producer) = self.producers.get_mut(key) else { return };
         for index in producer.stream_indices() {
+            let is_watched = self.is_watched(key, index);
             let stream = self.producers.get_mut(key).and_then(|producer| producer.stream_mut(index));
             if stream.is_some_and(|stream| stream.handle_timeout(clock.now, is_watched)) {
                 self.send_key_frame_request(clock, key, index);

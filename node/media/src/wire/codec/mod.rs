@@ -36,6 +36,28 @@ pub struct PayloadInfo {
     pub layer_sync: bool,
 }
 
+/// By which a decoder counts the frames of a stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PictureNumbers {
+    /// Of the frame; of 7 or 15 bits.
+    pub picture: u16,
+    /// Of the frame of the base layer that this one is or builds on, where that is counted.
+    pub base_layer: u8,
+}
+
+impl PictureNumbers {
+    /// Those of the next frame, if that is of the base layer.
+    pub fn next(self) -> Self {
+        Self { picture: self.picture.wrapping_add(1), base_layer: self.base_layer.wrapping_add(1) }
+    }
+
+    /// How far these are ahead.
+    pub fn since(self, other: Self) -> Self {
+        let Self { picture, base_layer } = self;
+        Self { picture: picture.wrapping_sub(other.picture), base_layer: base_layer.wrapping_sub(other.base_layer) }
+    }
+}
+
 impl Codec {
     /// The codec that RTP parameters name.
     pub fn new(mime: MimeType) -> Self {
@@ -56,11 +78,23 @@ impl Codec {
         self == Self::H264
     }
 
-    /// Takes `by` off a payload's picture number, if the codec has any: so many pictures were left out before it on
-    /// purpose.
-    pub fn lessen_picture_id(self, payload: &mut [u8], by: u16) {
+    /// The numbers of a payload's frame, if the codec has any.
+    pub fn picture_numbers(self, payload: &[u8]) -> Option<PictureNumbers> {
         match self {
-            Self::Vp8 => shift_picture_id(payload, by),
+            Self::Vp8 => {
+                let descriptor = Vp8Descriptor::parse(payload)?;
+                let base_layer = descriptor.base_layer.map_or(0, |(number, _)| number);
+                Some(PictureNumbers { picture: descriptor.picture_id?.value, base_layer })
+            }
+            Self::H264 | Self::Opaque => None,
+        }
+    }
+
+    /// Takes `by` off the numbers of a payload's frame, if the codec has any: so many pictures were left out before it
+    /// on purpose.
+    pub fn lessen_picture_numbers(self, payload: &mut [u8], by: PictureNumbers) {
+        match self {
+            Self::Vp8 => shift_picture_id(payload, by.picture, by.base_layer),
             Self::H264 | Self::Opaque => {}
         }
     }

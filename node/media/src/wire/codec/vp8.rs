@@ -9,6 +9,8 @@ pub struct Vp8Descriptor {
     pub key_frame_start: bool,
     /// Frame number and where it is in the payload.
     pub picture_id: Option<PictureId>,
+    /// Number of the frame of the base layer that this one is or builds on, and where it is in the payload.
+    pub base_layer: Option<(u8, usize)>,
     /// Temporal layer, 0 when the stream has none.
     pub temporal_layer: u8,
     /// The frame refers to the base layer only, so a receiver may begin with this layer here.
@@ -35,7 +37,7 @@ impl Vp8Descriptor {
         let mut next = || cursor.next();
         let (_, first) = next()?;
         let frame_start = first & 0x10 != 0 && first & 0x07 == 0;
-        let mut picture_id = None;
+        let (mut picture_id, mut base_layer) = (None, None);
         let (mut temporal_layer, mut layer_sync) = (0, false);
         if first & 0x80 != 0 {
             let (_, flags) = next()?;
@@ -47,7 +49,8 @@ impl Vp8Descriptor {
                 picture_id = Some(PictureId { value, long, offset });
             }
             if flags & 0x40 != 0 {
-                next()?;
+                let (offset, number) = next()?;
+                base_layer = Some((number, offset));
             }
             if flags & 0x30 != 0 {
                 let (_, layer) = next()?;
@@ -60,13 +63,20 @@ impl Vp8Descriptor {
         let (len, frame_header) = next()?;
         // Bit 0 of the frame header is the inverse key frame flag, RFC 6386 section 9.1.
         let key_frame_start = frame_start && frame_header & 1 == 0;
-        Some(Self { frame_start, key_frame_start, picture_id, temporal_layer, layer_sync, len })
+        Some(Self { frame_start, key_frame_start, picture_id, base_layer, temporal_layer, layer_sync, len })
     }
 }
 
-/// Takes `by` from the picture id in a payload, so that frames left out leave no gap.
-pub fn shift_picture_id(payload: &mut [u8], by: u16) {
-    let Some(id) = Vp8Descriptor::parse(payload).and_then(|descriptor| descriptor.picture_id) else { return };
+/// Takes `by` from the picture id in a payload, so that frames left out leave no gap, and `base_layers_by` from the
+/// number of its frame of the base layer.
+pub fn shift_picture_id(payload: &mut [u8], by: u16, base_layers_by: u8) {
+    let Some(descriptor) = Vp8Descriptor::parse(payload) else { return };
+    if let Some((number, offset)) = descriptor.base_layer
+        && let Some(byte) = payload.get_mut(offset)
+    {
+        *byte = number.wrapping_sub(base_layers_by);
+    }
+    let Some(id) = descriptor.picture_id else { return };
     let value = id.value.wrapping_sub(by);
     if id.long {
         if let Some([high, low]) = payload.get_mut(id.offset..id.offset + 2) {
@@ -104,13 +114,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn shifting_changes_the_picture_id_only(mut payload in proptest::collection::vec(any::<u8>(), 0..20), by: u16) {
+        fn shifting_changes_these_numbers_only(
+            mut payload in proptest::collection::vec(any::<u8>(), 0..20),
+            by: u16,
+            base_layers_by: u8,
+        ) {
             let before = Vp8Descriptor::parse(&payload);
-            shift_picture_id(&mut payload, by);
+            shift_picture_id(&mut payload, by, base_layers_by);
             let after = Vp8Descriptor::parse(&payload);
             if let (Some(mut before), Some(after)) = (before, after) {
                 if let Some(id) = before.picture_id.as_mut() {
                     id.value = id.value.wrapping_sub(by) & if id.long { 0x7fff } else { 0x7f };
+                }
+                if let Some((number, _)) = before.base_layer.as_mut() {
+                    *number = number.wrapping_sub(base_layers_by);
                 }
                 prop_assert_eq!(before, after);
             } else {
