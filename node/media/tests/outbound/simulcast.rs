@@ -137,14 +137,30 @@ fn prefer(core: &mut Core, consumer: ConsumerId, spatial: u8) {
     core.request(Request::SetPreferredLayers { consumer, layers });
 }
 
+/// A core with a publisher and a receiver, who has this consumer under this SSRC.
+fn one_core() -> (Core, Publisher, User, (ConsumerId, u32)) {
+    let mut core = Core::new(0);
+    let (user, receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish(&user, STREAM);
+    let consumer = core.consume(&receiver, producer, STREAM);
+    (core, Publisher::new(user), receiver, consumer)
+}
+
+/// A core with a publisher and another one with a receiver, who has this consumer.
+fn two_cores() -> (Core, Core, Publisher, User, ConsumerId) {
+    let (mut home, mut core) = (Core::new(0), Core::new(1));
+    let (user, receiver) = (home.connect(PROFILE), core.connect(PROFILE));
+    let producer = home.publish(&user, STREAM);
+    home.open_route_to(&core, producer);
+    core.open_route_from(&home, producer, STREAM);
+    let (consumer, _) = core.consume(&receiver, producer, STREAM);
+    (home, core, Publisher::new(user), receiver, consumer)
+}
+
 #[test]
 fn whoever_prefers_other_layers_gets_them_as_one_stream() {
     for tells_its_clock in [false, true] {
-        let mut core = Core::new(0);
-        let (user, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
-        let producer = core.publish(&user, STREAM);
-        let mut publisher = Publisher::new(user);
-        let (consumer, _) = core.consume(&receiver, producer, STREAM);
+        let (mut core, mut publisher, mut receiver, (consumer, _)) = one_core();
         let mut received = Vec::new();
         for wanted in [2, 0, 1, 2, 0] {
             prefer(&mut core, consumer, wanted);
@@ -165,11 +181,7 @@ fn whoever_prefers_other_layers_gets_them_as_one_stream() {
 
 #[test]
 fn who_receives_an_encoding_that_ends_gets_the_next_one_and_comes_back_to_it() {
-    let mut core = Core::new(0);
-    let (user, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
-    let producer = core.publish(&user, STREAM);
-    let mut publisher = Publisher::new(user);
-    core.consume(&receiver, producer, STREAM);
+    let (mut core, mut publisher, mut receiver, _) = one_core();
     let mut last = Vec::new();
     for sends in [[true; 3], [true, true, false], [true, false, false], [true; 3], [false, true, false]] {
         publisher.sends = sends;
@@ -181,11 +193,7 @@ fn who_receives_an_encoding_that_ends_gets_the_next_one_and_comes_back_to_it() {
 
 #[test]
 fn what_went_out_before_a_switch_goes_out_again_as_it_was() {
-    let mut core = Core::new(0);
-    let (user, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
-    let producer = core.publish(&user, STREAM);
-    let mut publisher = Publisher::new(user);
-    let (consumer, ssrc) = core.consume(&receiver, producer, STREAM);
+    let (mut core, mut publisher, mut receiver, (consumer, ssrc)) = one_core();
     for wanted in [2, 0, 1] {
         prefer(&mut core, consumer, wanted);
         (0..5).for_each(|_| publisher.send(&mut core));
@@ -209,13 +217,7 @@ fn what_went_out_before_a_switch_goes_out_again_as_it_was() {
 
 #[test]
 fn a_pipe_carries_the_encodings_that_somebody_receives_behind_it() {
-    let (mut home, mut core) = (Core::new(0), Core::new(1));
-    let (user, mut receiver) = (home.connect(PROFILE), core.connect(PROFILE));
-    let producer = home.publish(&user, STREAM);
-    let mut publisher = Publisher::new(user);
-    home.open_route_to(&core, producer);
-    core.open_route_from(&home, producer, STREAM);
-    let (consumer, _) = core.consume(&receiver, producer, STREAM);
+    let (mut home, mut core, mut publisher, mut receiver, consumer) = two_cores();
     let mut received = Vec::new();
     for wanted in [2, 0, 1] {
         prefer(&mut core, consumer, wanted);
@@ -241,13 +243,7 @@ fn a_pipe_carries_the_encodings_that_somebody_receives_behind_it() {
 
 #[test]
 fn a_pipe_without_room_for_an_encoding_brings_the_next_one() {
-    let (mut home, mut core) = (Core::new(0), Core::new(1));
-    let (user, mut receiver) = (home.connect(PROFILE), core.connect(PROFILE));
-    let producer = home.publish(&user, STREAM);
-    let mut publisher = Publisher::new(user);
-    home.open_route_to(&core, producer);
-    core.open_route_from(&home, producer, STREAM);
-    core.consume(&receiver, producer, STREAM);
+    let (mut home, mut core, mut publisher, mut receiver, _) = two_cores();
     let mut last = Vec::new();
     for carried in [Some(Layers::ALL), Some(Layers { spatial: 1, temporal: u8::MAX }), Some(Layers::ALL)] {
         let (route, epoch) = (7, 1);
@@ -269,11 +265,7 @@ fn a_pipe_without_room_for_an_encoding_brings_the_next_one() {
 
 #[test]
 fn who_goes_on_with_another_encoding_after_a_long_pause_has_missed_that_time() {
-    let mut core = Core::new(0);
-    let (user, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
-    let producer = core.publish(&user, STREAM);
-    let mut publisher = Publisher::new(user);
-    let (consumer, _) = core.consume(&receiver, producer, STREAM);
+    let (mut core, mut publisher, mut receiver, (consumer, _)) = one_core();
     (0..5).for_each(|_| publisher.send(&mut core));
     let before = *pictures(&mut core, &mut receiver).last().expect("it receives");
     core.request(Request::PauseConsumer { consumer });
