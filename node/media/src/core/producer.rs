@@ -174,7 +174,7 @@ impl Producer {
         let is_wanted = |index: &StreamIndex| wanted.of(index.position()).is_some();
         self.stream_indices().filter(is_wanted).for_each(|index| streams.insert(index));
         let is_news = std::mem::replace(&mut self.told_wanted, streams) != streams;
-        (is_news && self.is_simulcast()).then(|| streams.to_bits())
+        is_news.then(|| streams.to_bits())
     }
 
     /// The stream for whoever wants spatial layers up to this: the best one that there is, or the least of those above.

@@ -138,13 +138,14 @@ impl Media {
             transport.report_by(clock.now);
             transport.arm(consumer.transport(), &mut self.timers);
         }
-        let offered = producer.is_simulcast().then(|| FeedbackBody::StreamsOffered(producer.offered().to_bits()));
-        for pipe_consumer in producer.pipe_consumers() {
-            let Some(pipe_consumer) = self.pipe_consumers.get(*pipe_consumer) else { continue };
-            self.outputs.extend(clock_of(producer, index, pipe_consumer));
+        let pipe_consumers = producer.pipe_consumers().to_vec();
+        for pipe_consumer in &pipe_consumers {
+            let pipe_consumer = self.pipe_consumers.get(*pipe_consumer);
+            self.outputs.extend(pipe_consumer.and_then(|pipe_consumer| clock_of(producer, index, pipe_consumer)));
+        }
+        for pipe_consumer in pipe_consumers {
             // What was said of that when it changed may have got lost.
-            let offered = offered.clone().map(|offered| pipe_consumer.feedback(offered));
-            self.outputs.extend(offered.map(|(to, feedback)| Output::Feedback { to, feedback }));
+            self.tell_offered(key, pipe_consumer);
         }
     }
 

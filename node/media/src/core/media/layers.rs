@@ -77,9 +77,10 @@ impl Media {
         self.switched = switched;
     }
 
-    /// What is wanted of a producer may be something else now.
+    /// What is wanted of a producer may be something else now. A user's only stream is sent whatever is wanted.
     pub(super) fn note_wanted(&mut self, key: ProducerKey) {
-        if !self.wanted_anew.contains(&key) {
+        let is_told = |producer: &Producer| producer.is_simulcast() || matches!(producer.origin(), Origin::Pipe(_));
+        if self.producers.get(key).is_some_and(is_told) && !self.wanted_anew.contains(&key) {
             self.wanted_anew.push(key);
         }
     }
