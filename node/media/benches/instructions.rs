@@ -10,12 +10,12 @@ mod fan_out;
 
 use std::process::ExitCode;
 
-use fan_out::{BURST, Core, Publisher};
+use fan_out::{BURST, Core, Feedback, Publisher};
 use sluice_mesh::Frame;
 
-/// To 50 receivers, packets of video and, where encryption weighs least, of audio's size; to one; and by a route to
-/// another core.
-const CASES: [&str; 4] = ["fan-out-50", "fan-out-50-small", "fan-out-1", "route"];
+/// To 50 receivers, packets of video and, where encryption weighs least, of audio's size; to as many that tell what
+/// arrives, which is read in it; to one; and by a route to another core.
+const CASES: [&str; 5] = ["fan-out-50", "fan-out-50-small", "fan-out-50-estimated", "fan-out-1", "route"];
 
 const PAYLOAD_LEN: usize = 1_160;
 const SMALL_PAYLOAD_LEN: usize = 80;
@@ -23,12 +23,17 @@ const SMALL_PAYLOAD_LEN: usize = 80;
 /// Six seconds, with reports, key frames and all else that comes by the second.
 const BURSTS: usize = 300;
 
+/// Bursts that one feedback tells of: those of 100 ms.
+const BURSTS_TOLD: usize = 5;
+
 /// What is forwarded.
 struct Run {
     home: Core,
     /// Where it goes by a route, if it does.
     away: Option<Core>,
     publisher: Publisher,
+    /// What the receivers tell, if they do.
+    feedback: Option<Feedback>,
     /// Packets that a burst makes.
     packets: usize,
 }
@@ -36,7 +41,7 @@ struct Run {
 impl Run {
     fn new(case: &str) -> Option<Self> {
         let (receivers, payload_len, away) = match case {
-            "fan-out-50" => (50, PAYLOAD_LEN, None),
+            "fan-out-50" | "fan-out-50-estimated" => (50, PAYLOAD_LEN, None),
             "fan-out-50-small" => (50, SMALL_PAYLOAD_LEN, None),
             "fan-out-1" => (1, PAYLOAD_LEN, None),
             "route" => (0, PAYLOAD_LEN, Some(Core::new())),
@@ -45,7 +50,8 @@ impl Run {
         let mut home = Core::new();
         let publisher = home.add_publisher(payload_len);
         home.add_receivers(receivers);
-        let mut run = Self { home, away, publisher, packets: BURST * receivers.max(1) };
+        let feedback = (case == "fan-out-50-estimated").then(|| Feedback::new(receivers));
+        let mut run = Self { home, away, publisher, feedback, packets: BURST * receivers.max(1) };
         if let Some(away) = &mut run.away {
             run.home.add_route_out();
             away.add_route_in();
@@ -55,9 +61,11 @@ impl Run {
 
     fn forward(&mut self, bursts: usize) {
         let (mut burst, mut frames) = (Default::default(), Vec::new());
-        for _ in 0..bursts {
+        for number in 1..=bursts {
             self.publisher.seal(&mut burst);
-            measured(&mut self.home, self.away.as_mut(), &self.publisher, &mut burst, &mut frames);
+            let feedback = self.feedback.as_mut().filter(|_| number % BURSTS_TOLD == 0);
+            let mut told = feedback.map(|feedback| feedback.seal(BURSTS_TOLD as u16)).unwrap_or_default();
+            measured(&mut self.home, self.away.as_mut(), &self.publisher, &mut burst, &mut told, &mut frames);
         }
     }
 }
@@ -69,9 +77,13 @@ fn measured(
     away: Option<&mut Core>,
     publisher: &Publisher,
     burst: &mut [Vec<u8>; BURST],
+    told: &mut [(usize, Vec<u8>)],
     frames: &mut Vec<Frame>,
 ) {
     home.forward(publisher, burst, frames);
+    if !told.is_empty() {
+        home.receive_rtcp(told);
+    }
     if let Some(away) = away {
         away.receive(frames);
     }

@@ -6,6 +6,7 @@
 //! - [`wire`]: formats. RTP, RTCP, STUN, codecs' payloads.
 //! - [`secure`]: ICE, DTLS, SRTP.
 //! - `stream`: one RTP stream. What is kept of it, how it arrives, what is asked for again, how it is numbered on.
+//! - `bandwidth`: how much passes to a user. What is sent and what is heard of that, and what becomes of it.
 //! - `transport`: what a user's datagrams pass. Whose they are, whose streams are in them, what is said back.
 //! - `core`: producers, consumers and routes, and [`Media`], which owns them all.
 //!
@@ -14,6 +15,7 @@
 //! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, and feedback between a route's
 //!   ends.
 
+mod bandwidth;
 mod clock;
 mod core;
 pub mod drop_reason;

@@ -111,12 +111,24 @@ pub enum WorkerEvent {
         /// The producer's.
         producer_score: u8,
     },
-    /// A consumer of a producer with several streams is sent other layers than before.
+    /// A consumer of a producer with several streams is sent other layers than before, or a consumer of video is sent
+    /// nothing for want of room on the way to its client, or something again.
     ConsumerLayersChanged {
         /// The consumer.
         consumer: ConsumerId,
-        /// The layers.
-        layers: Layers,
+        /// The layers; `None` if nothing is sent for want of room.
+        layers: Option<Layers>,
+    },
+    /// How much passes to a client has changed, or what would be sent to it. At most once a second.
+    DownlinkChanged {
+        /// Its transport.
+        transport: TransportId,
+        /// Bits per second that all that it receives would take.
+        desired_bitrate: u64,
+        /// The same of what it is sent, and of the next step if more is wanted.
+        effective_desired_bitrate: u64,
+        /// That pass, by the estimate.
+        available_bitrate: u64,
     },
     /// Other streams of a producer are wanted than before, by anybody anywhere.
     StreamsWanted {
@@ -310,6 +322,11 @@ pub enum Request {
         consumer: ConsumerId,
         layers: Layers,
     },
+    /// Whose video gets its share before that of others of its transport: 1, as at the beginning, to 255.
+    SetConsumerPriority {
+        consumer: ConsumerId,
+        priority: u8,
+    },
     TransportStats {
         transport: TransportId,
     },
@@ -355,6 +372,8 @@ pub struct TransportStats {
     pub send_bitrate: u64,
     /// Share of the sent packets that the client missed in the last second, by its transport-wide feedback.
     pub send_loss: Option<f32>,
+    /// Bits per second that pass to the client, by the estimate; `None` while nothing is known.
+    pub available_outgoing_bitrate: Option<u64>,
     /// The client's address.
     pub remote_address: Option<SocketAddr>,
     /// ICE.

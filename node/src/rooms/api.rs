@@ -65,6 +65,11 @@ pub(crate) enum PeerRequest {
         consumer: ConsumerId,
         layers: Layers,
     },
+    /// Whose video gets its share before that of others: 1 to 255.
+    SetConsumerPriority {
+        consumer: ConsumerId,
+        priority: u8,
+    },
     ChangeDisplayName {
         display_name: String,
     },
@@ -273,6 +278,17 @@ impl From<crate::ortc::OrtcError> for Refusal {
     }
 }
 
+/// How much passes to a peer, in bits per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Downlink {
+    /// What all that it receives would take.
+    pub(crate) desired: u64,
+    /// The same of what it is sent, and of the next step if more is wanted.
+    pub(crate) effective_desired: u64,
+    /// What passes.
+    pub(crate) available: u64,
+}
+
 /// What a peer is told without having asked.
 #[derive(Debug, Clone)]
 pub(crate) enum Notice {
@@ -313,11 +329,12 @@ pub(crate) enum Notice {
         consumer: ConsumerId,
         scores: (u8, u8),
     },
-    /// A consumer is sent these layers now.
+    /// A consumer is sent these layers now, or none for want of room on the way to its client.
     ConsumerLayers {
         consumer: ConsumerId,
-        layers: Layers,
+        layers: Option<Layers>,
     },
+    Downlink(Downlink),
     ProducerScore {
         producer: ProducerId,
         ssrc: Option<u32>,

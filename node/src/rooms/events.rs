@@ -1,9 +1,10 @@
 //! What workers tell a room.
 
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
-use sluice_proto::ids::{ConsumerId, ProducerId};
+use sluice_proto::ids::{ConsumerId, ProducerId, TransportId};
 use sluice_proto::pipe::Layers;
 
+use super::api::Downlink;
 use super::context::{Context, Subject};
 use super::room::Room;
 use super::waiting::Waiting;
@@ -31,9 +32,9 @@ fn dispatch_one(context: &Context, waiting: &mut Waiting, event: WorkerEvent) {
     let subject = match &event {
         // The worker's handle takes answers out, and overload is no room's.
         WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => return,
-        WorkerEvent::IceStateChanged { transport, .. } | WorkerEvent::DtlsStateChanged { transport, .. } => {
-            Subject::Transport(*transport)
-        }
+        WorkerEvent::IceStateChanged { transport, .. }
+        | WorkerEvent::DtlsStateChanged { transport, .. }
+        | WorkerEvent::DownlinkChanged { transport, .. } => Subject::Transport(*transport),
         WorkerEvent::AudioLevels { router, .. } => Subject::Router(*router),
         WorkerEvent::ProducerScore { producer, .. } | WorkerEvent::StreamsWanted { producer, .. } => {
             Subject::Producer(*producer)
@@ -58,12 +59,23 @@ impl Room {
                 self.on_consumer_score(consumer, score, producer_score);
             }
             WorkerEvent::ConsumerLayersChanged { consumer, layers } => self.on_consumer_layers(consumer, layers),
+            WorkerEvent::DownlinkChanged {
+                transport,
+                desired_bitrate: desired,
+                effective_desired_bitrate: effective_desired,
+                available_bitrate: available,
+            } => self.on_downlink(transport, Downlink { desired, effective_desired, available }),
             WorkerEvent::StreamsWanted { producer, streams } => self.on_streams_wanted(producer, streams),
             WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => {}
         }
     }
 
-    fn on_consumer_layers(&mut self, id: ConsumerId, layers: Layers) {
+    fn on_downlink(&mut self, transport: TransportId, downlink: Downlink) {
+        let desk = self.peers.owner_of(transport).and_then(|session| self.peers.desk(session));
+        desk.into_iter().for_each(|desk| desk.set_downlink(downlink));
+    }
+
+    fn on_consumer_layers(&mut self, id: ConsumerId, layers: Option<Layers>) {
         let session = self.consumers.get(&id).map(|consumer| consumer.session);
         let desk = session.and_then(|session| self.peers.desk(session));
         desk.into_iter().for_each(|desk| desk.set_layers(id, layers));

@@ -77,6 +77,9 @@ impl Room {
             PeerRequest::SetPreferredLayers { consumer, layers } => {
                 self.tell_consumer(asker, consumer, Request::SetPreferredLayers { consumer, layers })?
             }
+            PeerRequest::SetConsumerPriority { consumer, priority } => {
+                self.tell_consumer(asker, consumer, Request::SetConsumerPriority { consumer, priority })?
+            }
             PeerRequest::ChangeDisplayName { display_name } => self.change_display_name(asker, display_name)?,
             PeerRequest::TransportStats { transport } => return self.transport_stats(asker, transport),
             PeerRequest::ProducerStats { producer } => return self.producer_stats(asker, producer),

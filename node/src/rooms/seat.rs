@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::api::{Announcement, CloseReason, NewConsumer, Notice, Others, PeerReply, PeerRequest, Refusal};
+use super::api::{Announcement, CloseReason, Downlink, NewConsumer, Notice, Others, PeerReply, PeerRequest, Refusal};
 use super::context::{Gauge, RoomSender};
 use super::join::PeerSecret;
 use super::room::{RoomMessage, SessionId};
@@ -208,6 +208,8 @@ struct DeskState {
     producer_scores: BTreeMap<ProducerId, (Option<u32>, u8)>,
     /// Which encodings of producers of the client are received by anybody, of which it was not told.
     encodings_wanted: BTreeMap<ProducerId, Vec<bool>>,
+    /// How much passes to the client, of which it was not told.
+    downlink: Option<Downlink>,
     /// Producers of the client that were muted, or may be resumed again, of which it was not told.
     muted: BTreeMap<ProducerId, bool>,
     /// Producers of the client that the room ended, of which it was not told.
@@ -248,7 +250,8 @@ struct Telling {
     paused: bool,
     /// The consumer's and its producer's.
     scores: Option<(u8, u8)>,
-    layers: Option<Layers>,
+    /// `None` inside if none are sent.
+    layers: Option<Option<Layers>>,
 }
 
 impl Desk {
@@ -368,9 +371,14 @@ impl Desk {
         self.write(|state| state.change(consumer, |now| now.scores = Some(scores)));
     }
 
-    /// A consumer is sent these layers.
-    pub(super) fn set_layers(&self, consumer: ConsumerId, layers: Layers) {
+    /// A consumer is sent these layers, or none.
+    pub(super) fn set_layers(&self, consumer: ConsumerId, layers: Option<Layers>) {
         self.write(|state| state.change(consumer, |now| now.layers = Some(layers)));
+    }
+
+    /// How much passes to the client.
+    pub(super) fn set_downlink(&self, downlink: Downlink) {
+        self.write(|state| state.downlink = Some(downlink));
     }
 
     /// A consumer is no more.
@@ -510,6 +518,7 @@ impl DeskState {
         notices.extend(scores.map(|(producer, (ssrc, score))| Notice::ProducerScore { producer, ssrc, score }));
         let wanted = std::mem::take(&mut self.encodings_wanted).into_iter();
         notices.extend(wanted.map(|(producer, wanted)| Notice::ProducerEncodingsWanted { producer, wanted }));
+        notices.extend(self.downlink.take().map(Notice::Downlink));
         let muted = std::mem::take(&mut self.muted).into_iter();
         notices.extend(muted.map(|(producer, muted)| match muted {
             true => Notice::ProducerPaused { producer },

@@ -199,7 +199,8 @@ impl WorkerState {
             Request::PauseConsumer { consumer }
             | Request::ResumeConsumer { consumer }
             | Request::RequestKeyFrame { consumer }
-            | Request::SetPreferredLayers { consumer, .. } => {
+            | Request::SetPreferredLayers { consumer, .. }
+            | Request::SetConsumerPriority { consumer, .. } => {
                 self.consumer(consumer)?;
             }
             Request::TransportStats { .. } => return Ok(Response::TransportStats(Box::default())),

@@ -1,6 +1,8 @@
 //! One user's reception of one producer (mediasoup's SimpleConsumer and SimulcastConsumer): a cut of one of the
 //! producer's streams at a time, sent as a stream of the user's own.
 
+mod room;
+
 use sluice_proto::ids::ConsumerId;
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::Layers;
@@ -32,11 +34,19 @@ pub(crate) struct Consumer {
     paused: bool,
     /// Highest layers that the client wants.
     preferred: Layers,
-    /// The layers that the control plane was told last.
-    told_layers: Option<Layers>,
-    /// Nothing stands in the way of sending: not paused, the producer neither, not shed, and the transport is
-    /// connected.
+    /// Whose video gets its share before that of others, 1 to 255.
+    priority: u8,
+    /// Highest layers that there is room for on the way to the client; `None` if there is none for any.
+    limit: Option<Layers>,
+    /// It goes over to a stream that takes less, and until then is sent as little as can be of the one that it has.
+    is_hurried: bool,
+    /// The layers that the control plane was told last; `None` inside if none are sent for want of room.
+    told_layers: Option<Option<Layers>>,
+    /// Nothing stands in the way of sending: not paused, the producer neither, not shed, there is room, and the
+    /// transport is connected.
     active: bool,
+    /// The packets of the stream from this one on wait for their turn. They have no numbers yet.
+    held_from: Option<u64>,
     cut: Cut,
     stream: RtpStreamSend,
     plis: u64,
@@ -66,8 +76,12 @@ impl Consumer {
             transport,
             paused,
             preferred: Layers::ALL,
+            priority: 1,
+            limit: Some(Layers::ALL),
+            is_hurried: false,
             told_layers: None,
             active: false,
+            held_from: None,
             cut: Cut::new(StreamIndex::ZERO, parameters.codec, first, false),
             stream: RtpStreamSend::new(kind, parameters, rtx_first),
             plis: 0,
@@ -120,13 +134,16 @@ impl Consumer {
     /// The client wants layers up to these.
     pub(crate) fn set_preferred(&mut self, layers: Layers) {
         self.preferred = layers;
-        self.cut.set_wanted(Some(layers));
+        self.set_wanted();
     }
 
     /// It is to be made of this stream as soon as that begins with a key frame, or at once if it has nothing to go on
     /// with. Returns whether it has to wait.
     pub(crate) fn aim(&mut self, stream: StreamIndex, producer: &Producer) -> bool {
         self.cut.aim(stream);
+        if self.cut.next_stream().is_none() {
+            self.end_hurry();
+        }
         if self.cut.next_stream().is_some() && (!self.active || self.cut.waits_for_key_frame()) {
             self.switch(producer);
         }
@@ -138,22 +155,31 @@ impl Consumer {
         let streams = producer.source_of(&self.cut).zip(self.cut.next_stream().and_then(|next| producer.stream(next)));
         if let Some((from, to)) = streams {
             self.cut.switch(from, to);
+            self.held_from = None;
+            self.end_hurry();
         }
     }
 
     /// What it needs of a producer that has so many streams: some of them, with their layers, also while it is paused,
-    /// so that it goes on at once. The best that it may get is among them, sent or not, or it would never be sent.
+    /// so that it goes on at once. The best that it may get is among them, sent or not, or it would never be sent: how
+    /// much room there is on the way to one client changes faster than a publisher can follow.
     pub(crate) fn needs(&self, streams: usize) -> impl Iterator<Item = (StreamIndex, Layers)> {
-        let temporal = self.cut.wanted_temporal_layer();
+        let temporal = self.preferred.temporal;
         let best = StreamIndex::at(streams.saturating_sub(1).min(self.preferred.spatial.into()));
         let streams = [Some(self.cut.stream()), self.cut.next_stream(), best].into_iter().flatten();
         streams.map(move |stream| (stream, Layers { spatial: u8::MAX, temporal }))
     }
 
-    /// The layers that are sent, if the control plane is to be told of them: they have changed.
-    pub(crate) fn take_layers(&mut self) -> Option<Layers> {
-        let layers = Layers { spatial: self.cut.stream().position() as u8, temporal: self.cut.temporal_layer() };
-        let is_news = self.told_layers != Some(layers) && !self.cut.waits_for_key_frame() && self.active;
+    /// The layers that are sent, `None` inside if none are for want of room, if the control plane is to be told of them:
+    /// they have changed. Of a producer with one stream that is told only if there was no room at some time.
+    pub(crate) fn take_layers(&mut self, is_simulcast: bool) -> Option<Option<Layers>> {
+        if !is_simulcast && self.limit.is_some() && self.told_layers.is_none() {
+            return None;
+        }
+        let spatial = self.cut.stream().position() as u8;
+        let layers = self.target().map(|target| Layers { spatial, temporal: target.temporal });
+        let is_known = layers.is_none() || (self.active && !self.cut.waits_for_key_frame());
+        let is_news = is_known && self.told_layers != Some(layers);
         is_news.then(|| *self.told_layers.insert(layers))
     }
 
@@ -164,6 +190,11 @@ impl Consumer {
 
     /// Whether it should be sent to, if its producer and transport allow it.
     pub(crate) fn wants(&self) -> bool {
+        self.limit.is_some() && self.would_want()
+    }
+
+    /// The same if there were room on the way to the client.
+    pub(crate) fn would_want(&self) -> bool {
         !self.paused && !self.cut.is_shed()
     }
 
@@ -176,17 +207,19 @@ impl Consumer {
     /// It is not sent to from now on, so that nothing will be asked for again.
     pub(crate) fn deactivate(&mut self) {
         self.active = false;
+        self.held_from = None;
         self.stream.forget_sent();
     }
 
     /// What was sent last has nothing to do with what comes next.
     pub(crate) fn require_sync(&mut self) {
+        self.held_from = None;
         self.cut.require_sync();
     }
 
     /// The publisher counts anew: nothing of what was sent is kept any more.
     pub(crate) fn restart(&mut self) {
-        self.cut.require_sync();
+        self.require_sync();
         self.stream.forget_sent();
     }
 
@@ -211,18 +244,39 @@ impl Consumer {
         self.cut.unshed();
     }
 
-    /// Whether it waits for a key frame.
+    /// Whether it waits for a key frame. One whose turn is not yet may wait for what is there.
     pub(crate) fn waits_for_key_frame(&self) -> bool {
-        self.active && self.cut.waits_for_key_frame()
+        self.active && self.cut.waits_for_key_frame() && self.held_from.is_none()
     }
 
-    /// Sends a packet of the producer, if it is this consumer's turn. Adds to `sent` how many packets that made: none
-    /// of the publisher's padding, two with parameter sets.
+    /// Sends a packet of the producer, if it is this consumer's turn. If there is no room for video now, it and those
+    /// behind it wait where they are, in the producer's cache. Adds to `sent` how many packets that made: none of the
+    /// publisher's padding, two with parameter sets.
     ///
     /// # Errors
     /// Why it did not go out. Parameter sets may have gone out before it.
     #[inline]
     pub(crate) fn send_rtp(
+        &mut self,
+        packet: &CachedPacket<'_>,
+        transport: &mut UserTransport,
+        clock: &Clock,
+        sent: &mut u64,
+    ) -> Result<(), DropReason> {
+        match self.held_from {
+            Some(from) if packet.sequence >= from => return Ok(()),
+            // What is late has its number already, and is waited for.
+            None if self.is_video() && !transport.has_room(clock) && self.cut.is_ahead(packet.sequence) => {
+                self.held_from = Some(packet.sequence);
+                transport.bandwidth().into_iter().for_each(|bandwidth| bandwidth.set_holding(true));
+                return Ok(());
+            }
+            _ => self.send_now(packet, transport, clock, sent),
+        }
+    }
+
+    #[inline]
+    fn send_now(
         &mut self,
         packet: &CachedPacket<'_>,
         transport: &mut UserTransport,
@@ -277,6 +331,11 @@ impl Consumer {
     pub(crate) fn sender_report(&mut self, clock: &Clock, publisher: Option<ClockMapping>) -> Option<SenderInfo> {
         let publisher = publisher.filter(|_| self.active).map(|clock| clock.shifted(self.cut.shift().timestamp));
         self.stream.sender_report(clock, publisher)
+    }
+
+    /// Bits per second of payload in the last report interval.
+    pub(crate) fn bitrate(&self) -> u64 {
+        self.stream.bitrate()
     }
 
     /// Whether the client knows its stream.

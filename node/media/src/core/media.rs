@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod address_tests;
+mod allocation;
 mod close;
 mod feedback;
 mod layers;
@@ -28,6 +29,7 @@ use slotmap::SlotMap;
 use sluice_mesh::Frame;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteId, RouterId, TransportId};
 
+use crate::bandwidth::allocation::Demand;
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
 use crate::core::counters::Counters;
@@ -90,6 +92,8 @@ pub struct Media {
     dirty_transports: Vec<TransportKey>,
     switched: Vec<ConsumerKey>,
     wanted_anew: Vec<ProducerKey>,
+    /// Whose videos are to get their shares anew.
+    allocated_anew: Vec<TransportKey>,
     frames: FrameBatches,
     outputs: VecDeque<Output>,
     transmits: VecDeque<Transmit>,
@@ -101,6 +105,9 @@ pub struct Media {
     missing: Vec<u16>,
     blocks: Vec<ReportBlock>,
     reported: Vec<ConsumerKey>,
+    demanding: Vec<ConsumerKey>,
+    demands: Vec<Demand>,
+    demand_order: Vec<usize>,
 }
 
 impl Media {
@@ -129,6 +136,7 @@ impl Media {
             dirty_transports: Vec::new(),
             switched: Vec::new(),
             wanted_anew: Vec::new(),
+            allocated_anew: Vec::new(),
             frames: FrameBatches::default(),
             outputs: VecDeque::new(),
             transmits: VecDeque::new(),
@@ -138,6 +146,9 @@ impl Media {
             missing: Vec::new(),
             blocks: Vec::new(),
             reported: Vec::new(),
+            demanding: Vec::new(),
+            demands: Vec::new(),
+            demand_order: Vec::new(),
         }
     }
 
@@ -197,12 +208,14 @@ impl Media {
         self.touched_producers = touched;
         self.handle_timeouts(clock);
         self.end_shedding(clock);
+        self.allocate(clock);
         self.tell_layers();
         self.tell_wanted();
         self.outputs.extend(self.frames.drain().map(|(to, frames)| Output::Frames { to, frames }));
         for key in self.dirty_transports.drain(..) {
             if let Some(transport) = self.transports.get_mut(key) {
                 transport.flush(&mut self.transmits, &mut self.buffers);
+                transport.arm_bandwidth(clock, key, &mut self.timers);
             }
         }
     }

@@ -177,11 +177,17 @@ impl Producer {
         is_news.then(|| streams.to_bits())
     }
 
-    /// The stream for whoever wants spatial layers up to this: the best one that there is, or the least of those above.
+    /// The streams for whoever wants spatial layers up to this: those that there are, or the least of those above.
+    pub(crate) fn streams_up_to(&self, spatial: u8) -> impl Iterator<Item = StreamIndex> {
+        let is_offered = |index: &StreamIndex| self.offered.contains(*index) || !self.is_simulcast();
+        let least = self.stream_indices().find(is_offered);
+        let wanted = move |index: &StreamIndex| index.position() <= spatial.into() || Some(*index) == least;
+        self.stream_indices().filter(is_offered).filter(wanted)
+    }
+
+    /// The best of them.
     pub(crate) fn best_stream(&self, spatial: u8) -> Option<StreamIndex> {
-        let offered = || self.stream_indices().filter(|index| self.offered.contains(*index));
-        let wanted = |index: &StreamIndex| index.position() <= spatial.into();
-        offered().filter(wanted).last().or_else(|| offered().next())
+        self.streams_up_to(spatial).last()
     }
 
     /// Which streams it has.

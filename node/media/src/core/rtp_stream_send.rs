@@ -1,6 +1,8 @@
 //! The stream that a user gets of a producer (mediasoup's RtpStreamSend): its own SSRC, payload type and header
 //! extensions, what was sent of it and is sent again, and how it arrives.
 
+mod probe;
+
 use std::time::{Duration, Instant};
 
 use sluice_proto::ortc::MediaKind;
@@ -296,6 +298,11 @@ impl RtpStreamSend {
     /// Whether the client knows the stream.
     pub(crate) fn has_sent(&self) -> bool {
         self.packets > 0
+    }
+
+    /// Bits per second of payload in the last report interval.
+    pub(crate) fn bitrate(&self) -> u64 {
+        self.bitrate.bits_per_second()
     }
 
     /// Whether a sender report is overdue: none was ever sent, and something was.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 use sluice_proto::ids::TransportId;
 
+use crate::bandwidth::Bandwidth;
 use crate::clock::Clock;
 use crate::core::rtp_stream_send::SendParameters;
 use crate::core::timers::{Timer, TimerKey, Timers};
@@ -62,6 +63,8 @@ pub(crate) struct UserTransport {
     transport_wide_seq: u16,
     retransmissions: RetransmissionBudget,
     downlink: Downlink,
+    /// From the client's first feedback on.
+    bandwidth: Option<Box<Bandwidth>>,
 }
 
 /// What the client's transport-wide feedback says about the way to it.
@@ -95,6 +98,7 @@ impl UserTransport {
             transport_wide_seq: 0,
             retransmissions: RetransmissionBudget::default(),
             downlink: Downlink::default(),
+            bandwidth: None,
         }
     }
 
@@ -309,7 +313,12 @@ impl UserTransport {
     ) -> Result<Sealed, DropReason> {
         let stamp = Stamp { abs_send_time: clock.abs_send_time, transport_wide_seq: self.transport_wide_seq };
         let tag = self.webrtc.send_rtp(clock.now, len, |room| write(room, stamp))?;
-        self.transport_wide_seq = self.transport_wide_seq.wrapping_add(u16::from(is_numbered));
+        if is_numbered {
+            if let Some(bandwidth) = &mut self.bandwidth {
+                bandwidth.sent(clock, self.transport_wide_seq, len);
+            }
+            self.transport_wide_seq = self.transport_wide_seq.wrapping_add(1);
+        }
         Ok(Sealed { stamp, tag })
     }
 
@@ -332,6 +341,20 @@ impl UserTransport {
         Ok(())
     }
 
+    /// Sends a packet of a retransmission stream that has only padding.
+    ///
+    /// # Errors
+    /// Why it did not go out.
+    pub(crate) fn send_padding(
+        &mut self,
+        clock: &Clock,
+        len: usize,
+        is_numbered: bool,
+        write: impl FnOnce(&mut [u8], Stamp),
+    ) -> Result<(), DropReason> {
+        self.send_stamped(clock, len, is_numbered, write).map(|_| ())
+    }
+
     /// Sends a packet once more as it was sent before.
     ///
     /// # Errors
@@ -351,11 +374,40 @@ impl UserTransport {
         Ok(())
     }
 
-    /// The client told which packets it got.
-    pub(crate) fn receive_feedback(&mut self, feedback: &TransportFeedback<'_>) {
+    /// The client told which packets it got. At most `left` are looked at, which that lessens.
+    pub(crate) fn receive_feedback(&mut self, clock: &Clock, feedback: &TransportFeedback<'_>, left: &mut usize) {
         let (received, lost) = feedback.counts();
         self.downlink.received += u64::from(received);
         self.downlink.lost += u64::from(lost);
+        // Of whom nothing is sent to, nothing is to be known.
+        if self.bandwidth.is_some() || !self.consumers.is_empty() {
+            let bandwidth = self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new()));
+            bandwidth.receive_feedback(clock, feedback, left);
+        }
+    }
+
+    /// The client told how much it thinks passes, in bits per second.
+    pub(crate) fn receive_remb(&mut self, bitrate: u64) {
+        if self.bandwidth.is_some() || !self.consumers.is_empty() {
+            self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new())).receive_remb(bitrate);
+        }
+    }
+
+    /// What is known of the way to the client, once it has told something of it.
+    #[inline]
+    pub(crate) fn bandwidth(&mut self) -> Option<&mut Bandwidth> {
+        self.bandwidth.as_deref_mut()
+    }
+
+    /// Whether something is known of the way to the client.
+    pub(crate) fn has_bandwidth(&self) -> bool {
+        self.bandwidth.is_some()
+    }
+
+    /// Whether video may leave now.
+    #[inline]
+    pub(crate) fn has_room(&mut self, clock: &Clock) -> bool {
+        self.bandwidth.as_mut().is_none_or(|bandwidth| bandwidth.has_room(clock))
     }
 
     /// Ends an interval of the downlink's account.
@@ -368,7 +420,8 @@ impl UserTransport {
 
     /// Everything that is known of it.
     pub(crate) fn stats(&self, now: Instant) -> TransportStats {
-        TransportStats { send_loss: self.downlink.loss, ..self.webrtc.stats(now) }
+        let available_outgoing_bitrate = self.bandwidth.as_ref().and_then(|bandwidth| bandwidth.estimate());
+        TransportStats { send_loss: self.downlink.loss, available_outgoing_bitrate, ..self.webrtc.stats(now) }
     }
 
     /// What it has received and sent.
@@ -381,6 +434,15 @@ impl UserTransport {
         let feedback = self.feedback.as_ref().and_then(|feedback| feedback.poll_timeout());
         let at = [self.webrtc.poll_timeout(), self.reports_at, feedback].into_iter().flatten().min();
         timers.arm(&mut self.timer, TimerKey::Transport(key), at);
+    }
+
+    /// Wakes the transport when video that waits may leave, or a probe is due.
+    #[inline]
+    pub(crate) fn arm_bandwidth(&mut self, clock: &Clock, key: TransportKey, timers: &mut Timers) {
+        if let Some(bandwidth) = &self.bandwidth {
+            let at = bandwidth.poll_timeout(clock).map(|at| clock.now + at.saturating_sub(clock.since_epoch));
+            timers.arm(&mut self.timer, TimerKey::Transport(key), at);
+        }
     }
 
     /// Whether it waits for this time.

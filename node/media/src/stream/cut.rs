@@ -171,14 +171,14 @@ impl Cut {
         self.wanted
     }
 
-    /// Highest temporal layer that is sent.
-    pub(crate) fn temporal_layer(&self) -> u8 {
-        self.current_temporal
+    /// Whether nothing up to this packet of its stream was sent or left out yet.
+    pub(crate) fn is_ahead(&self, sequence: u64) -> bool {
+        self.numbers.is_ahead(sequence)
     }
 
-    /// Highest temporal layer that is wanted.
-    pub(crate) fn wanted_temporal_layer(&self) -> u8 {
-        self.target_temporal
+    /// The highest number that was sent.
+    pub(crate) fn highest_output(&self) -> u16 {
+        self.numbers.highest_output()
     }
 
     /// What was sent last has nothing to do with what comes next.

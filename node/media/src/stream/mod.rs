@@ -8,12 +8,13 @@
 //! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering`; `succession` when another
 //!   stream takes the place of one.
 //! - `header_template`, `sent_packets`, `sender_reports`: what it leaves as, to a user.
-//! - `rate` and `score`: how much and how well, of what comes in and of what leaves.
+//! - `rate`, `layer_rates` and `score`: how much and how well, of what comes in and of what leaves.
 
 pub(crate) mod audio_levels;
 pub(crate) mod cut;
 pub(crate) mod header_template;
 pub(crate) mod key_frame_request_manager;
+pub(crate) mod layer_rates;
 pub(crate) mod nack_generator;
 pub(crate) mod numbering;
 pub(crate) mod packet;
@@ -33,6 +34,7 @@ use sluice_proto::ortc::MediaKind;
 
 use self::audio_levels::AudioLevelMeter;
 use self::key_frame_request_manager::{KeyFrameRequestManager, MIN_INTERVAL};
+use self::layer_rates::LayerRates;
 use self::nack_generator::{NackGenerator, NackOutcome};
 use self::rtp_cache::{CachedPacket, MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
 use self::rtp_stream_recv::{ClockMapping, RtpStreamRecv, Sequence};
@@ -108,6 +110,7 @@ pub(crate) struct Stream {
     nack: Option<NackGenerator>,
     key_frame_requests: KeyFrameRequestManager,
     audio_levels: AudioLevelMeter,
+    layer_rates: LayerRates,
     cache: RtpCache,
     /// What came and was not routed yet.
     pending: Vec<u64>,
@@ -138,6 +141,7 @@ impl Stream {
             nack: nack.then(NackGenerator::default),
             key_frame_requests: KeyFrameRequestManager::default(),
             audio_levels: AudioLevelMeter::default(),
+            layer_rates: LayerRates::default(),
             cache: RtpCache::new(kind),
             pending: Vec::new(),
             restarted: false,
@@ -313,6 +317,7 @@ impl Stream {
             self.needs_key_frame |= codec.has_key_frames();
         }
         let stored = self.cache.insert(now, codec, packet).ok_or(DropReason::TooLate)?;
+        self.layer_rates.count(now, stored.info.temporal_layer, packet.payload.len());
         if stored.info.key_frame_start {
             self.key_frame_requests.received();
             self.key_frames += 1;
@@ -386,6 +391,17 @@ impl Stream {
     /// Those of its packets that are kept.
     pub(crate) fn kept(&self, sequences: RangeInclusive<u64>) -> impl Iterator<Item = CachedPacket<'_>> {
         sequences.filter_map(|sequence| self.cache.get(sequence))
+    }
+
+    /// Those of its packets that are kept, from this number on.
+    pub(crate) fn kept_from(&self, first: u64) -> impl Iterator<Item = CachedPacket<'_>> {
+        let newest = self.numbers.newest().unwrap_or_default();
+        self.kept(first.max(newest.saturating_sub(VIDEO_SLOTS as u64))..=newest)
+    }
+
+    /// Bits per second of its temporal layers up to each, from the lowest on; `None` while it is not measured.
+    pub(crate) fn layer_rates(&self, now: Instant) -> Option<impl Iterator<Item = u64> + use<>> {
+        self.layer_rates.sums(now)
     }
 
     /// What is kept of it.

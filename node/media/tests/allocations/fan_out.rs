@@ -10,6 +10,7 @@ use sluice_media::messages::{
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpSender};
+use sluice_media::wire::rtcp::TransportFeedbackBuilder;
 use sluice_media::wire::rtp::RtpHeader;
 use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::{Frame, LinkKey};
@@ -154,6 +155,16 @@ impl Core {
         self.drain(&mut Vec::new());
     }
 
+    /// Compounds come in from receivers, whose number is beside each.
+    #[allow(dead_code, reason = "not all who share this file measure it")]
+    pub(crate) fn receive_rtcp(&mut self, compounds: &mut [(usize, Vec<u8>)]) {
+        let source = |number: usize| SocketAddr::from(([10, 0, 0, 1], 1_000 + number as u16));
+        let datagrams = compounds.iter_mut().map(|(number, data)| Datagram { source: source(*number), data });
+        let mut datagrams: Vec<_> = datagrams.collect();
+        self.media.handle_input(self.now, Input::Datagrams(&mut datagrams));
+        self.drain(&mut Vec::new());
+    }
+
     fn drain(&mut self, frames: &mut Vec<Frame>) {
         while let Some(output) = self.media.poll_output() {
             match output {
@@ -169,6 +180,44 @@ impl Core {
                 _ => {}
             }
         }
+    }
+}
+
+/// What receivers tell of what arrives.
+#[allow(dead_code, reason = "not all who share this file measure it")]
+pub(crate) struct Feedback {
+    sealers: Vec<SrtpSender>,
+    told: u16,
+    now_us: i64,
+    builder: TransportFeedbackBuilder,
+}
+
+#[allow(dead_code, reason = "not all who share this file measure it")]
+impl Feedback {
+    /// Of so many receivers.
+    pub(crate) fn new(receivers: usize) -> Self {
+        let sealer = |number| SrtpSender::new(PROFILE, &[number as u8; 28]).expect("the length is the profile's");
+        let builder = TransportFeedbackBuilder::default();
+        Self { sealers: (1..=receivers).map(sealer).collect(), told: 0, now_us: 0, builder }
+    }
+
+    /// Of each receiver, that these bursts arrived. Arrivals are as even as the sending was.
+    pub(crate) fn seal(&mut self, bursts: u16) -> Vec<(usize, Vec<u8>)> {
+        self.builder.begin(self.told);
+        for _ in 0..bursts {
+            self.now_us += INTERVAL.as_micros() as i64;
+            assert!((0..BURST).all(|_| self.builder.add_received(self.now_us)));
+        }
+        self.told = self.told.wrapping_add(bursts * BURST as u16);
+        let mut compound = Vec::new();
+        self.builder.write(&mut compound, 1, 1, 0);
+        let seal = |(number, sealer): (usize, &mut SrtpSender)| {
+            let mut compound = compound.clone();
+            compound.resize(compound.len() + sealer.lengths().rtcp_overhead, 0);
+            sealer.seal_rtcp(&mut compound).expect("it is whole");
+            (number + 1, compound)
+        };
+        self.sealers.iter_mut().enumerate().map(seal).collect()
     }
 }
 

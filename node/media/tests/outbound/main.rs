@@ -2,6 +2,7 @@
 //! and what their feedback can make it do.
 #![allow(missing_docs, reason = "tests")]
 
+mod bandwidth;
 mod core;
 mod key_frames;
 mod numbering;

@@ -50,7 +50,7 @@ trait Shapes {
     fn new_consumer(&self, consumer: &NewConsumer) -> Value;
 
     /// `consumerLayersChanged`.
-    fn consumer_layers(&self, consumer: ConsumerId, layers: Layers) -> Words;
+    fn consumer_layers(&self, consumer: ConsumerId, layers: Option<Layers>) -> Words;
 
     /// The answer to `createWebRtcTransport`.
     fn transport(&self, transport: &NewTransport) -> Value;

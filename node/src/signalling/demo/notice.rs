@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use sluice_proto::pipe::Layers;
 
 use super::{Shapes, Words};
-use crate::rooms::api::{NewConsumer, Notice, ProducerInfo};
+use crate::rooms::api::{Downlink, NewConsumer, Notice, ProducerInfo};
 
 /// What the server says first, in both dialects: clients log what they do not know.
 pub(in crate::signalling) fn greeting() -> [Words; 2] {
@@ -39,6 +39,12 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
             ("consumerScore", json!({"consumerId": consumer, "score": consumer_score(*scores)}))
         }
         Notice::ConsumerLayers { consumer, layers } => return vec![shapes.consumer_layers(*consumer, *layers)],
+        Notice::Downlink(Downlink { desired, effective_desired, available }) => (
+            "downlinkBwe",
+            json!({
+                "desiredBitrate": desired, "effectiveDesiredBitrate": effective_desired, "availableBitrate": available,
+            }),
+        ),
         Notice::ProducerEncodingsWanted { producer, wanted } => {
             ("producerEncodingsWanted", json!({"producerId": producer, "wanted": wanted}))
         }
@@ -51,10 +57,11 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
     vec![words]
 }
 
-/// Layers; without a temporal one where all are sent.
-pub(super) fn layers(layers: Layers) -> Map<String, Value> {
-    let temporal = (layers.temporal != u8::MAX).then_some(layers.temporal);
-    let fields = [("spatialLayer", json!(layers.spatial)), ("temporalLayer", json!(temporal))];
+/// Layers; without a temporal one where all are sent, and without any where none are.
+pub(super) fn layers(layers: Option<Layers>) -> Map<String, Value> {
+    let temporal = layers.map(|layers| layers.temporal).filter(|temporal| *temporal != u8::MAX);
+    let spatial = layers.map(|layers| layers.spatial);
+    let fields = [("spatialLayer", json!(spatial)), ("temporalLayer", json!(temporal))];
     fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
 }
 

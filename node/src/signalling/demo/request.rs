@@ -84,7 +84,7 @@ fn command(method: &str, data: &Data) -> Option<Result<PeerRequest, Refusal>> {
         "requestConsumerKeyFrame" => consumer(|consumer| PeerRequest::RequestKeyFrame { consumer }),
         "changeDisplayName" => data.display_name().map(|display_name| PeerRequest::ChangeDisplayName { display_name }),
         "setConsumerPreferredLayers" => preferred_layers(data),
-        "setConsumerPriority" => Err(not_yet(method)),
+        "setConsumerPriority" => priority(data),
         _ => return None,
     })
 }
@@ -98,6 +98,13 @@ fn preferred_layers(data: &Data) -> Result<PeerRequest, Refusal> {
     let spatial = layer("spatialLayer")?.ok_or_else(|| Refusal::bad_request("spatialLayer must be a number"))?;
     let layers = Layers { spatial, temporal: layer("temporalLayer")?.unwrap_or(u8::MAX) };
     Ok(PeerRequest::SetPreferredLayers { consumer: data.id("consumerId")?, layers })
+}
+
+fn priority(data: &Data) -> Result<PeerRequest, Refusal> {
+    let priority = data.0.get("priority").and_then(Value::as_u64).and_then(|priority| u8::try_from(priority).ok());
+    let priority = priority.filter(|priority| *priority > 0);
+    let priority = priority.ok_or_else(|| Refusal::bad_request("priority must be a number from 1 to 255"))?;
+    Ok(PeerRequest::SetConsumerPriority { consumer: data.id("consumerId")?, priority })
 }
 
 fn not_yet(method: &str) -> Refusal {

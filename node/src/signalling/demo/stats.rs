@@ -38,6 +38,7 @@ pub(super) fn transport(id: TransportId, stats: &TransportStats) -> Value {
         "sendBitrate": stats.send_bitrate,
         "rtpPacketsReceived": stats.rtp_packets_received,
         "rtpPacketsSent": stats.rtp_packets_sent,
+        "availableOutgoingBitrate": stats.available_outgoing_bitrate,
     })
 }
 

@@ -45,8 +45,8 @@ impl Shapes for Ts {
         })
     }
 
-    fn consumer_layers(&self, consumer: ConsumerId, layers: Layers) -> Words {
-        ("consumerLayersChanged", json!({"consumerId": consumer, "layers": notice::layers(layers)}))
+    fn consumer_layers(&self, consumer: ConsumerId, layers: Option<Layers>) -> Words {
+        ("consumerLayersChanged", json!({"consumerId": consumer, "layers": layers.map(|it| notice::layers(Some(it)))}))
     }
 
     fn transport(&self, transport: &NewTransport) -> Value {

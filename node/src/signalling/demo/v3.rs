@@ -40,7 +40,7 @@ impl Shapes for V3 {
         })
     }
 
-    fn consumer_layers(&self, consumer: ConsumerId, layers: Layers) -> Words {
+    fn consumer_layers(&self, consumer: ConsumerId, layers: Option<Layers>) -> Words {
         let mut data = notice::layers(layers);
         data.insert("consumerId".to_owned(), json!(consumer));
         ("consumerLayersChanged", Value::Object(data))

@@ -1,7 +1,7 @@
 //! RTP and RTCP of choices.
 
 use sluice_media::wire::rtcp::{
-    ReportBlock, SenderInfo, TransportFeedbackBuilder, bye, fir, nack, pli, receiver_report, sender_report,
+    ReportBlock, SenderInfo, TransportFeedbackBuilder, bye, fir, nack, pli, receiver_report, remb, sender_report,
 };
 use sluice_media::wire::rtp::RtpHeader;
 
@@ -150,8 +150,12 @@ fn add_packet(reader: &mut Reader<'_>, world: &World, out: &mut Vec<u8>) {
         }
         6 => {
             let mut builder = TransportFeedbackBuilder::default();
-            builder.begin(reader.u16());
-            for number in 0..i64::from(reader.u8()) {
+            let (first, count) = (reader.u16(), reader.u8());
+            if count == 0 {
+                return remb(out, 1, u64::from(first) << (first % 32));
+            }
+            builder.begin(first);
+            for number in 0..i64::from(count) {
                 if number % 5 == 3 {
                     builder.add_missing()
                 } else {

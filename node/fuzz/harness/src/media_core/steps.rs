@@ -259,6 +259,7 @@ fn ask(reader: &mut Reader<'_>, world: &mut World) {
         5 => Request::CloseConsumer { consumer },
         6 => Request::PauseConsumer { consumer },
         7 => Request::ResumeConsumer { consumer },
+        8 if number >= 0x80 => Request::SetConsumerPriority { consumer, priority: number },
         8 => Request::RequestKeyFrame { consumer },
         9 => Request::TransportStats { transport },
         10 => Request::ProducerStats { producer },

@@ -88,6 +88,7 @@ impl Media {
         if let Some(transport) = self.transports.get_mut(consumer.transport()) {
             transport.remove_consumer(key, consumer.parameters());
         }
+        self.note_allocation(consumer.transport());
     }
 
     /// Tells the client that a stream is over, RFC 3550 section 6.6.

@@ -20,6 +20,7 @@ impl Media {
         let (consumers, pipe_consumers) = (producer.consumers().to_vec(), producer.pipe_consumers().to_vec());
         for consumer in consumers {
             self.aim_consumer(clock, consumer);
+            self.note_allocation_of(consumer);
         }
         for pipe_consumer in pipe_consumers {
             self.tell_offered(key, pipe_consumer);
@@ -41,13 +42,14 @@ impl Media {
         let producer = consumer.producer();
         self.aim_consumer(clock, key);
         self.note_wanted(producer);
+        self.note_allocation_of(key);
     }
 
     /// Aims a consumer at the stream that it is to get.
     pub(super) fn aim_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(consumer.producer()) else { return };
-        let Some(stream) = producer.best_stream(consumer.preferred().spatial) else { return };
+        let Some(stream) = consumer.target().and_then(|target| producer.best_stream(target.spatial)) else { return };
         if consumer.cut().aimed_stream() == stream {
             return;
         }
@@ -65,10 +67,8 @@ impl Media {
         for key in switched.drain(..) {
             let Some(consumer) = self.consumers.get_mut(key) else { continue };
             let producer = consumer.producer();
-            if !self.producers.get(producer).is_some_and(Producer::is_simulcast) {
-                continue;
-            }
-            if let Some(layers) = consumer.take_layers() {
+            let is_simulcast = self.producers.get(producer).is_some_and(Producer::is_simulcast);
+            if let Some(layers) = consumer.take_layers(is_simulcast) {
                 let consumer = consumer.id();
                 self.event(WorkerEvent::ConsumerLayersChanged { consumer, layers });
             }

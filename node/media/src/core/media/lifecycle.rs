@@ -193,6 +193,8 @@ impl Media {
         self.consumers_by_id.insert(id, key);
         self.arm_transport(transport_key);
         self.shed_newcomer(clock, key);
+        // What is begun is what there is room for.
+        self.allocate_transport(clock, transport_key);
         self.aim_consumer(clock, key);
         self.refresh_consumer(clock, key);
         self.note_wanted(producer_key);
@@ -248,6 +250,7 @@ impl Media {
         let consumers = self.producers.get(key).map(|producer| producer.consumers().to_vec());
         for consumer in consumers.into_iter().flatten() {
             self.refresh_consumer(clock, consumer);
+            self.note_allocation_of(consumer);
         }
     }
 
@@ -256,5 +259,6 @@ impl Media {
             consumer.set_paused(paused);
         }
         self.refresh_consumer(clock, key);
+        self.note_allocation_of(key);
     }
 }

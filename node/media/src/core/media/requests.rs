@@ -101,6 +101,10 @@ impl Media {
                 let key = self.consumer_key(consumer)?;
                 self.set_preferred_layers(clock, key, layers);
             }
+            Request::SetConsumerPriority { consumer, priority } => {
+                let key = self.consumer_key(consumer)?;
+                self.set_consumer_priority(key, priority);
+            }
             Request::TransportStats { transport } => return self.transport_stats(clock, transport),
             Request::ProducerStats { producer } => {
                 let key = self.producer_key(producer)?;

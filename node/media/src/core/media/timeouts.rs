@@ -56,6 +56,8 @@ impl Media {
     fn wake_transport(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key) else { return };
         transport.handle_timeout(clock.now);
+        self.send_held(clock, key);
+        self.send_probe(clock, key);
         self.send_transport_feedback(clock, key);
         if self.transports.get_mut(key).is_some_and(|transport| transport.begin_reports(clock.now)) {
             self.send_receiver_reports(clock, key);

@@ -2,8 +2,8 @@
 
 use super::parse::SenderInfo;
 use super::{
-    FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, GOODBYE, PAYLOAD_SPECIFIC_FEEDBACK, RECEIVER_REPORT, SENDER_REPORT,
-    SOURCE_DESCRIPTION, TRANSPORT_LAYER_FEEDBACK,
+    FORMAT_APPLICATION, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, GOODBYE, PAYLOAD_SPECIFIC_FEEDBACK, RECEIVER_REPORT, REMB,
+    SENDER_REPORT, SOURCE_DESCRIPTION, TRANSPORT_LAYER_FEEDBACK,
 };
 
 /// What is told about one received stream, RFC 3550 section 6.4.1.
@@ -114,6 +114,18 @@ pub fn fir(out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32, number: u8) {
         feedback_ssrcs(out, sender_ssrc, 0);
         out.extend_from_slice(&media_ssrc.to_be_bytes());
         out.extend_from_slice(&[number, 0, 0, 0]);
+    });
+}
+
+/// Appends a receiver's estimate of the maximum bitrate, draft-alvestrand-rmcat-remb-03, in bits per second; what has
+/// no room in its 18 bits is rounded down.
+pub fn remb(out: &mut Vec<u8>, sender_ssrc: u32, bitrate: u64) {
+    packet(out, FORMAT_APPLICATION, PAYLOAD_SPECIFIC_FEEDBACK, |out| {
+        feedback_ssrcs(out, sender_ssrc, 0);
+        out.extend_from_slice(&REMB);
+        let exponent = (u64::BITS - bitrate.leading_zeros()).saturating_sub(18);
+        let [.., m0, m1, m2] = (bitrate >> exponent).to_be_bytes();
+        out.extend_from_slice(&[0, (exponent as u8) << 2 | m0, m1, m2]);
     });
 }
 

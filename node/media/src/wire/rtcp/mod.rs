@@ -1,5 +1,5 @@
-//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104 and draft-holmer-rmcat-transport-wide-cc-extensions-01): reading
-//! compounds without allocation, and building them.
+//! RTCP (RFC 3550 section 6, RFC 4585, RFC 5104, draft-holmer-rmcat-transport-wide-cc-extensions-01 and
+//! draft-alvestrand-rmcat-remb-03): reading compounds without allocation, and building them.
 
 mod build;
 #[cfg(test)]
@@ -9,9 +9,11 @@ mod transport_feedback;
 
 use std::time::Duration;
 
-pub use build::{MAX_REPORT_BLOCKS, ReportBlock, bye, fir, nack, pli, receiver_report, sdes_cname, sender_report};
+pub use build::{MAX_REPORT_BLOCKS, ReportBlock, bye, fir, nack, pli, receiver_report, remb, sdes_cname, sender_report};
 pub use parse::{Compound, FirEntries, Malformed, NackItems, Packet, ReportBlocks, SenderInfo};
-pub use transport_feedback::{TransportFeedback, TransportFeedbackBuilder};
+pub use transport_feedback::{
+    ARRIVAL_PERIOD_US, PacketStatus, Statuses, TransportFeedback, TransportFeedbackBuilder,
+};
 
 pub(super) const SENDER_REPORT: u8 = 200;
 pub(super) const RECEIVER_REPORT: u8 = 201;
@@ -25,6 +27,11 @@ pub(super) const FORMAT_NACK: u8 = 1;
 pub(super) const FORMAT_TRANSPORT_WIDE_CC: u8 = 15;
 pub(super) const FORMAT_PLI: u8 = 1;
 pub(super) const FORMAT_FIR: u8 = 4;
+/// Of payload-specific feedback: whatever an application makes of it, RFC 4585 section 6.4.
+pub(super) const FORMAT_APPLICATION: u8 = 15;
+
+/// What tells a REMB from other feedback of applications.
+pub(super) const REMB: [u8; 4] = *b"REMB";
 
 /// The middle 32 bits of an NTP timestamp, as report blocks carry it.
 pub fn compact_ntp(ntp: u64) -> u32 {

@@ -2,8 +2,8 @@
 
 use super::transport_feedback::TransportFeedback;
 use super::{
-    FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, FORMAT_TRANSPORT_WIDE_CC, GOODBYE, PAYLOAD_SPECIFIC_FEEDBACK, RECEIVER_REPORT,
-    ReportBlock, SENDER_REPORT, TRANSPORT_LAYER_FEEDBACK,
+    FORMAT_APPLICATION, FORMAT_FIR, FORMAT_NACK, FORMAT_PLI, FORMAT_TRANSPORT_WIDE_CC, GOODBYE,
+    PAYLOAD_SPECIFIC_FEEDBACK, RECEIVER_REPORT, REMB, ReportBlock, SENDER_REPORT, TRANSPORT_LAYER_FEEDBACK,
 };
 
 /// A packet shorter than its header claims, or a header that is none.
@@ -55,7 +55,12 @@ pub enum Packet<'a> {
     },
     /// Transport-wide congestion control feedback.
     TransportFeedback(TransportFeedback<'a>),
-    /// Anything else: SDES, XR, REMB and what is yet to be invented.
+    /// A receiver's estimate of the maximum bitrate, draft-alvestrand-rmcat-remb-03.
+    Remb {
+        /// Bits per second of all streams together.
+        bitrate: u64,
+    },
+    /// Anything else: SDES, XR and what is yet to be invented.
     Other,
 }
 
@@ -142,8 +147,23 @@ fn parse<'a>(header: Header, body: &'a [u8]) -> Option<Packet<'a>> {
         }
         (PAYLOAD_SPECIFIC_FEEDBACK, FORMAT_PLI) => Packet::Pli { media_ssrc: feedback(body)?.0 },
         (PAYLOAD_SPECIFIC_FEEDBACK, FORMAT_FIR) => Packet::Fir { entries: FirEntries { rest: feedback(body)?.1 } },
+        (PAYLOAD_SPECIFIC_FEEDBACK, FORMAT_APPLICATION) => parse_remb(feedback(body)?.1),
         _ => Packet::Other,
     })
+}
+
+/// Six bits of exponent, 18 of mantissa; a rate beyond 64 bits is the highest that there is.
+fn parse_remb(body: &[u8]) -> Packet<'_> {
+    let Some((name, &[_, m0, m1, m2])) = body.split_first_chunk().and_then(|(name, rest)| Some((name, rest.first_chunk()?)))
+    else {
+        return Packet::Other;
+    };
+    if *name != REMB {
+        return Packet::Other;
+    }
+    let mantissa = u64::from(u32::from_be_bytes([0, m0 & 3, m1, m2]));
+    let bitrate = u64::try_from(u128::from(mantissa) << (m0 >> 2)).unwrap_or(u64::MAX);
+    Packet::Remb { bitrate }
 }
 
 fn parse_sender_info(info: &[u8; 24]) -> Option<SenderInfo> {
@@ -230,7 +250,7 @@ impl Iterator for FirEntries<'_> {
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{fir, nack, pli, receiver_report, sdes_cname, sender_report};
+    use super::super::{fir, nack, pli, receiver_report, remb, sdes_cname, sender_report};
     use super::*;
 
     #[test]
@@ -285,10 +305,22 @@ mod tests {
                     Ok(Packet::SenderReport { reports, .. } | Packet::ReceiverReport { reports }) => { reports.count(); }
                     Ok(Packet::Nack { items, .. }) => { items.sequence_numbers().count(); }
                     Ok(Packet::Fir { entries }) => { entries.count(); }
-                    Ok(Packet::TransportFeedback(feedback)) => { feedback.counts(); }
+                    Ok(Packet::TransportFeedback(feedback)) => {
+                        let (received, lost) = feedback.counts();
+                        let statuses = feedback.statuses().count();
+                        prop_assert!(statuses <= usize::from(received) + usize::from(lost));
+                    }
                     _ => {}
                 }
             }
+        }
+
+        #[test]
+        fn estimates_round_trip(bitrate in any::<u64>(), shift in 0..64_u32) {
+            let (mut out, bitrate) = (Vec::new(), bitrate >> shift);
+            remb(&mut out, 1, bitrate);
+            let Some(Ok(Packet::Remb { bitrate: told })) = Compound::new(&out).next() else { panic!() };
+            prop_assert!(told <= bitrate && bitrate - told <= bitrate >> 17);
         }
 
         #[test]

@@ -1,7 +1,7 @@
 //! Transport-wide congestion control feedback, draft-holmer-rmcat-transport-wide-cc-extensions-01 section 3.1.
 //!
-//! Subscribers send one per 100 ms or sooner, and there are many subscribers: reading costs a few instructions per
-//! *chunk*, not per packet.
+//! Subscribers send one per 100 ms or sooner, and there are many subscribers: counting costs a few instructions per
+//! *chunk*, not per packet. When each packet arrived is read in one pass over chunks and deltas together.
 
 use super::build::{feedback_ssrcs, packet};
 use super::{FORMAT_TRANSPORT_WIDE_CC, TRANSPORT_LAYER_FEEDBACK};
@@ -24,18 +24,57 @@ pub struct TransportFeedback<'a> {
     pub status_count: u16,
     /// Number of the message, modulo 256.
     pub feedback_count: u8,
+    /// Time that arrivals are told from, in units of 64 ms, modulo 2^24.
+    reference: u32,
     chunks: &'a [u8],
 }
 
+/// What a feedback message says of one packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PacketStatus {
+    /// Its transport-wide sequence number.
+    pub sequence: u16,
+    /// When it arrived on the client's clock, in microseconds modulo [`ARRIVAL_PERIOD_US`]; `None` if it did not.
+    pub arrived_us: Option<i64>,
+}
+
+/// After so many microseconds the arrival times of feedback begin anew: 2^24 times 64 ms.
+pub const ARRIVAL_PERIOD_US: i64 = (REFERENCE_DELTAS * DELTA_US) << 24;
+
 impl<'a> TransportFeedback<'a> {
     pub(super) fn parse(body: &'a [u8]) -> Option<Self> {
-        let (&[b0, b1, s0, s1, _, _, _, feedback_count], chunks) = body.split_first_chunk::<8>()?;
+        let (&[b0, b1, s0, s1, r0, r1, r2, feedback_count], chunks) = body.split_first_chunk::<8>()?;
         Some(Self {
             base_sequence: u16::from_be_bytes([b0, b1]),
             status_count: u16::from_be_bytes([s0, s1]),
             feedback_count,
+            reference: u32::from_be_bytes([0, r0, r1, r2]),
             chunks,
         })
+    }
+
+    /// What it says of each packet, in the order of their numbers. It ends early where the message is cut off.
+    pub fn statuses(&self) -> Statuses<'a> {
+        let (chunks, _) = self.chunks.as_chunks::<2>();
+        let mut left = usize::from(self.status_count);
+        let mut count = 0;
+        for &chunk in chunks {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(statuses_of(u16::from_be_bytes(chunk)).into());
+            count += 1;
+        }
+        let (chunks, _) = chunks.split_at(count);
+        Statuses {
+            chunks: chunks.iter(),
+            chunk: 0,
+            chunk_left: 0,
+            deltas: self.chunks.get(2 * count..).unwrap_or_default(),
+            sequence: self.base_sequence,
+            left: self.status_count,
+            arrived_us: i64::from(self.reference) * REFERENCE_DELTAS * DELTA_US,
+        }
     }
 
     /// How many packets arrived and how many are missing.
@@ -66,6 +105,69 @@ impl<'a> TransportFeedback<'a> {
         }
         // What the chunks do not reach is unknown and counts for neither.
         (received, self.status_count - left - received)
+    }
+}
+
+/// How many packets a chunk tells of.
+fn statuses_of(chunk: u16) -> u16 {
+    match chunk >> 14 {
+        0 | 1 => chunk & MAX_RUN,
+        2 => 14,
+        _ => 7,
+    }
+}
+
+/// What a feedback message says of each packet.
+#[derive(Debug, Clone)]
+pub struct Statuses<'a> {
+    chunks: std::slice::Iter<'a, [u8; 2]>,
+    chunk: u16,
+    /// Packets that the chunk has still to tell of.
+    chunk_left: u16,
+    deltas: &'a [u8],
+    sequence: u16,
+    left: u16,
+    arrived_us: i64,
+}
+
+impl Statuses<'_> {
+    /// Two bits: 0 is missing, 1 and 2 are arrivals with a delta of as many bytes.
+    fn next_symbol(&mut self) -> Option<u16> {
+        while self.chunk_left == 0 {
+            self.chunk = u16::from_be_bytes(*self.chunks.next()?);
+            self.chunk_left = statuses_of(self.chunk);
+        }
+        self.chunk_left -= 1;
+        Some(match self.chunk >> 14 {
+            0 | 1 => self.chunk >> 13 & 3,
+            2 => self.chunk >> self.chunk_left & 1,
+            _ => self.chunk >> (2 * self.chunk_left) & 3,
+        })
+    }
+
+    fn next_delta(&mut self, symbol: u16) -> Option<i64> {
+        let (delta, rest) = match symbol {
+            1 => self.deltas.split_first().map(|(delta, rest)| (i64::from(*delta), rest))?,
+            _ => self.deltas.split_first_chunk().map(|(delta, rest)| (i64::from(i16::from_be_bytes(*delta)), rest))?,
+        };
+        self.deltas = rest;
+        Some(delta * DELTA_US)
+    }
+}
+
+impl Iterator for Statuses<'_> {
+    type Item = PacketStatus;
+
+    fn next(&mut self) -> Option<PacketStatus> {
+        self.left = self.left.checked_sub(1)?;
+        let symbol = self.next_symbol()?;
+        let sequence = self.sequence;
+        self.sequence = sequence.wrapping_add(1);
+        if symbol == 0 {
+            return Some(PacketStatus { sequence, arrived_us: None });
+        }
+        self.arrived_us += self.next_delta(symbol)?;
+        Some(PacketStatus { sequence, arrived_us: Some(self.arrived_us.rem_euclid(ARRIVAL_PERIOD_US)) })
     }
 }
 
@@ -208,12 +310,12 @@ mod tests {
                     }
                     None => builder.add_missing(),
                 }
-                added.push(status.is_some());
+                added.push(status.map(|_| now.div_euclid(DELTA_US) * DELTA_US));
             }
             let mut out = Vec::new();
             builder.write(&mut out, 1, 2, 3);
             prop_assert!(out.len() <= MAX_LEN);
-            while added.last() == Some(&false) {
+            while added.last() == Some(&None) {
                 added.pop();
             }
             if added.is_empty() {
@@ -221,10 +323,13 @@ mod tests {
                 return Ok(());
             }
             let Some(Ok(Packet::TransportFeedback(feedback))) = Compound::new(&out).next() else { panic!() };
-            let received = added.iter().filter(|&&arrived| arrived).count() as u16;
+            let received = added.iter().flatten().count() as u16;
             prop_assert_eq!(feedback.base_sequence, base);
             prop_assert_eq!(usize::from(feedback.status_count), added.len());
             prop_assert_eq!(feedback.counts(), (received, added.len() as u16 - received));
+            let sequences = (0..).map(|number| base.wrapping_add(number));
+            let expected = sequences.zip(added).map(|(sequence, arrived_us)| PacketStatus { sequence, arrived_us });
+            prop_assert!(feedback.statuses().eq(expected));
         }
     }
 }

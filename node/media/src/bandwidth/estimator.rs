@@ -1,0 +1,136 @@
+//! How much passes to a client, found out from what it says of each packet: by the delay, by loss, and by what has been
+//! shown to pass.
+
+use super::delay::{DelayDetector, Usage};
+use super::loss::LossMeter;
+use super::rate_control::{Measured, RateControl};
+use super::rate_window::{LONG, RateWindow, SHORT};
+use super::sent_history::PacketReport;
+
+/// For so long after the first feedback nothing is limited unless a queue grows or much is lost: what is sent shows
+/// best what passes.
+const BEGINNING_US: u64 = 1_000_000;
+
+/// The estimate then at least: a picture of a camera, which most paths carry. Probes tell the rest within a second.
+const INITIAL: f64 = 1_000_000.0;
+
+/// Losses show after a round trip, so the estimate is lowered for them no oftener than this.
+const LOSS_INTERVAL_US: u64 = 300_000;
+
+/// More would only fill the queue, for so long after the estimate was lowered.
+const RECOVERY_US: u64 = 1_000_000;
+
+/// No probe where packets wait longer, in milliseconds.
+const MAX_PROBED_QUEUE_MS: f64 = 50.0;
+
+/// How long it is so after it was seen.
+const QUEUE_SEEN_US: u64 = 500_000;
+
+/// Estimates how much passes.
+pub(crate) trait BandwidthEstimator: Default {
+    /// What the client says of a packet. They come in the order in which they were sent, but for those that come late.
+    fn hear(&mut self, report: &PacketReport);
+
+    /// The client's clock is another one from now on.
+    fn change_clock(&mut self);
+
+    /// A message of the client was heard whole. `rtt_us` is from sending to feedback.
+    fn update(&mut self, now_us: u64, rtt_us: u64);
+
+    /// A probe has shown that so many bits per second pass.
+    fn prove(&mut self, now_us: u64, bits_per_second: u64);
+
+    /// Bits per second; `None` while nothing is known.
+    fn estimate(&self) -> Option<u64>;
+
+    /// From when on a probe does no harm.
+    fn can_be_probed_at(&self, now_us: u64) -> u64;
+}
+
+/// By the trend of the delay, and by loss.
+#[derive(Debug, Default)]
+pub(crate) struct TrendlineEstimator {
+    delay: DelayDetector,
+    loss: LossMeter,
+    arrived: RateWindow,
+    /// The same packets by when they were sent.
+    sent: RateWindow,
+    begun_us: Option<u64>,
+    heard_us: u64,
+    lowered_for_loss_us: Option<u64>,
+    control: Option<RateControl>,
+}
+
+impl TrendlineEstimator {
+    fn begin(&mut self, now_us: u64, acknowledged: f64) {
+        let begun = *self.begun_us.get_or_insert(now_us);
+        let is_over = self.delay.usage() == Usage::Over;
+        if is_over || now_us.saturating_sub(begun) >= BEGINNING_US {
+            // What the rate control would have grown to by what arrives. If a queue grows it lowers that at once.
+            let estimate = if is_over { acknowledged } else { (1.5 * acknowledged).max(INITIAL) };
+            self.control = Some(RateControl::new(now_us, estimate));
+        }
+    }
+
+    fn follow_loss(&mut self, now_us: u64, acknowledged: f64) {
+        let Some(share) = self.loss.congestion(now_us, self.delay.queue_ms()) else { return };
+        if self.lowered_for_loss_us.is_some_and(|at| now_us.saturating_sub(at) < LOSS_INTERVAL_US) {
+            return;
+        }
+        self.lowered_for_loss_us = Some(now_us);
+        let sent = acknowledged / (1.0 - share).max(0.1);
+        let control = self.control.get_or_insert_with(|| RateControl::new(now_us, sent));
+        // It is what was sent that was too much.
+        let to = control.bits_per_second().min(sent) * (1.0 - share / 2.0);
+        control.lower(now_us, to);
+    }
+}
+
+impl BandwidthEstimator for TrendlineEstimator {
+    fn hear(&mut self, report: &PacketReport) {
+        let Some(arrived_us) = report.arrived_us else { return self.loss.missing() };
+        self.loss.arrived(report.was_missing);
+        self.arrived.add(arrived_us, report.len);
+        self.sent.add(report.sent_us.cast_signed(), report.len);
+        // A probe makes a queue of its own, which is no news.
+        if report.cluster == 0 {
+            self.delay.add(report.sent_us, arrived_us);
+        }
+    }
+
+    fn change_clock(&mut self) {
+        self.delay = DelayDetector::default();
+        self.arrived.clear();
+        self.sent.clear();
+    }
+
+    fn update(&mut self, now_us: u64, rtt_us: u64) {
+        self.heard_us = now_us;
+        let Some(acknowledged) = self.arrived.bits_per_second(LONG) else { return };
+        if self.control.is_none() {
+            self.begin(now_us, acknowledged);
+        }
+        self.follow_loss(now_us, acknowledged);
+        let recent = self.sent.bits_per_second(SHORT).zip(self.arrived.bits_per_second(SHORT));
+        if let Some(control) = &mut self.control {
+            control.update(now_us, Measured { usage: self.delay.usage(), acknowledged, recent, rtt_us });
+        }
+    }
+
+    fn prove(&mut self, now_us: u64, bits_per_second: u64) {
+        if let Some(control) = &mut self.control {
+            control.prove(now_us, bits_per_second as f64);
+        }
+    }
+
+    fn estimate(&self) -> Option<u64> {
+        self.control.as_ref().map(|control| control.bits_per_second() as u64)
+    }
+
+    fn can_be_probed_at(&self, now_us: u64) -> u64 {
+        let lowered = self.control.as_ref().and_then(RateControl::lowered_us).map_or(0, |at| at + RECOVERY_US);
+        let queue_until = self.heard_us + QUEUE_SEEN_US;
+        let waits = self.delay.queue_ms() > MAX_PROBED_QUEUE_MS && now_us < queue_until;
+        if waits { lowered.max(queue_until) } else { lowered }
+    }
+}
