@@ -2,8 +2,8 @@
 //! best that is wanted, and goes as high as there is room for.
 //!
 //! First every video gets its lowest rung, those of higher priority before others; then they are raised in rounds, each
-//! by as many rungs as its priority says. What a video has it keeps while there is room for exactly that; for more there
-//! must be some to spare, so that it does not come and go.
+//! by as many rungs as its priority says. What a video has it keeps while there is room for about that; for more there must
+//! be some to spare, so that it does not come and go.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -14,6 +14,8 @@ pub(crate) const MAX_RUNGS: usize = 8;
 
 /// A higher rung is taken where there is room for this much of it, in percent: encoders are not even.
 const RAISE_PERCENT: u64 = 115;
+/// And kept while there is room for this much: so is what is measured of them.
+const KEEP_PERCENT: u64 = 90;
 
 /// Something of a producer that can be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +95,7 @@ impl Demand {
     /// Room that must be there for so many rungs.
     fn room_for(&self, rungs: usize) -> u64 {
         let Some(rung) = rungs.checked_sub(1).and_then(|index| self.ladder.rungs().get(index)) else { return 0 };
-        if self.has(rung) { rung.rate } else { rung.rate * RAISE_PERCENT / 100 }
+        rung.rate * if self.has(rung) { KEEP_PERCENT } else { RAISE_PERCENT } / 100
     }
 }
 
@@ -194,13 +196,13 @@ mod tests {
     fn all_get_the_least_before_one_gets_more_and_then_in_rounds() {
         let three = || [demand(1, Some(2)), demand(1, Some(2)), demand(1, Some(2))];
         for (room, expected) in [
-            (6_000, [2_000, 2_000, 2_000]),
-            (5_999, [2_000, 2_000, 500]),
-            (1_500, [500, 500, 500]),
+            (5_400, [2_000, 2_000, 2_000]),
+            (5_399, [2_000, 2_000, 500]),
+            (1_350, [500, 500, 500]),
             (1_000, [500, 150, 150]),
-            (450, [150, 150, 150]),
-            (449, [150, 150, 0]),
-            (149, [0, 0, 0]),
+            (405, [150, 150, 150]),
+            (404, [150, 150, 0]),
+            (134, [0, 0, 0]),
         ] {
             assert_eq!(granted(&mut three(), room), expected, "{room}");
         }
@@ -210,7 +212,7 @@ mod tests {
     fn priority_decides_who_is_first_and_how_fast() {
         let demands = || [demand(1, Some(2)), demand(2, Some(2)), demand(255, Some(2))];
         for (room, expected) in
-            [(149, [0, 0, 0]), (150, [0, 0, 150]), (2_300, [150, 150, 2_000]), (4_150, [150, 2_000, 2_000])]
+            [(134, [0, 0, 0]), (135, [0, 0, 150]), (2_070, [150, 150, 2_000]), (3_735, [150, 2_000, 2_000])]
         {
             assert_eq!(granted(&mut demands(), room), expected, "{room}");
         }
@@ -221,8 +223,8 @@ mod tests {
         for (current, room, expected) in [
             (Some(1), 2_299, 500),
             (Some(1), 2_300, 2_000),
-            (Some(2), 2_000, 2_000),
-            (Some(2), 1_999, 500),
+            (Some(2), 1_800, 2_000),
+            (Some(2), 1_799, 500),
             (Some(0), 574, 150),
             (Some(0), 575, 500),
             (None, 172, 150),
@@ -239,7 +241,7 @@ mod tests {
     fn it_is_told_what_would_be_needed() {
         let mut demands = [demand(1, Some(0)), demand(1, Some(0))];
         let allocation = allocate(&mut demands, &mut Vec::new(), 700, true);
-        assert_eq!(allocation, Allocation { granted: 300, desired: 4_000, next: Some(725) });
+        assert_eq!(allocation, Allocation { granted: 300, desired: 4_000, next: Some(710) });
         let allocation = allocate(&mut demands, &mut Vec::new(), 10_000, true);
         assert_eq!(allocation, Allocation { granted: 4_000, desired: 4_000, next: None });
     }

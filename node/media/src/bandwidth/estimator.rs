@@ -11,6 +11,9 @@ use super::sent_history::PacketReport;
 /// best what passes.
 const BEGINNING_US: u64 = 1_000_000;
 
+/// Unless this share is lost, too: the bottleneck may have been full before anything was heard.
+const MAX_LOSS_AT_FIRST: f64 = 0.05;
+
 /// The estimate then at least: a picture of a camera, which most paths carry. Probes tell the rest within a second.
 const INITIAL: f64 = 1_000_000.0;
 
@@ -20,11 +23,10 @@ const LOSS_INTERVAL_US: u64 = 300_000;
 /// More would only fill the queue, for so long after the estimate was lowered.
 const RECOVERY_US: u64 = 1_000_000;
 
-/// No probe where packets wait longer, in milliseconds.
+/// And for so long as packets wait longer than that, in milliseconds, but no longer than this: who shares a path with TCP
+/// finds a queue there always.
 const MAX_PROBED_QUEUE_MS: f64 = 50.0;
-
-/// How long it is so after it was seen.
-const QUEUE_SEEN_US: u64 = 500_000;
+const MAX_RECOVERY_US: u64 = 3_000_000;
 
 /// Estimates how much passes.
 pub(crate) trait BandwidthEstimator: Default {
@@ -44,7 +46,7 @@ pub(crate) trait BandwidthEstimator: Default {
     fn estimate(&self) -> Option<u64>;
 
     /// From when on a probe does no harm.
-    fn can_be_probed_at(&self, now_us: u64) -> u64;
+    fn can_be_probed_at(&self) -> u64;
 }
 
 /// By the trend of the delay, and by loss.
@@ -56,7 +58,6 @@ pub(crate) struct TrendlineEstimator {
     /// The same packets by when they were sent.
     sent: RateWindow,
     begun_us: Option<u64>,
-    heard_us: u64,
     lowered_for_loss_us: Option<u64>,
     control: Option<RateControl>,
 }
@@ -64,7 +65,7 @@ pub(crate) struct TrendlineEstimator {
 impl TrendlineEstimator {
     fn begin(&mut self, now_us: u64, acknowledged: f64) {
         let begun = *self.begun_us.get_or_insert(now_us);
-        let is_over = self.delay.usage() == Usage::Over;
+        let is_over = self.delay.usage() == Usage::Over || self.loss.share() > MAX_LOSS_AT_FIRST;
         if is_over || now_us.saturating_sub(begun) >= BEGINNING_US {
             // What the rate control would have grown to by what arrives. If a queue grows it lowers that at once.
             let estimate = if is_over { acknowledged } else { (1.5 * acknowledged).max(INITIAL) };
@@ -105,15 +106,15 @@ impl BandwidthEstimator for TrendlineEstimator {
     }
 
     fn update(&mut self, now_us: u64, rtt_us: u64) {
-        self.heard_us = now_us;
         let Some(acknowledged) = self.arrived.bits_per_second(LONG) else { return };
         if self.control.is_none() {
             self.begin(now_us, acknowledged);
         }
         self.follow_loss(now_us, acknowledged);
-        let recent = self.sent.bits_per_second(SHORT).zip(self.arrived.bits_per_second(SHORT));
+        let (usage, recent) = (self.delay.usage(), self.arrived.bits_per_second(SHORT));
+        let sent = self.sent.bits_per_second(LONG).unwrap_or(acknowledged);
         if let Some(control) = &mut self.control {
-            control.update(now_us, Measured { usage: self.delay.usage(), acknowledged, recent, rtt_us });
+            control.update(now_us, Measured { usage, acknowledged, recent, sent, rtt_us });
         }
     }
 
@@ -127,10 +128,9 @@ impl BandwidthEstimator for TrendlineEstimator {
         self.control.as_ref().map(|control| control.bits_per_second() as u64)
     }
 
-    fn can_be_probed_at(&self, now_us: u64) -> u64 {
-        let lowered = self.control.as_ref().and_then(RateControl::lowered_us).map_or(0, |at| at + RECOVERY_US);
-        let queue_until = self.heard_us + QUEUE_SEEN_US;
-        let waits = self.delay.queue_ms() > MAX_PROBED_QUEUE_MS && now_us < queue_until;
-        if waits { lowered.max(queue_until) } else { lowered }
+    fn can_be_probed_at(&self) -> u64 {
+        let waits = self.delay.queue_ms() > MAX_PROBED_QUEUE_MS;
+        let recovery = if waits { MAX_RECOVERY_US } else { RECOVERY_US };
+        self.control.as_ref().and_then(RateControl::lowered_us).map_or(0, |at| at + recovery)
     }
 }

@@ -13,8 +13,9 @@ const SMOOTHING: f64 = 0.6;
 
 /// Loss that is congestion by itself: 10% at random do not come near.
 const MAX_RANDOM: f64 = 0.17;
-/// Loss that is congestion where packets wait longer than that.
-const WITH_QUEUE: f64 = 0.03;
+/// Loss that is congestion where packets wait longer than that. Who shares a full queue with TCP loses a little now and
+/// then, which is TCP's signal and not ours.
+const WITH_QUEUE: f64 = 0.05;
 const QUEUE_MS: f64 = 50.0;
 
 /// Counts what is missing.
@@ -40,6 +41,12 @@ impl LossMeter {
         self.missing += 1;
     }
 
+    /// The share of the reading that goes on, if it tells anything yet.
+    pub(super) fn share(&self) -> f64 {
+        let told = self.arrived + self.missing;
+        if told < MIN_PACKETS { 0.0 } else { f64::from(self.missing) / f64::from(told) }
+    }
+
     /// The share that is lost to congestion, if a reading is complete and finds it so.
     pub(super) fn congestion(&mut self, now_us: u64, queue_ms: f64) -> Option<f64> {
         let begun = *self.begun_us.get_or_insert(now_us);
@@ -51,7 +58,8 @@ impl LossMeter {
         *self = Self { begun_us: Some(now_us), smoothed: self.smoothed, ..Self::default() };
         let smoothed = self.smoothed.map_or(share, |before| SMOOTHING * before + (1.0 - SMOOTHING) * share);
         self.smoothed = Some(smoothed);
-        if queue_ms > QUEUE_MS { (share > WITH_QUEUE).then_some(share) } else { (smoothed > MAX_RANDOM).then_some(smoothed) }
+        let most = if queue_ms > QUEUE_MS { WITH_QUEUE } else { MAX_RANDOM };
+        (smoothed > most).then_some(smoothed)
     }
 }
 

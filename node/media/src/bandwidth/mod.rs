@@ -160,6 +160,11 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         if self.sent.is_some() { self.estimator.estimate() } else { self.remb }
     }
 
+    /// Whether less passes than what was sent a moment ago: nothing is to be sent that is not needed.
+    pub(crate) fn is_scarce(&self, clock: &Clock) -> bool {
+        self.lowered_us.is_some_and(|at| micros(clock).saturating_sub(at) < HOLD_US)
+    }
+
     /// Whether video may leave now. If not, some waits from now on.
     #[inline]
     pub(crate) fn has_room(&mut self, clock: &Clock) -> bool {
@@ -226,15 +231,15 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         self.estimate().is_some_and(|estimate| estimate < wanted).then_some(wanted)
     }
 
-    fn probe_at_us(&self, now_us: u64) -> Option<u64> {
+    fn probe_at_us(&self) -> Option<u64> {
         self.wanted()?;
-        Some(self.prober.next_us()?.max(self.estimator.can_be_probed_at(now_us)))
+        Some(self.prober.next_us()?.max(self.estimator.can_be_probed_at()))
     }
 
     /// Bytes that are to be sent now beside the media, to see whether more would pass.
     pub(crate) fn take_probe(&mut self, clock: &Clock) -> u64 {
         let now_us = micros(clock);
-        if self.probe_at_us(now_us).is_some_and(|at| at <= now_us)
+        if self.probe_at_us().is_some_and(|at| at <= now_us)
             && let Some((wanted, estimate)) = self.wanted().zip(self.estimate())
         {
             // Somewhat more, so that what is found is enough.
@@ -254,7 +259,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     pub(crate) fn poll_timeout(&self, clock: &Clock) -> Option<Duration> {
         let now_us = micros(clock);
         let held = self.is_holding.then_some(now_us + PULSE_US);
-        [held, self.prober.poll_timeout(), self.probe_at_us(now_us)].into_iter().flatten().min().map(Duration::from_micros)
+        [held, self.prober.poll_timeout(), self.probe_at_us()].into_iter().flatten().min().map(Duration::from_micros)
     }
 
     /// What the control plane is to be told, if it is time and that is news.

@@ -37,8 +37,10 @@ pub(super) struct Measured {
     pub usage: Usage,
     /// Bits per second that arrive.
     pub acknowledged: f64,
-    /// The same of the last moments, as sent and as arrived.
-    pub recent: Option<(f64, f64)>,
+    /// The same in the last moments.
+    pub recent: Option<f64>,
+    /// With which what arrives was sent.
+    pub sent: f64,
     /// From sending to feedback.
     pub rtt_us: u64,
 }
@@ -96,14 +98,13 @@ impl RateControl {
     }
 
     fn lower_by_delay(&mut self, now_us: u64, measured: &Measured) {
-        // Packets come close together behind a queue, so a short while tells; but not of one that is hardly used.
-        let arrives = measured.recent.map_or(measured.acknowledged, |(_, arrived)| {
-            arrived.clamp(measured.acknowledged / 2.0, measured.acknowledged)
-        });
-        let (sent, arrived) = measured.recent.unwrap_or((arrives, arrives));
-        if sent < APPLICATION_LIMITED * self.bits_per_second && arrived >= PASSES * sent {
-            return self.lower(now_us, KEEP * self.bits_per_second);
+        let acknowledged = measured.acknowledged;
+        if measured.sent < APPLICATION_LIMITED * self.bits_per_second {
+            let is_guilty = acknowledged < PASSES * measured.sent;
+            return self.lower(now_us, KEEP * if is_guilty { acknowledged } else { self.bits_per_second });
         }
+        // Behind a queue packets come close together, so a short while tells.
+        let arrives = measured.recent.map_or(acknowledged, |recent| recent.clamp(acknowledged / 2.0, acknowledged));
         self.capacity.meet(arrives);
         self.lower(now_us, KEEP * arrives);
     }
@@ -189,7 +190,7 @@ mod tests {
     const RTT: u64 = 50_000;
 
     fn measured(usage: Usage, acknowledged: f64) -> Measured {
-        Measured { usage, acknowledged, recent: Some((acknowledged, acknowledged)), rtt_us: RTT }
+        Measured { usage, acknowledged, recent: Some(acknowledged), sent: acknowledged, rtt_us: RTT }
     }
 
     fn run(control: &mut RateControl, from_ms: u64, ms: u64, usage: Usage, acknowledged: impl Fn(f64) -> f64) {
@@ -214,7 +215,7 @@ mod tests {
     #[test]
     fn is_lowered_to_what_arrives_and_comes_near_to_it_slowly() {
         let mut control = RateControl::new(0, 2e6);
-        control.update(1_000_000, Measured { recent: Some((2e6, 1e6)), ..measured(Usage::Over, 1.2e6) });
+        control.update(1_000_000, Measured { recent: Some(1e6), sent: 2e6, ..measured(Usage::Over, 1.2e6) });
         assert_eq!(control.bits_per_second(), 0.85e6);
         control.update(1_020_000, measured(Usage::Over, 0.8e6));
         assert_eq!(control.bits_per_second(), 0.85e6, "the answer to that is not there yet");
@@ -227,7 +228,7 @@ mod tests {
         let mut control = RateControl::new(0, 2e6);
         control.update(1_000_000, measured(Usage::Over, 2e5));
         assert_eq!(control.bits_per_second(), 1.7e6);
-        control.update(2_000_000, Measured { recent: Some((5e5, 2e5)), ..measured(Usage::Over, 3e5) });
-        assert_eq!(control.bits_per_second(), 0.85 * 2e5);
+        control.update(2_000_000, Measured { sent: 5e5, ..measured(Usage::Over, 3e5) });
+        assert_eq!(control.bits_per_second(), 0.85 * 3e5);
     }
 }

@@ -178,7 +178,8 @@ impl Consumer {
         }
         let spatial = self.cut.stream().position() as u8;
         let layers = self.target().map(|target| Layers { spatial, temporal: target.temporal });
-        let is_known = layers.is_none() || (self.active && !self.cut.waits_for_key_frame());
+        let is_settled = self.active && !self.cut.waits_for_key_frame() && self.cut.next_stream().is_none();
+        let is_known = layers.is_none() || is_settled;
         let is_news = is_known && self.told_layers != Some(layers);
         is_news.then(|| *self.told_layers.insert(layers))
     }
@@ -294,7 +295,8 @@ impl Consumer {
         result
     }
 
-    /// The client misses these packets: those that the producer still has go out again.
+    /// The client misses these packets: those that the producer still has go out again, but for those that it can do
+    /// without if much is sent already.
     pub(crate) fn receive_nack(
         &mut self,
         missing: impl Iterator<Item = u16>,
@@ -303,6 +305,8 @@ impl Consumer {
         clock: &Clock,
         counters: &mut Counters,
     ) {
+        let is_scarce = transport.bandwidth().is_some_and(|bandwidth| bandwidth.is_scarce(clock));
+        let missing = missing.filter(|output| !is_scarce || !self.cut.is_past(*output));
         self.stream.receive_nack(missing, (producer, self.cut.shifts()), transport, clock, counters);
     }
 

@@ -78,6 +78,8 @@ pub(crate) struct Cut {
     sync_required: bool,
     /// Whoever gets it cannot decode: it may have missed parameter sets that the publisher does not repeat.
     parameter_sets_wanted: bool,
+    /// The number that it began (anew) with last.
+    begun: u16,
     /// Highest temporal layer that is wanted, and that is sent now.
     target_temporal: u8,
     current_temporal: u8,
@@ -99,6 +101,7 @@ impl Cut {
             with_padding,
             sync_required: true,
             parameter_sets_wanted: false,
+            begun: before_first,
             target_temporal: u8::MAX,
             current_temporal: u8::MAX,
             shed: Shed::No,
@@ -174,6 +177,11 @@ impl Cut {
     /// Whether nothing up to this packet of its stream was sent or left out yet.
     pub(crate) fn is_ahead(&self, sequence: u64) -> bool {
         self.numbers.is_ahead(sequence)
+    }
+
+    /// Whether whoever gets it can do without this number: it has begun anew since.
+    pub(crate) fn is_past(&self, output: u16) -> bool {
+        output.wrapping_sub(self.begun).cast_signed() < 0
     }
 
     /// The highest number that was sent.
@@ -283,6 +291,9 @@ impl Cut {
             return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(()) };
         }
         self.parameter_sets_wanted = false;
+        if self.sync_required {
+            self.begun = self.numbers.next_output();
+        }
         self.take_over(packet);
         if packet.has_parameter_sets() {
             self.sync_required = true;

@@ -317,7 +317,10 @@ impl Stream {
             self.needs_key_frame |= codec.has_key_frames();
         }
         let stored = self.cache.insert(now, codec, packet).ok_or(DropReason::TooLate)?;
-        self.layer_rates.count(now, stored.info.temporal_layer, packet.payload.len());
+        // A key frame says nothing of what the stream takes.
+        if !stored.key_frame {
+            self.layer_rates.count(now, stored.info.temporal_layer, packet.payload.len());
+        }
         if stored.info.key_frame_start {
             self.key_frame_requests.received();
             self.key_frames += 1;

@@ -16,8 +16,8 @@ const FEEDBACK_INTERVAL: Duration = Duration::from_millis(100);
 const NACK_DELAY: Duration = Duration::from_millis(5);
 const NACK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Without a picture for so long it asks for a key frame.
-const PATIENCE: Duration = Duration::from_millis(350);
+/// Without a picture for so long it asks for a key frame; browsers wait longer.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The first number of all: what comes late before it has one too.
 const CYCLE: u64 = 1 << 16;
@@ -32,7 +32,6 @@ struct Packet {
 /// A packet on its way to the viewer.
 #[derive(Debug, Clone)]
 pub(super) struct Arrival {
-    pub(super) ssrc: u32,
     pub(super) transport_wide: Option<u16>,
     pub(super) encoding: Option<u8>,
     pub(super) len: usize,
@@ -53,7 +52,6 @@ impl Arrival {
             (sequence_number, payload) = (u16::from_be_bytes(*original), rest);
         }
         Self {
-            ssrc: packet.header.ssrc,
             transport_wide,
             encoding: is_media.then(|| payload[7]),
             len: received.sealed.len() + 28,
@@ -133,7 +131,7 @@ impl Viewer {
     /// Shows what is complete: one after the other, or from a key frame on.
     fn show(&mut self, now: Instant) {
         loop {
-            let is_stuck = self.next.is_none_or(|next| !self.packets.contains_key(&next));
+            let is_stuck = self.next.is_none_or(|next| self.end_of(next).is_none());
             let starts = self.packets.iter().filter(|(_, packet)| packet.is_key_frame_start);
             let begin = if is_stuck { starts.map(|(seq, _)| *seq).find(|seq| self.end_of(*seq).is_some()) } else { self.next };
             let Some((begin, end)) = begin.and_then(|begin| Some((begin, self.end_of(begin)?))) else { return };

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use sluice_media::secure::srtp::SrtpProfile;
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss, Rate};
-use sluice_proto::ids::ConsumerId;
 
 use super::publisher::Publisher;
 use super::tcp::Tcp;
@@ -43,7 +42,6 @@ pub(super) struct World {
     pub(super) core: Core,
     pub(super) start: Instant,
     pub(super) viewers: Vec<Viewer>,
-    pub(super) consumers: Vec<ConsumerId>,
     pub(super) sent: Vec<Sent>,
     pub(super) tcp: Option<Tcp>,
     /// The viewers tell nothing.
@@ -69,14 +67,13 @@ impl World {
     /// So many viewers, of a publisher each.
     pub(super) fn new(viewers: usize, bits_per_second: u64, seed: u64) -> Self {
         let mut core = Core::new(0);
-        let (mut publishers, mut all, mut consumers) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut publishers, mut all) = (Vec::new(), Vec::new());
         for number in 0..viewers {
             let (user, receiver) =
                 (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
             let (publisher, producer) = Publisher::new(&mut core, user, number as u8 + 1, seed + number as u64);
             publishers.push(publisher);
-            let (consumer, ssrc) = core.consume(&receiver, producer, Stream::Vp8Simulcast);
-            consumers.push(consumer);
+            let (_, ssrc) = core.consume(&receiver, producer, Stream::Vp8Simulcast);
             all.push(Viewer::new(receiver, ssrc));
         }
         let back = ImpairmentConfig { delay: DELAY, ..ImpairmentConfig::default() };
@@ -84,7 +81,6 @@ impl World {
             start: core.now,
             core,
             viewers: all,
-            consumers,
             sent: Vec::new(),
             tcp: None,
             is_silent: false,
