@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use crate::clock::Clock;
 use crate::media::{
     BandwidthController, Codec, Incoming, MIN_BITS_PER_SECOND, Outgoing, Publisher, PublisherStats, ReceiveParameters,
-    RtpHeader, SendParameters, Source, StreamReceiver, StreamStats, TwccReceiver,
+    RtpHeader, SendParameters, Sending, Source, StreamReceiver, StreamStats, TwccReceiver,
 };
 use crate::tally::{ReceivedTally, SentTally, Tally};
 use crate::transport::{
@@ -52,7 +52,8 @@ pub struct SessionStats {
 pub struct Session {
     transport: ClientTransport,
     clock: Clock,
-    publishers: Vec<Publisher>,
+    /// What is sent, by source.
+    sendings: Vec<Sending>,
     streams: Vec<StreamReceiver>,
     /// SSRC to index in `streams`, and whether it is the one of retransmissions.
     ssrcs: FxHashMap<u32, (usize, bool)>,
@@ -83,7 +84,7 @@ impl Session {
         Ok(Self {
             transport: ClientTransport::new(now, config, remote, seed)?,
             clock,
-            publishers: Vec::new(),
+            sendings: Vec::new(),
             streams: Vec::new(),
             ssrcs: FxHashMap::default(),
             streams_due: None,
@@ -107,24 +108,44 @@ impl Session {
         &mut self.transport
     }
 
-    /// Begins to publish; packets flow once the transport is connected.
-    pub fn publish(&mut self, now: Instant, parameters: SendParameters, source: Source, seed: u64) {
-        self.publishers.push(Publisher::new(now, parameters, source, seed));
+    /// Begins to publish the encodings of one source, lowest first; packets flow once the transport is connected.
+    pub fn publish(&mut self, now: Instant, encodings: impl IntoIterator<Item = (SendParameters, Source)>, seed: u64) {
+        let publisher =
+            |(index, (parameters, source))| Publisher::new(now, parameters, source, seed.wrapping_add(index));
+        self.sendings.push(Sending::new((0..).zip(encodings).map(publisher).collect()));
         self.share_bandwidth(now);
     }
 
     /// The publisher that sends under this SSRC.
     pub fn publisher_mut(&mut self, ssrc: u32) -> Option<&mut Publisher> {
-        self.publishers.iter_mut().find(|publisher| publisher.ssrc() == ssrc)
+        self.publishers_mut().find(|publisher| publisher.ssrc() == ssrc)
     }
 
-    /// Ends a publication.
+    /// Somebody receives these of the encodings that are published, or would, the first of which has this SSRC.
+    pub fn set_encodings_wanted(&mut self, now: Instant, ssrc: u32, wanted: &[bool]) {
+        if let Some(sending) = self.sendings.iter_mut().find(|sending| has_ssrc(sending, ssrc)) {
+            sending.set_wanted(now, wanted);
+            self.share_bandwidth(now);
+        }
+    }
+
+    /// Ends a publication, with all of its encodings.
     pub fn unpublish(&mut self, now: Instant, ssrc: u32) {
-        let ended = self.publishers.extract_if(.., |publisher| publisher.ssrc() == ssrc);
-        for mut publisher in ended {
-            publisher.tally(sent_of(&mut self.tally, publisher.codec()));
+        let ended = self.sendings.extract_if(.., |sending| has_ssrc(sending, ssrc));
+        for mut sending in ended {
+            for publisher in sending.encodings_mut() {
+                publisher.tally(sent_of(&mut self.tally, publisher.codec()));
+            }
         }
         self.share_bandwidth(now);
+    }
+
+    fn publishers(&self) -> impl Iterator<Item = &Publisher> {
+        self.sendings.iter().flat_map(Sending::encodings)
+    }
+
+    fn publishers_mut(&mut self) -> impl Iterator<Item = &mut Publisher> {
+        self.sendings.iter_mut().flat_map(Sending::encodings_mut)
     }
 
     /// Listens for a stream.
@@ -157,10 +178,10 @@ impl Session {
         for stream in &mut self.streams {
             stream.tally(now, received_of(&mut tally, stream.parameters().codec));
         }
-        for publisher in &mut self.publishers {
+        for publisher in self.publishers_mut() {
             let sent = sent_of(&mut tally, publisher.codec());
             publisher.tally(sent);
-            sent.sums.streams += 1;
+            sent.sums.streams += u32::from(publisher.is_active());
             sent.allowed_bits_per_second += publisher.allowed_bits_per_second().unwrap_or(0.0);
         }
         tally
@@ -183,7 +204,7 @@ impl Session {
 
     /// What each publisher sent.
     pub fn publisher_stats(&self) -> Vec<(u32, PublisherStats)> {
-        self.publishers.iter().map(|publisher| (publisher.ssrc(), publisher.stats())).collect()
+        self.publishers().map(|publisher| (publisher.ssrc(), publisher.stats())).collect()
     }
 
     /// What arrived of each stream.
@@ -226,7 +247,7 @@ impl Session {
         if !self.is_connected() {
             return Some(transport);
         }
-        let publishers = self.publishers.iter().filter_map(Publisher::poll_timeout);
+        let publishers = self.publishers().filter_map(Publisher::poll_timeout);
         let report = (!self.streams.is_empty()).then_some(self.next_report);
         publishers.chain(self.streams_due).chain(self.twcc.poll_timeout()).chain(report).chain([transport]).min()
     }
@@ -250,15 +271,15 @@ impl Session {
     /// they want.
     fn share_bandwidth(&mut self, now: Instant) {
         let wanted = |video: bool| -> f64 {
-            let kind = self.publishers.iter().filter(|publisher| publisher.codec().is_video() == video);
-            kind.map(Publisher::full_bits_per_second).sum()
+            let kind = self.sendings.iter().filter(|sending| sending.is_video() == video);
+            kind.map(Sending::full_bits_per_second).sum()
         };
         let (audio, video) = (wanted(false), wanted(true));
         self.bandwidth.set_wanted(audio + video);
         let Some(allowed) = self.bandwidth.allowed() else { return };
-        for publisher in self.publishers.iter_mut().filter(|publisher| publisher.codec().is_video()) {
-            let share = publisher.full_bits_per_second() / video;
-            publisher.allow(now, ((allowed - audio) * share).max(MIN_BITS_PER_SECOND));
+        for sending in self.sendings.iter_mut().filter(|sending| sending.is_video()) {
+            let share = sending.full_bits_per_second() / video;
+            sending.allow(now, ((allowed - audio) * share).max(MIN_BITS_PER_SECOND));
         }
     }
 
@@ -266,8 +287,8 @@ impl Session {
         if !self.is_connected() {
             return;
         }
-        let Self { transport, clock, publishers, bandwidth, .. } = self;
-        for publisher in publishers {
+        let Self { transport, clock, sendings, bandwidth, .. } = self;
+        for publisher in sendings.iter_mut().flat_map(Sending::encodings_mut) {
             let mut send = |packet: &[u8]| transport.send_rtp(packet);
             publisher.poll(now, &mut Outgoing { clock, bandwidth, send: &mut send });
             if let Some(report) = publisher.poll_report(now, clock) {
@@ -347,8 +368,9 @@ impl Session {
     fn on_rtcp_packet(&mut self, now: Instant, packet: &dyn RtcpPacket) {
         let any = packet.as_any();
         if let Some(nack) = any.downcast_ref::<TransportLayerNack>() {
-            let Self { transport, clock, publishers, bandwidth, .. } = self;
-            if let Some(publisher) = publishers.iter_mut().find(|publisher| publisher.ssrc() == nack.media_ssrc) {
+            let Self { transport, clock, sendings, bandwidth, .. } = self;
+            let mut publishers = sendings.iter_mut().flat_map(Sending::encodings_mut);
+            if let Some(publisher) = publishers.find(|publisher| publisher.ssrc() == nack.media_ssrc) {
                 let mut send = |packet: &[u8]| transport.send_rtp(packet);
                 let mut out = Outgoing { clock, bandwidth, send: &mut send };
                 publisher.on_nack(now, nack.nacks.iter().flat_map(|&pair| pair), &mut out);
@@ -385,6 +407,10 @@ impl Session {
     }
 }
 
+fn has_ssrc(sending: &Sending, ssrc: u32) -> bool {
+    sending.encodings().iter().any(|publisher| publisher.ssrc() == ssrc)
+}
+
 fn send_rtcp(transport: &mut ClientTransport, packets: &[Box<dyn RtcpPacket>]) {
     if let Ok(compound) = rtc_rtcp::packet::marshal(packets) {
         transport.send_rtcp(&compound);
@@ -416,7 +442,7 @@ mod tests {
     }
 
     fn publish(session: &mut Session, now: Instant, ssrc: u32, source: Source) {
-        session.publish(now, SendParameters { ssrc, ..SendParameters::default() }, source, ssrc.into());
+        session.publish(now, [(SendParameters { ssrc, ..SendParameters::default() }, source)], ssrc.into());
     }
 
     fn receive(session: &mut Session, now: Instant, ssrc: u32, codec: Codec) {

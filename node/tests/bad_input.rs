@@ -49,7 +49,7 @@ async fn produce_may_come_before_connect_and_a_second_connect_is_refused() {
     let bob = join(&driver, &node, "room", "bob").await;
 
     let mut rng = ChaCha8Rng::seed_from_u64(1);
-    let rtp = send_parameters(user.router(), Codec::Vp8, "0", "alice", &mut rng).unwrap();
+    let rtp = send_parameters(user.router(), (Codec::Vp8, 1), "0", "alice", &mut rng).unwrap();
     let request = user.produce_request(Kind::Video, &rtp).await;
     user.protoo().request("produce", request.clone()).await.unwrap();
     let lane = user.lane(true).await.unwrap();
@@ -57,7 +57,7 @@ async fn produce_may_come_before_connect_and_a_second_connect_is_refused() {
     let reason = refused(&user, "produce", request).await;
     assert!(reason.contains("used by another stream"), "the same SSRC again: {reason}");
     let parameters = rtp.to_send().unwrap();
-    lane.with(move |session, now| session.publish(now, parameters, VIDEO, 1)).await.unwrap();
+    lane.with(move |session, now| session.publish(now, parameters.into_iter().zip([VIDEO]), 1)).await.unwrap();
     let consumer = consumes(&bob, "alice", Kind::Video).await;
     receives(&bob, &consumer, "media", |stats| stats.packets >= 50 && stats.lost() == 0).await;
 

@@ -3,6 +3,7 @@
 mod common;
 
 use common::{SOON, VIDEO, consumes, driver, join, lone_node, receives, transport, url};
+use serde_json::json;
 use sluice_loadtest::driver::Driver;
 use sluice_loadtest::media::{Source, VideoSource};
 use sluice_loadtest::scenario::{VideoCodec, Watch};
@@ -44,6 +45,33 @@ async fn h264_is_carried_as_vp8_is() {
     let consumer = consumes(&watcher, "alice", Kind::Video).await;
     let stats = receives(&watcher, &consumer, "a second of pictures", |stats| stats.frames >= 30).await;
     assert!(stats.key_frames > 0 && stats.time_to_first_frame.is_some() && stats.lost() == 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn encodings_that_nobody_receives_are_not_sent() {
+    let (node, driver) = (lone_node().await, driver());
+    let alice = join(&driver, &node, "room", "alice").await;
+    let encodings = [100_000, 200_000, 400_000].map(|bitrate| Source::Video(VideoSource::at_bitrate(bitrate)));
+    alice.produce_encodings(encodings.into()).await.unwrap();
+    let watcher = watcher(&driver, &node, Watch::All).await;
+    let consumer = consumes(&watcher, "alice", Kind::Video).await;
+    receives(&watcher, &consumer, "pictures", |stats| stats.frames >= 30 && stats.lost() == 0).await;
+    let lane = alice.lane(true).await.unwrap();
+    let sent = async || {
+        let tally: Tally = lane.with(|session, now| session.tally(now)).await.unwrap();
+        tally.sent_video.sums.streams
+    };
+    assert_eq!(sent().await, 3);
+
+    let lowest = json!({"consumerId": consumer, "spatialLayer": 0, "temporalLayer": 2});
+    watcher.protoo().request("setConsumerPreferredLayers", lowest).await.unwrap();
+    tokio::time::timeout(SOON, async { while sent().await > 1 {} }).await.expect("the others are not sent any more");
+    let before = watcher.consumer_stats(&consumer).await.unwrap().unwrap().frames;
+    receives(&watcher, &consumer, "the lowest", |stats| stats.frames >= before + 30 && stats.lost() == 0).await;
+
+    let highest = json!({"consumerId": consumer, "spatialLayer": 2, "temporalLayer": 2});
+    watcher.protoo().request("setConsumerPreferredLayers", highest).await.unwrap();
+    tokio::time::timeout(SOON, async { while sent().await < 3 {} }).await.expect("what is wanted is sent again");
 }
 
 #[tokio::test]

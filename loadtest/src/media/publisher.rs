@@ -90,6 +90,8 @@ pub struct Publisher {
     /// What congestion control allows.
     allowed_bits_per_second: Option<f64>,
     paused: bool,
+    /// It is an encoding that is worth sending.
+    active: bool,
     sequence_number: u16,
     rtx_sequence_number: u16,
     history: VecDeque<Sent>,
@@ -136,6 +138,7 @@ impl Publisher {
             full_bits_per_second,
             allowed_bits_per_second: None,
             paused: false,
+            active: true,
             // RFC 3711 section 3.3.1 wants the first number below 2^15, or an early loss loses the rollover.
             sequence_number: rng.random_range(0..0x8000),
             rtx_sequence_number: rng.random_range(0..0x8000),
@@ -210,16 +213,38 @@ impl Publisher {
 
     /// A paused publisher sends nothing; it goes on with a key frame.
     pub fn set_paused(&mut self, paused: bool) {
-        if self.paused && !paused {
+        self.change(paused, self.active);
+    }
+
+    /// The same for an encoding that is not worth sending.
+    pub(crate) fn set_active(&mut self, active: bool) {
+        self.change(self.paused, active);
+    }
+
+    /// Whether it is an encoding that is worth sending.
+    pub(crate) fn is_active(&self) -> bool {
+        self.active
+    }
+
+    fn sends(&self) -> bool {
+        self.active && !self.paused
+    }
+
+    fn change(&mut self, paused: bool, active: bool) {
+        let sent = self.sends();
+        (self.paused, self.active) = (paused, active);
+        if sent == self.sends() {
+            return;
+        }
+        if !sent {
             self.generator.want_key_frame();
         }
-        self.paused = paused;
         self.waiting.clear();
         self.waiting_bytes = 0;
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        if self.paused {
+        if !self.sends() {
             return None;
         }
         let paced = (!self.waiting.is_empty()).then(|| self.pacer.next());
@@ -233,7 +258,7 @@ impl Publisher {
 
     /// Sends what is due.
     pub(crate) fn poll(&mut self, now: Instant, out: &mut Outgoing<'_>) {
-        if self.paused {
+        if !self.sends() {
             return;
         }
         if !self.is_congested() {
@@ -321,7 +346,7 @@ impl Publisher {
 
     /// A sender report with the source description, when due.
     pub(crate) fn poll_report(&mut self, now: Instant, clock: &Clock) -> Option<Vec<Box<dyn RtcpPacket>>> {
-        if self.paused || now < self.next_report || self.stats.packets == 0 {
+        if !self.sends() || now < self.next_report || self.stats.packets == 0 {
             return None;
         }
         self.next_report = now + REPORT_INTERVAL;

@@ -128,9 +128,6 @@ pub enum SourceError {
     /// The file does not do.
     #[error(transparent)]
     File(#[from] MediaFileError),
-    /// There is nothing to send.
-    #[error("the video has no encoding")]
-    NoEncoding,
 }
 
 impl Source {
@@ -147,16 +144,16 @@ impl Source {
         Ok(Self::Audio(AudioSource { packet_bytes, talk: audio.talk, dtx: audio.dtx, ..AudioSource::default() }))
     }
 
-    /// A scenario's video: its first encoding. A file is read here: once, for all users that get a clone.
+    /// The encodings of a scenario's video. A file is read here: once, for all users that get a clone.
     ///
     /// # Errors
-    /// [`SourceError`].
-    pub fn from_video(video: &Video) -> Result<Self, SourceError> {
+    /// [`SourceError::File`].
+    pub fn from_video(video: &Video) -> Result<Vec<Self>, SourceError> {
         if let Some(path) = &video.file {
-            return Ok(Self::File(Arc::new(MediaFile::read(path, video.codec.into())?)));
+            return Ok(vec![Self::File(Arc::new(MediaFile::read(path, video.codec.into())?))]);
         }
-        let encoding = video.encodings.first().ok_or(SourceError::NoEncoding)?;
-        Ok(Self::Video(VideoSource::camera(video.codec, encoding)))
+        let camera = |encoding| Self::Video(VideoSource::camera(video.codec, encoding));
+        Ok(video.encodings.iter().map(camera).collect())
     }
 
     /// Codec.

@@ -27,7 +27,7 @@ pub(super) struct Part {
     /// Where and as who.
     pub(super) config: UserConfig,
     /// What it sends.
-    pub(super) sources: Vec<Source>,
+    pub(super) sources: Vec<Vec<Source>>,
 }
 
 /// All users.
@@ -159,8 +159,8 @@ async fn attend(driver: Driver, mut part: Part, board: Arc<Board>, leave: Cancel
 async fn join(driver: &Driver, part: &Part) -> Result<(User, JoinTimes), UserError> {
     let user = User::join(driver, part.config.clone()).await?;
     let times = user.connected().await?;
-    for source in &part.sources {
-        user.produce(source.clone()).await?;
+    for encodings in &part.sources {
+        user.produce_encodings(encodings.clone()).await?;
     }
     Ok((user, times))
 }

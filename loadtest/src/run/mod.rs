@@ -112,7 +112,7 @@ pub async fn run(
 struct Parts {
     certificates: Vec<Arc<Certificate>>,
     /// What users of a kind send, by the kind's place in memory: the plan's users share their kinds.
-    sources: HashMap<*const Users, Vec<Source>>,
+    sources: HashMap<*const Users, Vec<Vec<Source>>>,
     open_every: u32,
 }
 
@@ -151,8 +151,9 @@ impl Parts {
     }
 }
 
-fn sources(kind: &Users) -> Result<Vec<Source>, SourceError> {
-    let audio = kind.audio.as_ref().map(Source::from_audio);
+/// The encodings of each thing that they send.
+fn sources(kind: &Users) -> Result<Vec<Vec<Source>>, SourceError> {
+    let audio = kind.audio.as_ref().map(|audio| Source::from_audio(audio).map(|source| vec![source]));
     let video = kind.video.as_ref().map(Source::from_video);
     audio.into_iter().chain(video).collect()
 }

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::path::Path as FilePath;
 use std::time::Duration;
 
+use sluice_proto::pipe::MAX_STREAMS;
+
 use super::read::MAX_SEED;
 use super::section::Problem;
 use super::value::MAX_DURATION;
@@ -99,10 +101,18 @@ fn check_users(users: &Users, at: &str, regions: &[String]) -> Result<(), Proble
 }
 
 fn check_video(video: &Video, at: &str) -> Result<(), Problem> {
-    if video.encodings.len() > 1 {
+    let encodings = video.encodings.len();
+    if encodings > MAX_STREAMS {
+        let message = format!("{encodings} encodings: allowed are {MAX_STREAMS}");
+        return Err(Problem::new(format!("{at}.encodings"), message));
+    }
+    if encodings > 1 && video.file.is_some() {
+        return Err(Problem::new(format!("{at}.encodings"), "a file has one encoding"));
+    }
+    if !video.encodings.is_sorted_by_key(|encoding| encoding.bitrate) {
         return Err(Problem::new(
             format!("{at}.encodings"),
-            format!("{} encodings: not carried by nodes yet, allowed is one", video.encodings.len()),
+            "the encodings are listed from the lowest bitrate to the highest",
         ));
     }
     let layers = video.encodings.iter().any(|encoding| encoding.temporal_layers > 1);

@@ -187,7 +187,7 @@ impl Default for Audio {
 pub struct Video {
     /// Codec.
     pub codec: VideoCodec,
-    /// The streams that are sent. One today: simulcast needs nodes that can do it.
+    /// The streams that are sent of one picture (simulcast), lowest first.
     pub encodings: Vec<VideoEncoding>,
     /// An IVF or WebM file of `codec` to send instead of synthetic frames, over and over.
     pub file: Option<std::path::PathBuf>,

@@ -163,7 +163,7 @@ pub enum OrtcError {
     /// The server announced a stream of a codec that this client did not say it can.
     #[error("the announced stream is {0}, which this client cannot")]
     UnknownCodec(String),
-    /// The server announced a stream without codec or SSRC.
+    /// The server announced a stream without codec, encoding or SSRC.
     #[error("the announced stream has no {0}")]
     Incomplete(&'static str),
 }
@@ -188,14 +188,14 @@ pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
     RtpCapabilities { codecs, header_extensions }
 }
 
-/// The parameters with which a stream is produced: the router's first of that codec; of H.264 the first with
-/// packetization mode 1, constrained baseline before other profiles.
+/// The parameters with which so many encodings of a picture, or one stream, are produced: the router's first of that
+/// codec; of H.264 the first with packetization mode 1, constrained baseline before other profiles.
 ///
 /// # Errors
 /// [`OrtcError::NoCodec`].
 pub fn send_parameters(
     router: &RtpCapabilities,
-    codec: Codec,
+    (codec, encodings): (Codec, usize),
     mid: &str,
     cname: &str,
     rng: &mut impl Rng,
@@ -226,38 +226,42 @@ pub fn send_parameters(
             parameters: BTreeMap::new(),
         })
         .collect();
-    let encoding = Encoding {
+    let mut encoding = || Encoding {
         ssrc: Some(rng.random()),
         rtx: rtx.map(|_| RtxEncoding { ssrc: rng.random() }),
         ..Encoding::default()
     };
+    let encodings = (0..encodings).map(|_| encoding()).collect();
     Ok(RtpParameters {
         mid: Some(mid.to_owned()),
         codecs: [Some(codec), rtx].into_iter().flatten().filter_map(codec_parameters).collect(),
         header_extensions,
-        encodings: vec![encoding],
+        encodings,
         rtcp: RtcpParameters { cname: cname.to_owned(), reduced_size: true },
     })
 }
 
 impl RtpParameters {
-    /// What a publisher needs to know.
+    /// What a publisher needs to know of each encoding.
     ///
     /// # Errors
     /// [`OrtcError::Incomplete`].
-    pub fn to_send(&self) -> Result<SendParameters, OrtcError> {
-        let (codec, ssrc) = self.stream()?;
+    pub fn to_send(&self) -> Result<Vec<SendParameters>, OrtcError> {
+        let codec = self.codecs.first().ok_or(OrtcError::Incomplete("codec"))?;
         let mid = self.extension(MID).zip(self.mid.clone());
-        Ok(SendParameters {
-            ssrc,
-            payload_type: codec.payload_type,
-            rtx: self.rtx(),
-            cname: self.rtcp.cname.clone(),
-            mid,
-            abs_send_time: self.extension(ABS_SEND_TIME),
-            transport_cc: self.extension(TRANSPORT_CC),
-            audio_level: self.extension(AUDIO_LEVEL),
-        })
+        let parameters = self.encodings.iter().map(|encoding| {
+            Ok(SendParameters {
+                ssrc: encoding.ssrc.ok_or(OrtcError::Incomplete("SSRC"))?,
+                payload_type: codec.payload_type,
+                rtx: self.rtx(encoding),
+                cname: self.rtcp.cname.clone(),
+                mid: mid.clone(),
+                abs_send_time: self.extension(ABS_SEND_TIME),
+                transport_cc: self.extension(TRANSPORT_CC),
+                audio_level: self.extension(AUDIO_LEVEL),
+            })
+        });
+        parameters.collect()
     }
 
     /// What a subscriber needs to know.
@@ -265,15 +269,16 @@ impl RtpParameters {
     /// # Errors
     /// [`OrtcError::Incomplete`] or [`OrtcError::UnknownCodec`].
     pub fn to_receive(&self) -> Result<ReceiveParameters, OrtcError> {
-        let (codec, ssrc) = self.stream()?;
+        let codec = self.codecs.first().ok_or(OrtcError::Incomplete("codec"))?;
+        let encoding = self.encodings.first().ok_or(OrtcError::Incomplete("encoding"))?;
         let known = Codec::from_mime_type(&codec.mime_type);
         let feedback = |kind: &str, parameter: &str| {
             codec.rtcp_feedback.iter().any(|feedback| feedback.kind == kind && feedback.parameter == parameter)
         };
         Ok(ReceiveParameters {
-            ssrc,
+            ssrc: encoding.ssrc.ok_or(OrtcError::Incomplete("SSRC"))?,
             payload_type: codec.payload_type,
-            rtx: self.rtx(),
+            rtx: self.rtx(encoding),
             codec: known.ok_or_else(|| OrtcError::UnknownCodec(codec.mime_type.clone()))?,
             nack: feedback("nack", ""),
             pli: feedback("nack", "pli"),
@@ -285,16 +290,9 @@ impl RtpParameters {
         self.extension(TRANSPORT_CC)
     }
 
-    fn stream(&self) -> Result<(&CodecParameters, u32), OrtcError> {
-        let codec = self.codecs.first().ok_or(OrtcError::Incomplete("codec"))?;
-        let ssrc = self.encodings.first().and_then(|encoding| encoding.ssrc).ok_or(OrtcError::Incomplete("SSRC"))?;
-        Ok((codec, ssrc))
-    }
-
-    fn rtx(&self) -> Option<(u32, u8)> {
-        let ssrc = self.encodings.first()?.rtx?.ssrc;
+    fn rtx(&self, encoding: &Encoding) -> Option<(u32, u8)> {
         let codec = self.codecs.iter().find(|codec| is_rtx(&codec.mime_type))?;
-        Some((ssrc, codec.payload_type))
+        Some((encoding.rtx?.ssrc, codec.payload_type))
     }
 
     fn extension(&self, uri: &str) -> Option<u8> {
@@ -389,10 +387,11 @@ mod tests {
     #[test]
     fn parameters_to_send_are_complete() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let parameters = send_parameters(&router(), Codec::Vp8, "1", "alice", &mut rng).unwrap();
+        let parameters = send_parameters(&router(), (Codec::Vp8, 1), "1", "alice", &mut rng).unwrap();
         let read: RtpParameters = serde_json::from_str(&serde_json::to_string(&parameters).unwrap()).unwrap();
         assert_eq!(read, parameters);
-        let send = read.to_send().unwrap();
+        let [send] = &read.to_send().unwrap()[..] else { panic!("one encoding") };
+        let send = send.clone();
         assert_eq!((send.payload_type, send.rtx.unwrap().1), (101, 102));
         assert_eq!((send.mid, send.transport_cc, send.audio_level), (Some((1, "1".to_owned())), Some(5), None));
         let receive = read.to_receive().unwrap();
@@ -405,12 +404,22 @@ mod tests {
     }
 
     #[test]
+    fn encodings_are_streams_of_one_source() {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let parameters = send_parameters(&router(), (Codec::Vp8, 3), "1", "alice", &mut rng).unwrap();
+        let encodings = parameters.to_send().unwrap();
+        let ssrcs = encodings.iter().flat_map(|encoding| [encoding.ssrc, encoding.rtx.unwrap().0]);
+        assert_eq!(ssrcs.collect::<std::collections::HashSet<_>>().len(), 6);
+        assert!(encodings.iter().all(|encoding| encoding.mid == encodings[0].mid && encoding.payload_type == 101));
+    }
+
+    #[test]
     fn a_router_without_the_codec_is_told_so() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         for codec in [Codec::Vp8, Codec::H264] {
             let mut router = router();
             router.codecs.truncate(1);
-            let refused = send_parameters(&router, codec, "1", "alice", &mut rng);
+            let refused = send_parameters(&router, (codec, 1), "1", "alice", &mut rng);
             assert_eq!(refused, Err(OrtcError::NoCodec(codec)));
         }
     }
@@ -427,9 +436,9 @@ mod tests {
         let mut router = router();
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut chosen = |router: &RtpCapabilities| {
-            let parameters = send_parameters(router, Codec::H264, "1", "alice", &mut rng)?;
+            let parameters = send_parameters(router, (Codec::H264, 1), "1", "alice", &mut rng)?;
             assert_eq!(parameters.to_receive()?.codec, Codec::H264);
-            Ok(parameters.to_send()?.payload_type)
+            Ok(parameters.to_send()?[0].payload_type)
         };
         router.codecs.push(h264(110, json!(0), "42e01f"));
         assert_eq!(chosen(&router), Err(OrtcError::NoCodec(Codec::H264)));
@@ -442,7 +451,7 @@ mod tests {
     #[test]
     fn a_stream_of_an_unknown_codec_is_refused() {
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut parameters = send_parameters(&router(), Codec::Vp8, "1", "alice", &mut rng).unwrap();
+        let mut parameters = send_parameters(&router(), (Codec::Vp8, 1), "1", "alice", &mut rng).unwrap();
         parameters.codecs[0].mime_type = "video/AV2".to_owned();
         assert_eq!(parameters.to_receive(), Err(OrtcError::UnknownCodec("video/AV2".to_owned())));
     }

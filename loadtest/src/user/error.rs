@@ -29,6 +29,9 @@ pub enum UserError {
     /// The user joined without the transport that this needs.
     #[error("the user joined without a transport for this direction")]
     NoTransport,
+    /// There is nothing to send.
+    #[error("what is to be sent has no encoding")]
+    NothingToSend,
     /// The server has no candidate that this client can reach.
     #[error("the server offers no UDP candidate with an IP address")]
     NoCandidate,
@@ -48,6 +51,7 @@ impl UserError {
             Self::Ice => "ice",
             Self::Dtls(_) => "dtls",
             Self::NoTransport => "no transport",
+            Self::NothingToSend => "nothing to send",
             Self::Waited(..) => "room",
         }
     }

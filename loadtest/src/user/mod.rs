@@ -3,6 +3,7 @@
 mod error;
 mod room;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -90,7 +91,7 @@ impl UserConfig {
 pub struct Production {
     /// The server's id of the producer.
     pub id: String,
-    /// The stream's SSRC.
+    /// The SSRC of the stream, or of the lowest encoding.
     pub ssrc: u32,
 }
 
@@ -125,6 +126,16 @@ pub(crate) struct Shared {
     send: Mutex<Option<Path>>,
     receive: Mutex<Option<Path>>,
     rng: std::sync::Mutex<ChaCha8Rng>,
+    productions: Mutex<HashMap<String, Sent>>,
+}
+
+/// What is known of a producer of the user's own.
+#[derive(Default)]
+struct Sent {
+    /// SSRC of its lowest encoding; `None`: the server spoke of it before its id was known here.
+    ssrc: Option<u32>,
+    /// Which encodings the server wants; empty: it did not say.
+    wanted: Vec<bool>,
 }
 
 /// A transport of the server's, and the session to it once it is used.
@@ -154,6 +165,7 @@ impl User {
         let rng = std::sync::Mutex::new(ChaCha8Rng::seed_from_u64(config.seed));
         let mut join = json!({
             "displayName": config.peer,
+            "adaptsEncodings": true,
             "device": { "flag": "sluice", "name": "sluice-loadtest", "version": env!("CARGO_PKG_VERSION") },
         });
         if config.consume {
@@ -165,6 +177,7 @@ impl User {
             send: Mutex::new(send),
             receive: Mutex::new(receive),
             rng,
+            productions: Mutex::default(),
         });
         let (state, room) = watch::channel(RoomState::default());
         // Consumers may be announced before the answer to `join` is read.
@@ -222,23 +235,34 @@ impl User {
     /// # Errors
     /// [`UserError`] with the step that failed.
     pub async fn produce(&self, source: Source) -> Result<Production, UserError> {
+        self.produce_encodings(vec![source]).await
+    }
+
+    /// The same with encodings of one picture, lowest first. Those that nobody receives are not sent, if the server
+    /// tells.
+    ///
+    /// # Errors
+    /// [`UserError`] with the step that failed.
+    pub async fn produce_encodings(&self, sources: Vec<Source>) -> Result<Production, UserError> {
         #[derive(Deserialize)]
         struct Produced {
             id: String,
         }
         let lane = self.shared.connected(&self.protoo, true).await?;
-        let codec = source.codec();
+        let codec = sources.first().map(Source::codec).ok_or(UserError::NothingToSend)?;
         let (kind, mid) = if codec.is_video() { (Kind::Video, "1") } else { (Kind::Audio, "0") };
         let (rtp, seed) = self.shared.with_rng(|rng| {
             Ok::<_, OrtcError>((
-                send_parameters(&self.router, codec, mid, &self.shared.config.peer, rng)?,
+                send_parameters(&self.router, (codec, sources.len()), mid, &self.shared.config.peer, rng)?,
                 rng.random(),
             ))
         })?;
         let produced: Produced = self.protoo.call("produce", self.produce_request(kind, &rtp).await).await?;
         let parameters = rtp.to_send()?;
-        let ssrc = parameters.ssrc;
-        lane.with(move |session, now| session.publish(now, parameters, source, seed)).await?;
+        let ssrc = parameters.first().map(|parameters| parameters.ssrc).unwrap_or_default();
+        let encodings = parameters.into_iter().zip(sources);
+        lane.with(move |session, now| session.publish(now, encodings, seed)).await?;
+        self.shared.begin_production(&produced.id, ssrc, &lane).await?;
         Ok(Production { id: produced.id, ssrc })
     }
 
@@ -353,6 +377,25 @@ impl Shared {
         }
     }
 
+    /// A producer's id is known, and it is sent.
+    async fn begin_production(&self, id: &str, ssrc: u32, lane: &Lane) -> Result<(), UserError> {
+        let mut productions = self.productions.lock().await;
+        let sent = productions.entry(id.to_owned()).or_default();
+        sent.ssrc = Some(ssrc);
+        want(lane, ssrc, &sent.wanted).await
+    }
+
+    /// The server says which encodings of a producer anybody receives.
+    async fn want_encodings(&self, id: String, wanted: Vec<bool>) -> Result<(), UserError> {
+        let mut productions = self.productions.lock().await;
+        let sent = productions.entry(id).or_default();
+        sent.wanted = wanted;
+        match (sent.ssrc, self.used(true).await) {
+            (Some(ssrc), Some(lane)) => want(&lane, ssrc, &sent.wanted).await,
+            _ => Ok(()),
+        }
+    }
+
     /// The session, if there is one.
     async fn used(&self, sending: bool) -> Option<Arc<Lane>> {
         self.path(sending).lock().await.as_ref()?.lane.clone()
@@ -376,6 +419,14 @@ impl Shared {
         path.lane = Some(lane.clone());
         Ok(lane)
     }
+}
+
+async fn want(lane: &Lane, ssrc: u32, wanted: &[bool]) -> Result<(), UserError> {
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let wanted = wanted.to_vec();
+    Ok(lane.with(move |session, now| session.set_encodings_wanted(now, ssrc, &wanted)).await?)
 }
 
 /// Waits until a transport is over; for ever if there is none.

@@ -207,6 +207,12 @@ async fn on_notification(
     struct ConsumerIdOnly {
         consumer_id: String,
     }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct EncodingsWanted {
+        producer_id: String,
+        wanted: Vec<bool>,
+    }
     match method {
         "newPeer" => {
             let peer = data.get("peer").cloned().unwrap_or(data);
@@ -241,6 +247,12 @@ async fn on_notification(
                 if let Some(consumer) = changed {
                     pause(&consumer, protoo, shared).await;
                 }
+            }
+        }
+        "producerEncodingsWanted" => {
+            if let Some(EncodingsWanted { producer_id, wanted }) = read(method, data) {
+                // Without a session nothing is sent.
+                let _ = shared.want_encodings(producer_id, wanted).await;
             }
         }
         _ => tracing::trace!(method, "not looked at"),

@@ -103,7 +103,7 @@ fn check(cases: &[(String, &str)]) {
 
 #[test]
 fn rooms_and_users_that_do_not_fit_are_told_with_their_lines() {
-    let cases: [(String, &str); 14] = [
+    let cases: [(String, &str); 16] = [
         ("regions = [\"eu\", \"us\"]".into(), "my.toml:5: the target has no region us, only eu"),
         (
             "[[rooms.users]]\naudio = true".into(),
@@ -123,7 +123,12 @@ fn rooms_and_users_that_do_not_fit_are_told_with_their_lines() {
             "[[rooms]]\nname = \"huge\"\ncount = 1000\n[[rooms.users]]\ncount = 1001\naudio = true".into(),
             "my.toml:1: too many users: allowed are 1000000 in all",
         ),
-        ("video = { encodings = [{}, {}] }".into(), "my.toml:5: 2 encodings: not carried by nodes yet, allowed is one"),
+        ("video = { encodings = [{}, {}, {}, {}, {}] }".into(), "my.toml:5: 5 encodings: allowed are 4"),
+        (
+            "video = { encodings = [{ bitrate = 500000 }, { bitrate = 100000 }] }".into(),
+            "my.toml:5: the encodings are listed from the lowest bitrate to the highest",
+        ),
+        ("video = { encodings = [{}, {}], file = \"a.ivf\" }".into(), "my.toml:5: a file has one encoding"),
         (
             "video = { codec = \"h264\", temporal_layers = 2 }".into(),
             "my.toml:5: H.264 does not tell its temporal layers: allowed is 1",
@@ -227,7 +232,7 @@ fn an_unknown_scenario_is_told_with_those_that_there_are() {
     assert_eq!(
         open("meting"),
         "meting: no such scenario; did you mean meeting?; there are meeting, meeting-one-room, webinar, audio-room, global, \
-         failover, churn, or the path of a TOML file"
+         adaptive, failover, churn, or the path of a TOML file"
     );
     assert!(open("no/such.toml").starts_with("no/such.toml: No such file"), "{}", open("no/such.toml"));
 }

@@ -44,13 +44,18 @@ fn users(name: &'static str) -> impl Strategy<Value = Users> {
         dtx,
         file: None,
     });
-    let video = (10_000..=100_000_000u32, 1..=60u32, 1..=3u8, proptest::option::of(durations(10_000))).prop_map(
-        |(bitrate, fps, temporal_layers, key_frame_interval)| Video {
-            codec: VideoCodec::Vp8,
-            encodings: vec![VideoEncoding { bitrate, fps, temporal_layers, key_frame_interval }],
-            file: None,
+    let encoding = (10_000..=100_000_000u32, 1..=60u32, 1..=3u8, proptest::option::of(durations(10_000))).prop_map(
+        |(bitrate, fps, temporal_layers, key_frame_interval)| VideoEncoding {
+            bitrate,
+            fps,
+            temporal_layers,
+            key_frame_interval,
         },
     );
+    let video = proptest::collection::vec(encoding, 1..=4).prop_map(|mut encodings| {
+        encodings.sort_by_key(|encoding| encoding.bitrate);
+        Video { codec: VideoCodec::Vp8, encodings, file: None }
+    });
     let watch = || prop_oneof![Just(Watch::All), Just(Watch::None), (1..100u32).prop_map(Watch::First)];
     let churn = (1000..100_000u64, 0..10_000u64)
         .prop_map(|(stay, away)| Churn { stay: Duration::from_millis(stay), away: Duration::from_millis(away) });

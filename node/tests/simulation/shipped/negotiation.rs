@@ -40,9 +40,11 @@ impl Negotiation {
         Self { router, device: node::parse_rtp_capabilities(device).expect("a client's own words") }
     }
 
-    pub(super) fn produce(&self, codec: Codec, cname: &str, rng: &mut impl Rng) -> Production {
+    /// A producer of so many encodings.
+    pub(super) fn produce(&self, codec: Codec, encodings: usize, cname: &str, rng: &mut impl Rng) -> Production {
         let (kind, mid) = if codec.is_video() { (MediaKind::Video, "1") } else { (MediaKind::Audio, "0") };
-        let client = client::send_parameters(&self.router, codec, mid, cname, rng).expect("the router has the codec");
+        let client = client::send_parameters(&self.router, (codec, encodings), mid, cname, rng);
+        let client = client.expect("the router has the codec");
         let node = node::parse_rtp_parameters(said(&client)).expect("a client's own words");
         let node::Negotiated { mapping, consumable } =
             node::negotiate_producer(kind, &node, rng.next_u32(), cname).expect("it is the router's codec");

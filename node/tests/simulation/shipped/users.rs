@@ -206,9 +206,10 @@ impl Run {
     fn produce(&mut self, user: usize, address: SocketAddr, transport: TransportId) {
         let plan = self.plan.clone();
         let planned = &plan.users[user];
-        for media in sources(&planned.kind) {
+        for encodings in sources(&planned.kind) {
             let Some(present) = &mut self.seats[user].present else { return };
-            let production = self.negotiation.produce(media.codec(), &planned.peer, &mut present.rng);
+            let codec = encodings[0].codec();
+            let production = self.negotiation.produce(codec, encodings.len(), &planned.peer, &mut present.rng);
             let (seed, producer) = (present.rng.random(), ProducerId::from_random_bytes(present.rng.random()));
             present.productions.push(producer);
             let (kind, home) = (production.kind, planned.node);
@@ -219,7 +220,7 @@ impl Run {
             let known = Producer { source, room: planned.room.clone(), user };
             self.rooms.producers.insert(producer, Rc::new(known));
             let parameters = production.client.to_send().expect("the parameters are whole");
-            self.drive(address, |session, now| session.publish(now, parameters, media, seed));
+            self.drive(address, |session, now| session.publish(now, parameters.into_iter().zip(encodings), seed));
         }
         self.announce(planned.node);
     }
@@ -255,8 +256,9 @@ impl Run {
     }
 }
 
-fn sources(kind: &Users) -> Vec<MediaSource> {
-    let audio = kind.audio.iter().map(MediaSource::from_audio);
+/// The encodings of each thing that they send.
+fn sources(kind: &Users) -> Vec<Vec<MediaSource>> {
+    let audio = kind.audio.iter().map(|audio| MediaSource::from_audio(audio).map(|source| vec![source]));
     let video = kind.video.iter().map(MediaSource::from_video);
-    audio.chain(video).map(|source| source.expect("shipped scenarios need no files")).collect()
+    audio.chain(video).map(|sources| sources.expect("shipped scenarios need no files")).collect()
 }

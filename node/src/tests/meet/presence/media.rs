@@ -42,7 +42,7 @@ impl Presence {
         let transport = lane.transport.clone();
         self.next_mid += 1;
         let (mid, cname) = (self.next_mid.to_string(), name(self.number));
-        let rtp = send_parameters(&self.router, source(kind).codec(), &mid, &cname, &mut access.rng).unwrap();
+        let rtp = send_parameters(&self.router, (source(kind).codec(), 1), &mid, &cname, &mut access.rng).unwrap();
         let data = json!({"transportId": transport, "kind": kind, "rtpParameters": rtp, "appData": {}});
         let ssrc = rtp.encodings[0].ssrc.unwrap();
         self.productions.push(Production { id: None, kind, ssrc, paused: false });
@@ -55,7 +55,7 @@ impl Presence {
         let parameters = rtp.to_send().unwrap();
         let (now, seed) = (Instant::now().into_std(), access.draw());
         if let Some(lane) = &mut self.lanes[SENDING] {
-            lane.session.publish(now, parameters, source(production.kind), seed);
+            lane.session.publish(now, parameters.into_iter().zip([source(production.kind)]), seed);
         }
     }
 
