@@ -1,12 +1,16 @@
 //! When to ask a publisher for a key frame. Any number of consumers may want one: while a request is on its way they
 //! share it, and one that comes to nothing is repeated once. Whoever then still gets packets that it cannot begin with
-//! has need again; to a publisher that sends nothing, nothing more is said.
+//! has need again; to a publisher that sends nothing, nothing more is said. Key frames cost everybody who watches a part
+//! of the picture's quality: in the long run a publisher is asked once a second at most.
 
 use std::time::{Duration, Instant};
 
 /// A browser's encoder ignores a request within this time of the one before it (libwebrtc: 300 ms), so asking earlier
 /// would only cost the wait for the repetition.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Two requests may follow each other as closely as that; a third one not before this is over.
+const PAIR_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The repetition: longer than the encoder's interval and than most round trips.
 const RETRY: Duration = Duration::from_millis(400);
@@ -31,7 +35,8 @@ enum State {
 #[derive(Debug, Default)]
 pub(crate) struct KeyFrameRequestManager {
     state: State,
-    last_request: Option<Instant>,
+    /// The last request, and the one before it.
+    last_requests: [Option<Instant>; 2],
 }
 
 impl KeyFrameRequestManager {
@@ -39,7 +44,7 @@ impl KeyFrameRequestManager {
     pub(crate) fn need(&mut self, now: Instant) -> bool {
         match self.state {
             State::Requested { .. } | State::Repeated { .. } | State::Deferred { .. } => false,
-            State::Idle => match self.last_request.map(|last| last + MIN_INTERVAL) {
+            State::Idle => match self.earliest_request() {
                 Some(until) if until > now => {
                     self.state = State::Deferred { until };
                     false
@@ -49,9 +54,14 @@ impl KeyFrameRequestManager {
         }
     }
 
+    fn earliest_request(&self) -> Option<Instant> {
+        let [last, before] = self.last_requests;
+        last.map(|at| at + MIN_INTERVAL).max(before.map(|at| at + PAIR_INTERVAL))
+    }
+
     fn request(&mut self, now: Instant, state: State) -> bool {
         self.state = state;
-        self.last_request = Some(now);
+        self.last_requests = [Some(now), self.last_requests[0]];
         true
     }
 
@@ -108,7 +118,8 @@ mod tests {
         assert_eq!(manager.poll_timeout(), Some(start + RETRY + GIVE_UP));
         assert!(!manager.handle_timeout(start + RETRY + GIVE_UP));
         assert_eq!(manager.poll_timeout(), None);
-        assert!(manager.need(start + RETRY + GIVE_UP));
+        assert!(!manager.need(start + RETRY + GIVE_UP));
+        assert!(manager.handle_timeout(start + PAIR_INTERVAL));
         manager.received();
         assert_eq!(manager.poll_timeout(), None);
     }
@@ -123,6 +134,20 @@ mod tests {
         assert_eq!(manager.poll_timeout(), Some(start + MIN_INTERVAL));
         assert!(manager.handle_timeout(start + MIN_INTERVAL));
         manager.received();
-        assert!(manager.need(start + Duration::from_secs(1)));
+        assert!(!manager.need(start + Duration::from_secs(1)));
+        assert_eq!(manager.poll_timeout(), Some(start + PAIR_INTERVAL));
+    }
+
+    #[test]
+    fn in_the_long_run_there_is_one_request_a_second() {
+        let start = Instant::now();
+        let mut manager = KeyFrameRequestManager::default();
+        let mut requests = 0;
+        for tick in 0..10_000 {
+            let now = start + Duration::from_millis(tick);
+            requests += u32::from(manager.need(now) || manager.handle_timeout(now));
+            manager.received();
+        }
+        assert_eq!(requests, 10);
     }
 }

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use sluice_proto::ortc::MediaKind;
 
 use self::audio_levels::AudioLevelMeter;
-use self::key_frame_request_manager::{KeyFrameRequestManager, MIN_INTERVAL};
+use self::key_frame_request_manager::KeyFrameRequestManager;
 use self::layer_rates::LayerRates;
 use self::nack_generator::{NackGenerator, NackOutcome};
 use self::rtp_cache::{CachedPacket, MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
@@ -46,8 +46,11 @@ use crate::wire::rtcp::{ReportBlock, SenderInfo};
 use crate::wire::rtp::{AudioLevel, RtpHeader};
 use crate::wire::seq::Unwrapper;
 
-/// Packets since the last key frame that a newcomer is sent in one go: some 40 ms of 10 Mbit/s on a 1 Gbit/s port's
-/// conscience.
+/// Age of the last key frame from which on a newcomer may begin: as much as publishers are asked for key frames at most,
+/// so that however many come, none waits for long.
+const MAX_CATCH_UP_AGE: Duration = Duration::from_secs(1);
+
+/// Packets since the last key frame that a newcomer is sent in one go: a second of 2.5 Mbit/s.
 const MAX_CATCH_UP: u64 = 256;
 
 /// A publisher's clock is told to every node that has its viewers, so no oftener than this. Browsers tell theirs every
@@ -412,11 +415,12 @@ impl Stream {
         &self.cache
     }
 
-    /// The packets that let a newcomer begin at once: from the last key frame on, if that is so recent that the encoder
-    /// would not make another one yet. Otherwise a new one is worth its wait.
+    /// The packets that let a newcomer begin at once: from the last key frame on, if that is recent. Otherwise a new one is
+    /// worth its wait.
     pub(crate) fn catch_up(&self, now: Instant) -> Option<RangeInclusive<u64>> {
         let ((first, at), newest) = self.last_key_frame.zip(self.numbers.newest())?;
-        let is_recent = now.saturating_duration_since(at) < MIN_INTERVAL && newest.saturating_sub(first) < MAX_CATCH_UP;
+        let age = now.saturating_duration_since(at);
+        let is_recent = age < MAX_CATCH_UP_AGE && newest.saturating_sub(first) < MAX_CATCH_UP;
         is_recent.then_some(first..=newest)
     }
 

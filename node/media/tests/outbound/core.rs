@@ -284,11 +284,27 @@ impl Core {
         stream: Stream,
         ssrc: u32,
     ) -> Result<ConsumerId, RequestError> {
+        self.consume_so(user, producer, stream, (ssrc, false))
+    }
+
+    /// A consumer whose client is not ready yet.
+    pub(crate) fn consume_paused(&mut self, user: &User, producer: ProducerId, stream: Stream) -> ConsumerId {
+        let ssrc = 1_002 + 2 * self.consumers;
+        self.consume_so(user, producer, stream, (ssrc, true)).expect("the SSRC is new")
+    }
+
+    fn consume_so(
+        &mut self,
+        user: &User,
+        producer: ProducerId,
+        stream: Stream,
+        (ssrc, paused): (u32, bool),
+    ) -> Result<ConsumerId, RequestError> {
         self.consumers += 1;
         let consumer = ConsumerId::from_bytes([self.consumers as u8; 16]);
         let rtp = stream.parameters(ssrc, matches!(stream, Stream::Vp8 | Stream::Vp8Simulcast | Stream::H264));
         let (kind, transport) = (stream.kind(), user.transport);
-        self.try_request(Request::Consume { transport, consumer, producer, kind, rtp, paused: false })?;
+        self.try_request(Request::Consume { transport, consumer, producer, kind, rtp, paused })?;
         Ok(consumer)
     }
 

@@ -37,9 +37,9 @@ impl Camera {
         self.pictures += 1;
     }
 
-    fn first_second(&mut self, core: &mut Core) {
+    fn first_seconds(&mut self, core: &mut Core) {
         self.picture(core, &[SETS, SLICE[0], SLICE[1]]);
-        (0..30).for_each(|_| self.picture(core, &[PREDICTED]));
+        (0..60).for_each(|_| self.picture(core, &[PREDICTED]));
     }
 }
 
@@ -58,7 +58,7 @@ fn a_late_viewer_gets_the_parameter_sets_before_the_next_key_frame() {
         (Camera::new(core.connect(PROFILE)), core.connect(PROFILE), core.connect(PROFILE));
     let producer = core.publish(&camera.user, Stream::H264);
     core.consume(&first, producer, Stream::H264);
-    camera.first_second(&mut core);
+    camera.first_seconds(&mut core);
     core.consume(&late, producer, Stream::H264);
     camera.picture(&mut core, &[PREDICTED]);
     assert_eq!(core.received(&mut late).len(), 0);
@@ -80,7 +80,7 @@ fn a_late_viewer_is_caught_up_with_the_parameter_sets_too() {
     let mut core = Core::new(0);
     let (mut camera, mut late) = (Camera::new(core.connect(PROFILE)), core.connect(PROFILE));
     let producer = core.publish(&camera.user, Stream::H264);
-    camera.first_second(&mut core);
+    camera.first_seconds(&mut core);
     camera.picture(&mut core, &SLICE);
     camera.picture(&mut core, &[PREDICTED]);
     core.consume(&late, producer, Stream::H264);
@@ -100,10 +100,10 @@ fn a_late_viewer_behind_a_pipe_gets_them_whether_the_pipe_is_new_or_not() {
         if !pipe_is_new {
             open(&mut home, &mut away);
         }
-        camera.first_second(&mut home);
+        camera.first_seconds(&mut home);
         away.exchange(&mut home);
-        home.advance(Duration::from_millis(500));
-        away.advance(Duration::from_millis(500));
+        home.advance(Duration::from_secs(1));
+        away.advance(Duration::from_secs(1));
         if pipe_is_new {
             open(&mut home, &mut away);
         }
@@ -126,7 +126,7 @@ fn lost_parameter_sets_can_be_had_again_and_come_again_with_the_next_key_frame()
         let mut core = Core::new(0);
         let (mut camera, mut late) = (Camera::new(core.connect(PROFILE)), core.connect(PROFILE));
         let producer = core.publish(&camera.user, stream);
-        camera.first_second(&mut core);
+        camera.first_seconds(&mut core);
         let (_, ssrc) = core.consume(&late, producer, stream);
         camera.picture(&mut core, &SLICE);
         let received = core.received(&mut late);
@@ -161,7 +161,7 @@ fn key_frames_that_tell_all_by_themselves_are_left_as_they_are() {
     let mut core = Core::new(0);
     let (mut camera, mut late) = (Camera::new(core.connect(PROFILE)), core.connect(PROFILE));
     let producer = core.publish(&camera.user, Stream::H264);
-    camera.first_second(&mut core);
+    camera.first_seconds(&mut core);
     let (consumer, ssrc) = core.consume(&late, producer, Stream::H264);
     let (sps, pps): (&[u8], &[u8]) = (&[0x67, 0x42, 0xe0, 0x1f, 0x8c], &[0x68, 0xce]);
     let picture = [sps, pps, &[0x06, 0x05], SLICE[0], SLICE[1]];
@@ -179,7 +179,7 @@ fn parameter_sets_are_counted_though_what_they_are_for_does_not_fit() {
     let mut core = Core::new(0);
     let (mut camera, mut late) = (Camera::new(core.connect(PROFILE)), core.connect(PROFILE));
     let producer = core.publish(&camera.user, Stream::H264);
-    camera.first_second(&mut core);
+    camera.first_seconds(&mut core);
     core.consume(&late, producer, Stream::H264);
     let mut too_large = SLICE[0].to_vec();
     too_large.resize(1_470, 1);

@@ -249,7 +249,7 @@ fn a_pipe_without_room_for_an_encoding_brings_the_next_one() {
         let (route, epoch) = (7, 1);
         let body = FeedbackBody::LayersCarried(carried);
         home.feedback.push(sluice_proto::pipe::RouteFeedback { route, epoch, body });
-        for _ in 0..10 {
+        for _ in 0..60 {
             publisher.send(&mut home);
             let is_shed = |frame: &&mut Frame| match frame.class {
                 FrameClass::Video { spatial, .. } => carried.is_some_and(|carried| spatial > carried.spatial),

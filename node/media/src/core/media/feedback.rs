@@ -199,6 +199,19 @@ impl Media {
         }
     }
 
+    /// Asks for the key frame that a new consumer will begin with as soon as its client is ready for it.
+    pub(super) fn expect_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
+        let Some(consumer) = self.consumers.get(key).filter(|consumer| !consumer.is_active()) else { return };
+        let Some(producer) = self.producers.get(consumer.producer()) else { return };
+        if producer.is_paused() || !producer.codec().has_key_frames() {
+            return;
+        }
+        let stream = producer.source_of(consumer.cut());
+        if stream.is_none_or(|stream| consumer.cut().catch_up(stream, clock).is_none()) {
+            self.request_key_frame_for(clock, key);
+        }
+    }
+
     /// Lets these streams of a pipe begin (again), as soon as a key frame allows it.
     pub(super) fn start_pipe_consumer(&mut self, clock: &Clock, key: PipeConsumerKey, streams: StreamSet) {
         let Some(producer_key) = self.pipe_consumers.get(key).map(PipeConsumer::producer) else { return };

@@ -197,6 +197,7 @@ impl Media {
         self.allocate_transport(clock, transport_key);
         self.aim_consumer(clock, key);
         self.refresh_consumer(clock, key);
+        self.expect_consumer(clock, key);
         self.note_wanted(producer_key);
         Ok(())
     }
