@@ -109,7 +109,8 @@ fn a_hundred_newcomers_cost_two_key_frames_and_have_their_first_picture_soon() {
             }
         }
     }
-    let waits: Vec<u16> = receivers.iter().map(|(_, came, seen)| seen.expect("everybody sees something") - came).collect();
+    let waits: Vec<u16> =
+        receivers.iter().map(|(_, came, seen)| seen.expect("everybody sees something") - came).collect();
     assert_eq!(waits.len(), 105);
     assert!(requests <= 2, "{requests} requests");
     assert!(waits.iter().all(|pictures| *pictures <= 4), "{waits:?}");
