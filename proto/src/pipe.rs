@@ -36,7 +36,8 @@ pub struct Hello {
 pub const MAX_STREAMS: usize = 4;
 
 /// Which layers of a producer or of one of its streams somebody behind a pipe wants or gets. `u8::MAX` in both means
-/// everything. Of a producer with several streams these are the spatial layers.
+/// everything. Of a producer with several streams these are the spatial layers. Audio has two, that are no layers:
+/// spatial 0 is what is sent while it is among the loudest, where not all are heard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Archive, Serialize, Deserialize)]
 pub struct Layers {
     /// Highest spatial layer.
@@ -48,6 +49,9 @@ pub struct Layers {
 impl Layers {
     /// Every layer.
     pub const ALL: Self = Self { spatial: u8::MAX, temporal: u8::MAX };
+
+    /// Of audio, while it is among the loudest.
+    pub const WHILE_LOUD: Self = Self { spatial: 0, temporal: u8::MAX };
 }
 
 /// What somebody behind a pipe wants of a producer: of each of its streams nothing, or layers up to some.
@@ -57,6 +61,9 @@ pub struct Wanted(pub [Option<Layers>; MAX_STREAMS]);
 impl Wanted {
     /// Everything.
     pub const ALL: Self = Self([Some(Layers::ALL); MAX_STREAMS]);
+
+    /// Audio while it is among the loudest.
+    pub const WHILE_LOUD: Self = Self([Some(Layers::WHILE_LOUD), None, None, None]);
 
     /// Nothing.
     pub const NOTHING: Self = Self([None; MAX_STREAMS]);

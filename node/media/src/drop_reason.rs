@@ -115,6 +115,8 @@ drop_reasons! {
     UnwantedLayer => "unwanted_layer",
     /// Video that was not sent because the worker has more to do than it can.
     Overload => "overload",
+    /// Audio that is not passed on because others are louder (last-N).
+    NotLoudest => "not_loudest",
 }
 
 /// How many packets were dropped for each reason.

@@ -138,6 +138,9 @@ section! {
         /// Addresses that users are told, in order of preference; needed behind a NAT or when listening on 0.0.0.0. A
         /// name is resolved when the node starts. Empty: the address listened on.
         announced: Vec<Announced> = Vec::new(),
+        /// Voices that are heard in a room at a time: of more people only so many, the loudest, get through to others
+        /// and to other nodes, and those that somebody gives a higher priority. 0: all.
+        last_n: u16 [0 ..= 255] = 0,
     }
 }
 

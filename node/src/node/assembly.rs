@@ -1,5 +1,6 @@
 //! The parts of a node and how they are joined: workers, mesh, membership, placement, rooms, HTTP.
 
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -244,6 +245,7 @@ impl WorkerThreads {
             certificate: certificate.clone(),
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,
             frame_out: Arc::new(MeshOut(mesh.clone())),
+            last_n: u8::try_from(config.media.last_n).ok().and_then(NonZeroU8::new),
         })
         .map_err(|error| match error {
             SpawnError::Bind { addr, source } => StartError::Listen { setting: "media.listen", addr, source },

@@ -47,7 +47,7 @@ pub(crate) fn workers(
         let socket = SimulatedSocket::default();
         let config = DriverConfig { worker, socket, poll, mailboxes, events: sender.clone(), frame_out };
         let epoch = (now(), Duration::from_secs(1_700_000_000));
-        let media = MediaConfig { worker, certificate: Arc::clone(certificate), epoch, seed: seed() };
+        let media = MediaConfig { worker, certificate: Arc::clone(certificate), epoch, seed: seed(), last_n: None };
         SimulatedWorker { driver: Driver::new(config, media).unwrap(), handle, turned_at: now() }
     });
     (workers.collect(), events)

@@ -141,6 +141,7 @@ impl<E> Mesh<E> {
             certificate: certificate(),
             epoch: (origin(), Duration::from_secs(1_700_000_000)),
             seed: self.rng.random(),
+            last_n: None,
         });
         self.nodes[node] = Some(Node {
             media,

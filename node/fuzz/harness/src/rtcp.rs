@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use sluice_media::wire::rtcp::{
-    ARRIVAL_PERIOD_US, Compound, MAX_REPORT_BLOCKS, Packet, TransportFeedbackBuilder, fir, nack, pli, receiver_report, remb, sender_report,
+    ARRIVAL_PERIOD_US, Compound, MAX_REPORT_BLOCKS, Packet, TransportFeedbackBuilder, fir, nack, pli, receiver_report,
+    remb, sender_report,
 };
 
 use crate::lies_within;
@@ -73,7 +74,9 @@ fn write_again(packet: &Packet<'_>, data: &[u8]) {
             assert!(u32::from(received) + u32::from(lost) <= u32::from(feedback.status_count));
             let statuses: Vec<_> = feedback.statuses().collect();
             assert!(statuses.len() <= usize::from(received) + usize::from(lost));
-            assert!(statuses.iter().filter_map(|status| status.arrived_us).all(|at| (0..ARRIVAL_PERIOD_US).contains(&at)));
+            assert!(
+                statuses.iter().filter_map(|status| status.arrived_us).all(|at| (0..ARRIVAL_PERIOD_US).contains(&at))
+            );
         }
         Packet::Remb { bitrate } => {
             remb(&mut out, 1, *bitrate);

@@ -167,7 +167,8 @@ impl Consumer {
         let temporal = self.preferred.temporal;
         let best = StreamIndex::at(streams.saturating_sub(1).min(self.preferred.spatial.into()));
         let streams = [Some(self.cut.stream()), self.cut.next_stream(), best].into_iter().flatten();
-        streams.map(move |stream| (stream, Layers { spatial: u8::MAX, temporal }))
+        let spatial = if self.is_video() || self.is_pinned() { u8::MAX } else { Layers::WHILE_LOUD.spatial };
+        streams.map(move |stream| (stream, Layers { spatial, temporal }))
     }
 
     /// The layers that are sent, `None` inside if none are for want of room, if the control plane is to be told of them:

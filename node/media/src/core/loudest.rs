@@ -82,8 +82,10 @@ impl Loudest {
         if loudness < AUDIBLE {
             return None;
         }
-        let loudness_of = |producer: &ProducerKey| self.voices.get(producer).map_or(0.0, |voice| voice.loudness_at(now));
-        let (index, quietest) = self.heard.iter().map(loudness_of).enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
+        let loudness_of =
+            |producer: &ProducerKey| self.voices.get(producer).map_or(0.0, |voice| voice.loudness_at(now));
+        let (index, quietest) =
+            self.heard.iter().map(loudness_of).enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
         if loudness < quietest + MARGIN {
             return None;
         }

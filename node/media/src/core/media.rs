@@ -9,6 +9,7 @@ mod address_tests;
 mod allocation;
 mod close;
 mod feedback;
+mod last_n;
 mod layers;
 mod lifecycle;
 mod overload;
@@ -19,6 +20,7 @@ mod snapshot;
 mod timeouts;
 
 use std::collections::VecDeque;
+use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -60,6 +62,8 @@ pub struct MediaConfig {
     pub epoch: (Instant, Duration),
     /// Where all randomness of the core comes from.
     pub seed: u64,
+    /// Of the people of a room only so many are heard, the loudest; `None`: all.
+    pub last_n: Option<NonZeroU8>,
 }
 
 /// The media core of one worker.

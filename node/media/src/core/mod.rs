@@ -3,6 +3,7 @@
 pub(crate) mod consumer;
 pub(crate) mod counters;
 pub(crate) mod frames;
+pub(crate) mod loudest;
 pub(crate) mod media;
 pub(crate) mod overload;
 pub(crate) mod parameters;

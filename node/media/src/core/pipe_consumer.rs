@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sluice_mesh::{Frame, FrameClass, FrameFlags, REPAIR_WINDOW, RouteSender};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{FeedbackBody, RouteFeedback, RouteStats, Wanted};
+use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats, Wanted};
 
 use crate::core::frames::FrameBatches;
 use crate::core::producer::Producer;
@@ -108,6 +108,12 @@ impl PipeConsumer {
         self.cut(stream).is_some_and(|cut| cut.is_wanted() && !cut.is_shed_wholly())
     }
 
+    /// Whether it is of audio that somebody at the other end wants to hear however quiet.
+    #[inline]
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.kind == MediaKind::Audio && self.wanted.of(0).is_some_and(|wanted| wanted != Layers::WHILE_LOUD)
+    }
+
     /// Whether it is of video.
     pub(crate) fn is_video(&self) -> bool {
         self.kind == MediaKind::Video
@@ -116,7 +122,12 @@ impl PipeConsumer {
     /// The other end wants other layers. Returns the streams that are wanted now and were not.
     pub(crate) fn set_wanted(&mut self, wanted: Wanted) -> StreamSet {
         let mut new = StreamSet::NONE;
+        let was_pinned = self.is_pinned();
         self.wanted = wanted;
+        if self.is_pinned() && !was_pinned {
+            // Maybe it was not heard of late.
+            self.require_sync(StreamSet::ALL);
+        }
         for cut in &mut self.cuts {
             let layers = wanted.of(cut.stream().position());
             if layers.is_some() && !cut.is_wanted() {

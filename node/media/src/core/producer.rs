@@ -60,6 +60,8 @@ pub(crate) struct Producer {
     paused: bool,
     consumers: Vec<ConsumerKey>,
     pipe_consumers: Vec<PipeConsumerKey>,
+    /// It is passed on, since it is among the loudest or all are.
+    heard: bool,
     /// Is in the list of producers that the batch touched.
     touched: bool,
     /// The score that the control plane was told last.
@@ -92,6 +94,7 @@ impl Producer {
             paused,
             consumers: Vec::new(),
             pipe_consumers: Vec::new(),
+            heard: true,
             touched: false,
             told_score: None,
             offered: StreamSet::NONE,
@@ -283,11 +286,11 @@ impl Producer {
         }
     }
 
-    /// A frame of the producer's route came.
+    /// A frame of the producer's route came. Returns how loud it is, of audio.
     ///
     /// # Errors
     /// Why it is not passed on.
-    pub(crate) fn receive_frame(&mut self, clock: &Clock, frame: &Frame) -> Result<(), DropReason> {
+    pub(crate) fn receive_frame(&mut self, clock: &Clock, frame: &Frame) -> Result<Option<AudioLevel>, DropReason> {
         let index = self.stream_of(frame.class).ok_or(DropReason::UnknownRoute)?;
         let (Origin::Pipe(origin), Some(stream)) = (&mut self.origin, self.streams.get_mut(index.position())) else {
             return Err(DropReason::UnknownRoute);
@@ -300,7 +303,8 @@ impl Producer {
             origin.renumber(index, frame, &packet.header).ok_or(DropReason::TooLate)?;
         let header = RtpHeader { sequence_number, ..packet.header };
         let packet = Incoming { codec: stream.codec(), header, audio_level, payload: packet.payload };
-        stream.receive_by_route(clock, packet, left_out_pictures, arrival == Arrival::Repaired)
+        stream.receive_by_route(clock, packet, left_out_pictures, arrival == Arrival::Repaired)?;
+        Ok(audio_level)
     }
 
     /// The stream that a frame of its route is of: with several each is a spatial layer.
@@ -311,6 +315,17 @@ impl Producer {
             }
             FrameClass::Video { .. } | FrameClass::Audio => Some(StreamIndex::ZERO),
         }
+    }
+
+    /// Whether it is passed on to whom it is not pinned.
+    #[inline]
+    pub(crate) fn is_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// It is among the loudest now, or not any more.
+    pub(crate) fn set_heard(&mut self, heard: bool) {
+        self.heard = heard;
     }
 
     /// It is to be routed and served at the end of the batch. Returns whether that is news.

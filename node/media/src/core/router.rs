@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::core::consumer::Consumer;
 use crate::core::counters::Counters;
 use crate::core::frames::FrameBatches;
+use crate::core::loudest::Loudest;
 use crate::core::pipe_consumer::PipeConsumer;
 use crate::core::producer::Producer;
 use crate::core::timers::{Timer, TimerKey, Timers};
@@ -33,6 +34,8 @@ pub(crate) struct Router {
     transports: Vec<TransportKey>,
     /// Their producers, and those that live elsewhere.
     producers: Vec<ProducerKey>,
+    /// Where not all are heard.
+    loudest: Option<Box<Loudest>>,
     timer: Timer,
     /// Whether the next audio levels are on their way.
     observing: bool,
@@ -42,9 +45,10 @@ pub(crate) struct Router {
 
 impl Router {
     /// An empty one.
-    pub(crate) fn new(id: RouterId, account: Account) -> Self {
+    pub(crate) fn new(id: RouterId, account: Account, loudest: Option<Loudest>) -> Self {
         let (transports, producers) = Default::default();
-        Self { id, account, transports, producers, timer: Timer::default(), observing: false, audible: false }
+        let loudest = loudest.map(Box::new);
+        Self { id, account, transports, producers, loudest, timer: Timer::default(), observing: false, audible: false }
     }
 
     /// Its id.
@@ -85,6 +89,12 @@ impl Router {
     /// A producer goes.
     pub(crate) fn remove_producer(&mut self, key: ProducerKey) {
         self.producers.retain(|other| *other != key);
+        self.loudest.iter_mut().for_each(|loudest| loudest.forget(key));
+    }
+
+    /// Who is heard, where that are not all.
+    pub(crate) fn loudest(&mut self) -> Option<&mut Loudest> {
+        self.loudest.as_deref_mut()
     }
 
     /// Somebody said something of how loud it is: that is to be told of in a while.
@@ -132,8 +142,15 @@ pub(crate) struct Destinations<'a> {
 /// touched once a batch and its packets leave in one system call.
 pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'_>) {
     let mut waited_for = StreamSet::NONE;
+    let is_heard = producer.is_heard();
+    if !is_heard {
+        count_unheard(producer, to.counters);
+    }
     for key in producer.consumers() {
         let Some(consumer) = to.consumers.get_mut(*key) else { continue };
+        if !is_heard && !consumer.is_pinned() {
+            continue;
+        }
         let Some(stream) = producer.source_of(consumer.cut()) else { continue };
         if !consumer.is_active() {
             if consumer.cut().is_shed_wholly() {
@@ -167,6 +184,9 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
     }
     for key in producer.pipe_consumers() {
         let Some(pipe_consumer) = to.pipe_consumers.get_mut(*key) else { continue };
+        if !is_heard && !pipe_consumer.is_pinned() {
+            continue;
+        }
         for index in producer.stream_indices() {
             if let Some(stream) = producer.stream(index)
                 && route_by_pipe(stream, index, pipe_consumer, to.frames, to.counters)
@@ -202,6 +222,13 @@ fn route_by_pipe(
 #[cold]
 fn count_shed(stream: &Stream, counters: &mut Counters) {
     counters.drops.count_many(DropReason::Overload, stream.pending().len() as u64);
+}
+
+/// Counts what is passed on only to whom it is pinned, since others are louder.
+#[cold]
+fn count_unheard(producer: &Producer, counters: &mut Counters) {
+    let pending = producer.stream(StreamIndex::ZERO).map_or(0, |stream| stream.pending().len());
+    counters.drops.count_many(DropReason::NotLoudest, pending as u64);
 }
 
 /// What whoever waits for a key frame gets instead of what is pending.

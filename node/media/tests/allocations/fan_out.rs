@@ -79,7 +79,7 @@ impl Core {
         let now = Instant::now();
         let certificate = DtlsCertificate::generate().expect("a certificate can be made");
         let epoch = (now, Duration::from_secs(1_700_000_000));
-        let media = Media::new(MediaConfig { worker: WorkerIndex(0), certificate, epoch, seed: 1 });
+        let media = Media::new(MediaConfig { worker: WorkerIndex(0), certificate, epoch, seed: 1, last_n: None });
         let mut core = Self { media, now, datagrams: 0 };
         core.request(Request::CreateRouter { router: ROUTER, account: Account(0) });
         core

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::num::NonZeroU8;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -148,8 +149,13 @@ impl Stream {
 impl Core {
     /// An empty core. `number` is how its pipes know it.
     pub(crate) fn new(number: u32) -> Self {
-        let epoch = (origin(), Duration::from_secs(1_700_000_000));
-        let media = Media::new(MediaConfig { worker: WorkerIndex(0), certificate: certificate(), epoch, seed: 1 });
+        Self::with_last_n(number, None)
+    }
+
+    /// One that lets only the loudest be heard.
+    pub(crate) fn with_last_n(number: u32, last_n: Option<NonZeroU8>) -> Self {
+        let (worker, epoch) = (WorkerIndex(0), (origin(), Duration::from_secs(1_700_000_000)));
+        let media = Media::new(MediaConfig { worker, certificate: certificate(), epoch, seed: 1, last_n });
         let mut core = Self {
             now: origin(),
             events: Vec::new(),

@@ -5,6 +5,7 @@
 mod bandwidth;
 mod core;
 mod key_frames;
+mod last_n;
 mod numbering;
 mod overload;
 mod parameter_sets;

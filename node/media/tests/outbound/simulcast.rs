@@ -126,7 +126,9 @@ fn assert_continuous(pictures: &[Picture], tolerance: u32) {
 
 fn layers_told(core: &mut Core, of: ConsumerId) -> Vec<u8> {
     let told = core.events.iter().filter_map(|event| match event {
-        WorkerEvent::ConsumerLayersChanged { consumer, layers } if *consumer == of => layers.map(|layers| layers.spatial),
+        WorkerEvent::ConsumerLayersChanged { consumer, layers } if *consumer == of => {
+            layers.map(|layers| layers.spatial)
+        }
         _ => None,
     });
     told.collect()

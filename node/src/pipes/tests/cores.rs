@@ -82,6 +82,7 @@ impl CoreWorker {
             certificate,
             epoch: (now(), Duration::from_secs(1_700_000_000)),
             seed: 1,
+            last_n: None,
         });
         let sealer = SrtpSender::new(PROFILE, &[0; 28]).unwrap();
         let core = CORES.with_borrow_mut(|cores| {

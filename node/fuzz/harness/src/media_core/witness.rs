@@ -77,7 +77,8 @@ impl Witness {
     /// A consumer of the user may send under this SSRC, and if the stream has RTX under the one behind it.
     pub(super) fn expect_stream(&mut self, user: usize, ssrc: u32, stream: Stream) {
         let payload_type = stream.payload_type();
-        let received = |payload_type, is_rtx| Received { user, payload_type, is_rtx, newest: 0, packets: HashSet::new() };
+        let received =
+            |payload_type, is_rtx| Received { user, payload_type, is_rtx, newest: 0, packets: HashSet::new() };
         self.streams.insert(ssrc, received(payload_type, false));
         if stream.has_rtx() {
             self.streams.insert(ssrc + 1, received(payload_type + 1, true));

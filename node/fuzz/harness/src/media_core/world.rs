@@ -70,7 +70,13 @@ impl World {
     /// An empty core.
     pub(crate) fn new() -> Self {
         let epoch = (origin(), Duration::from_secs(1_700_000_000));
-        let media = Media::new(MediaConfig { worker: WorkerIndex(0), certificate: certificate(), epoch, seed: 1 });
+        let media = Media::new(MediaConfig {
+            worker: WorkerIndex(0),
+            certificate: certificate(),
+            epoch,
+            seed: 1,
+            last_n: None,
+        });
         Self {
             now: origin(),
             users: Default::default(),

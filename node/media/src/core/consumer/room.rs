@@ -25,6 +25,12 @@ impl Consumer {
         self.priority = priority;
     }
 
+    /// Whether it is of audio that its client wants to hear however quiet: it cares more for it than for others'.
+    #[inline]
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.priority > 1 && !self.is_video()
+    }
+
     /// Highest layers that there is room for; `None` if there is none for any.
     pub(crate) fn limit(&self) -> Option<Layers> {
         self.limit

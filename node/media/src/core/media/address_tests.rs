@@ -35,7 +35,13 @@ impl Workers {
         let certificate = DtlsCertificate::generate().unwrap();
         let worker = |index| {
             let epoch = (now, Duration::from_secs(1_700_000_000));
-            Media::new(MediaConfig { worker: WorkerIndex(index), certificate: certificate.clone(), epoch, seed: 1 })
+            Media::new(MediaConfig {
+                worker: WorkerIndex(index),
+                certificate: certificate.clone(),
+                epoch,
+                seed: 1,
+                last_n: None,
+            })
         };
         let mut workers = Self { now, workers: [worker(0), worker(1)], answers: 0 };
         for worker in [FIRST, SECOND] {

@@ -59,6 +59,7 @@ impl Media {
         if let Some(consumer) = self.consumers.get_mut(key) {
             consumer.set_priority(priority.max(1));
         }
+        self.pin(key);
         self.note_allocation_of(key);
     }
 

@@ -1,5 +1,6 @@
 //! Which of a producer's streams each consumer gets, and which of them are wanted from where they come.
 
+use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::{FeedbackBody, Layers, Wanted};
 
 use super::Media;
@@ -114,7 +115,7 @@ impl Media {
         let Some(producer) = self.producers.get(key) else { return wanted };
         let is_nobody_here = producer.consumers().is_empty() && producer.pipe_consumers().is_empty();
         if is_nobody_here && matches!(producer.origin(), Origin::Pipe(_)) {
-            return Wanted::ALL;
+            return if producer.kind() == MediaKind::Video { Wanted::ALL } else { Wanted::WHILE_LOUD };
         }
         let consumers = producer.consumers().iter().filter_map(|key| self.consumers.get(*key));
         let streams = producer.stream_indices().count();

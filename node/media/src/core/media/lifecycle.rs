@@ -8,6 +8,7 @@ use sluice_proto::pipe::Wanted;
 use super::Media;
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
+use crate::core::loudest::Loudest;
 use crate::core::parameters::{self, UserProducerParameters};
 use crate::core::pipe_consumer::PipeConsumer;
 use crate::core::pipe_origin::PipeOrigin;
@@ -26,7 +27,7 @@ impl Media {
         if self.routers_by_id.contains_key(&id) {
             return Err(RequestError::AlreadyExists(format!("router {id}")));
         }
-        let key = self.routers.insert(Router::new(id, account));
+        let key = self.routers.insert(Router::new(id, account, self.config.last_n.map(Loudest::new)));
         self.routers_by_id.insert(id, key);
         Ok(())
     }

@@ -29,13 +29,16 @@ impl Media {
         let key = *self.routes_in.get(&(from, frame.route)).ok_or(DropReason::UnknownRoute)?;
         let producer = self.producers.get_mut(key).ok_or(DropReason::UnknownRoute)?;
         let result = producer.receive_frame(clock, frame);
+        if let Ok(Some(level)) = result {
+            self.hear(clock, key, level);
+        }
         self.touch_producer(clock, key);
         if result == Err(DropReason::PipeShed) {
             let origin = self.producers.get_mut(key).and_then(Producer::pipe_origin);
             let interrupted = origin.map(PipeOrigin::take_interrupted).unwrap_or_default();
             self.begin_anew(clock, key, interrupted);
         }
-        result
+        result.map(drop)
     }
 
     /// What comes next of these streams does not follow what came last, since the base layer was left out on purpose or

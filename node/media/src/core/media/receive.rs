@@ -117,6 +117,9 @@ impl Media {
             Ok(()) => self.counters.rtp_packets_received += 1,
             Err(reason) => self.counters.drops.count(reason),
         }
+        if let Some(level) = extensions.audio_level {
+            self.hear(clock, found.producer, level);
+        }
         self.touch_producer(clock, found.producer);
     }
 

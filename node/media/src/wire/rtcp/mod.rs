@@ -9,11 +9,11 @@ mod transport_feedback;
 
 use std::time::Duration;
 
-pub use build::{MAX_REPORT_BLOCKS, ReportBlock, bye, fir, nack, pli, receiver_report, remb, sdes_cname, sender_report};
-pub use parse::{Compound, FirEntries, Malformed, NackItems, Packet, ReportBlocks, SenderInfo};
-pub use transport_feedback::{
-    ARRIVAL_PERIOD_US, PacketStatus, Statuses, TransportFeedback, TransportFeedbackBuilder,
+pub use build::{
+    MAX_REPORT_BLOCKS, ReportBlock, bye, fir, nack, pli, receiver_report, remb, sdes_cname, sender_report,
 };
+pub use parse::{Compound, FirEntries, Malformed, NackItems, Packet, ReportBlocks, SenderInfo};
+pub use transport_feedback::{ARRIVAL_PERIOD_US, PacketStatus, Statuses, TransportFeedback, TransportFeedbackBuilder};
 
 pub(super) const SENDER_REPORT: u8 = 200;
 pub(super) const RECEIVER_REPORT: u8 = 201;

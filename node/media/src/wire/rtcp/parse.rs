@@ -154,7 +154,8 @@ fn parse<'a>(header: Header, body: &'a [u8]) -> Option<Packet<'a>> {
 
 /// Six bits of exponent, 18 of mantissa; a rate beyond 64 bits is the highest that there is.
 fn parse_remb(body: &[u8]) -> Packet<'_> {
-    let Some((name, &[_, m0, m1, m2])) = body.split_first_chunk().and_then(|(name, rest)| Some((name, rest.first_chunk()?)))
+    let Some((name, &[_, m0, m1, m2])) =
+        body.split_first_chunk().and_then(|(name, rest)| Some((name, rest.first_chunk()?)))
     else {
         return Packet::Other;
     };
