@@ -38,6 +38,13 @@ impl RateLimit {
         allowed
     }
 
+    /// When it may happen next.
+    pub fn next_at(&self, now: Instant) -> Instant {
+        let full_at = self.full_at.map_or(now, |at| at.max(now));
+        // What was used up beyond the burst has to come back first.
+        now + (full_at + self.interval).saturating_duration_since(now + self.interval * self.burst)
+    }
+
     /// Whether nothing is used up: then it is as good as new.
     pub fn is_full(&self, now: Instant) -> bool {
         self.full_at.is_none_or(|at| at <= now)
@@ -63,5 +70,8 @@ mod tests {
         assert!(limit.allow_many(2, now + ms(1020)));
         assert!(!limit.allow_many(2, now + ms(1030)), "there is one, which stays");
         assert!(limit.allow(now + ms(1030)));
+        let next = limit.next_at(now + ms(1030));
+        assert!(next > now + ms(1030) && limit.allow(next));
+        assert_eq!(limit.next_at(now + ms(2000)), now + ms(2000));
     }
 }

@@ -5,12 +5,17 @@
 
 use std::time::{Duration, Instant};
 
+use crate::rate_limit::RateLimit;
+
 /// A browser's encoder ignores a request within this time of the one before it (libwebrtc: 300 ms), so asking earlier
 /// would only cost the wait for the repetition.
 pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Two requests may follow each other as closely as that; a third one not before this is over.
-const PAIR_INTERVAL: Duration = Duration::from_secs(2);
+/// In the long run there is one request in this time.
+const MEAN_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many requests may come sooner: when a room fills, or a path changes, several need a key frame one after the other.
+const BURST: u32 = 4;
 
 /// The repetition: longer than the encoder's interval and than most round trips.
 const RETRY: Duration = Duration::from_millis(400);
@@ -32,11 +37,18 @@ enum State {
 }
 
 /// The key-frame requests of one producer.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct KeyFrameRequestManager {
     state: State,
-    /// The last request, and the one before it.
-    last_requests: [Option<Instant>; 2],
+    last_request: Option<Instant>,
+    limit: RateLimit,
+}
+
+impl Default for KeyFrameRequestManager {
+    fn default() -> Self {
+        let limit = RateLimit::new(BURST, MEAN_INTERVAL);
+        Self { state: State::default(), last_request: None, limit }
+    }
 }
 
 impl KeyFrameRequestManager {
@@ -44,24 +56,23 @@ impl KeyFrameRequestManager {
     pub(crate) fn need(&mut self, now: Instant) -> bool {
         match self.state {
             State::Requested { .. } | State::Repeated { .. } | State::Deferred { .. } => false,
-            State::Idle => match self.earliest_request() {
-                Some(until) if until > now => {
+            State::Idle => {
+                let heard_at = self.last_request.map_or(now, |last| last + MIN_INTERVAL);
+                let until = heard_at.max(self.limit.next_at(now));
+                if until > now {
                     self.state = State::Deferred { until };
-                    false
+                    return false;
                 }
-                _ => self.request(now, State::Requested { retry_at: now + RETRY }),
-            },
+                self.request(now, State::Requested { retry_at: now + RETRY })
+            }
         }
-    }
-
-    fn earliest_request(&self) -> Option<Instant> {
-        let [last, before] = self.last_requests;
-        last.map(|at| at + MIN_INTERVAL).max(before.map(|at| at + PAIR_INTERVAL))
     }
 
     fn request(&mut self, now: Instant, state: State) -> bool {
         self.state = state;
-        self.last_requests = [Some(now), self.last_requests[0]];
+        self.last_request = Some(now);
+        // A repetition comes whether it is its turn or not, once.
+        let _ = self.limit.allow(now);
         true
     }
 
@@ -118,8 +129,7 @@ mod tests {
         assert_eq!(manager.poll_timeout(), Some(start + RETRY + GIVE_UP));
         assert!(!manager.handle_timeout(start + RETRY + GIVE_UP));
         assert_eq!(manager.poll_timeout(), None);
-        assert!(!manager.need(start + RETRY + GIVE_UP));
-        assert!(manager.handle_timeout(start + PAIR_INTERVAL));
+        assert!(manager.need(start + RETRY + GIVE_UP));
         manager.received();
         assert_eq!(manager.poll_timeout(), None);
     }
@@ -134,8 +144,7 @@ mod tests {
         assert_eq!(manager.poll_timeout(), Some(start + MIN_INTERVAL));
         assert!(manager.handle_timeout(start + MIN_INTERVAL));
         manager.received();
-        assert!(!manager.need(start + Duration::from_secs(1)));
-        assert_eq!(manager.poll_timeout(), Some(start + PAIR_INTERVAL));
+        assert!(manager.need(start + Duration::from_secs(1)));
     }
 
     #[test]
@@ -148,6 +157,6 @@ mod tests {
             requests += u32::from(manager.need(now) || manager.handle_timeout(now));
             manager.received();
         }
-        assert_eq!(requests, 10);
+        assert_eq!(requests, 9 + BURST);
     }
 }

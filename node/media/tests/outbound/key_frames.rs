@@ -57,7 +57,7 @@ fn whoever_gets_what_it_cannot_begin_with_asks_until_it_can() {
         requests += asked;
         assert!(asked == 0 || number < 400, "asked after the key frame");
     }
-    assert!((6..=9).contains(&requests), "{requests} requests in 8 seconds");
+    assert!((8..=12).contains(&requests), "{requests} requests in 8 seconds");
     assert_eq!(core.received(&mut receiver).len(), 100);
 }
 
@@ -78,7 +78,7 @@ fn any_number_of_requests_is_one() {
         core.rtcp(&mut receiver, compound);
         requests += requests_within(&mut core, &mut publisher, Duration::from_millis(20));
     }
-    assert!(requests <= 3, "{requests} requests in 2 seconds");
+    assert!(requests <= 6, "{requests} requests in 2 seconds");
 }
 
 /// The camera makes a key frame 50 ms after it was asked for one, and 50 pictures a second.
