@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 recorded=node/media/benches/instructions.txt
-cases="fan-out-50 fan-out-50-small fan-out-50-estimated fan-out-1 route"
+cases="fan-out-50 fan-out-50-layers fan-out-50-small fan-out-50-estimated fan-out-1 route"
 
 if ! command -v valgrind >/dev/null; then
   as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }

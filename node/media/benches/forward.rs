@@ -11,7 +11,7 @@ mod fan_out;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fan_out::{BURST, Core};
+use fan_out::{BURST, Core, Video};
 
 const PAYLOAD_LEN: usize = 1_160;
 
@@ -24,7 +24,7 @@ fn benchmark(criterion: &mut Criterion) {
 fn fan_out_to(criterion: &mut Criterion, receivers: usize) {
     let mut group = criterion.benchmark_group("producer to router to consumers, sealed");
     group.throughput(Throughput::Elements((BURST * receivers) as u64));
-    let mut core = Core::new();
+    let mut core = Core::new(Video::Plain);
     let mut publisher = core.add_publisher(PAYLOAD_LEN);
     core.add_receivers(receivers);
     let (mut burst, mut frames) = (Default::default(), Vec::new());
@@ -47,7 +47,7 @@ fn hop(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("pipe hop");
     group.throughput(Throughput::Elements(BURST as u64));
     for side in ["producer to pipe", "pipe to producer"] {
-        let (mut home, mut away) = (Core::new(), Core::new());
+        let (mut home, mut away) = (Core::new(Video::Plain), Core::new(Video::Plain));
         let mut publisher = home.add_publisher(PAYLOAD_LEN);
         home.add_route_out();
         away.add_route_in();

@@ -10,12 +10,13 @@ mod fan_out;
 
 use std::process::ExitCode;
 
-use fan_out::{BURST, Core, Feedback, Publisher};
+use fan_out::{BURST, Core, Feedback, LAYERS_SENT, Publisher, Video};
 use sluice_mesh::Frame;
 
-/// To 50 receivers, packets of video and, where encryption weighs least, of audio's size; to as many that tell what
-/// arrives, which is read in it; to one; and by a route to another core.
-const CASES: [&str; 5] = ["fan-out-50", "fan-out-50-small", "fan-out-50-estimated", "fan-out-1", "route"];
+/// To 50 receivers, packets of video, those of some of its layers and, where encryption weighs least, packets of audio's
+/// size; to as many that tell what arrives, which is read in it; to one; and by a route to another core.
+const CASES: [&str; 6] =
+    ["fan-out-50", "fan-out-50-layers", "fan-out-50-small", "fan-out-50-estimated", "fan-out-1", "route"];
 
 const PAYLOAD_LEN: usize = 1_160;
 const SMALL_PAYLOAD_LEN: usize = 80;
@@ -40,18 +41,21 @@ struct Run {
 
 impl Run {
     fn new(case: &str) -> Option<Self> {
-        let (receivers, payload_len, away) = match case {
-            "fan-out-50" | "fan-out-50-estimated" => (50, PAYLOAD_LEN, None),
-            "fan-out-50-small" => (50, SMALL_PAYLOAD_LEN, None),
-            "fan-out-1" => (1, PAYLOAD_LEN, None),
-            "route" => (0, PAYLOAD_LEN, Some(Core::new())),
+        let (video, receivers, payload_len) = match case {
+            "fan-out-50" | "fan-out-50-estimated" => (Video::Plain, 50, PAYLOAD_LEN),
+            "fan-out-50-layers" => (Video::Layered, 50, PAYLOAD_LEN),
+            "fan-out-50-small" => (Video::Plain, 50, SMALL_PAYLOAD_LEN),
+            "fan-out-1" => (Video::Plain, 1, PAYLOAD_LEN),
+            "route" => (Video::Plain, 0, PAYLOAD_LEN),
             _ => return None,
         };
-        let mut home = Core::new();
+        let away = (receivers == 0).then(|| Core::new(video));
+        let sent = if video == Video::Layered { LAYERS_SENT } else { BURST };
+        let mut home = Core::new(video);
         let publisher = home.add_publisher(payload_len);
         home.add_receivers(receivers);
         let feedback = (case == "fan-out-50-estimated").then(|| Feedback::new(receivers));
-        let mut run = Self { home, away, publisher, feedback, packets: BURST * receivers.max(1) };
+        let mut run = Self { home, away, publisher, feedback, packets: sent * receivers.max(1) };
         if let Some(away) = &mut run.away {
             run.home.add_route_out();
             away.add_route_in();

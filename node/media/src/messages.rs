@@ -111,8 +111,8 @@ pub enum WorkerEvent {
         /// The producer's.
         producer_score: u8,
     },
-    /// A consumer of a producer with several streams is sent other layers than before, or a consumer of video is sent
-    /// nothing for want of room on the way to its client, or something again.
+    /// A consumer of a producer with several spatial layers is sent other layers than before, or a consumer of video is
+    /// sent nothing for want of room on the way to its client, or something again.
     ConsumerLayersChanged {
         /// The consumer.
         consumer: ConsumerId,
@@ -130,11 +130,11 @@ pub enum WorkerEvent {
         /// That pass, by the estimate.
         available_bitrate: u64,
     },
-    /// Other streams of a producer are wanted than before, by anybody anywhere.
+    /// Other spatial layers of a producer are wanted than before, by anybody anywhere.
     StreamsWanted {
         /// The producer.
         producer: ProducerId,
-        /// A bit for each stream that is.
+        /// A bit for each that is: a stream, or a layer inside the only one.
         streams: u8,
     },
     /// The worker has begun to shed video because it has more to do than it can, or has ended that.

@@ -33,7 +33,7 @@ pub use sample::sample;
 pub use settings::{Section, Setting, sections};
 #[cfg(test)]
 pub(crate) use value::SettingValue;
-pub use value::{HostPort, HttpUrl, Label, LogFilter, LogFormat, Origin, Pem, Secret};
+pub use value::{CodecName, HostPort, HttpUrl, Label, LogFilter, LogFormat, Origin, Pem, Secret};
 
 /// Why a configuration is refused; one line that names the setting, the value and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -141,6 +141,9 @@ section! {
         /// Voices that are heard in a room at a time: of more people only so many, the loudest, get through to others
         /// and to other nodes, and those that somebody gives a higher priority. 0: all.
         last_n: u16 [0 ..= 255] = 0,
+        /// MIME types of the codecs that may be sent, in the order in which clients that do not choose prefer them. The
+        /// same on all nodes: what one allows another may not announce.
+        codecs: Vec<CodecName> = CodecName::all(),
     }
 }
 

@@ -3,12 +3,14 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use figment::value::Value;
 use sluice_proto::ids::{NodeId, Region};
 
 use super::address::{Announced, Network};
 use super::settings::Shape;
+use crate::ortc::MIME_TYPES;
 
 /// A type that settings can have.
 pub(crate) trait SettingValue: Sized {
@@ -108,6 +110,7 @@ text! {
     Origin: "an origin such as https://app.example, or *", "\"https://app.example\"";
     HostPort: "a host name or IP address with a port, such as node-2.example:4445", "\"node-2.example:4445\"";
     HttpUrl: "a URL that begins with http:// or https://", "\"https://eu-1.example\"";
+    CodecName: "a MIME type among audio/opus, audio/red, audio/PCMU, audio/PCMA, video/VP8, video/VP9, video/H264, video/H265 and video/AV1", "\"video/VP8\"";
     Label: "up to 64 letters, digits, dots, dashes and underscores, or nothing", "\"\"";
     LogFormat: "\"text\" or \"json\"", "\"text\"";
     LogFilter: "a level (error, warn, info, debug, trace) or a list such as info,sluice_mesh=debug", "\"info\"";
@@ -169,6 +172,31 @@ impl<T: SettingValue> SettingValue for Vec<T> {
     fn to_toml(&self) -> Option<String> {
         let items: Vec<_> = self.iter().filter_map(T::to_toml).collect();
         Some(format!("[{}]", items.join(", ")))
+    }
+}
+
+/// The MIME type of a codec that routers know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CodecName(&'static str);
+
+impl CodecName {
+    /// Of all that routers know, the most preferred one first.
+    pub fn all() -> Vec<Self> {
+        MIME_TYPES.map(Self).to_vec()
+    }
+}
+
+impl FromStr for CodecName {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        MIME_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(text)).map(Self).ok_or(())
+    }
+}
+
+impl fmt::Display for CodecName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
     }
 }
 

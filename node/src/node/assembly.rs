@@ -426,6 +426,7 @@ fn rooms_config(
         media_addresses: addresses.media(config.media.listen),
         fingerprints: certificate.fingerprints(),
         limits: Limits::from(&config.limits),
+        codecs: config.media.codecs.iter().map(ToString::to_string).collect(),
         address_limits: address_limits.clone(),
         clock: clock.clone(),
     }

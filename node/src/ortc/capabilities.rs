@@ -5,24 +5,55 @@ use std::num::{NonZeroU8, NonZeroU32};
 use std::sync::LazyLock;
 
 use sluice_proto::ortc::{
-    MediaKind, MimeType, MimeTypeAudio, MimeTypeVideo, RtcpFeedback, RtpCapabilitiesFinalized,
-    RtpCodecCapabilityFinalized, RtpCodecParametersParameters, RtpHeaderExtension, RtpHeaderExtensionDirection,
-    RtpHeaderExtensionUri, RtpParameters,
+    MediaKind, MimeTypeAudio, MimeTypeVideo, RtcpFeedback, RtpCapabilitiesFinalized, RtpCodecCapabilityFinalized,
+    RtpCodecParametersParameters, RtpHeaderExtension, RtpHeaderExtensionDirection, RtpHeaderExtensionUri,
+    RtpParameters,
 };
 
 use super::OrtcError;
 use super::codec::Codec;
 
+/// MIME types of all codecs that routers know, in the order in which clients that do not choose prefer them.
+pub const MIME_TYPES: [&str; 9] = [
+    "audio/opus",
+    "audio/red",
+    "video/VP8",
+    "video/VP9",
+    "video/H264",
+    "video/AV1",
+    "video/H265",
+    "audio/PCMU",
+    "audio/PCMA",
+];
+
 const OPUS_CLOCK_RATE: NonZeroU32 = NonZeroU32::new(48_000).unwrap();
 const VIDEO_CLOCK_RATE: NonZeroU32 = NonZeroU32::new(90_000).unwrap();
 const STEREO: NonZeroU8 = NonZeroU8::new(2).unwrap();
+const G711_CLOCK_RATE: NonZeroU32 = NonZeroU32::new(8_000).unwrap();
+const MONO: NonZeroU8 = NonZeroU8::new(1).unwrap();
 
-/// Payload types as mediasoup deals them: media codecs and their RTX in turn, from 100.
+/// Payload types as mediasoup deals them: media codecs and their RTX in turn, from 100. They are the same whatever is
+/// allowed, so that they mean the same on nodes that allow different codecs. Each of video has its RTX at the next.
 const OPUS: u8 = 100;
 const VP8: u8 = 101;
-const VP8_RTX: u8 = 102;
 const H264: u8 = 103;
-const H264_RTX: u8 = 104;
+const VP9: u8 = 105;
+const VP9_PROFILE_2: u8 = 107;
+const AV1: u8 = 109;
+const H264_HIGH: u8 = 111;
+const H264_SINGLE: u8 = 113;
+const H264_HIGH_SINGLE: u8 = 115;
+const H265: u8 = 117;
+const RED: u8 = 119;
+
+/// Static payload types, RFC 3551 section 6.
+const PCMU: u8 = 0;
+const PCMA: u8 = 8;
+
+/// Profiles with level 3.1, RFC 6184 section 8.1. Constrained baseline is the one that every browser both encodes and
+/// decodes.
+const CONSTRAINED_BASELINE: &str = "42e01f";
+const HIGH: &str = "64001f";
 
 static ROUTER: LazyLock<RtpCapabilitiesFinalized> =
     LazyLock::new(|| RtpCapabilitiesFinalized { codecs: codecs(), header_extensions: header_extensions() });
@@ -32,55 +63,88 @@ pub fn router_rtp_capabilities() -> &'static RtpCapabilitiesFinalized {
     &ROUTER
 }
 
-/// Those of a router whose codecs are of these MIME types; of all, if there are none.
-pub fn allowed_capabilities(allowed: &[String]) -> RtpCapabilitiesFinalized {
-    let RtpCapabilitiesFinalized { codecs, header_extensions } = router_rtp_capabilities();
-    let media = codecs.iter().filter(|codec| is_allowed(Codec::from(*codec).mime_type, allowed));
-    let media: Vec<u8> = media.map(RtpCodecCapabilityFinalized::preferred_payload_type).collect();
+/// Those of a router that has the codecs of these MIME types, in this order, of them those that a tenant may use; all,
+/// if it has no list.
+pub fn allowed_capabilities(codecs: &[String], of_tenant: &[String]) -> RtpCapabilitiesFinalized {
+    let RtpCapabilitiesFinalized { codecs: known, header_extensions } = router_rtp_capabilities();
+    let allowed = codecs.iter().filter(|mime_type| of_tenant.is_empty() || names(of_tenant, mime_type));
+    let of_type = allowed.flat_map(|mime_type| {
+        known.iter().filter(|codec| mime_type.eq_ignore_ascii_case(Codec::from(*codec).mime_type.as_str()))
+    });
     // RTX goes with what it repairs.
-    let is_kept = |codec: &RtpCodecCapabilityFinalized| {
-        media.contains(&Codec::from(codec).apt().unwrap_or(codec.preferred_payload_type()))
-    };
-    let codecs = codecs.iter().filter(|codec| is_kept(codec)).cloned().collect();
-    RtpCapabilitiesFinalized { codecs, header_extensions: header_extensions.clone() }
+    let with_rtx =
+        of_type.flat_map(|codec| std::iter::once(codec).chain(rtx_of(known, codec.preferred_payload_type())));
+    RtpCapabilitiesFinalized { codecs: with_rtx.cloned().collect(), header_extensions: header_extensions.clone() }
 }
 
-/// Whether all codecs are of these MIME types; any are, if there are none.
+/// The RTX codec that repairs a payload type.
+pub(super) fn rtx_of(codecs: &[RtpCodecCapabilityFinalized], payload_type: u8) -> Option<&RtpCodecCapabilityFinalized> {
+    codecs.iter().find(|codec| codec.is_rtx() && Codec::from(*codec).apt() == Some(payload_type))
+}
+
+/// Whether all codecs are of these MIME types, and of those that a tenant may use, if it has a list.
 ///
 /// # Errors
 /// [`OrtcError::Unsupported`] that names the first other one.
-pub fn check_codecs(rtp: &RtpParameters, allowed: &[String]) -> Result<(), OrtcError> {
-    let refused = rtp.codecs.iter().find(|codec| !codec.is_rtx() && !is_allowed(codec.mime_type(), allowed));
+pub fn check_codecs(rtp: &RtpParameters, codecs: &[String], of_tenant: &[String]) -> Result<(), OrtcError> {
+    let is_allowed =
+        |mime_type: &str| names(codecs, mime_type) && (of_tenant.is_empty() || names(of_tenant, mime_type));
+    let refused = rtp.codecs.iter().find(|codec| !codec.is_rtx() && !is_allowed(codec.mime_type().as_str()));
     refused.map_or(Ok(()), |codec| {
         Err(OrtcError::Unsupported(format!("{} is not allowed here", codec.mime_type().as_str())))
     })
 }
 
-fn is_allowed(mime_type: MimeType, allowed: &[String]) -> bool {
-    allowed.is_empty() || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(mime_type.as_str()))
+fn names(mime_types: &[String], mime_type: &str) -> bool {
+    mime_types.iter().any(|named| named.eq_ignore_ascii_case(mime_type))
 }
 
 fn codecs() -> Vec<RtpCodecCapabilityFinalized> {
-    // Constrained baseline is the one profile that every browser both encodes and decodes.
-    let h264 = RtpCodecParametersParameters::from([
-        ("packetization-mode", 1_u32.into()),
-        ("profile-level-id", "42e01f".into()),
+    let none = RtpCodecParametersParameters::default;
+    let vp9 = |profile: u32| RtpCodecParametersParameters::from([("profile-id", profile.into())]);
+    let mut codecs = vec![audio(MimeTypeAudio::Opus, OPUS, (OPUS_CLOCK_RATE, STEREO))];
+    for (mime_type, payload_type, parameters) in [
+        (MimeTypeVideo::Vp8, VP8, none()),
+        (MimeTypeVideo::H264, H264, h264(CONSTRAINED_BASELINE, 1)),
+        (MimeTypeVideo::Vp9, VP9, vp9(0)),
+        (MimeTypeVideo::Vp9, VP9_PROFILE_2, vp9(2)),
+        (MimeTypeVideo::AV1, AV1, none()),
+        (MimeTypeVideo::H264, H264_HIGH, h264(HIGH, 1)),
+        (MimeTypeVideo::H264, H264_SINGLE, h264(CONSTRAINED_BASELINE, 0)),
+        (MimeTypeVideo::H264, H264_HIGH_SINGLE, h264(HIGH, 0)),
+        (MimeTypeVideo::H265, H265, none()),
+    ] {
+        codecs.push(video(mime_type, payload_type, parameters));
+        codecs.push(rtx(payload_type + 1, payload_type));
+    }
+    codecs.push(audio(MimeTypeAudio::Red, RED, (OPUS_CLOCK_RATE, STEREO)));
+    codecs.push(audio(MimeTypeAudio::Pcmu, PCMU, (G711_CLOCK_RATE, MONO)));
+    codecs.push(audio(MimeTypeAudio::Pcma, PCMA, (G711_CLOCK_RATE, MONO)));
+    codecs
+}
+
+fn h264(profile_level_id: &'static str, packetization_mode: u32) -> RtpCodecParametersParameters {
+    RtpCodecParametersParameters::from([
+        ("packetization-mode", packetization_mode.into()),
+        ("profile-level-id", profile_level_id.into()),
         ("level-asymmetry-allowed", 1_u32.into()),
-    ]);
-    vec![
-        RtpCodecCapabilityFinalized::Audio {
-            mime_type: MimeTypeAudio::Opus,
-            preferred_payload_type: OPUS,
-            clock_rate: OPUS_CLOCK_RATE,
-            channels: STEREO,
-            parameters: RtpCodecParametersParameters::default(),
-            rtcp_feedback: vec![RtcpFeedback::Nack, RtcpFeedback::TransportCc],
-        },
-        video(MimeTypeVideo::Vp8, VP8, RtpCodecParametersParameters::default()),
-        rtx(VP8_RTX, VP8),
-        video(MimeTypeVideo::H264, H264, h264),
-        rtx(H264_RTX, H264),
-    ]
+    ])
+}
+
+/// What of a codec is in the way of it, FEC, DTX and stereo of Opus above all, its publisher says.
+fn audio(
+    mime_type: MimeTypeAudio,
+    preferred_payload_type: u8,
+    (clock_rate, channels): (NonZeroU32, NonZeroU8),
+) -> RtpCodecCapabilityFinalized {
+    RtpCodecCapabilityFinalized::Audio {
+        mime_type,
+        preferred_payload_type,
+        clock_rate,
+        channels,
+        parameters: RtpCodecParametersParameters::default(),
+        rtcp_feedback: vec![RtcpFeedback::Nack, RtcpFeedback::TransportCc],
+    }
 }
 
 fn video(
@@ -119,7 +183,8 @@ fn header_extensions() -> Vec<RtpHeaderExtension> {
     use MediaKind::{Audio, Video};
     use RtpHeaderExtensionDirection::{RecvOnly, SendRecv};
     use RtpHeaderExtensionUri::{
-        AbsSendTime, Mid, RepairRtpStreamId, RtpStreamId, SsrcAudioLevel, TransportWideCcDraft01,
+        AbsCaptureTime, AbsSendTime, DependencyDescriptor, Mid, PlayoutDelay, RepairRtpStreamId, RtpStreamId,
+        SsrcAudioLevel, TransportWideCcDraft01, VideoLayersAllocation, VideoOrientation,
     };
     [
         (Audio, Mid, 1, SendRecv),
@@ -130,7 +195,14 @@ fn header_extensions() -> Vec<RtpHeaderExtension> {
         (Video, AbsSendTime, 4, SendRecv),
         (Audio, TransportWideCcDraft01, 5, RecvOnly),
         (Video, TransportWideCcDraft01, 5, SendRecv),
+        (Video, DependencyDescriptor, 8, SendRecv),
+        (Video, VideoLayersAllocation, 9, SendRecv),
         (Audio, SsrcAudioLevel, 10, SendRecv),
+        (Video, VideoOrientation, 11, SendRecv),
+        (Audio, AbsCaptureTime, 13, SendRecv),
+        (Video, AbsCaptureTime, 13, SendRecv),
+        (Audio, PlayoutDelay, 14, SendRecv),
+        (Video, PlayoutDelay, 14, SendRecv),
     ]
     .into_iter()
     .map(|(kind, uri, preferred_id, direction)| RtpHeaderExtension {
@@ -145,6 +217,8 @@ fn header_extensions() -> Vec<RtpHeaderExtension> {
 
 #[cfg(test)]
 mod tests {
+    use sluice_proto::ortc::MimeType;
+
     use super::*;
 
     #[test]
@@ -174,6 +248,28 @@ mod tests {
         let mut seen: Vec<u8> = codecs.iter().map(RtpCodecCapabilityFinalized::preferred_payload_type).collect();
         seen.dedup();
         assert_eq!(seen.len(), codecs.len());
-        assert_eq!(codecs.iter().filter(|codec| codec.is_rtx()).count(), 2);
+        let videos = codecs.iter().filter(|codec| matches!(Codec::from(*codec).mime_type, MimeType::Video(_)));
+        let (rtx, media): (Vec<_>, Vec<_>) = videos.partition(|codec| codec.is_rtx());
+        assert_eq!(rtx.len(), media.len());
+        for codec in media {
+            let payload_type = codec.preferred_payload_type();
+            assert_eq!(rtx_of(codecs, payload_type).unwrap().preferred_payload_type(), payload_type + 1);
+        }
+    }
+
+    #[test]
+    fn a_router_has_the_codecs_that_it_is_set_to_in_that_order() {
+        let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let payload_types = |codecs: &[&str], of_tenant: &[&str]| -> Vec<u8> {
+            let capabilities = allowed_capabilities(&owned(codecs), &owned(of_tenant));
+            capabilities.codecs.iter().map(RtpCodecCapabilityFinalized::preferred_payload_type).collect()
+        };
+        assert_eq!(payload_types(&["video/vp9", "audio/opus"], &[]), [105, 106, 107, 108, 100]);
+        assert_eq!(payload_types(&["video/VP8", "audio/opus", "video/AV1"], &["video/av1", "video/H264"]), [109, 110]);
+        assert_eq!(payload_types(&MIME_TYPES, &[]).len(), router_rtp_capabilities().codecs.len());
+        for mime_type in MIME_TYPES {
+            let codecs = &router_rtp_capabilities().codecs;
+            assert!(codecs.iter().any(|codec| Codec::from(codec).mime_type.as_str() == mime_type), "{mime_type}");
+        }
     }
 }

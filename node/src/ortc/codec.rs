@@ -35,6 +35,9 @@ impl Codec<'_> {
             self.mime_type == other.mime_type && self.clock_rate == other.clock_rate && self.channels == other.channels;
         same && match self.mime_type {
             MimeType::Video(MimeTypeVideo::H264) => h264_matches(self.parameters, other.parameters),
+            MimeType::Video(MimeTypeVideo::Vp9) => same_profile("profile-id", self.parameters, other.parameters),
+            MimeType::Video(MimeTypeVideo::AV1) => same_profile("profile", self.parameters, other.parameters),
+            MimeType::Video(MimeTypeVideo::H265) => h265_matches(self.parameters, other.parameters),
             _ => true,
         }
     }
@@ -82,6 +85,20 @@ macro_rules! view {
 view!(RtpCodecCapability);
 view!(RtpCodecCapabilityFinalized);
 view!(RtpCodecParameters);
+
+/// RFC 9628 section 6.1 and the AV1 RTP specification, section 7.2: profiles must be the same, without one the first is
+/// meant.
+fn same_profile(name: &str, a: &RtpCodecParametersParameters, b: &RtpCodecParametersParameters) -> bool {
+    let profile = |parameters| number(parameters, name).unwrap_or(0);
+    profile(a) == profile(b)
+}
+
+/// RFC 7798 section 7.1: the same profile, of which the first is meant without one, and all in one stream.
+fn h265_matches(a: &RtpCodecParametersParameters, b: &RtpCodecParametersParameters) -> bool {
+    let profile = |parameters| number(parameters, "profile-id").unwrap_or(1);
+    let tier = |parameters| number(parameters, "tier-flag").unwrap_or(0);
+    profile(a) == profile(b) && tier(a) == tier(b)
+}
 
 /// RFC 6184 section 8.2.2: packetization mode and profile must be the same; the level may differ.
 fn h264_matches(a: &RtpCodecParametersParameters, b: &RtpCodecParametersParameters) -> bool {
@@ -168,6 +185,14 @@ mod tests {
         assert!(!h264_matches(&h264("42e0", 1), &router));
         let unnamed = RtpCodecParametersParameters::from([("packetization-mode", "1".into())]);
         assert!(h264_matches(&unnamed, &router), "no profile means constrained baseline");
+    }
+
+    #[test]
+    fn profiles_of_vp9_must_be_the_same() {
+        let vp9 = |profile: u32| RtpCodecParametersParameters::from([("profile-id", profile.into())]);
+        let unnamed = RtpCodecParametersParameters::default();
+        assert!(same_profile("profile-id", &vp9(0), &unnamed) && same_profile("profile-id", &vp9(2), &vp9(2)));
+        assert!(!same_profile("profile-id", &vp9(2), &unnamed));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! From what the mesh carries to what one client receives.
 
 use sluice_proto::ortc::{
-    RtcpFeedback, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters, RtpEncodingParametersRtx,
-    RtpHeaderExtensionParameters, RtpHeaderExtensionUri, RtpParameters, ScalabilityMode,
+    MimeType, MimeTypeVideo, RtcpFeedback, RtpCapabilities, RtpCodecParameters, RtpEncodingParameters,
+    RtpEncodingParametersRtx, RtpHeaderExtensionParameters, RtpHeaderExtensionUri, RtpParameters, ScalabilityMode,
 };
 
 use super::OrtcError;
@@ -48,6 +48,39 @@ pub fn consumer_rtp_parameters(
         rtcp: consumable.rtcp.clone(),
         msid: consumable.msid.clone(),
     })
+}
+
+/// What spatial layers a producer has, of which a consumer is sent some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layering {
+    /// One.
+    None,
+    /// One an encoding, of which a consumer is sent one at a time.
+    Simulcast,
+    /// Several inside its only encoding.
+    Svc,
+}
+
+/// The layering of a producer.
+pub fn layering(consumable: &RtpParameters) -> Layering {
+    let has_layers = |codec: &RtpCodecParameters| {
+        matches!(codec.mime_type(), MimeType::Video(MimeTypeVideo::Vp9 | MimeTypeVideo::AV1))
+    };
+    match &consumable.encodings[..] {
+        [encoding] if encoding.scalability_mode.spatial_layers().get() > 1 => {
+            if consumable.codecs.first().is_some_and(has_layers) { Layering::Svc } else { Layering::None }
+        }
+        [_] | [] => Layering::None,
+        _ => Layering::Simulcast,
+    }
+}
+
+/// How many spatial layers a producer has.
+pub fn spatial_layers(consumable: &RtpParameters) -> usize {
+    match layering(consumable) {
+        Layering::Svc => consumable.encodings[0].scalability_mode.spatial_layers().get().into(),
+        Layering::None | Layering::Simulcast => consumable.encodings.len(),
+    }
 }
 
 /// What a consumer of several encodings is told: each of them is a spatial layer.

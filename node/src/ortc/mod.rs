@@ -18,8 +18,8 @@ mod producer;
 #[cfg(test)]
 mod tests;
 
-pub use capabilities::{allowed_capabilities, check_codecs, router_rtp_capabilities};
-pub use consumer::{can_consume, consumer_rtp_parameters};
+pub use capabilities::{MIME_TYPES, allowed_capabilities, check_codecs, router_rtp_capabilities};
+pub use consumer::{Layering, can_consume, consumer_rtp_parameters, layering, spatial_layers};
 pub use parse::{
     parse_consumable_rtp_parameters, parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters,
 };

@@ -2,11 +2,13 @@
 
 use sluice_media::messages::RtpMapping;
 use sluice_proto::ortc::{
-    MediaKind, MimeType, RtcpParameters, RtpCapabilitiesFinalized, RtpCodecCapabilityFinalized, RtpCodecParameters,
-    RtpEncodingParameters, RtpHeaderExtensionDirection, RtpHeaderExtensionParameters, RtpParameters,
+    MediaKind, MimeType, MimeTypeAudio, MimeTypeVideo, RtcpParameters, RtpCapabilitiesFinalized,
+    RtpCodecCapabilityFinalized, RtpCodecParameters, RtpEncodingParameters, RtpHeaderExtensionDirection,
+    RtpHeaderExtensionParameters, RtpHeaderExtensionUri, RtpParameters,
 };
 use sluice_proto::pipe::MAX_STREAMS;
 
+use super::capabilities::rtx_of;
 use super::codec::Codec;
 use super::parse::{MAX_CONSUMABLE_LEN, check_len};
 use super::{OrtcError, router_rtp_capabilities};
@@ -34,6 +36,7 @@ pub fn negotiate_producer(
     cname: &str,
 ) -> Result<Negotiated, OrtcError> {
     check_simulcast(kind, rtp)?;
+    check_redundancy(rtp)?;
     let router = router_rtp_capabilities();
     let mut mapping = RtpMapping { codecs: map_codecs(kind, rtp, router)?, mapped_ssrcs: Vec::new() };
     let mut ssrc = first_ssrc;
@@ -64,6 +67,16 @@ fn check_simulcast(kind: MediaKind, rtp: &RtpParameters) -> Result<(), OrtcError
     Ok(())
 }
 
+/// Whether redundant audio comes with the codec that it is of, so that whoever does not know it gets that.
+fn check_redundancy(rtp: &RtpParameters) -> Result<(), OrtcError> {
+    let is = |mime_type| move |codec: &RtpCodecParameters| codec.mime_type() == MimeType::Audio(mime_type);
+    let has = |mime_type| rtp.codecs.iter().any(is(mime_type));
+    if has(MimeTypeAudio::Red) && !has(MimeTypeAudio::Opus) {
+        return Err(OrtcError::Unsupported("audio/red comes together with the audio/opus that it carries".to_owned()));
+    }
+    Ok(())
+}
+
 /// Pairs of the client's payload types with the router's.
 fn map_codecs(
     kind: MediaKind,
@@ -90,7 +103,7 @@ fn map_codecs(
                 format!("RTX payload type {payload_type} repairs no codec of these parameters"),
             )
         })?;
-        let rtx = rtx_of(router, repaired);
+        let rtx = rtx_of(&router.codecs, repaired);
         let rtx =
             rtx.ok_or_else(|| OrtcError::Unsupported(format!("no RTX for payload type {repaired} of the router")))?;
         mapped.push((payload_type, rtx.preferred_payload_type()));
@@ -134,7 +147,7 @@ pub fn consumable_rtp_parameters(
         };
         let Some(matched) = matched.filter(is_new) else { continue };
         codecs.push(codec_parameters(matched, Some(codec)));
-        codecs.extend(rtx_of(router, matched.preferred_payload_type()).map(|rtx| codec_parameters(rtx, None)));
+        codecs.extend(rtx_of(&router.codecs, matched.preferred_payload_type()).map(|rtx| codec_parameters(rtx, None)));
     }
     let encodings = rtp.encodings.iter().zip(&mapping.mapped_ssrcs).map(|(encoding, ssrc)| RtpEncodingParameters {
         ssrc: Some(*ssrc),
@@ -145,21 +158,29 @@ pub fn consumable_rtp_parameters(
     });
     RtpParameters {
         mid: None,
+        header_extensions: header_extensions(router, kind, &codecs),
         codecs,
-        header_extensions: header_extensions(router, kind),
         encodings: encodings.collect(),
         rtcp: RtcpParameters { cname: Some(rtp.rtcp.cname.as_deref().unwrap_or(cname).to_owned()), reduced_size: true },
         msid: rtp.msid.clone(),
     }
 }
 
-/// The extensions of this kind that the router sends.
-fn header_extensions(router: &RtpCapabilitiesFinalized, kind: MediaKind) -> Vec<RtpHeaderExtensionParameters> {
+/// The extensions of this kind that the router sends with these codecs. VP8 tells receivers all that they need in its
+/// payloads, so with it they get no dependency descriptor, which each packet would have.
+fn header_extensions(
+    router: &RtpCapabilitiesFinalized,
+    kind: MediaKind,
+    codecs: &[RtpCodecParameters],
+) -> Vec<RtpHeaderExtensionParameters> {
     use RtpHeaderExtensionDirection::{SendOnly, SendRecv};
+    let is_vp8 = codecs.iter().any(|codec| codec.mime_type() == MimeType::Video(MimeTypeVideo::Vp8));
+    let is_told = |uri: RtpHeaderExtensionUri| !is_vp8 || uri != RtpHeaderExtensionUri::DependencyDescriptor;
     let sent = router
         .header_extensions
         .iter()
         .filter(|ours| ours.kind == kind && matches!(ours.direction, SendRecv | SendOnly));
+    let sent = sent.filter(|ours| is_told(ours.uri));
     sent.map(|ours| RtpHeaderExtensionParameters { uri: ours.uri, id: ours.preferred_id, encrypt: false }).collect()
 }
 
@@ -183,8 +204,4 @@ fn codec_parameters(ours: &RtpCodecCapabilityFinalized, theirs: Option<&RtpCodec
             RtpCodecParameters::Video { mime_type, payload_type, clock_rate, parameters, rtcp_feedback }
         }
     }
-}
-
-fn rtx_of(router: &RtpCapabilitiesFinalized, payload_type: u8) -> Option<&RtpCodecCapabilityFinalized> {
-    router.codecs.iter().find(|codec| Codec::from(*codec).is_rtx() && Codec::from(*codec).apt() == Some(payload_type))
 }

@@ -131,19 +131,17 @@ fn opus_keeps_the_clients_parameters_and_gets_a_cname() {
 fn h264_needs_the_same_profile_and_packetization_mode() {
     assert!(negotiate(MediaKind::Video, h264("42e01f".into(), 1)).is_ok());
     assert!(negotiate(MediaKind::Video, h264("42e034".into(), 1)).is_ok(), "another level");
-    for (profile, mode) in [("42001f", 1), ("64001f", 1), ("42e01f", 0)] {
+    for (profile, mode) in [("42001f", 1), ("4d001f", 1), ("640c1f", 0)] {
         let refused = negotiate(MediaKind::Video, h264(profile.into(), mode)).unwrap_err().to_string();
         let (asked, supported) = refused.split_once(", supported: ").unwrap();
         assert!(asked.contains(profile) && asked.ends_with("(payload type 107)"), "{asked}");
-        assert_eq!(
-            supported,
-            "video/H264/90000 {\"level-asymmetry-allowed\":1,\"packetization-mode\":1,\"profile-level-id\":\"42e01f\"}"
-        );
+        let first =
+            "video/H264/90000 {\"level-asymmetry-allowed\":1,\"packetization-mode\":1,\"profile-level-id\":\"42e01f\"}";
+        assert!(supported.starts_with(first), "{supported}");
+        assert_eq!(supported.matches("video/H264").count(), 4, "two profiles in two modes");
     }
-    assert!(
-        negotiate(MediaKind::Video, h264(json!(640_032), 1)).is_err(),
-        "a number is understood, and is high profile"
-    );
+    let negotiated = negotiate(MediaKind::Video, h264(json!(640_032), 1)).unwrap();
+    assert_eq!(negotiated.mapping.codecs, [(107, 111)], "a number is understood, and is high profile");
 }
 
 #[test]
@@ -216,7 +214,7 @@ fn broken_rtp_parameters_are_refused_with_their_reason() {
         ("used twice", |rtp| rtp["encodings"][0]["rtx"]["ssrc"] = json!(1111)),
         ("codecPayloadType 99", |rtp| rtp["encodings"][0]["codecPayloadType"] = json!(99)),
         ("mid must have 1 to 16 bytes", |rtp| rtp["mid"] = json!("x".repeat(17))),
-        ("unsupported Video codec video/VP9", |rtp| rtp["codecs"][0]["mimeType"] = json!("video/VP9")),
+        ("unsupported Video codec video/ulpfec", |rtp| rtp["codecs"][0]["mimeType"] = json!("video/ulpfec")),
     ];
     for (expected, break_it) in cases {
         let mut rtp = vp8();
@@ -231,7 +229,10 @@ fn broken_rtp_parameters_are_refused_with_their_reason() {
     assert!(negotiate(MediaKind::Video, rtp).unwrap_err().to_string().contains("at most 4096"));
     let refused = negotiate(MediaKind::Audio, vp8()).unwrap_err().to_string();
     assert!(refused.contains("unsupported Audio codec"), "{refused}");
-    assert!(refused.ends_with("supported: audio/opus/48000/2"), "{refused}");
+    assert!(
+        refused.ends_with("supported: audio/opus/48000/2, audio/red/48000/2, audio/PCMU/8000/1, audio/PCMA/8000/1"),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -289,5 +290,113 @@ fn dtls_parameters_are_checked() {
         json!({"fingerprints": [{"algorithm": "md5", "value": hash}]}),
     ] {
         assert!(parse_dtls_parameters(&broken).is_err(), "{broken}");
+    }
+}
+
+fn video(mime_type: &str, parameters: Value, mode: &str) -> Value {
+    json!({
+        "mid": "3",
+        "codecs": [{"mimeType": mime_type, "payloadType": 45, "clockRate": 90000, "parameters": parameters},
+            {"mimeType": "video/rtx", "payloadType": 46, "clockRate": 90000, "parameters": {"apt": 45}}],
+        "headerExtensions": [],
+        "encodings": [{"ssrc": 5, "scalabilityMode": mode}],
+    })
+}
+
+#[test]
+fn every_codec_of_browsers_is_known_by_its_profile() {
+    for (mime_type, parameters, payload_type) in [
+        ("video/VP9", json!({"profile-id": 0}), 105),
+        ("video/vp9", json!({}), 105),
+        ("video/VP9", json!({"profile-id": 2}), 107),
+        ("video/AV1", json!({"level-idx": 5, "profile": 0, "tier": 0}), 109),
+        ("video/H264", json!({"profile-level-id": "640c1f", "packetization-mode": 1}), 0),
+        ("video/H264", json!({"profile-level-id": "640032", "packetization-mode": 1}), 111),
+        ("video/H264", json!({"profile-level-id": "42e01f", "packetization-mode": 0}), 113),
+        ("video/H264", json!({"profile-level-id": "64001f"}), 115),
+        ("video/H265", json!({"profile-id": 1, "tier-flag": 0, "level-id": 93}), 117),
+        ("video/H265", json!({"profile-id": 2}), 0),
+        ("video/AV1", json!({"profile": 1}), 0),
+    ] {
+        let negotiated = negotiate(MediaKind::Video, video(mime_type, parameters.clone(), "L1T3"));
+        let mapped = negotiated.map_or(0, |negotiated| negotiated.mapping.codecs[0].1);
+        assert_eq!(mapped, payload_type, "{mime_type} {parameters}");
+    }
+    for (mime_type, payload_type) in [("audio/PCMU", 0_u8), ("audio/PCMA", 8)] {
+        let mut rtp = opus();
+        rtp["codecs"] = json!([{"mimeType": mime_type, "payloadType": payload_type, "clockRate": 8000}]);
+        let consumable = negotiate(MediaKind::Audio, rtp).unwrap().consumable;
+        assert_eq!(consumable.codecs[0].payload_type(), payload_type);
+    }
+}
+
+#[test]
+fn redundant_audio_comes_with_what_it_carries() {
+    let mut rtp = opus();
+    let red = json!({"mimeType": "audio/red", "payloadType": 63, "clockRate": 48000, "channels": 2});
+    rtp["codecs"].as_array_mut().unwrap().insert(0, red.clone());
+    let negotiated = negotiate(MediaKind::Audio, rtp.clone()).unwrap();
+    assert_eq!(negotiated.mapping.codecs, [(63, 119), (111, 100)]);
+    let consumer = consumer_rtp_parameters(&negotiated.consumable, &chromium(), "0".to_owned(), 1).unwrap();
+    assert_eq!(
+        consumer.codecs.iter().map(|codec| codec.payload_type()).collect::<Vec<_>>(),
+        [100],
+        "it knows Opus only"
+    );
+    rtp["codecs"] = json!([red]);
+    let refused = negotiate(MediaKind::Audio, rtp).unwrap_err().to_string();
+    assert!(refused.contains("audio/opus that it carries"), "{refused}");
+}
+
+#[test]
+fn surround_sound_is_refused_in_words() {
+    let mut rtp = opus();
+    rtp["codecs"][0]["mimeType"] = json!("audio/multiopus");
+    rtp["codecs"][0]["channels"] = json!(6);
+    let refused = negotiate(MediaKind::Audio, rtp).unwrap_err().to_string();
+    assert!(refused.contains("unsupported Audio codec audio/multiopus/48000/6"), "{refused}");
+}
+
+#[test]
+fn lost_audio_can_be_asked_for_and_how_it_is_made_is_told() {
+    let mut rtp = opus();
+    rtp["codecs"][0]["parameters"] = json!({"useinbandfec": 1, "usedtx": 1, "sprop-stereo": 1, "stereo": 1});
+    let consumable = negotiate(MediaKind::Audio, rtp).unwrap().consumable;
+    let consumer = consumer_rtp_parameters(&consumable, &chromium(), "0".to_owned(), 1).unwrap();
+    let consumer = serde_json::to_value(consumer).unwrap();
+    assert_eq!(consumer["codecs"][0]["rtcpFeedback"], json!([{"type": "nack", "parameter": ""}]));
+    let told = json!({"useinbandfec": 1, "usedtx": 1, "sprop-stereo": 1, "stereo": 1});
+    assert_eq!(consumer["codecs"][0]["parameters"], told);
+}
+
+#[test]
+fn layers_inside_a_stream_are_those_of_its_scalability_mode() {
+    for (mime_type, mode, layers, count) in [
+        ("video/VP9", "L3T3_KEY", Layering::Svc, 3),
+        ("video/AV1", "S2T1", Layering::Svc, 2),
+        ("video/VP9", "L1T3", Layering::None, 1),
+        ("video/H264", "L3T3", Layering::None, 1),
+    ] {
+        let negotiated = negotiate(MediaKind::Video, video(mime_type, json!({}), mode)).unwrap();
+        let consumable = &negotiated.consumable;
+        assert_eq!((layering(consumable), spatial_layers(consumable)), (layers, count), "{mime_type} {mode}");
+    }
+    let mut simulcast = video("video/VP9", json!({}), "L1T3");
+    simulcast["encodings"] = json!([{"rid": "a"}, {"rid": "b"}]);
+    let consumable = negotiate(MediaKind::Video, simulcast).unwrap().consumable;
+    assert_eq!((layering(&consumable), spatial_layers(&consumable)), (Layering::Simulcast, 2));
+}
+
+#[test]
+fn dependency_descriptors_go_with_all_video_but_vp8() {
+    let has_descriptor = |consumable: &RtpParameters| {
+        let mut uris = consumable.header_extensions.iter().map(|extension| extension.uri);
+        uris.any(|uri| uri == RtpHeaderExtensionUri::DependencyDescriptor)
+    };
+    for (mime_type, expected) in [("video/AV1", true), ("video/VP9", true), ("video/H264", true), ("video/VP8", false)]
+    {
+        let negotiated =
+            negotiate(MediaKind::Video, video(mime_type, json!({"packetization-mode": 1}), "L1T3")).unwrap();
+        assert_eq!(has_descriptor(&negotiated.consumable), expected, "{mime_type}");
     }
 }

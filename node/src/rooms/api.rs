@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::join::PeerSecret;
 use crate::access::Rights;
+use crate::ortc::Layering;
 use sluice_media::messages::{RequestError, StreamStats, TransportStats};
 
 /// A request of a peer, parsed.
@@ -362,8 +363,8 @@ pub(crate) struct NewConsumer {
     pub(crate) producer: ProducerId,
     pub(crate) kind: MediaKind,
     pub(crate) rtp: Arc<RtpParameters>,
-    /// The producer has several encodings, of which the consumer is sent one at a time.
-    pub(crate) is_simulcast: bool,
+    /// What spatial layers its producer has.
+    pub(crate) layering: Layering,
     /// The producer's, with `hops`: how many pipes between nodes the media crosses.
     pub(crate) app_data: Value,
     pub(crate) producer_paused: bool,

@@ -34,6 +34,8 @@ pub(crate) struct Context {
     pub(crate) media_addresses: Arc<[SocketAddr]>,
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
     pub(crate) limits: Limits,
+    /// MIME types of the codecs that its routers have.
+    pub(crate) codecs: Vec<String>,
     pub(crate) clock: ClusterClock,
     pub(crate) address_limits: Arc<AddressLimits>,
     pub(crate) workers: Vec<Arc<dyn MediaWorker>>,

@@ -8,6 +8,7 @@ use super::api::Downlink;
 use super::context::{Context, Subject};
 use super::room::Room;
 use super::waiting::Waiting;
+use crate::ortc::spatial_layers;
 
 /// Hands the workers' events to the rooms that they are about. It never waits for a room: what a busy one cannot take
 /// waits beside this.
@@ -84,12 +85,12 @@ impl Room {
     fn on_streams_wanted(&mut self, id: ProducerId, streams: u8) {
         let Some(producer) = self.producers.get(&id) else { return };
         let Some(local) = &producer.local else { return };
-        let (session, encodings) = (local.session, producer.source.rtp.encodings.len());
+        let (session, layers) = (local.session, spatial_layers(&producer.source.rtp));
         let joined = self.peers.get(session).and_then(|peer| peer.joined.as_ref());
         if joined.is_some_and(|joined| joined.adapts_encodings)
             && let Some(desk) = self.peers.desk(session)
         {
-            desk.set_encodings_wanted(id, (0..encodings).map(|stream| streams >> stream & 1 != 0).collect());
+            desk.set_encodings_wanted(id, (0..layers).map(|layer| streams >> layer & 1 != 0).collect());
         }
     }
 

@@ -19,7 +19,7 @@ use super::room::{Room, SessionId};
 use super::roster::producer_entry;
 use crate::access::Place;
 use crate::events::Publication;
-use crate::ortc::{can_consume, consumer_rtp_parameters};
+use crate::ortc::{can_consume, consumer_rtp_parameters, layering};
 use crate::pipes::{Home, Source};
 
 /// The score of a stream that nothing is known of yet.
@@ -273,7 +273,7 @@ impl Room {
             producer: consumer.producer,
             kind: consumer.kind,
             rtp: Arc::clone(&consumer.rtp),
-            is_simulcast: producer.source.rtp.encodings.len() > 1,
+            layering: layering(&producer.source.rtp),
             app_data: producer.app_data(),
             producer_paused: producer.source.paused,
             scores: (consumer.score, producer.score),

@@ -92,6 +92,8 @@ pub(crate) struct RoomsConfig {
     pub fingerprints: Vec<DtlsFingerprint>,
     /// How much of everything there may be.
     pub limits: Limits,
+    /// MIME types of the codecs that its routers have, in the order in which clients prefer them.
+    pub codecs: Vec<String>,
     /// Orders the sessions of one peer on several nodes.
     pub clock: ClusterClock,
     /// How much of it one address may take.
@@ -152,6 +154,7 @@ impl Rooms {
             media_addresses: config.media_addresses.into(),
             fingerprints: config.fingerprints.into(),
             limits: config.limits,
+            codecs: config.codecs,
             clock: config.clock,
             address_limits: config.address_limits,
             loads: workers.iter().map(|_| WorkerLoad::default()).collect(),

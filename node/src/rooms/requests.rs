@@ -53,7 +53,9 @@ impl Room {
         }
         let reply = match request {
             PeerRequest::RouterRtpCapabilities => {
-                PeerReply::RouterRtpCapabilities(Box::new(allowed_capabilities(&self.namespace(asker)?.codecs())))
+                let of_tenant = self.namespace(asker)?.codecs();
+                let capabilities = allowed_capabilities(&self.context.codecs, &of_tenant);
+                PeerReply::RouterRtpCapabilities(Box::new(capabilities))
             }
             PeerRequest::CreateTransport { consuming } => self.create_transport(asker, consuming)?,
             PeerRequest::ConnectTransport { transport, dtls } => return self.connect_transport(asker, transport, dtls),
@@ -110,7 +112,7 @@ impl Room {
         }
         self.check_room_for_producer(peer, &app_data)?;
         let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
-        check_codecs(&negotiated.consumable, &peer.rights.namespace().codecs())?;
+        check_codecs(&negotiated.consumable, &self.context.codecs, &peer.rights.namespace().codecs())?;
         let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);

@@ -95,6 +95,7 @@ impl TestNode {
             media_addresses: vec!["192.0.2.1:4444".parse::<SocketAddr>().unwrap()],
             fingerprints: vec![DtlsFingerprint::Sha256 { value: [7; 32] }],
             limits,
+            codecs: crate::ortc::MIME_TYPES.map(str::to_owned).to_vec(),
             clock: clock.clone(),
             address_limits: AddressLimits::new(&NodeConfig::default()),
         };

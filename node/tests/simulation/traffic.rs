@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
-use sluice_media::wire::codec::{Vp8Descriptor, shift_picture_id};
+use sluice_media::wire::codec::{Codec, PictureNumbers, Vp8Descriptor};
 use sluice_media::wire::rtcp::{self, Compound, Packet, SenderInfo, duration_to_ntp};
 use sluice_media::wire::rtp::{ExtensionIds, RtpPacket};
 use sluice_mesh::wan::Loss;
@@ -171,7 +171,8 @@ impl World {
         if publication.kind == MediaKind::Video {
             // Its picture id is less by what was left out before.
             let [published, received] = [&expected, payload].map(picture_id);
-            shift_picture_id(&mut expected, published.wrapping_sub(received), 0);
+            let by = PictureNumbers { picture: published.wrapping_sub(received), base_layer: 0 };
+            Codec::Vp8.lessen_picture_numbers(&mut expected, by);
             subscription.pictures.insert(number, received);
         }
         assert_eq!(payload, expected, "packet {number} came out changed");
@@ -189,6 +190,6 @@ impl World {
 }
 
 fn picture_id(payload: &[u8]) -> u16 {
-    let id = Vp8Descriptor::parse(payload).and_then(|descriptor| descriptor.picture_id);
+    let id = Vp8Descriptor::parse(payload).and_then(|descriptor| descriptor.pictures.picture_id);
     id.expect("every packet of video has a picture id").value
 }

@@ -1,4 +1,4 @@
-//! H.264 payloads: where a decoder can begin, and the parameter sets that are kept of a stream.
+//! H.264 and H.265 payloads: where a decoder can begin, and the parameter sets that are kept of a stream.
 
 use sluice_media::wire::codec::{Codec, ParameterSets};
 
@@ -9,52 +9,65 @@ const MAX_LEN: usize = 1_000;
 /// Sets that are read of one packet.
 const MAX_READ: usize = 8;
 const STAP_A: u8 = 24;
+/// The same of H.265.
+const AGGREGATION: u8 = 48;
 /// Of a set that came by itself: what an aggregation packet adds.
-const SINGLE_OVERHEAD: usize = 3;
+const SINGLE_OVERHEAD: usize = 4;
 
 /// The bytes are payloads of one stream, each after its length.
 pub fn run(data: &[u8]) {
+    run_as(Codec::H264, data);
+}
+
+/// The same of either codec.
+pub(crate) fn run_as(codec: Codec, data: &[u8]) {
     let mut reader = Reader::new(data);
     let mut sets = ParameterSets::default();
     while !reader.is_empty() {
         let payload = reader.short();
-        let info = Codec::H264.inspect(payload);
+        let info = codec.inspect(payload);
         assert!(!(info.key_frame_start && info.key_picture_start));
         let before = sets.payload().cloned();
-        sets.remember(payload);
+        sets.remember(codec, payload);
         if let Some(kept) = sets.payload() {
-            check_kept(kept, &mut ParameterSets::default());
+            check_kept(codec, kept, &mut ParameterSets::default());
         }
         let changed = before.as_deref() != sets.payload().map(|kept| &**kept);
-        assert!(!changed || matches!(payload.first().map(|header| header & 0x1f), Some(7 | 8 | STAP_A)));
+        assert!(!changed || payload.first().is_some_and(|header| may_have_sets(codec, *header)));
         if payload.len() + SINGLE_OVERHEAD <= MAX_LEN {
-            check_known(payload);
+            check_known(codec, payload);
         }
     }
 }
 
+fn may_have_sets(codec: Codec, header: u8) -> bool {
+    match codec {
+        Codec::H264 => matches!(header & 0x1f, 7 | 8 | STAP_A),
+        _ => matches!(header >> 1 & 0x3f, 32..=34 | AGGREGATION),
+    }
+}
+
 /// What is known is no news, where nothing has to give way for it.
-fn check_known(payload: &[u8]) {
+fn check_known(codec: Codec, payload: &[u8]) {
     let mut sets = ParameterSets::default();
-    sets.remember(payload);
+    sets.remember(codec, payload);
     let known = sets.payload().cloned();
-    sets.remember(payload);
+    sets.remember(codec, payload);
     assert_eq!(known.as_deref(), sets.payload().map(|kept| &**kept));
 }
 
 /// It is a packet with which a decoder can begin, and tells a node that knows nothing all that is known.
-fn check_kept(kept: &[u8], other: &mut ParameterSets) {
+fn check_kept(codec: Codec, kept: &[u8], other: &mut ParameterSets) {
     assert!(kept.len() <= MAX_LEN);
-    assert_eq!(kept[0] & 0x1f, STAP_A);
-    assert!(Codec::H264.inspect(kept).key_frame_start);
+    assert!(codec.inspect(kept).key_frame_start);
     let mut units = 0;
-    let mut rest = &kept[1..];
+    let mut rest = &kept[if codec == Codec::H264 { 1 } else { 2 }..];
     while let Some((len, after)) = rest.split_first_chunk() {
         rest = &after[usize::from(u16::from_be_bytes(*len))..];
         units += 1;
     }
     assert!(rest.is_empty());
-    other.remember(kept);
+    other.remember(codec, kept);
     if units <= MAX_READ {
         assert_eq!(other.payload().map(|payload| &**payload), Some(kept));
     }

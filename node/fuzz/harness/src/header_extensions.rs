@@ -1,6 +1,6 @@
 //! Header extensions in both forms, with whatever ids a client gave them.
 
-use sluice_media::wire::rtp::{AudioLevel, ExtensionIds, Extensions, RtpHeader, RtpPacket};
+use sluice_media::wire::rtp::{AudioLevel, CarriedExtensions, ExtensionIds, Extensions, RtpHeader, RtpPacket};
 
 use crate::lies_within;
 use crate::reader::Reader;
@@ -23,6 +23,11 @@ pub fn run(data: &[u8]) {
         abs_send_time: reader.u8(),
         transport_wide_cc: reader.u8(),
         audio_level: reader.u8(),
+        video_orientation: reader.u8(),
+        capture_time: reader.u8(),
+        playout_delay: reader.u8(),
+        layers_allocation: reader.u8(),
+        dependency_descriptor: reader.u8(),
     };
     let bytes = packet(profile, reader.rest());
     let packet = RtpPacket::parse(&bytes).expect("the elements fit");
@@ -65,7 +70,9 @@ fn check_elements(profile: u16, elements: &[(u8, &[u8])], bytes: &[u8]) {
 
 /// The one pass over all elements finds what a look for each would.
 fn check_ids(ids: ExtensionIds, elements: &[(u8, &[u8])], extensions: Extensions<'_>) {
-    let all = [ids.mid, ids.rid, ids.repaired_rid, ids.transport_wide_cc, ids.audio_level];
+    let carried =
+        [ids.video_orientation, ids.capture_time, ids.playout_delay, ids.layers_allocation, ids.dependency_descriptor];
+    let all = [&[ids.mid, ids.rid, ids.repaired_rid, ids.transport_wide_cc, ids.audio_level][..], &carried].concat();
     let is_taken_twice = all.iter().enumerate().any(|(at, id)| *id != 0 && all[..at].contains(id));
     let received = ids.read(extensions);
     if is_taken_twice {
@@ -79,15 +86,20 @@ fn check_ids(ids: ExtensionIds, elements: &[(u8, &[u8])], extensions: Extensions
     let level = value(ids.audio_level).and_then(|value| value.first()).map(|level| AudioLevel::from_byte(*level));
     assert_eq!(received.audio_level, level);
     assert!(level.is_none_or(|level| AudioLevel::from_byte(level.to_byte()) == level));
+    let CarriedExtensions { video_orientation, capture_time, playout_delay, layers_allocation, dependency_descriptor } =
+        received.carried;
+    let found = [video_orientation, capture_time, playout_delay, layers_allocation, dependency_descriptor];
+    assert_eq!(found, carried.map(value));
 }
 
 /// As browsers send them, and as others may.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let ids = [1, 2, 3, 4, 5, 10];
+    let ids = [1, 2, 3, 4, 5, 10, 11, 13, 14, 9, 8];
     vec![
         [&[0], &ids[..], &[0x10, b'0', 0x42, 1, 2, 3, 0x51, 0, 7, 0xa0, 0x85, 0]].concat(),
         [&[0], &ids[..], &[0x21, b'h', b'i', 0, 0, 0x30, b'q', 0xf0, 1]].concat(),
         [&[1, 0], &ids[..], &[1, 1, b'0', 2, 2, b'h', b'i', 0, 5, 2, 0, 9, 10, 1, 0x7f, 3, 0]].concat(),
-        [&[1, 3, 200, 0, 0, 0, 16, 255], &[200, 3, b'm', b'i', b'd', 16, 2, 1, 2, 255, 1, 0x80][..]].concat(),
+        [&[1, 3, 200, 0, 0, 0, 16, 255, 0, 0, 0, 0, 0], &[200, 3, b'm', b'i', b'd', 16, 2, 1, 2, 255, 1, 0x80][..]]
+            .concat(),
     ]
 }

@@ -6,7 +6,8 @@
 //!
 //! # Layout
 //! - `reader`: bytes as a source of choices.
-//! - [`stun`], [`rtp`], [`header_extensions`], [`rtcp`], [`vp8`], [`h264`]: parsers of one packet.
+//! - [`stun`], [`rtp`], [`header_extensions`], [`dependency_descriptor`], [`rtcp`], [`vp8`], [`vp9`], [`h264`], [`h265`]:
+//!   parsers of one packet.
 //! - [`client_hello`], [`dtls`]: the node's end of a handshake; `dtls_ends` are both.
 //! - [`pipe_frames`], [`pipe_messages`]: what nodes tell each other.
 //! - [`media_core`]: sequences of inputs into the media core of a worker; [`demux`]: datagrams only.
@@ -14,9 +15,11 @@
 
 pub mod client_hello;
 pub mod demux;
+pub mod dependency_descriptor;
 pub mod dtls;
 mod dtls_ends;
 pub mod h264;
+pub mod h265;
 pub mod header_extensions;
 pub mod media_core;
 pub mod pipe_frames;
@@ -28,6 +31,7 @@ pub mod rtcp;
 pub mod rtp;
 pub mod stun;
 pub mod vp8;
+pub mod vp9;
 
 /// A fuzz target.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +51,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "header_extensions", run: header_extensions::run, seeds: header_extensions::seeds },
     Target { name: "rtcp", run: rtcp::run, seeds: rtcp::seeds },
     Target { name: "vp8", run: vp8::run, seeds: vp8::seeds },
+    Target { name: "vp9", run: vp9::run, seeds: vp9::seeds },
     Target { name: "h264", run: h264::run, seeds: h264::seeds },
+    Target { name: "h265", run: h265::run, seeds: h265::seeds },
+    Target { name: "dependency_descriptor", run: dependency_descriptor::run, seeds: dependency_descriptor::seeds },
     Target { name: "client_hello", run: client_hello::run, seeds: client_hello::seeds },
     Target { name: "dtls", run: dtls::run, seeds: dtls::seeds },
     Target { name: "pipe_frames", run: pipe_frames::run, seeds: pipe_frames::seeds },

@@ -2,8 +2,8 @@
 
 use sluice_media::wire::codec::Codec;
 use sluice_media::wire::rtp::{
-    AudioLevel, CANONICAL_AUDIO_LEVEL_ID, ExtensionIds, FIXED_HEADER_LEN, MAX_CANONICAL_HEADER_LEN, RtpHeader,
-    RtpPacket, write_canonical_header,
+    AudioLevel, CarriedExtensions, ExtensionIds, FIXED_HEADER_LEN, RtpHeader, RtpPacket, canonical_header_len,
+    write_canonical_header,
 };
 
 use crate::lies_within;
@@ -16,23 +16,24 @@ pub fn run(data: &[u8]) {
     for (_, value) in packet.extensions.iter() {
         assert!(lies_within(value, data));
     }
-    let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
-    canonical(packet.header, ids.read(packet.extensions).audio_level, packet.payload);
-    for codec in [Codec::Vp8, Codec::H264, Codec::Opaque] {
+    let received = ExtensionIds::CANONICAL.read(packet.extensions);
+    canonical(packet.header, received.audio_level, received.carried.checked(), packet.payload);
+    for codec in [Codec::Vp8, Codec::Vp9, Codec::H264, Codec::H265, Codec::Av1, Codec::Opaque] {
         codec.inspect(packet.payload);
     }
 }
 
 /// Into the form that packets have inside the mesh, and out of it.
-fn canonical(header: RtpHeader, audio_level: Option<AudioLevel>, payload: &[u8]) {
+fn canonical(header: RtpHeader, audio_level: Option<AudioLevel>, carried: CarriedExtensions<'_>, payload: &[u8]) {
     let mut bytes = Vec::new();
-    write_canonical_header(header, audio_level, &mut bytes);
-    assert!(bytes.len() <= MAX_CANONICAL_HEADER_LEN);
+    write_canonical_header(header, audio_level, &carried, &mut bytes);
+    assert_eq!(bytes.len(), canonical_header_len(audio_level, &carried));
+    assert!(bytes.len() <= usize::from(u8::MAX));
     bytes.extend_from_slice(payload);
     let packet = RtpPacket::parse(&bytes).expect("it was written here");
-    let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
     assert_eq!((packet.header, packet.payload, packet.malformed), (header, payload, false));
-    assert_eq!(ids.read(packet.extensions).audio_level, audio_level);
+    let received = ExtensionIds::CANONICAL.read(packet.extensions);
+    assert_eq!((received.audio_level, received.carried), (audio_level, carried));
 }
 
 /// With one-byte and two-byte extensions, a CSRC, padding, and nothing of it.

@@ -1,6 +1,6 @@
 //! VP8 payload descriptors, and frames left out of a stream.
 
-use sluice_media::wire::codec::{Codec, Vp8Descriptor, shift_picture_id};
+use sluice_media::wire::codec::{Codec, PictureNumbers, Vp8Descriptor};
 
 use crate::reader::Reader;
 
@@ -17,19 +17,20 @@ pub fn run(data: &[u8]) {
     assert!(descriptor.len < payload.len(), "a descriptor alone says nothing");
     assert!(descriptor.frame_start || !descriptor.key_frame_start);
     assert_eq!((info.key_frame_start, info.frame_start), (descriptor.key_frame_start, descriptor.frame_start));
-    assert_eq!((info.temporal_layer, info.layer_sync), (descriptor.temporal_layer, descriptor.layer_sync));
+    assert_eq!((info.temporal_layer, info.switches_up != 0), (descriptor.temporal_layer, descriptor.layer_sync));
     let mut shifted = payload.to_vec();
-    shift_picture_id(&mut shifted, by, 0);
-    if let Some(id) = descriptor.picture_id {
+    let numbers = |picture| PictureNumbers { picture, base_layer: 0 };
+    Codec::Vp8.lessen_picture_numbers(&mut shifted, numbers(by));
+    if let Some(id) = descriptor.pictures.picture_id {
         let len = if id.long { 2 } else { 1 };
         assert!(id.offset + len <= descriptor.len);
         let untouched = |payload: &[u8]| [&payload[..id.offset], &payload[id.offset + len..]].concat();
         assert_eq!(untouched(payload), untouched(&shifted));
-        let moved = Vp8Descriptor::parse(&shifted).and_then(|descriptor| descriptor.picture_id);
+        let moved = Vp8Descriptor::parse(&shifted).and_then(|descriptor| descriptor.pictures.picture_id);
         let mask = if id.long { 0x7fff } else { 0x7f };
         assert_eq!(moved.map(|moved| (moved.value, moved.long)), Some((id.value.wrapping_sub(by) & mask, id.long)));
     }
-    shift_picture_id(&mut shifted, by.wrapping_neg(), 0);
+    Codec::Vp8.lessen_picture_numbers(&mut shifted, numbers(by.wrapping_neg()));
     assert_eq!(shifted, payload);
 }
 

@@ -237,7 +237,12 @@ mod tests {
     use super::*;
 
     /// Pictures 33 ms apart of so many packets; each packet takes `per_packet_us` of a bottleneck.
-    fn run(detector: &mut DelayDetector, pictures: u64, packets: impl Fn(u64) -> u64, per_packet_us: u64) -> Vec<Usage> {
+    fn run(
+        detector: &mut DelayDetector,
+        pictures: u64,
+        packets: impl Fn(u64) -> u64,
+        per_packet_us: u64,
+    ) -> Vec<Usage> {
         let (mut busy_until, mut seen) = (0, Vec::new());
         for picture in 0..pictures {
             let sent_us = 1_000_000 + picture * 33_000;

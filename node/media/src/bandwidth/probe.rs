@@ -142,7 +142,8 @@ impl Prober {
 impl Cluster {
     /// The last pulse ends the time of sending, the first packet begins that of arrival: neither counts.
     fn result(&self) -> Option<u64> {
-        let ((sent_first, sent_last, last_bytes), (first, last, first_bytes)) = self.sent_span.zip(self.arrived_span)?;
+        let ((sent_first, sent_last, last_bytes), (first, last, first_bytes)) =
+            self.sent_span.zip(self.arrived_span)?;
         let rate = |bytes: u64, us: u64| (us > 0).then(|| bytes.saturating_mul(8_000_000) / us);
         let sent = rate(self.arrived - last_bytes, sent_last - sent_first)?;
         let arrived = rate(self.arrived - first_bytes, last.abs_diff(first))?;

@@ -167,8 +167,7 @@ impl Capacity {
         };
         let mean = (1.0 - WEIGHT) * before + WEIGHT * sample;
         let error = (before - sample).powi(2) / mean.max(1.0);
-        *self =
-            Self { mean: Some(mean), variance: ((1.0 - WEIGHT) * self.variance + WEIGHT * error).clamp(0.4, 2.5) };
+        *self = Self { mean: Some(mean), variance: ((1.0 - WEIGHT) * self.variance + WEIGHT * error).clamp(0.4, 2.5) };
     }
 
     /// This passed without a queue: if it is more than was met, that is past.

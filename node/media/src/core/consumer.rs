@@ -1,5 +1,5 @@
-//! One user's reception of one producer (mediasoup's SimpleConsumer and SimulcastConsumer): a cut of one of the
-//! producer's streams at a time, sent as a stream of the user's own.
+//! One user's reception of one producer (mediasoup's SimpleConsumer, SimulcastConsumer and SvcConsumer): a cut of one of
+//! the producer's streams at a time, sent as a stream of the user's own.
 
 mod room;
 
@@ -137,10 +137,24 @@ impl Consumer {
         self.set_wanted();
     }
 
-    /// It is to be made of this stream as soon as that begins with a key frame, or at once if it has nothing to go on
-    /// with. Returns whether it has to wait.
-    pub(crate) fn aim(&mut self, stream: StreamIndex, producer: &Producer) -> bool {
-        self.cut.aim(stream);
+    /// The spatial layer that it gets of the producer, or is to get.
+    pub(crate) fn aimed_layer(&self, producer: &Producer) -> Option<StreamIndex> {
+        if producer.is_svc() {
+            StreamIndex::at(self.cut.layers().wanted().spatial.into())
+        } else {
+            Some(self.cut.aimed_stream())
+        }
+    }
+
+    /// It is to get this spatial layer: as soon as there is a key frame, or at once if it has nothing to go on with.
+    /// Returns whether it has to wait.
+    pub(crate) fn aim(&mut self, layer: StreamIndex, producer: &Producer) -> bool {
+        if producer.is_svc() {
+            let spatial = layer.position() as u8;
+            self.cut.set_wanted(Some(Layers { spatial, ..self.cut.layers().wanted() }));
+            return self.waits_for_layer();
+        }
+        self.cut.aim(layer);
         if self.cut.next_stream().is_none() {
             self.end_hurry();
         }
@@ -160,25 +174,39 @@ impl Consumer {
         }
     }
 
-    /// What it needs of a producer that has so many streams: some of them, with their layers, also while it is paused,
-    /// so that it goes on at once. The best that it may get is among them, sent or not, or it would never be sent: how
-    /// much room there is on the way to one client changes faster than a publisher can follow.
-    pub(crate) fn needs(&self, streams: usize) -> impl Iterator<Item = (StreamIndex, Layers)> {
+    /// What it needs of its producer: some of the streams, with their layers, also while it is paused, so that it goes
+    /// on at once. The best that it may get is among them, sent or not, or it would never be sent: how much room there is
+    /// on the way to one client changes faster than a publisher can follow.
+    pub(crate) fn needs(&self, producer: &Producer) -> impl Iterator<Item = (StreamIndex, Layers)> + use<> {
         let temporal = self.preferred.temporal;
-        let best = StreamIndex::at(streams.saturating_sub(1).min(self.preferred.spatial.into()));
-        let streams = [Some(self.cut.stream()), self.cut.next_stream(), best].into_iter().flatten();
-        let spatial = if self.is_video() || self.is_pinned() { u8::MAX } else { Layers::WHILE_LOUD.spatial };
+        let best = producer.highest_layer(self.preferred.spatial);
+        let (spatial, best_stream) = if producer.is_svc() {
+            // It may not be able to go down before there is a key frame.
+            let current = Some(self.cut.layers().current().spatial).filter(|current| *current != u8::MAX);
+            (best.max(current.unwrap_or_default()), None)
+        } else {
+            let spatial = if self.is_video() || self.is_pinned() { u8::MAX } else { Layers::WHILE_LOUD.spatial };
+            (spatial, StreamIndex::at(best.into()))
+        };
+        let streams = [Some(self.cut.stream()), self.cut.next_stream(), best_stream].into_iter().flatten();
         streams.map(move |stream| (stream, Layers { spatial, temporal }))
     }
 
+    /// Whether other layers are sent than when this was asked last.
+    pub(crate) fn take_layers_changed(&mut self) -> bool {
+        self.cut.take_layers_changed()
+    }
+
     /// The layers that are sent, `None` inside if none are for want of room, if the control plane is to be told of them:
-    /// they have changed. Of a producer with one stream that is told only if there was no room at some time.
-    pub(crate) fn take_layers(&mut self, is_simulcast: bool) -> Option<Option<Layers>> {
-        if !is_simulcast && self.limit.is_some() && self.told_layers.is_none() {
+    /// they have changed. Of a producer with one spatial layer that is told only if there was no room at some time.
+    pub(crate) fn take_layers(&mut self, producer: &Producer) -> Option<Option<Layers>> {
+        if !producer.is_layered() && self.limit.is_some() && self.told_layers.is_none() {
             return None;
         }
-        let spatial = self.cut.stream().position() as u8;
-        let layers = self.target().map(|target| Layers { spatial, temporal: target.temporal });
+        let Layers { spatial, temporal } = self.cut.layers().current();
+        let spatial =
+            if producer.is_svc() { producer.highest_layer(spatial) } else { self.cut.stream().position() as u8 };
+        let layers = self.limit.map(|_| Layers { spatial, temporal });
         let is_settled = self.active && !self.cut.waits_for_key_frame() && self.cut.next_stream().is_none();
         let is_known = layers.is_none() || is_settled;
         let is_news = is_known && self.told_layers != Some(layers);
@@ -249,6 +277,11 @@ impl Consumer {
     /// Whether it waits for a key frame. One whose turn is not yet may wait for what is there.
     pub(crate) fn waits_for_key_frame(&self) -> bool {
         self.active && self.cut.waits_for_key_frame() && self.held_from.is_none()
+    }
+
+    /// Whether it waits for a key frame to take up or give up a spatial layer, and meanwhile goes on as it is.
+    pub(crate) fn waits_for_layer(&self) -> bool {
+        self.active && self.cut.waits_for_layer()
     }
 
     /// Sends a packet of the producer, if it is this consumer's turn. If there is no room for video now, it and those

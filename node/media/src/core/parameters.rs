@@ -4,12 +4,13 @@
 use std::time::Duration;
 
 use sluice_proto::ortc::{
-    MediaKind, RtcpFeedback, RtpCodecParameters, RtpCodecParametersParametersValue, RtpParameters,
+    MediaKind, MimeType, MimeTypeAudio, RtcpFeedback, RtpCodecParameters, RtpCodecParametersParametersValue,
+    RtpParameters,
 };
 
 use sluice_proto::pipe::MAX_STREAMS;
 
-use crate::core::rtp_stream_send::SendParameters;
+use crate::core::rtp_stream_send::{Redundancy, SendParameters};
 use crate::messages::{RequestError, RtpMapping};
 use crate::stream::StreamParameters;
 use crate::stream::header_template::{HeaderTemplate, MAX_MID_LEN};
@@ -61,6 +62,9 @@ pub(crate) fn user_producer(
         return Err(invalid("an encoding is not mapped"));
     }
     let codec = media_codec(rtp)?;
+    let mapped_to =
+        |payload_type: u8| mapping.codecs.iter().find(|(own, _)| *own == payload_type).map(|(_, mapped)| *mapped);
+    let plain = plain_payload_type(rtp).and_then(mapped_to);
     let (mut payloads, mut payload_types, mut rtx_payload_types) = (Vec::new(), Vec::new(), Vec::new());
     for parameters in &rtp.codecs {
         let payload_type = parameters.payload_type();
@@ -69,9 +73,9 @@ pub(crate) fn user_producer(
             PayloadRole::Rtx { of: associated_payload_type(parameters)? }
         } else {
             payload_types.push(payload_type);
-            let mapped = mapping.codecs.iter().find(|(own, _)| *own == payload_type).map(|(_, mapped)| *mapped);
-            let mapped = mapped.ok_or_else(|| invalid(&format!("payload type {payload_type} is not mapped")))?;
-            PayloadRole::Media { mapped, codec: Codec::new(parameters.mime_type()) }
+            let mapped = mapped_to(payload_type)
+                .ok_or_else(|| invalid(&format!("payload type {payload_type} is not mapped")))?;
+            PayloadRole::Media { mapped, codec: codec_of(parameters, plain) }
         };
         payloads.push(PayloadMapping { payload_type, role });
     }
@@ -96,14 +100,16 @@ pub(crate) fn user_producer(
     if identities.iter().any(|identity| identity.ssrc.is_none() && identity.mid.is_none()) {
         return Err(invalid("an encoding has neither an SSRC nor a MID to be known by"));
     }
+    let spatial_layers = spatial_layers(rtp);
     let streams = identities.iter().zip(&mapping.mapped_ssrcs).map(|(identity, mapped_ssrc)| StreamParameters {
         kind,
         ssrc: *mapped_ssrc,
         publisher_ssrc: identity.ssrc,
-        codec: Codec::new(codec.mime_type()),
+        codec: codec_of(codec, plain),
         clock_rate: codec.clock_rate().get(),
         max_silence: max_silence(rtp),
         nack: feedback.contains(&RtcpFeedback::Nack),
+        spatial_layers,
     });
     Ok(UserProducerParameters {
         streams: streams.collect(),
@@ -125,10 +131,11 @@ pub(crate) fn pipe_producer(kind: MediaKind, rtp: &RtpParameters) -> Result<Vec<
         kind,
         ssrc,
         publisher_ssrc: None,
-        codec: Codec::new(codec.mime_type()),
+        codec: codec_of(codec, plain_payload_type(rtp)),
         clock_rate: codec.clock_rate().get(),
         max_silence: max_silence(rtp),
         nack: false,
+        spatial_layers: spatial_layers(rtp),
     };
     let ssrcs = rtp.encodings.iter().map(|encoding| encoding.ssrc.map(stream));
     ssrcs.collect::<Option<_>>().ok_or_else(|| invalid("a consumable encoding needs an SSRC"))
@@ -164,19 +171,48 @@ pub(crate) fn consumer(rtp: &RtpParameters) -> Result<SendParameters, RequestErr
         nack: codec.rtcp_feedback().contains(&RtcpFeedback::Nack),
         rtx: encoding.rtx.zip(rtx_codec).map(|(rtx, codec)| (rtx.ssrc, codec.payload_type())),
         clock_rate: codec.clock_rate().get(),
-        codec: Codec::new(codec.mime_type()),
+        codec: codec_of(codec, plain_payload_type(rtp)),
+        redundancy: Redundancy::None,
         cname: rtp.rtcp.cname.clone().unwrap_or_default(),
-        template: HeaderTemplate::new(&ExtensionIds::new(&rtp.header_extensions).one_byte(), rtp.mid.as_deref()),
+        template: HeaderTemplate::new(&ExtensionIds::new(&rtp.header_extensions), rtp.mid.as_deref()),
     })
 }
 
+/// What a codec's payloads are; those of redundant audio have blocks of this payload type.
+fn codec_of(parameters: &RtpCodecParameters, plain: Option<u8>) -> Codec {
+    match plain {
+        Some(plain) if is_red(parameters) => Codec::Red(plain),
+        _ => Codec::new(parameters.mime_type()),
+    }
+}
+
+fn is_red(parameters: &RtpCodecParameters) -> bool {
+    parameters.mime_type() == MimeType::Audio(MimeTypeAudio::Red)
+}
+
+/// The payload type of what redundant audio is of.
+fn plain_payload_type(rtp: &RtpParameters) -> Option<u8> {
+    let plain = rtp.codecs.iter().find(|codec| !codec.is_rtx() && !is_red(codec));
+    plain.map(RtpCodecParameters::payload_type)
+}
+
+/// The first codec, but for redundant audio, which comes with what it is of.
 fn media_codec(rtp: &RtpParameters) -> Result<&RtpCodecParameters, RequestError> {
-    let codec = rtp.codecs.iter().find(|codec| !codec.is_rtx());
+    let media = || rtp.codecs.iter().filter(|codec| !codec.is_rtx());
+    let codec = media().find(|codec| is_red(codec)).or_else(|| media().next());
     let codec = codec.ok_or_else(|| invalid("the RTP parameters have no media codec"))?;
     if codec.clock_rate().get() > MAX_CLOCK_RATE {
         return Err(invalid(&format!("a codec's clock rate is at most {MAX_CLOCK_RATE}")));
     }
     Ok(codec)
+}
+
+/// Spatial layers inside a stream. Several encodings are layers themselves: of each all that it has is one.
+fn spatial_layers(rtp: &RtpParameters) -> u8 {
+    match &rtp.encodings[..] {
+        [encoding] => encoding.scalability_mode.spatial_layers().get(),
+        _ => 1,
+    }
 }
 
 fn max_silence(rtp: &RtpParameters) -> Duration {

@@ -15,6 +15,7 @@ use crate::keys::ProducerKey;
 use crate::messages::PipeEnd;
 use crate::stream::Stream;
 use crate::stream::cut::{Cut, Place, rewrite};
+use crate::stream::layers::UpTo;
 use crate::stream::packet::{PacketName, StreamIndex, StreamSet};
 use crate::stream::rtp_cache::{CachedPacket, Part};
 use crate::stream::succession::Shift;
@@ -26,7 +27,7 @@ const MAX_REPAIR_AGE: Duration = Duration::from_secs(1);
 
 /// What [`RouteSender`] remembers of a packet: how to make the same frame again.
 fn cookie(place: Place) -> u64 {
-    let Place { input, part, output, left_out_pictures } = place;
+    let Place { input, part, output, left_out_pictures, .. } = place;
     let part = u64::from(part == Part::ParameterSets) << PacketName::BITS;
     (part | u64::from(input.to_bits())) << 32 | u64::from(output) << 16 | u64::from(left_out_pictures)
 }
@@ -34,7 +35,18 @@ fn cookie(place: Place) -> u64 {
 fn place(cookie: u64) -> Place {
     let part = if cookie >> 32 >> PacketName::BITS == 0 { Part::Payload } else { Part::ParameterSets };
     let input = PacketName::from_bits((cookie >> 32) as u32);
-    Place { input, part, output: (cookie >> 16) as u16, left_out_pictures: cookie as u16 }
+    let (output, left_out_pictures) = ((cookie >> 16) as u16, cookie as u16);
+    // Whoever receives users' packets from the other end's says where their pictures end.
+    Place { input, part, output, left_out_pictures, ends_picture: false, up_to: UpTo::ALL }
+}
+
+/// What a route carries.
+#[derive(Debug, Clone, Copy)]
+struct Content {
+    kind: MediaKind,
+    codec: Codec,
+    /// Its spatial layers are streams, not layers inside one.
+    is_simulcast: bool,
 }
 
 /// The beginning of a route.
@@ -42,8 +54,7 @@ fn place(cookie: u64) -> Place {
 pub(crate) struct PipeConsumer {
     producer: ProducerKey,
     to: PipeEnd,
-    kind: MediaKind,
-    codec: Codec,
+    content: Content,
     /// One of each of the producer's streams.
     cuts: Vec<Cut>,
     wanted: Wanted,
@@ -66,8 +77,9 @@ impl PipeConsumer {
         let codec = producer.codec();
         let cuts = producer.stream_indices().map(|index| Cut::new(index, codec, 0, true)).collect();
         let sender = RouteSender::new(route, epoch);
-        let (kind, remote) = (producer.kind(), RouteStats::default());
-        let mut new = Self { producer: key, to, kind, codec, cuts, wanted, sender, repairs: 0, remote };
+        let content = Content { kind: producer.kind(), codec, is_simulcast: producer.is_simulcast() };
+        let remote = RouteStats::default();
+        let mut new = Self { producer: key, to, content, cuts, wanted, sender, repairs: 0, remote };
         new.set_wanted(wanted);
         new
     }
@@ -111,12 +123,12 @@ impl PipeConsumer {
     /// Whether it is of audio that somebody at the other end wants to hear however quiet.
     #[inline]
     pub(crate) fn is_pinned(&self) -> bool {
-        self.kind == MediaKind::Audio && self.wanted.of(0).is_some_and(|wanted| wanted != Layers::WHILE_LOUD)
+        !self.is_video() && self.wanted.of(0).is_some_and(|wanted| wanted != Layers::WHILE_LOUD)
     }
 
     /// Whether it is of video.
     pub(crate) fn is_video(&self) -> bool {
-        self.kind == MediaKind::Video
+        self.content.kind == MediaKind::Video
     }
 
     /// The other end wants other layers. Returns the streams that are wanted now and were not.
@@ -205,12 +217,12 @@ impl PipeConsumer {
         out: &mut FrameBatches,
         sent: &mut u64,
     ) -> Result<(), DropReason> {
-        let Self { cuts, sender, repairs, kind, codec, to, .. } = self;
+        let Self { cuts, sender, repairs, content, to, .. } = self;
         let cut = cuts.get_mut(index.position()).ok_or(DropReason::UnwantedLayer)?;
         cut.pass(packet, |place, _| {
             let seq = sender.next(cookie(place));
             *repairs = (*repairs + 1).min(REPAIR_WINDOW);
-            let packet = frame(packet, place, (*kind, *codec), sender, seq, FrameFlags::default(), out);
+            let packet = frame(packet, place, *content, sender, seq, FrameFlags::default(), out);
             out.push(*to, packet);
             *sent += 1;
             Ok(())
@@ -231,7 +243,7 @@ impl PipeConsumer {
             let place = place(cookie);
             if let Some(packet) = producer.named(place.input, now, MAX_REPAIR_AGE) {
                 let flags = FrameFlags { retransmission: true };
-                let packet = frame(&packet, place, (self.kind, self.codec), &self.sender, seq, flags, out);
+                let packet = frame(&packet, place, self.content, &self.sender, seq, flags, out);
                 out.push(self.to, packet);
                 sent += 1;
             }
@@ -245,19 +257,16 @@ impl PipeConsumer {
 fn frame(
     packet: &CachedPacket<'_>,
     place: Place,
-    (kind, codec): (MediaKind, Codec),
+    content: Content,
     sender: &RouteSender,
     seq: u16,
     flags: FrameFlags,
     out: &mut FrameBatches,
 ) -> Frame {
-    let class = match kind {
+    let spatial = if content.is_simulcast { place.input.stream().position() as u8 } else { packet.info.spatial_layer };
+    let class = match content.kind {
         MediaKind::Audio => FrameClass::Audio,
-        MediaKind::Video => FrameClass::Video {
-            temporal: packet.info.temporal_layer,
-            spatial: place.input.stream().position() as u8,
-            key: packet.key_frame,
-        },
+        MediaKind::Video => FrameClass::Video { temporal: packet.info.temporal_layer, spatial, key: packet.key_frame },
     };
     let header = packet.header_bytes();
     let bytes = out.copy(header, packet.part(place.part), |bytes| {
@@ -265,7 +274,7 @@ fn frame(
             *marker &= if place.part == Part::ParameterSets { 0x7f } else { 0xff };
             *number = place.output.to_be_bytes();
         }
-        rewrite(place, Shift::default(), codec, bytes.get_mut(header.len()..).unwrap_or_default());
+        rewrite(place, Shift::default(), content.codec, bytes.get_mut(header.len()..).unwrap_or_default());
     });
     Frame { route: sender.route(), epoch: sender.epoch(), seq, flags, class, packet: bytes }
 }
@@ -285,7 +294,7 @@ mod tests {
     use crate::stream::packet::StreamIndex;
     use crate::stream::{Incoming, StreamParameters};
     use crate::wire::codec::Vp8Descriptor;
-    use crate::wire::rtp::{RtpHeader, RtpPacket};
+    use crate::wire::rtp::{CarriedExtensions, RtpHeader, RtpPacket};
     use crate::wire::seq::FIRST_CYCLE;
 
     /// One packet a frame: a key frame, then the layers 0 2 1 2 in turn, of which the layer 2 behind a 1 builds on it.
@@ -306,6 +315,7 @@ mod tests {
             clock_rate: 90_000,
             max_silence: Duration::from_secs(1),
             nack: false,
+            spatial_layers: 1,
         };
         let origin = Origin::Pipe(Box::new(PipeOrigin::new(now, None, 1)));
         Producer::new(now, id, RouterKey::default(), origin, parameters.kind, [parameters], false)
@@ -331,7 +341,13 @@ mod tests {
                 timestamp: 0,
                 ssrc: 1,
             };
-            let packet = Incoming { codec: Codec::Vp8, header, audio_level: None, payload: &payload };
+            let packet = Incoming {
+                codec: Codec::Vp8,
+                header,
+                audio_level: None,
+                carried: CarriedExtensions::default(),
+                payload: &payload,
+            };
             producer.stream_mut(stream).unwrap().receive(&clock, packet).unwrap();
             let packet =
                 producer.stream(stream).unwrap().cache().get(FIRST_CYCLE + 65_530 + u64::from(number)).unwrap();
@@ -351,7 +367,7 @@ mod tests {
         for (index, frame) in sent.iter().enumerate() {
             let packet = RtpPacket::parse(&frame.packet).unwrap();
             assert_eq!((usize::from(frame.seq), usize::from(packet.header.sequence_number)), (index, index + 1));
-            let picture = Vp8Descriptor::parse(packet.payload).unwrap().picture_id.unwrap();
+            let picture = Vp8Descriptor::parse(packet.payload).unwrap().pictures.picture_id.unwrap();
             assert_eq!(usize::from(picture.value), index);
         }
         for frame in again {

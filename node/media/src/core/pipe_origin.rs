@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use sluice_mesh::{Accept, Frame, FrameClass, REPAIR_WINDOW, RouteReceiver};
-use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, Wanted};
+use sluice_proto::pipe::{FeedbackBody, Layers, MAX_STREAMS, RouteFeedback, Wanted};
 
 use crate::drop_reason::DropReason;
 use crate::messages::{PipeEnd, RouteIn};
@@ -26,12 +26,12 @@ pub(crate) struct PipeOrigin {
     /// By which way its packets come now, if any do.
     route: Option<RouteIn>,
     streams: Vec<StreamIn>,
-    /// The pipe has no room for these streams, as the other end says or as their frames show. It asks for a key frame
+    /// The pipe has no room for these spatial layers, as the other end says or as their frames show. It asks for a key frame
     /// itself when it has again.
     starved: StreamSet,
     /// The streams whose base layer has turned from sent to shed, which nobody was told yet.
     interrupted: StreamSet,
-    /// The streams that the publisher sends, as the other end says.
+    /// The spatial layers that the publisher sends, as the other end says.
     offered: StreamSet,
     /// What was said last to be wanted here.
     wanted: Wanted,
@@ -93,27 +93,27 @@ impl PipeOrigin {
         self.route
     }
 
-    /// Whether the pipe has no room for a stream.
-    pub(crate) fn is_starved(&self, stream: StreamIndex) -> bool {
-        self.starved.contains(stream)
+    /// Whether the pipe has no room for a spatial layer.
+    pub(crate) fn is_starved(&self, layer: StreamIndex) -> bool {
+        self.starved.contains(layer)
     }
 
     /// The other end says what the pipe has room for.
     pub(crate) fn set_carried(&mut self, carried: Option<Layers>) {
         let is_starved = |position: usize| carried.is_none_or(|layers| position > layers.spatial.into());
         self.starved = StreamSet::NONE;
-        let starved = StreamIndex::first(self.streams.len()).filter(|index| is_starved(index.position()));
+        let starved = StreamIndex::first(MAX_STREAMS).filter(|layer| is_starved(layer.position()));
         starved.for_each(|index| self.starved.insert(index));
     }
 
-    /// The other end says which streams the publisher sends.
+    /// The other end says which spatial layers the publisher sends.
     pub(crate) fn set_offered(&mut self, streams: StreamSet) {
         self.offered = streams;
     }
 
-    /// Whether a stream is worth waiting for.
-    pub(crate) fn offers(&self, stream: StreamIndex) -> bool {
-        self.offered.without(self.starved).contains(stream)
+    /// Whether a spatial layer is worth waiting for.
+    pub(crate) fn offers(&self, layer: StreamIndex) -> bool {
+        self.offered.without(self.starved).contains(layer)
     }
 
     /// This is wanted here. Returns what to say to the other end, if that is news.
@@ -172,15 +172,20 @@ impl PipeOrigin {
         };
         let is_shed = frame.is_shed();
         let Some(stream) = self.streams.get_mut(index.position()) else { return Err(DropReason::UnknownRoute) };
-        if matches!(frame.class, FrameClass::Video { temporal: 0, .. }) {
+        if let FrameClass::Video { temporal: 0, spatial, .. } = frame.class
+            && let Some(layer) = StreamIndex::at(spatial.into())
+        {
             match is_shed {
-                true => self.starved.insert(index),
-                false => self.starved.remove(index),
+                true => self.starved.insert(layer),
+                false => self.starved.remove(layer),
             }
-            if is_shed && !stream.base_is_shed {
-                self.interrupted.insert(index);
+            // Of layers inside a stream only the lowest one is of all receivers.
+            if layer == index {
+                if is_shed && !stream.base_is_shed {
+                    self.interrupted.insert(index);
+                }
+                stream.base_is_shed = is_shed;
             }
-            stream.base_is_shed = is_shed;
         }
         if is_shed {
             stream.leave_out(&frame.packet);

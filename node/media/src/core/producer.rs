@@ -23,7 +23,7 @@ use crate::transport::demux::TransportKey;
 use crate::transport::rtp_listener::StreamKind;
 use crate::wire::codec::Codec;
 use crate::wire::rtcp::{ReportBlock, SenderInfo};
-use crate::wire::rtp::{AudioLevel, CANONICAL_AUDIO_LEVEL_ID, ExtensionIds, RtpHeader, RtpPacket};
+use crate::wire::rtp::{AudioLevel, ExtensionIds, ReceivedExtensions, RtpHeader, RtpPacket};
 
 /// An encoding of several that sends nothing for longer was given up by its publisher: pictures come five times a
 /// second at least. Whoever receives it gets another one.
@@ -147,50 +147,91 @@ impl Producer {
         self.streams.len() > 1
     }
 
-    /// Looks which of several streams are worth waiting for. Returns whether that has changed.
+    /// Whether it has one stream with several spatial layers inside.
+    pub(crate) fn is_svc(&self) -> bool {
+        !self.is_simulcast() && self.spatial_layers() > 1
+    }
+
+    /// Whether a receiver gets one of several spatial layers of it.
+    pub(crate) fn is_layered(&self) -> bool {
+        self.spatial_layers() > 1
+    }
+
+    /// How many spatial layers it has: streams, or layers inside the only one.
+    fn spatial_layers(&self) -> usize {
+        match &self.streams[..] {
+            [stream] => stream.spatial_layers(),
+            streams => streams.len(),
+        }
+    }
+
+    /// The stream that a spatial layer is of.
+    pub(crate) fn stream_of_layer(&self, layer: StreamIndex) -> StreamIndex {
+        if self.is_simulcast() { layer } else { StreamIndex::ZERO }
+    }
+
+    /// Looks which of several spatial layers are worth waiting for. Returns whether that has changed.
+    #[inline]
     pub(crate) fn look_what_is_offered(&mut self, now: Instant) -> bool {
-        if !self.is_simulcast() {
+        if !self.is_layered() {
             return false;
         }
         let mut offered = StreamSet::NONE;
-        for index in StreamIndex::first(self.streams.len()) {
-            let is_offered = match &self.origin {
-                Origin::User(_) => self.stream(index).is_some_and(|stream| stream.is_alive(now, MAX_PAUSE)),
-                Origin::Pipe(origin) => origin.offers(index),
+        for layer in StreamIndex::first(self.spatial_layers()) {
+            let is_offered = match (&self.origin, &self.streams[..]) {
+                (Origin::Pipe(origin), _) => origin.offers(layer),
+                (Origin::User(_), [stream]) => stream.layers_alive(now, MAX_PAUSE).contains(layer),
+                (Origin::User(_), _) => self.stream(layer).is_some_and(|stream| stream.is_alive(now, MAX_PAUSE)),
             };
             if is_offered {
-                offered.insert(index);
+                offered.insert(layer);
             }
         }
         std::mem::replace(&mut self.offered, offered) != offered
     }
 
-    /// The streams that were worth waiting for when that was looked at last.
+    /// The spatial layers that were worth waiting for when that was looked at last.
     pub(crate) fn offered(&self) -> StreamSet {
         self.offered
     }
 
-    /// This is wanted of it now. Gives a bit for each of several streams that is, if the control plane is to be told:
-    /// they are others.
+    /// This is wanted of it now. Gives a bit for each of several spatial layers that is, if the control plane is to be
+    /// told: they are others. Of layers inside a stream all below the highest one are.
     pub(crate) fn take_wanted(&mut self, wanted: Wanted) -> Option<u8> {
         let mut streams = StreamSet::NONE;
-        let is_wanted = |index: &StreamIndex| wanted.of(index.position()).is_some();
-        self.stream_indices().filter(is_wanted).for_each(|index| streams.insert(index));
+        let is_wanted = |layer: &StreamIndex| match self.is_simulcast() {
+            true => wanted.of(layer.position()).is_some(),
+            false => wanted.of(0).is_some_and(|layers| layer.position() <= layers.spatial.into()),
+        };
+        StreamIndex::first(self.spatial_layers()).filter(is_wanted).for_each(|layer| streams.insert(layer));
         let is_news = std::mem::replace(&mut self.told_wanted, streams) != streams;
         is_news.then(|| streams.to_bits())
     }
 
-    /// The streams for whoever wants spatial layers up to this: those that there are, or the least of those above.
-    pub(crate) fn streams_up_to(&self, spatial: u8) -> impl Iterator<Item = StreamIndex> {
-        let is_offered = |index: &StreamIndex| self.offered.contains(*index) || !self.is_simulcast();
-        let least = self.stream_indices().find(is_offered);
-        let wanted = move |index: &StreamIndex| index.position() <= spatial.into() || Some(*index) == least;
-        self.stream_indices().filter(is_offered).filter(wanted)
+    /// The spatial layers for whoever wants those up to this: those that there are, or the least of those above.
+    pub(crate) fn layers_up_to(&self, spatial: u8) -> impl Iterator<Item = StreamIndex> {
+        let is_offered = |layer: &StreamIndex| self.offered.contains(*layer) || !self.is_layered();
+        let layers = || StreamIndex::first(self.spatial_layers());
+        let least = layers().find(is_offered);
+        let wanted = move |layer: &StreamIndex| layer.position() <= spatial.into() || Some(*layer) == least;
+        layers().filter(is_offered).filter(wanted)
+    }
+
+    /// Bits per second that it takes to send one of its spatial layers, with temporal layers up to each, from the lowest
+    /// on; `None` while that is not measured.
+    pub(crate) fn layer_rates(&self, layer: StreamIndex, now: Instant) -> Option<impl Iterator<Item = u64> + use<>> {
+        let inner = (!self.is_simulcast()).then_some(layer.position() as u8);
+        self.stream(self.stream_of_layer(layer))?.layer_rates(now, inner)
     }
 
     /// The best of them.
-    pub(crate) fn best_stream(&self, spatial: u8) -> Option<StreamIndex> {
-        self.streams_up_to(spatial).last()
+    pub(crate) fn best_layer(&self, spatial: u8) -> Option<StreamIndex> {
+        self.layers_up_to(spatial).last()
+    }
+
+    /// The highest spatial layer of those up to this, sent or not.
+    pub(crate) fn highest_layer(&self, spatial: u8) -> u8 {
+        spatial.min(self.spatial_layers().saturating_sub(1) as u8)
     }
 
     /// Which streams it has.
@@ -265,7 +306,7 @@ impl Producer {
         clock: &Clock,
         (index, kind): (StreamIndex, StreamKind),
         packet: &RtpPacket<'_>,
-        audio_level: Option<AudioLevel>,
+        extensions: &ReceivedExtensions<'_>,
     ) -> Result<(), DropReason> {
         let (Origin::User(origin), Some(stream)) = (&self.origin, self.streams.get_mut(index.position())) else {
             return Err(DropReason::UnknownSsrc);
@@ -279,7 +320,9 @@ impl Producer {
         };
         let header =
             RtpHeader { payload_type: content.payload_type, sequence_number: content.sequence_number, ..packet.header };
-        let packet = Incoming { codec: content.codec, header, audio_level, payload: content.payload };
+        let ReceivedExtensions { audio_level, carried, .. } = *extensions;
+        let carried = if carried.is_empty() { carried } else { carried.checked() };
+        let packet = Incoming { codec: content.codec, header, audio_level, carried, payload: content.payload };
         match kind {
             StreamKind::Media => stream.receive(clock, packet),
             StreamKind::Rtx => stream.receive_retransmission(clock, packet),
@@ -297,12 +340,16 @@ impl Producer {
         };
         let arrival = origin.receive(clock.now, index, frame)?;
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
-        let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
-        let audio_level = ids.read(packet.extensions).audio_level;
-        let (sequence_number, left_out_pictures) =
+        let ReceivedExtensions { audio_level, carried, .. } = ExtensionIds::CANONICAL.read(packet.extensions);
+        let carried = if carried.is_empty() { carried } else { carried.checked() };
+        let (sequence_number, mut left_out_pictures) =
             origin.renumber(index, frame, &packet.header).ok_or(DropReason::TooLate)?;
         let header = RtpHeader { sequence_number, ..packet.header };
-        let packet = Incoming { codec: stream.codec(), header, audio_level, payload: packet.payload };
+        let codec = stream.codec().of_payload_type(header.payload_type);
+        if !codec.counts_pictures() {
+            left_out_pictures = 0;
+        }
+        let packet = Incoming { codec, header, audio_level, carried, payload: packet.payload };
         stream.receive_by_route(clock, packet, left_out_pictures, arrival == Arrival::Repaired)?;
         Ok(audio_level)
     }
@@ -401,6 +448,7 @@ impl Producer {
     pub(crate) fn key_frame_request(&mut self, index: StreamIndex) -> Option<KeyFrameRequest> {
         match &mut self.origin {
             // What asks comes back until there is a key frame, so that it is heard as soon as one can come.
+            // Of layers inside a stream the lowest one.
             Origin::Pipe(origin) if origin.is_starved(index) => None,
             Origin::Pipe(origin) => {
                 let mut streams = StreamSet::NONE;

@@ -126,7 +126,7 @@ pub(crate) struct Destinations<'a> {
     pub pipe_consumers: &'a mut SlotMap<PipeConsumerKey, PipeConsumer>,
     /// All of the worker's.
     pub transports: &'a mut SlotMap<TransportKey, UserTransport>,
-    /// Consumers that have begun, or are sent another stream than before.
+    /// Consumers that have begun, or are sent another stream or other layers than before.
     pub switched: &'a mut Vec<ConsumerKey>,
     /// Those with something to flush.
     pub dirty: &'a mut Vec<TransportKey>,
@@ -176,9 +176,10 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
             Some(packets) => send(consumer, transport, stream.kept(packets).map(Ok), clock, to.counters),
             None => send(consumer, transport, stream.pending(), clock, to.counters),
         }
-        if consumer.waits_for_key_frame() {
+        if consumer.waits_for_key_frame() || consumer.waits_for_layer() {
             waited_for.insert(consumer.cut().stream());
-        } else if waited {
+        }
+        if consumer.take_layers_changed() || (waited && !consumer.waits_for_key_frame()) {
             to.switched.push(*key);
         }
     }

@@ -13,6 +13,7 @@ use crate::core::producer::Producer;
 use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
 use crate::messages::StreamStats;
+use crate::stream::carriage::Carriage;
 use crate::stream::cut::{Place, rewrite};
 use crate::stream::header_template::{HeaderFields, HeaderTemplate};
 use crate::stream::rate::RateMeter;
@@ -22,7 +23,7 @@ use crate::stream::score::Score;
 use crate::stream::sender_reports::SenderReports;
 use crate::stream::sent_packets::SentPackets;
 use crate::stream::succession::{Shift, Shifts};
-use crate::wire::codec::Codec;
+use crate::wire::codec::{Codec, red};
 use crate::wire::rtcp::{ReportBlock, SenderInfo};
 use crate::wire::rtp::RtpHeader;
 
@@ -53,10 +54,35 @@ pub(crate) struct SendParameters {
     pub clock_rate: u32,
     /// What the payloads are.
     pub codec: Codec,
+    /// What becomes of redundant audio.
+    pub redundancy: Redundancy,
     /// For the source descriptions.
     pub cname: String,
     /// Everything else of the header.
     pub template: HeaderTemplate,
+}
+
+/// What becomes of the publisher's redundant audio (RFC 2198), whose packets may come without as well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redundancy {
+    /// There is none.
+    None,
+    /// The client gets it, under the mesh's payload types, which it was told.
+    Kept,
+    /// The client does not know it and gets the newest frame of each packet, unless that came by itself under this
+    /// payload type of the mesh's.
+    TakenOff(u8),
+}
+
+impl Redundancy {
+    /// What becomes of that of a producer to a client that gets this codec.
+    pub(crate) fn between(producer: Codec, client: Codec) -> Self {
+        match (producer, client) {
+            (Codec::Red(_), Codec::Red(_)) => Self::Kept,
+            (Codec::Red(plain), _) => Self::TakenOff(plain),
+            _ => Self::None,
+        }
+    }
 }
 
 impl SendParameters {
@@ -65,12 +91,33 @@ impl SendParameters {
         std::iter::once(self.ssrc).chain(self.rtx.map(|(ssrc, _)| ssrc))
     }
 
-    /// The header of a part of a packet under its output number.
-    fn header(&self, packet: &CachedPacket<'_>, part: Part, output: u16, shift: Shift) -> RtpHeader {
+    /// The payload of a part of a packet.
+    #[inline]
+    fn payload<'a>(&self, packet: &CachedPacket<'a>, part: Part) -> &'a [u8] {
+        let payload = packet.part(part);
+        match self.redundancy {
+            Redundancy::TakenOff(plain) if packet.header.payload_type != plain => {
+                red::primary(payload).unwrap_or_default()
+            }
+            _ => payload,
+        }
+    }
+
+    /// What a packet carries beside what all do; most carry nothing.
+    #[inline]
+    fn carriage<'a>(&self, packet: &CachedPacket<'a>, as_sent: (Place, Shift)) -> Option<Carriage<'a>> {
+        if self.template.wants_any(packet.carries) { Carriage::new(packet, as_sent, &self.template) } else { None }
+    }
+
+    /// The header of a part of a packet in its place.
+    fn header(&self, packet: &CachedPacket<'_>, place: Place, shift: Shift) -> RtpHeader {
         RtpHeader {
-            marker: packet.header.marker && part == Part::Payload,
-            payload_type: self.payload_type,
-            sequence_number: output,
+            marker: (packet.header.marker || place.ends_picture) && place.part == Part::Payload,
+            payload_type: match self.redundancy {
+                Redundancy::Kept => packet.header.payload_type,
+                Redundancy::None | Redundancy::TakenOff(_) => self.payload_type,
+            },
+            sequence_number: place.output,
             timestamp: packet.header.timestamp.wrapping_add(shift.timestamp),
             ssrc: self.ssrc,
         }
@@ -153,11 +200,13 @@ impl RtpStreamSend {
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
-        let (template, payload) = (&self.parameters.template, packet.part(place.part));
-        let header = self.parameters.header(packet, place.part, place.output, shift);
-        let len = template.header_len() + payload.len();
+        let (template, payload) = (&self.parameters.template, self.parameters.payload(packet, place.part));
+        let header = self.parameters.header(packet, place, shift);
+        let carriage = self.parameters.carriage(packet, (place, shift));
+        let (audio_level, carried) = (packet.audio_level, carriage.as_ref().map(Carriage::extensions));
+        let len = template.header_len(audio_level, carried.as_ref()) + payload.len();
         let sealed = transport.send_rtp(clock, len, template.has_transport_wide_seq(), |room, stamp| {
-            let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
+            let fields = HeaderFields { header, stamp, audio_level, carried };
             let room = template.write(room, &fields);
             room.copy_from_slice(payload);
             rewrite(place, shift, self.parameters.codec, room);
@@ -224,13 +273,15 @@ impl RtpStreamSend {
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
-        let (template, payload) = (&self.parameters.template, packet.part(place.part));
+        let (template, payload) = (&self.parameters.template, self.parameters.payload(packet, place.part));
         let sequence_number = self.rtx_seq.wrapping_add(1);
-        let header = self.parameters.header(packet, place.part, sequence_number, shift);
-        let header = RtpHeader { payload_type, ssrc, ..header };
-        let len = template.header_len() + 2 + payload.len();
+        let header = self.parameters.header(packet, place, shift);
+        let header = RtpHeader { payload_type, sequence_number, ssrc, ..header };
+        let carriage = self.parameters.carriage(packet, (place, shift));
+        let (audio_level, carried) = (packet.audio_level, carriage.as_ref().map(Carriage::extensions));
+        let len = template.header_len(audio_level, carried.as_ref()) + 2 + payload.len();
         transport.send_rtx(clock, len, template.has_transport_wide_seq(), |room, stamp| {
-            let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
+            let fields = HeaderFields { header, stamp, audio_level, carried };
             if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
                 *original = place.output.to_be_bytes();
                 room.copy_from_slice(payload);
@@ -250,11 +301,14 @@ impl RtpStreamSend {
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
-        let (template, payload) = (&self.parameters.template, packet.part(place.part));
-        let header = self.parameters.header(packet, place.part, place.output, shift);
+        let (template, payload) = (&self.parameters.template, self.parameters.payload(packet, place.part));
+        let header = self.parameters.header(packet, place, shift);
+        let carriage = self.parameters.carriage(packet, (place, shift));
+        let (audio_level, carried) = (packet.audio_level, carriage.as_ref().map(Carriage::extensions));
         let sealed = self.sent.sealed(place.output).ok_or(DropReason::SrtpNonceReused)?;
-        transport.send_again(clock.now, template.header_len() + payload.len(), sealed, |room, stamp| {
-            let fields = HeaderFields { header, stamp, audio_level: packet.audio_level };
+        let len = template.header_len(audio_level, carried.as_ref()) + payload.len();
+        transport.send_again(clock.now, len, sealed, |room, stamp| {
+            let fields = HeaderFields { header, stamp, audio_level, carried };
             let room = template.write(room, &fields);
             room.copy_from_slice(payload);
             rewrite(place, shift, self.parameters.codec, room);

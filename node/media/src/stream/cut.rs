@@ -3,17 +3,18 @@
 //! worker is too busy for, padding.
 
 use std::ops::RangeInclusive;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sluice_proto::pipe::Layers;
 
 use crate::clock::Clock;
 use crate::drop_reason::DropReason;
 use crate::stream::Stream;
+use crate::stream::layers::{SentLayers, UpTo};
 use crate::stream::numbering::Numbering;
 use crate::stream::packet::{PacketName, StreamIndex};
 use crate::stream::rtp_cache::{CachedPacket, Part};
-use crate::stream::succession::{Shift, Shifts, Succession};
+use crate::stream::succession::{Numbers, Shift, Shifts, Succession};
 use crate::wire::codec::{Codec, PictureNumbers};
 
 /// Whether the worker is too busy for a cut.
@@ -47,6 +48,10 @@ pub(crate) struct Place {
     pub output: u16,
     /// By how much its picture number is less: pictures that were left out before it, and what came of other streams.
     pub left_out_pictures: u16,
+    /// Nothing more of its picture is sent.
+    pub ends_picture: bool,
+    /// Highest layers that are sent.
+    pub up_to: UpTo,
 }
 
 /// Changes a payload of the publisher's to what it is in its place in a cut.
@@ -72,24 +77,22 @@ pub(crate) struct Cut {
     /// Somebody wants it.
     wanted: bool,
     codec: Codec,
-    /// Padding is sent too: whoever gets it counts the publisher's packets.
-    with_padding: bool,
+    /// It is for others to cut again, who count the publisher's packets: padding is sent too.
+    for_route: bool,
     /// The next packet begins anew; of video only a key frame can.
     sync_required: bool,
     /// Whoever gets it cannot decode: it may have missed parameter sets that the publisher does not repeat.
     parameter_sets_wanted: bool,
     /// The number that it began (anew) with last.
     begun: u16,
-    /// Highest temporal layer that is wanted, and that is sent now.
-    target_temporal: u8,
-    current_temporal: u8,
+    layers: SentLayers,
     shed: Shed,
     numbers: Numbering,
 }
 
 impl Cut {
     /// A cut of a stream, of which nothing was sent yet. Its first sequence number is the one behind `before_first`.
-    pub(crate) fn new(stream: StreamIndex, codec: Codec, before_first: u16, with_padding: bool) -> Self {
+    pub(crate) fn new(stream: StreamIndex, codec: Codec, before_first: u16, for_route: bool) -> Self {
         Self {
             stream,
             next: None,
@@ -98,12 +101,11 @@ impl Cut {
             newest_sent: None,
             wanted: true,
             codec,
-            with_padding,
+            for_route,
             sync_required: true,
             parameter_sets_wanted: false,
             begun: before_first,
-            target_temporal: u8::MAX,
-            current_temporal: u8::MAX,
+            layers: SentLayers::new(for_route),
             shed: Shed::No,
             numbers: Numbering::new(before_first),
         }
@@ -136,8 +138,8 @@ impl Cut {
         match &mut self.succession {
             Some(succession) => succession.is_of(to),
             None => {
-                let pictures = self.newest_picture(from);
-                let new = |newest| Box::new(Succession::new((from, to), newest, self.shifts.now(), pictures));
+                let numbers = self.newest_numbers(from).unwrap_or_default();
+                let new = |newest| Box::new(Succession::new((from, to), newest, self.shifts.now(), numbers));
                 self.succession = self.newest_sent.take().map(new);
             }
         }
@@ -146,16 +148,21 @@ impl Cut {
             self.shed = Shed::Yes;
         }
         self.stream = next;
+        self.layers.change_stream();
         self.sync_required = true;
         self.numbers.change_inputs();
     }
 
-    /// The numbers of the newest picture, as they were sent, if that is still kept.
-    fn newest_picture(&self, from: &Stream) -> Option<PictureNumbers> {
+    /// The numbers of the newest frame, as they were sent, if that is still kept.
+    fn newest_numbers(&self, from: &Stream) -> Option<Numbers> {
         let newest = from.cache().get(self.numbers.highest_input()?)?;
-        let picture = self.numbers.pictures_before(newest.sequence);
-        let by = PictureNumbers { picture, base_layer: self.shifts.now().base_layer };
-        Some(self.codec.picture_numbers(newest.payload())?.since(by))
+        let (picture, shift) = (self.numbers.pictures_before(newest.sequence), self.shifts.now());
+        let by = PictureNumbers { picture, base_layer: shift.base_layer };
+        let Numbers { pictures, frame } = Numbers::of(self.codec, &newest);
+        Some(Numbers {
+            pictures: pictures.map(|pictures| pictures.since(by)),
+            frame: frame.map(|frame| frame.wrapping_sub(shift.frame)),
+        })
     }
 
     /// How its packets differ from the stream's, from now on.
@@ -189,6 +196,21 @@ impl Cut {
         self.numbers.highest_output()
     }
 
+    /// Which layers of it are sent.
+    pub(crate) fn layers(&self) -> &SentLayers {
+        &self.layers
+    }
+
+    /// Whether other layers are sent than when this was asked last.
+    pub(crate) fn take_layers_changed(&mut self) -> bool {
+        self.layers.take_changed()
+    }
+
+    /// Whether it waits for a key frame to take up or to give up a spatial layer, and meanwhile goes on as it is.
+    pub(crate) fn waits_for_layer(&self) -> bool {
+        self.layers.need_key_frame() && !self.sync_required && self.wanted && self.shed != Shed::Yes
+    }
+
     /// What was sent last has nothing to do with what comes next.
     pub(crate) fn require_sync(&mut self) {
         self.sync_required = true;
@@ -200,9 +222,9 @@ impl Cut {
     }
 
     /// Other layers are wanted, or none. Fewer take effect with the next picture, more with the next one that allows
-    /// it.
+    /// it. Spatial layers inside a stream are all wanted, or a choice of those that there are.
     pub(crate) fn set_wanted(&mut self, layers: Option<Layers>) {
-        self.target_temporal = layers.map_or(self.target_temporal, |layers| layers.temporal);
+        self.layers.want(layers.unwrap_or(self.layers.wanted()));
         let was_wanted = std::mem::replace(&mut self.wanted, layers.is_some());
         self.sync_required |= self.wanted && !was_wanted;
     }
@@ -229,8 +251,8 @@ impl Cut {
     }
 
     /// What of the stream that it is made of lets it begin at once, if there is such and nothing of it was ever sent.
-    pub(crate) fn catch_up(&self, source: &Stream, clock: &Clock) -> Option<RangeInclusive<u64>> {
-        source.catch_up(clock.now).filter(|packets| self.numbers.is_ahead(*packets.start()))
+    pub(crate) fn catch_up(&self, source: &Stream, clock: &Clock, max_age: Duration) -> Option<RangeInclusive<u64>> {
+        source.catch_up(clock.now, max_age).filter(|packets| self.numbers.is_ahead(*packets.start()))
     }
 
     /// Whether it waits for a key frame.
@@ -252,22 +274,26 @@ impl Cut {
         if self.sync_required || self.parameter_sets_wanted || self.shed != Shed::No {
             self.begin(packet, &mut send)?;
         }
-        if !self.with_padding && packet.payload().is_empty() {
+        if !self.for_route && packet.payload().is_empty() {
             self.numbers.drop_input(packet.sequence);
             return Ok(());
         }
-        self.choose_layer(packet);
-        if packet.info.temporal_layer > self.current_temporal {
-            self.numbers.leave_out(packet.sequence, packet.info.frame_start);
-            return Err(DropReason::UnwantedLayer);
+        if !self.layers.are_settled() || packet.info.key_frame_start {
+            let is_newer = self.is_newer(packet.header.timestamp);
+            self.layers.follow(packet, is_newer, self.numbers.is_ahead(packet.sequence));
         }
+        let Some(layers) = self.layers.of(packet) else {
+            let begins_picture = packet.info.frame_start && self.codec.counts_pictures();
+            self.numbers.leave_out(packet.sequence, begins_picture);
+            return Err(DropReason::UnwantedLayer);
+        };
         let output = self.numbers.output(packet.sequence).ok_or(DropReason::TooLate)?;
-        let place = self.place(packet, Part::Payload, output as u16);
+        let place = self.place(packet, Part::Payload, output as u16, layers);
         send(place, self.shifts.now()).inspect_err(|_| self.numbers.drop_input(packet.sequence))?;
         self.sync_required = false;
         self.numbers.sent(packet.sequence, output);
         let timestamp = packet.header.timestamp;
-        if self.newest_sent.is_none_or(|(newest, _)| timestamp.wrapping_sub(newest).cast_signed() > 0) {
+        if self.is_newer(timestamp) {
             self.newest_sent = Some((timestamp, packet.received_at));
         }
         Ok(())
@@ -286,7 +312,7 @@ impl Cut {
             return Err(DropReason::Overload);
         }
         let is_beginning = !self.codec.has_key_frames() || packet.info.key_frame_start;
-        let is_sent = self.with_padding || !packet.payload().is_empty();
+        let is_sent = self.for_route || !packet.payload().is_empty();
         if !is_beginning || !is_sent || !self.numbers.is_ahead(packet.sequence) {
             return if self.sync_required { Err(DropReason::WaitingForKeyFrame) } else { Ok(()) };
         }
@@ -297,12 +323,13 @@ impl Cut {
         self.take_over(packet);
         if packet.has_parameter_sets() {
             self.sync_required = true;
-            send(self.place(packet, Part::ParameterSets, self.numbers.next_output()), self.shifts.now())?;
+            let output = self.numbers.next_output();
+            send(self.place(packet, Part::ParameterSets, output, self.layers.wanted()), self.shifts.now())?;
             self.numbers.inserted();
         }
         if self.sync_required {
             self.numbers.sync(packet.sequence);
-            self.current_temporal = self.target_temporal;
+            self.layers.begin(packet);
         }
         Ok(())
     }
@@ -315,21 +342,20 @@ impl Cut {
         self.numbers.set_pictures_before(packet.sequence, taken.pictures.unwrap_or_default());
     }
 
-    fn place(&self, packet: &CachedPacket<'_>, part: Part, output: u16) -> Place {
-        let input = PacketName::new(self.stream, packet.sequence);
-        Place { input, part, output, left_out_pictures: self.numbers.pictures_before(packet.sequence) }
+    fn place(&self, packet: &CachedPacket<'_>, part: Part, output: u16, layers: Layers) -> Place {
+        let info = &packet.info;
+        Place {
+            input: PacketName::new(self.stream, packet.sequence),
+            part,
+            output,
+            left_out_pictures: self.numbers.pictures_before(packet.sequence),
+            ends_picture: info.frame_end && info.spatial_layer == layers.spatial,
+            up_to: UpTo::new(layers),
+        }
     }
 
-    fn choose_layer(&mut self, packet: &CachedPacket<'_>) {
-        let info = packet.info;
-        if info.key_frame_start || (info.frame_start && self.target_temporal < self.current_temporal) {
-            self.current_temporal = self.target_temporal;
-        } else if info.layer_sync
-            && info.frame_start
-            && info.temporal_layer > self.current_temporal
-            && info.temporal_layer <= self.target_temporal
-        {
-            self.current_temporal = info.temporal_layer;
-        }
+    /// Whether a packet is of a newer picture than all that was sent.
+    fn is_newer(&self, timestamp: u32) -> bool {
+        self.newest_sent.is_none_or(|(newest, _)| timestamp.wrapping_sub(newest).cast_signed() > 0)
     }
 }

@@ -1,8 +1,12 @@
-//! The header of a consumer's packets, made once: each packet is a copy of it with a few fields entered.
+//! The header of a consumer's packets, made once: each packet is a copy of it with a few fields entered. Only packets
+//! that carry more than most do have one made for them.
 
-use crate::wire::rtp::{AudioLevel, ExtensionIds, FIXED_HEADER_LEN, RtpHeader};
+use crate::wire::rtp::{
+    AudioLevel, CarriedExtensions, Elements, ExtensionIds, FIXED_HEADER_LEN, RtpHeader, extensions_len, kinds_of,
+    needs_two_bytes, write_extensions,
+};
 
-/// Room for the fixed header, the extension header and every extension with the longest mid.
+/// Room for the fixed header, the extension header and every extension with the longest mid, in the two-byte form.
 const MAX_LEN: usize = 48;
 
 /// Longest mid that a one-byte extension can hold.
@@ -10,13 +14,15 @@ pub(crate) const MAX_MID_LEN: usize = 16;
 
 /// What differs from packet to packet.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct HeaderFields {
+pub(crate) struct HeaderFields<'a> {
     /// The fixed header.
     pub header: RtpHeader,
     /// What the sending gives it.
     pub stamp: Stamp,
     /// Volume; of audio that does not tell nothing is said.
     pub audio_level: Option<AudioLevel>,
+    /// What else it carries; of most packets nothing.
+    pub carried: Option<CarriedExtensions<'a>>,
 }
 
 /// What differs from one sending of a packet to the next.
@@ -33,44 +39,52 @@ pub(crate) struct Stamp {
 pub(crate) struct HeaderTemplate {
     bytes: [u8; MAX_LEN],
     len: u8,
+    /// The client's ids, and a bit for each of what packets may carry that it wants.
+    ids: ExtensionIds,
+    wants: u8,
+    two_byte: bool,
     /// Where the values are; 0 is nowhere.
     abs_send_time: u8,
     transport_wide_cc: u8,
     /// Where the whole element is. Its bytes are zero, which is padding, in packets that do not tell.
     audio_level: u8,
-    audio_level_id: u8,
+    mid: u8,
+    mid_len: u8,
 }
 
 impl HeaderTemplate {
     /// A header with these extensions. A mid longer than [`MAX_MID_LEN`] is left out.
     pub(crate) fn new(ids: &ExtensionIds, mid: Option<&str>) -> Self {
+        let mid = mid.map(str::as_bytes).filter(|mid| (1..=MAX_MID_LEN).contains(&mid.len()));
+        let ids = ExtensionIds { mid: if mid.is_some() { ids.mid } else { 0 }, ..*ids };
+        let written = [ids.mid, ids.abs_send_time, ids.transport_wide_cc, ids.audio_level];
         let mut template = Self {
             bytes: [0; MAX_LEN],
             len: FIXED_HEADER_LEN as u8,
+            ids,
+            wants: kinds_of(&ids),
+            two_byte: written.iter().any(|id| needs_two_bytes(*id, 1)),
             abs_send_time: 0,
             transport_wide_cc: 0,
             audio_level: 0,
-            audio_level_id: ids.audio_level,
+            mid: 0,
+            mid_len: 0,
         };
-        let mid = mid.map(str::as_bytes).filter(|mid| (1..=MAX_MID_LEN).contains(&mid.len()));
-        let has_extensions = (ids.mid != 0 && mid.is_some())
-            || ids.abs_send_time != 0
-            || ids.transport_wide_cc != 0
-            || ids.audio_level != 0;
-        if !has_extensions {
+        if written == [0; 4] {
             return template;
         }
-        template.append(&[0xbe, 0xde, 0, 0]);
+        template.append(if template.two_byte { &[0x10, 0, 0, 0] } else { &[0xbe, 0xde, 0, 0] });
         if let (Some(mid), 1..) = (mid, ids.mid) {
-            template.element(ids.mid, mid);
+            template.mid = template.element(ids.mid, mid);
+            template.mid_len = mid.len() as u8;
         }
         template.abs_send_time = template.optional_element(ids.abs_send_time, &[0; 3]);
         template.transport_wide_cc = template.optional_element(ids.transport_wide_cc, &[0; 2]);
         if ids.audio_level != 0 {
             template.audio_level = template.len;
-            template.append(&[0; 2]);
+            template.append(if template.two_byte { &[0; 3] } else { &[0; 2] });
         }
-        let padded = template.header_len().next_multiple_of(4);
+        let padded = usize::from(template.len).next_multiple_of(4);
         let words = (padded - FIXED_HEADER_LEN - 4) / 4;
         if let Some(count) = template.bytes.get_mut(FIXED_HEADER_LEN + 3) {
             *count = words as u8;
@@ -80,7 +94,7 @@ impl HeaderTemplate {
     }
 
     fn append(&mut self, bytes: &[u8]) {
-        let start = self.header_len();
+        let start = usize::from(self.len);
         if let Some(room) = self.bytes.get_mut(start..start + bytes.len()) {
             room.copy_from_slice(bytes);
             self.len += bytes.len() as u8;
@@ -88,7 +102,12 @@ impl HeaderTemplate {
     }
 
     fn element(&mut self, id: u8, value: &[u8]) -> u8 {
-        self.append(&[id << 4 | (value.len() - 1) as u8]);
+        let len = value.len() as u8;
+        if self.two_byte {
+            self.append(&[id, len]);
+        } else {
+            self.append(&[id << 4 | (len - 1)]);
+        }
         let at = self.len;
         self.append(value);
         at
@@ -98,9 +117,32 @@ impl HeaderTemplate {
         if id == 0 { 0 } else { self.element(id, value) }
     }
 
-    /// Length of the header in bytes.
-    pub(crate) fn header_len(&self) -> usize {
-        usize::from(self.len)
+    /// Whether the client wants any of these kinds of what packets may carry.
+    #[inline]
+    pub(crate) fn wants_any(&self, kinds: u8) -> bool {
+        self.wants & kinds != 0
+    }
+
+    /// Of the extensions that a packet carries, those that the client wants; `None` if there is none of them.
+    pub(crate) fn wanted<'a>(&self, carried: CarriedExtensions<'a>) -> Option<CarriedExtensions<'a>> {
+        let of = |id: u8, value: Option<&'a [u8]>| value.filter(|_| id != 0);
+        let wanted = CarriedExtensions {
+            video_orientation: of(self.ids.video_orientation, carried.video_orientation),
+            capture_time: of(self.ids.capture_time, carried.capture_time),
+            playout_delay: of(self.ids.playout_delay, carried.playout_delay),
+            layers_allocation: of(self.ids.layers_allocation, carried.layers_allocation),
+            dependency_descriptor: of(self.ids.dependency_descriptor, carried.dependency_descriptor),
+        };
+        (!wanted.is_empty()).then_some(wanted)
+    }
+
+    /// Length of the header of a packet with this volume that carries this, in bytes.
+    #[inline]
+    pub(crate) fn header_len(&self, audio_level: Option<AudioLevel>, carried: Option<&CarriedExtensions<'_>>) -> usize {
+        match carried {
+            None => usize::from(self.len),
+            Some(carried) => FIXED_HEADER_LEN + extensions_len(&self.elements(Stamp::default(), audio_level, carried)),
+        }
     }
 
     /// Whether packets carry a transport-wide sequence number.
@@ -109,11 +151,16 @@ impl HeaderTemplate {
     }
 
     /// Writes the header, and returns the rest of `packet` for the payload.
-    pub(crate) fn write<'p>(&self, packet: &'p mut [u8], fields: &HeaderFields) -> &'p mut [u8] {
-        let Some((head, rest)) = packet.split_at_mut_checked(self.header_len()) else { return &mut [] };
-        head.copy_from_slice(self.bytes.get(..self.header_len()).unwrap_or_default());
+    #[inline]
+    pub(crate) fn write<'p>(&self, packet: &'p mut [u8], fields: &HeaderFields<'_>) -> &'p mut [u8] {
+        if let Some(carried) = &fields.carried {
+            return self.write_carried(packet, fields, carried);
+        }
+        let len = usize::from(self.len);
+        let Some((head, rest)) = packet.split_at_mut_checked(len) else { return &mut [] };
+        head.copy_from_slice(self.bytes.get(..len).unwrap_or_default());
         if let Some(fixed) = head.first_chunk_mut() {
-            *fixed = fields.header.to_bytes(self.header_len() > FIXED_HEADER_LEN);
+            *fixed = fields.header.to_bytes(len > FIXED_HEADER_LEN);
         }
         if self.abs_send_time != 0 {
             let [_, time @ ..] = fields.stamp.abs_send_time.to_be_bytes();
@@ -123,9 +170,47 @@ impl HeaderTemplate {
             put(head, self.transport_wide_cc, fields.stamp.transport_wide_seq.to_be_bytes());
         }
         if let (1.., Some(level)) = (self.audio_level, fields.audio_level) {
-            put(head, self.audio_level, [self.audio_level_id << 4, level.to_byte()]);
+            let id = self.ids.audio_level;
+            if self.two_byte {
+                put(head, self.audio_level, [id, 1, level.to_byte()]);
+            } else {
+                put(head, self.audio_level, [id << 4, level.to_byte()]);
+            }
         }
         rest
+    }
+
+    /// The same for a packet that carries more: its header is made for it alone.
+    #[cold]
+    fn write_carried<'p>(
+        &self,
+        packet: &'p mut [u8],
+        fields: &HeaderFields<'_>,
+        carried: &CarriedExtensions<'_>,
+    ) -> &'p mut [u8] {
+        let elements = self.elements(fields.stamp, fields.audio_level, carried);
+        let len = FIXED_HEADER_LEN + extensions_len(&elements);
+        let Some((head, rest)) = packet.split_at_mut_checked(len) else { return &mut [] };
+        let Some((fixed, extensions)) = head.split_first_chunk_mut() else { return &mut [] };
+        *fixed = fields.header.to_bytes(true);
+        extensions.fill(0);
+        write_extensions(&elements, extensions);
+        rest
+    }
+
+    fn elements<'a>(
+        &'a self,
+        stamp: Stamp,
+        audio_level: Option<AudioLevel>,
+        carried: &CarriedExtensions<'a>,
+    ) -> Elements<'a> {
+        let mut elements = carried.elements(&self.ids, audio_level);
+        let mid = usize::from(self.mid)..usize::from(self.mid + self.mid_len);
+        elements.add(self.ids.mid, self.bytes.get(mid));
+        let [_, time @ ..] = stamp.abs_send_time.to_be_bytes();
+        elements.add_short(self.ids.abs_send_time, time);
+        elements.add_short(self.ids.transport_wide_cc, stamp.transport_wide_seq.to_be_bytes());
+        elements
     }
 }
 
@@ -145,11 +230,12 @@ mod tests {
     use crate::wire::rtp::RtpPacket;
     use crate::wire::rtp::differential_tests::{assert_same_header, headers};
 
-    fn fields() -> HeaderFields {
+    fn fields() -> HeaderFields<'static> {
         HeaderFields {
             header: RtpHeader { marker: true, payload_type: 100, sequence_number: 1, timestamp: 2, ssrc: 3 },
             stamp: Stamp { abs_send_time: 0x12_3456, transport_wide_seq: 0x789a },
             audio_level: Some(AudioLevel { voice: true, level: 30 }),
+            carried: None,
         }
     }
 
@@ -159,7 +245,7 @@ mod tests {
             ExtensionIds { mid: 1, abs_send_time: 4, transport_wide_cc: 5, audio_level: 10, ..Default::default() };
         let mid = "0123456789abcdef";
         let template = HeaderTemplate::new(&ids, Some(mid));
-        let mut packet = vec![0xff; template.header_len() + 3];
+        let mut packet = vec![0xff; template.header_len(None, None) + 3];
         template.write(&mut packet, &fields()).copy_from_slice(b"abc");
         let packet = RtpPacket::parse(&packet).unwrap();
         assert_eq!((packet.header, packet.payload), (fields().header, &b"abc"[..]));
@@ -175,7 +261,7 @@ mod tests {
         let ids = ExtensionIds { abs_send_time: 4, audio_level: 10, ..Default::default() };
         let template = HeaderTemplate::new(&ids, None);
         for audio_level in [fields().audio_level, None] {
-            let mut packet = vec![0xff; template.header_len()];
+            let mut packet = vec![0xff; template.header_len(None, None)];
             template.write(&mut packet, &HeaderFields { audio_level, ..fields() });
             let extensions = RtpPacket::parse(&packet).unwrap().extensions;
             assert_eq!(ids.read(extensions).audio_level, audio_level);
@@ -184,9 +270,45 @@ mod tests {
     }
 
     #[test]
+    fn what_a_packet_carries_comes_beside_what_all_have() {
+        let ids = ExtensionIds { mid: 1, abs_send_time: 4, transport_wide_cc: 5, ..ExtensionIds::CANONICAL };
+        let no_orientation = ExtensionIds { video_orientation: 0, ..ids };
+        let (short, long) = ([7; 3], [7; 90]);
+        for (ids, descriptor) in [(ids, &short[..]), (ids, &long), (no_orientation, &long)] {
+            let template = HeaderTemplate::new(&ids, Some("0"));
+            let carried = CarriedExtensions {
+                video_orientation: Some(&[2]),
+                dependency_descriptor: Some(descriptor),
+                ..CarriedExtensions::default()
+            };
+            let fields = HeaderFields { carried: template.wanted(carried), ..fields() };
+            let len = template.header_len(fields.audio_level, fields.carried.as_ref());
+            let mut packet = vec![0xff; len + 3];
+            template.write(&mut packet, &fields).copy_from_slice(b"abc");
+            let packet = RtpPacket::parse(&packet).unwrap();
+            assert_eq!((packet.header, packet.payload), (fields.header, &b"abc"[..]));
+            let received = ids.read(packet.extensions);
+            assert_eq!(received.mid, Some(&b"0"[..]));
+            assert_eq!((received.transport_wide_cc, received.audio_level), (Some(0x789a), fields.audio_level));
+            assert_eq!(received.carried.dependency_descriptor, Some(descriptor));
+            assert_eq!(received.carried.video_orientation.is_some(), ids.video_orientation != 0);
+        }
+    }
+
+    #[test]
+    fn ids_above_14_are_written_in_the_two_byte_form() {
+        let ids = ExtensionIds { mid: 16, abs_send_time: 4, audio_level: 10, ..Default::default() };
+        let template = HeaderTemplate::new(&ids, Some("0"));
+        let mut packet = vec![0xff; template.header_len(None, None)];
+        template.write(&mut packet, &fields());
+        let received = ids.read(RtpPacket::parse(&packet).unwrap().extensions);
+        assert_eq!((received.mid, received.audio_level), (Some(&b"0"[..]), fields().audio_level));
+    }
+
+    #[test]
     fn no_extension_no_extension_header() {
         let template = HeaderTemplate::new(&ExtensionIds { mid: 1, ..Default::default() }, None);
-        assert_eq!(template.header_len(), FIXED_HEADER_LEN);
+        assert_eq!(template.header_len(None, None), FIXED_HEADER_LEN);
         let mut packet = [0; FIXED_HEADER_LEN];
         template.write(&mut packet, &fields());
         assert_eq!(packet[0], 0x80);
@@ -215,8 +337,8 @@ mod tests {
             let template = HeaderTemplate::new(&ids, Some(&mid));
             let audio_level = AudioLevel { voice: true, level };
             let stamp = Stamp { abs_send_time, transport_wide_seq };
-            let fields = HeaderFields { header, stamp, audio_level: Some(audio_level) };
-            let mut bytes = vec![0; template.header_len() + payload.len()];
+            let fields = HeaderFields { header, stamp, audio_level: Some(audio_level), carried: None };
+            let mut bytes = vec![0; template.header_len(None, None) + payload.len()];
             template.write(&mut bytes, &fields).copy_from_slice(&payload);
 
             let theirs = rtc_rtp::Packet::unmarshal(&mut Bytes::from(bytes)).unwrap();

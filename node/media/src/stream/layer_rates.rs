@@ -1,10 +1,16 @@
-//! The bit rates of a stream's temporal layers, measured as its packets come in: what it costs to send it on up to one of
-//! them.
+//! The bit rates of a stream's layers, measured as its packets come in: what it costs to send it on up to one of them.
 
 use std::time::{Duration, Instant};
 
+use sluice_proto::pipe::MAX_STREAMS;
+
+use crate::wire::codec::PayloadInfo;
+
 /// Temporal layers that are told apart, as many as any encoder makes. What is above counts with the highest.
-pub(crate) const MAX_TEMPORAL_LAYERS: usize = 4;
+const MAX_TEMPORAL_LAYERS: usize = 4;
+
+/// By spatial layer, and by temporal layer in it.
+type OfLayers = [[u32; MAX_TEMPORAL_LAYERS]; MAX_STREAMS];
 
 /// A reading is of so long. With a key frame in it, it is high for the next one as well.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -20,20 +26,27 @@ const OVERHEAD: u32 = 28 + 16 + 8 + 20;
 pub(crate) struct LayerRates {
     begun: Option<Instant>,
     newest: Option<Instant>,
-    bytes: [u32; MAX_TEMPORAL_LAYERS],
+    bytes: OfLayers,
     /// Bits per second.
-    rates: Option<[u32; MAX_TEMPORAL_LAYERS]>,
+    rates: Option<OfLayers>,
+    /// Whoever gets a spatial layer does not need those below, but for key pictures.
+    unused_above: bool,
 }
 
 impl LayerRates {
     /// A packet came.
     #[inline]
-    pub(crate) fn count(&mut self, now: Instant, temporal_layer: u8, payload_len: usize) {
+    pub(crate) fn count(&mut self, now: Instant, info: &PayloadInfo, payload_len: usize) {
         if self.newest != Some(now) {
             self.advance(now);
         }
-        let layer = usize::from(temporal_layer).min(MAX_TEMPORAL_LAYERS - 1);
-        self.bytes[layer] = self.bytes[layer].saturating_add(payload_len as u32 + OVERHEAD);
+        if info.spatial_layer == 0 {
+            self.unused_above = info.unused_above;
+        }
+        let spatial = usize::from(info.spatial_layer).min(MAX_STREAMS - 1);
+        let temporal = usize::from(info.temporal_layer).min(MAX_TEMPORAL_LAYERS - 1);
+        let bytes = &mut self.bytes[spatial][temporal];
+        *bytes = bytes.saturating_add(payload_len as u32 + OVERHEAD);
     }
 
     fn advance(&mut self, now: Instant) {
@@ -49,22 +62,35 @@ impl LayerRates {
             return;
         }
         let elapsed = elapsed.as_micros() as u64;
-        let rates = std::mem::take(&mut self.bytes).map(|bytes| (u64::from(bytes) * 8_000_000 / elapsed) as u32);
+        let rate = |bytes: u32| (u64::from(bytes) * 8_000_000 / elapsed) as u32;
+        let rates = std::mem::take(&mut self.bytes).map(|layers| layers.map(rate));
         self.rates = Some(match self.rates {
-            Some(before) => std::array::from_fn(|layer| before[layer] / 2 + rates[layer] / 2),
+            Some(before) => std::array::from_fn(|spatial| {
+                std::array::from_fn(|temporal| before[spatial][temporal] / 2 + rates[spatial][temporal] / 2)
+            }),
             None => rates,
         });
         self.begun = Some(now);
     }
 
-    /// Bits per second of the layers up to each, from the lowest on as far as there are any. `None` while the stream is
-    /// not measured.
-    pub(crate) fn sums(&self, now: Instant) -> Option<impl Iterator<Item = u64> + use<>> {
+    /// Bits per second that it takes to send on spatial layers up to one, or all of them, with the temporal layers up to
+    /// each, from the lowest on as far as there are any. `None` while the stream is not measured.
+    pub(crate) fn sums(&self, now: Instant, spatial: Option<u8>) -> Option<impl Iterator<Item = u64> + use<>> {
         let is_recent = self.newest.is_some_and(|newest| now.saturating_duration_since(newest) <= MAX_PAUSE);
         let rates = self.rates.filter(|_| is_recent)?;
+        let needed = match spatial.map(usize::from) {
+            Some(spatial) if self.unused_above => spatial..=spatial,
+            Some(spatial) => 0..=spatial,
+            None => 0..=MAX_STREAMS - 1,
+        };
+        let rate = |temporal: usize| -> u64 {
+            let layers = rates.get(needed.clone()).unwrap_or_default();
+            layers.iter().map(|layer| u64::from(layer[temporal])).sum()
+        };
+        let rates: [u64; MAX_TEMPORAL_LAYERS] = std::array::from_fn(rate);
         let layers = rates.iter().rposition(|rate| *rate > 0)? + 1;
         Some(rates.into_iter().take(layers).scan(0, |sum, rate| {
-            *sum += u64::from(rate);
+            *sum += rate;
             Some(*sum)
         }))
     }
@@ -81,13 +107,34 @@ mod tests {
         let mut rates = LayerRates::default();
         for number in 0..200_u32 {
             let now = start + Duration::from_millis(10) * number;
-            rates.count(now, [0, 2, 1, 2][number as usize % 4], 1_250 - OVERHEAD as usize);
+            let info = PayloadInfo { temporal_layer: [0, 2, 1, 2][number as usize % 4], ..PayloadInfo::default() };
+            rates.count(now, &info, 1_250 - OVERHEAD as usize);
         }
         let end = start + Duration::from_secs(2);
-        let sums: Vec<u64> = rates.sums(end).unwrap().collect();
+        let sums: Vec<u64> = rates.sums(end, None).unwrap().collect();
         assert!(sums.iter().zip([250_000, 500_000, 1_000_000]).all(|(sum, expected)| sum.abs_diff(expected) < 20_000));
-        assert!(rates.sums(end + Duration::from_secs(3)).is_none());
-        rates.count(end + Duration::from_secs(4), 0, 100);
-        assert!(rates.sums(end + Duration::from_secs(4)).is_none());
+        assert!(rates.sums(end + Duration::from_secs(3), None).is_none());
+        rates.count(end + Duration::from_secs(4), &PayloadInfo::default(), 100);
+        assert!(rates.sums(end + Duration::from_secs(4), None).is_none());
+    }
+    /// Three spatial layers of 100, 200 and 400 kbit/s.
+    #[test]
+    fn what_is_below_a_spatial_layer_counts_if_it_is_needed() {
+        for (unused_above, expected) in [(false, [100_000, 300_000, 700_000]), (true, [100_000, 200_000, 400_000])] {
+            let start = Instant::now();
+            let mut rates = LayerRates::default();
+            for number in 0..200_u32 {
+                let now = start + Duration::from_millis(10) * number;
+                for (spatial_layer, len) in (0..).zip([125, 250, 500]) {
+                    let info = PayloadInfo { spatial_layer, unused_above, ..PayloadInfo::default() };
+                    rates.count(now, &info, len - OVERHEAD as usize);
+                }
+            }
+            let end = start + Duration::from_secs(2);
+            for (spatial, expected) in (0..).zip(expected) {
+                let sum = rates.sums(end, Some(spatial)).unwrap().last().unwrap();
+                assert!(sum.abs_diff(expected) < expected / 20, "{sum} of {expected}");
+            }
+        }
     }
 }

@@ -5,16 +5,18 @@
 //! - [`Stream`]: what comes in, and the state that belongs to it. `rtp_cache` (with `segments`) keeps packets;
 //!   `rtp_stream_recv`, `nack_generator`, `key_frame_request_manager` and `audio_levels` follow the arrival; `packet`
 //!   names a packet.
-//! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering`; `succession` when another
+//! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering` and `layers`; `succession` when another
 //!   stream takes the place of one.
-//! - `header_template`, `sent_packets`, `sender_reports`: what it leaves as, to a user.
+//! - `header_template`, `carriage`, `sent_packets`, `sender_reports`: what it leaves as, to a user.
 //! - `rate`, `layer_rates` and `score`: how much and how well, of what comes in and of what leaves.
 
 pub(crate) mod audio_levels;
+pub(crate) mod carriage;
 pub(crate) mod cut;
 pub(crate) mod header_template;
 pub(crate) mod key_frame_request_manager;
 pub(crate) mod layer_rates;
+pub(crate) mod layers;
 pub(crate) mod nack_generator;
 pub(crate) mod numbering;
 pub(crate) mod packet;
@@ -31,11 +33,13 @@ use std::ops::RangeInclusive;
 use std::time::{Duration, Instant};
 
 use sluice_proto::ortc::MediaKind;
+use sluice_proto::pipe::MAX_STREAMS;
 
 use self::audio_levels::AudioLevelMeter;
 use self::key_frame_request_manager::KeyFrameRequestManager;
 use self::layer_rates::LayerRates;
 use self::nack_generator::{NackGenerator, NackOutcome};
+use self::packet::{StreamIndex, StreamSet};
 use self::rtp_cache::{CachedPacket, MAX_PAYLOAD_LEN, NewPacket, RtpCache, VIDEO_SLOTS};
 use self::rtp_stream_recv::{ClockMapping, RtpStreamRecv, Sequence};
 use crate::clock::Clock;
@@ -43,12 +47,16 @@ use crate::drop_reason::DropReason;
 use crate::messages::StreamStats;
 use crate::wire::codec::Codec;
 use crate::wire::rtcp::{ReportBlock, SenderInfo};
-use crate::wire::rtp::{AudioLevel, RtpHeader};
+use crate::wire::rtp::{AudioLevel, CarriedExtensions, RtpHeader};
 use crate::wire::seq::Unwrapper;
 
-/// Age of the last key frame from which on a newcomer may begin: as much as publishers are asked for key frames at most,
-/// so that however many come, none waits for long.
-const MAX_CATCH_UP_AGE: Duration = Duration::from_secs(1);
+/// Age of the last key frame from which on a newcomer may begin: publishers are asked for one as often, so that however
+/// many come, none waits for long.
+pub(crate) const MAX_CATCH_UP_AGE: Duration = Duration::from_secs(1);
+
+/// The same of one of whom it is known how much passes to it: what came since would fill a narrow path. The encoder
+/// would not make another key frame yet.
+pub(crate) const MAX_LIMITED_CATCH_UP_AGE: Duration = key_frame_request_manager::MIN_INTERVAL;
 
 /// Packets since the last key frame that a newcomer is sent in one go: a second of 2.5 Mbit/s.
 const MAX_CATCH_UP: u64 = 256;
@@ -81,6 +89,8 @@ pub(crate) struct StreamParameters {
     pub max_silence: Duration,
     /// Its publisher sends again what is asked for.
     pub nack: bool,
+    /// Spatial layers inside it.
+    pub spatial_layers: u8,
 }
 
 /// A packet of a stream on its way into it.
@@ -92,6 +102,8 @@ pub(crate) struct Incoming<'a> {
     pub header: RtpHeader,
     /// Volume, of audio.
     pub audio_level: Option<AudioLevel>,
+    /// What goes with it to whoever gets it.
+    pub carried: CarriedExtensions<'a>,
     /// Without padding.
     pub payload: &'a [u8],
 }
@@ -124,12 +136,16 @@ pub(crate) struct Stream {
     key_frames: u64,
     /// NACK messages, and packets that they asked for.
     nacked: (u64, u64),
+    /// When each of several spatial layers was heard last; empty for one.
+    layers_heard: Box<[Option<Instant>]>,
 }
 
 impl Stream {
     /// A stream of which nothing came yet, but is expected from now on.
     pub(crate) fn new(now: Instant, parameters: StreamParameters, paused: bool) -> Self {
-        let StreamParameters { kind, ssrc, publisher_ssrc, codec, clock_rate, max_silence, nack } = parameters;
+        let StreamParameters { kind, ssrc, publisher_ssrc, codec, clock_rate, max_silence, nack, spatial_layers } =
+            parameters;
+        let layers = if codec.has_spatial_layers() && spatial_layers > 1 { usize::from(spatial_layers) } else { 0 };
         let mut reception = RtpStreamRecv::new(clock_rate, max_silence);
         reception.expect(now);
         Self {
@@ -152,7 +168,25 @@ impl Stream {
             last_key_frame: None,
             key_frames: 0,
             nacked: (0, 0),
+            layers_heard: vec![None; layers.min(MAX_STREAMS)].into(),
         }
+    }
+
+    /// How many spatial layers there are inside it.
+    pub(crate) fn spatial_layers(&self) -> usize {
+        self.layers_heard.len().max(1)
+    }
+
+    /// Those of its spatial layers that its publisher sends: of each something came, within what is a pause and not an
+    /// end.
+    pub(crate) fn layers_alive(&self, now: Instant, longest_pause: Duration) -> StreamSet {
+        let mut alive = StreamSet::NONE;
+        for (index, heard_at) in StreamIndex::first(self.layers_heard.len()).zip(&self.layers_heard) {
+            if heard_at.is_some_and(|at| now.saturating_duration_since(at) <= longest_pause) {
+                alive.insert(index);
+            }
+        }
+        alive
     }
 
     /// SSRC inside the mesh.
@@ -206,7 +240,7 @@ impl Stream {
         }
         self.reception.count(clock, packet.header.timestamp, packet.payload.len());
         if let Some(nack) = self.asks() {
-            let outcome = nack.receive(clock.now, seq, || codec.inspect(packet.payload).key_frame_start);
+            let outcome = nack.receive(clock.now, seq, || packet.starts_key_frame(codec));
             self.needs_key_frame |= outcome == NackOutcome::GivenUp;
         }
         self.store(clock.now, codec, packet)
@@ -221,7 +255,8 @@ impl Stream {
         fault: DropReason,
     ) -> Result<(), DropReason> {
         let codec = self.codec;
-        self.receive_media(clock, Incoming { codec, header, audio_level: None, payload: &[] })?;
+        let carried = CarriedExtensions::default();
+        self.receive_media(clock, Incoming { codec, header, audio_level: None, carried, payload: &[] })?;
         self.needs_key_frame |= fault == DropReason::RtpMalformed && codec.has_key_frames();
         Err(fault)
     }
@@ -243,11 +278,11 @@ impl Stream {
     }
 
     fn canonical<'a>(&self, packet: Incoming<'a>) -> (Codec, NewPacket<'a>) {
-        let Incoming { codec, header, audio_level, payload } = packet;
+        let Incoming { codec, header, audio_level, carried, payload } = packet;
         let timestamp = header.timestamp.wrapping_add(self.timestamp_offset);
         let header = RtpHeader { timestamp, ssrc: self.ssrc, ..header };
         let sequence = self.numbers.extend(header.sequence_number);
-        (codec, NewPacket { sequence, header, audio_level, left_out_pictures: 0, payload })
+        (codec, NewPacket { sequence, header, audio_level, carried, left_out_pictures: 0, payload })
     }
 
     /// Timestamps go on where they were, by the time that has passed, wherever the publisher's begin anew: to receivers
@@ -279,10 +314,10 @@ impl Stream {
         left_out_pictures: u16,
         repaired: bool,
     ) -> Result<(), DropReason> {
-        let Incoming { codec, header, audio_level, payload } = packet;
+        let Incoming { codec, header, audio_level, carried, payload } = packet;
         let seq = header.sequence_number;
-        let mut packet =
-            NewPacket { sequence: self.numbers.extend(seq), header, audio_level, left_out_pictures, payload };
+        let sequence = self.numbers.extend(seq);
+        let mut packet = NewPacket { sequence, header, audio_level, carried, left_out_pictures, payload };
         if repaired {
             if !self.is_recent(seq) {
                 return Err(DropReason::PipeTooOld);
@@ -308,7 +343,9 @@ impl Stream {
         // Numbers are followed through a pause, however long it is.
         self.numbers.advance(packet.sequence);
         if self.paused {
-            self.cache.remember_parameter_sets(codec, packet.payload);
+            if packet.carried.dependency_descriptor.is_none() {
+                self.cache.remember_parameter_sets(codec, packet.payload);
+            }
             return Err(DropReason::ProducerPaused);
         }
         if let Some(level) = packet.audio_level {
@@ -322,12 +359,16 @@ impl Stream {
         let stored = self.cache.insert(now, codec, packet).ok_or(DropReason::TooLate)?;
         // A key frame says nothing of what the stream takes.
         if !stored.key_frame {
-            self.layer_rates.count(now, stored.info.temporal_layer, packet.payload.len());
+            self.layer_rates.count(now, &stored.info, packet.payload.len());
         }
         if stored.info.key_frame_start {
             self.key_frame_requests.received();
             self.key_frames += 1;
             self.last_key_frame = Some((packet.sequence, now));
+        }
+        let spatial_layer = usize::from(stored.info.spatial_layer);
+        if let Some(heard_at) = self.layers_heard.get_mut(spatial_layer) {
+            *heard_at = Some(now);
         }
         self.pending.push(packet.sequence);
         if too_large { Err(DropReason::TooLarge) } else { Ok(()) }
@@ -405,9 +446,10 @@ impl Stream {
         self.kept(first.max(newest.saturating_sub(VIDEO_SLOTS as u64))..=newest)
     }
 
-    /// Bits per second of its temporal layers up to each, from the lowest on; `None` while it is not measured.
-    pub(crate) fn layer_rates(&self, now: Instant) -> Option<impl Iterator<Item = u64> + use<>> {
-        self.layer_rates.sums(now)
+    /// Bits per second that spatial layers inside it up to one take, or all of them, with temporal layers up to each, from
+    /// the lowest on; `None` while it is not measured.
+    pub(crate) fn layer_rates(&self, now: Instant, spatial: Option<u8>) -> Option<impl Iterator<Item = u64> + use<>> {
+        self.layer_rates.sums(now, spatial)
     }
 
     /// What is kept of it.
@@ -415,12 +457,12 @@ impl Stream {
         &self.cache
     }
 
-    /// The packets that let a newcomer begin at once: from the last key frame on, if that is recent. Otherwise a new one is
-    /// worth its wait.
-    pub(crate) fn catch_up(&self, now: Instant) -> Option<RangeInclusive<u64>> {
+    /// The packets that let a newcomer begin at once: from the last key frame on, if that is not older than this. Otherwise a
+    /// new one is worth its wait.
+    pub(crate) fn catch_up(&self, now: Instant, max_age: Duration) -> Option<RangeInclusive<u64>> {
         let ((first, at), newest) = self.last_key_frame.zip(self.numbers.newest())?;
         let age = now.saturating_duration_since(at);
-        let is_recent = age < MAX_CATCH_UP_AGE && newest.saturating_sub(first) < MAX_CATCH_UP;
+        let is_recent = age < max_age && newest.saturating_sub(first) < MAX_CATCH_UP;
         is_recent.then_some(first..=newest)
     }
 

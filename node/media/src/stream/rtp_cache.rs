@@ -12,7 +12,10 @@ use sluice_proto::ortc::MediaKind;
 use crate::stream::packet::PacketName;
 use crate::stream::segments::{Place, Segments};
 use crate::wire::codec::{Codec, ParameterSets, PayloadInfo, PictureNumbers};
-use crate::wire::rtp::{AudioLevel, MAX_CANONICAL_HEADER_LEN, RtpHeader, write_canonical_header};
+use crate::wire::rtp::{
+    AudioLevel, CarriedExtensions, DependencyDescriptor, ExtensionIds, RtpHeader, RtpPacket, TemplateStructure,
+    canonical_header_len, write_canonical_header,
+};
 
 /// How long a packet is kept, if there is room: no receiver waits longer for a retransmission.
 pub(crate) const KEEP: Duration = Duration::from_secs(2);
@@ -56,10 +59,14 @@ pub(crate) struct PacketInfo {
     pub key_frame: bool,
     /// When it came in.
     pub received_at: Instant,
+    /// A bit for each kind of [`CachedPacket::carried`] extension that it has.
+    pub carries: u8,
     header_len: u8,
     place: Place,
     /// What whoever begins here must be sent before; `None` if nothing.
     parameter_sets: Option<Arc<[u8]>>,
+    /// By which its dependency descriptor is read, if it has one.
+    structure: Option<Arc<TemplateStructure>>,
 }
 
 /// A packet in the mesh's canonical form.
@@ -86,6 +93,22 @@ impl<'a> CachedPacket<'a> {
             Part::Payload => self.payload(),
             Part::ParameterSets => self.known.parameter_sets.as_deref().unwrap_or_default(),
         }
+    }
+
+    /// What goes with it to whoever gets it.
+    pub(crate) fn carried(&self) -> CarriedExtensions<'a> {
+        let packet = if self.known.carries != 0 { RtpPacket::parse(self.bytes) } else { None };
+        packet.map(|packet| ExtensionIds::CANONICAL.read(packet.extensions).carried).unwrap_or_default()
+    }
+
+    /// By which its dependency descriptor is read, if it has one.
+    pub(crate) fn structure(&self) -> Option<&'a TemplateStructure> {
+        self.known.structure.as_deref()
+    }
+
+    /// The number that its dependency descriptor gives its frame.
+    pub(crate) fn frame_number(&self) -> Option<u16> {
+        Some(DependencyDescriptor::frame_number_of(self.carried().dependency_descriptor?)?.0)
     }
 
     /// The header as bytes.
@@ -115,10 +138,22 @@ pub(crate) struct NewPacket<'a> {
     pub header: RtpHeader,
     /// Volume, of audio.
     pub audio_level: Option<AudioLevel>,
+    /// What goes with it to whoever gets it.
+    pub carried: CarriedExtensions<'a>,
     /// Pictures left out before it on purpose, by which its picture id is lessened.
     pub left_out_pictures: u16,
     /// The payload without padding, at most [`MAX_PAYLOAD_LEN`] bytes.
     pub payload: &'a [u8],
+}
+
+impl NewPacket<'_> {
+    /// Whether a receiver can begin with it.
+    pub(crate) fn starts_key_frame(&self, codec: Codec) -> bool {
+        match self.carried.dependency_descriptor {
+            Some(descriptor) => DependencyDescriptor::brings_structure(descriptor),
+            None => codec.inspect(self.payload).key_frame_start,
+        }
+    }
 }
 
 /// The ring.
@@ -132,8 +167,10 @@ pub(crate) struct RtpCache {
     segments: Segments,
     /// Timestamp of the last key frame that began: all of its packets belong to it.
     key_frame_timestamp: Option<u32>,
-    /// Of H.264.
+    /// Of H.264 and H.265.
     parameter_sets: ParameterSets,
+    /// By which dependency descriptors are read, and the number of the packet that brought it.
+    structure: Option<(u64, Arc<TemplateStructure>)>,
 }
 
 impl RtpCache {
@@ -151,6 +188,7 @@ impl RtpCache {
             segments,
             key_frame_timestamp: None,
             parameter_sets: ParameterSets::default(),
+            structure: None,
         }
     }
 
@@ -181,45 +219,76 @@ impl RtpCache {
     pub(crate) fn insert(&mut self, now: Instant, codec: Codec, packet: NewPacket<'_>) -> Option<CachedPacket<'_>> {
         let seq = packet.header.sequence_number;
         self.make_room(now, &packet)?;
-        let mut info = codec.inspect(packet.payload);
-        self.remember_parameter_sets(codec, packet.payload);
+        let carries = packet.carried.kinds();
+        let (mut info, structure) = match packet.carried.dependency_descriptor {
+            None => {
+                self.remember_parameter_sets(codec, packet.payload);
+                (codec.inspect(packet.payload), None)
+            }
+            Some(descriptor) => self.read_descriptor(packet.sequence, descriptor),
+        };
         let parameter_sets = if info.key_picture_start { self.parameter_sets_before(&packet) } else { None };
         info.key_frame_start |= parameter_sets.is_some();
         if info.key_frame_start || info.key_picture_start {
             self.key_frame_timestamp = Some(packet.header.timestamp);
         }
-        let mut header_len = 0;
-        let place = self.segments.append(now, MAX_CANONICAL_HEADER_LEN + packet.payload.len(), |bytes| {
-            let start = bytes.len();
-            write_canonical_header(packet.header, packet.audio_level, bytes);
-            header_len = bytes.len() - start;
+        let header_len = canonical_header_len(packet.audio_level, &packet.carried);
+        let place = self.segments.append(now, header_len + packet.payload.len(), |bytes| {
+            write_canonical_header(packet.header, packet.audio_level, &packet.carried, bytes);
             bytes.extend_from_slice(packet.payload);
         })?;
-        if packet.left_out_pictures > 0
+        if (packet.left_out_pictures > 0 || matches!(codec, Codec::Red(_)))
             && let Some(payload) = self.segments.get_mut(place).and_then(|bytes| bytes.get_mut(header_len..))
         {
             let left_out = PictureNumbers { picture: packet.left_out_pictures, base_layer: 0 };
             codec.lessen_picture_numbers(payload, left_out);
+            codec.make_canonical(payload);
         }
+        let key_frame = self.key_frame_timestamp == Some(packet.header.timestamp);
+        // Each layer of a key picture may be what the next pictures of that layer refer to.
+        info.unused_above &= !key_frame;
         let index = self.index(seq);
         *self.slots.get_mut(index)? = Some(PacketInfo {
             sequence: packet.sequence,
             header: packet.header,
             audio_level: packet.audio_level,
             info,
-            key_frame: self.key_frame_timestamp == Some(packet.header.timestamp),
+            key_frame,
             received_at: now,
+            carries,
             header_len: header_len as u8,
             place,
             parameter_sets,
+            structure,
         });
         self.get(packet.sequence)
+    }
+
+    /// What a dependency descriptor says of its packet, and by which structure. One that cannot be read, since none is
+    /// known yet, says nothing: its packet is one of the base layer.
+    #[cold]
+    fn read_descriptor(&mut self, sequence: u64, data: &[u8]) -> (PayloadInfo, Option<Arc<TemplateStructure>>) {
+        let known = self.structure.as_ref().map(|(_, known)| known);
+        let Some(descriptor) = DependencyDescriptor::parse(data, known.map(|known| &**known)) else {
+            return (PayloadInfo::default(), None);
+        };
+        let in_force = match (&descriptor.structure, known) {
+            (None, None) => return (PayloadInfo::default(), None),
+            (Some(brought), Some(known)) if *brought != **known => Arc::new(brought.clone()),
+            (Some(brought), None) => Arc::new(brought.clone()),
+            (_, Some(known)) => Arc::clone(known),
+        };
+        // One that comes late is not that of what comes next.
+        if descriptor.structure.is_some() && self.structure.as_ref().is_none_or(|(since, _)| *since < sequence) {
+            self.structure = Some((sequence, Arc::clone(&in_force)));
+        }
+        (PayloadInfo::from_descriptor(&descriptor, &in_force), Some(in_force))
     }
 
     /// Keeps the parameter sets that a payload has, whatever becomes of the packet.
     pub(crate) fn remember_parameter_sets(&mut self, codec: Codec, payload: &[u8]) {
         if codec.has_parameter_sets() {
-            self.parameter_sets.remember(payload);
+            self.parameter_sets.remember(codec, payload);
         }
     }
 
@@ -302,7 +371,8 @@ mod tests {
     fn packet(sequence: u64, timestamp: u32, payload: &[u8]) -> NewPacket<'_> {
         let sequence_number = sequence as u16;
         let header = RtpHeader { marker: false, payload_type: 101, sequence_number, timestamp, ssrc: 1 };
-        NewPacket { sequence, header, audio_level: None, left_out_pictures: 0, payload }
+        let carried = CarriedExtensions::default();
+        NewPacket { sequence, header, audio_level: None, carried, left_out_pictures: 0, payload }
     }
 
     /// A stream of so many packets per second and bytes each, for a while. Returns the most memory that it took up.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::secure::srtp::TagPrefix;
 use crate::stream::cut::Place;
 use crate::stream::header_template::Stamp;
+use crate::stream::layers::UpTo;
 use crate::stream::packet::PacketName;
 use crate::stream::rtp_cache::Part;
 
@@ -31,6 +32,8 @@ struct Slot {
     /// When it went out again last, in milliseconds modulo 2^16; 0 is never. What can be found in the cache is younger
     /// than the wrap.
     resent_ms: u16,
+    ends_picture: bool,
+    up_to: u8,
 }
 
 /// What a packet went out with that neither the cache nor the consumer has.
@@ -82,14 +85,15 @@ impl SentPackets {
     /// A packet went out.
     #[inline]
     pub(crate) fn insert(&mut self, place: Place, sealed: Sealed) {
-        let Place { input, part, output, left_out_pictures } = place;
+        let Place { input, part, output, left_out_pictures, ends_picture, up_to } = place;
         if self.slots.is_empty() && self.capacity > 0 {
             self.allocate();
         }
         let index = self.index(output);
         if let Some(slot) = self.slots.get_mut(index) {
             let mark = if part == Part::ParameterSets { PARAMETER_SETS } else { 0 };
-            *slot = Slot { input: input.to_bits() | mark, output, left_out_pictures, resent_ms: 0 };
+            let (input, up_to) = (input.to_bits() | mark, up_to.0);
+            *slot = Slot { input, output, left_out_pictures, resent_ms: 0, ends_picture, up_to };
         }
         if let Some(packed) = self.sealed.get_mut(index) {
             let [_, abs_send_time @ ..] = sealed.stamp.abs_send_time.to_be_bytes();
@@ -109,9 +113,10 @@ impl SentPackets {
 
     /// What went out as `output`.
     pub(crate) fn get(&self, output: u16) -> Option<Place> {
-        let Slot { input, left_out_pictures, .. } = *self.slot(output)?;
+        let Slot { input, left_out_pictures, ends_picture, up_to, .. } = *self.slot(output)?;
         let part = if input & PARAMETER_SETS == 0 { Part::Payload } else { Part::ParameterSets };
-        Some(Place { input: PacketName::from_bits(input), part, output, left_out_pictures })
+        let (input, up_to) = (PacketName::from_bits(input), UpTo(up_to));
+        Some(Place { input, part, output, left_out_pictures, ends_picture, up_to })
     }
 
     /// What `output`, which [`get`](Self::get) finds, went out with.
@@ -151,7 +156,9 @@ mod tests {
     use crate::stream::packet::StreamIndex;
 
     fn place(output: u16, sequence: u64, part: Part) -> Place {
-        Place { input: PacketName::new(StreamIndex::ZERO, sequence), part, output, left_out_pictures: output / 2 }
+        let input = PacketName::new(StreamIndex::ZERO, sequence);
+        let (left_out_pictures, ends_picture) = (output / 2, output % 3 == 0);
+        Place { input, part, output, left_out_pictures, ends_picture, up_to: UpTo(output as u8) }
     }
 
     #[test]

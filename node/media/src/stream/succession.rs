@@ -24,6 +24,24 @@ pub(crate) struct Shift {
     pub timestamp: u32,
     /// What is taken off the number of the frame of the base layer.
     pub base_layer: u8,
+    /// What is taken off the frame number of dependency descriptors.
+    pub frame: u16,
+}
+
+/// By which whoever decodes a cut counts its frames.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Numbers {
+    /// Of the payload, if its codec has any.
+    pub pictures: Option<PictureNumbers>,
+    /// Of the dependency descriptor, if there is one.
+    pub frame: Option<u16>,
+}
+
+impl Numbers {
+    /// Of a packet's frame, as its stream has them.
+    pub(crate) fn of(codec: Codec, packet: &CachedPacket<'_>) -> Self {
+        Self { pictures: codec.picture_numbers(packet.payload()), frame: packet.frame_number() }
+    }
 }
 
 /// The shifts of a cut, each from an output number on.
@@ -61,7 +79,7 @@ pub(crate) struct Succession {
     received_at: Instant,
     /// NTP time of the last packet.
     ntp: Option<u64>,
-    pictures: Option<PictureNumbers>,
+    numbers: Numbers,
     clock_rate: u32,
     /// Of the stream that follows.
     clock: Option<ClockMapping>,
@@ -77,19 +95,19 @@ pub(crate) struct Taken {
 }
 
 impl Succession {
-    /// After a packet with this timestamp in its stream, that came then, was sent with this shift, and whose picture
-    /// had these numbers when it was sent.
+    /// After a packet with this timestamp in its stream, that came then, was sent with this shift, and whose frame had
+    /// these numbers when it was sent.
     pub(crate) fn new(
         (from, to): (&Stream, &Stream),
         (timestamp, received_at): (u32, Instant),
         shift: Shift,
-        pictures: Option<PictureNumbers>,
+        numbers: Numbers,
     ) -> Self {
         Self {
             timestamp: timestamp.wrapping_add(shift.timestamp),
             received_at,
             ntp: from.clock().map(|clock| clock.ntp_of(timestamp, from.clock_rate())),
-            pictures,
+            numbers,
             clock_rate: to.clock_rate(),
             clock: to.clock(),
         }
@@ -105,9 +123,10 @@ impl Succession {
         let ticks = (self.elapsed(first).as_secs_f64() * f64::from(self.clock_rate)) as u32;
         // Two pictures never have one timestamp.
         let timestamp = self.timestamp.wrapping_add(ticks.max(1)).wrapping_sub(first.header.timestamp);
-        let pictures = self.pictures.zip(codec.picture_numbers(first.payload()));
-        let by = pictures.map(|(last, first)| first.since(last.next()));
-        let shift = Shift { timestamp, base_layer: by.map_or(0, |by| by.base_layer) };
+        let (last, numbers) = (self.numbers, Numbers::of(codec, first));
+        let by = last.pictures.zip(numbers.pictures).map(|(last, first)| first.since(last.next()));
+        let frame = last.frame.zip(numbers.frame).map(|(last, first)| first.wrapping_sub(last.wrapping_add(1)));
+        let shift = Shift { timestamp, base_layer: by.map_or(0, |by| by.base_layer), frame: frame.unwrap_or_default() };
         Taken { shift, pictures: by.map(|by| by.picture) }
     }
 
@@ -128,7 +147,7 @@ mod tests {
 
     #[test]
     fn what_was_sent_keeps_its_shift() {
-        let shift = |timestamp| Shift { timestamp, base_layer: 0 };
+        let shift = |timestamp| Shift { timestamp, ..Shift::default() };
         let mut shifts = Shifts::default();
         assert_eq!((shifts.now(), shifts.of(7)), (shift(0), shift(0)));
         shifts.begin(65_530, shift(1));

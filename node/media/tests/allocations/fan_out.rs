@@ -16,7 +16,7 @@ use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use sluice_proto::pipe::Wanted;
+use sluice_proto::pipe::{Layers, Wanted};
 
 /// Packets of a burst, as an encoder sends a frame.
 pub(crate) const BURST: usize = 10;
@@ -28,9 +28,25 @@ const PROFILE: SrtpProfile = SrtpProfile::AeadAes128Gcm;
 pub(crate) const PRODUCER: ProducerId = ProducerId::from_bytes([1; 16]);
 const ROUTER: RouterId = RouterId::from_bytes([2; 16]);
 
+/// What is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Video {
+    /// VP8 without layers.
+    Plain,
+    /// VP9 with three spatial layers.
+    Layered,
+}
+
+/// How many packets of a layered burst each spatial layer has.
+const LAYER_PACKETS: [usize; 3] = [2, 3, 5];
+
+/// Packets of a layered burst that a receiver gets: the upper layer is left out for each.
+pub(crate) const LAYERS_SENT: usize = LAYER_PACKETS[0] + LAYER_PACKETS[1];
+
 /// A core, what it gave out, and the time that it knows.
 pub(crate) struct Core {
     media: Media,
+    video: Video,
     now: Instant,
     /// Datagrams given out.
     pub(crate) datagrams: usize,
@@ -42,6 +58,7 @@ pub(crate) struct Publisher {
     sequence_number: u16,
     address: SocketAddr,
     packet_len: usize,
+    video: Video,
 }
 
 fn id<T>(kind: u8, number: usize, make: impl Fn([u8; 16]) -> T) -> T {
@@ -55,32 +72,36 @@ pub(crate) fn receiver(number: usize) -> ConsumerId {
     id(4, number, ConsumerId::from_bytes)
 }
 
-fn parameters(ssrc: usize, payload_type: u8) -> RtpParameters {
+fn parameters(video: Video, ssrc: usize, payload_type: u8) -> RtpParameters {
     let rtx = payload_type + 1;
+    let (mime, mode) = match video {
+        Video::Plain => ("video/VP8", "L1T1"),
+        Video::Layered => ("video/VP9", "L3T1"),
+    };
     let json = format!(
         r#"{{"mid": "{ssrc}", "codecs": [
-            {{"mimeType": "video/VP8", "payloadType": {payload_type}, "clockRate": 90000, "rtcpFeedback": [
+            {{"mimeType": "{mime}", "payloadType": {payload_type}, "clockRate": 90000, "rtcpFeedback": [
                 {{"type": "nack", "parameter": ""}}, {{"type": "nack", "parameter": "pli"}}]}},
             {{"mimeType": "video/rtx", "payloadType": {rtx}, "clockRate": 90000, "parameters": {{"apt": {payload_type}}}}}],
         "headerExtensions": [
             {{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 1, "encrypt": false}},
             {{"uri": "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", "id": 4, "encrypt": false}},
             {{"uri": "http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", "id": 5, "encrypt": false}}],
-        "encodings": [{{"ssrc": {ssrc}, "rtx": {{"ssrc": {}}}}}], "rtcp": {{"cname": "c", "reducedSize": true}}}}"#,
+        "encodings": [{{"ssrc": {ssrc}, "rtx": {{"ssrc": {}}}, "scalabilityMode": "{mode}"}}], "rtcp": {{"cname": "c", "reducedSize": true}}}}"#,
         ssrc + 1
     );
     serde_json::from_str(&json).expect("valid parameters")
 }
 
 impl Core {
-    /// An empty core.
-    pub(crate) fn new() -> Self {
+    /// An empty core, for this video.
+    pub(crate) fn new(video: Video) -> Self {
         #[allow(clippy::disallowed_methods, reason = "an arbitrary origin of virtual time")]
         let now = Instant::now();
         let certificate = DtlsCertificate::generate().expect("a certificate can be made");
         let epoch = (now, Duration::from_secs(1_700_000_000));
         let media = Media::new(MediaConfig { worker: WorkerIndex(0), certificate, epoch, seed: 1, last_n: None });
-        let mut core = Self { media, now, datagrams: 0 };
+        let mut core = Self { media, video, now, datagrams: 0 };
         core.request(Request::CreateRouter { router: ROUTER, account: Account(0) });
         core
     }
@@ -111,10 +132,10 @@ impl Core {
     pub(crate) fn add_publisher(&mut self, payload_len: usize) -> Publisher {
         let (transport, address) = self.add_transport(0);
         let mapping = RtpMapping { codecs: vec![(96, 101), (97, 102)], mapped_ssrcs: vec![77] };
-        let (kind, rtp) = (MediaKind::Video, parameters(10, 96));
+        let (kind, rtp) = (MediaKind::Video, parameters(self.video, 10, 96));
         self.request(Request::Produce { transport, producer: PRODUCER, kind, rtp, mapping, paused: false });
         let sealer = SrtpSender::new(PROFILE, &[0; 28]).expect("the length is the profile's");
-        Publisher { sealer, sequence_number: 0, address, packet_len: 12 + payload_len }
+        Publisher { sealer, sequence_number: 0, address, packet_len: 12 + payload_len, video: self.video }
     }
 
     /// Adds receivers of the producer.
@@ -122,8 +143,10 @@ impl Core {
         for number in 1..=receivers {
             let (transport, _) = self.add_transport(number);
             let consumer = receiver(number);
-            let (kind, rtp) = (MediaKind::Video, parameters(1_000 + 2 * number, 101));
+            let (kind, rtp) = (MediaKind::Video, parameters(self.video, 1_000 + 2 * number, 101));
             self.request(Request::Consume { transport, consumer, producer: PRODUCER, kind, rtp, paused: false });
+            let layers = Layers { spatial: 1, temporal: u8::MAX };
+            self.request(Request::SetPreferredLayers { consumer, layers });
         }
     }
 
@@ -136,7 +159,7 @@ impl Core {
     /// Lets the producer enter by a route.
     pub(crate) fn add_route_in(&mut self) {
         let route = Some(RouteIn { from: PipeEnd::Node(LinkKey(0)), route: RouteId(0), epoch: RouteEpoch(0) });
-        let (router, producer, kind, rtp) = (ROUTER, PRODUCER, MediaKind::Video, parameters(77, 101));
+        let (router, producer, kind, rtp) = (ROUTER, PRODUCER, MediaKind::Video, parameters(self.video, 77, 101));
         self.request(Request::CreatePipeProducer { router, producer, kind, rtp, route, paused: false });
     }
 
@@ -235,10 +258,32 @@ impl Publisher {
             packet.clear();
             packet.extend_from_slice(&header.to_bytes(false));
             let is_key_frame = index == 0 && (self.sequence_number as usize / BURST).is_multiple_of(50);
-            packet.extend_from_slice(&[if index == 0 { 0x10 } else { 0 }, if is_key_frame { 0x50 } else { 0x51 }]);
+            match self.video {
+                Video::Plain => {
+                    let starts = if index == 0 { 0x10 } else { 0 };
+                    packet.extend_from_slice(&[starts, if is_key_frame { 0x50 } else { 0x51 }]);
+                }
+                Video::Layered => packet.extend_from_slice(&self.vp9(index)),
+            }
             packet.resize(self.packet_len + self.sealer.lengths().rtp_overhead, 0);
             self.sealer.seal_rtp(packet).expect("every packet is new");
             self.sequence_number = self.sequence_number.wrapping_add(1);
         }
+    }
+
+    /// The descriptor of a packet of the burst: picture id, layers and how far back the picture refers.
+    fn vp9(&self, index: usize) -> [u8; 6] {
+        let picture = self.sequence_number as usize / BURST;
+        let ends = LAYER_PACKETS.iter().scan(0, |end, packets| {
+            *end += packets;
+            Some(*end)
+        });
+        let (layer, end) = ends.enumerate().find(|(_, end)| index < *end).expect("the burst has no more");
+        let is_key = picture.is_multiple_of(50);
+        let starts = index + LAYER_PACKETS[layer] == end;
+        let flags = 0xb0 | if is_key { 0 } else { 0x40 } | if starts { 0x08 } else { 0 };
+        let flags = flags | if index + 1 == end { 0x04 } else { 0 };
+        let [high, low] = (picture as u16 | 0x8000).to_be_bytes();
+        [flags, high, low, (layer as u8) << 1 | u8::from(layer > 0), 2, 0]
     }
 }

@@ -10,7 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use associations::Ends;
-use fan_out::{BURST, Core, PRODUCER, Publisher, receiver};
+use fan_out::{BURST, Core, PRODUCER, Publisher, Video, receiver};
 use sluice_media::messages::Request;
 use sluice_mesh::Frame;
 
@@ -96,7 +96,7 @@ fn an_association_under_attack_keeps_a_flight_and_no_more() {
 
 #[test]
 fn fan_out_allocates_nothing() {
-    let mut core = Core::new();
+    let mut core = Core::new(Video::Plain);
     let mut publisher = core.add_publisher(1_200);
     core.add_receivers(50);
     let (mut burst, mut frames) = (Default::default(), Vec::new());
@@ -112,7 +112,7 @@ fn fan_out_allocates_nothing() {
 
 #[test]
 fn a_paused_consumer_keeps_nothing_of_what_it_sent() {
-    let mut core = Core::new();
+    let mut core = Core::new(Video::Plain);
     let mut publisher = core.add_publisher(1_200);
     core.add_receivers(50);
     let (mut burst, mut frames) = (Default::default(), Vec::new());
@@ -133,7 +133,7 @@ fn a_paused_consumer_keeps_nothing_of_what_it_sent() {
 #[test]
 fn a_route_of_a_paused_producer_keeps_nothing_of_what_it_carried() {
     let given_back = |has_route| {
-        let mut core = Core::new();
+        let mut core = Core::new(Video::Plain);
         let mut publisher = core.add_publisher(1_200);
         if has_route {
             core.add_route_out();
@@ -149,7 +149,7 @@ fn a_route_of_a_paused_producer_keeps_nothing_of_what_it_carried() {
 
 #[test]
 fn a_hop_allocates_less_than_once_a_burst() {
-    let (mut home, mut away) = (Core::new(), Core::new());
+    let (mut home, mut away) = (Core::new(Video::Plain), Core::new(Video::Plain));
     let mut publisher = home.add_publisher(1_200);
     home.add_route_out();
     away.add_route_in();

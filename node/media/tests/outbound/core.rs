@@ -24,6 +24,12 @@ use sluice_proto::pipe::{RouteFeedback, Wanted};
 const ROUTER: RouterId = RouterId::from_bytes([2; 16]);
 const PUBLISHED_SSRC: u32 = 10;
 
+/// Forms of header extensions, RFC 8285.
+const ONE_BYTE: [u8; 2] = [0xbe, 0xde];
+const TWO_BYTE: [u8; 2] = [0x10, 0];
+
+const DESCRIPTOR: &str = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
+
 /// Between the SSRCs of two encodings.
 const ENCODINGS_APART: u32 = 10;
 
@@ -34,6 +40,8 @@ const ROUTE: (RouteId, RouteEpoch) = (RouteId(7), RouteEpoch(1));
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
     Opus,
+    /// Opus with redundancy.
+    Red,
     Vp8,
     /// Whose receiver has no RTX.
     Vp8Plain,
@@ -42,6 +50,8 @@ pub(crate) enum Stream {
     H264,
     /// Whose receiver has no RTX.
     H264Plain,
+    /// Of a MIME type and scalability mode, in so many encodings.
+    Layered(&'static str, &'static str, u32),
 }
 
 /// A core, what it gave out, and the time that it knows.
@@ -89,20 +99,26 @@ pub(crate) fn producer_id(number: u8) -> ProducerId {
 
 impl Stream {
     pub(crate) fn kind(self) -> MediaKind {
-        if self == Self::Opus { MediaKind::Audio } else { MediaKind::Video }
+        if matches!(self, Self::Opus | Self::Red) { MediaKind::Audio } else { MediaKind::Video }
     }
 
     pub(crate) fn payload_type(self) -> u8 {
         match self {
             Self::Opus => 100,
+            Self::Red => 119,
             Self::Vp8 | Self::Vp8Plain | Self::Vp8Simulcast => 101,
             Self::H264 | Self::H264Plain => 103,
+            Self::Layered(..) => 105,
         }
     }
 
     /// How many encodings are published.
     fn encodings(self) -> u32 {
-        if self == Self::Vp8Simulcast { 3 } else { 1 }
+        match self {
+            Self::Vp8Simulcast => 3,
+            Self::Layered(_, _, encodings) => encodings,
+            _ => 1,
+        }
     }
 
     /// Of encodings whose SSRCs are so far apart.
@@ -118,8 +134,10 @@ impl Stream {
         let rtx = payload_type + 1;
         let (mime, clock_rate, channels) = match self {
             Self::Opus => ("audio/opus", 48_000, r#""channels": 2,"#),
+            Self::Red => ("audio/red", 48_000, r#""channels": 2,"#),
             Self::Vp8 | Self::Vp8Plain | Self::Vp8Simulcast => ("video/VP8", 90_000, ""),
             Self::H264 | Self::H264Plain => ("video/H264", 90_000, ""),
+            Self::Layered(mime, ..) => (mime, 90_000, ""),
         };
         let (mut codecs, mut encoding) = (String::new(), String::new());
         if has_rtx {
@@ -128,8 +146,15 @@ impl Stream {
             );
             encoding = format!(r#", "rtx": {{"ssrc": {}}}"#, ssrc + 1);
         }
+        if self == Self::Red {
+            codecs =
+                r#", {"mimeType": "audio/opus", "payloadType": 100, "clockRate": 48000, "channels": 2}"#.to_owned();
+        }
+        if let Self::Layered(_, mode, _) = self {
+            encoding += &format!(r#", "scalabilityMode": "{mode}""#);
+        }
         let (last_uri, last_id) = match self {
-            Self::Opus => ("urn:ietf:params:rtp-hdrext:ssrc-audio-level", 10),
+            Self::Opus | Self::Red => ("urn:ietf:params:rtp-hdrext:ssrc-audio-level", 10),
             _ => ("http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", 5),
         };
         let json = format!(
@@ -139,6 +164,8 @@ impl Stream {
             "headerExtensions": [
                 {{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 1, "encrypt": false}},
                 {{"uri": "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", "id": 4, "encrypt": false}},
+                {{"uri": "{DESCRIPTOR}", "id": 8, "encrypt": false}},
+                {{"uri": "urn:3gpp:video-orientation", "id": 11, "encrypt": false}},
                 {{"uri": "{last_uri}", "id": {last_id}, "encrypt": false}}],
             "encodings": [{{"ssrc": {ssrc}{encoding}}}], "rtcp": {{"cname": "c", "reducedSize": true}}}}"#
         );
@@ -267,7 +294,7 @@ impl Core {
     pub(crate) fn publish_as(&mut self, user: &User, stream: Stream, number: u8) -> ProducerId {
         let (kind, payload_type, producer) = (stream.kind(), stream.payload_type(), producer_id(number));
         let mapping = RtpMapping {
-            codecs: vec![(payload_type, payload_type), (payload_type + 1, payload_type + 1)],
+            codecs: [payload_type, payload_type + 1, 100].map(|payload_type| (payload_type, payload_type)).to_vec(),
             mapped_ssrcs: (0..stream.encodings()).map(|number| 77 + number).collect(),
         };
         let rtp = stream.several(PUBLISHED_SSRC, ENCODINGS_APART, kind == MediaKind::Video);
@@ -308,7 +335,10 @@ impl Core {
     ) -> Result<ConsumerId, RequestError> {
         self.consumers += 1;
         let consumer = ConsumerId::from_bytes([self.consumers as u8; 16]);
-        let rtp = stream.parameters(ssrc, matches!(stream, Stream::Vp8 | Stream::Vp8Simulcast | Stream::H264));
+        let rtp = stream.parameters(
+            ssrc,
+            matches!(stream, Stream::Vp8 | Stream::Vp8Simulcast | Stream::H264 | Stream::Layered(..)),
+        );
         let (kind, transport) = (stream.kind(), user.transport);
         self.try_request(Request::Consume { transport, consumer, producer, kind, rtp, paused })?;
         Ok(consumer)
@@ -328,7 +358,8 @@ impl Core {
 
     /// Lets the producer of another core enter.
     pub(crate) fn open_route_from(&mut self, other: &Self, producer: ProducerId, stream: Stream) {
-        let (kind, rtp, (route, epoch)) = (stream.kind(), stream.several(77, 1, stream != Stream::Opus), ROUTE);
+        let kind = stream.kind();
+        let (rtp, (route, epoch)) = (stream.several(77, 1, kind == MediaKind::Video), ROUTE);
         let route = Some(RouteIn { from: other.end, route, epoch });
         let (router, paused) = (ROUTER, false);
         self.request(Request::CreatePipeProducer { router, producer, kind, rtp, route, paused });
@@ -366,7 +397,7 @@ impl Core {
 
     /// Packets that come at once.
     pub(crate) fn rtp_batch(&mut self, user: &mut User, packets: &[(RtpHeader, Vec<u8>)]) {
-        let sealed = packets.iter().map(|(header, payload)| user.seal_rtp(*header, &[], payload));
+        let sealed = packets.iter().map(|(header, payload)| user.seal_rtp(*header, ONE_BYTE, &[], payload));
         let mut sealed: Vec<_> = sealed.collect();
         let source = user.address;
         let mut datagrams: Vec<_> = sealed.iter_mut().map(|data| Datagram { source, data }).collect();
@@ -375,7 +406,13 @@ impl Core {
 
     /// With one-byte extension elements.
     pub(crate) fn rtp_with(&mut self, user: &mut User, header: RtpHeader, elements: &[u8], payload: &[u8]) {
-        let packet = user.seal_rtp(header, elements, payload);
+        let packet = user.seal_rtp(header, ONE_BYTE, elements, payload);
+        self.datagram(user.address, packet);
+    }
+
+    /// With two-byte extension elements.
+    pub(crate) fn rtp_with_two_byte(&mut self, user: &mut User, header: RtpHeader, elements: &[u8], payload: &[u8]) {
+        let packet = user.seal_rtp(header, TWO_BYTE, elements, payload);
         self.datagram(user.address, packet);
     }
 
@@ -431,10 +468,11 @@ fn is_rtcp(datagram: &[u8]) -> bool {
 }
 
 impl User {
-    fn seal_rtp(&mut self, header: RtpHeader, elements: &[u8], payload: &[u8]) -> Vec<u8> {
+    fn seal_rtp(&mut self, header: RtpHeader, form: [u8; 2], elements: &[u8], payload: &[u8]) -> Vec<u8> {
         let mut packet = header.to_bytes(!elements.is_empty()).to_vec();
         if !elements.is_empty() {
-            packet.extend_from_slice(&[0xbe, 0xde, 0, elements.len().div_ceil(4) as u8]);
+            packet.extend_from_slice(&form);
+            packet.extend_from_slice(&[0, elements.len().div_ceil(4) as u8]);
             packet.extend_from_slice(elements);
             packet.resize(packet.len().next_multiple_of(4), 0);
         }
@@ -463,7 +501,12 @@ pub(crate) fn header(stream: Stream, sequence_number: u16, timestamp: u32) -> Rt
 /// The same of one of several encodings.
 pub(crate) fn header_of(encoding: u32, sequence_number: u16, timestamp: u32) -> RtpHeader {
     let header = header(Stream::Vp8Simulcast, sequence_number, timestamp);
-    RtpHeader { ssrc: PUBLISHED_SSRC + encoding * ENCODINGS_APART, marker: true, ..header }
+    RtpHeader { ssrc: ssrc_of(encoding), marker: true, ..header }
+}
+
+/// The publisher's SSRC of an encoding.
+pub(crate) fn ssrc_of(encoding: u32) -> u32 {
+    PUBLISHED_SSRC + encoding * ENCODINGS_APART
 }
 
 /// A payload of `len` bytes with which a receiver of VP8 can begin if it is to be a key frame.

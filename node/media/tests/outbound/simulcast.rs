@@ -103,8 +103,8 @@ fn picture(plain: &[u8], before: usize) -> Picture {
         encoding: payload.len() / 100 - 1,
         sequence_number: packet.header.sequence_number,
         timestamp: packet.header.timestamp,
-        id: vp8.picture_id.expect("an id").value,
-        base_layer: vp8.base_layer.expect("a number").0,
+        id: vp8.pictures.picture_id.expect("an id").value,
+        base_layer: vp8.pictures.base_layer.expect("a number").0,
         is_key_frame: vp8.key_frame_start,
     }
 }

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use sluice_proto::pipe::Layers;
 
 use super::{Shapes, Words};
+use crate::ortc::Layering;
 use crate::rooms::api::{Downlink, NewConsumer, Notice, ProducerInfo};
 
 /// What the server says first, in both dialects: clients log what they do not know.
@@ -67,7 +68,11 @@ pub(super) fn layers(layers: Option<Layers>) -> Map<String, Value> {
 
 /// The type of a consumer, as mediasoup names it.
 pub(super) fn consumer_type(consumer: &NewConsumer) -> &'static str {
-    if consumer.is_simulcast { "simulcast" } else { "simple" }
+    match consumer.layering {
+        Layering::None => "simple",
+        Layering::Simulcast => "simulcast",
+        Layering::Svc => "svc",
+    }
 }
 
 /// A producer, as those are told who ask for what they receive.

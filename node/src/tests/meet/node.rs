@@ -77,6 +77,7 @@ impl Node {
             fingerprints: certificate().fingerprints(),
             // Shorter than what is waited for when everybody has gone.
             limits: Limits { resume_within: Duration::from_secs(1), ..Limits::default() },
+            codecs: crate::ortc::MIME_TYPES.map(str::to_owned).to_vec(),
             clock: clock.clone(),
             address_limits: AddressLimits::new(&NodeConfig::default()),
         };

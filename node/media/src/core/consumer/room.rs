@@ -51,7 +51,8 @@ impl Consumer {
     pub(super) fn set_wanted(&mut self) {
         if let Some(target) = self.target() {
             let temporal = if self.is_hurried { 0 } else { target.temporal };
-            self.cut.set_wanted(Some(Layers { temporal, ..target }));
+            // The spatial layer is aimed at, among those that there are.
+            self.cut.set_wanted(Some(Layers { temporal, ..self.cut.layers().wanted() }));
         }
     }
 

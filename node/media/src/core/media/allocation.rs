@@ -14,7 +14,6 @@ use crate::core::consumer::Consumer;
 use crate::core::producer::Producer;
 use crate::keys::ConsumerKey;
 use crate::messages::WorkerEvent;
-use crate::stream::Stream;
 use crate::stream::packet::StreamIndex;
 use crate::transport::demux::TransportKey;
 
@@ -194,16 +193,16 @@ impl Media {
     }
 }
 
-/// What of a producer can be sent to whoever wants layers up to these. Of its lowest stream some temporal layers may be
-/// left out; those above are taken whole, since a larger picture that moves less is no better one, and each change of
-/// the stream takes a key frame.
+/// What of a producer can be sent to whoever wants layers up to these. Of its lowest spatial layer some temporal layers
+/// may be left out; those above are taken whole, since a larger picture that moves less is no better one, and each change
+/// takes a key frame.
 fn ladder(producer: &Producer, preferred: Layers, now: Instant) -> Ladder {
     let mut ladder = Ladder::EMPTY;
-    for index in producer.streams_up_to(preferred.spatial) {
-        let spatial = index.position() as u8;
+    for layer in producer.layers_up_to(preferred.spatial) {
+        let spatial = layer.position() as u8;
         let whole = Layers { spatial, temporal: u8::MAX };
-        let Some(rates) = producer.stream(index).and_then(|stream| stream.layer_rates(now)) else {
-            ladder.push(Rung { layers: whole, rate: likely_rate(producer, index, now) });
+        let Some(rates) = producer.layer_rates(layer, now) else {
+            ladder.push(Rung { layers: whole, rate: likely_rate(producer, layer, now) });
             continue;
         };
         let mut rates = (0..=preferred.temporal).zip(rates).peekable();
@@ -221,12 +220,12 @@ fn ladder(producer: &Producer, preferred: Layers, now: Instant) -> Ladder {
     ladder
 }
 
-/// What a stream likely takes that does not come in here, by those that do.
-fn likely_rate(producer: &Producer, index: StreamIndex, now: Instant) -> u64 {
-    let rate = |stream: &Stream| stream.layer_rates(now).and_then(Iterator::last);
-    let measured = producer.stream_indices().filter_map(|of| Some((of, producer.stream(of).and_then(rate)?)));
-    let nearest = measured.min_by_key(|(of, _)| of.position().abs_diff(index.position()));
+/// What a spatial layer likely takes that does not come in here, by those that do.
+fn likely_rate(producer: &Producer, layer: StreamIndex, now: Instant) -> u64 {
+    let rate = |of: StreamIndex| Some((of, producer.layer_rates(of, now)?.last()?));
+    let measured = producer.layers_up_to(u8::MAX).filter_map(rate);
+    let nearest = measured.min_by_key(|(of, _)| of.position().abs_diff(layer.position()));
     let (from, rate) = nearest.map_or((0, LOWEST_ENCODING), |(of, rate)| (of.position(), rate));
-    let factor = ENCODINGS_APART.pow(from.abs_diff(index.position()) as u32);
-    if index.position() >= from { rate * factor } else { rate / factor }
+    let factor = ENCODINGS_APART.pow(from.abs_diff(layer.position()) as u32);
+    if layer.position() >= from { rate * factor } else { rate / factor }
 }

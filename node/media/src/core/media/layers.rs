@@ -1,4 +1,5 @@
-//! Which of a producer's streams each consumer gets, and which of them are wanted from where they come.
+//! Which of a producer's spatial layers each consumer gets, streams or layers inside one, and which of them are wanted
+//! from where they come.
 
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::{FeedbackBody, Layers, Wanted};
@@ -11,7 +12,7 @@ use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
 use crate::messages::WorkerEvent;
 
 impl Media {
-    /// Looks which of a producer's streams are worth waiting for now. If those are others than before, its consumers
+    /// Looks which of a producer's spatial layers are worth waiting for now. If those are others than before, its consumers
     /// are aimed anew, and other nodes and workers are told.
     pub(super) fn look_what_is_offered(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
@@ -28,9 +29,9 @@ impl Media {
         }
     }
 
-    /// Tells the other end of a route which streams are worth waiting for.
+    /// Tells the other end of a route which spatial layers are worth waiting for.
     pub(super) fn tell_offered(&mut self, producer: ProducerKey, pipe_consumer: PipeConsumerKey) {
-        let Some(producer) = self.producers.get(producer).filter(|producer| producer.is_simulcast()) else { return };
+        let Some(producer) = self.producers.get(producer).filter(|producer| producer.is_layered()) else { return };
         let Some(pipe_consumer) = self.pipe_consumers.get(pipe_consumer) else { return };
         let (to, feedback) = pipe_consumer.feedback(FeedbackBody::StreamsOffered(producer.offered().to_bits()));
         self.outputs.push_back(Output::Feedback { to, feedback });
@@ -46,15 +47,16 @@ impl Media {
         self.note_allocation_of(key);
     }
 
-    /// Aims a consumer at the stream that it is to get.
+    /// Aims a consumer at the spatial layer that it is to get.
     pub(super) fn aim_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(consumer.producer()) else { return };
-        let Some(stream) = consumer.target().and_then(|target| producer.best_stream(target.spatial)) else { return };
-        if consumer.cut().aimed_stream() == stream {
+        let Some(layer) = consumer.target().and_then(|target| producer.best_layer(target.spatial)) else { return };
+        if consumer.aimed_layer(producer) == Some(layer) {
             return;
         }
-        let waits = consumer.aim(stream, producer) || consumer.waits_for_key_frame();
+        let waits = consumer.aim(layer, producer) || consumer.waits_for_key_frame();
+        let stream = producer.stream_of_layer(layer);
         let producer = consumer.producer();
         self.note_wanted(producer);
         if waits {
@@ -62,25 +64,25 @@ impl Media {
         }
     }
 
-    /// Consumers have begun, or are sent another stream than before.
+    /// Consumers have begun, or are sent another stream or other layers than before.
     pub(super) fn tell_layers(&mut self) {
         let mut switched = std::mem::take(&mut self.switched);
         for key in switched.drain(..) {
             let Some(consumer) = self.consumers.get_mut(key) else { continue };
-            let producer = consumer.producer();
-            let is_simulcast = self.producers.get(producer).is_some_and(Producer::is_simulcast);
-            if let Some(layers) = consumer.take_layers(is_simulcast) {
+            let key = consumer.producer();
+            let Some(producer) = self.producers.get(key) else { continue };
+            if let Some(layers) = consumer.take_layers(producer) {
                 let consumer = consumer.id();
                 self.event(WorkerEvent::ConsumerLayersChanged { consumer, layers });
             }
-            self.note_wanted(producer);
+            self.note_wanted(key);
         }
         self.switched = switched;
     }
 
     /// What is wanted of a producer may be something else now. A user's only stream is sent whatever is wanted.
     pub(super) fn note_wanted(&mut self, key: ProducerKey) {
-        let is_told = |producer: &Producer| producer.is_simulcast() || matches!(producer.origin(), Origin::Pipe(_));
+        let is_told = |producer: &Producer| producer.is_layered() || matches!(producer.origin(), Origin::Pipe(_));
         if self.producers.get(key).is_some_and(is_told) && !self.wanted_anew.contains(&key) {
             self.wanted_anew.push(key);
         }
@@ -118,8 +120,7 @@ impl Media {
             return if producer.kind() == MediaKind::Video { Wanted::ALL } else { Wanted::WHILE_LOUD };
         }
         let consumers = producer.consumers().iter().filter_map(|key| self.consumers.get(*key));
-        let streams = producer.stream_indices().count();
-        for (stream, layers) in consumers.flat_map(|consumer| consumer.needs(streams)) {
+        for (stream, layers) in consumers.flat_map(|consumer| consumer.needs(producer)) {
             wanted.add(stream.position(), layers);
         }
         for pipe_consumer in producer.pipe_consumers().iter().filter_map(|key| self.pipe_consumers.get(*key)) {

@@ -14,6 +14,7 @@ use crate::core::pipe_consumer::PipeConsumer;
 use crate::core::pipe_origin::PipeOrigin;
 use crate::core::producer::{Origin, Producer};
 use crate::core::router::Router;
+use crate::core::rtp_stream_send::Redundancy;
 use crate::core::user_origin::UserOrigin;
 use crate::core::user_transport::UserTransport;
 use crate::keys::{ConsumerKey, ProducerKey};
@@ -171,7 +172,7 @@ impl Media {
         if self.consumers_by_id.contains_key(&id) {
             return Err(RequestError::AlreadyExists(format!("consumer {id}")));
         }
-        let parameters = parameters::consumer(rtp)?;
+        let mut parameters = parameters::consumer(rtp)?;
         let random = self.rng.random();
         let (Some(transport), Some(producer)) =
             (self.transports.get_mut(transport_key), self.producers.get_mut(producer_key))
@@ -181,6 +182,7 @@ impl Media {
         if producer.kind() != kind || producer.router() != transport.router() {
             return Err(RequestError::Invalid(format!("producer {} is of another kind or router", producer.id())));
         }
+        parameters.redundancy = Redundancy::between(producer.codec(), parameters.codec);
         if let Some(taken) = transport.taken(&parameters) {
             return Err(RequestError::StreamInUse(format!("SSRC {taken}")));
         }

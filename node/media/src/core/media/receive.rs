@@ -113,7 +113,7 @@ impl Media {
             return self.counters.drops.count(DropReason::UnknownSsrc);
         };
         let Some(producer) = self.producers.get_mut(found.producer) else { return };
-        match producer.receive_rtp(clock, (found.stream, found.kind), &packet, extensions.audio_level) {
+        match producer.receive_rtp(clock, (found.stream, found.kind), &packet, &extensions) {
             Ok(()) => self.counters.rtp_packets_received += 1,
             Err(reason) => self.counters.drops.count(reason),
         }

@@ -56,7 +56,7 @@ impl RtpStreamSend {
                 },
             };
             debug_assert_ne!(former, self.rtx_seq);
-            bytes = bytes.saturating_sub((self.parameters.template.header_len() + len + OVERHEAD) as u64);
+            bytes = bytes.saturating_sub((self.parameters.template.header_len(None, None) + len + OVERHEAD) as u64);
             sent += 1;
         }
         sent
@@ -71,13 +71,14 @@ impl RtpStreamSend {
         clock: &Clock,
     ) -> Result<usize, DropReason> {
         let template = &self.parameters.template;
-        let room = usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(template.header_len() + OVERHEAD);
+        let room =
+            usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(template.header_len(None, None) + OVERHEAD);
         let padding = room.clamp(1, MAX_PADDING) as u8;
         let sequence_number = self.rtx_seq.wrapping_add(1);
         let header = RtpHeader { marker: false, payload_type, sequence_number, timestamp: 0, ssrc };
-        let len = template.header_len() + usize::from(padding);
+        let len = template.header_len(None, None) + usize::from(padding);
         transport.send_padding(clock, len, template.has_transport_wide_seq(), |packet, stamp| {
-            let rest = template.write(packet, &HeaderFields { header, stamp, audio_level: None });
+            let rest = template.write(packet, &HeaderFields { header, stamp, audio_level: None, carried: None });
             rest.fill(0);
             if let Some(last) = rest.last_mut() {
                 *last = padding;

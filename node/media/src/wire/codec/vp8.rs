@@ -1,5 +1,7 @@
 //! The VP8 payload descriptor, RFC 7741 section 4.2.
 
+use super::picture::{PictureFields, read_picture_id};
+
 /// What the descriptor and the first byte behind it say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Vp8Descriptor {
@@ -7,27 +9,14 @@ pub struct Vp8Descriptor {
     pub frame_start: bool,
     /// First packet of a key frame.
     pub key_frame_start: bool,
-    /// Frame number and where it is in the payload.
-    pub picture_id: Option<PictureId>,
-    /// Number of the frame of the base layer that this one is or builds on, and where it is in the payload.
-    pub base_layer: Option<(u8, usize)>,
+    /// By which frames are counted.
+    pub pictures: PictureFields,
     /// Temporal layer, 0 when the stream has none.
     pub temporal_layer: u8,
     /// The frame refers to the base layer only, so a receiver may begin with this layer here.
     pub layer_sync: bool,
     /// Length of the descriptor in bytes.
     pub len: usize,
-}
-
-/// A frame's number within its stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PictureId {
-    /// 7 or 15 bits.
-    pub value: u16,
-    /// Whether it has 15 bits.
-    pub long: bool,
-    /// Where in the payload its first byte is.
-    pub offset: usize,
 }
 
 impl Vp8Descriptor {
@@ -37,20 +26,16 @@ impl Vp8Descriptor {
         let mut next = || cursor.next();
         let (_, first) = next()?;
         let frame_start = first & 0x10 != 0 && first & 0x07 == 0;
-        let (mut picture_id, mut base_layer) = (None, None);
+        let mut pictures = PictureFields::default();
         let (mut temporal_layer, mut layer_sync) = (0, false);
         if first & 0x80 != 0 {
             let (_, flags) = next()?;
             if flags & 0x80 != 0 {
-                let (offset, high) = next()?;
-                let long = high & 0x80 != 0;
-                let value =
-                    if long { u16::from(high & 0x7f) << 8 | u16::from(next()?.1) } else { u16::from(high & 0x7f) };
-                picture_id = Some(PictureId { value, long, offset });
+                pictures.picture_id = Some(read_picture_id(&mut next)?);
             }
             if flags & 0x40 != 0 {
                 let (offset, number) = next()?;
-                base_layer = Some((number, offset));
+                pictures.base_layer = Some((number, offset));
             }
             if flags & 0x30 != 0 {
                 let (_, layer) = next()?;
@@ -63,27 +48,7 @@ impl Vp8Descriptor {
         let (len, frame_header) = next()?;
         // Bit 0 of the frame header is the inverse key frame flag, RFC 6386 section 9.1.
         let key_frame_start = frame_start && frame_header & 1 == 0;
-        Some(Self { frame_start, key_frame_start, picture_id, base_layer, temporal_layer, layer_sync, len })
-    }
-}
-
-/// Takes `by` from the picture id in a payload, so that frames left out leave no gap, and `base_layers_by` from the
-/// number of its frame of the base layer.
-pub fn shift_picture_id(payload: &mut [u8], by: u16, base_layers_by: u8) {
-    let Some(descriptor) = Vp8Descriptor::parse(payload) else { return };
-    if let Some((number, offset)) = descriptor.base_layer
-        && let Some(byte) = payload.get_mut(offset)
-    {
-        *byte = number.wrapping_sub(base_layers_by);
-    }
-    let Some(id) = descriptor.picture_id else { return };
-    let value = id.value.wrapping_sub(by);
-    if id.long {
-        if let Some([high, low]) = payload.get_mut(id.offset..id.offset + 2) {
-            [*high, *low] = (value & 0x7fff | 0x8000).to_be_bytes();
-        }
-    } else if let Some(byte) = payload.get_mut(id.offset) {
-        *byte = (value & 0x7f) as u8;
+        Some(Self { frame_start, key_frame_start, pictures, temporal_layer, layer_sync, len })
     }
 }
 
@@ -91,6 +56,7 @@ pub fn shift_picture_id(payload: &mut [u8], by: u16, base_layers_by: u8) {
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::picture::{PictureId, PictureNumbers};
     use super::*;
 
     #[test]
@@ -98,7 +64,7 @@ mod tests {
         // X, S; I, L, T, K; 15-bit picture id 0x1234; TL0PICIDX 9; TID 2, Y; key frame header.
         let payload = [0x90, 0xf0, 0x92, 0x34, 9, 0xa0, 0x50, 0x11];
         let descriptor = Vp8Descriptor::parse(&payload).unwrap();
-        assert_eq!(descriptor.picture_id, Some(PictureId { value: 0x1234, long: true, offset: 2 }));
+        assert_eq!(descriptor.pictures.picture_id, Some(PictureId { value: 0x1234, long: true, offset: 2 }));
         assert!(descriptor.frame_start && descriptor.key_frame_start && descriptor.layer_sync);
         assert_eq!((descriptor.temporal_layer, descriptor.len), (2, 6));
     }
@@ -120,13 +86,15 @@ mod tests {
             base_layers_by: u8,
         ) {
             let before = Vp8Descriptor::parse(&payload);
-            shift_picture_id(&mut payload, by, base_layers_by);
+            if let Some(before) = &before {
+                before.pictures.lessen(&mut payload, PictureNumbers { picture: by, base_layer: base_layers_by });
+            }
             let after = Vp8Descriptor::parse(&payload);
             if let (Some(mut before), Some(after)) = (before, after) {
-                if let Some(id) = before.picture_id.as_mut() {
+                if let Some(id) = before.pictures.picture_id.as_mut() {
                     id.value = id.value.wrapping_sub(by) & if id.long { 0x7fff } else { 0x7f };
                 }
-                if let Some((number, _)) = before.base_layer.as_mut() {
+                if let Some((number, _)) = before.pictures.base_layer.as_mut() {
                     *number = number.wrapping_sub(base_layers_by);
                 }
                 prop_assert_eq!(before, after);

@@ -66,7 +66,7 @@ proptest! {
         let ours = Vp8Descriptor::parse(&payload).unwrap();
         prop_assert_eq!(ours.len, payload.len() - rest.len());
         prop_assert_eq!(ours.frame_start, theirs.s == 1 && theirs.pid == 0);
-        prop_assert_eq!(ours.picture_id.map(|id| id.value), (theirs.i == 1).then_some(theirs.picture_id));
+        prop_assert_eq!(ours.pictures.picture_id.map(|id| id.value), (theirs.i == 1).then_some(theirs.picture_id));
         prop_assert_eq!(ours.temporal_layer, if theirs.t == 1 { theirs.tid } else { 0 });
         prop_assert_eq!(ours.layer_sync, theirs.t == 1 && theirs.y == 1);
     }

@@ -3,6 +3,8 @@
 
 use sluice_proto::ortc::{RtpHeaderExtensionParameters, RtpHeaderExtensionUri};
 
+use super::carried_extensions::CarriedExtensions;
+
 /// How the extensions of a packet are encoded.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum ExtensionProfile {
@@ -100,9 +102,34 @@ pub struct ExtensionIds {
     pub transport_wide_cc: u8,
     /// `urn:ietf:params:rtp-hdrext:ssrc-audio-level`.
     pub audio_level: u8,
+    /// `urn:3gpp:video-orientation`.
+    pub video_orientation: u8,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/abs-capture-time`.
+    pub capture_time: u8,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/playout-delay`.
+    pub playout_delay: u8,
+    /// `http://www.webrtc.org/experiments/rtp-hdrext/video-layers-allocation00`.
+    pub layers_allocation: u8,
+    /// `https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension`.
+    pub dependency_descriptor: u8,
 }
 
 impl ExtensionIds {
+    /// Those that extensions have inside the mesh: the router's.
+    pub const CANONICAL: Self = Self {
+        mid: 0,
+        rid: 0,
+        repaired_rid: 0,
+        abs_send_time: 0,
+        transport_wide_cc: 0,
+        audio_level: 10,
+        video_orientation: 11,
+        capture_time: 13,
+        playout_delay: 14,
+        layers_allocation: 9,
+        dependency_descriptor: 8,
+    };
+
     /// The ids in a side's RTP parameters, RFC 8285 section 4.3: 15 is none.
     pub fn new(parameters: &[RtpHeaderExtensionParameters]) -> Self {
         let mut ids = Self::default();
@@ -115,24 +142,14 @@ impl ExtensionIds {
                 RtpHeaderExtensionUri::AbsSendTime => ids.abs_send_time = id,
                 RtpHeaderExtensionUri::TransportWideCcDraft01 => ids.transport_wide_cc = id,
                 RtpHeaderExtensionUri::SsrcAudioLevel => ids.audio_level = id,
-                _ => {}
+                RtpHeaderExtensionUri::VideoOrientation => ids.video_orientation = id,
+                RtpHeaderExtensionUri::AbsCaptureTime => ids.capture_time = id,
+                RtpHeaderExtensionUri::PlayoutDelay => ids.playout_delay = id,
+                RtpHeaderExtensionUri::DependencyDescriptor => ids.dependency_descriptor = id,
+                RtpHeaderExtensionUri::VideoLayersAllocation => ids.layers_allocation = id,
             }
         }
         ids
-    }
-
-    /// The ids that the one-byte form can carry.
-    #[must_use]
-    pub fn one_byte(self) -> Self {
-        let fits = |id| if id < 15 { id } else { 0 };
-        Self {
-            mid: fits(self.mid),
-            rid: fits(self.rid),
-            repaired_rid: fits(self.repaired_rid),
-            abs_send_time: fits(self.abs_send_time),
-            transport_wide_cc: fits(self.transport_wide_cc),
-            audio_level: fits(self.audio_level),
-        }
     }
 
     /// Takes over what another part of the same transport's parameters says: all of a transport's ids are one space.
@@ -144,6 +161,11 @@ impl ExtensionIds {
             (&mut self.abs_send_time, other.abs_send_time),
             (&mut self.transport_wide_cc, other.transport_wide_cc),
             (&mut self.audio_level, other.audio_level),
+            (&mut self.video_orientation, other.video_orientation),
+            (&mut self.capture_time, other.capture_time),
+            (&mut self.playout_delay, other.playout_delay),
+            (&mut self.layers_allocation, other.layers_allocation),
+            (&mut self.dependency_descriptor, other.dependency_descriptor),
         ];
         for (id, new) in pairs {
             if new != 0 {
@@ -166,6 +188,16 @@ impl ExtensionIds {
                 received.rid = Some(value);
             } else if id == self.repaired_rid {
                 received.repaired_rid = Some(value);
+            } else if id == self.dependency_descriptor {
+                received.carried.dependency_descriptor = Some(value);
+            } else if id == self.video_orientation {
+                received.carried.video_orientation = Some(value);
+            } else if id == self.capture_time {
+                received.carried.capture_time = Some(value);
+            } else if id == self.playout_delay {
+                received.carried.playout_delay = Some(value);
+            } else if id == self.layers_allocation {
+                received.carried.layers_allocation = Some(value);
             }
         }
         received
@@ -185,6 +217,8 @@ pub struct ReceivedExtensions<'a> {
     pub transport_wide_cc: Option<u16>,
     /// Volume.
     pub audio_level: Option<AudioLevel>,
+    /// What goes with the packet to whoever gets it.
+    pub carried: CarriedExtensions<'a>,
 }
 
 #[cfg(test)]
@@ -206,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_above_14_are_read_in_the_two_byte_form_and_written_in_none() {
+    fn ids_above_14_are_read_in_the_two_byte_form() {
         let parameter = |uri, id| RtpHeaderExtensionParameters { uri, id, encrypt: false };
         let ids = ExtensionIds::new(&[
             parameter(RtpHeaderExtensionUri::Mid, 255),
@@ -220,7 +254,6 @@ mod tests {
         let audio_level = Some(AudioLevel { voice: true, level: 0 });
         assert_eq!((received.mid, received.transport_wide_cc), (Some(&b"0"[..]), Some(9)));
         assert_eq!((received.audio_level, received.rid), (audio_level, None));
-        assert_eq!(ids.one_byte(), ExtensionIds { audio_level: 14, ..ExtensionIds::default() });
     }
 
     #[test]

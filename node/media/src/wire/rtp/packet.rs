@@ -1,15 +1,13 @@
 //! The fixed header, RFC 3550 section 5.1, and the form that packets have inside the mesh.
 
-use super::extensions::{AudioLevel, ExtensionProfile, Extensions};
+use super::carried_extensions::{CarriedExtensions, extensions_len, write_extensions};
+use super::extensions::{AudioLevel, ExtensionIds, ExtensionProfile, Extensions};
 
 /// Length of an RTP header without CSRCs and extensions.
 pub const FIXED_HEADER_LEN: usize = 12;
 
-/// Length of the longest header that a packet has inside the mesh: the fixed one and one word of audio level extension.
-pub const MAX_CANONICAL_HEADER_LEN: usize = FIXED_HEADER_LEN + 8;
-
-/// The id of the audio level extension inside the mesh: the router's.
-pub const CANONICAL_AUDIO_LEVEL_ID: u8 = 10;
+/// Length of the header extension that has nothing but the audio level inside the mesh.
+const AUDIO_LEVEL_LEN: usize = 8;
 
 /// The fields of the fixed header that survive forwarding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,11 +87,34 @@ impl RtpHeader {
     }
 }
 
-/// Appends the header that a packet has inside the mesh: no CSRC, no padding, at most the audio level as extension.
-pub fn write_canonical_header(header: RtpHeader, audio_level: Option<AudioLevel>, out: &mut Vec<u8>) {
-    out.extend_from_slice(&header.to_bytes(audio_level.is_some()));
-    if let Some(level) = audio_level {
-        out.extend_from_slice(&[0xbe, 0xde, 0, 1, CANONICAL_AUDIO_LEVEL_ID << 4, level.to_byte(), 0, 0]);
+/// Length of the header that a packet has inside the mesh, 255 at most.
+pub fn canonical_header_len(audio_level: Option<AudioLevel>, carried: &CarriedExtensions<'_>) -> usize {
+    let extensions = match audio_level {
+        _ if !carried.is_empty() => extensions_len(&carried.elements(&ExtensionIds::CANONICAL, audio_level)),
+        Some(_) => AUDIO_LEVEL_LEN,
+        None => 0,
+    };
+    FIXED_HEADER_LEN + extensions
+}
+
+/// Appends the header that a packet has inside the mesh: no CSRC, no padding, and of extensions only what goes with it
+/// to whoever gets it.
+pub fn write_canonical_header(
+    header: RtpHeader,
+    audio_level: Option<AudioLevel>,
+    carried: &CarriedExtensions<'_>,
+    out: &mut Vec<u8>,
+) {
+    let is_empty = carried.is_empty();
+    out.extend_from_slice(&header.to_bytes(audio_level.is_some() || !is_empty));
+    if !is_empty {
+        let elements = carried.elements(&ExtensionIds::CANONICAL, audio_level);
+        let start = out.len();
+        out.resize(start + extensions_len(&elements), 0);
+        write_extensions(&elements, out.get_mut(start..).unwrap_or_default());
+    } else if let Some(level) = audio_level {
+        let id = ExtensionIds::CANONICAL.audio_level;
+        out.extend_from_slice(&[0xbe, 0xde, 0, 1, id << 4, level.to_byte(), 0, 0]);
     }
 }
 
@@ -101,7 +122,7 @@ pub fn write_canonical_header(header: RtpHeader, audio_level: Option<AudioLevel>
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::ExtensionIds;
+    use super::super::carried_extensions::{MAX_ALLOCATION_LEN, MAX_DESCRIPTOR_LEN};
     use super::*;
 
     #[test]
@@ -157,17 +178,29 @@ mod tests {
         fn canonical_headers_round_trip(
             marker: bool, payload_type in 0..128_u8, sequence_number: u16, timestamp: u32, ssrc: u32,
             level in proptest::option::of((any::<bool>(), 0..128_u8)), payload in proptest::collection::vec(any::<u8>(), 0..50),
+            orientation: Option<[u8; 1]>, delay: Option<[u8; 3]>, time: Option<[u8; 16]>,
+            allocation in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..=MAX_ALLOCATION_LEN)),
+            descriptor in proptest::option::of(proptest::collection::vec(any::<u8>(), 3..=MAX_DESCRIPTOR_LEN)),
         ) {
+            let carried = CarriedExtensions {
+                video_orientation: orientation.as_ref().map(|value| &value[..]),
+                playout_delay: delay.as_ref().map(|value| &value[..]),
+                capture_time: time.as_ref().map(|value| &value[..]),
+                layers_allocation: allocation.as_deref(),
+                dependency_descriptor: descriptor.as_deref(),
+            };
             let header = RtpHeader { marker, payload_type, sequence_number, timestamp, ssrc };
             let level = level.map(|(voice, level)| AudioLevel { voice, level });
             let mut bytes = Vec::new();
-            write_canonical_header(header, level, &mut bytes);
+            write_canonical_header(header, level, &carried, &mut bytes);
+            prop_assert_eq!(bytes.len(), canonical_header_len(level, &carried));
+            prop_assert!(bytes.len() <= 255);
             bytes.extend_from_slice(&payload);
             let packet = RtpPacket::parse(&bytes).unwrap();
-            let ids = ExtensionIds { audio_level: CANONICAL_AUDIO_LEVEL_ID, ..ExtensionIds::default() };
             prop_assert_eq!(packet.header, header);
             prop_assert_eq!(packet.payload, &payload[..]);
-            prop_assert_eq!(ids.read(packet.extensions).audio_level, level);
+            let received = ExtensionIds::CANONICAL.read(packet.extensions);
+            prop_assert_eq!((received.audio_level, received.carried), (level, carried));
         }
     }
 }

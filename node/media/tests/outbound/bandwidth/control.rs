@@ -33,7 +33,8 @@ impl Two {
             number += 1;
             Publisher::new(&mut core, user, number, 7).0
         });
-        let consumers = [1, 2].map(|number| core.consume(&receiver, crate::core::producer_id(number), Stream::Vp8Simulcast));
+        let consumers =
+            [1, 2].map(|number| core.consume(&receiver, crate::core::producer_id(number), Stream::Vp8Simulcast));
         Self { core, publishers, receiver, consumers }
     }
 
@@ -63,9 +64,10 @@ impl Two {
     /// What was told of the spatial layers of one since this was asked last.
     fn told(&mut self, of: usize) -> Vec<Option<u8>> {
         let id = self.consumers[of].0;
-        let told = self.core.events.extract_if(.., |event| {
-            matches!(event, WorkerEvent::ConsumerLayersChanged { consumer, .. } if *consumer == id)
-        });
+        let told = self.core.events.extract_if(
+            ..,
+            |event| matches!(event, WorkerEvent::ConsumerLayersChanged { consumer, .. } if *consumer == id),
+        );
         let told = told.map(|event| match event {
             WorkerEvent::ConsumerLayersChanged { layers, .. } => layers.map(|layers: Layers| layers.spatial),
             _ => unreachable!(),
@@ -110,14 +112,24 @@ fn what_passes_is_told_when_it_changes_and_at_most_once_a_second() {
             two.run(10);
         });
     }
-    let told: Vec<_> = two.core.events.iter().filter_map(|event| match event {
-        WorkerEvent::DownlinkChanged { transport, desired_bitrate, effective_desired_bitrate, available_bitrate } => {
-            assert_eq!(*transport, two.receiver.transport);
-            assert!((4_000_000..5_200_000).contains(desired_bitrate), "{desired_bitrate}");
-            Some((*effective_desired_bitrate, *available_bitrate))
-        }
-        _ => None,
-    }).collect();
+    let told: Vec<_> = two
+        .core
+        .events
+        .iter()
+        .filter_map(|event| match event {
+            WorkerEvent::DownlinkChanged {
+                transport,
+                desired_bitrate,
+                effective_desired_bitrate,
+                available_bitrate,
+            } => {
+                assert_eq!(*transport, two.receiver.transport);
+                assert!((4_000_000..5_200_000).contains(desired_bitrate), "{desired_bitrate}");
+                Some((*effective_desired_bitrate, *available_bitrate))
+            }
+            _ => None,
+        })
+        .collect();
     assert!((2..=10).contains(&told.len()), "{told:?}");
     assert_eq!((told[0].1, told.last().map(|told| told.1)), (1_000_000, Some(3_000_000)));
     assert!(told[0].0 > 1_000_000, "one more step is wanted");

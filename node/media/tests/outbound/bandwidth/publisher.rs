@@ -35,8 +35,7 @@ impl Publisher {
         let producer = core.publish_as(&user, Stream::Vp8Simulcast, number);
         let rng = ChaCha8Rng::seed_from_u64(seed ^ 0x70b1);
         let (key_frame_due, is_wanted) = ([true; 3], [true; 3]);
-        let publisher =
-            Self { user, rng, picture: 0, base_layer: [0; 3], sequence: [0; 3], key_frame_due, is_wanted };
+        let publisher = Self { user, rng, picture: 0, base_layer: [0; 3], sequence: [0; 3], key_frame_due, is_wanted };
         (publisher, producer)
     }
 

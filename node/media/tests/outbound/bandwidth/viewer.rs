@@ -133,7 +133,8 @@ impl Viewer {
         loop {
             let is_stuck = self.next.is_none_or(|next| self.end_of(next).is_none());
             let starts = self.packets.iter().filter(|(_, packet)| packet.is_key_frame_start);
-            let begin = if is_stuck { starts.map(|(seq, _)| *seq).find(|seq| self.end_of(*seq).is_some()) } else { self.next };
+            let begin =
+                if is_stuck { starts.map(|(seq, _)| *seq).find(|seq| self.end_of(*seq).is_some()) } else { self.next };
             let Some((begin, end)) = begin.and_then(|begin| Some((begin, self.end_of(begin)?))) else { return };
             self.shown.push((now, self.packets[&begin].encoding));
             self.next = Some(end + 1);

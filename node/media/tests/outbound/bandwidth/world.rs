@@ -69,8 +69,7 @@ impl World {
         let mut core = Core::new(0);
         let (mut publishers, mut all) = (Vec::new(), Vec::new());
         for number in 0..viewers {
-            let (user, receiver) =
-                (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
+            let (user, receiver) = (core.connect(SrtpProfile::AeadAes128Gcm), core.connect(SrtpProfile::AeadAes128Gcm));
             let (publisher, producer) = Publisher::new(&mut core, user, number as u8 + 1, seed + number as u64);
             publishers.push(publisher);
             let (_, ssrc) = core.consume(&receiver, producer, Stream::Vp8Simulcast);
@@ -134,7 +133,8 @@ impl World {
             self.send_to(viewer);
             for compound in self.viewers[viewer].say(now) {
                 if !self.is_silent
-                    && let Decision::Deliver { at, .. } = self.back.submit(now, compound.len()) {
+                    && let Decision::Deliver { at, .. } = self.back.submit(now, compound.len())
+                {
                     self.put(at, Event::Says(viewer, compound));
                 }
             }
