@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use quinn::{AsyncUdpSocket, Endpoint, EndpointConfig, Runtime, TokioRuntime};
 use rustc_hash::{FxHashMap, FxHashSet};
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
 use sluice_proto::pipe::{Hello, RouteControl, RouteFeedback};
@@ -81,16 +81,27 @@ impl Mesh {
     /// # Errors
     /// [`BindError`] when the address is taken or the certificates cannot be used.
     pub fn bind(config: MeshConfig) -> Result<(Self, Inbox), BindError> {
+        let refuse = |error| BindError::Socket(config.listen, error);
+        let socket = bind_socket(config.listen).and_then(|socket| TokioRuntime.wrap_udp_socket(socket));
+        let socket = socket.map_err(refuse)?;
+        Self::bind_to(config, socket)
+    }
+
+    /// Listens on a socket of the caller's, which may be one in memory. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// [`BindError`] when the socket has no address or the certificates cannot be used.
+    pub fn bind_to(config: MeshConfig, socket: Arc<dyn AsyncUdpSocket>) -> Result<(Self, Inbox), BindError> {
         let MeshConfig { instance, listen, mut advertised, tls, limits } = config;
         let Tls { server, client } = Tls::new(&instance.node, &tls, &limits)?;
         let refuse = |error| BindError::Socket(listen, error);
-        let socket = bind_socket(listen).map_err(refuse)?;
         let local_addr = socket.local_addr().map_err(refuse)?;
         if advertised.port() == 0 {
             advertised.set_port(local_addr.port());
         }
-        let endpoint =
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime)).map_err(refuse)?;
+        let (endpoint_config, runtime) = (EndpointConfig::default(), Arc::new(TokioRuntime));
+        let endpoint = Endpoint::new_with_abstract_socket(endpoint_config, Some(server), socket, runtime);
+        let endpoint = endpoint.map_err(refuse)?;
 
         let (events, events_out) = mpsc::channel(EVENT_QUEUE);
         let (gossip, gossip_out) = mpsc::channel(gossip::INBOX);

@@ -40,7 +40,8 @@ pub use types::{
     PeerAddress, Standing,
 };
 
-#[allow(clippy::disallowed_methods, reason = "the driver is what reads the clock for the cores")]
+/// The driver is what reads the clock for the cores. It is tokio's, as quinn's is, so that a whole pipe can run on
+/// paused time.
 fn clock() -> std::time::Instant {
-    std::time::Instant::now()
+    tokio::time::Instant::now().into_std()
 }

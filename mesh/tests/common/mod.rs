@@ -1,8 +1,10 @@
 //! A cluster for tests: certificates, endpoints on loopback, and what waits for events.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod network;
 pub(crate) mod raw;
 pub(crate) mod stream;
+pub(crate) mod worker;
 
 use std::future::Future;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -20,6 +22,8 @@ use sluice_mesh::{
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteControl, RouteFeedback};
 use tokio::sync::mpsc;
+
+use self::network::Socket;
 
 /// Longer than anything here takes on the slowest machine; a test that waits this long has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -93,6 +97,13 @@ impl Node {
     pub(crate) fn start(config: MeshConfig) -> Self {
         let instance = config.instance.clone();
         let (mesh, inbox) = Mesh::bind(config).unwrap();
+        Self { instance, mesh, inbox }
+    }
+
+    /// On a socket in memory.
+    pub(crate) fn start_on(config: MeshConfig, socket: Arc<Socket>) -> Self {
+        let instance = config.instance.clone();
+        let (mesh, inbox) = Mesh::bind_to(config, socket).unwrap();
         Self { instance, mesh, inbox }
     }
 
