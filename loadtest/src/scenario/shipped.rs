@@ -1,11 +1,12 @@
 //! The scenarios that come with the program.
 
-const SHIPPED: [(&str, &str); 8] = [
+const SHIPPED: [(&str, &str); 9] = [
     ("meeting", include_str!("../../scenarios/meeting.toml")),
     ("meeting-one-room", include_str!("../../scenarios/meeting-one-room.toml")),
     ("webinar", include_str!("../../scenarios/webinar.toml")),
     ("audio-room", include_str!("../../scenarios/audio-room.toml")),
     ("global", include_str!("../../scenarios/global.toml")),
+    ("rough", include_str!("../../scenarios/rough.toml")),
     ("adaptive", include_str!("../../scenarios/adaptive.toml")),
     ("failover", include_str!("../../scenarios/failover.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),

@@ -232,7 +232,7 @@ fn an_unknown_scenario_is_told_with_those_that_there_are() {
     assert_eq!(
         open("meting"),
         "meting: no such scenario; did you mean meeting?; there are meeting, meeting-one-room, webinar, audio-room, global, \
-         adaptive, failover, churn, or the path of a TOML file"
+         rough, adaptive, failover, churn, or the path of a TOML file"
     );
     assert!(open("no/such.toml").starts_with("no/such.toml: No such file"), "{}", open("no/such.toml"));
 }
