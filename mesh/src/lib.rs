@@ -9,6 +9,7 @@
 //! - `route`: the two ends of a route: sequence numbers and repair.
 //! - `shed`: what is left out when a path cannot carry all that is wanted.
 //! - `message`: the framing of a control stream.
+//! - `redundancy`: audio twice, where repairs come too late.
 //! - [`wan`]: what a wide-area path does to packets; its relays over real sockets need the feature `relay`, which `io`
 //!   includes.
 //!
@@ -23,6 +24,7 @@ mod frame;
 mod io;
 mod link_key;
 mod message;
+mod redundancy;
 mod route;
 mod shed;
 pub mod wan;
@@ -30,7 +32,7 @@ mod windowed;
 
 pub use frame::{
     DecodeError, Encoded, Frame, FrameClass, FrameEncoder, FrameFlags, Half, MAX_SPATIAL, MAX_TEMPORAL, Reassembler,
-    decode_datagram,
+    decode_datagram, decode_nack, encode_nacks,
 };
 #[cfg(feature = "io")]
 pub use io::{
@@ -39,5 +41,6 @@ pub use io::{
 };
 pub use link_key::LinkKey;
 pub use message::{MessageDecoder, MessageError, encode_message};
+pub use redundancy::AudioRedundancy;
 pub use route::{Accept, REPAIR_WINDOW, RouteReceiver, RouteSender};
-pub use shed::{CapacityEstimator, PathSample, ShedEvent, Shedder, Verdict};
+pub use shed::{CapacityEstimator, PathSample, RepairLimit, ShedEvent, Shedder, Verdict};

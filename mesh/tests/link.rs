@@ -33,11 +33,8 @@ async fn feedback_goes_to_the_ends_of_the_route_and_to_nobody_else() {
     let ((sending, _), (receiving, _)) = (Collect::new(), Collect::new());
     let route = b.mesh.allocate_route(receiving.clone()).unwrap();
     a.mesh.open_route_out(key_of_b, route.0, route.1, sending.clone());
-    let back = [
-        FeedbackBody::Nack(vec![1, 2, 3]),
-        FeedbackBody::KeyFrameRequest(1),
-        FeedbackBody::Stats(RouteStats { received: 1, lost: 2, repaired: 3 }),
-    ];
+    let back =
+        [FeedbackBody::KeyFrameRequest(1), FeedbackBody::Stats(RouteStats { received: 1, lost: 2, repaired: 3 })];
     let forth = [FeedbackBody::SenderReport { ssrc: 1, ntp: 2, rtp_timestamp: 3 }, FeedbackBody::LayersCarried(None)];
     back.iter().for_each(|body| b.mesh.send_feedback(key_of_a, feedback(route, body.clone())));
     forth.iter().for_each(|body| a.mesh.send_feedback(key_of_b, feedback(route, body.clone())));
@@ -46,6 +43,24 @@ async fn feedback_goes_to_the_ends_of_the_route_and_to_nobody_else() {
         let wanted: Vec<_> = bodies.iter().map(|body| (link, feedback(route, body.clone()))).collect();
         assert_eq!(*end.heard.lock().unwrap(), wanted);
     }
+    // What is missed is asked for in datagrams: as many as it takes.
+    sending.heard.lock().unwrap().clear();
+    let missing: Vec<u16> = (0..1_000).collect();
+    b.mesh.send_feedback(key_of_a, feedback(route, FeedbackBody::Nack(missing.clone())));
+    let asked = || -> Vec<u16> {
+        let heard = sending.heard.lock().unwrap();
+        let seqs = heard.iter().filter_map(|(_, feedback)| match &feedback.body {
+            FeedbackBody::Nack(seqs) => Some(seqs.clone()),
+            _ => None,
+        });
+        seqs.flatten().collect()
+    };
+    until("all is asked for", || asked().len() >= missing.len()).await;
+    assert_eq!(asked(), missing);
+    let elsewhere = (RouteId(route.0.0 + 1), route.1);
+    b.mesh.send_feedback(key_of_a, feedback(elsewhere, FeedbackBody::Nack(vec![1])));
+    until("of a route that is none", || a.dropped("unknown_route") == 1).await;
+    assert_eq!(receiving.heard.lock().unwrap().len(), forth.len());
 }
 
 #[tokio::test]

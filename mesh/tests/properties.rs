@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss, Rate};
 use sluice_mesh::{
     Accept, Frame, FrameClass, FrameEncoder, FrameFlags, MessageDecoder, Reassembler, RouteReceiver, RouteSender,
-    decode_datagram, encode_message,
+    decode_datagram, decode_nack, encode_message, encode_nacks,
 };
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{
@@ -204,6 +204,20 @@ proptest! {
             Ok(Some(half)) => { prop_assert!(frames.is_empty()); Reassembler::new().insert(half); }
             Ok(None) => prop_assert!(frames.iter().map(|frame| frame.packet.len()).sum::<usize>() <= bytes.len()),
             Err(_) => prop_assert!(frames.is_empty()),
+        }
+    }
+
+    #[test]
+    fn a_question_is_no_frame(mut bytes in vec(any::<u8>(), 0..100), is_question: bool) {
+        if let (true, Some(flags)) = (is_question, bytes.get_mut(7)) {
+            *flags = 0b0000_1111;
+        }
+        if let Some(nack) = decode_nack(&bytes) {
+            let FeedbackBody::Nack(missing) = nack.body else { panic!("something else") };
+            let (route, epoch) = (RouteId(nack.route), RouteEpoch(nack.epoch));
+            let again: Vec<Bytes> = encode_nacks(route, epoch, &missing, bytes.len()).collect();
+            prop_assert_eq!(again.concat(), &bytes[..bytes.len() - bytes.len() % 2]);
+            prop_assert!(decode_datagram(Bytes::from(bytes), &mut Vec::new()).is_err());
         }
     }
 

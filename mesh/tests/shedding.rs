@@ -186,6 +186,9 @@ struct Path {
     queue_limit: f64,
     sent: u64,
     lost: u64,
+    /// Share of what comes out of the bottleneck that is lost behind it, in turn.
+    own_loss: &'static [f64],
+    ticks: usize,
     delivered: f64,
     estimator: CapacityEstimator,
 }
@@ -193,7 +196,18 @@ struct Path {
 impl Path {
     fn new(rate: u64, queue_limit: f64) -> Self {
         let estimator = CapacityEstimator::new();
-        Self { now: origin(), rate, queue_bytes: 0.0, queue_limit, sent: 0, lost: 0, delivered: 0.0, estimator }
+        Self {
+            now: origin(),
+            rate,
+            queue_bytes: 0.0,
+            queue_limit,
+            sent: 0,
+            lost: 0,
+            own_loss: &[0.0],
+            ticks: 0,
+            delivered: 0.0,
+            estimator,
+        }
     }
 
     /// Gives the worst queueing delay after the first two seconds.
@@ -205,8 +219,11 @@ impl Path {
             let bytes = send as f64 / 8.0 * TICK.as_secs_f64();
             self.sent += bytes as u64;
             let passed = (self.queue_bytes + bytes).min(self.rate as f64 / 8.0 * TICK.as_secs_f64());
-            self.delivered += passed;
+            self.ticks += 1;
+            let own_loss = passed * self.own_loss[self.ticks % self.own_loss.len()];
+            self.delivered += passed - own_loss;
             self.queue_bytes += bytes - passed;
+            self.lost += own_loss as u64;
             self.lost += (self.queue_bytes - self.queue_limit).max(0.0) as u64;
             self.queue_bytes = self.queue_bytes.clamp(0.0, self.queue_limit);
             let queue = Duration::from_secs_f64(self.queue_bytes * 8.0 / self.rate as f64);
@@ -295,6 +312,32 @@ fn a_path_that_became_narrow_is_tried_at_its_former_width_once() {
 fn a_path_without_a_queue_shows_no_limit() {
     let mut path = Path::new(100_000_000, 1e6);
     assert_eq!(path.run(seconds(20), 10_000_000, Duration::from_millis(80)), (None, Duration::ZERO));
+}
+
+#[test]
+fn a_path_that_loses_shows_no_limit() {
+    // A tenth, more or less; and nothing for a second, then most of what is sent within 100 ms.
+    const BURST: [f64; 20] = {
+        let mut shares = [0.0; 20];
+        (shares[0], shares[1]) = (0.9, 0.9);
+        shares
+    };
+    for own_loss in [&[0.1, 0.05, 0.2, 0.15, 0.0][..], &BURST] {
+        let mut path = Path::new(100_000_000, 1e6);
+        path.own_loss = own_loss;
+        assert_eq!(path.run(seconds(60), 10_000_000, Duration::from_millis(80)), (None, Duration::ZERO));
+    }
+}
+
+#[test]
+fn a_bottleneck_without_a_queue_is_found() {
+    let mut path = Path::new(5_000_000, 2_000.0);
+    path.run(seconds(10), 10_000_000, Duration::from_millis(80));
+    let lost = path.lost;
+    let (capacity, _) = path.run(seconds(60), 10_000_000, Duration::from_millis(80));
+    assert!((2_500_000..6_500_000).contains(&capacity.unwrap()), "{capacity:?}");
+    let lost = (path.lost - lost) as f64 * 8.0 / 60.0 / 5_000_000.0;
+    assert!(lost < 0.1, "{lost}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Each message is preceded by its length as a little-endian `u32`, at most [`MAX_MESSAGE_LEN`]. The types are frozen
 //! per protocol version: a change makes a new version, and a node speaks its own and the one before. It speaks neither
 //! version 1, which could not tell the subscriptions of one connection from those of the next, nor version 2, which
-//! knew of one stream a producer.
+//! knew of one stream a producer, nor version 3, which asked for lost packets on the control stream.
 //!
 //! A *route* is one producer's way into one node. The receiving node allocates its id, names it in
 //! [`ControlBody::Subscribe`], and every later message about it, in either direction, carries the same `route` and
@@ -15,7 +15,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The protocol version of these messages; the ALPN is `sluice/<version>`.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Largest encoded message. A `Nack` of a whole cache (2 bytes a packet, 1,024 packets) is 2 KiB, the longest names
 /// make a `Subscribe` of under 1 KiB: 16 KiB leaves room, and bounds what a broken peer can make a node hold.
@@ -175,7 +175,8 @@ pub enum FeedbackBody {
     LayersCarried(Option<Layers>),
     /// Receiver to sender: somebody needs a key frame of these streams, a bit for each.
     KeyFrameRequest(u8),
-    /// Receiver to sender: these pipe sequence numbers are missing. At most 1,024.
+    /// Receiver to sender: these pipe sequence numbers are missing. At most 1,024. Between nodes it goes as datagrams,
+    /// not on the control stream.
     Nack(Vec<u16>),
     /// Sender to receiver: the publisher's clock mapping, RFC 3550 section 6.4.1.
     SenderReport {

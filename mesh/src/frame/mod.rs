@@ -3,6 +3,7 @@
 mod decode;
 mod encode;
 mod header;
+mod nack;
 mod reassembly;
 
 use bytes::Bytes;
@@ -10,6 +11,7 @@ use sluice_proto::ids::{RouteEpoch, RouteId};
 
 pub use decode::{DecodeError, Half, decode_datagram};
 pub use encode::{Encoded, FrameEncoder};
+pub use nack::{decode_nack, encode_nacks};
 pub use reassembly::Reassembler;
 
 /// Bytes of a shed packet that still travel: its RTP header up to the timestamp (RFC 3550 section 5.1), by which the

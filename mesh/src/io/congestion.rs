@@ -32,9 +32,6 @@ const QUEUE_TARGET: Duration = Duration::from_millis(30);
 /// Below this queue a window that is full may double within a round trip, above it grow by an eighth.
 const QUEUE_NONE: Duration = Duration::from_millis(15);
 
-/// Share of bytes lost in a round trip, in percent, that is no bad luck any more but a bottleneck without a queue.
-const LOSS_PERCENT: u64 = 20;
-
 /// A round trip in which less was acknowledged says nothing: a late acknowledgement of a keep-alive is no queue.
 const MIN_ROUND: u64 = 16 * 1024;
 
@@ -71,7 +68,6 @@ struct Round {
     /// The round ends when this packet, or a later one, is acknowledged.
     until: u64,
     delivered_before: u64,
-    lost: u64,
 }
 
 impl PipeController {
@@ -82,7 +78,7 @@ impl PipeController {
             standing: WindowedMin::new(STANDING_WINDOW),
             delivered: 0,
             newest_sent: 0,
-            round: Round { began: now, until: 0, delivered_before: 0, lost: 0 },
+            round: Round { began: now, until: 0, delivered_before: 0 },
         }
     }
 
@@ -108,21 +104,18 @@ impl PipeController {
         let delivered = self.delivered - self.round.delivered_before;
         if delivered >= MIN_ROUND {
             let queue = standing.saturating_sub(base);
-            let lost = self.round.lost;
             let seconds = now.saturating_duration_since(self.round.began).as_secs_f64().max(0.001);
             let fitting = |time: Duration| (delivered as f64 / seconds * time.as_secs_f64()) as u64;
             if queue > QUEUE_LIMIT {
                 // The bottleneck was busy all the time, so this is its rate.
                 self.window = self.window.min(fitting(base + QUEUE_TARGET));
-            } else if lost * 100 > (delivered + lost) * LOSS_PERCENT {
-                self.window = (self.window / 10 * 7).max(fitting(base).min(self.window));
             } else if in_flight + delivered > self.window {
                 // It was in use: what is under way now and what this round trip took out of it together exceed it.
                 self.window += if queue < QUEUE_NONE { self.window } else { self.window / 8 };
             }
             self.window = self.window.clamp(MIN_WINDOW, MAX_WINDOW);
         }
-        self.round = Round { began: now, until: self.newest_sent, delivered_before: self.delivered, lost: 0 };
+        self.round = Round { began: now, until: self.newest_sent, delivered_before: self.delivered };
     }
 }
 
@@ -141,8 +134,8 @@ impl Controller for PipeController {
         }
     }
 
-    fn on_congestion_event(&mut self, _now: Instant, _sent: Instant, is_persistent_congestion: bool, lost_bytes: u64) {
-        self.round.lost += lost_bytes;
+    /// Loss alone says nothing: if it is that of a bottleneck without a queue, shedding sees to it.
+    fn on_congestion_event(&mut self, _now: Instant, _sent: Instant, is_persistent_congestion: bool, _lost_bytes: u64) {
         if is_persistent_congestion {
             self.window = MIN_WINDOW;
         }

@@ -15,15 +15,17 @@ pub(crate) enum DropReason {
     TooLarge,
     /// Frames: the path cannot carry this layer; the receiver is told.
     Shed,
+    /// Frames: more would be repaired than a congested path has room for.
+    RepairLimit,
     /// Datagrams that arrived and are none of ours.
     Malformed,
-    /// Frames that arrived for a route that does not exist.
+    /// Frames and questions that arrived for a route that does not exist.
     UnknownRoute,
     /// Frames that arrived for a former use of a route.
     StaleEpoch,
     /// Halves of packets whose other half did not arrive.
     HalfLost,
-    /// Feedback of routes that did not fit into the queue of the link.
+    /// Feedback of routes that did not fit into the queue of the link, or questions into QUIC's buffer.
     FeedbackFull,
     /// Gossip that did not fit into the queue of the link, or of this node.
     GossipFull,
@@ -32,12 +34,13 @@ pub(crate) enum DropReason {
 }
 
 impl DropReason {
-    pub(crate) const ALL: [Self; 12] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::QueueFull,
         Self::LinkDown,
         Self::BufferFull,
         Self::TooLarge,
         Self::Shed,
+        Self::RepairLimit,
         Self::Malformed,
         Self::UnknownRoute,
         Self::StaleEpoch,
@@ -54,6 +57,7 @@ impl DropReason {
             Self::BufferFull => "buffer_full",
             Self::TooLarge => "too_large",
             Self::Shed => "shed",
+            Self::RepairLimit => "repair_limit",
             Self::Malformed => "malformed",
             Self::UnknownRoute => "unknown_route",
             Self::StaleEpoch => "stale_epoch",

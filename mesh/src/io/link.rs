@@ -12,7 +12,7 @@ use bytes::Bytes;
 use quinn::{Connection, ConnectionError};
 use rustc_hash::FxHashMap;
 use sluice_proto::ids::{NodeInstance, RouteEpoch, RouteId};
-use sluice_proto::pipe::{ControlBody, RouteControl, RouteFeedback};
+use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteControl, RouteFeedback};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -28,6 +28,7 @@ use super::sink::FrameSink;
 use super::types::{LinkDownReason, MeshEvent};
 use crate::Frame;
 use crate::LinkKey;
+use crate::frame::encode_nacks;
 use crate::shed::Shedder;
 
 /// Control messages that may wait for a peer's control stream: a few round trips' worth. Whoever says more keeps it
@@ -184,10 +185,31 @@ impl Link {
 
     pub(super) fn send_feedback(&self, key: LinkKey, feedback: RouteFeedback) {
         let current = self.current.load();
-        match current.as_ref().filter(|current| current.key == key).map(|current| current.feedback.try_send(feedback)) {
-            Some(Ok(())) => {}
-            Some(Err(mpsc::error::TrySendError::Full(_))) => self.counters.drop(DropReason::FeedbackFull, 1),
-            Some(Err(mpsc::error::TrySendError::Closed(_))) | None => self.counters.drop(DropReason::LinkDown, 1),
+        let Some(current) = current.as_ref().filter(|current| current.key == key) else {
+            return self.counters.drop(DropReason::LinkDown, 1);
+        };
+        if let FeedbackBody::Nack(missing) = &feedback.body {
+            return self.send_nack(&current.connection, &feedback, missing);
+        }
+        match current.feedback.try_send(feedback) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => self.counters.drop(DropReason::FeedbackFull, 1),
+            Err(mpsc::error::TrySendError::Closed(_)) => self.counters.drop(DropReason::LinkDown, 1),
+        }
+    }
+
+    /// As datagrams, which wait for nothing that was lost before.
+    fn send_nack(&self, connection: &Connection, feedback: &RouteFeedback, missing: &[u16]) {
+        let Some(max_size) = connection.max_datagram_size() else {
+            return self.counters.drop(DropReason::FeedbackFull, 1);
+        };
+        for datagram in encode_nacks(RouteId(feedback.route), RouteEpoch(feedback.epoch), missing, max_size) {
+            // QUIC would throw away a frame to make room.
+            if connection.datagram_send_buffer_space() < datagram.len() {
+                self.counters.drop(DropReason::FeedbackFull, 1);
+            } else if connection.send_datagram(datagram).is_err() {
+                self.counters.drop(DropReason::LinkDown, 1);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::ControlBody;
+use sluice_proto::pipe::{ControlBody, RouteFeedback};
 
 use super::clock;
 use super::counters::DropReason;
@@ -14,7 +14,7 @@ use super::routes::{NoRoute, RouteTable};
 use super::sink::FrameSink;
 use super::unknown::UnknownRoutes;
 use crate::Frame;
-use crate::frame::{Reassembler, decode_datagram};
+use crate::frame::{Reassembler, decode_datagram, decode_nack};
 
 /// Datagrams that are decoded before their frames are delivered: what one GRO read brings, and no more than a fraction
 /// of a millisecond's work.
@@ -66,6 +66,9 @@ struct Receiver<'a> {
 impl Receiver<'_> {
     fn receive(&mut self, datagram: Bytes) {
         self.link.counters.datagrams_received.add(1);
+        if let Some(nack) = decode_nack(&datagram) {
+            return self.hear_nack(nack);
+        }
         let mut frames = std::mem::take(&mut self.frames);
         match decode_datagram(datagram, &mut frames) {
             Ok(None) => {}
@@ -83,6 +86,14 @@ impl Receiver<'_> {
             self.sort(frame);
         }
         self.frames = frames;
+    }
+
+    /// One of a route that is none is not answered: nobody asks for long for what does not come, and what else is said of
+    /// that route is.
+    fn hear_nack(&self, nack: RouteFeedback) {
+        if !self.current.hear_of_route_out(nack) {
+            self.link.counters.drop(DropReason::UnknownRoute, 1);
+        }
     }
 
     fn sort(&mut self, frame: Frame) {

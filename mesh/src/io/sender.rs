@@ -15,7 +15,8 @@ use super::counters::{DropReason, LinkCounters};
 use super::link::{Current, Link};
 use super::tls::DATAGRAM_BUFFER;
 use crate::frame::FrameEncoder;
-use crate::shed::{CapacityEstimator, PathSample, ShedEvent, Shedder, Verdict};
+use crate::redundancy::AudioRedundancy;
+use crate::shed::{CapacityEstimator, PathSample, RepairLimit, ShedEvent, Shedder, Verdict};
 use crate::{Frame, FrameClass};
 
 /// How often the path is looked at while frames flow, and while none do.
@@ -41,6 +42,7 @@ pub(super) struct Sender<'a> {
     connection: &'a Connection,
     shedder: &'a mut Shedder,
     estimator: CapacityEstimator,
+    redundancy: AudioRedundancy,
     encoder: FrameEncoder,
     queued: Vec<Frame>,
     audio: Vec<Frame>,
@@ -48,6 +50,7 @@ pub(super) struct Sender<'a> {
     /// Bits per second that the path is taken to carry.
     path_rate: u64,
     dropped_bytes: u64,
+    repairs: RepairLimit,
     idle: bool,
     bitrates: Bitrates,
 }
@@ -61,12 +64,14 @@ impl<'a> Sender<'a> {
             connection: &current.connection,
             shedder,
             estimator: CapacityEstimator::new(),
+            redundancy: AudioRedundancy::new(),
             encoder: FrameEncoder::new(),
             queued: Vec::new(),
             audio: Vec::new(),
             video: Vec::new(),
             path_rate: 0,
             dropped_bytes: 0,
+            repairs: RepairLimit::new(),
             idle: false,
             bitrates,
         }
@@ -98,14 +103,23 @@ impl<'a> Sender<'a> {
         let mut queued = std::mem::take(&mut self.queued);
         self.link.queue.take(&mut queued);
         for mut frame in queued.drain(..) {
+            if frame.flags.retransmission && !self.repairs.allows(&frame) {
+                self.link.counters.drop(DropReason::RepairLimit, 1);
+                continue;
+            }
+            if frame.class == FrameClass::Audio {
+                self.redundancy.push(frame, &mut self.audio);
+                continue;
+            }
             if self.shedder.offer(now, &frame) == Verdict::Shed {
                 self.link.counters.drop(DropReason::Shed, 1);
                 frame.shed();
             }
-            match frame.class {
-                FrameClass::Audio => self.audio.push(frame),
-                FrameClass::Video { .. } => self.video.push(frame),
-            }
+            self.video.push(frame);
+        }
+        for frame in &self.audio {
+            // It is never shed, but takes its share.
+            self.shedder.offer(now, frame);
         }
         self.queued = queued;
         if let Some(max_size) = self.connection.max_datagram_size() {
@@ -170,6 +184,7 @@ impl<'a> Sender<'a> {
     fn tick(&mut self) {
         let now = clock();
         let stats = self.connection.stats();
+        self.redundancy.look(now, stats.path.rtt, stats.path.sent_packets, stats.path.lost_packets);
         let (standing_rtt, delivered_bytes) = path_view(self.connection);
         let sample = PathSample {
             rtt: standing_rtt.unwrap_or(stats.path.rtt),
@@ -183,6 +198,7 @@ impl<'a> Sender<'a> {
         let capacity = self.estimator.sample(now, sample);
         let window_rate = stats.path.cwnd as f64 * 8.0 / stats.path.rtt.as_secs_f64().max(0.001);
         self.path_rate = capacity.unwrap_or(window_rate as u64);
+        self.repairs.set_capacity(now, capacity);
         self.link.counters.capacity.set(capacity.unwrap_or(0));
         self.shedder.rebalance(now, capacity);
         self.tell_shed();

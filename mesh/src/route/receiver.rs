@@ -7,12 +7,16 @@ use sluice_proto::pipe::RouteStats;
 use super::REPAIR_WINDOW;
 use super::arrivals::{Arrivals, Order};
 
-/// A packet that was asked for is asked for again after this much more than a round-trip time: what a control message
-/// and the sender's batching may add.
+/// A packet that was asked for is asked for again after this much more than 5/4 of a round-trip time: what the batching
+/// of both ends may add.
 const RETRY_MARGIN: Duration = Duration::from_millis(10);
 
 /// A gap is asked for only after this time, at first: most reordering on a path is within it.
 const MIN_TOLERANCE: Duration = Duration::from_millis(3);
+
+/// Where a repair takes this long each question is asked twice: question and answer may get lost too, and the answer to
+/// a third one would come too late for a conversation. On such a path loss costs twice its share of the rate.
+const LONG_PATH: Duration = Duration::from_millis(50);
 
 /// However badly a path reorders, a repair that starts later than this comes too late for a conversation.
 const MAX_TOLERANCE: Duration = Duration::from_millis(40);
@@ -46,6 +50,8 @@ struct Missing {
     due: Instant,
     /// When it was asked for first.
     asked: Option<Instant>,
+    /// The next question only repeats the one before, whose answer cannot have come yet.
+    repeats: bool,
 }
 
 /// Accounts for the packets of a route and asks for the missing ones.
@@ -115,7 +121,11 @@ impl RouteReceiver {
         for missing in self.missing.iter_mut().filter(|missing| missing.due <= now) {
             seqs.push(missing.seq as u16);
             missing.asked.get_or_insert(now);
-            missing.due = (now + rtt + rtt / 4 + RETRY_MARGIN).min(missing.noticed + patience);
+            // Bursts of losses are short: what meets the question does not meet its repetition.
+            let repetition = if rtt >= LONG_PATH { rtt / 4 } else { Duration::ZERO };
+            missing.repeats = !repetition.is_zero() && !missing.repeats;
+            let pause = if missing.repeats { repetition } else { rtt + rtt / 4 - repetition + RETRY_MARGIN };
+            missing.due = (now + pause).min(missing.noticed + patience);
         }
         self.next_due = self.missing.iter().map(|missing| missing.due).min();
         (!seqs.is_empty()).then_some(seqs)
@@ -153,7 +163,7 @@ impl RouteReceiver {
         self.count_lost(hopeless as u64 + (first - from));
 
         let due = now + self.tolerance;
-        self.missing.extend((first..to).map(|seq| Missing { seq, noticed: now, due, asked: None }));
+        self.missing.extend((first..to).map(|seq| Missing { seq, noticed: now, due, asked: None, repeats: false }));
         self.next_due = Some(self.next_due.map_or(due, |next| next.min(due)));
     }
 
@@ -228,6 +238,9 @@ mod tests {
         let due = receiver.poll_timeout().unwrap();
         assert_eq!(receiver.poll_nack(due, RTT), Some(vec![1, 2]));
         assert_eq!(receiver.poll_nack(due, RTT), None);
+        let repeated = receiver.poll_timeout().unwrap();
+        assert!(repeated < due + RTT, "question or answer may get lost");
+        assert_eq!(receiver.poll_nack(repeated, RTT), Some(vec![1, 2]));
         assert_eq!(receiver.receive(due + RTT, 2, true), Accept::Repaired);
         let again = receiver.poll_timeout().unwrap();
         assert!(again > due + RTT && again < due + RTT * 2);
@@ -236,6 +249,25 @@ mod tests {
         assert_eq!(receiver.receive(again + RTT, 1, true), Accept::Duplicate);
         assert_eq!(receiver.poll_timeout(), None);
         assert_eq!(receiver.stats(), RouteStats { received: 4, lost: 0, repaired: 2 });
+    }
+
+    #[test]
+    fn a_question_is_repeated_on_a_long_path_only() {
+        let start = origin();
+        for (rtt, repeated) in [(LONG_PATH - ms(1), false), (LONG_PATH, true), (RTT * 2, true)] {
+            let mut receiver = RouteReceiver::new(start);
+            receiver.receive(start, 1, false);
+            let mut asked = Vec::new();
+            while asked.len() < 4 {
+                let due = receiver.poll_timeout().unwrap();
+                assert_eq!(receiver.poll_nack(due, rtt), Some(vec![0]));
+                asked.push(due);
+            }
+            let round = rtt * 5 / 4 + RETRY_MARGIN;
+            let pauses: Vec<_> = asked.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            let expected = if repeated { [rtt / 4, round - rtt / 4, rtt / 4] } else { [round; 3] };
+            assert_eq!(pauses, expected);
+        }
     }
 
     #[test]
@@ -255,7 +287,7 @@ mod tests {
             asked.push(questions);
             now = answered;
         }
-        assert!(asked[0] > 1 && asked[1..].iter().all(|questions| *questions == 1), "{asked:?}");
+        assert!(asked[0] > 2 && asked[1..].iter().all(|questions| *questions == 2), "{asked:?}");
     }
 
     #[test]
@@ -281,7 +313,7 @@ mod tests {
             assert!(due <= start + MAX_PATIENCE);
             asked += receiver.poll_nack(due, RTT).map_or(0, |seqs| seqs.len());
         }
-        assert!((2..=4).contains(&asked), "asked {asked} times");
+        assert!((4..=8).contains(&asked), "asked {asked} times");
         assert_eq!((receiver.take_lost(), receiver.take_lost()), (1, 0));
         assert_eq!(receiver.receive(start + MAX_PATIENCE, 0, true), Accept::TooOld);
     }

@@ -56,15 +56,13 @@ impl Rung {
         }
     }
 
-    /// Whether going from `self` up to `to` must begin with a key frame: another spatial layer, or the first one,
-    /// refers to frames that were not sent.
-    pub(super) fn needs_key_frame(self, to: Self) -> bool {
+    /// Whether going from `self` up to `to` must begin with a key frame, of a route that offers spatial layers up to
+    /// `highest`: another one, or the first one, refers to frames that were not sent.
+    pub(super) fn needs_key_frame(self, to: Self, highest: u8) -> bool {
         match (self, to) {
             (Self::Nothing, _) => true,
             (Self::UpTo { spatial, .. }, Self::UpTo { spatial: to, .. }) => to > spatial,
-            // `Everything` may hold another spatial layer; asking for a key frame that is not needed costs little, and
-            // rarely.
-            (Self::UpTo { temporal, .. }, Self::Everything) => temporal == 0,
+            (Self::UpTo { spatial, .. }, Self::Everything) => highest > spatial,
             _ => false,
         }
     }

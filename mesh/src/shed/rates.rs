@@ -25,10 +25,10 @@ impl RateMeter {
     pub(super) fn roll(&mut self, elapsed: Duration) {
         let seconds = elapsed.as_secs_f64().max(0.001);
         let now = (self.bytes as f64 * 8.0 / seconds) as u64;
-        // A rise counts at once, so that shedding is not late; a fall slowly, so that the pause between two frames is
-        // none.
-        self.bits_per_second =
-            if self.measured && now < self.bits_per_second { (self.bits_per_second * 3 + now) / 4 } else { now };
+        // What begins counts at once. Otherwise a change counts by a quarter: neither a key frame nor the pause between
+        // two frames is one.
+        let begins = !self.measured || self.bits_per_second == 0;
+        self.bits_per_second = if begins { now } else { (self.bits_per_second * 3 + now) / 4 };
         self.measured = true;
         self.bytes = 0;
     }

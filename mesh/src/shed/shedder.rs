@@ -13,7 +13,7 @@ use super::rates::{LayerRates, RateMeter, Window};
 use crate::{Frame, FrameClass};
 
 /// Share of the capacity that media may take, in percent: the rest is for repairs, control and QUIC's own headers.
-const USABLE_PERCENT: u64 = 90;
+const USABLE_PERCENT: u64 = 97;
 
 /// A layer is taken up again only if all then take at most this share of what is usable, in percent. The gap to 100
 /// keeps a video whose rate moves about from being shed and taken up in turn.
@@ -24,9 +24,11 @@ const RAISE_PERCENT: u64 = 90;
 const RAISE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long a route stays as it is after a step down. Doubles each time that it was taken up too early, up to the
-/// second one.
+/// second one; for a step that takes no key frame up to the third: it is how a pipe finds out that its path became
+/// wider, and costs a moment's queue at most.
 const MIN_HOLD: Duration = Duration::from_secs(2);
 const MAX_HOLD: Duration = Duration::from_secs(60);
+const MAX_TEMPORAL_HOLD: Duration = Duration::from_secs(5);
 
 /// A step down this soon after a step up means that the step up came too early.
 const TOO_EARLY: Duration = Duration::from_secs(5);
@@ -206,7 +208,7 @@ impl Shedder {
 
     fn ask_key_frames(&mut self, now: Instant) {
         for (&(route, epoch), state) in &mut self.routes {
-            let waiting = state.carried.needs_key_frame(state.target) && state.carried != state.target;
+            let waiting = state.carried != state.target && state.needs_key_frame();
             let due = state.asked_key_frame.is_none_or(|asked| now >= asked + KEY_FRAME_INTERVAL);
             if waiting && due {
                 state.asked_key_frame = Some(now);
@@ -240,12 +242,17 @@ impl Route {
     fn begin_picture(&mut self, frame: &Frame, key: bool) -> Option<Option<Layers>> {
         let timestamp = rtp_timestamp(frame).unwrap_or(self.timestamp);
         let new_picture = std::mem::replace(&mut self.timestamp, timestamp) != timestamp;
-        if !new_picture || self.carried == self.target || (!key && self.carried.needs_key_frame(self.target)) {
+        if !new_picture || self.carried == self.target || (!key && self.needs_key_frame()) {
             return None;
         }
         self.carried = self.target;
         self.asked_key_frame = None;
         Some(self.carried.layers())
+    }
+
+    /// Whether the way from what is carried to what shall be begins with a key frame.
+    fn needs_key_frame(&self) -> bool {
+        self.carried.needs_key_frame(self.target, self.offered.highest().0)
     }
 
     fn rate(&self, rung: Rung) -> u64 {
@@ -281,7 +288,10 @@ impl Route {
     }
 
     fn is_held(&self, now: Instant) -> bool {
-        self.last_down.is_some_and(|down| now < down + self.hold)
+        let highest = self.offered.highest();
+        let is_temporal = !self.carried.needs_key_frame(self.target.up(highest), highest.0);
+        let hold = if is_temporal { self.hold.min(MAX_TEMPORAL_HOLD) } else { self.hold };
+        self.last_down.is_some_and(|down| now < down + hold)
     }
 }
 

@@ -76,7 +76,9 @@ impl Sending {
     fn advance(&mut self, now: Instant, rng: &mut ChaCha8Rng, frames: &mut Vec<Frame>) {
         while self.next <= now {
             match self.source {
-                Source::Camera { bits_per_second, temporal_layers } => self.shoot(bits_per_second, temporal_layers, rng),
+                Source::Camera { bits_per_second, temporal_layers } => {
+                    self.shoot(bits_per_second, temporal_layers, rng)
+                }
                 Source::Microphone => {
                     self.picture += 1;
                     self.waiting.push_back((self.next, self.packet(SPEECH_PACKET, 0, 1, 0), FrameClass::Audio));
@@ -380,7 +382,7 @@ impl Worker {
                 }
             }
             Event::Feedback(feedback) => {
-                let mut of_route = self.sending.iter_mut().filter(|of| of.route.route().0 == feedback.route);
+                let of_route = self.sending.iter_mut().filter(|of| of.route.route().0 == feedback.route);
                 of_route.for_each(|sending| sending.hear(now, &feedback.body, frames));
             }
         }

@@ -21,7 +21,7 @@ use sluice_media::{Datagram, Input, Media, MediaConfig, Output, Transmit};
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig};
 use sluice_mesh::{Frame, FrameClass, FrameEncoder, LinkKey, Reassembler, decode_datagram};
 use sluice_proto::ids::{ProducerId, RouteId};
-use sluice_proto::pipe::RouteFeedback;
+use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 
 pub(crate) use self::routes::{Route, Source};
 
@@ -277,7 +277,11 @@ impl<E> Mesh<E> {
                 Output::Event(WorkerEvent::Response { result, .. }) => running.responses.push_back(result),
                 Output::Feedback { to: PipeEnd::Node(LinkKey(to)), feedback } => {
                     let to = to as usize;
-                    self.say(node, to, Event::Feedback { from: node, to, feedback });
+                    if matches!(feedback.body, FeedbackBody::Nack(_)) {
+                        self.ask(node, to, &feedback);
+                    } else {
+                        self.say(node, to, Event::Feedback { from: node, to, feedback });
+                    }
                 }
                 Output::Feedback { .. } => panic!("there is one worker only"),
                 Output::Event(event) => running.events.push(event),
@@ -344,6 +348,15 @@ impl<E> Mesh<E> {
         self.messages += 1;
         if let Some(at) = self.control_passage(from, to) {
             self.push(at, event);
+        }
+    }
+
+    /// What is missed is asked for in a datagram, which may get lost.
+    fn ask(&mut self, from: usize, to: usize, feedback: &RouteFeedback) {
+        self.messages += 1;
+        let Some(pipe) = self.pipes.get_mut(&(from, to)) else { return };
+        for at in arrivals(pipe.submit(origin() + self.now, CONTROL_LEN)) {
+            self.push(at, Event::Feedback { from, to, feedback: feedback.clone() });
         }
     }
 

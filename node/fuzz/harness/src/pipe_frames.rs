@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use sluice_mesh::{
     Encoded, Frame, FrameClass, FrameEncoder, FrameFlags, MAX_SPATIAL, MAX_TEMPORAL, Reassembler, decode_datagram,
+    decode_nack,
 };
 use sluice_proto::ids::{RouteEpoch, RouteId};
 
@@ -33,9 +34,11 @@ fn arrive(reader: &mut Reader<'_>) {
     while !reader.is_empty() {
         let datagram = Bytes::copy_from_slice(reader.long());
         let before = frames.len();
+        let is_question = decode_nack(&datagram).is_some();
         match decode_datagram(datagram.clone(), &mut frames) {
             Err(_) => assert_eq!(frames.len(), before),
             Ok(half) => {
+                assert!(!is_question);
                 assert!(frames[before..].iter().all(|frame| lies_within(&frame.packet, &datagram)));
                 let packets: usize = frames[before..].iter().map(|frame| frame.packet.len()).sum();
                 assert!(packets <= datagram.len() && frames.len() - before <= datagram.len());
