@@ -47,7 +47,7 @@ const HOLD_US: u64 = 1_500_000;
 /// What had to be lowered so soon after something was raised should not have been: probes wait longer, twice as long
 /// each time, but no longer than a user would.
 const SHORT_LIVED_US: u64 = 10_000_000;
-const MAX_BACKOFF_US: u64 = 24_000_000;
+const MAX_BACKOFF_US: u64 = 12_000_000;
 const MIN_BACKOFF_US: u64 = 3_000_000;
 
 /// A change of less is not worth telling of, in percent.

@@ -6,16 +6,16 @@ use super::sent_history::PacketReport;
 /// Between two pulses of a probe.
 pub(super) const PULSE_US: u64 = 5_000;
 
-/// A probe lasts so long at least: less would be no rate.
-const MIN_US: u64 = 15_000;
+/// A probe lasts so long at least: as long as from picture to picture, so that it meets what others send as well.
+const MIN_US: u64 = 30_000;
 /// And at most.
 const MAX_US: u64 = 100_000;
 
 /// Bytes of a probe: as many as the estimate carries in so long. Even if no more than that passes, no packet waits
-/// longer for it.
-const BYTES_US: u64 = 60_000;
+/// longer for it than what that is above the time that it takes.
+const BYTES_US: u64 = 90_000;
 
-/// The rate of a probe is at most so many times the estimate: then it has three pulses.
+/// The rate of a probe is at most so many times the estimate: then it takes the least time.
 const MAX_FACTOR: u64 = BYTES_US / MIN_US;
 
 /// Time to the next probe after one that found what it looked for, and after one that did not.
@@ -183,7 +183,7 @@ mod tests {
         let wide = probe(50_000_000, 1_200_000).unwrap();
         assert!((1_100_000..=1_300_000).contains(&wide), "{wide}");
         let wider = probe(50_000_000, 20_000_000).unwrap();
-        assert!((2_200_000..=2_600_000).contains(&wider), "{wider}");
+        assert!((1_650_000..=1_950_000).contains(&wider), "{wider}");
         let narrow = probe(800_000, 2_400_000).unwrap();
         assert!((700_000..=800_000).contains(&narrow), "{narrow}");
     }
