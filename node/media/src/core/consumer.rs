@@ -299,12 +299,12 @@ impl Consumer {
         sent: &mut u64,
     ) -> Result<(), DropReason> {
         match self.held_from {
-            Some(from) if packet.sequence >= from => return Ok(()),
+            Some(from) if packet.sequence >= from => Ok(()),
             // What is late has its number already, and is waited for.
             None if self.is_video() && !transport.has_room(clock) && self.cut.is_ahead(packet.sequence) => {
                 self.held_from = Some(packet.sequence);
                 transport.bandwidth().into_iter().for_each(|bandwidth| bandwidth.set_holding(true));
-                return Ok(());
+                Ok(())
             }
             _ => self.send_now(packet, transport, clock, sent),
         }
