@@ -16,19 +16,20 @@ use fan_out::{BURST, Core, Video};
 const PAYLOAD_LEN: usize = 1_160;
 
 fn benchmark(criterion: &mut Criterion) {
-    fan_out_to(criterion, 50);
-    fan_out_to(criterion, 1);
+    fan_out_to(criterion, Video::Plain, 50);
+    fan_out_to(criterion, Video::Layered, 50);
+    fan_out_to(criterion, Video::Plain, 1);
     hop(criterion);
 }
 
-fn fan_out_to(criterion: &mut Criterion, receivers: usize) {
+fn fan_out_to(criterion: &mut Criterion, video: Video, receivers: usize) {
     let mut group = criterion.benchmark_group("producer to router to consumers, sealed");
-    group.throughput(Throughput::Elements((BURST * receivers) as u64));
-    let mut core = Core::new(Video::Plain);
+    group.throughput(Throughput::Elements((video.packets_sent() * receivers) as u64));
+    let mut core = Core::new(video);
     let mut publisher = core.add_publisher(PAYLOAD_LEN);
     core.add_receivers(receivers);
     let (mut burst, mut frames) = (Default::default(), Vec::new());
-    group.bench_function(format!("{receivers} consumers"), |bencher| {
+    group.bench_function(format!("{receivers} consumers, {video:?}"), |bencher| {
         bencher.iter_custom(|rounds| {
             let mut total = Duration::ZERO;
             for _ in 0..rounds {

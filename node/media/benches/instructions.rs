@@ -10,7 +10,7 @@ mod fan_out;
 
 use std::process::ExitCode;
 
-use fan_out::{BURST, Core, Feedback, LAYERS_SENT, Publisher, Video};
+use fan_out::{BURST, Core, Feedback, Publisher, Video};
 use sluice_mesh::Frame;
 
 /// To 50 receivers, packets of video, those of some of its layers and, where encryption weighs least, packets of audio's
@@ -50,12 +50,11 @@ impl Run {
             _ => return None,
         };
         let away = (receivers == 0).then(|| Core::new(video));
-        let sent = if video == Video::Layered { LAYERS_SENT } else { BURST };
         let mut home = Core::new(video);
         let publisher = home.add_publisher(payload_len);
         home.add_receivers(receivers);
         let feedback = (case == "fan-out-50-estimated").then(|| Feedback::new(receivers));
-        let mut run = Self { home, away, publisher, feedback, packets: sent * receivers.max(1) };
+        let mut run = Self { home, away, publisher, feedback, packets: video.packets_sent() * receivers.max(1) };
         if let Some(away) = &mut run.away {
             run.home.add_route_out();
             away.add_route_in();

@@ -163,12 +163,6 @@ names! {
     }
 }
 
-impl Default for RtpHeaderExtensionDirection {
-    fn default() -> Self {
-        Self::SendRecv
-    }
-}
-
 /// A codec, or what is sent in the place of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -206,7 +206,6 @@ pub struct RtpHeaderExtension {
     /// Whether it should be encrypted, RFC 6904.
     pub preferred_encrypt: bool,
     /// Which way a router takes it.
-    #[serde(default)]
     pub direction: RtpHeaderExtensionDirection,
 }
 

@@ -40,8 +40,15 @@ pub(crate) enum Video {
 /// How many packets of a layered burst each spatial layer has.
 const LAYER_PACKETS: [usize; 3] = [2, 3, 5];
 
-/// Packets of a layered burst that a receiver gets: the upper layer is left out for each.
-pub(crate) const LAYERS_SENT: usize = LAYER_PACKETS[0] + LAYER_PACKETS[1];
+impl Video {
+    /// Packets of a burst that a receiver gets: of layers it prefers all but the highest one.
+    pub(crate) fn packets_sent(self) -> usize {
+        match self {
+            Self::Plain => BURST,
+            Self::Layered => LAYER_PACKETS[0] + LAYER_PACKETS[1],
+        }
+    }
+}
 
 /// A core, what it gave out, and the time that it knows.
 pub(crate) struct Core {
