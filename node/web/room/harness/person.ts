@@ -99,7 +99,7 @@ export class Person {
   /** What has arrived of another person. */
   async progressOf(other: string): Promise<Progress> {
     const [consumers, { recv }] = await Promise.all([this.consumers(), this.stats()]);
-    const idOf = (kind: string) => consumers.find((consumer) => consumer.name === other && consumer.kind === kind)?.id;
+    const idOf = (kind: string) => consumers.find((consumer) => consumer.name === other && consumer.source === kind)?.id;
     const figure = (kind: string, name: string) => {
       const id = idOf(kind);
       const entry = recv.find((entry) => entry['type'] === 'inbound-rtp' && entry['trackIdentifier'] === id);

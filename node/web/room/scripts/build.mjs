@@ -7,6 +7,7 @@ await distribute(async (outdir) => {
   const { metafile } = await bundlePage({
     entryPoints: [
       { in: 'src/main.ts', out: 'app' },
+      { in: 'src/e2ee/worker.ts', out: 'e2ee' },
       { in: 'src/styles/app.css', out: 'app' },
     ],
     outdir,

@@ -1,6 +1,26 @@
 /** The messages of mediasoup-demo's v3 dialect that the page speaks, with this server's additions. */
 import type { types } from 'mediasoup-client';
 
+/** What a producer is of, as mediasoup-demo's clients and this server's grants name it. */
+export type Source = 'audio' | 'video' | 'screensharing';
+
+export const SOURCES: readonly Source[] = ['audio', 'video', 'screensharing'];
+
+/**
+ * What pages say of a producer. Clients of version 3 say of a screen that it is shared, and of the others nothing; `encrypted` is an
+ * addition of this page: only whoever has the key can decode it.
+ */
+export interface AppData {
+  source?: string;
+  share?: boolean;
+  encrypted?: boolean;
+}
+
+export function sourceOf({ kind, appData }: Pick<NewConsumer, 'kind' | 'appData'>): Source {
+  if (kind === 'audio') return 'audio';
+  return appData?.source === 'screensharing' || appData?.share === true ? 'screensharing' : 'video';
+}
+
 /** A peer as `join` and `newPeer` tell of it. `region` and `node` are additions of this server. */
 export interface PeerInfo {
   id: string;
@@ -36,7 +56,7 @@ export interface NewConsumer {
   kind: types.MediaKind;
   rtpParameters: types.RtpParameters;
   producerPaused: boolean;
-  appData?: { hops?: number };
+  appData?: AppData & { hops?: number };
 }
 
 /**
@@ -64,10 +84,14 @@ export interface Notifications {
   consumerClosed: { consumerId: string };
   consumerPaused: { consumerId: string };
   consumerResumed: { consumerId: string };
+  /** Which layers are sent now; null while none is, for want of bandwidth. */
+  consumerLayersChanged: { consumerId: string; spatialLayer?: number | null };
   activeSpeaker: { peerId: string | null };
   /** Of an own producer: whoever runs the room muted it. An addition, as the next one. */
   producerPaused: { producerId: string };
   /** It may be heard again. */
   producerResumable: { producerId: string };
+  /** Which encodings of an own producer anybody receives, in their order: an addition, for who joins with `adaptsEncodings`. */
+  producerEncodingsWanted: { producerId: string; wanted: boolean[] };
   resumed: Resumed;
 }

@@ -155,7 +155,7 @@ export class LocalMedia extends Emitter<Events> {
     this.tracks[kind] = track;
     if (kind === 'video') track.contentHint = 'motion';
     track.addEventListener('ended', () => {
-      if (this.tracks[kind] === track) this.fail(kind, undefined);
+      if (this.tracks[kind] === track) void this.fallBack(kind);
     });
     this.emit('change', kind);
   }
@@ -163,12 +163,25 @@ export class LocalMedia extends Emitter<Events> {
   /** A chosen device may be gone: then the default one will do. */
   private async recover(kind: Kind, error: unknown): Promise<void> {
     if (error instanceof Error && error.name === 'OverconstrainedError' && this.choice[kind]) {
-      const { [kind]: _gone, ...rest } = this.choice;
-      this.choice = rest;
+      this.forgetChoice(kind);
       await this.open([kind]);
     } else {
       this.fail(kind, error);
     }
+  }
+
+  /** The device in use was unplugged: another one may be there. */
+  private async fallBack(kind: Kind): Promise<void> {
+    this.release(kind);
+    this.forgetChoice(kind);
+    const devices = await LocalMedia.list(kind);
+    if (devices.length === 0 || !this.enabled[kind]) this.fail(kind, undefined);
+    else await this.open([kind]);
+  }
+
+  private forgetChoice(kind: Kind): void {
+    const { [kind]: _gone, ...rest } = this.choice;
+    this.choice = rest;
   }
 
   private fail(kind: Kind, error: unknown): void {

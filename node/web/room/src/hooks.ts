@@ -9,8 +9,8 @@ export interface Hooks {
   marks(): Partial<Record<Mark, number>>;
   /** The browser's statistics of both transports, as plain entries. */
   stats(): Promise<{ recv: unknown[]; send: unknown[] }>;
-  /** Consumer ids by peer and kind, to find a peer's entries among the statistics. */
-  consumers(): { peer: string; name: string; kind: string; id: string; hops: number | undefined }[];
+  /** Consumer ids by peer and source, to find a peer's entries among the statistics. */
+  consumers(): { peer: string; name: string; source: string; id: string; hops: number | undefined }[];
 }
 
 declare global {
@@ -29,10 +29,10 @@ export function installHooks(meeting: () => Meeting | undefined): void {
     },
     consumers: () =>
       [...(meeting()?.session?.peers.values() ?? [])].flatMap((peer) =>
-        Object.entries(peer.sources).map(([kind, { consumerId }]) => ({
+        Object.entries(peer.sources).map(([source, { consumerId }]) => ({
           peer: peer.id,
           name: peer.displayName,
-          kind,
+          source,
           id: consumerId,
           hops: peer.hops,
         })),

@@ -1,10 +1,43 @@
-/** Where tiles go: the grid that shows a number of pictures as large as the room allows. */
+/** Where tiles go: a grid that shows all as large as the room allows, or one large tile and a strip of the others. */
 
-export interface Grid {
-  columns: number;
-  /** Size of a tile in CSS pixels. */
+export const LAYOUTS = ['grid', 'speaker'] as const;
+export type LayoutMode = (typeof LAYOUTS)[number];
+
+/** In CSS pixels. */
+export interface Size {
   width: number;
   height: number;
+}
+
+/** The size of a tile in so many columns. */
+export interface Grid extends Size {
+  columns: number;
+}
+
+/** One large tile, with the others beside or below it. */
+export interface Spotlight {
+  beside: boolean;
+  large: Size;
+  small: Size;
+}
+
+/** What decides which tile is large; tiles are named by keys. */
+export interface Attention {
+  mode: LayoutMode;
+  pinned: string | undefined;
+  /** Screens of others, the latest last. */
+  screens: readonly string[];
+  /** Who spoke last, if that is somebody else. */
+  speaker: string | undefined;
+  others: readonly string[];
+}
+
+/** The tile that is large: in the grid, only one that was asked for or a screen, which could not be read else. */
+export function largeTile({ mode, pinned, screens, speaker, others }: Attention): string | undefined {
+  if (pinned !== undefined && others.includes(pinned)) return pinned;
+  const screen = screens.at(-1);
+  if (screen !== undefined || mode === 'grid') return screen;
+  return speaker !== undefined && others.includes(speaker) ? speaker : others[0];
 }
 
 /** A tile is no wider than a camera's picture. */
@@ -39,4 +72,24 @@ function largestTile(columns: number, rows: number, width: number, height: numbe
 function scrolling(columns: number, width: number, gap: number): Grid {
   const tileWidth = Math.floor((width - gap * (columns - 1)) / columns);
   return { columns, width: tileWidth, height: Math.floor(tileWidth / WIDEST) };
+}
+
+/** The strip is this wide beside the large tile, within what can be recognised and what takes no room from it. */
+const STRIP = { share: 0.18, min: 140, max: 240 };
+
+/** So many tiles are in a row below it. */
+const STRIP_COLUMNS = 3;
+
+/** A large tile and `others` small ones in an area of `width` x `height` with `gap` between tiles. */
+export function spotlight(others: number, width: number, height: number, gap: number): Spotlight {
+  const beside = width > height;
+  const strip = Math.min(STRIP.max, Math.max(STRIP.min, width * STRIP.share));
+  const smallWidth = Math.floor(beside ? strip : (width - gap * (STRIP_COLUMNS - 1)) / STRIP_COLUMNS);
+  const small = { width: Math.max(0, smallWidth), height: Math.max(0, Math.floor(smallWidth / WIDEST)) };
+  if (others === 0) return { beside, large: { width: Math.floor(width), height: Math.floor(height) }, small };
+  const large = {
+    width: Math.max(0, Math.floor(beside ? width - small.width - gap : width)),
+    height: Math.max(0, Math.floor(beside ? height : height - small.height - gap)),
+  };
+  return { beside, large, small };
 }

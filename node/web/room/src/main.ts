@@ -1,19 +1,33 @@
 /** The page: a lobby, then a room, then the lobby again. */
 import { rememberedDevice } from './capabilities';
-import { LocalMedia, type Kind } from './devices';
+import { LocalMedia } from './devices';
+import { Encryption } from './encryption';
 import { installHooks } from './hooks';
 import { Meeting } from './meeting';
-import { loadPreferences, parseOptions, PeerSecret, savePreferences, signallingUrl, suggestRoom, tabPeerId } from './options';
+import {
+  fragmentOf, loadPreferences, parseOptions, passphraseOf, PeerSecret, savePreferences, signallingUrl, suggestRoom, tabPeerId,
+} from './options';
+import type { Outgoing } from './publisher';
+import { Screen } from './screen';
+import { Speaker } from './speaker';
+import { setTheme } from './theme';
 import { Lobby, type LobbyChoice } from './ui/lobby';
 import { RoomView } from './ui/room';
 
 const options = parseOptions(location.search);
 const preferences = loadPreferences();
 const media = new LocalMedia(preferences.devices);
+const encryption = new Encryption(passphraseOf(location.hash));
+const outgoing: Outgoing = { media, screen: new Screen(), encryption };
+const speaker = new Speaker(preferences.speaker);
 let meeting: Meeting | undefined;
 
+setTheme(preferences.theme);
 installHooks(() => meeting);
 addEventListener('pagehide', () => meeting?.leave());
+// The passphrase is what the address says, whichever of both changes.
+addEventListener('hashchange', () => encryption.setPassphrase(passphraseOf(location.hash)));
+encryption.on('change', () => showAddress((address) => (address.hash = fragmentOf(encryption.passphrase))));
 // Prepared while the user is still reading, so that joining does not wait for it.
 void rememberedDevice();
 
@@ -23,16 +37,20 @@ function openDevices(): Promise<void> {
   return media.open([...kinds]);
 }
 
+/** Changes what the browser shows as the page's address. */
+function showAddress(change: (address: URL) => void): void {
+  const address = new URL(location.href);
+  change(address);
+  history.replaceState(null, '', address);
+}
+
 function showLobby(): void {
   document.title = 'Sluice';
   const initial: LobbyChoice = {
     displayName: options.displayName || loadPreferences().displayName,
     room: options.room || suggestRoom(),
   };
-  const remember = (kind: Kind, deviceId: string) => {
-    savePreferences({ devices: { ...loadPreferences().devices, [kind]: deviceId } });
-  };
-  const lobby = new Lobby(media, initial, remember, (choice) => {
+  const lobby = new Lobby(outgoing, speaker, initial, (choice) => {
     lobby.close();
     const { audio, video } = media.enabled;
     savePreferences({ displayName: choice.displayName, audio, video });
@@ -45,15 +63,14 @@ function showLobby(): void {
 function showRoom(choice: LobbyChoice): void {
   document.title = `${choice.room} · Sluice`;
   options.room = choice.room;
-  const address = new URL(location.href);
-  address.searchParams.set('roomId', choice.room);
-  history.replaceState(null, '', address);
+  showAddress((address) => address.searchParams.set('roomId', choice.room));
+  encryption.enter(choice.room);
   const peerId = options.peerId ?? tabPeerId();
   const secret = new PeerSecret(choice.room, peerId);
   const { namespace, token } = options;
   const url = (resume: boolean) =>
     signallingUrl(location.origin, { roomId: choice.room, peerId, namespace, token, peerSecret: secret.get(), resume });
-  const current = new Meeting({ url, secret, displayName: choice.displayName, media }, peerId);
+  const current = new Meeting({ url, secret, displayName: choice.displayName, outgoing }, peerId);
   meeting = current;
   const end = (next: () => void) => () => {
     current.leave();
@@ -61,8 +78,12 @@ function showRoom(choice: LobbyChoice): void {
     view.close();
     next();
   };
-  const view = new RoomView(current, media, choice.displayName, choice.room, {
-    leave: end(showLobby),
+  const leave = () => {
+    outgoing.screen.stop();
+    showLobby();
+  };
+  const view = new RoomView(current, outgoing, speaker, choice.displayName, choice.room, {
+    leave: end(leave),
     rejoin: end(() => showRoom(choice)),
   });
   document.body.replaceChildren(view.element);

@@ -1,5 +1,7 @@
 /** What the address asks for and what the browser remembers of the last visit. */
 import type { DeviceChoice } from './devices';
+import type { LayoutMode } from './layout';
+import type { Theme } from './theme';
 
 /** The parameters of the page's address. */
 export interface PageOptions {
@@ -65,10 +67,20 @@ export function signallingUrl(origin: string, opening: Opening): string {
 }
 
 /** The address that brings somebody else into the room. */
-export function inviteUrl(origin: string, room: string): string {
+export function inviteUrl(origin: string, room: string, passphrase: string | undefined): string {
   const url = new URL('/', origin);
   url.searchParams.set('roomId', room);
+  url.hash = fragmentOf(passphrase);
   return url.href;
+}
+
+/** The passphrase of end-to-end encryption. It is in the address's fragment, which browsers keep to themselves. */
+export function passphraseOf(fragment: string): string | undefined {
+  return new URLSearchParams(fragment.replace(/^#/, '')).get('key') || undefined;
+}
+
+export function fragmentOf(passphrase: string | undefined): string {
+  return passphrase === undefined ? '' : `#${new URLSearchParams({ key: passphrase })}`;
 }
 
 const WORDS = [
@@ -87,14 +99,20 @@ export interface Preferences {
   displayName: string;
   room: string;
   devices: DeviceChoice;
+  /** The device that plays sound; empty for the browser's default. */
+  speaker: string;
   audio: boolean;
   video: boolean;
+  layout: LayoutMode;
+  theme: Theme;
 }
 
 const KEY = 'sluice.preferences';
 
 export function loadPreferences(): Preferences {
-  const defaults: Preferences = { displayName: '', room: '', devices: {}, audio: true, video: true };
+  const defaults: Preferences = {
+    displayName: '', room: '', devices: {}, speaker: '', audio: true, video: true, layout: 'grid', theme: 'auto',
+  };
   try {
     return { ...defaults, ...(JSON.parse(localStorage.getItem(KEY) ?? '{}') as Partial<Preferences>) };
   } catch {

@@ -1,12 +1,19 @@
 /** The other people in the room, as far as this page knows them. */
-import type { PeerInfo } from './demo-v3';
-import type { Kind } from './devices';
+import type { PeerInfo, Source } from './demo-v3';
 
 /** One source of a peer, as this page receives it. */
-export interface Source {
+export interface Incoming {
   consumerId: string;
   /** The peer has muted it. */
   paused: boolean;
+  /** How many sizes of a picture there are to choose from. */
+  spatialLayers: number;
+  /** The one that arrives; null if the network between has no room for any, undefined while the server has said nothing. */
+  spatialLayer: number | null | undefined;
+  /** Whoever has no key, or another one, cannot decode it. */
+  encrypted: boolean;
+  /** It is encrypted, and not with this page's key. */
+  unreadable: boolean;
 }
 
 export class Peer {
@@ -15,9 +22,10 @@ export class Peer {
   node: string | undefined;
   /** How many pipes the peer's media crosses to get here; undefined before any arrives. */
   hops: number | undefined;
-  /** Audio and video together, so that the browser keeps them in sync. */
+  /** Microphone and camera together, so that the browser keeps them in sync. */
   readonly stream = new MediaStream();
-  readonly sources: Partial<Record<Kind, Source>> = {};
+  readonly screen = new MediaStream();
+  readonly sources: Partial<Record<Source, Incoming>> = {};
 
   constructor(readonly id: string) {}
 
@@ -27,8 +35,13 @@ export class Peer {
     this.node = info.node;
   }
 
-  /** Whether the peer sends a kind and has not muted it. */
-  isSending(kind: Kind): boolean {
-    return this.sources[kind]?.paused === false;
+  /** Whether the peer sends something and has not muted it. */
+  isSending(source: Source): boolean {
+    return this.sources[source]?.paused === false;
+  }
+
+  /** Where a source is played from. */
+  streamOf(source: Source): MediaStream {
+    return source === 'screensharing' ? this.screen : this.stream;
   }
 }

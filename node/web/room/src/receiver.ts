@@ -1,22 +1,25 @@
 /** What comes of the others: who is in the room, and what this page receives of them. */
-import type { types } from 'mediasoup-client';
-import type { NewConsumer, Notifications, PeerInfo, Resumed } from './demo-v3';
-import type { Kind } from './devices';
-import { Peer } from './peers';
+import { parseScalabilityMode, type types } from 'mediasoup-client';
+import { sourceOf, type NewConsumer, type Notifications, type PeerInfo, type Resumed, type Source } from './demo-v3';
+import { Encryption } from './encryption';
+import { Peer, type Incoming } from './peers';
 import { delay } from './promises';
 
 interface Received {
   consumer: types.Consumer;
   peer: Peer;
-  kind: Kind;
+  source: Source;
 }
+
+/** What is known of a consumer, which the news may tell before it is set up. */
+type State = Pick<Incoming, 'paused' | 'spatialLayer'>;
 
 export class Receiver {
   readonly peers = new Map<string, Peer>();
   private readonly consumers = new Map<string, Received>();
   /** Those that are on their way to be among the consumers. */
   private readonly setups = new Map<string, Promise<void>>();
-  private readonly paused = new Map<string, boolean>();
+  private readonly states = new Map<string, State>();
   /** Peers and consumers, because the news that one has ended may overtake its setting up. */
   private readonly gone = new Set<string>();
   private gathering: Promise<void> | undefined;
@@ -24,6 +27,7 @@ export class Receiver {
   /** `changed` is called when a peer comes, goes or changes. */
   constructor(
     private readonly transport: Promise<Pick<types.Transport, 'consume'>>,
+    private readonly encryption: Pick<Encryption, 'open'>,
     private readonly changed: () => void,
   ) {}
 
@@ -31,7 +35,7 @@ export class Receiver {
   consume(request: NewConsumer): Promise<void> {
     const { id } = request;
     this.gone.delete(id);
-    this.paused.set(id, request.producerPaused);
+    this.states.set(id, { spatialLayer: undefined, ...this.states.get(id), paused: request.producerPaused });
     const setup = this.setups.get(id) ?? this.setUp(request).finally(() => this.setups.delete(id));
     this.setups.set(id, setup);
     return setup;
@@ -49,9 +53,13 @@ export class Receiver {
       case 'consumerClosed':
         return this.closeConsumer((data as Notifications['consumerClosed']).consumerId);
       case 'consumerPaused':
-        return this.setPaused((data as Notifications['consumerPaused']).consumerId, true);
+        return this.setState((data as Notifications['consumerPaused']).consumerId, { paused: true });
       case 'consumerResumed':
-        return this.setPaused((data as Notifications['consumerResumed']).consumerId, false);
+        return this.setState((data as Notifications['consumerResumed']).consumerId, { paused: false });
+      case 'consumerLayersChanged': {
+        const { consumerId, spatialLayer = null } = data as Notifications['consumerLayersChanged'];
+        return this.setState(consumerId, { spatialLayer });
+      }
     }
   }
 
@@ -70,22 +78,48 @@ export class Receiver {
     for (const info of peers) this.newPeer(info);
     const paused = new Map(consumers.map(({ id, producerPaused }) => [id, producerPaused]));
     for (const id of [...this.consumers.keys(), ...this.setups.keys()]) if (!paused.has(id)) this.closeConsumer(id);
-    for (const [id, isPaused] of paused) this.setPaused(id, isPaused);
+    for (const [id, isPaused] of paused) this.setState(id, { paused: isPaused });
+  }
+
+  /** Whether a consumer's media are encrypted with this page's key. */
+  setReadable(id: string, readable: boolean): void {
+    const incoming = this.incoming(id);
+    if (!incoming) return;
+    incoming.unreadable = !readable;
+    this.changed();
+  }
+
+  /** Consumers that cannot be read. */
+  get unreadable(): string[] {
+    return [...this.consumers.keys()].filter((id) => this.incoming(id)?.unreadable);
   }
 
   private async setUp({ id, peerId, producerId, kind, rtpParameters, appData }: NewConsumer): Promise<void> {
     const transport = await this.transport;
     await this.gathered();
-    const consumer = await transport.consume({ id, producerId, kind, rtpParameters, streamId: peerId });
+    const source = sourceOf({ kind, ...(appData && { appData }) });
+    const encrypted = appData?.encrypted === true;
+    if (encrypted && !Encryption.supported) throw new Error('it is encrypted, and this browser cannot decrypt it');
+    const consumer = await transport.consume({
+      id,
+      producerId,
+      kind,
+      rtpParameters,
+      // The browser keeps a stream's tracks in sync, and a screen belongs to no voice.
+      streamId: source === 'screensharing' ? `${peerId} ${source}` : peerId,
+      ...(encrypted && { onRtpReceiver: (receiver: RTCRtpReceiver) => this.encryption.open(receiver, kind, id) }),
+    });
     if (this.gone.has(peerId) || this.gone.has(id)) {
       consumer.close();
       return;
     }
     const peer = this.peer(peerId);
-    this.consumers.set(id, { consumer, peer, kind });
+    this.consumers.set(id, { consumer, peer, source });
     peer.hops = appData?.hops ?? peer.hops;
-    peer.sources[kind] = { consumerId: id, paused: this.paused.get(id) === true };
-    peer.stream.addTrack(consumer.track);
+    const { spatialLayers } = parseScalabilityMode(rtpParameters.encodings?.[0]?.scalabilityMode);
+    const state = this.states.get(id) ?? { paused: false, spatialLayer: undefined };
+    peer.sources[source] = { consumerId: id, spatialLayers, encrypted, unreadable: false, ...state };
+    peer.streamOf(source).addTrack(consumer.track);
     this.changed();
   }
 
@@ -122,24 +156,31 @@ export class Receiver {
 
   private closeConsumer(id: string): void {
     this.gone.add(id);
-    this.paused.delete(id);
+    this.states.delete(id);
     const received = this.consumers.get(id);
     if (!received) return;
-    const { consumer, peer, kind } = received;
+    const { consumer, peer, source } = received;
+    // A newer one may have its place already.
+    if (this.incoming(id)) delete peer.sources[source];
     this.consumers.delete(id);
     consumer.close();
-    peer.stream.removeTrack(consumer.track);
-    // A newer one may have its place already.
-    if (peer.sources[kind]?.consumerId === id) delete peer.sources[kind];
+    peer.streamOf(source).removeTrack(consumer.track);
     this.changed();
   }
 
-  private setPaused(id: string, paused: boolean): void {
-    this.paused.set(id, paused);
-    const received = this.consumers.get(id);
-    const source = received?.peer.sources[received.kind];
-    if (source?.consumerId === id) source.paused = paused;
+  private setState(id: string, change: Partial<State>): void {
+    const state = { paused: false, spatialLayer: undefined, ...this.states.get(id), ...change };
+    this.states.set(id, state);
+    const incoming = this.incoming(id);
+    if (incoming) Object.assign(incoming, state);
     this.changed();
+  }
+
+  /** What is shown of a consumer, unless a newer one has its place. */
+  private incoming(id: string): Incoming | undefined {
+    const received = this.consumers.get(id);
+    const incoming = received?.peer.sources[received.source];
+    return incoming?.consumerId === id ? incoming : undefined;
   }
 
   private peer(id: string): Peer {

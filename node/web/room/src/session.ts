@@ -9,13 +9,12 @@
 import type { types } from 'mediasoup-client';
 import { deviceFor, rememberedDevice, type LoadedDevice } from './capabilities';
 import type { JoinResponse, NewConsumer, Notifications, TransportInfo } from './demo-v3';
-import type { LocalMedia } from './devices';
 import { Emitter } from './emitter';
 import { mark } from './marks';
 import type { Peer } from './peers';
 import { deferred, delay } from './promises';
 import { RequestError, type Closed } from './protoo';
-import { Publisher } from './publisher';
+import { Publisher, type Outgoing } from './publisher';
 import { explainFailure } from './reach';
 import { Receiver } from './receiver';
 import { Signalling } from './signalling';
@@ -54,7 +53,7 @@ export interface SessionOptions {
   /** Keeps what the peer is known by when it comes again. */
   secret: { set(secret: string): void };
   displayName: string;
-  media: LocalMedia;
+  outgoing: Outgoing;
 }
 
 export class Session extends Emitter<Events> {
@@ -65,7 +64,8 @@ export class Session extends Emitter<Events> {
   private sendTransport: types.Transport | undefined;
   private publisher: Publisher | undefined;
   private readonly recvReady = deferred<types.Transport>();
-  private readonly receiver = new Receiver(this.recvReady.promise, () => this.emit('peers', this.peers));
+  private readonly receiver: Receiver;
+  private readonly unsubscribe: (() => void)[];
   private readonly recvConnected = deferred<void>();
   private readonly picture = deferred<void>();
   /** Transports that were connected and have not failed since. */
@@ -79,6 +79,12 @@ export class Session extends Emitter<Events> {
 
   private constructor(private readonly options: SessionOptions) {
     super();
+    const { encryption } = options.outgoing;
+    this.receiver = new Receiver(this.recvReady.promise, encryption, () => this.emit('peers', this.peers));
+    this.unsubscribe = [
+      encryption.on('readable', ({ consumerId, readable }) => this.setReadable(consumerId, readable)),
+      encryption.on('change', () => this.receiver.unreadable.forEach((id) => this.command('resumeConsumer', { consumerId: id }))),
+    ];
   }
 
   /**
@@ -126,6 +132,11 @@ export class Session extends Emitter<Events> {
     this.picture.resolve();
   }
 
+  /** Asks for layers of a consumer's picture up to this one. */
+  preferLayer(consumerId: string, spatialLayer: number): void {
+    this.command('setConsumerPreferredLayers', { consumerId, spatialLayer });
+  }
+
   /** What the browser's WebRTC statistics say of each direction. */
   async stats(): Promise<{ recv: RTCStatsReport | undefined; send: RTCStatsReport | undefined }> {
     const [recv, send] = await Promise.all([this.recvTransport?.getStats(), this.sendTransport?.getStats()]);
@@ -155,6 +166,7 @@ export class Session extends Emitter<Events> {
       displayName: this.options.displayName,
       device: { flag: 'sluice', name: 'Sluice room page', version: '1' },
       rtpCapabilities: device.recvRtpCapabilities,
+      adaptsEncodings: true,
     });
   }
 
@@ -182,12 +194,10 @@ export class Session extends Emitter<Events> {
     const transport = device.createSendTransport(info);
     this.sendTransport = transport;
     this.watch(signalling, transport);
-    transport.on('produce', ({ kind, rtpParameters }, done, fail) => {
-      signalling
-        .requestOnce<{ id: string }>('produce', { transportId: transport.id, kind, rtpParameters, appData: { source: kind } })
-        .then(done, fail);
+    transport.on('produce', (producer, done, fail) => {
+      signalling.requestOnce<{ id: string }>('produce', { transportId: transport.id, ...producer }).then(done, fail);
     });
-    this.publisher = new Publisher(device, transport, this.options.media, signalling, (text) => this.emit('notice', text));
+    this.publisher = new Publisher(device, transport, this.options.outgoing, signalling, (text) => this.emit('notice', text));
   }
 
   /** Waits for the first picture, if one is to be expected, but not for long. */
@@ -269,9 +279,23 @@ export class Session extends Emitter<Events> {
       this.publisher?.reconcile(producers);
     } else if (method === 'producerPaused' || method === 'producerResumable') {
       this.publisher?.setMuted((data as Notifications['producerPaused']).producerId, method === 'producerPaused');
+    } else if (method === 'producerEncodingsWanted') {
+      const { producerId, wanted } = data as Notifications['producerEncodingsWanted'];
+      this.publisher?.setWanted(producerId, wanted);
     } else {
       this.receiver.notified(method, data);
     }
+  }
+
+  /** What cannot be read is not sent for, or its sender would be asked for key frames for ever. */
+  private setReadable(consumerId: string, readable: boolean): void {
+    this.receiver.setReadable(consumerId, readable);
+    if (!readable) this.command('pauseConsumer', { consumerId });
+  }
+
+  /** Asks for something of a consumer, which may end by itself before that. */
+  private command(method: string, data: object): void {
+    this.signalling?.request(method, data).catch(() => {});
   }
 
   private setUnheard(unheard: boolean): void {
@@ -283,6 +307,7 @@ export class Session extends Emitter<Events> {
     if (this.ended) return;
     this.ended = true;
     for (const timer of this.iceTimers.values()) clearTimeout(timer);
+    for (const end of this.unsubscribe) end();
     this.recvReady.reject(new Error('the session has ended'));
     this.publisher?.close();
     this.recvTransport?.close();

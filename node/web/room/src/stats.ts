@@ -18,7 +18,7 @@ export interface Figures {
 export interface Reading {
   /** Round trip between this browser and its node, in ms. */
   rttMs?: number;
-  /** By consumer id (receiving) or kind (sending). */
+  /** By consumer id (receiving) or the id of the track that is sent. */
   sources: Map<string, Figures>;
 }
 
@@ -55,7 +55,9 @@ export class StatsReader {
     // mediasoup-client also receives a stream that only probes for bandwidth.
     if (!entry.kind || entry['mid'] === 'probator') return;
     const recv = this.direction === 'recv';
-    const name = recv ? String(entry['trackIdentifier']) : entry.kind;
+    const track = recv ? entry : entries.get(String(entry['mediaSourceId']));
+    if (!track) return;
+    const name = String(track['trackIdentifier']);
     const remote = recv ? undefined : entries.get(String(entry['remoteId']));
     const now: Counters = {
       at: entry.timestamp,
@@ -66,18 +68,31 @@ export class StatsReader {
     const before = this.previous.get(entry.id) ?? now;
     seen.set(entry.id, now);
     const codec = entries.get(String(entry['codecId']))?.['mimeType'];
-    const width = entry['frameWidth'];
-    const height = entry['frameHeight'];
-    const framesPerSecond = entry['framesPerSecond'];
-    reading.sources.set(name, {
+    // An encoding that is not sent any more keeps the size that it had.
+    const picture: Partial<Entry> = entry['active'] === false ? {} : entry;
+    const { frameWidth: width, frameHeight: height, framesPerSecond } = picture;
+    const figures: Figures = {
       kind: entry.kind,
       ...(now.at > before.at && { bitrateBps: ((now.bytes - before.bytes) * 8_000) / (now.at - before.at) }),
       loss: lossBetween(before, now, recv),
       ...(typeof width === 'number' && typeof height === 'number' && { width, height }),
       ...(entry.kind === 'video' && typeof framesPerSecond === 'number' && { framesPerSecond }),
       ...(typeof codec === 'string' && { codec: codec.replace(/^(audio|video)\//, '') }),
-    });
+    };
+    const others = reading.sources.get(name);
+    reading.sources.set(name, others ? together(others, figures) : figures);
   }
+}
+
+/** Two encodings of one picture: it is as large as the larger one. */
+function together(a: Figures, b: Figures): Figures {
+  const larger = (a.width ?? 0) >= (b.width ?? 0) ? { ...b, ...a } : { ...a, ...b };
+  const rates = [a.bitrateBps, b.bitrateBps].filter((rate) => rate !== undefined);
+  return {
+    ...larger,
+    ...(rates.length > 0 && { bitrateBps: rates.reduce((sum, rate) => sum + rate, 0) }),
+    loss: Math.max(a.loss, b.loss),
+  };
 }
 
 function number(value: unknown): number {

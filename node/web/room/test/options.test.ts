@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { inviteUrl, parseOptions, PeerSecret, signallingUrl, suggestRoom } from '../src/options';
+import { inviteUrl, parseOptions, passphraseOf, PeerSecret, signallingUrl, suggestRoom } from '../src/options';
 
 test('the address says who joins what, and with which devices', () => {
   assert.deepEqual(parseOptions('?roomId=blue%20room&displayName=Zo%C3%AB&audio=0&namespace=acme'), {
@@ -63,7 +63,14 @@ test('a secret outlives the page, and is of one peer in one room', () => {
 });
 
 test('an invitation names the room and nobody', () => {
-  assert.equal(inviteUrl('https://meet.example', 'küche 1'), 'https://meet.example/?roomId=k%C3%BCche+1');
+  assert.equal(inviteUrl('https://meet.example', 'küche 1', undefined), 'https://meet.example/?roomId=k%C3%BCche+1');
+});
+
+test('a passphrase is in the fragment, whatever it is made of', () => {
+  const passphrase = 'a+b &c=d#é';
+  const url = new URL(inviteUrl('https://meet.example', 'r', passphrase));
+  assert.deepEqual([url.search, passphraseOf(url.hash)], ['?roomId=r', passphrase]);
+  for (const nothing of ['', '#', '#key=', '#other=1']) assert.equal(passphraseOf(nothing), undefined);
 });
 
 test('suggested rooms are words and a number', () => {

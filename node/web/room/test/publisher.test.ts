@@ -2,9 +2,30 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { Device, types } from 'mediasoup-client';
 import type { Kind, LocalMedia } from '../src/devices';
+import type { Encryption } from '../src/encryption';
 import { ConnectionLost } from '../src/protoo';
 import { Publisher } from '../src/publisher';
+import type { Screen } from '../src/screen';
 import { settle } from './fake-socket';
+
+/** Sends what was set, as RTCRtpSender does. */
+class FakeSender {
+  readonly changes: boolean[][] = [];
+  private encodings: { active: boolean }[];
+
+  constructor(encodings: number) {
+    this.encodings = Array.from({ length: encodings }, () => ({ active: true }));
+  }
+
+  getParameters() {
+    return { encodings: this.encodings.map((encoding) => ({ ...encoding })) };
+  }
+
+  async setParameters(parameters: { encodings: { active: boolean }[] }): Promise<void> {
+    this.encodings = parameters.encodings;
+    this.changes.push(this.encodings.map(({ active }) => active));
+  }
+}
 
 /** A page that sends, with what it asks the server for and what it tells its user. */
 async function sending(kinds: Kind[], failure?: Error) {
@@ -12,15 +33,17 @@ async function sending(kinds: Kind[], failure?: Error) {
   const told: string[] = [];
   /** What goes wrong with the first producer. */
   const failures = failure ? [failure] : [];
-  const producers: { id: string; paused: boolean; closed: boolean }[] = [];
+  const producers: { id: string; paused: boolean; closed: boolean; rtpSender: FakeSender; appData: object }[] = [];
   const transport = {
-    produce: ({ track }: { track: { kind: Kind } }) => {
+    produce: ({ track, encodings = [{}], appData }: { track: { kind: Kind }; encodings?: object[]; appData: object }) => {
       const failure = failures.shift();
       if (failure) return Promise.reject(failure);
       const id = `${track.kind}-${producers.length + 1}`;
       const producer = {
         id,
         track,
+        appData,
+        rtpSender: new FakeSender(encodings.length),
         paused: false,
         closed: false,
         pause: () => (producer.paused = true),
@@ -33,15 +56,31 @@ async function sending(kinds: Kind[], failure?: Error) {
   };
   const tracks = Object.fromEntries(kinds.map((kind) => [kind, { kind }]));
   const enabled = { audio: true, video: true };
+  const changed: (() => void)[] = [];
+  const on = (_event: string, listener: () => void) => {
+    changed.push(listener);
+    return () => {};
+  };
+  const screen: { on: typeof on; track?: object } = { on };
+  const encryption: { on: typeof on; passphrase?: string; seal: () => void } = { on, seal: () => {} };
   const publisher = new Publisher(
-    { canProduce: () => true, sendRtpCapabilities: {} } as unknown as Device,
+    { canProduce: () => true, sendRtpCapabilities: { codecs: [{ mimeType: 'video/VP8' }] } } as unknown as Device,
     transport as unknown as types.Transport,
-    { tracks, enabled, on: () => () => {} } as unknown as LocalMedia,
+    {
+      media: { tracks, enabled, on: () => () => {} } as unknown as LocalMedia,
+      screen: screen as Screen,
+      encryption: encryption as unknown as Encryption,
+    },
     { request: (method: string, data: object) => Promise.resolve(asked.push([method, data]) as never) } as never,
     (text) => told.push(text),
   );
   await settle();
-  return { publisher, asked, told, producers };
+  /** Something of the user's has changed. */
+  const change = async () => {
+    changed.forEach((listener) => listener());
+    await settle();
+  };
+  return { publisher, asked, told, producers, screen, encryption, change };
 }
 
 /** What the server has of an own producer. */
@@ -83,4 +122,44 @@ test('what is muted is paused, told of, and goes on when it may', async () => {
 test('what the server refuses is told', async () => {
   const { told } = await sending(['video'], new Error('the token does not allow it'));
   assert.deepEqual(told, ['Your video cannot be sent: the token does not allow it']);
+});
+
+test('encodings that nobody receives are not sent, but for the lowest', async () => {
+  const { publisher, producers } = await sending(['video']);
+  const sender = producers[0]?.rtpSender;
+  for (const wanted of [[false, true, false], [false, false, false], [false, false, false], [true, false, true]]) {
+    publisher.setWanted('video-1', wanted);
+    await settle();
+  }
+  assert.deepEqual(sender?.changes, [[true, true, false], [true, false, false], [true, false, true]]);
+});
+
+test('what is wanted may be known before the producer', async () => {
+  const { publisher, producers, screen, change } = await sending(['video']);
+  publisher.setWanted('video-1', [true, false, false]);
+  screen.track = { kind: 'video' };
+  publisher.setWanted('video-2', [false]);
+  await change();
+  assert.deepEqual(producers.map(({ rtpSender }) => rtpSender.changes), [[[true, false, false]], []]);
+});
+
+test('a screen is sent beside the camera, and ends when it is not shared any more', async () => {
+  const { asked, producers, screen, change } = await sending(['audio', 'video']);
+  screen.track = { kind: 'video' };
+  await change();
+  assert.deepEqual(producers.map(({ appData }) => appData), [{ source: 'audio' }, { source: 'video' }, { source: 'screensharing' }]);
+  assert.deepEqual(producers.map(({ rtpSender }) => rtpSender.getParameters().encodings.length), [1, 3, 1]);
+  delete screen.track;
+  await change();
+  assert.deepEqual(asked, [['closeProducer', { producerId: 'video-3' }]]);
+  assert.deepEqual(producers.map(({ closed }) => closed), [false, false, true]);
+});
+
+test('another passphrase is another producer, and without the browser\'s help nothing is sent', async () => {
+  const { asked, told, producers, encryption, change } = await sending(['audio']);
+  encryption.passphrase = 'secret';
+  await change();
+  assert.deepEqual([asked, producers[0]?.closed], [[['closeProducer', { producerId: 'audio-1' }]], true]);
+  assert.equal(told[0], 'Your audio cannot be sent: this browser cannot encrypt it');
+  assert.equal(producers.length, 1);
 });

@@ -36,17 +36,44 @@ test('the probation stream is nobody\'s', () => {
   assert.equal(new StatsReader('recv').read(report(probator)).sources.size, 0);
 });
 
+const SOURCE = { id: 'S', type: 'media-source', trackIdentifier: 'track' };
+
 test('loss of what is sent is what the other side reports', () => {
   const reader = new StatsReader('send');
   const at = (timestamp: number, packetsSent: number, packetsLost: number) =>
     reader.read(
       report(
-        { id: 'O', type: 'outbound-rtp', kind: 'audio', remoteId: 'R', timestamp, bytesSent: 0, packetsSent } as never,
+        SOURCE,
+        { id: 'O', type: 'outbound-rtp', kind: 'audio', mediaSourceId: 'S', remoteId: 'R', timestamp, bytesSent: 0, packetsSent } as never,
         { id: 'R', type: 'remote-inbound-rtp', packetsLost } as never,
       ),
     );
   at(1_000, 0, 0);
-  assert.equal(at(2_000, 50, 5).sources.get('audio')?.loss, 0.1);
+  assert.equal(at(2_000, 50, 5).sources.get('track')?.loss, 0.1);
+});
+
+test('encodings of one picture are told as one, as large as the largest that is sent', () => {
+  const reader = new StatsReader('send');
+  const encoding = (id: string, timestamp: number, bytesSent: number, frameWidth: number, more: object = {}) =>
+    ({
+      id, type: 'outbound-rtp', kind: 'video', mediaSourceId: 'S', remoteId: `remote ${id}`, timestamp, bytesSent, packetsSent: bytesSent / 1_000,
+      frameWidth, frameHeight: frameWidth / 2, framesPerSecond: frameWidth / 40, active: true, ...more,
+    }) as never;
+  const at = (timestamp: number, scale: number) =>
+    reader.read(
+      report(
+        SOURCE,
+        encoding('low', timestamp, 10_000 * scale, 320),
+        encoding('medium', timestamp, 50_000 * scale, 640),
+        encoding('high', timestamp, 0, 1_280, { active: false }),
+        { id: 'remote low', type: 'remote-inbound-rtp', packetsLost: 0 } as never,
+        { id: 'remote medium', type: 'remote-inbound-rtp', packetsLost: 5 * scale } as never,
+      ),
+    );
+  at(1_000, 0);
+  const { sources } = at(2_000, 1);
+  assert.deepEqual([...sources.keys()], ['track']);
+  assert.deepEqual(sources.get('track'), { kind: 'video', bitrateBps: 480_000, loss: 0.1, width: 640, height: 320, framesPerSecond: 16 });
 });
 
 test('the round trip is that of the pair in use', () => {

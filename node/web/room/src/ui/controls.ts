@@ -1,64 +1,82 @@
 /** The bar at the bottom of the room. */
 import { h } from '@sluice/web-kit/ui/dom';
-import type { LocalMedia } from '../devices';
+import type { LayoutMode } from '../layout';
+import type { Outgoing } from '../publisher';
 import { icon, type IconName } from './icons';
+import type { Shortcut } from './shortcuts';
 import { MediaToggle } from './toggle';
 
 export interface ControlActions {
-  toggleStats(): boolean;
+  toggleShare(): void;
+  toggleLayout(): void;
+  toggleStats(): void;
   copyLink(): Promise<boolean>;
+  showSettings(): void;
   leave(): void;
 }
 
 /** How long "Copied" stays. */
 const COPIED_MS = 2_000;
 
+const COPY_LABEL = 'Copy the link to this room';
+
 export class Controls {
   readonly element: HTMLElement;
   private readonly audio: MediaToggle;
   private readonly video: MediaToggle;
+  private readonly share: HTMLButtonElement;
+  private readonly layout: HTMLButtonElement;
   private readonly stats: HTMLButtonElement;
   private readonly copy: HTMLButtonElement;
 
   constructor(
-    media: LocalMedia,
+    private readonly outgoing: Outgoing,
     private readonly actions: ControlActions,
   ) {
-    this.audio = new MediaToggle(media, 'audio');
-    this.video = new MediaToggle(media, 'video');
-    this.stats = round('stats', 'stats', 'Show statistics', 's', () => this.switchStats());
-    this.copy = round('copy', 'link', 'Copy the link to this room', 'c', () => void this.copyLink());
+    this.audio = new MediaToggle(outgoing.media, 'audio');
+    this.video = new MediaToggle(outgoing.media, 'video');
+    this.share = round('share', 'screen', 'Share your screen', 's', actions.toggleShare);
+    this.layout = round('layout-mode', 'speaker-large', 'Show the speaker large', 'l', actions.toggleLayout);
+    this.stats = round('stats', 'stats', 'Show statistics', 'i', actions.toggleStats);
+    this.copy = round('copy', 'link', COPY_LABEL, 'c', () => void this.copyLink());
+    const settings = round('settings', 'settings', 'Settings', ',', actions.showSettings);
     const leave = round('leave', 'leave', 'Leave the room', undefined, actions.leave);
     leave.classList.add('leave');
+    this.share.hidden = !outgoing.screen.canBeShared;
     this.element = h(
       'div',
       { class: 'controls', attrs: { role: 'group', 'aria-label': 'Meeting controls' } },
       this.audio.element,
       this.video.element,
+      this.share,
+      this.layout,
       this.stats,
       this.copy,
+      settings,
       leave,
     );
   }
 
-  render(): void {
-    this.audio.render();
-    this.video.render();
+  /** The keys that do what the buttons do. */
+  get shortcuts(): Shortcut[] {
+    const { actions, outgoing } = this;
+    return [
+      { key: 'm', does: 'Microphone on or off', run: () => this.audio.toggle() },
+      { key: 'v', does: 'Camera on or off', run: () => this.video.toggle() },
+      ...(outgoing.screen.canBeShared ? [{ key: 's', does: 'Share your screen, or stop', run: actions.toggleShare }] : []),
+      { key: 'l', does: 'The speaker large, or everybody alike', run: actions.toggleLayout },
+      { key: 'i', does: 'Statistics', run: actions.toggleStats },
+      { key: 'c', does: COPY_LABEL, run: () => void this.copyLink() },
+      { key: ',', does: 'Settings', run: actions.showSettings },
+    ];
   }
 
-  /** Handles a key of the page; keys with modifiers and those typed into a field belong to others. */
-  readonly key = (event: KeyboardEvent): void => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.target instanceof HTMLInputElement) return;
-    if (event.key === 'm') this.audio.toggle();
-    else if (event.key === 'v') this.video.toggle();
-    else if (event.key === 's') this.switchStats();
-    else if (event.key === 'c') void this.copyLink();
-  };
-
-  private switchStats(): void {
-    const on = this.actions.toggleStats();
-    this.stats.classList.toggle('active', on);
-    this.stats.setAttribute('aria-pressed', String(on));
+  render(layout: LayoutMode, statistics: boolean): void {
+    this.audio.render();
+    this.video.render();
+    press(this.share, this.outgoing.screen.track !== undefined);
+    press(this.layout, layout === 'speaker');
+    press(this.stats, statistics);
   }
 
   private async copyLink(): Promise<void> {
@@ -67,9 +85,14 @@ export class Controls {
     this.copy.setAttribute('aria-label', 'Link copied');
     setTimeout(() => {
       this.copy.replaceChildren(icon('link'));
-      this.copy.setAttribute('aria-label', 'Copy the link to this room');
+      this.copy.setAttribute('aria-label', COPY_LABEL);
     }, COPIED_MS);
   }
+}
+
+function press(button: HTMLButtonElement, on: boolean): void {
+  button.classList.toggle('active', on);
+  button.setAttribute('aria-pressed', String(on));
 }
 
 function round(id: string, name: IconName, label: string, key: string | undefined, run: () => void): HTMLButtonElement {

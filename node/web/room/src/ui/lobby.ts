@@ -1,8 +1,14 @@
 /** The page before the room: who you are, where you go, and how you look and sound. */
 import { h, setText } from '@sluice/web-kit/ui/dom';
-import { LocalMedia, type Kind } from '../devices';
+import type { Kind } from '../devices';
+import type { Outgoing } from '../publisher';
+import type { Speaker } from '../speaker';
+import { DeviceFields } from './device-fields';
+import { EncryptionField } from './encryption-field';
+import { field } from './fields';
 import { icon, logo } from './icons';
 import { LevelMeter } from './level';
+import { themeField } from './theme-field';
 import { MediaToggle } from './toggle';
 
 export interface LobbyChoice {
@@ -17,20 +23,21 @@ export class Lobby {
   private readonly preview = h('video', { attrs: { playsinline: '', autoplay: '', 'aria-label': 'Your camera' } });
   private readonly placeholder = h('p', { class: 'preview-text' });
   private readonly problems = h('div', { class: 'problems', attrs: { role: 'status' } });
-  private readonly selects: Record<Kind, HTMLSelectElement>;
   private readonly toggles: Record<Kind, MediaToggle>;
   private readonly meter = new LevelMeter();
   private readonly cleanup: (() => void)[] = [];
 
   constructor(
-    private readonly media: LocalMedia,
+    private readonly outgoing: Outgoing,
+    speaker: Speaker,
     initial: LobbyChoice,
-    chosen: (kind: Kind, deviceId: string) => void,
     join: (choice: LobbyChoice) => void,
   ) {
     this.name = input('name', 'name', 'How the others will see you', initial.displayName);
     this.room = input('room', 'off', 'A name you share with the others', initial.room);
-    this.selects = { audio: this.select('audio', chosen), video: this.select('video', chosen) };
+    const { media, encryption } = outgoing;
+    const devices = new DeviceFields(media, speaker);
+    const encryptionField = new EncryptionField(encryption);
     this.toggles = { audio: new MediaToggle(media, 'audio'), video: new MediaToggle(media, 'video') };
     this.preview.muted = true;
     const submit = (event: SubmitEvent) => {
@@ -40,7 +47,7 @@ export class Lobby {
     this.element = h(
       'main',
       { class: 'lobby' },
-      h('header', { class: 'brand' }, logo(), h('span', { class: 'brand-name' }, 'Sluice')),
+      h('header', { class: 'brand' }, logo(), h('span', { class: 'brand-name' }, 'Sluice'), themeField()),
       h(
         'div',
         { class: 'lobby-panel' },
@@ -52,14 +59,14 @@ export class Lobby {
           h('p', { class: 'lead' }, 'You connect to the node nearest to you; the mesh brings in everybody else.'),
           field('Your name', this.name),
           field('Room', this.room),
-          h('div', { class: 'devices' }, field('Camera', this.selects.video), field('Microphone', this.selects.audio)),
+          devices.element,
+          encryptionField.element,
           this.problems,
           h('button', { class: 'button primary', id: 'join', attrs: { type: 'submit' } }, 'Join the room'),
         ),
       ),
     );
-    this.cleanup.push(media.on('change', () => this.render()));
-    this.watchDevices();
+    this.cleanup.push(media.on('change', () => this.render()), () => devices.close(), encryptionField.close);
     this.render();
   }
 
@@ -85,56 +92,26 @@ export class Lobby {
     );
   }
 
-  private select(kind: Kind, chosen: (kind: Kind, deviceId: string) => void): HTMLSelectElement {
-    const select = h('select', { id: `${kind}-device` });
-    select.addEventListener('change', () => {
-      chosen(kind, select.value);
-      void this.media.choose(kind, select.value);
-    });
-    return select;
-  }
-
-  private watchDevices(): void {
-    const devices = navigator.mediaDevices as MediaDevices | undefined;
-    const changed = () => this.render();
-    devices?.addEventListener('devicechange', changed);
-    this.cleanup.push(() => devices?.removeEventListener('devicechange', changed));
-  }
-
   private render(): void {
-    const track = this.media.tracks.video;
-    const showing = track !== undefined && this.media.enabled.video;
+    const { media } = this.outgoing;
+    const track = media.tracks.video;
+    const showing = track !== undefined && media.enabled.video;
     if (showing && !(this.preview.srcObject as MediaStream | null)?.getTracks().includes(track)) {
       this.preview.srcObject = new MediaStream([track]);
     }
     this.preview.hidden = !showing;
     setText(this.placeholder, showing ? '' : this.previewText());
-    this.meter.listen(this.media.enabled.audio ? this.media.tracks.audio : undefined);
-    for (const kind of ['audio', 'video'] as const) {
-      this.toggles[kind].render();
-      void this.fill(kind);
-    }
-    const problems = Object.values(this.media.problems);
+    this.meter.listen(media.enabled.audio ? media.tracks.audio : undefined);
+    for (const toggle of Object.values(this.toggles)) toggle.render();
+    const problems = Object.values(media.problems);
     this.problems.replaceChildren(...problems.map((text) => h('p', {}, icon('warning'), text)));
     if (problems.length > 0) this.problems.append(h('p', { class: 'hint' }, 'You can join without it and hear and see the others.'));
   }
 
   private previewText(): string {
-    if (this.media.problems.video) return 'No picture';
-    return this.media.enabled.video ? 'Starting the camera…' : 'Your camera is off';
-  }
-
-  private async fill(kind: Kind): Promise<void> {
-    const devices = await LocalMedia.list(kind);
-    const select = this.selects[kind];
-    const current = this.media.tracks[kind]?.getSettings().deviceId ?? select.value;
-    const options = devices.map(({ deviceId, label }, index) => {
-      const option = h('option', { attrs: { value: deviceId } }, label || `${kind === 'audio' ? 'Microphone' : 'Camera'} ${index + 1}`);
-      option.selected = deviceId === current;
-      return option;
-    });
-    select.disabled = options.length === 0;
-    select.replaceChildren(...(options.length > 0 ? options : [h('option', { attrs: { value: '' } }, 'Not available')]));
+    const { problems, enabled } = this.outgoing.media;
+    if (problems.video) return 'No picture';
+    return enabled.video ? 'Starting the camera…' : 'Your camera is off';
   }
 }
 
@@ -145,8 +122,4 @@ function input(id: string, autocomplete: string, placeholder: string, value: str
   });
   element.value = value;
   return element;
-}
-
-function field(label: string, control: HTMLInputElement | HTMLSelectElement): HTMLElement {
-  return h('div', { class: 'field' }, h('label', { attrs: { for: control.id } }, label), control);
 }

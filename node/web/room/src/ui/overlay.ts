@@ -1,15 +1,19 @@
 /** The stats overlay: reads the figures once a second while it is shown, and words them for each tile. */
-import type { Peer } from '../peers';
+import { layerName } from '../layers';
+import type { Incoming, Peer } from '../peers';
+import type { Outgoing } from '../publisher';
 import type { Session } from '../session';
 import { StatsReader, formatBitrate, formatLoss, type Figures, type Reading } from '../stats';
-import type { Lines, PeerTile, SelfTile } from './tile';
+import type { SelfTile } from './own-tiles';
+import type { PeerTile } from './peer-tile';
+import type { Lines } from './tile';
 
 const PERIOD_MS = 1_000;
 
 /** What the overlay shows figures on. */
 export interface Tiles {
   self: SelfTile;
-  peers: Map<string, PeerTile>;
+  peers: ReadonlyMap<string, PeerTile>;
 }
 
 export class StatsOverlay {
@@ -20,19 +24,17 @@ export class StatsOverlay {
   constructor(
     private readonly session: () => Session | undefined,
     private readonly tiles: Tiles,
+    private readonly outgoing: Outgoing,
   ) {}
 
   get shown(): boolean {
     return this.timer !== undefined;
   }
 
-  toggle(): boolean {
-    if (this.shown) this.close();
-    else {
-      this.timer = setInterval(() => void this.refresh(), PERIOD_MS);
-      void this.refresh();
-    }
-    return this.shown;
+  toggle(): void {
+    if (this.shown) return this.close();
+    this.timer = setInterval(() => void this.refresh(), PERIOD_MS);
+    void this.refresh();
   }
 
   close(): void {
@@ -47,23 +49,31 @@ export class StatsOverlay {
     if (!session) return;
     const { recv, send } = await session.stats();
     if (!this.shown) return;
-    if (send) this.tiles.self.setFigures(ownLines(this.send.read(send), session.home));
+    if (send) this.tiles.self.setFigures(this.ownLines(this.send.read(send), session.home));
     if (!recv) return;
     const reading = this.recv.read(recv);
-    for (const [id, tile] of this.tiles.peers) {
-      const peer = session.peers.get(id);
-      if (peer) tile.setFigures(peerLines(peer, reading));
+    for (const tile of this.tiles.peers.values()) {
+      const peer = session.peers.get(tile.peerId);
+      if (peer) tile.setFigures(peerLines(peer, tile.source, reading));
     }
+  }
+
+  private ownLines(reading: Reading, home: Session['home']): Lines {
+    const { tracks } = this.outgoing.media;
+    const figures = (kind: 'audio' | 'video') => reading.sources.get(tracks[kind]?.id ?? '');
+    return lines(figures('video'), figures('audio'), reading.rttMs, home.node);
   }
 }
 
-function ownLines(reading: Reading, home: Session['home']): Lines {
-  return lines(reading.sources.get('video'), reading.sources.get('audio'), reading.rttMs, home.node, undefined);
-}
-
-function peerLines(peer: Peer, reading: Reading): Lines {
-  const source = (kind: 'audio' | 'video') => reading.sources.get(peer.sources[kind]?.consumerId ?? '');
-  return lines(source('video'), source('audio'), reading.rttMs, peer.node, peer.hops);
+function peerLines(peer: Peer, source: PeerTile['source'], reading: Reading): Lines {
+  const figures = (incoming: Incoming | undefined) => reading.sources.get(incoming?.consumerId ?? '');
+  const picture = peer.sources[source];
+  const sound = source === 'video' ? peer.sources.audio : undefined;
+  const result = lines(figures(picture), figures(sound), reading.rttMs, peer.node, peer.hops);
+  if (picture && picture.spatialLayers > 1 && typeof picture.spatialLayer === 'number') {
+    result.push(['Quality', layerName(picture.spatialLayer, picture.spatialLayers)]);
+  }
+  return result;
 }
 
 function lines(
@@ -71,7 +81,7 @@ function lines(
   audio: Figures | undefined,
   rttMs: number | undefined,
   node: string | undefined,
-  hops: number | undefined,
+  hops?: number,
 ): Lines {
   const result: Lines = [];
   if (video) {

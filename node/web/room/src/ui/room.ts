@@ -1,18 +1,21 @@
 /** The room: everybody's tiles, the state of the connection, and the controls. */
 import { h, setText } from '@sluice/web-kit/ui/dom';
-import type { LocalMedia } from '../devices';
-import { grid } from '../layout';
+import type { LayoutMode } from '../layout';
 import type { Meeting } from '../meeting';
 import { inviteUrl } from '../options';
 import type { Peer } from '../peers';
+import type { Outgoing } from '../publisher';
 import type { LinkState, Session } from '../session';
+import type { Speaker } from '../speaker';
 import { Controls } from './controls';
 import { icon, logo } from './icons';
 import { Notices } from './notices';
 import { StatsOverlay } from './overlay';
+import { showSettings } from './settings';
+import { Shortcuts } from './shortcuts';
 import { BlockedSound } from './sound';
+import { Stage } from './stage';
 import { Status } from './status';
-import { PeerTile, SelfTile } from './tile';
 
 export interface RoomActions {
   leave(): void;
@@ -21,36 +24,45 @@ export interface RoomActions {
 
 export class RoomView {
   readonly element: HTMLElement;
-  private readonly tiles: { self: SelfTile; peers: Map<string, PeerTile> };
-  private readonly list = h('ul', { class: 'tiles', attrs: { 'aria-label': 'People in the room' } });
-  private readonly stage = h('main', { class: 'stage' });
+  private readonly stage: Stage;
   private readonly count = h('span', { class: 'count' });
+  private readonly encrypted = h('span', { class: 'encrypted', attrs: { title: 'What you send is encrypted end to end' } }, icon('lock'), 'Encrypted');
   private readonly invitation: HTMLElement;
   private readonly news = h('p', { class: 'visually-hidden', attrs: { 'aria-live': 'polite' } });
   private readonly notices = new Notices();
   private readonly status: Status;
   private readonly controls: Controls;
+  private readonly shortcuts: Shortcuts;
   private readonly overlay: StatsOverlay;
-  private readonly resized = new ResizeObserver(() => this.arrange());
   private readonly cleanup: (() => void)[] = [];
   private link: LinkState = 'connecting';
-  private readonly sound = new BlockedSound(this.notices, () => this.tiles.peers.values());
+  private readonly sound = new BlockedSound(this.notices, () => this.stage.peers.values());
 
   constructor(
     private readonly meeting: Meeting,
-    private readonly media: LocalMedia,
+    private readonly outgoing: Outgoing,
+    private readonly speaker: Speaker,
     displayName: string,
     private readonly room: string,
     actions: RoomActions,
   ) {
-    this.tiles = { self: new SelfTile(displayName), peers: new Map() };
-    this.overlay = new StatsOverlay(() => meeting.session, this.tiles);
+    this.stage = new Stage(displayName, outgoing, speaker, {
+      soundBlocked: () => this.sound.blocked(),
+      pictureSeen: () => meeting.session?.pictureSeen(),
+      preferLayer: (consumerId, layer) => meeting.session?.preferLayer(consumerId, layer),
+      news: (text) => setText(this.news, text),
+    });
+    this.overlay = new StatsOverlay(() => meeting.session, this.stage, outgoing);
     this.status = new Status({ retry: meeting.retryNow, rejoin: actions.rejoin, leave: actions.leave });
-    this.controls = new Controls(media, {
-      toggleStats: () => this.overlay.toggle(),
+    this.controls = new Controls(outgoing, {
+      toggleShare: () => void this.toggleShare(),
+      toggleLayout: () => this.setLayout(this.stage.layout === 'grid' ? 'speaker' : 'grid'),
+      toggleStats: () => this.toggleStatistics(),
       copyLink: () => this.copyLink(),
+      showSettings: () => this.showSettings(),
       leave: actions.leave,
     });
+    this.shortcuts = new Shortcuts(this.controls.shortcuts);
     this.invitation = h(
       'div',
       { class: 'invitation' },
@@ -58,13 +70,12 @@ export class RoomView {
       h('button', { class: 'button small', attrs: { type: 'button' }, on: { click: () => void this.invite() } }, icon('link'), 'Copy an invitation'),
     );
     this.invitation.hidden = true;
-    this.list.append(this.tiles.self.element);
-    this.stage.append(this.list, this.invitation);
+    this.stage.element.append(this.invitation);
     this.element = h(
       'div',
       { class: 'room' },
-      h('header', { class: 'bar' }, logo(), h('h1', { class: 'room-name' }, room), this.count, this.status.chip),
-      this.stage,
+      h('header', { class: 'bar' }, logo(), h('h1', { class: 'room-name' }, room), this.count, this.encrypted, this.status.chip),
+      this.stage.element,
       this.controls.element,
       this.notices.element,
       this.status.panel,
@@ -75,34 +86,39 @@ export class RoomView {
 
   close(): void {
     for (const end of this.cleanup) end();
-    this.resized.disconnect();
+    document.querySelector('dialog')?.close();
+    this.stage.close();
     this.overlay.close();
     this.sound.close();
     this.status.close();
-    for (const tile of this.tiles.peers.values()) tile.close();
     this.element.remove();
   }
 
   /** Shows why a device cannot be used, if so. */
   showProblems(): void {
-    for (const text of Object.values(this.media.problems)) this.notices.show({ text });
+    for (const text of Object.values(this.outgoing.media.problems)) this.notices.show({ text });
   }
 
   private follow(): void {
-    this.resized.observe(this.stage);
+    const { media, screen, encryption } = this.outgoing;
     this.cleanup.push(
       this.meeting.on('session', (session) => this.followSession(session)),
       this.meeting.on('state', () => this.render()),
-      this.media.on('change', (kind) => {
+      media.on('change', (kind) => {
         // Browsers that play no sound unasked do so for a page that captures.
-        if (this.media.tracks[kind]) this.sound.retry();
-        const problem = this.media.problems[kind];
-        if (problem && !this.media.enabled[kind]) this.notices.show({ text: problem });
+        if (media.tracks[kind]) this.sound.retry();
+        const problem = media.problems[kind];
+        if (problem && !media.enabled[kind]) this.notices.show({ text: problem });
         this.render();
       }),
+      screen.on('change', () => {
+        setText(this.news, screen.track ? 'You share your screen' : 'You do not share your screen any more');
+        this.render();
+      }),
+      encryption.on('change', () => this.encryptionChanged()),
     );
-    addEventListener('keydown', this.controls.key);
-    this.cleanup.push(() => removeEventListener('keydown', this.controls.key));
+    addEventListener('keydown', this.shortcuts.handle);
+    this.cleanup.push(() => removeEventListener('keydown', this.shortcuts.handle));
     this.render();
   }
 
@@ -111,7 +127,7 @@ export class RoomView {
     session.on('peers', (peers) => {
       if (this.meeting.session === session) this.showPeers(peers);
     });
-    session.on('speaker', (speaker) => this.showSpeaker(speaker));
+    session.on('speaker', (speaker) => this.stage.showSpeaker(speaker, this.meeting.peerId));
     session.on('notice', (text) => this.notices.show({ text }));
     let dismiss: (() => void) | undefined;
     session.on('link', (state) => {
@@ -127,9 +143,10 @@ export class RoomView {
     const { state, session } = this.meeting;
     const home = session?.home ?? {};
     this.status.render(state, this.link, home);
-    this.controls.render();
-    this.tiles.self.update(this.media, home);
-    this.stage.inert = this.controls.element.inert = !this.status.panel.hidden;
+    this.controls.render(this.stage.layout, this.overlay.shown);
+    this.encrypted.hidden = this.outgoing.encryption.passphrase === undefined;
+    this.stage.updateOwn(home);
+    this.stage.element.inert = this.controls.element.inert = !this.status.panel.hidden;
     // After a connection was lost the tiles tell of the past until there is a new one.
     if (state.name !== 'connecting') this.element.classList.toggle('stale', state.name !== 'joined');
     if (state.name === 'joined' && session) this.showPeers(session.peers);
@@ -138,47 +155,45 @@ export class RoomView {
   private showPeers(peers: ReadonlyMap<string, Peer>): void {
     // While a reconnection is under way, keep the former tiles until the new list is known.
     const settled = this.meeting.state.name === 'joined';
-    for (const [id, tile] of this.tiles.peers) {
-      if (peers.has(id) || !settled) continue;
-      tile.close();
-      this.tiles.peers.delete(id);
-      setText(this.news, `${tile.element.getAttribute('aria-label') ?? 'Somebody'} left`);
-    }
-    for (const peer of peers.values()) this.tile(peer).update(peer);
-    const people = this.tiles.peers.size + 1;
+    this.stage.showPeers(peers, !settled);
+    const people = new Set([...this.stage.peers.values()].map(({ peerId }) => peerId)).size + 1;
     setText(this.count, people === 1 ? '1 person' : `${people} people`);
     this.invitation.hidden = people > 1 || !settled;
-    this.arrange();
   }
 
-  private tile(peer: Peer): PeerTile {
-    let tile = this.tiles.peers.get(peer.id);
-    if (!tile) {
-      tile = new PeerTile(
-        peer.id,
-        () => this.sound.blocked(),
-        () => this.meeting.session?.pictureSeen(),
-      );
-      this.tiles.peers.set(peer.id, tile);
-      this.list.append(tile.element);
-      if (peer.displayName) setText(this.news, `${peer.displayName} joined`);
-    }
-    return tile;
+  private setLayout(layout: LayoutMode): void {
+    this.stage.setLayout(layout);
+    this.render();
   }
 
-  private showSpeaker(speaker: string | null): void {
-    this.tiles.self.setSpeaking(speaker === this.meeting.peerId);
-    for (const [id, tile] of this.tiles.peers) tile.setSpeaking(id === speaker);
+  private toggleStatistics(): void {
+    this.overlay.toggle();
+    this.render();
   }
 
-  private arrange(): void {
-    const { clientWidth, clientHeight } = this.stage;
-    const style = getComputedStyle(this.stage);
-    const width = clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
-    const height = clientHeight - parseFloat(style.paddingTop) - parseFloat(style.paddingBottom);
-    const tile = grid(this.tiles.peers.size + 1, width, height, parseFloat(getComputedStyle(this.list).gap) || 0);
-    this.list.style.setProperty('--tile-width', `${tile.width}px`);
-    this.list.style.setProperty('--tile-height', `${tile.height}px`);
+  private async toggleShare(): Promise<void> {
+    const { screen } = this.outgoing;
+    if (screen.track) return screen.stop();
+    await screen.share().catch((error: Error) => this.notices.show({ text: `The screen cannot be shared: ${error.message}` }));
+  }
+
+  private encryptionChanged(): void {
+    const on = this.outgoing.encryption.passphrase !== undefined;
+    const text = on
+      ? 'What you send is encrypted from now on. The others need the new link to see and hear you.'
+      : 'What you send is not encrypted end to end any more.';
+    this.notices.show({ text, ...(on && { action: { label: 'Copy the link', run: () => void this.copyLink() } }) });
+    this.render();
+  }
+
+  private showSettings(): void {
+    showSettings(this.outgoing, this.speaker, {
+      layout: this.stage.layout,
+      setLayout: (layout) => this.setLayout(layout),
+      statistics: this.overlay.shown,
+      toggleStatistics: () => this.toggleStatistics(),
+      showHelp: () => this.shortcuts.help(),
+    });
   }
 
   private async invite(): Promise<void> {
@@ -186,7 +201,7 @@ export class RoomView {
   }
 
   private async copyLink(): Promise<boolean> {
-    const url = inviteUrl(location.origin, this.room);
+    const url = inviteUrl(location.origin, this.room, this.outgoing.encryption.passphrase);
     try {
       await navigator.clipboard.writeText(url);
       setText(this.news, 'Link copied');

@@ -3,7 +3,7 @@
  * pictures only. Any touch turns the sound on; a notice says so if none comes.
  */
 import type { Notices } from './notices';
-import type { PeerTile } from './tile';
+import type { PeerTile } from './peer-tile';
 
 /** A page that was opened by a link usually gets its microphone, and with it the right to play, within this time. */
 const NOTICE_AFTER_MS = 1_500;
