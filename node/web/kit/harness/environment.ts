@@ -13,6 +13,9 @@ export const LOADTEST = resolve(process.env['E2E_LOADTEST'] ?? join(TARGET, 'rel
 
 export const CHROMIUM = process.env['E2E_CHROMIUM'] ?? '/usr/bin/chromium';
 
+/** A folder with the room page's files, for browsers to get in place of those in the binary: it need not be built again. */
+export const PAGE = process.env['E2E_PAGE'];
+
 /** Where screenshots and logs go. */
 export const ARTIFACTS = resolve(process.env['E2E_ARTIFACTS'] ?? join(TARGET, 'e2e'));
 mkdirSync(ARTIFACTS, { recursive: true });

@@ -75,7 +75,7 @@ test('tiles tell name, region and node', async () => {
 });
 
 test('the stats overlay has the figures', async () => {
-  await bob.page.keyboard.press('s');
+  await bob.page.keyboard.press('i');
   const figures = bob.tile('Alice').locator('.figures');
   await eventually('figures are complete', async () => {
     const text = await figures.innerText();
@@ -84,7 +84,7 @@ test('the stats overlay has the figures', async () => {
     );
   });
   await bob.screenshot('three-people-with-stats');
-  await bob.page.keyboard.press('s');
+  await bob.page.keyboard.press('i');
   await figures.waitFor({ state: 'hidden' });
 });
 

@@ -1,7 +1,8 @@
 /** People who use the room page. */
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Browser, BrowserContext, Page } from '@sluice/web-kit/harness/browser';
-import { ARTIFACTS } from '@sluice/web-kit/harness/environment';
+import { ARTIFACTS, PAGE } from '@sluice/web-kit/harness/environment';
 import { eventually } from '@sluice/web-kit/harness/eventually';
 import type { Hooks } from '../src/hooks';
 
@@ -38,6 +39,7 @@ export class Person {
   static async open(browser: Browser, name: string, url: string, prepare?: (context: BrowserContext) => Promise<unknown>): Promise<Person> {
     // Servers of tests have made their certificates themselves.
     const context = await browser.newContext({ viewport: { width: 1280, height: 760 }, ignoreHTTPSErrors: true });
+    if (PAGE) await serveFrom(PAGE, context);
     await prepare?.(context);
     const person = new Person(name, await context.newPage(), context);
     await person.page.goto(url);
@@ -84,6 +86,16 @@ export class Person {
     return (await this.tile(name).and(this.page.locator('.marked')).count()) === 1;
   }
 
+  /** Chooses the quality of another person's picture. */
+  async choose(name: string, quality: 'auto' | 'high' | 'medium' | 'low'): Promise<void> {
+    await this.page.getByLabel(`Picture quality of ${name}`).selectOption(quality);
+  }
+
+  /** How wide a picture arrives: another person's, or their screen's. */
+  width(name: string): Promise<number> {
+    return this.tile(name).locator('video').evaluate((video: HTMLVideoElement) => video.videoWidth);
+  }
+
   async screenshot(name: string): Promise<void> {
     await this.page.screenshot({ path: join(ARTIFACTS, `${name}.png`) });
   }
@@ -128,5 +140,14 @@ export class Person {
   async ciphers(): Promise<unknown[]> {
     const { recv, send } = await this.stats();
     return [...recv, ...send].filter((entry) => entry['type'] === 'transport').map((entry) => entry['srtpCipher']);
+  }
+}
+
+async function serveFrom(folder: string, context: BrowserContext): Promise<void> {
+  // A page that no server of this machine has sent may not talk to one unasked.
+  await context.grantPermissions(['local-network-access', 'camera', 'microphone', 'clipboard-read', 'clipboard-write']);
+  for (const name of await readdir(folder)) {
+    const isPage = ({ pathname }: URL) => pathname === `/${name}` || (pathname === '/' && name === 'index.html');
+    await context.route(isPage, (route) => route.fulfill({ path: join(folder, name) }));
   }
 }

@@ -89,7 +89,7 @@ export function spotlight(others: number, width: number, height: number, gap: nu
   if (others === 0) return { beside, large: { width: Math.floor(width), height: Math.floor(height) }, small };
   const large = {
     width: Math.max(0, Math.floor(beside ? width - small.width - gap : width)),
-    height: Math.max(0, Math.floor(beside ? height : height - small.height - gap)),
+    height: Math.max(0, Math.floor(beside ? height : Math.min(height - small.height - gap, width / TALLEST.upright))),
   };
   return { beside, large, small };
 }

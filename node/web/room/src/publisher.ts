@@ -49,7 +49,7 @@ export class Publisher {
     this.subscriptions = [
       media.on('change', (kind) => this.follow(kind)),
       screen.on('change', () => this.follow('screensharing')),
-      encryption.on('change', () => this.followAll()),
+      encryption.on('change', () => this.beginAnew()),
     ];
     this.followAll();
   }
@@ -77,6 +77,8 @@ export class Publisher {
     const ours = new Set(Object.values(this.sending).map(({ producer }) => producer.id));
     const known = producers.map(({ id }) => id);
     this.muted.clear();
+    // What was told of them meanwhile is lost: until there is news, everything may be wanted.
+    this.wanted.clear();
     for (const { id, muted } of producers) if (muted) this.muted.add(id);
     // The answer that told of it was lost.
     const unknown = known.filter((id) => !ours.has(id));
@@ -86,6 +88,19 @@ export class Publisher {
       if (producer && !known.includes(producer.id)) this.forget(source, producer);
       this.follow(source);
     }
+  }
+
+  /**
+   * What was sent with another passphrase ends. All of it ends before anything begins: Chromium names no MID in the packets of
+   * a simulcast that takes the place of another one after a new media section was added, and the server could not tell whose
+   * they are.
+   */
+  private beginAnew(): void {
+    for (const source of SOURCES) {
+      const { producer } = this.sending[source] ?? {};
+      if (producer && !this.muted.has(producer.id)) this.stop(source, producer);
+    }
+    this.followAll();
   }
 
   private followAll(): void {
@@ -122,8 +137,7 @@ export class Publisher {
         return this.produce(source, track);
       }
       if (producer.track !== track) await producer.replaceTrack({ track });
-      const wanted = this.wanted.get(producer.id);
-      if (wanted && producer.rtpSender) await sendWanted(producer.rtpSender, wanted);
+      if (producer.rtpSender) await sendWanted(producer.rtpSender, this.wanted.get(producer.id) ?? []);
       if (!producer.paused) return;
       producer.resume();
       await this.signalling.request('resumeProducer', { producerId: producer.id });

@@ -105,8 +105,8 @@ export class Receiver {
       producerId,
       kind,
       rtpParameters,
-      // The browser keeps a stream's tracks in sync, and a screen belongs to no voice.
-      streamId: source === 'screensharing' ? `${peerId} ${source}` : peerId,
+      // The browser keeps a stream's tracks in sync, and a screen belongs to no voice. Session descriptions take no blanks.
+      streamId: encodeURIComponent(source === 'screensharing' ? `${peerId}/${source}` : peerId),
       ...(encrypted && { onRtpReceiver: (receiver: RTCRtpReceiver) => this.encryption.open(receiver, kind, id) }),
     });
     if (this.gone.has(peerId) || this.gone.has(id)) {

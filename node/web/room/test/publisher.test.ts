@@ -131,7 +131,11 @@ test('encodings that nobody receives are not sent, but for the lowest', async ()
     publisher.setWanted('video-1', wanted);
     await settle();
   }
-  assert.deepEqual(sender?.changes, [[true, true, false], [true, false, false], [true, false, true]]);
+  assert.deepEqual(sender?.changes.splice(0), [[true, true, false], [true, false, false], [true, false, true]]);
+  // What was said during an interruption was not heard.
+  publisher.reconcile([own('video-1')]);
+  await settle();
+  assert.deepEqual(sender?.changes, [[true, true, true]]);
 });
 
 test('what is wanted may be known before the producer', async () => {

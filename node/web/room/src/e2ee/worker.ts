@@ -39,28 +39,35 @@ function sealing({ kind }: TransformOptions): Transform {
   const nonces = new Nonces();
   return async (frame, controller) => {
     const present = await key;
-    if (!present) return;
+    // An encoder that has nothing to say gives frames of no bytes, and there is nothing to hide.
+    if (!present || frame.data.byteLength === 0) return;
     frame.data = await seal(present, nonces, frame.data, clearBytes(kind, frame.type));
     controller.enqueue(frame);
   };
 }
 
+/** So many frames in a row that do not open are no accident. */
+const GIVE_UP_AFTER = 5;
+
 /** What cannot be decrypted is dropped: a decoder would make noise of it. */
 function opening({ kind }: TransformOptions, consumerId: string): Transform {
   let told: boolean | undefined;
+  let failures = 0;
   const tell = (readable: boolean) => {
     if (readable !== told) self.postMessage({ consumerId, readable });
     told = readable;
   };
   return async (frame, controller) => {
     const present = await key;
+    if (!present) return tell(false);
     try {
-      if (!present) return tell(false);
       frame.data = await open(present, frame.data, clearBytes(kind, frame.type));
-      tell(true);
     } catch {
-      return tell(false);
+      if (++failures >= GIVE_UP_AFTER) tell(false);
+      return;
     }
+    failures = 0;
+    tell(true);
     controller.enqueue(frame);
   };
 }

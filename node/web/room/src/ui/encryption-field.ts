@@ -10,7 +10,7 @@ export class EncryptionField {
 
   constructor(private readonly encryption: Encryption) {
     const hint = Encryption.supported
-      ? 'The key is in the link to the room. The server never gets it.'
+      ? 'The key is in the link to the room; the server never gets it.'
       : 'This browser cannot do that, or the page is not served over HTTPS.';
     const field = toggle('encryption', 'End-to-end encryption', hint, (on) => {
       encryption.setPassphrase(on ? newPassphrase() : undefined);

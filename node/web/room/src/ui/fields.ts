@@ -21,8 +21,9 @@ export function select<Value extends string>(
 
 /** A switch with a word on what it does. */
 export function toggle(id: string, label: string, hint: string, changed: (on: boolean) => void) {
-  const input = h('input', { id, attrs: { type: 'checkbox', role: 'switch', 'aria-describedby': `${id}-hint` } });
+  const words = { 'aria-labelledby': `${id}-label`, 'aria-describedby': `${id}-hint` };
+  const input = h('input', { id, attrs: { type: 'checkbox', role: 'switch', ...words } });
   input.addEventListener('change', () => changed(input.checked));
-  const text = h('span', {}, h('b', {}, label), h('span', { id: `${id}-hint`, class: 'hint' }, hint));
+  const text = h('span', {}, h('b', { id: `${id}-label` }, label), h('span', { id: `${id}-hint`, class: 'hint' }, hint));
   return { element: h('label', { class: 'switch', attrs: { for: id } }, text, input), input };
 }

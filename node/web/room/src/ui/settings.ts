@@ -26,7 +26,7 @@ export function showSettings({ media, encryption }: Outgoing, speaker: Speaker, 
   const help = h('button', { class: 'button small', attrs: { type: 'button' }, on: { click: () => looks.showHelp() } }, 'Keyboard…');
   const content = [
     devices.element,
-    h('div', { class: 'devices' }, field('Layout', layout), themeField()),
+    h('div', { class: 'pair' }, field('Layout', layout), themeField()),
     encryptionField.element,
     statistics.element,
     help,

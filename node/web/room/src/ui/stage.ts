@@ -1,6 +1,6 @@
 /** Everybody's tiles: which there are, how large each is, and in what quality its picture is asked for. */
 import { h } from '@sluice/web-kit/ui/dom';
-import { grid, largeTile, spotlight, type LayoutMode, type Size } from '../layout';
+import { grid, largeTile, spotlight, type LayoutMode, type Size, type Spotlight } from '../layout';
 import { LayerRequests, layerFor } from '../layers';
 import { loadPreferences, savePreferences } from '../options';
 import type { Peer } from '../peers';
@@ -154,7 +154,7 @@ export class Stage {
       other.element.classList.toggle('large', other === large);
       other.setPinned(key === this.pinned);
     }
-    this.askForLayers(large, spot?.large ?? tile, tile);
+    this.askForLayers(large, spot, tile);
   }
 
   private setSize(name: string, { width, height }: Size): void {
@@ -162,14 +162,15 @@ export class Stage {
     this.list.style.setProperty(`--${name}-height`, `${height}px`);
   }
 
-  private askForLayers(large: PeerTile | undefined, largeSize: Size, size: Size): void {
+  private askForLayers(large: PeerTile | undefined, spot: Spotlight | undefined, small: Size): void {
     const wanted = new Map<string, number>();
     for (const tile of this.peers.values()) {
       const { picture } = tile;
       if (!picture || picture.spatialLayers < 2) continue;
-      const { width, height } = tile === large ? largeSize : size;
-      // A small tile is filled, and a large one has the whole picture.
-      const fit = tile === large ? Math.min : Math.max;
+      const isLarge = tile === large && spot !== undefined;
+      const { width, height } = isLarge ? spot.large : small;
+      // A picture fills its tile, but a large one beside others is there as a whole.
+      const fit = isLarge && spot.beside ? Math.min : Math.max;
       const pixels = fit(width, height * CAMERA_SHAPE) * devicePixelRatio;
       wanted.set(picture.consumerId, layerFor(tile.choice, picture.spatialLayers, pixels));
     }
