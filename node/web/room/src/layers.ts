@@ -9,8 +9,8 @@ const BEST_WIDTH = 1_280;
 /** So much larger than it is may a picture be shown. */
 const STRETCH = 1.25;
 
-/** Tiles that change their size, one after the other or by a hand at the window's edge, settle within this time. */
-const SETTLE_MS = 300;
+/** Tiles change their size one after the other, or by a hand at the window's edge: so often the server is told. */
+const TELL_AFTER_MS = 300;
 
 /** The layer, of so many, that is wanted for a picture shown `width` device pixels wide. */
 export function layerFor(choice: LayerChoice, layers: number, width: number): number {
@@ -46,21 +46,21 @@ export class LayerRequests {
 
   /**
    * These layers are wanted now, by consumer. For a consumer that is new the server hears of it at once, before anything is
-   * sent, so that no publisher starts an encoding for a moment; for the others when the tiles have settled.
+   * sent, so that no publisher starts an encoding for a moment; of the others a moment later, of all at once.
    */
   want(wanted: Map<string, number>): void {
     this.wanted = wanted;
     for (const id of this.asked.keys()) if (!wanted.has(id)) this.asked.delete(id);
     for (const [id, layer] of wanted) if (!this.asked.has(id)) this.tell(id, layer);
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.settle(), SETTLE_MS);
+    this.timer ??= setTimeout(() => this.tellChanges(), TELL_AFTER_MS);
   }
 
   close(): void {
     clearTimeout(this.timer);
   }
 
-  private settle(): void {
+  private tellChanges(): void {
+    this.timer = undefined;
     for (const [id, layer] of this.wanted) if (this.asked.get(id) !== layer) this.tell(id, layer);
   }
 

@@ -25,7 +25,7 @@ function requests() {
   return { asked, requests: new LayerRequests((id, layer) => asked.push([id, layer])) };
 }
 
-test('a new consumer is told of at once, and a change when the tiles have settled', () => {
+test('a new consumer is told of at once, and changes a moment later', () => {
   const { asked, requests: subject } = requests();
   subject.want(new Map([['a', 2]]));
   subject.want(new Map([['a', 1], ['b', 1]]));
