@@ -156,12 +156,15 @@ pub fn consumable_rtp_parameters(
         codec_payload_type: None,
         ..encoding.clone()
     });
+    // mediasoup-client says an empty one for simulcast in Chromium, whose offer names no SSRCs. Without one it tells
+    // receivers of no SSRC either, and they take the stream for one that nobody announced.
+    let cname = rtp.rtcp.cname.as_deref().filter(|cname| !cname.is_empty()).unwrap_or(cname);
     RtpParameters {
         mid: None,
         header_extensions: header_extensions(router, kind, &codecs),
         codecs,
         encodings: encodings.collect(),
-        rtcp: RtcpParameters { cname: Some(rtp.rtcp.cname.as_deref().unwrap_or(cname).to_owned()), reduced_size: true },
+        rtcp: RtcpParameters { cname: Some(cname.to_owned()), reduced_size: true },
         msid: rtp.msid.clone(),
     }
 }

@@ -186,6 +186,10 @@ fn several_encodings_are_spatial_layers_of_one_stream() {
     let consumer = serde_json::to_value(consumer).unwrap();
     assert_eq!(consumer["encodings"], json!([{"ssrc": 42, "rtx": {"ssrc": 43}, "scalabilityMode": "L3T3"}]));
 
+    rtp["rtcp"]["cname"] = json!("");
+    let unnamed = negotiate(MediaKind::Video, rtp.clone()).unwrap().consumable;
+    assert_eq!(unnamed.rtcp.cname.as_deref(), Some("made-up"), "of simulcast Chromium names none");
+
     rtp["encodings"] = json!(encodings(5));
     let refused = negotiate(MediaKind::Video, rtp).unwrap_err().to_string();
     assert_eq!(refused, "Video has at most 4 encodings, rtpParameters has 5");
