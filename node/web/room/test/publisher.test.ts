@@ -56,31 +56,34 @@ async function sending(kinds: Kind[], failure?: Error) {
   };
   const tracks = Object.fromEntries(kinds.map((kind) => [kind, { kind }]));
   const enabled = { audio: true, video: true };
-  const changed: (() => void)[] = [];
-  const on = (_event: string, listener: () => void) => {
-    changed.push(listener);
-    return () => {};
+  /** Something of the user's, and what is to be called when it changes. */
+  const changing = () => {
+    let changed = () => {};
+    const on = (_event: string, listener: () => void) => {
+      changed = listener;
+      return () => {};
+    };
+    const change = async () => {
+      changed();
+      await settle();
+    };
+    return { on, change };
   };
-  const screen: { on: typeof on; track?: object } = { on };
-  const encryption: { on: typeof on; passphrase?: string; seal: () => void } = { on, seal: () => {} };
+  const screen: ReturnType<typeof changing> & { track?: object } = changing();
+  const encryption: ReturnType<typeof changing> & { passphrase?: string; seal: () => void } = { ...changing(), seal: () => {} };
   const publisher = new Publisher(
     { canProduce: () => true, sendRtpCapabilities: { codecs: [{ mimeType: 'video/VP8' }] } } as unknown as Device,
     transport as unknown as types.Transport,
     {
       media: { tracks, enabled, on: () => () => {} } as unknown as LocalMedia,
-      screen: screen as Screen,
+      screen: screen as unknown as Screen,
       encryption: encryption as unknown as Encryption,
     },
     { request: (method: string, data: object) => Promise.resolve(asked.push([method, data]) as never) } as never,
     (text) => told.push(text),
   );
   await settle();
-  /** Something of the user's has changed. */
-  const change = async () => {
-    changed.forEach((listener) => listener());
-    await settle();
-  };
-  return { publisher, asked, told, producers, screen, encryption, change };
+  return { publisher, asked, told, producers, screen, encryption };
 }
 
 /** What the server has of an own producer. */
@@ -139,30 +142,30 @@ test('encodings that nobody receives are not sent, but for the lowest', async ()
 });
 
 test('what is wanted may be known before the producer', async () => {
-  const { publisher, producers, screen, change } = await sending(['video']);
+  const { publisher, producers, screen } = await sending(['video']);
   publisher.setWanted('video-1', [true, false, false]);
   screen.track = { kind: 'video' };
   publisher.setWanted('video-2', [false]);
-  await change();
+  await screen.change();
   assert.deepEqual(producers.map(({ rtpSender }) => rtpSender.changes), [[[true, false, false]], []]);
 });
 
 test('a screen is sent beside the camera, and ends when it is not shared any more', async () => {
-  const { asked, producers, screen, change } = await sending(['audio', 'video']);
+  const { asked, producers, screen } = await sending(['audio', 'video']);
   screen.track = { kind: 'video' };
-  await change();
+  await screen.change();
   assert.deepEqual(producers.map(({ appData }) => appData), [{ source: 'audio' }, { source: 'video' }, { source: 'screensharing' }]);
   assert.deepEqual(producers.map(({ rtpSender }) => rtpSender.getParameters().encodings.length), [1, 3, 1]);
   delete screen.track;
-  await change();
+  await screen.change();
   assert.deepEqual(asked, [['closeProducer', { producerId: 'video-3' }]]);
   assert.deepEqual(producers.map(({ closed }) => closed), [false, false, true]);
 });
 
 test('another passphrase is another producer, and without the browser\'s help nothing is sent', async () => {
-  const { asked, told, producers, encryption, change } = await sending(['audio']);
+  const { asked, told, producers, encryption } = await sending(['audio']);
   encryption.passphrase = 'secret';
-  await change();
+  await encryption.change();
   assert.deepEqual([asked, producers[0]?.closed], [[['closeProducer', { producerId: 'audio-1' }]], true]);
   assert.equal(told[0], 'Your audio cannot be sent: this browser cannot encrypt it');
   assert.equal(producers.length, 1);

@@ -70,17 +70,14 @@ export class Stage {
   /** Shows what this page itself sends. */
   updateOwn(home: { region?: string; node?: string }): void {
     this.self.update(this.outgoing, home);
-    if (this.outgoing.screen.track) {
-      if (!this.ownScreen) {
-        this.ownScreen = new OwnScreenTile();
-        this.list.append(this.ownScreen.element);
-      }
-      this.ownScreen.update(this.outgoing);
-    } else {
+    const shares = this.outgoing.screen.track !== undefined;
+    if (shares !== (this.ownScreen !== undefined)) {
       this.ownScreen?.element.remove();
-      this.ownScreen = undefined;
+      this.ownScreen = shares ? new OwnScreenTile() : undefined;
+      if (this.ownScreen) this.list.append(this.ownScreen.element);
+      this.arrange();
     }
-    this.arrange();
+    this.ownScreen?.update(this.outgoing);
   }
 
   /** Shows these peers; with `keeps`, those of whom nothing is known now stay too. */
