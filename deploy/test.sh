@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, Python, nginx,
-# OpenSSL, nftables) it installs first. Ends with cargo's own summaries.
+# Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, Firefox, Python,
+# nginx, OpenSSL, nftables) it installs first. Ends with cargo's own summaries.
 #
 # Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not of the web pages.
 set -euo pipefail
@@ -19,6 +19,7 @@ missing=()
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium)
+command -v firefox-esr >/dev/null || missing+=(firefox-esr)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 command -v nginx >/dev/null || missing+=(nginx-light)
 command -v openssl >/dev/null || missing+=(openssl)
@@ -50,7 +51,8 @@ done
 E2E_BIN="$PWD/target/release/sluice"
 E2E_LOADTEST="$PWD/target/release/sluice-loadtest"
 E2E_CHROMIUM="$(command -v chromium)"
-export E2E_BIN E2E_LOADTEST E2E_CHROMIUM
+E2E_FIREFOX="$(command -v firefox-esr)"
+export E2E_BIN E2E_LOADTEST E2E_CHROMIUM E2E_FIREFOX
 
 step "the room page in browsers (screenshots and logs: target/e2e)"
 npm --prefix node/web/room run --silent e2e

@@ -15,6 +15,7 @@ export const CHROMIUM = process.env['E2E_CHROMIUM'] ?? '/usr/bin/chromium';
 
 /** A folder with the room page's files, for browsers to get in place of those in the binary: it need not be built again. */
 export const PAGE = process.env['E2E_PAGE'];
+export const FIREFOX = process.env['E2E_FIREFOX'] ?? '/usr/bin/firefox-esr';
 
 /** Where screenshots and logs go. */
 export const ARTIFACTS = resolve(process.env['E2E_ARTIFACTS'] ?? join(TARGET, 'e2e'));

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ARTIFACTS, BINARY } from './environment';
 import { eventually } from './eventually';
+import type { Namespace } from './namespace';
 
 /** A node's ports are `base + 100 * index` and a few above: admin 0, users 3, media 4, mesh 5, gRPC 6. */
 const PORT_STEP = 100;
@@ -19,6 +20,13 @@ export interface NodeAddress {
   admin: string;
 }
 
+/** Where the nodes of a mesh are, if not where the test runs. */
+export interface Elsewhere {
+  namespace: Namespace;
+  /** By which users, tests too, reach them there. */
+  address: string;
+}
+
 /** One running process of the binary. */
 class Process {
   private constructor(
@@ -26,9 +34,10 @@ class Process {
     private readonly exited: Promise<unknown[]>,
   ) {}
 
-  static start(name: string, args: string[]): Process {
+  static start(name: string, args: string[], namespace?: Namespace): Process {
     const log = openSync(join(ARTIFACTS, `${name}.log`), 'a');
-    const child = spawn(BINARY, args, { stdio: ['ignore', log, log], env: withoutSettings() });
+    const [command, ...rest] = namespace?.entering(BINARY, ...args) ?? [BINARY, ...args];
+    const child = spawn(command, rest, { stdio: ['ignore', log, log], env: withoutSettings() });
     closeSync(log);
     return new Process(child, once(child, 'exit'));
   }
@@ -68,18 +77,20 @@ export class Mesh {
     private readonly base: number,
     readonly nodes: NodeAddress[],
     private readonly settings: string[],
+    private readonly elsewhere: Elsewhere | undefined,
   ) {}
 
-  /** A mesh of `count` nodes in one process. */
-  static async dev(name: string, count: number): Promise<Mesh> {
+  /** A mesh of `count` nodes in one process, and what paths between them are like that are not perfect. */
+  static async dev(name: string, count: number, wan: string[] = []): Promise<Mesh> {
     const mesh = await Mesh.addressed(name, count);
-    mesh.processes.push(Process.start(name, ['dev', '--nodes', String(count), '--base-port', String(mesh.port(0, 3))]));
+    const paths = wan.flatMap((path) => ['--wan', path]);
+    mesh.processes.push(Process.start(name, ['dev', '--nodes', String(count), '--base-port', String(mesh.port(0, 3)), ...paths]));
     return mesh.started();
   }
 
   /** A mesh of `count` processes, each with these settings besides. */
-  static async processes(name: string, count: number, settings: string[] = []): Promise<Mesh> {
-    const mesh = await Mesh.addressed(name, count, settings);
+  static async processes(name: string, count: number, settings: string[] = [], elsewhere?: Elsewhere): Promise<Mesh> {
+    const mesh = await Mesh.addressed(name, count, settings, elsewhere);
     sluice('ca', 'init', '--dir', mesh.folder);
     for (let index = 0; index < count; index++) {
       sluice('ca', 'issue', '--dir', mesh.folder, '--node', nodeId(index));
@@ -92,16 +103,19 @@ export class Mesh {
   startNode(index: number): void {
     const id = nodeId(index);
     const at = (offset: number) => `127.0.0.1:${this.port(index, offset)}`;
+    const forUsers = (offset: number) => `${this.elsewhere?.address ?? '127.0.0.1'}:${this.port(index, offset)}`;
     const seeds = [...this.nodes.keys()].filter((other) => other !== index).map((other) => `127.0.0.1:${this.port(other, 5)}`);
-    this.processes[index] = Process.start(`${this.name}-${id}`, [
+    const args = [
       'node',
       ...['--id', id, '--region', `region-${index + 1}`, '--workers', '1'],
-      ...['--users-listen', at(3), '--media-listen', at(4), '--mesh-listen', at(5), '--grpc-listen', at(6)],
-      ...['--admin-listen', at(0), '--cluster-seeds', seeds.join(',')],
+      ...['--users-listen', forUsers(3), '--media-listen', forUsers(4), '--mesh-listen', at(5), '--grpc-listen', at(6)],
+      ...['--admin-listen', forUsers(0), '--cluster-seeds', seeds.join(',')],
+      ...(this.elsewhere ? ['--insecure-open', '--admin-insecure-open'] : []),
       ...['--mesh-ca', join(this.folder, 'ca.pem')],
       ...['--mesh-cert', join(this.folder, `${id}.pem`), '--mesh-key', join(this.folder, `${id}.key`)],
       ...this.settings,
-    ]);
+    ];
+    this.processes[index] = Process.start(`${this.name}-${id}`, args, this.elsewhere?.namespace);
   }
 
   /** Lets the process of a node read its files again. */
@@ -144,13 +158,14 @@ export class Mesh {
     }
   }
 
-  private static async addressed(name: string, count: number, settings: string[] = []): Promise<Mesh> {
+  private static async addressed(name: string, count: number, settings: string[] = [], elsewhere?: Elsewhere): Promise<Mesh> {
     const base = await freeBase(count);
+    const host = elsewhere?.address ?? '127.0.0.1';
     const nodes = Array.from({ length: count }, (_, index) => ({
-      users: `http://127.0.0.1:${base + index * PORT_STEP + 3}`,
-      admin: `http://127.0.0.1:${base + index * PORT_STEP}`,
+      users: `http://${host}:${base + index * PORT_STEP + 3}`,
+      admin: `http://${host}:${base + index * PORT_STEP}`,
     }));
-    return new Mesh(name, base, nodes, settings);
+    return new Mesh(name, base, nodes, settings, elsewhere);
   }
 
   private port(index: number, offset: number): number {
