@@ -5,9 +5,18 @@
  */
 import type { types } from 'mediasoup-client';
 import protoo from 'protoo-client';
+import { drawn, tone, type Picture } from './source';
+import { Watch } from './watch';
 
 /** Of version 3's JavaScript server, or of the TypeScript server. */
 export type Dialect = 'v3' | 'ts';
+
+/** What the apps send of a camera. */
+const CAMERA_ENCODINGS: types.RtpEncodingParameters[] = [
+  { scaleResolutionDownBy: 4, maxBitrate: 500_000, scalabilityMode: 'L1T3' },
+  { scaleResolutionDownBy: 2, maxBitrate: 1_000_000, scalabilityMode: 'L1T3' },
+  { scaleResolutionDownBy: 1, maxBitrate: 5_000_000, scalabilityMode: 'L1T3' },
+];
 
 /** What is different between the dialects. */
 interface Shapes {
@@ -49,12 +58,23 @@ const TS: Shapes = {
   peerId: ({ peerId }) => peerId,
 };
 
+/** What a client sends that has no camera and microphone: a picture that is drawn, and a tone. */
+export interface Sending {
+  picture: Picture;
+  /** Such as `video/VP8`; what comes first, if nothing is said. */
+  codec?: string;
+  /** What the apps send of a camera, if nothing is said. */
+  encodings?: types.RtpEncodingParameters[];
+}
+
 export interface Options {
   dialect: Dialect;
   /** Of the node: `http://host:port`. */
   node: string;
   room: string;
   name: string;
+  /** Camera and microphone, as the apps do, if nothing else is said. */
+  sends?: Sending | 'nothing';
 }
 
 /** What has arrived of a peer so far. */
@@ -71,7 +91,10 @@ export class Client {
   private readonly consumers = new Map<string, types.Consumer>();
   private readonly producers = new Map<types.MediaKind, types.Producer>();
   private readonly layers = new Map<string, number>();
+  private readonly types = new Map<string, string>();
+  private readonly watches = new Map<string, Watch>();
   private protoo!: protoo.Peer;
+  private sendTransport!: types.Transport;
   private recvTransport!: types.Transport;
   private version: string | undefined;
 
@@ -103,7 +126,7 @@ export class Client {
     if (this.options.dialect === 'ts') await this.protoo.request('getRtcStatsUrl', {});
     const capabilities = this.shapes.capabilities(await this.protoo.request('getRouterRtpCapabilities', {}));
     await this.device.load({ routerRtpCapabilities: capabilities });
-    const sendTransport = await this.createTransport('producer');
+    this.sendTransport = await this.createTransport('producer');
     this.recvTransport = await this.createTransport('consumer');
     const { peers } = await this.protoo.request('join', {
       displayName: name,
@@ -112,7 +135,7 @@ export class Client {
       ...(this.options.dialect === 'v3' && { sctpCapabilities: this.sctpCapabilities() }),
     });
     for (const peer of peers) this.peers.set(this.shapes.peerId(peer), peer.displayName);
-    await this.publish(sendTransport);
+    await this.publish();
   }
 
   /** The names of the others, as the server told of them. */
@@ -131,38 +154,41 @@ export class Client {
   }
 
   async progress(peerId: string): Promise<Progress> {
-    const progress = { frames: 0, energy: 0 };
-    for (const consumer of this.of(peerId)) {
-      for (const entry of (await consumer.getStats()).values() as Iterable<Record<string, unknown>>) {
-        if (entry['type'] !== 'inbound-rtp') continue;
-        progress.frames += Number(entry['framesDecoded'] ?? 0);
-        progress.energy += Number(entry['totalAudioEnergy'] ?? 0);
-      }
-    }
-    return progress;
+    const [video, audio] = await Promise.all([this.received(peerId, 'video'), this.received(peerId, 'audio')]);
+    return { frames: Number(video['framesDecoded'] ?? 0), energy: Number(audio['totalAudioEnergy'] ?? 0) };
   }
 
-  /** How wide the picture of a peer is that was decoded last. */
-  async width(peerId: string): Promise<number> {
-    let width = 0;
-    for (const consumer of this.of(peerId)) {
-      for (const entry of (await consumer.getStats()).values() as Iterable<Record<string, unknown>>) {
-        if (entry['type'] === 'inbound-rtp') width = Math.max(width, Number(entry['frameWidth'] ?? 0));
-      }
-    }
-    return width;
+  /** What the browser tells of the stream from a peer, by the names of WebRTC statistics. */
+  async received(peerId: string, kind: types.MediaKind): Promise<Record<string, unknown>> {
+    const stats = await this.consumer(peerId, kind)?.getStats();
+    const entries = [...((stats?.values() ?? []) as Iterable<Record<string, unknown>>)];
+    return entries.find(({ type }) => type === 'inbound-rtp') ?? {};
+  }
+
+  /** What mediasoup calls the type of the consumer: `simple`, `simulcast` or `svc`. */
+  consumerType(peerId: string, kind: types.MediaKind): string | undefined {
+    return this.types.get(this.consumer(peerId, kind)?.id ?? '');
+  }
+
+  /** Counts how long there is no new picture of a peer, from now on. */
+  watch(peerId: string): void {
+    this.watches.get(this.consumer(peerId, 'video')?.id ?? '')?.restart();
+  }
+
+  /** The longest time without one. */
+  longestGapMs(peerId: string): number {
+    return this.watches.get(this.consumer(peerId, 'video')?.id ?? '')?.longestGapMs() ?? Infinity;
   }
 
   /** The spatial layer that the server says it sends of a peer's picture. */
   layer(peerId: string): number | undefined {
-    return this.of(peerId).map(({ id }) => this.layers.get(id)).find((layer) => layer !== undefined);
+    return this.layers.get(this.consumer(peerId, 'video')?.id ?? '');
   }
 
   /** Wants no better picture of a peer than this. */
-  async prefer(peerId: string, spatialLayer: number): Promise<void> {
-    for (const { id, kind } of this.of(peerId)) {
-      if (kind === 'video') await this.say('setConsumerPreferredLayers', { consumerId: id, spatialLayer });
-    }
+  async prefer(peerId: string, spatialLayer: number, temporalLayer?: number): Promise<void> {
+    const consumerId = this.consumer(peerId, 'video')?.id;
+    if (consumerId) await this.say('setConsumerPreferredLayers', { consumerId, spatialLayer, temporalLayer });
   }
 
   /** Mutes the microphone, or unmutes it: said by request in one dialect, by notification in the other. */
@@ -183,10 +209,17 @@ export class Client {
 
   leave(): void {
     this.protoo.close();
+    this.sendTransport.close();
+    this.recvTransport.close();
+    document.body.replaceChildren();
   }
 
   private of(peerId: string): types.Consumer[] {
     return [...this.consumers.values()].filter(({ appData }) => appData['peerId'] === peerId);
+  }
+
+  private consumer(peerId: string, kind: types.MediaKind): types.Consumer | undefined {
+    return this.of(peerId).find((consumer) => consumer.kind === kind);
   }
 
   private async say(method: string, data: Record<string, unknown>): Promise<void> {
@@ -227,32 +260,32 @@ export class Client {
     return transport;
   }
 
-  private async publish(transport: types.Transport): Promise<void> {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 360 } });
-    const [audio, video] = [stream.getAudioTracks()[0], stream.getVideoTracks()[0]];
-    if (!audio || !video) throw new Error('there are no devices');
-    const mic = await transport.produce({
+  private async publish(): Promise<void> {
+    const { sends } = this.options;
+    if (sends === 'nothing') return;
+    const own = sends && { audio: tone(), video: drawn(sends.picture) };
+    const { audio, video } = own ?? (await devices());
+    const mic = await this.sendTransport.produce({
       track: audio,
-      codecOptions: { opusStereo: true, opusDtx: true, opusFec: true, opusNack: true },
+      // Silence in which nothing is sent would look like loss.
+      codecOptions: { opusStereo: true, opusDtx: !own, opusFec: true, opusNack: true },
       appData: this.shapes.appData('audio'),
     });
-    const webcam = await transport.produce({
+    const codec = this.device.rtpCapabilities.codecs?.find(({ mimeType }) => mimeType === sends?.codec);
+    if (sends?.codec && !codec) throw new Error(`browser and server have not both ${sends.codec}`);
+    const webcam = await this.sendTransport.produce({
       track: video,
-      encodings: [
-        { scaleResolutionDownBy: 4, maxBitrate: 500_000, scalabilityMode: 'L1T3' },
-        { scaleResolutionDownBy: 2, maxBitrate: 1_000_000, scalabilityMode: 'L1T3' },
-        { scaleResolutionDownBy: 1, maxBitrate: 5_000_000, scalabilityMode: 'L1T3' },
-      ],
+      encodings: sends?.encodings ?? CAMERA_ENCODINGS,
       codecOptions: { videoGoogleStartBitrate: 1000 },
       appData: this.shapes.appData('video'),
+      ...(codec && { codec }),
     });
     this.producers.set('audio', mic).set('video', webcam);
+    if (own) await keepResolution(webcam);
   }
 
   private async consume({ method, data }: { method: string; data: Answer }): Promise<void> {
     if (method !== 'newConsumer') throw new Error('unknown request');
-    const expected = data.kind === 'video' ? 'simulcast' : 'simple';
-    if (data.type !== expected) this.errors.push(`a consumer of ${data.kind} is ${data.type}`);
     const { peerId, producerId, kind, rtpParameters, appData } = data;
     const consumer = await this.recvTransport.consume({
       id: this.shapes.consumerId(data),
@@ -263,12 +296,14 @@ export class Client {
       appData: { ...appData, peerId },
     });
     this.consumers.set(consumer.id, consumer);
+    this.types.set(consumer.id, data.type);
     // Chromium decodes only what is played. It plays once there is something: not before the server has the answer.
     const element = document.createElement(kind === 'audio' ? 'audio' : 'video');
     element.srcObject = new MediaStream([consumer.track]);
     element.muted = kind === 'video';
     document.body.append(element);
     void element.play();
+    if (element instanceof HTMLVideoElement) this.watches.set(consumer.id, new Watch(element));
   }
 
   private hear({ method, data }: { method: string; data: Answer }): void {
@@ -286,7 +321,7 @@ export class Client {
         if (!this.peers.delete(data.peerId)) this.errors.push(`${data.peerId} went and had not come`);
         break;
       case 'consumerLayersChanged':
-        this.layers.set(data.consumerId, (this.options.dialect === 'v3' ? data : data.layers).spatialLayer);
+        this.layers.set(data.consumerId, (this.options.dialect === 'v3' ? data : data.layers)?.spatialLayer);
         break;
       case 'consumerPaused':
         consumer?.pause();
@@ -300,4 +335,17 @@ export class Client {
         break;
     }
   }
+}
+
+async function devices(): Promise<Record<types.MediaKind, MediaStreamTrack>> {
+  const stream = await navigator.mediaDevices.getUserMedia({ audio: true, video: { width: 640, height: 360 } });
+  const [audio, video] = [stream.getAudioTracks()[0], stream.getVideoTracks()[0]];
+  if (!audio || !video) throw new Error('there are no devices');
+  return { audio, video };
+}
+
+/** A browser that is short of processor time drops pictures then, and does not make them smaller. */
+async function keepResolution({ rtpSender }: types.Producer): Promise<void> {
+  const parameters = rtpSender?.getParameters();
+  if (parameters) await rtpSender?.setParameters({ ...parameters, degradationPreference: 'maintain-resolution' });
 }
