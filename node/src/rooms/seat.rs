@@ -206,8 +206,8 @@ struct DeskState {
     closed: Vec<ConsumerId>,
     /// Scores that the client was not told, with the SSRC.
     producer_scores: BTreeMap<ProducerId, (Option<u32>, u8)>,
-    /// Which encodings of producers of the client are received by anybody, of which it was not told.
-    encodings_wanted: BTreeMap<ProducerId, Vec<bool>>,
+    /// Which encodings of producers of the client are received by anybody, and whether it was told.
+    encodings_wanted: BTreeMap<ProducerId, (Vec<bool>, bool)>,
     /// How much passes to the client, of which it was not told.
     downlink: Option<Downlink>,
     /// Producers of the client that were muted, or may be resumed again, of which it was not told.
@@ -282,6 +282,8 @@ impl Desk {
         let before = std::mem::take(&mut *lock(&self.state));
         to.write(|state| {
             state.told = Some(told);
+            let wanted = before.encodings_wanted.into_iter().map(|(producer, (wanted, _))| (producer, (wanted, false)));
+            state.encodings_wanted = wanted.collect();
             for (id, mut view) in before.consumers {
                 view.is_listed = false;
                 view.told = Telling { scores: None, layers: None, ..view.now };
@@ -427,7 +429,7 @@ impl Desk {
     /// Which encodings of one of the client's producers anybody receives.
     pub(super) fn set_encodings_wanted(&self, producer: ProducerId, wanted: Vec<bool>) {
         self.write(|state| {
-            state.encodings_wanted.insert(producer, wanted);
+            state.encodings_wanted.insert(producer, (wanted, false));
         });
     }
 
@@ -516,8 +518,11 @@ impl DeskState {
         }
         let scores = std::mem::take(&mut self.producer_scores).into_iter();
         notices.extend(scores.map(|(producer, (ssrc, score))| Notice::ProducerScore { producer, ssrc, score }));
-        let wanted = std::mem::take(&mut self.encodings_wanted).into_iter();
-        notices.extend(wanted.map(|(producer, wanted)| Notice::ProducerEncodingsWanted { producer, wanted }));
+        for (producer, (wanted, is_told)) in &mut self.encodings_wanted {
+            if !std::mem::replace(is_told, true) {
+                notices.push(Notice::ProducerEncodingsWanted { producer: *producer, wanted: wanted.clone() });
+            }
+        }
         notices.extend(self.downlink.take().map(Notice::Downlink));
         let muted = std::mem::take(&mut self.muted).into_iter();
         notices.extend(muted.map(|(producer, muted)| match muted {

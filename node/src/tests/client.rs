@@ -360,5 +360,8 @@ impl Drop for Client {
 
 /// What the client says of itself when it joins.
 pub(super) fn join_data() -> Value {
-    json!({"displayName": "A name", "device": {"flag": "chrome"}, "rtpCapabilities": rtp::capabilities()})
+    json!({
+        "displayName": "A name", "device": {"flag": "chrome"}, "rtpCapabilities": rtp::capabilities(),
+        "adaptsEncodings": true,
+    })
 }

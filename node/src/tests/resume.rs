@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use sluice_media::messages::Request;
+use sluice_media::messages::{Request, WorkerEvent};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Message;
 
@@ -68,6 +68,23 @@ async fn a_client_that_comes_back_goes_on_and_nobody_else_notices() {
     // And may break again.
     again.break_off();
     resume(&node, "alice", resumed["peerSecret"].as_str().unwrap()).next_notification("resumed").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_back_hears_again_which_of_its_encodings_anybody_receives() {
+    let node = node();
+    let mut alice = node.join("room", "alice").await;
+    let mut camera = rtp::vp8(1);
+    camera["encodings"] = json!([{"ssrc": 1}, {"ssrc": 2}, {"ssrc": 3}]);
+    let producer = alice.produce("video", camera).await;
+    node.tell(0, WorkerEvent::StreamsWanted { producer: producer.parse().unwrap(), streams: 0b101 }).await;
+    let wanted = json!({"producerId": producer, "wanted": [true, false, true]});
+    assert_eq!(alice.next_notification("producerEncodingsWanted").await, wanted);
+    alice.break_off();
+    let mut again = resume(&node, "alice", &alice.secret);
+    again.next_notification("resumed").await;
+    assert_eq!(again.next_notification("producerEncodingsWanted").await, wanted);
+    assert_eq!(again.wait(SOON).await, None, "once");
 }
 
 #[tokio::test(start_paused = true)]

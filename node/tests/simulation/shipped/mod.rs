@@ -38,7 +38,8 @@ fn plays_out(name: &str, overrides: Overrides) {
 
 #[test]
 fn each_shipped_scenario_has_its_test() {
-    let tested = ["meeting", "meeting-one-room", "webinar", "audio-room", "global", "failover", "churn"];
+    let tested =
+        ["meeting", "meeting-one-room", "webinar", "audio-room", "global", "rough", "adaptive", "failover", "churn"];
     assert_eq!(shipped_names().collect::<Vec<_>>(), tested);
 }
 
@@ -68,6 +69,42 @@ fn global() {
     for seed in [1, 3, 12] {
         plays_out("global", Overrides { seed: Some(seed), ..reduced(12) });
     }
+}
+
+/// Paths between nodes lose here, and have their bottleneck, but the pipes' own congestion control is not in the play.
+#[test]
+fn rough() {
+    let mut run = Run::new("rough", Overrides { duration: Some(seconds(20)), ..Overrides::default() });
+    run.run_until(run.plan.end);
+    run.expect_everybody_joined();
+    run.expect_everybody_receives();
+    run.expect_nothing_superfluous();
+    run.expect_nothing_left();
+}
+
+/// One room. The way to each user carries 5, 1, 0.4 and again 5 Mbit/s, and three pictures of 1.2 Mbit/s are wanted.
+#[test]
+fn adaptive() {
+    let mut run = Run::new("adaptive", Overrides { users: Some(4), ..Overrides::default() });
+    run.run_until(run.plan.end);
+    run.expect_everybody_joined();
+    run.expect_everybody_receives();
+    let phases = [(25..=29, 3_000_000..4_200_000), (38..=44, 600_000..950_000), (52..=59, 150_000..380_000)];
+    let last = (80..=89, 3_000_000..4_200_000);
+    for (time, expected) in phases.into_iter().chain([last]) {
+        let rate = received_video(&run, time.clone());
+        assert!(expected.contains(&rate), "{rate} bit/s to each user at {time:?} s, not {expected:?}");
+    }
+    run.expect_passed();
+    run.expect_nothing_left();
+}
+
+/// Bits per second of video that each user received in these seconds.
+fn received_video(run: &Run, seconds: std::ops::RangeInclusive<u64>) -> u64 {
+    let samples = samples(run, seconds);
+    let bytes: u64 = samples.iter().flat_map(|sample| &sample.groups).map(|group| group.video.bytes).sum();
+    let users: u64 = samples.iter().map(|sample| u64::from(sample.users_joined)).sum();
+    bytes * 8 / users.max(1)
 }
 
 #[test]
