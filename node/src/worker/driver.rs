@@ -523,7 +523,7 @@ mod tests {
             events,
             frame_out: Arc::new(NoFrames),
         };
-        let mut driver = Driver::new(config, media_config(worker, DtlsCertificate::generate().unwrap())).unwrap();
+        let mut driver = Driver::new(config, media_config(worker, DtlsCertificate::generate().unwrap(), None)).unwrap();
         let score = |score| WorkerEvent::ProducerScore { producer: ProducerId::from_random_bytes([1; 16]), score };
         driver.out.backlog.extend((0..10 + MAX_EVENT_BACKLOG + 1).map(|number| score(number as u8)));
         assert!(driver.run().is_err());
