@@ -294,7 +294,7 @@ mod tests {
     use crate::stream::packet::StreamIndex;
     use crate::stream::{Incoming, StreamParameters};
     use crate::wire::codec::Vp8Descriptor;
-    use crate::wire::rtp::{CarriedExtensions, RtpHeader, RtpPacket};
+    use crate::wire::rtp::{RtpHeader, RtpPacket};
     use crate::wire::seq::FIRST_CYCLE;
 
     /// One packet a frame: a key frame, then the layers 0 2 1 2 in turn, of which the layer 2 behind a 1 builds on it.
@@ -341,13 +341,7 @@ mod tests {
                 timestamp: 0,
                 ssrc: 1,
             };
-            let packet = Incoming {
-                codec: Codec::Vp8,
-                header,
-                audio_level: None,
-                carried: CarriedExtensions::default(),
-                payload: &payload,
-            };
+            let packet = Incoming { codec: Codec::Vp8, header, audio_level: None, carried: None, payload: &payload };
             producer.stream_mut(stream).unwrap().receive(&clock, packet).unwrap();
             let packet =
                 producer.stream(stream).unwrap().cache().get(FIRST_CYCLE + 65_530 + u64::from(number)).unwrap();

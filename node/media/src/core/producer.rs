@@ -320,8 +320,8 @@ impl Producer {
         };
         let header =
             RtpHeader { payload_type: content.payload_type, sequence_number: content.sequence_number, ..packet.header };
-        let ReceivedExtensions { audio_level, carried, .. } = *extensions;
-        let carried = if carried.is_empty() { carried } else { carried.checked() };
+        let (audio_level, carried) = (extensions.audio_level, extensions.carried.checked());
+        let carried = carried.as_ref();
         let packet = Incoming { codec: content.codec, header, audio_level, carried, payload: content.payload };
         match kind {
             StreamKind::Media => stream.receive(clock, packet),
@@ -341,7 +341,8 @@ impl Producer {
         let arrival = origin.receive(clock.now, index, frame)?;
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
         let ReceivedExtensions { audio_level, carried, .. } = ExtensionIds::CANONICAL.read(packet.extensions);
-        let carried = if carried.is_empty() { carried } else { carried.checked() };
+        let carried = carried.checked();
+        let carried = carried.as_ref();
         let (sequence_number, mut left_out_pictures) =
             origin.renumber(index, frame, &packet.header).ok_or(DropReason::TooLate)?;
         let header = RtpHeader { sequence_number, ..packet.header };

@@ -203,8 +203,9 @@ impl RtpStreamSend {
         let (template, payload) = (&self.parameters.template, self.parameters.payload(packet, place.part));
         let header = self.parameters.header(packet, place, shift);
         let carriage = self.parameters.carriage(packet, (place, shift));
-        let (audio_level, carried) = (packet.audio_level, carriage.as_ref().map(Carriage::extensions));
-        let len = template.header_len(audio_level, carried.as_ref()) + payload.len();
+        let extensions = carriage.as_ref().map(Carriage::extensions);
+        let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
+        let len = template.header_len(audio_level, carried) + payload.len();
         let sealed = transport.send_rtp(clock, len, template.has_transport_wide_seq(), |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level, carried };
             let room = template.write(room, &fields);
@@ -278,8 +279,9 @@ impl RtpStreamSend {
         let header = self.parameters.header(packet, place, shift);
         let header = RtpHeader { payload_type, sequence_number, ssrc, ..header };
         let carriage = self.parameters.carriage(packet, (place, shift));
-        let (audio_level, carried) = (packet.audio_level, carriage.as_ref().map(Carriage::extensions));
-        let len = template.header_len(audio_level, carried.as_ref()) + 2 + payload.len();
+        let extensions = carriage.as_ref().map(Carriage::extensions);
+        let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
+        let len = template.header_len(audio_level, carried) + 2 + payload.len();
         transport.send_rtx(clock, len, template.has_transport_wide_seq(), |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level, carried };
             if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
@@ -304,9 +306,10 @@ impl RtpStreamSend {
         let (template, payload) = (&self.parameters.template, self.parameters.payload(packet, place.part));
         let header = self.parameters.header(packet, place, shift);
         let carriage = self.parameters.carriage(packet, (place, shift));
-        let (audio_level, carried) = (packet.audio_level, carriage.as_ref().map(Carriage::extensions));
+        let extensions = carriage.as_ref().map(Carriage::extensions);
+        let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
         let sealed = self.sent.sealed(place.output).ok_or(DropReason::SrtpNonceReused)?;
-        let len = template.header_len(audio_level, carried.as_ref()) + payload.len();
+        let len = template.header_len(audio_level, carried) + payload.len();
         transport.send_again(clock.now, len, sealed, |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level, carried };
             let room = template.write(room, &fields);

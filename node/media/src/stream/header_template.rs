@@ -22,7 +22,7 @@ pub(crate) struct HeaderFields<'a> {
     /// Volume; of audio that does not tell nothing is said.
     pub audio_level: Option<AudioLevel>,
     /// What else it carries; of most packets nothing.
-    pub carried: Option<CarriedExtensions<'a>>,
+    pub carried: Option<&'a CarriedExtensions<'a>>,
 }
 
 /// What differs from one sending of a packet to the next.
@@ -153,7 +153,7 @@ impl HeaderTemplate {
     /// Writes the header, and returns the rest of `packet` for the payload.
     #[inline]
     pub(crate) fn write<'p>(&self, packet: &'p mut [u8], fields: &HeaderFields<'_>) -> &'p mut [u8] {
-        if let Some(carried) = &fields.carried {
+        if let Some(carried) = fields.carried {
             return self.write_carried(packet, fields, carried);
         }
         let len = usize::from(self.len);
@@ -281,8 +281,9 @@ mod tests {
                 dependency_descriptor: Some(descriptor),
                 ..CarriedExtensions::default()
             };
-            let fields = HeaderFields { carried: template.wanted(carried), ..fields() };
-            let len = template.header_len(fields.audio_level, fields.carried.as_ref());
+            let wanted = template.wanted(carried);
+            let fields = HeaderFields { carried: wanted.as_ref(), ..fields() };
+            let len = template.header_len(fields.audio_level, fields.carried);
             let mut packet = vec![0xff; len + 3];
             template.write(&mut packet, &fields).copy_from_slice(b"abc");
             let packet = RtpPacket::parse(&packet).unwrap();

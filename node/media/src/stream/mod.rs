@@ -103,7 +103,7 @@ pub(crate) struct Incoming<'a> {
     /// Volume, of audio.
     pub audio_level: Option<AudioLevel>,
     /// What goes with it to whoever gets it.
-    pub carried: CarriedExtensions<'a>,
+    pub carried: Option<&'a CarriedExtensions<'a>>,
     /// Without padding.
     pub payload: &'a [u8],
 }
@@ -255,8 +255,7 @@ impl Stream {
         fault: DropReason,
     ) -> Result<(), DropReason> {
         let codec = self.codec;
-        let carried = CarriedExtensions::default();
-        self.receive_media(clock, Incoming { codec, header, audio_level: None, carried, payload: &[] })?;
+        self.receive_media(clock, Incoming { codec, header, audio_level: None, carried: None, payload: &[] })?;
         self.needs_key_frame |= fault == DropReason::RtpMalformed && codec.has_key_frames();
         Err(fault)
     }
@@ -343,7 +342,7 @@ impl Stream {
         // Numbers are followed through a pause, however long it is.
         self.numbers.advance(packet.sequence);
         if self.paused {
-            if packet.carried.dependency_descriptor.is_none() {
+            if packet.dependency_descriptor().is_none() {
                 self.cache.remember_parameter_sets(codec, packet.payload);
             }
             return Err(DropReason::ProducerPaused);

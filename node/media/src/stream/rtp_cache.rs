@@ -139,17 +139,22 @@ pub(crate) struct NewPacket<'a> {
     /// Volume, of audio.
     pub audio_level: Option<AudioLevel>,
     /// What goes with it to whoever gets it.
-    pub carried: CarriedExtensions<'a>,
+    pub carried: Option<&'a CarriedExtensions<'a>>,
     /// Pictures left out before it on purpose, by which its picture id is lessened.
     pub left_out_pictures: u16,
     /// The payload without padding, at most [`MAX_PAYLOAD_LEN`] bytes.
     pub payload: &'a [u8],
 }
 
-impl NewPacket<'_> {
+impl<'a> NewPacket<'a> {
+    /// What the frame is to others, if its header says so.
+    pub(crate) fn dependency_descriptor(&self) -> Option<&'a [u8]> {
+        self.carried?.dependency_descriptor
+    }
+
     /// Whether a receiver can begin with it.
     pub(crate) fn starts_key_frame(&self, codec: Codec) -> bool {
-        match self.carried.dependency_descriptor {
+        match self.dependency_descriptor() {
             Some(descriptor) => DependencyDescriptor::brings_structure(descriptor),
             None => codec.inspect(self.payload).key_frame_start,
         }
@@ -219,8 +224,8 @@ impl RtpCache {
     pub(crate) fn insert(&mut self, now: Instant, codec: Codec, packet: NewPacket<'_>) -> Option<CachedPacket<'_>> {
         let seq = packet.header.sequence_number;
         self.make_room(now, &packet)?;
-        let carries = packet.carried.kinds();
-        let (mut info, structure) = match packet.carried.dependency_descriptor {
+        let carries = packet.carried.map_or(0, CarriedExtensions::kinds);
+        let (mut info, structure) = match packet.dependency_descriptor() {
             None => {
                 self.remember_parameter_sets(codec, packet.payload);
                 (codec.inspect(packet.payload), None)
@@ -232,9 +237,9 @@ impl RtpCache {
         if info.key_frame_start || info.key_picture_start {
             self.key_frame_timestamp = Some(packet.header.timestamp);
         }
-        let header_len = canonical_header_len(packet.audio_level, &packet.carried);
+        let header_len = canonical_header_len(packet.audio_level, packet.carried);
         let place = self.segments.append(now, header_len + packet.payload.len(), |bytes| {
-            write_canonical_header(packet.header, packet.audio_level, &packet.carried, bytes);
+            write_canonical_header(packet.header, packet.audio_level, packet.carried, bytes);
             bytes.extend_from_slice(packet.payload);
         })?;
         if (packet.left_out_pictures > 0 || matches!(codec, Codec::Red(_)))
@@ -371,8 +376,7 @@ mod tests {
     fn packet(sequence: u64, timestamp: u32, payload: &[u8]) -> NewPacket<'_> {
         let sequence_number = sequence as u16;
         let header = RtpHeader { marker: false, payload_type: 101, sequence_number, timestamp, ssrc: 1 };
-        let carried = CarriedExtensions::default();
-        NewPacket { sequence, header, audio_level: None, carried, left_out_pictures: 0, payload }
+        NewPacket { sequence, header, audio_level: None, carried: None, left_out_pictures: 0, payload }
     }
 
     /// A stream of so many packets per second and bytes each, for a while. Returns the most memory that it took up.

@@ -133,7 +133,7 @@ fn frame(reader: &mut Reader<'_>, world: &mut World, end: usize) -> Frame {
     let level = (choice & 8 != 0).then(|| AudioLevel::from_byte(reader.u8()));
     let descriptor = (choice & 0x20 != 0).then(|| reader.short());
     let carried = CarriedExtensions { dependency_descriptor: descriptor, ..CarriedExtensions::default() };
-    write_canonical_header(header, level, &carried, &mut packet);
+    write_canonical_header(header, level, carried.checked().as_ref(), &mut packet);
     packet.extend(packets::payload(reader));
     let epoch = RouteEpoch(1 + (choice >> 6) % 2);
     let flags = FrameFlags { retransmission: choice & 0x10 != 0 };

@@ -48,18 +48,24 @@ impl<'a> CarriedExtensions<'a> {
             | u8::from(self.dependency_descriptor.is_some()) << 4
     }
 
-    /// Without what does not have the length that it should.
-    #[must_use]
-    pub fn checked(self) -> Self {
+    /// Without what does not have the length that it should; `None` if nothing is left.
+    #[inline]
+    pub fn checked(&self) -> Option<Self> {
+        if self.is_empty() { None } else { self.of_their_lengths() }
+    }
+
+    #[cold]
+    fn of_their_lengths(&self) -> Option<Self> {
         let of_len = |value: Option<&'a [u8]>, lens: &[usize]| value.filter(|value| lens.contains(&value.len()));
         let descriptor = self.dependency_descriptor;
-        Self {
+        let checked = Self {
             video_orientation: of_len(self.video_orientation, &[1]),
             capture_time: of_len(self.capture_time, &[8, 16]),
             playout_delay: of_len(self.playout_delay, &[3]),
             layers_allocation: self.layers_allocation.filter(|value| (1..=MAX_ALLOCATION_LEN).contains(&value.len())),
             dependency_descriptor: descriptor.filter(|value| (3..=MAX_DESCRIPTOR_LEN).contains(&value.len())),
-        }
+        };
+        (!checked.is_empty()).then_some(checked)
     }
 
     /// Those that `ids` has an id for, as elements, and the volume with them.
@@ -218,6 +224,6 @@ mod tests {
             layers_allocation: Some(&[0; 49]),
             dependency_descriptor: Some(&[0; 2]),
         };
-        assert!(wrong.checked().is_empty());
+        assert_eq!(wrong.checked(), None);
     }
 }

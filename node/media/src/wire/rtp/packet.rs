@@ -88,11 +88,12 @@ impl RtpHeader {
 }
 
 /// Length of the header that a packet has inside the mesh, 255 at most.
-pub fn canonical_header_len(audio_level: Option<AudioLevel>, carried: &CarriedExtensions<'_>) -> usize {
-    let extensions = match audio_level {
-        _ if !carried.is_empty() => extensions_len(&carried.elements(&ExtensionIds::CANONICAL, audio_level)),
-        Some(_) => AUDIO_LEVEL_LEN,
-        None => 0,
+#[inline]
+pub fn canonical_header_len(audio_level: Option<AudioLevel>, carried: Option<&CarriedExtensions<'_>>) -> usize {
+    let extensions = match (audio_level, carried) {
+        (_, Some(carried)) => extensions_len(&carried.elements(&ExtensionIds::CANONICAL, audio_level)),
+        (Some(_), None) => AUDIO_LEVEL_LEN,
+        (None, None) => 0,
     };
     FIXED_HEADER_LEN + extensions
 }
@@ -102,12 +103,11 @@ pub fn canonical_header_len(audio_level: Option<AudioLevel>, carried: &CarriedEx
 pub fn write_canonical_header(
     header: RtpHeader,
     audio_level: Option<AudioLevel>,
-    carried: &CarriedExtensions<'_>,
+    carried: Option<&CarriedExtensions<'_>>,
     out: &mut Vec<u8>,
 ) {
-    let is_empty = carried.is_empty();
-    out.extend_from_slice(&header.to_bytes(audio_level.is_some() || !is_empty));
-    if !is_empty {
+    out.extend_from_slice(&header.to_bytes(audio_level.is_some() || carried.is_some()));
+    if let Some(carried) = carried {
         let elements = carried.elements(&ExtensionIds::CANONICAL, audio_level);
         let start = out.len();
         out.resize(start + extensions_len(&elements), 0);
@@ -192,15 +192,16 @@ mod tests {
             let header = RtpHeader { marker, payload_type, sequence_number, timestamp, ssrc };
             let level = level.map(|(voice, level)| AudioLevel { voice, level });
             let mut bytes = Vec::new();
-            write_canonical_header(header, level, &carried, &mut bytes);
-            prop_assert_eq!(bytes.len(), canonical_header_len(level, &carried));
+            let carried = carried.checked();
+            write_canonical_header(header, level, carried.as_ref(), &mut bytes);
+            prop_assert_eq!(bytes.len(), canonical_header_len(level, carried.as_ref()));
             prop_assert!(bytes.len() <= 255);
             bytes.extend_from_slice(&payload);
             let packet = RtpPacket::parse(&bytes).unwrap();
             prop_assert_eq!(packet.header, header);
             prop_assert_eq!(packet.payload, &payload[..]);
             let received = ExtensionIds::CANONICAL.read(packet.extensions);
-            prop_assert_eq!((received.audio_level, received.carried), (level, carried));
+            prop_assert_eq!((received.audio_level, received.carried), (level, carried.unwrap_or_default()));
         }
     }
 }
