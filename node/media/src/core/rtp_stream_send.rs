@@ -25,7 +25,7 @@ use crate::stream::sent_packets::SentPackets;
 use crate::stream::succession::{Shift, Shifts};
 use crate::wire::codec::{Codec, red};
 use crate::wire::rtcp::{ReportBlock, SenderInfo};
-use crate::wire::rtp::RtpHeader;
+use crate::wire::rtp::{CarriedExtensions, RtpHeader};
 
 /// Sent packets that can be found again, of video: a second of 500 each.
 const VIDEO_SENT_SLOTS: u16 = 512;
@@ -91,12 +91,18 @@ impl SendParameters {
         std::iter::once(self.ssrc).chain(self.rtx.map(|(ssrc, _)| ssrc))
     }
 
+    /// Whether a packet goes out with no more than what all packets do, as most do.
+    #[inline]
+    fn is_plain(&self, packet: &CachedPacket<'_>) -> bool {
+        self.redundancy == Redundancy::None && !self.template.wants_any(packet.carries)
+    }
+
     /// The payload of a part of a packet.
     #[inline]
-    fn payload<'a>(&self, packet: &CachedPacket<'a>, part: Part) -> &'a [u8] {
+    fn payload<'a, const PLAIN: bool>(&self, packet: &CachedPacket<'a>, part: Part) -> &'a [u8] {
         let payload = packet.part(part);
         match self.redundancy {
-            Redundancy::TakenOff(plain) if packet.header.payload_type != plain => {
+            Redundancy::TakenOff(plain) if !PLAIN && packet.header.payload_type != plain => {
                 red::primary(payload).unwrap_or_default()
             }
             _ => payload,
@@ -110,12 +116,13 @@ impl SendParameters {
     }
 
     /// The header of a part of a packet in its place.
-    fn header(&self, packet: &CachedPacket<'_>, place: Place, shift: Shift) -> RtpHeader {
+    #[inline]
+    fn header<const PLAIN: bool>(&self, packet: &CachedPacket<'_>, place: Place, shift: Shift) -> RtpHeader {
         RtpHeader {
             marker: (packet.header.marker || place.ends_picture) && place.part == Part::Payload,
             payload_type: match self.redundancy {
-                Redundancy::Kept => packet.header.payload_type,
-                Redundancy::None | Redundancy::TakenOff(_) => self.payload_type,
+                Redundancy::Kept if !PLAIN => packet.header.payload_type,
+                _ => self.payload_type,
             },
             sequence_number: place.output,
             timestamp: packet.header.timestamp.wrapping_add(shift.timestamp),
@@ -196,15 +203,44 @@ impl RtpStreamSend {
     pub(crate) fn send(
         &mut self,
         packet: &CachedPacket<'_>,
-        (place, shift): (Place, Shift),
+        as_sent: (Place, Shift),
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
-        let (template, payload) = (&self.parameters.template, self.parameters.payload(packet, place.part));
-        let header = self.parameters.header(packet, place, shift);
-        let carriage = self.parameters.carriage(packet, (place, shift));
+        if self.parameters.is_plain(packet) {
+            self.send_packet::<true>(packet, as_sent, None, transport, clock)
+        } else {
+            self.send_uncommon(packet, as_sent, transport, clock)
+        }
+    }
+
+    /// The same for a packet that carries more than most, or redundancy.
+    #[cold]
+    #[inline(never)]
+    fn send_uncommon(
+        &mut self,
+        packet: &CachedPacket<'_>,
+        as_sent: (Place, Shift),
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> Result<(), DropReason> {
+        let carriage = self.parameters.carriage(packet, as_sent);
         let extensions = carriage.as_ref().map(Carriage::extensions);
-        let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
+        self.send_packet::<false>(packet, as_sent, extensions.as_ref(), transport, clock)
+    }
+
+    #[inline(always)]
+    fn send_packet<const PLAIN: bool>(
+        &mut self,
+        packet: &CachedPacket<'_>,
+        (place, shift): (Place, Shift),
+        carried: Option<&CarriedExtensions<'_>>,
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) -> Result<(), DropReason> {
+        let (template, payload) = (&self.parameters.template, self.parameters.payload::<PLAIN>(packet, place.part));
+        let header = self.parameters.header::<PLAIN>(packet, place, shift);
+        let audio_level = packet.audio_level;
         let len = template.header_len(audio_level, carried) + payload.len();
         let sealed = transport.send_rtp(clock, len, template.has_transport_wide_seq(), |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level, carried };
@@ -274,9 +310,9 @@ impl RtpStreamSend {
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
-        let (template, payload) = (&self.parameters.template, self.parameters.payload(packet, place.part));
+        let (template, payload) = (&self.parameters.template, self.parameters.payload::<false>(packet, place.part));
         let sequence_number = self.rtx_seq.wrapping_add(1);
-        let header = self.parameters.header(packet, place, shift);
+        let header = self.parameters.header::<false>(packet, place, shift);
         let header = RtpHeader { payload_type, sequence_number, ssrc, ..header };
         let carriage = self.parameters.carriage(packet, (place, shift));
         let extensions = carriage.as_ref().map(Carriage::extensions);
@@ -303,8 +339,8 @@ impl RtpStreamSend {
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
-        let (template, payload) = (&self.parameters.template, self.parameters.payload(packet, place.part));
-        let header = self.parameters.header(packet, place, shift);
+        let (template, payload) = (&self.parameters.template, self.parameters.payload::<false>(packet, place.part));
+        let header = self.parameters.header::<false>(packet, place, shift);
         let carriage = self.parameters.carriage(packet, (place, shift));
         let extensions = carriage.as_ref().map(Carriage::extensions);
         let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
