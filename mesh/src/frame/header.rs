@@ -11,8 +11,8 @@ const RETRANSMISSION: u8 = 0b0010_0000;
 const CLASS: u8 = 0b0001_1111;
 /// In place of a temporal layer: a packet of a key frame, which is always on temporal layer 0.
 const KEY: u8 = 6;
-/// In place of a temporal layer: audio. The spatial bits are zero then; with the lowest of them set it is no frame but a
-/// question, see `nack`.
+/// In place of a temporal layer: audio. The spatial bits are zero then; with the lowest of them set it is no frame but
+/// a question, see `nack`.
 const AUDIO: u8 = 7;
 
 /// What follows the header.

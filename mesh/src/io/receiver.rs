@@ -88,8 +88,8 @@ impl Receiver<'_> {
         self.frames = frames;
     }
 
-    /// One of a route that is none is not answered: nobody asks for long for what does not come, and what else is said of
-    /// that route is.
+    /// One of a route that is none is not answered: nobody asks for long for what does not come, and what else is said
+    /// of that route is.
     fn hear_nack(&self, nack: RouteFeedback) {
         if !self.current.hear_of_route_out(nack) {
             self.link.counters.drop(DropReason::UnknownRoute, 1);

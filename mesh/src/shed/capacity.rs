@@ -69,13 +69,13 @@ const CARRIED_MEMORY: Duration = Duration::from_secs(60);
 const AWAY: Duration = Duration::from_millis(500);
 
 /// From there on it grows by this share a second, in percent: fast while the queue is empty most of the time and little
-/// is lost, which says that there is room, and up to what was measured; otherwise slowly, as what does not fit costs everybody a queue each time that
-/// it is tried.
+/// is lost, which says that there is room, and up to what was measured; otherwise slowly, as what does not fit costs
+/// everybody a queue each time that it is tried.
 const FAST_GROWTH_PERCENT: f64 = 8.0;
 const SLOW_GROWTH_PERCENT: f64 = 1.0;
 
-/// Up to this mean queue there is room; on long paths up to a sixteenth of the round trip. And up to this mean loss. The
-/// means are over this time.
+/// Up to this mean queue there is room; on long paths up to a sixteenth of the round trip. And up to this mean loss.
+/// The means are over this time.
 const ROOM_QUEUE: Duration = Duration::from_millis(6);
 const ROOM_LOSS: f64 = 0.02;
 const ROOM_WINDOW: Duration = Duration::from_secs(2);

@@ -1,7 +1,7 @@
 //! Shedding: what a pipe leaves out when its path cannot carry all that is wanted.
 //!
-//! [`CapacityEstimator`] says how much the path carries, [`Shedder`] which layers of which route that is, [`RepairLimit`] what of
-//! it may be sent again.
+//! [`CapacityEstimator`] says how much the path carries, [`Shedder`] which layers of which route that is,
+//! [`RepairLimit`] what of it may be sent again.
 
 mod capacity;
 mod ladder;

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 use fan_out::{BURST, Core, Feedback, Publisher, Video};
 use sluice_mesh::Frame;
 
-/// To 50 receivers, packets of video, those of some of its layers and, where encryption weighs least, packets of audio's
-/// size; to as many that tell what arrives, which is read in it; to one; and by a route to another core.
+/// To 50 receivers, packets of video, those of some of its layers and, where encryption weighs least, packets of
+/// audio's size; to as many that tell what arrives, which is read in it; to one; and by a route to another core.
 const CASES: [&str; 6] =
     ["fan-out-50", "fan-out-50-layers", "fan-out-50-small", "fan-out-50-estimated", "fan-out-1", "route"];
 

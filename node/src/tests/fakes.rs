@@ -165,8 +165,7 @@ impl WorkerState {
                 self.transport(transport)?;
                 self.transports.remove(&transport);
                 self.consumers.retain(|_, (on, _)| *on != transport);
-                let on_it = self.producers.iter().filter(|(_, (_, on))| *on == Some(transport)).map(|(id, _)| *id);
-                on_it.collect::<Vec<_>>().into_iter().for_each(|producer| self.close_producer(producer));
+                self.close_producers_of(transport);
             }
             Request::Produce { transport, producer, .. } => {
                 let router = self.transport(transport)?;
@@ -209,6 +208,11 @@ impl WorkerState {
             Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } | Request::Snapshot => {}
         }
         Ok(Response::Done)
+    }
+
+    fn close_producers_of(&mut self, transport: TransportId) {
+        let of_it = self.producers.iter().filter(|(_, (_, of))| *of == Some(transport)).map(|(id, _)| *id);
+        of_it.collect::<Vec<_>>().into_iter().for_each(|producer| self.close_producer(producer));
     }
 
     fn close_producer(&mut self, id: ProducerId) {

@@ -6,8 +6,8 @@
 //!
 //! # Layout
 //! - `reader`: bytes as a source of choices.
-//! - [`stun`], [`rtp`], [`header_extensions`], [`dependency_descriptor`], [`rtcp`], [`vp8`], [`vp9`], [`h264`], [`h265`]:
-//!   parsers of one packet.
+//! - [`stun`], [`rtp`], [`header_extensions`], [`dependency_descriptor`], [`rtcp`], [`vp8`], [`vp9`], [`h264`],
+//!   [`h265`]: parsers of one packet.
 //! - [`client_hello`], [`dtls`]: the node's end of a handshake; `dtls_ends` are both.
 //! - [`pipe_frames`], [`pipe_messages`]: what nodes tell each other.
 //! - [`media_core`]: sequences of inputs into the media core of a worker; [`demux`]: datagrams only.

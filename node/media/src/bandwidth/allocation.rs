@@ -2,8 +2,8 @@
 //! best that is wanted, and goes as high as there is room for.
 //!
 //! First every video gets its lowest rung, those of higher priority before others; then they are raised in rounds, each
-//! by as many rungs as its priority says. What a video has it keeps while there is room for about that; for more there must
-//! be some to spare, so that it does not come and go.
+//! by as many rungs as its priority says. What a video has it keeps while there is room for about that; for more there
+//! must be some to spare, so that it does not come and go.
 
 use std::cmp::{Ordering, Reverse};
 
@@ -110,8 +110,8 @@ pub(crate) struct Allocation {
     pub next: Option<u64>,
 }
 
-/// Divides `room` bits per second among the demands, which it puts in order of priority. Nothing is raised above what it
-/// is unless `may_raise`.
+/// Divides `room` bits per second among the demands, which it puts in order of priority. Nothing is raised above what
+/// it is unless `may_raise`.
 pub(crate) fn allocate(demands: &mut [Demand], order: &mut Vec<usize>, room: u64, may_raise: bool) -> Allocation {
     order.clear();
     order.extend(0..demands.len());

@@ -32,8 +32,8 @@ const MAX_FOLLOWED: f64 = 15.0;
 /// How long the trend must be above before that is told, in milliseconds.
 const OVERUSE_MS: f64 = 10.0;
 
-/// A queue of so many milliseconds that has grown with each of the last groups, by this share of the time at least, needs
-/// no trend to be seen: far more is sent than passes. A key frame makes it grow with two or three.
+/// A queue of so many milliseconds that has grown with each of the last groups, by this share of the time at least,
+/// needs no trend to be seen: far more is sent than passes. A key frame makes it grow with two or three.
 const RAPID_MS: f64 = 60.0;
 const RAPID_GROWTH: f64 = 0.15;
 const RAPID_GROUPS: usize = 5;

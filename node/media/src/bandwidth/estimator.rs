@@ -23,8 +23,8 @@ const LOSS_INTERVAL_US: u64 = 300_000;
 /// More would only fill the queue, for so long after the estimate was lowered.
 const RECOVERY_US: u64 = 1_000_000;
 
-/// And for so long as packets wait longer than that, in milliseconds, but no longer than this: who shares a path with TCP
-/// finds a queue there always.
+/// And for so long as packets wait longer than that, in milliseconds, but no longer than this: who shares a path with
+/// TCP finds a queue there always.
 const MAX_PROBED_QUEUE_MS: f64 = 50.0;
 const MAX_RECOVERY_US: u64 = 3_000_000;
 

@@ -1,5 +1,5 @@
-//! Finding out whether more passes than is sent: for some milliseconds packets leave at a higher rate, as retransmissions
-//! and padding beside the media, and the rate at which they arrive is the answer.
+//! Finding out whether more passes than is sent: for some milliseconds packets leave at a higher rate, as
+//! retransmissions and padding beside the media, and the rate at which they arrive is the answer.
 
 use super::sent_history::PacketReport;
 

@@ -1,5 +1,5 @@
-//! One user's reception of one producer (mediasoup's SimpleConsumer, SimulcastConsumer and SvcConsumer): a cut of one of
-//! the producer's streams at a time, sent as a stream of the user's own.
+//! One user's reception of one producer (mediasoup's SimpleConsumer, SimulcastConsumer and SvcConsumer): a cut of one
+//! of the producer's streams at a time, sent as a stream of the user's own.
 
 mod room;
 
@@ -175,8 +175,8 @@ impl Consumer {
     }
 
     /// What it needs of its producer: some of the streams, with their layers, also while it is paused, so that it goes
-    /// on at once. The best that it may get is among them, sent or not, or it would never be sent: how much room there is
-    /// on the way to one client changes faster than a publisher can follow.
+    /// on at once. The best that it may get is among them, sent or not, or it would never be sent: how much room there
+    /// is on the way to one client changes faster than a publisher can follow.
     pub(crate) fn needs(&self, producer: &Producer) -> impl Iterator<Item = (StreamIndex, Layers)> + use<> {
         let temporal = self.preferred.temporal;
         let best = producer.highest_layer(self.preferred.spatial);
@@ -197,8 +197,9 @@ impl Consumer {
         self.cut.take_layers_changed()
     }
 
-    /// The layers that are sent, `None` inside if none are for want of room, if the control plane is to be told of them:
-    /// they have changed. Of a producer with one spatial layer that is told only if there was no room at some time.
+    /// The layers that are sent, `None` inside if none are for want of room, if the control plane is to be told of
+    /// them: they have changed. Of a producer with one spatial layer that is told only if there was no room at some
+    /// time.
     pub(crate) fn take_layers(&mut self, producer: &Producer) -> Option<Option<Layers>> {
         if !producer.is_layered() && self.limit.is_some() && self.told_layers.is_none() {
             return None;

@@ -26,8 +26,8 @@ pub(crate) struct PipeOrigin {
     /// By which way its packets come now, if any do.
     route: Option<RouteIn>,
     streams: Vec<StreamIn>,
-    /// The pipe has no room for these spatial layers, as the other end says or as their frames show. It asks for a key frame
-    /// itself when it has again.
+    /// The pipe has no room for these spatial layers, as the other end says or as their frames show. It asks for a key
+    /// frame itself when it has again.
     starved: StreamSet,
     /// The streams whose base layer has turned from sent to shed, which nobody was told yet.
     interrupted: StreamSet,

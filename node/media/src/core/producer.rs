@@ -217,8 +217,8 @@ impl Producer {
         layers().filter(is_offered).filter(wanted)
     }
 
-    /// Bits per second that it takes to send one of its spatial layers, with temporal layers up to each, from the lowest
-    /// on; `None` while that is not measured.
+    /// Bits per second that it takes to send one of its spatial layers, with temporal layers up to each, from the
+    /// lowest on; `None` while that is not measured.
     pub(crate) fn layer_rates(&self, layer: StreamIndex, now: Instant) -> Option<impl Iterator<Item = u64> + use<>> {
         let inner = (!self.is_simulcast()).then_some(layer.position() as u8);
         self.stream(self.stream_of_layer(layer))?.layer_rates(now, inner)

@@ -1,7 +1,7 @@
 //! When to ask a publisher for a key frame. Any number of consumers may want one: while a request is on its way they
 //! share it, and one that comes to nothing is repeated once. Whoever then still gets packets that it cannot begin with
-//! has need again; to a publisher that sends nothing, nothing more is said. Key frames cost everybody who watches a part
-//! of the picture's quality: in the long run a publisher is asked once a second at most.
+//! has need again; to a publisher that sends nothing, nothing more is said. Key frames cost everybody who watches a
+//! part of the picture's quality: in the long run a publisher is asked once a second at most.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,8 @@ pub(crate) const MIN_INTERVAL: Duration = Duration::from_millis(300);
 /// In the long run there is one request in this time.
 const MEAN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// So many requests may come sooner: when a room fills, or a path changes, several need a key frame one after the other.
+/// So many requests may come sooner: when a room fills, or a path changes, several need a key frame one after the
+/// other.
 const BURST: u32 = 4;
 
 /// The repetition: longer than the encoder's interval and than most round trips.

@@ -73,8 +73,8 @@ impl LayerRates {
         self.begun = Some(now);
     }
 
-    /// Bits per second that it takes to send on spatial layers up to one, or all of them, with the temporal layers up to
-    /// each, from the lowest on as far as there are any. `None` while the stream is not measured.
+    /// Bits per second that it takes to send on spatial layers up to one, or all of them, with the temporal layers up
+    /// to each, from the lowest on as far as there are any. `None` while the stream is not measured.
     pub(crate) fn sums(&self, now: Instant, spatial: Option<u8>) -> Option<impl Iterator<Item = u64> + use<>> {
         let is_recent = self.newest.is_some_and(|newest| now.saturating_duration_since(newest) <= MAX_PAUSE);
         let rates = self.rates.filter(|_| is_recent)?;

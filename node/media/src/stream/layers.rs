@@ -94,8 +94,8 @@ impl SentLayers {
         self.skips_below = false;
     }
 
-    /// Follows what is wanted, as far as a packet allows it, which may be of a newer picture than all that was sent, and
-    /// ahead of all packets that came.
+    /// Follows what is wanted, as far as a packet allows it, which may be of a newer picture than all that was sent,
+    /// and ahead of all packets that came.
     pub(crate) fn follow(&mut self, packet: &CachedPacket<'_>, is_newer: bool, is_ahead: bool) {
         let info = &packet.info;
         if info.key_frame_start {

@@ -5,8 +5,8 @@
 //! - [`Stream`]: what comes in, and the state that belongs to it. `rtp_cache` (with `segments`) keeps packets;
 //!   `rtp_stream_recv`, `nack_generator`, `key_frame_request_manager` and `audio_levels` follow the arrival; `packet`
 //!   names a packet.
-//! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering` and `layers`; `succession` when another
-//!   stream takes the place of one.
+//! - [`cut::Cut`]: what of a stream leaves, for one consumer or route, by its `numbering` and `layers`; `succession`
+//!   when another stream takes the place of one.
 //! - `header_template`, `carriage`, `sent_packets`, `sender_reports`: what it leaves as, to a user.
 //! - `rate`, `layer_rates` and `score`: how much and how well, of what comes in and of what leaves.
 
@@ -445,8 +445,8 @@ impl Stream {
         self.kept(first.max(newest.saturating_sub(VIDEO_SLOTS as u64))..=newest)
     }
 
-    /// Bits per second that spatial layers inside it up to one take, or all of them, with temporal layers up to each, from
-    /// the lowest on; `None` while it is not measured.
+    /// Bits per second that spatial layers inside it up to one take, or all of them, with temporal layers up to each,
+    /// from the lowest on; `None` while it is not measured.
     pub(crate) fn layer_rates(&self, now: Instant, spatial: Option<u8>) -> Option<impl Iterator<Item = u64> + use<>> {
         self.layer_rates.sums(now, spatial)
     }
@@ -456,8 +456,8 @@ impl Stream {
         &self.cache
     }
 
-    /// The packets that let a newcomer begin at once: from the last key frame on, if that is not older than this. Otherwise a
-    /// new one is worth its wait.
+    /// The packets that let a newcomer begin at once: from the last key frame on, if that is not older than this.
+    /// Otherwise a new one is worth its wait.
     pub(crate) fn catch_up(&self, now: Instant, max_age: Duration) -> Option<RangeInclusive<u64>> {
         let ((first, at), newest) = self.last_key_frame.zip(self.numbers.newest())?;
         let age = now.saturating_duration_since(at);

@@ -1,5 +1,5 @@
-//! Bandwidth towards users: their videos get their shares of it, what has to wait leaves in its turn, and it is found out
-//! whether more would pass.
+//! Bandwidth towards users: their videos get their shares of it, what has to wait leaves in its turn, and it is found
+//! out whether more would pass.
 
 use std::cmp::Ordering;
 use std::time::Instant;
@@ -194,8 +194,8 @@ impl Media {
 }
 
 /// What of a producer can be sent to whoever wants layers up to these. Of its lowest spatial layer some temporal layers
-/// may be left out; those above are taken whole, since a larger picture that moves less is no better one, and each change
-/// takes a key frame.
+/// may be left out; those above are taken whole, since a larger picture that moves less is no better one, and each
+/// change takes a key frame.
 fn ladder(producer: &Producer, preferred: Layers, now: Instant) -> Ladder {
     let mut ladder = Ladder::EMPTY;
     for layer in producer.layers_up_to(preferred.spatial) {

@@ -12,8 +12,8 @@ use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
 use crate::messages::WorkerEvent;
 
 impl Media {
-    /// Looks which of a producer's spatial layers are worth waiting for now. If those are others than before, its consumers
-    /// are aimed anew, and other nodes and workers are told.
+    /// Looks which of a producer's spatial layers are worth waiting for now. If those are others than before, its
+    /// consumers are aimed anew, and other nodes and workers are told.
     pub(super) fn look_what_is_offered(&mut self, clock: &Clock, key: ProducerKey) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         if !producer.look_what_is_offered(clock.now) {

@@ -77,8 +77,8 @@ impl Codec {
         !matches!(self, Self::Opaque | Self::Red(_))
     }
 
-    /// What a packet of a stream of this codec is that has this payload type inside the mesh: one of redundant audio may
-    /// come without redundancy.
+    /// What a packet of a stream of this codec is that has this payload type inside the mesh: one of redundant audio
+    /// may come without redundancy.
     pub(crate) fn of_payload_type(self, payload_type: u8) -> Self {
         if self == Self::Red(payload_type) { Self::Opaque } else { self }
     }

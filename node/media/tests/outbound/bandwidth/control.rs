@@ -1,4 +1,5 @@
-//! What else is promised: who is first, what is told, who waits for whom; with a client that says itself how much passes.
+//! What else is promised: who is first, what is told, who waits for whom; with a client that says itself how much
+//! passes.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! A bulk transfer as TCP makes it (Reno): it sends what its window allows, which grows by a packet a round trip, and is
-//! halved when one gets lost.
+//! A bulk transfer as TCP makes it (Reno): it sends what its window allows, which grows by a packet a round trip, and
+//! is halved when one gets lost.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

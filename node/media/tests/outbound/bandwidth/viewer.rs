@@ -144,17 +144,8 @@ impl Viewer {
     }
 
     fn end_of(&self, begin: u64) -> Option<u64> {
-        let mut expected = begin;
-        for (seq, packet) in self.packets.range(begin..) {
-            if *seq != expected {
-                return None;
-            }
-            if packet.is_end {
-                return Some(*seq);
-            }
-            expected += 1;
-        }
-        None
+        let gapless = (begin..).zip(self.packets.range(begin..)).take_while(|(expected, (seq, _))| expected == *seq);
+        gapless.map(|(seq, (_, packet))| (seq, packet.is_end)).find_map(|(seq, is_end)| is_end.then_some(seq))
     }
 
     /// What it says now: feedback, and what it misses.
