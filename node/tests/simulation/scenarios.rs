@@ -230,13 +230,14 @@ fn many_who_ask_share_one_key_frame_request() {
     let mut world = World::new(7, 2, path(20), path(5));
     let publisher = world.add_client(0);
     let publication = world.add_publication(publisher, MediaKind::Video);
-    world.run_until(ms(1_000), nothing);
+    // By now the first key frame is too old to begin with.
+    world.run_until(ms(1_500), nothing);
     let joined_at = world.mesh.now;
     for user in 0..40 {
         let client = world.add_client(user % 2);
         world.add_subscription(client, publication);
     }
-    world.run_until(ms(1_250), nothing);
+    world.run_until(ms(1_750), nothing);
     assert_eq!(world.publications[publication].key_frame_requests, [joined_at + ms(5)], "one, and at once");
     // From there on nobody waits for anything else: the request, the next frame, and the ways.
     for subscription in &world.subscriptions {

@@ -28,6 +28,9 @@ const RECOVERY_US: u64 = 1_000_000;
 const MAX_PROBED_QUEUE_MS: f64 = 50.0;
 const MAX_RECOVERY_US: u64 = 3_000_000;
 
+/// A path on which all that is wanted has passed for so long has no limit that is known.
+const FORGET_US: u64 = 10_000_000;
+
 /// Estimates how much passes.
 pub(crate) trait BandwidthEstimator: Default {
     /// What the client says of a packet. They come in the order in which they were sent, but for those that come late.
@@ -45,6 +48,12 @@ pub(crate) trait BandwidthEstimator: Default {
     /// Bits per second; `None` while nothing is known.
     fn estimate(&self) -> Option<u64>;
 
+    /// Whether the path has shown that no more passes: only then the estimate is a limit.
+    fn is_limit(&self) -> bool;
+
+    /// All that is wanted is sent. If that has gone well for long, the path has no limit that is known.
+    fn satisfy(&mut self, now_us: u64);
+
     /// From when on a probe does no harm.
     fn can_be_probed_at(&self) -> u64;
 }
@@ -60,6 +69,8 @@ pub(crate) struct TrendlineEstimator {
     begun_us: Option<u64>,
     lowered_for_loss_us: Option<u64>,
     control: Option<RateControl>,
+    /// When the path showed last that no more passes.
+    limited_us: Option<u64>,
 }
 
 impl TrendlineEstimator {
@@ -79,6 +90,7 @@ impl TrendlineEstimator {
             return;
         }
         self.lowered_for_loss_us = Some(now_us);
+        self.limited_us = Some(now_us);
         let sent = acknowledged / (1.0 - share).max(0.1);
         let control = self.control.get_or_insert_with(|| RateControl::new(now_us, sent));
         // It is what was sent that was too much.
@@ -113,7 +125,14 @@ impl BandwidthEstimator for TrendlineEstimator {
         self.follow_loss(now_us, acknowledged);
         let (usage, recent) = (self.delay.usage(), self.arrived.bits_per_second(SHORT));
         let sent = self.sent.bits_per_second(LONG).unwrap_or(acknowledged);
+        if usage == Usage::Over {
+            self.limited_us = Some(now_us);
+        }
+        let is_limit = self.is_limit();
         if let Some(control) = &mut self.control {
+            if !is_limit {
+                control.prove(now_us, acknowledged);
+            }
             control.update(now_us, Measured { usage, acknowledged, recent, sent, rtt_us });
         }
     }
@@ -126,6 +145,14 @@ impl BandwidthEstimator for TrendlineEstimator {
 
     fn estimate(&self) -> Option<u64> {
         self.control.as_ref().map(|control| control.bits_per_second() as u64)
+    }
+
+    fn is_limit(&self) -> bool {
+        self.limited_us.is_some()
+    }
+
+    fn satisfy(&mut self, now_us: u64) {
+        self.limited_us = self.limited_us.filter(|at| now_us.saturating_sub(*at) < FORGET_US);
     }
 
     fn can_be_probed_at(&self) -> u64 {

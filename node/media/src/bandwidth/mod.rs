@@ -160,6 +160,11 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         if self.sent.is_some() { self.estimator.estimate() } else { self.remb }
     }
 
+    /// Whether no more may be sent than is known to pass: the path, or the client, has said that there is a limit.
+    fn is_limited(&self) -> bool {
+        if self.sent.is_some() { self.estimator.is_limit() } else { self.remb.is_some() }
+    }
+
     /// Whether less passes than what was sent a moment ago: nothing is to be sent that is not needed.
     pub(crate) fn is_scarce(&self, clock: &Clock) -> bool {
         self.lowered_us.is_some_and(|at| micros(clock).saturating_sub(at) < HOLD_US)
@@ -168,6 +173,9 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     /// Whether video may leave now. If not, some waits from now on.
     #[inline]
     pub(crate) fn has_room(&mut self, clock: &Clock) -> bool {
+        if !self.is_limited() {
+            return true;
+        }
         let (has_history, estimator, remb) = (self.sent.is_some(), &self.estimator, self.remb);
         self.pacer.has_room(micros(clock), || if has_history { estimator.estimate() } else { remb })
     }
@@ -202,6 +210,9 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         let (estimate, now_us) = (self.estimate()?, micros(clock));
         self.allocated = Some((estimate, now_us));
         self.reserve = reserve;
+        if !self.is_limited() {
+            return Some((u64::MAX, true));
+        }
         let may_raise = self.lowered_us.is_none_or(|at| now_us.saturating_sub(at) >= HOLD_US);
         Some((estimate.saturating_sub(reserve), may_raise))
     }
@@ -210,6 +221,9 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     pub(crate) fn end_allocation(&mut self, clock: &Clock, allocation: Allocation, lowered: bool, raised: bool) {
         let now_us = micros(clock);
         self.allocation = allocation;
+        if allocation.next.is_none() {
+            self.estimator.satisfy(now_us);
+        }
         let is_within = |at: Option<u64>| at.is_some_and(|at| now_us.saturating_sub(at) < SHORT_LIVED_US);
         if lowered {
             if is_within(self.raised_us.take()) {
