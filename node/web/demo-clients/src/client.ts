@@ -5,6 +5,7 @@
  */
 import type { types } from 'mediasoup-client';
 import protoo from 'protoo-client';
+import { scramble } from './scramble';
 import { drawn, tone, type Picture } from './source';
 import { Watch } from './watch';
 
@@ -75,6 +76,8 @@ export interface Options {
   name: string;
   /** Camera and microphone, as the apps do, if nothing else is said. */
   sends?: Sending | 'nothing';
+  /** Whether video is readable for pages alone: all in the room are to say the same. */
+  scrambled?: boolean;
 }
 
 /** What has arrived of a peer so far. */
@@ -279,6 +282,9 @@ export class Client {
       codecOptions: { videoGoogleStartBitrate: 1000 },
       appData: this.shapes.appData('video'),
       ...(codec && { codec }),
+      onRtpSender: (sender) => {
+        if (this.options.scrambled) scramble(sender);
+      },
     });
     this.producers.set('audio', mic).set('video', webcam);
     if (own) await keepResolution(webcam);
@@ -294,6 +300,9 @@ export class Client {
       rtpParameters,
       streamId: `${peerId}-camera`,
       appData: { ...appData, peerId },
+      onRtpReceiver: (receiver) => {
+        if (this.options.scrambled && kind === 'video') scramble(receiver);
+      },
     });
     this.consumers.set(consumer.id, consumer);
     this.types.set(consumer.id, data.type);
