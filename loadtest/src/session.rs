@@ -192,9 +192,10 @@ impl Session {
         self.streams.iter_mut().find(|stream| stream.parameters().ssrc == ssrc)
     }
 
-    /// The id under which received packets carry their transport-wide sequence number; they are reported from then on.
+    /// The id under which packets of a received stream carry their transport-wide sequence number, if they do; they are
+    /// reported from then on. All streams that do have the same.
     pub fn set_transport_cc(&mut self, id: Option<u8>) {
-        self.transport_cc_id = id;
+        self.transport_cc_id = id.or(self.transport_cc_id);
     }
 
     /// What the session saw as a whole.

@@ -3,6 +3,9 @@
 
 mod room;
 
+use std::ops::RangeInclusive;
+use std::time::Instant;
+
 use sluice_proto::ids::ConsumerId;
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::Layers;
@@ -30,6 +33,8 @@ pub(crate) struct Consumer {
     kind: MediaKind,
     producer: ProducerKey,
     transport: TransportKey,
+    /// When it was made.
+    since: Instant,
     /// The client, or the control plane in its stead, wants nothing for now.
     paused: bool,
     /// Highest layers that the client wants.
@@ -64,7 +69,7 @@ impl Consumer {
         (producer, transport): (ProducerKey, TransportKey),
         parameters: SendParameters,
         paused: bool,
-        random: u32,
+        (now, random): (Instant, u32),
     ) -> Self {
         // Half of the number space stays free, so that a first packet lost or late does not look like a cycle (RFC 3711
         // section 3.3.1).
@@ -74,6 +79,7 @@ impl Consumer {
             kind,
             producer,
             transport,
+            since: now,
             paused,
             preferred: Layers::ALL,
             priority: 1,
@@ -109,6 +115,11 @@ impl Consumer {
     /// How its packets look.
     pub(crate) fn parameters(&self) -> &SendParameters {
         self.stream.parameters()
+    }
+
+    /// What of a stream lets it begin at once, if there is such.
+    pub(crate) fn catch_up(&self, source: &Stream, now: Instant, is_limited: bool) -> Option<RangeInclusive<u64>> {
+        self.cut.catch_up(source, now, self.since, is_limited)
     }
 
     /// What of its producer's stream it gets.

@@ -19,7 +19,6 @@ use crate::messages::{Traffic, TransportStats};
 use crate::stream::header_template::Stamp;
 use crate::stream::packet::StreamIndex;
 use crate::stream::sent_packets::Sealed;
-use crate::stream::{MAX_CATCH_UP_AGE, MAX_LIMITED_CATCH_UP_AGE};
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
 use crate::transport::retransmission_budget::RetransmissionBudget;
@@ -403,11 +402,6 @@ impl UserTransport {
     /// Whether something is known of the way to the client.
     pub(crate) fn has_bandwidth(&self) -> bool {
         self.bandwidth.is_some()
-    }
-
-    /// How old a key frame may be that the client begins with.
-    pub(crate) fn max_catch_up_age(&self) -> Duration {
-        if self.has_bandwidth() { MAX_LIMITED_CATCH_UP_AGE } else { MAX_CATCH_UP_AGE }
     }
 
     /// Whether video may leave now.

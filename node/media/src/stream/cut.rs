@@ -3,11 +3,10 @@
 //! worker is too busy for, padding.
 
 use std::ops::RangeInclusive;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sluice_proto::pipe::Layers;
 
-use crate::clock::Clock;
 use crate::drop_reason::DropReason;
 use crate::stream::Stream;
 use crate::stream::layers::{SentLayers, UpTo};
@@ -251,8 +250,14 @@ impl Cut {
     }
 
     /// What of the stream that it is made of lets it begin at once, if there is such and nothing of it was ever sent.
-    pub(crate) fn catch_up(&self, source: &Stream, clock: &Clock, max_age: Duration) -> Option<RangeInclusive<u64>> {
-        source.catch_up(clock.now, max_age).filter(|packets| self.numbers.is_ahead(*packets.start()))
+    pub(crate) fn catch_up(
+        &self,
+        source: &Stream,
+        now: Instant,
+        since: Instant,
+        is_limited: bool,
+    ) -> Option<RangeInclusive<u64>> {
+        source.catch_up(now, since, is_limited).filter(|packets| self.numbers.is_ahead(*packets.start()))
     }
 
     /// Whether it waits for a key frame.

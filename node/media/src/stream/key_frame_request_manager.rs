@@ -69,6 +69,11 @@ impl KeyFrameRequestManager {
         }
     }
 
+    /// Whether a request would be made at once.
+    pub(crate) fn may_ask(&self, now: Instant) -> bool {
+        self.limit.next_at(now) <= now
+    }
+
     fn request(&mut self, now: Instant, state: State) -> bool {
         self.state = state;
         self.last_request = Some(now);

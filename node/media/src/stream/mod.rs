@@ -36,7 +36,7 @@ use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::MAX_STREAMS;
 
 use self::audio_levels::AudioLevelMeter;
-use self::key_frame_request_manager::KeyFrameRequestManager;
+use self::key_frame_request_manager::{KeyFrameRequestManager, MIN_INTERVAL};
 use self::layer_rates::LayerRates;
 use self::nack_generator::{NackGenerator, NackOutcome};
 use self::packet::{StreamIndex, StreamSet};
@@ -50,13 +50,9 @@ use crate::wire::rtcp::{ReportBlock, SenderInfo};
 use crate::wire::rtp::{AudioLevel, CarriedExtensions, RtpHeader};
 use crate::wire::seq::Unwrapper;
 
-/// Age of the last key frame from which on a newcomer may begin: publishers are asked for one as often, so that however
-/// many come, none waits for long.
-pub(crate) const MAX_CATCH_UP_AGE: Duration = Duration::from_secs(1);
-
-/// The same of one of whom it is known how much passes to it: what came since would fill a narrow path. The encoder
-/// would not make another key frame yet.
-pub(crate) const MAX_LIMITED_CATCH_UP_AGE: Duration = key_frame_request_manager::MIN_INTERVAL;
+/// Age of the last key frame that a newcomer may begin with, if it came for this one, or if the publisher is not to be
+/// asked for another one yet: so often publishers are asked, so that however many come, none waits for long.
+const MAX_CATCH_UP_AGE: Duration = Duration::from_secs(1);
 
 /// Packets since the last key frame that a newcomer is sent in one go: a second of 2.5 Mbit/s.
 const MAX_CATCH_UP: u64 = 256;
@@ -456,12 +452,13 @@ impl Stream {
         &self.cache
     }
 
-    /// The packets that let a newcomer begin at once: from the last key frame on, if that is not older than this.
-    /// Otherwise a new one is worth its wait.
-    pub(crate) fn catch_up(&self, now: Instant, max_age: Duration) -> Option<RangeInclusive<u64>> {
+    /// The packets that let a newcomer begin at once who waits `since` then: from the last key frame on, if that is recent.
+    /// Otherwise a new one is worth its wait, and always to whom what came since might not pass.
+    pub(crate) fn catch_up(&self, now: Instant, since: Instant, is_limited: bool) -> Option<RangeInclusive<u64>> {
         let ((first, at), newest) = self.last_key_frame.zip(self.numbers.newest())?;
-        let age = now.saturating_duration_since(at);
-        let is_recent = age < max_age && newest.saturating_sub(first) < MAX_CATCH_UP;
+        let may_be_old = !is_limited && (at >= since || !self.key_frame_requests.may_ask(now));
+        let max_age = if may_be_old { MAX_CATCH_UP_AGE } else { MIN_INTERVAL };
+        let is_recent = now.saturating_duration_since(at) < max_age && newest.saturating_sub(first) < MAX_CATCH_UP;
         is_recent.then_some(first..=newest)
     }
 

@@ -16,7 +16,7 @@ use crate::drop_reason::DropReason;
 use crate::io::Output;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
 use crate::stream::packet::{StreamIndex, StreamSet};
-use crate::stream::{MAX_CATCH_UP_AGE, MAX_NACKED, Stream};
+use crate::stream::{MAX_NACKED, Stream};
 use crate::transport::demux::TransportKey;
 use crate::wire::rtcp::{self, SenderInfo};
 
@@ -188,7 +188,7 @@ impl Media {
         }
         mark_dirty(transport, consumer.transport(), &mut self.dirty_transports, &mut self.buffers);
         if let Some(stream) = producer.source_of(consumer.cut())
-            && let Some(packets) = consumer.cut().catch_up(stream, clock, transport.max_catch_up_age())
+            && let Some(packets) = consumer.catch_up(stream, clock.now, transport.has_bandwidth())
         {
             send(consumer, transport, stream.kept(packets).map(Ok), clock, &mut self.counters);
         }
@@ -207,7 +207,7 @@ impl Media {
             return;
         }
         let stream = producer.source_of(consumer.cut());
-        if stream.is_none_or(|stream| consumer.cut().catch_up(stream, clock, MAX_CATCH_UP_AGE).is_none()) {
+        if stream.is_none_or(|stream| consumer.catch_up(stream, clock.now, false).is_none()) {
             self.request_key_frame_for(clock, key);
         }
     }
@@ -226,7 +226,8 @@ impl Media {
             }
             if consumer.carries(index)
                 && let Some(stream) = producer.stream(index)
-                && let Some(packets) = consumer.cut(index).and_then(|cut| cut.catch_up(stream, clock, MAX_CATCH_UP_AGE))
+                && let Some(packets) =
+                    consumer.cut(index).and_then(|cut| cut.catch_up(stream, clock.now, clock.now, false))
             {
                 send_by_pipe(consumer, index, stream.kept(packets).map(Ok), &mut self.frames, &mut self.counters);
             }

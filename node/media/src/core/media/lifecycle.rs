@@ -187,7 +187,7 @@ impl Media {
             return Err(RequestError::StreamInUse(format!("SSRC {taken}")));
         }
         let ends = (producer_key, transport_key);
-        let consumer = Consumer::new(id, kind, ends, parameters, paused, random);
+        let consumer = Consumer::new(id, kind, ends, parameters, paused, (clock.now, random));
         let key = self.consumers.insert(consumer);
         if let Some(consumer) = self.consumers.get(key) {
             transport.add_consumer(clock.now, key, consumer.parameters());
