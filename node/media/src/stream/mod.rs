@@ -452,8 +452,8 @@ impl Stream {
         &self.cache
     }
 
-    /// The packets that let a newcomer begin at once who waits `since` then: from the last key frame on, if that is recent.
-    /// Otherwise a new one is worth its wait, and always to whom what came since might not pass.
+    /// The packets that let a newcomer begin at once who waits `since` then: from the last key frame on, if that is
+    /// recent. Otherwise a new one is worth its wait, and always to whom what came since might not pass.
     pub(crate) fn catch_up(&self, now: Instant, since: Instant, is_limited: bool) -> Option<RangeInclusive<u64>> {
         let ((first, at), newest) = self.last_key_frame.zip(self.numbers.newest())?;
         let may_be_old = !is_limited && (at >= since || !self.key_frame_requests.may_ask(now));

@@ -71,8 +71,8 @@ fn global() {
     }
 }
 
-/// Pipes' congestion control is not in the play here (`mesh/tests/rough_paths.rs` has it), so the narrow path is clogged:
-/// what there is and who is there must be right all the same.
+/// Pipes' congestion control is not in the play here (`mesh/tests/rough_paths.rs` has it), so the narrow path is
+/// clogged: what there is and who is there must be right all the same.
 #[test]
 fn rough() {
     let mut run = Run::new("rough", Overrides { duration: Some(seconds(20)), ..Overrides::default() });
