@@ -157,7 +157,7 @@ mod tests {
 
     fn place(output: u16, sequence: u64, part: Part) -> Place {
         let input = PacketName::new(StreamIndex::ZERO, sequence);
-        let (left_out_pictures, ends_picture) = (output / 2, output % 3 == 0);
+        let (left_out_pictures, ends_picture) = (output / 2, output.is_multiple_of(3));
         Place { input, part, output, left_out_pictures, ends_picture, up_to: UpTo(output as u8) }
     }
 
