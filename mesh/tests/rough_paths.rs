@@ -259,7 +259,7 @@ fn two_pipes_share_a_bottleneck() {
 #[test]
 fn a_transfer_beside_a_pipe_does_not_starve() {
     for_each_seed(|seed| async move {
-        for (spec, least) in [("40ms,rate=5Mbps", 0.4), ("40ms,rate=5Mbps,queue=20ms", 0.15)] {
+        for (spec, least) in [("40ms,rate=5Mbps", 0.4), ("40ms,rate=5Mbps,queue=20ms", 0.1)] {
             let bottleneck = path(config(spec), seed);
             let mut pair = Pair::new(0, seed, bottleneck.clone(), path(config("40ms"), seed + 1000)).await;
             pair.meet(8);

@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 
+use crate::ortc::{MIME_TYPES, allowed_capabilities};
+
 /// Everything that the router can do.
 pub(super) fn capabilities() -> Value {
-    json!(crate::ortc::router_rtp_capabilities())
+    json!(allowed_capabilities(&MIME_TYPES.map(str::to_owned), &[]))
 }
 
 pub(super) fn vp8(ssrc: u32) -> Value {

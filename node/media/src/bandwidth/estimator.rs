@@ -48,8 +48,11 @@ pub(crate) trait BandwidthEstimator: Default {
     /// Bits per second; `None` while nothing is known.
     fn estimate(&self) -> Option<u64>;
 
-    /// Whether the path has shown that no more passes: only then the estimate is a limit.
-    fn is_limit(&self) -> bool;
+    /// When the path has shown last that no more passes: only then the estimate is a limit.
+    fn limited_us(&self) -> Option<u64>;
+
+    /// The path has no limit that is known.
+    fn forget_limit(&mut self);
 
     /// All that is wanted is sent. If that has gone well for long, the path has no limit that is known.
     fn satisfy(&mut self, now_us: u64);
@@ -128,7 +131,7 @@ impl BandwidthEstimator for TrendlineEstimator {
         if usage == Usage::Over {
             self.limited_us = Some(now_us);
         }
-        let is_limit = self.is_limit();
+        let is_limit = self.limited_us.is_some();
         if let Some(control) = &mut self.control {
             if !is_limit {
                 control.prove(now_us, acknowledged);
@@ -147,8 +150,12 @@ impl BandwidthEstimator for TrendlineEstimator {
         self.control.as_ref().map(|control| control.bits_per_second() as u64)
     }
 
-    fn is_limit(&self) -> bool {
-        self.limited_us.is_some()
+    fn limited_us(&self) -> Option<u64> {
+        self.limited_us
+    }
+
+    fn forget_limit(&mut self) {
+        self.limited_us = None;
     }
 
     fn satisfy(&mut self, now_us: u64) {

@@ -50,6 +50,9 @@ const SHORT_LIVED_US: u64 = 10_000_000;
 const MAX_BACKOFF_US: u64 = 12_000_000;
 const MIN_BACKOFF_US: u64 = 3_000_000;
 
+/// No video is held back altogether for longer without a sign that it would not pass.
+const STARVED_US: u64 = 5_000_000;
+
 /// A change of less is not worth telling of, in percent.
 const TOLD_PERCENT: u64 = 5;
 /// And how often it is told at most.
@@ -88,6 +91,8 @@ pub(crate) struct Bandwidth<E = TrendlineEstimator> {
     allocated: Option<(u64, u64)>,
     lowered_us: Option<u64>,
     raised_us: Option<u64>,
+    /// Some video is not sent at all.
+    is_starved: bool,
     backoff_us: u64,
     told: Option<(Downlink, u64)>,
 }
@@ -109,6 +114,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
             allocated: None,
             lowered_us: None,
             raised_us: None,
+            is_starved: false,
             backoff_us: MIN_BACKOFF_US,
             told: None,
         }
@@ -162,7 +168,24 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// Whether no more may be sent than is known to pass: the path, or the client, has said that there is a limit.
     fn is_limited(&self) -> bool {
-        if self.sent.is_some() { self.estimator.is_limit() } else { self.remb.is_some() }
+        if self.sent.is_some() { self.estimator.limited_us().is_some() } else { self.remb.is_some() }
+    }
+
+    /// Whether a video is held back although nothing speaks for the limit any more, which is then forgotten: an outage
+    /// looks as if nothing passed, and when it is over little is sent that would show more.
+    pub(crate) fn take_starved(&mut self, clock: &Clock) -> bool {
+        let limited_us = self.estimator.limited_us().filter(|_| self.is_starved);
+        let is_over = limited_us.is_some_and(|at| micros(clock).saturating_sub(at) >= STARVED_US);
+        if is_over {
+            self.forget_limit();
+        }
+        is_over
+    }
+
+    /// Nothing can be sent that would tell more of the limit but what it holds back.
+    pub(crate) fn forget_limit(&mut self) {
+        self.estimator.forget_limit();
+        self.remb = None;
     }
 
     /// Whether less passes than what was sent a moment ago: nothing is to be sent that is not needed.
@@ -217,10 +240,15 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         Some((estimate.saturating_sub(reserve), may_raise))
     }
 
-    /// Videos got their shares: some were lowered, or raised.
-    pub(crate) fn end_allocation(&mut self, clock: &Clock, allocation: Allocation, lowered: bool, raised: bool) {
+    /// Videos got their shares: some were lowered, or raised, or get nothing.
+    pub(crate) fn end_allocation(
+        &mut self,
+        clock: &Clock,
+        allocation: Allocation,
+        (lowered, raised, is_starved): (bool, bool, bool),
+    ) {
         let now_us = micros(clock);
-        self.allocation = allocation;
+        (self.allocation, self.is_starved) = (allocation, is_starved);
         if allocation.next.is_none() {
             self.estimator.satisfy(now_us);
         }

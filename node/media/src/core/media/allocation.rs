@@ -82,7 +82,9 @@ impl Media {
         {
             let allocation = allocate(&mut demands, &mut self.demand_order, room, may_raise);
             let is_any = |change| demands.iter().any(|demand| demand.change() == change);
-            bandwidth.end_allocation(clock, allocation, is_any(Ordering::Less), is_any(Ordering::Greater));
+            let is_starved = demands.iter().any(|demand| demand.granted().is_none());
+            let changes = (is_any(Ordering::Less), is_any(Ordering::Greater), is_starved);
+            bandwidth.end_allocation(clock, allocation, changes);
             let sent: u64 = demands.iter().map(Demand::current_rate).sum();
             let is_hurried = room < sent * HURRY_PERCENT / 100;
             for (consumer, demand) in demanding.iter().zip(&demands) {
@@ -179,12 +181,18 @@ impl Media {
     /// Sends what a probe needs beside the media, if it is time.
     pub(super) fn send_probe(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key).filter(|transport| transport.is_writable()) else { return };
+        if transport.bandwidth().is_some_and(|bandwidth| bandwidth.take_starved(clock)) {
+            return self.note_allocation(key);
+        }
         let bytes = transport.bandwidth().map_or(0, |bandwidth| bandwidth.take_probe(clock));
         if bytes == 0 {
             return;
         }
         let is_able = |key: &&ConsumerKey| self.consumers.get(**key).is_some_and(Consumer::can_probe);
-        let Some(consumer) = transport.consumers().iter().find(is_able).copied() else { return };
+        let Some(consumer) = transport.consumers().iter().find(is_able).copied() else {
+            transport.bandwidth().into_iter().for_each(Bandwidth::forget_limit);
+            return self.note_allocation(key);
+        };
         self.mark_dirty(key);
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(consumer) = self.consumers.get_mut(consumer) else { return };
