@@ -7,7 +7,7 @@ use super::rate_control::{Measured, RateControl};
 use super::rate_window::{LONG, RateWindow, SHORT};
 use super::sent_history::PacketReport;
 
-/// For so long after the first feedback nothing is limited unless a queue grows or much is lost: what is sent shows
+/// For so long after the first feedback nothing is estimated unless a queue grows or much is lost: what is sent shows
 /// best what passes.
 const BEGINNING_US: u64 = 1_000_000;
 

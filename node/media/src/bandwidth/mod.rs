@@ -1,6 +1,7 @@
 //! How much passes to one client, and what becomes of that: what is sent to it is remembered by transport-wide sequence
 //! number, what it says of that gives an estimate, and by that its videos get their shares and their pace. It is there
-//! from the client's first feedback on: of who tells nothing, nothing is known, and nothing is limited.
+//! from the client's first feedback on: of who tells nothing, nothing is known. Nothing is limited before the path has
+//! shown that it has a limit.
 //!
 //! # Layout
 //! - [`Bandwidth`]: all of it, for one client. `sent_history` is what was sent.

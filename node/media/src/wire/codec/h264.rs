@@ -63,13 +63,13 @@ fn parameter_set_id(unit: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    const SPS_0: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 0x8c, 0x01];
-    const PPS_0: &[u8] = &[0x68, 0xce, 0x3c];
+    pub(in super::super) const SPS_0: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 0x8c, 0x01];
+    pub(in super::super) const PPS_0: &[u8] = &[0x68, 0xce, 0x3c];
 
-    fn stap_a(units: &[&[u8]]) -> Vec<u8> {
+    pub(in super::super) fn stap_a(units: &[&[u8]]) -> Vec<u8> {
         let mut payload = vec![0x78];
         for unit in units {
             payload.extend_from_slice(&(unit.len() as u16).to_be_bytes());

@@ -146,18 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    const SPS_0: &[u8] = &[0x67, 0x42, 0xe0, 0x1f, 0x8c, 0x01];
-    const PPS_0: &[u8] = &[0x68, 0xce, 0x3c];
-
-    fn stap_a(units: &[&[u8]]) -> Vec<u8> {
-        let mut payload = vec![0x78];
-        for unit in units {
-            payload.extend_from_slice(&(unit.len() as u16).to_be_bytes());
-            payload.extend_from_slice(unit);
-        }
-        payload
-    }
+    use crate::wire::codec::h264::tests::{PPS_0, SPS_0, stap_a};
 
     #[test]
     fn sets_are_kept_by_their_ids_however_they_come() {
