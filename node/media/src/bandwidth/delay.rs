@@ -33,10 +33,10 @@ const MAX_FOLLOWED: f64 = 15.0;
 const OVERUSE_MS: f64 = 10.0;
 
 /// A queue of so many milliseconds that has grown with each of the last groups, by this share of the time at least,
-/// needs no trend to be seen: far more is sent than passes. A key frame makes it grow with two or three.
-const RAPID_MS: f64 = 60.0;
-const RAPID_GROWTH: f64 = 0.15;
-const RAPID_GROUPS: usize = 5;
+/// needs no trend to be seen: far more is sent than passes. A key frame makes it grow with one or two.
+const RAPID_MS: f64 = 40.0;
+const RAPID_GROWTH: f64 = 0.3;
+const RAPID_GROUPS: usize = 4;
 
 /// The least delay is looked for in the last one to two of such spans: clocks drift apart.
 const BASE_US: u64 = 10_000_000;
@@ -49,8 +49,17 @@ pub(super) enum Usage {
     Normal,
     /// It grows: more is sent than passes.
     Over,
+    /// It grows as it only does if far more is sent than passes.
+    FarOver,
     /// It falls: a queue empties.
     Under,
+}
+
+impl Usage {
+    /// Whether more is sent than passes.
+    pub(super) fn is_over(self) -> bool {
+        matches!(self, Self::Over | Self::FarOver)
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -136,9 +145,11 @@ impl DelayDetector {
         self.judge(trend, apart_ms);
         self.follow(trend, apart_ms);
         self.trend = trend;
-        if self.grows_rapidly() {
-            self.usage = Usage::Over;
-        }
+        self.usage = match self.usage {
+            _ if self.grows_rapidly() => Usage::FarOver,
+            Usage::FarOver => Usage::Over,
+            usage => usage,
+        };
     }
 
     fn grows_rapidly(&self) -> bool {
@@ -260,14 +271,14 @@ mod tests {
         let mut detector = DelayDetector::default();
         // Twice of what passes.
         let seen = run(&mut detector, 20, |_| 10, 6_600);
-        let first = seen.iter().position(|usage| *usage == Usage::Over).unwrap();
-        assert!(first <= 6, "{first}");
+        let first = seen.iter().position(|usage| usage.is_over()).unwrap();
+        assert!(first <= 6 && seen.contains(&Usage::FarOver), "{seen:?}");
         assert!(detector.queue_ms() > 300.0, "{}", detector.queue_ms());
         // A tenth more than passes.
         let mut detector = DelayDetector::default();
         let seen = run(&mut detector, 60, |_| 10, 3_630);
-        let first = seen.iter().position(|usage| *usage == Usage::Over).unwrap();
-        assert!(first <= 30, "{first}");
+        let first = seen.iter().position(|usage| usage.is_over()).unwrap();
+        assert!(first <= 30 && !seen.contains(&Usage::FarOver), "{seen:?}");
     }
 
     #[test]

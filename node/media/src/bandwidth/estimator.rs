@@ -1,7 +1,7 @@
 //! How much passes to a client, found out from what it says of each packet: by the delay, by loss, and by what has been
 //! shown to pass.
 
-use super::delay::{DelayDetector, Usage};
+use super::delay::DelayDetector;
 use super::loss::LossMeter;
 use super::rate_control::{Measured, RateControl};
 use super::rate_window::{LONG, RateWindow, SHORT};
@@ -79,7 +79,7 @@ pub(crate) struct TrendlineEstimator {
 impl TrendlineEstimator {
     fn begin(&mut self, now_us: u64, acknowledged: f64) {
         let begun = *self.begun_us.get_or_insert(now_us);
-        let is_over = self.delay.usage() == Usage::Over || self.loss.share() > MAX_LOSS_AT_FIRST;
+        let is_over = self.delay.usage().is_over() || self.loss.share() > MAX_LOSS_AT_FIRST;
         if is_over || now_us.saturating_sub(begun) >= BEGINNING_US {
             // What the rate control would have grown to by what arrives. If a queue grows it lowers that at once.
             let estimate = if is_over { acknowledged } else { (1.5 * acknowledged).max(INITIAL) };
@@ -128,7 +128,7 @@ impl BandwidthEstimator for TrendlineEstimator {
         self.follow_loss(now_us, acknowledged);
         let (usage, recent) = (self.delay.usage(), self.arrived.bits_per_second(SHORT));
         let sent = self.sent.bits_per_second(LONG).unwrap_or(acknowledged);
-        if usage == Usage::Over {
+        if usage.is_over() {
             self.limited_us = Some(now_us);
         }
         let is_limit = self.limited_us.is_some();

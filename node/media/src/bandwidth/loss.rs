@@ -1,8 +1,8 @@
 //! How much gets lost. Loss alone says little: wireless paths lose a tenth of all packets with room to spare. It is
 //! congestion where a queue stands beside it, or where it is more than any path loses by itself.
 
-/// A reading is of so many packets and so long at least: of 10% lost, one in three readings of 50 packets is 4% off.
-const MIN_PACKETS: u32 = 50;
+/// A reading is of so many packets and so long at least: of 10% lost, one in three readings is 3% off.
+const MIN_PACKETS: u32 = 100;
 const MIN_US: u64 = 300_000;
 
 /// Or of this long, with whatever came.
@@ -44,7 +44,7 @@ impl LossMeter {
     /// The share of the reading that goes on, if it tells anything yet.
     pub(super) fn share(&self) -> f64 {
         let told = self.arrived + self.missing;
-        if told < MIN_PACKETS { 0.0 } else { f64::from(self.missing) / f64::from(told) }
+        if told < MIN_PACKETS / 2 { 0.0 } else { f64::from(self.missing) / f64::from(told) }
     }
 
     /// The share that is lost to congestion, if a reading is complete and finds it so.

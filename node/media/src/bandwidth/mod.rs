@@ -51,9 +51,6 @@ const SHORT_LIVED_US: u64 = 10_000_000;
 const MAX_BACKOFF_US: u64 = 12_000_000;
 const MIN_BACKOFF_US: u64 = 3_000_000;
 
-/// No video is held back altogether for longer without a sign that it would not pass.
-const STARVED_US: u64 = 5_000_000;
-
 /// A change of less is not worth telling of, in percent.
 const TOLD_PERCENT: u64 = 5;
 /// And how often it is told at most.
@@ -92,8 +89,6 @@ pub(crate) struct Bandwidth<E = TrendlineEstimator> {
     allocated: Option<(u64, u64)>,
     lowered_us: Option<u64>,
     raised_us: Option<u64>,
-    /// Some video is not sent at all.
-    is_starved: bool,
     backoff_us: u64,
     told: Option<(Downlink, u64)>,
 }
@@ -115,7 +110,6 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
             allocated: None,
             lowered_us: None,
             raised_us: None,
-            is_starved: false,
             backoff_us: MIN_BACKOFF_US,
             told: None,
         }
@@ -172,17 +166,6 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         if self.sent.is_some() { self.estimator.limited_us().is_some() } else { self.remb.is_some() }
     }
 
-    /// Whether a video is held back although nothing speaks for the limit any more, which is then forgotten: an outage
-    /// looks as if nothing passed, and when it is over little is sent that would show more.
-    pub(crate) fn take_starved(&mut self, clock: &Clock) -> bool {
-        let limited_us = self.estimator.limited_us().filter(|_| self.is_starved);
-        let is_over = limited_us.is_some_and(|at| micros(clock).saturating_sub(at) >= STARVED_US);
-        if is_over {
-            self.forget_limit();
-        }
-        is_over
-    }
-
     /// Nothing can be sent that would tell more of the limit but what it holds back.
     pub(crate) fn forget_limit(&mut self) {
         self.estimator.forget_limit();
@@ -227,6 +210,19 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         micros(clock).saturating_sub(at_us) >= interval
     }
 
+    /// When a video may be raised that had to wait although there is room: nothing else may come that tells of it.
+    fn raise_at_us(&self) -> Option<u64> {
+        let (next, (_, allocated_us)) = self.allocation.next.zip(self.allocated)?;
+        let has_room = self.estimate().is_some_and(|estimate| estimate >= next + self.reserve);
+        let held_until_us = self.lowered_us.map_or(0, |at| at + HOLD_US);
+        has_room.then(|| held_until_us.max(allocated_us + ALLOCATION_INTERVAL_US))
+    }
+
+    /// Whether it is time for that.
+    pub(crate) fn is_raise_due(&self, clock: &Clock) -> bool {
+        self.raise_at_us().is_some_and(|at| at <= micros(clock))
+    }
+
     /// Bits per second for videos, if that is known, beside `reserve` for everything else; and whether some of them may
     /// be raised.
     pub(crate) fn begin_allocation(&mut self, clock: &Clock, reserve: u64) -> Option<(u64, bool)> {
@@ -241,15 +237,10 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         Some((estimate.saturating_sub(reserve), may_raise))
     }
 
-    /// Videos got their shares: some were lowered, or raised, or get nothing.
-    pub(crate) fn end_allocation(
-        &mut self,
-        clock: &Clock,
-        allocation: Allocation,
-        (lowered, raised, is_starved): (bool, bool, bool),
-    ) {
+    /// Videos got their shares: some were lowered, or raised.
+    pub(crate) fn end_allocation(&mut self, clock: &Clock, allocation: Allocation, (lowered, raised): (bool, bool)) {
         let now_us = micros(clock);
-        (self.allocation, self.is_starved) = (allocation, is_starved);
+        self.allocation = allocation;
         if allocation.next.is_none() {
             self.estimator.satisfy(now_us);
         }
@@ -302,7 +293,8 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     pub(crate) fn poll_timeout(&self, clock: &Clock) -> Option<Duration> {
         let now_us = micros(clock);
         let held = self.is_holding.then_some(now_us + PULSE_US);
-        [held, self.prober.poll_timeout(), self.probe_at_us()].into_iter().flatten().min().map(Duration::from_micros)
+        let next = [held, self.prober.poll_timeout(), self.probe_at_us(), self.raise_at_us()];
+        next.into_iter().flatten().min().map(Duration::from_micros)
     }
 
     /// What the control plane is to be told, if it is time and that is news.

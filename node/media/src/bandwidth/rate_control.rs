@@ -75,7 +75,7 @@ impl RateControl {
     /// Follows what was measured.
     pub(super) fn update(&mut self, now_us: u64, measured: Measured) {
         match measured.usage {
-            Usage::Over => {
+            Usage::Over | Usage::FarOver => {
                 if self.may_lower(now_us, &measured) {
                     self.lower_by_delay(now_us, &measured);
                 }
@@ -100,7 +100,7 @@ impl RateControl {
     fn lower_by_delay(&mut self, now_us: u64, measured: &Measured) {
         let acknowledged = measured.acknowledged;
         if measured.sent < APPLICATION_LIMITED * self.bits_per_second {
-            let is_guilty = acknowledged < PASSES * measured.sent;
+            let is_guilty = measured.usage == Usage::FarOver || acknowledged < PASSES * measured.sent;
             return self.lower(now_us, KEEP * if is_guilty { acknowledged } else { self.bits_per_second });
         }
         // Behind a queue packets come close together, so a short while tells.
@@ -229,5 +229,12 @@ mod tests {
         assert_eq!(control.bits_per_second(), 1.7e6);
         control.update(2_000_000, Measured { sent: 5e5, ..measured(Usage::Over, 3e5) });
         assert_eq!(control.bits_per_second(), 0.85 * 3e5);
+    }
+
+    #[test]
+    fn whoever_sends_little_that_is_still_far_too_much_loses_all_above_what_arrives() {
+        let mut control = RateControl::new(0, 4e6);
+        control.update(1_000_000, measured(Usage::FarOver, 2e6));
+        assert_eq!(control.bits_per_second(), 0.85 * 2e6);
     }
 }

@@ -383,9 +383,9 @@ impl Consumer {
         self.stream.sender_report(clock, publisher)
     }
 
-    /// Bits per second of payload in the last report interval.
-    pub(crate) fn bitrate(&self) -> u64 {
-        self.stream.bitrate()
+    /// Bits per second on the path in the last report interval.
+    pub(crate) fn path_bitrate(&self) -> u64 {
+        self.stream.path_bitrate()
     }
 
     /// Whether the client knows its stream.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use sluice_proto::ortc::MediaKind;
 
+use crate::bandwidth::OVERHEAD;
 use crate::clock::Clock;
 use crate::core::counters::Counters;
 use crate::core::producer::Producer;
@@ -34,6 +35,10 @@ const AUDIO_SENT_SLOTS: u16 = 32;
 
 /// No retransmission of what is older: no receiver waits that long.
 const MAX_RETRANSMISSION_AGE: Duration = Duration::from_secs(2);
+
+/// Bytes of a packet on the path beside its payload: its header with the extensions that most have, and what is around
+/// that.
+const AROUND_PAYLOAD: u64 = 12 + 16 + OVERHEAD as u64;
 
 /// Reports of the client that come sooner behind one another than this tell nothing new. Browsers send one or two a
 /// second.
@@ -146,6 +151,7 @@ pub(crate) struct RtpStreamSend {
     sender_reports: SenderReports,
     reception: Reception,
     bitrate: RateMeter,
+    path_bitrate: RateMeter,
 }
 
 /// What the client's reports say.
@@ -182,6 +188,7 @@ impl RtpStreamSend {
             sender_reports: SenderReports::default(),
             reception: Reception::default(),
             bitrate: RateMeter::default(),
+            path_bitrate: RateMeter::default(),
         }
     }
 
@@ -376,6 +383,7 @@ impl RtpStreamSend {
     /// stay in sync whatever way they came. `None` before the publisher told its clock or anything was sent.
     pub(crate) fn sender_report(&mut self, clock: &Clock, publisher: Option<ClockMapping>) -> Option<SenderInfo> {
         self.bitrate.sample(clock.now, self.bytes);
+        self.path_bitrate.sample(clock.now, self.bytes + self.packets * AROUND_PAYLOAD);
         let publisher = publisher.filter(|_| self.packets > 0)?;
         let (ntp, rtp_timestamp) = publisher.at(clock.now, self.parameters.clock_rate);
         self.sender_reports.add(clock, ntp);
@@ -393,9 +401,9 @@ impl RtpStreamSend {
         self.packets > 0
     }
 
-    /// Bits per second of payload in the last report interval.
-    pub(crate) fn bitrate(&self) -> u64 {
-        self.bitrate.bits_per_second()
+    /// Bits per second on the path in the last report interval.
+    pub(crate) fn path_bitrate(&self) -> u64 {
+        self.path_bitrate.bits_per_second()
     }
 
     /// Whether a sender report is overdue: none was ever sent, and something was.

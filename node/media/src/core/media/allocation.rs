@@ -17,9 +17,6 @@ use crate::messages::WorkerEvent;
 use crate::stream::packet::StreamIndex;
 use crate::transport::demux::TransportKey;
 
-/// What packets of audio have around their payloads, in bits per second: 50 a second of 72 bytes each.
-const AUDIO_OVERHEAD: u64 = 50 * 72 * 8;
-
 /// Between the rates of two encodings of a producer, about: twice the width and height. By that a stream is judged that
 /// does not come in here, because nobody receives it.
 const ENCODINGS_APART: u64 = 4;
@@ -82,9 +79,7 @@ impl Media {
         {
             let allocation = allocate(&mut demands, &mut self.demand_order, room, may_raise);
             let is_any = |change| demands.iter().any(|demand| demand.change() == change);
-            let is_starved = demands.iter().any(|demand| demand.granted().is_none());
-            let changes = (is_any(Ordering::Less), is_any(Ordering::Greater), is_starved);
-            bandwidth.end_allocation(clock, allocation, changes);
+            bandwidth.end_allocation(clock, allocation, (is_any(Ordering::Less), is_any(Ordering::Greater)));
             let sent: u64 = demands.iter().map(Demand::current_rate).sum();
             let is_hurried = room < sent * HURRY_PERCENT / 100;
             for (consumer, demand) in demanding.iter().zip(&demands) {
@@ -114,8 +109,7 @@ impl Media {
                 continue;
             };
             if !consumer.is_video() {
-                let bitrate = consumer.bitrate();
-                reserve += if bitrate > 0 { bitrate + AUDIO_OVERHEAD } else { 0 };
+                reserve += consumer.path_bitrate();
                 continue;
             }
             let ladder = ladder(producer, consumer.preferred(), clock.now);
@@ -181,10 +175,11 @@ impl Media {
     /// Sends what a probe needs beside the media, if it is time.
     pub(super) fn send_probe(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key).filter(|transport| transport.is_writable()) else { return };
-        if transport.bandwidth().is_some_and(|bandwidth| bandwidth.take_starved(clock)) {
+        let Some(bandwidth) = transport.bandwidth() else { return };
+        if bandwidth.is_raise_due(clock) {
             return self.note_allocation(key);
         }
-        let bytes = transport.bandwidth().map_or(0, |bandwidth| bandwidth.take_probe(clock));
+        let bytes = bandwidth.take_probe(clock);
         if bytes == 0 {
             return;
         }

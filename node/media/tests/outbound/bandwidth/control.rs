@@ -103,6 +103,17 @@ fn videos_share_what_passes_by_priority_and_come_back() {
 }
 
 #[test]
+fn who_had_to_wait_after_a_fall_is_raised_without_another_word() {
+    let mut two = Two::new();
+    two.run(90);
+    two.say(100_000);
+    two.run(10);
+    two.say(900_000);
+    assert_eq!(two.run(10), [Some(0), None], "nothing is raised so soon after it fell");
+    assert_eq!(two.run(60), [Some(1), Some(0)]);
+}
+
+#[test]
 fn what_passes_is_told_when_it_changes_and_at_most_once_a_second() {
     let mut two = Two::new();
     two.run(60);
