@@ -118,24 +118,25 @@ impl Numbering {
     }
 
     /// The output number, or `None` if the input is too old or was left out. It is taken by [`sent`](Self::sent) only.
+    #[inline]
     pub(crate) fn output(&mut self, input: u64) -> Option<u64> {
         if input < self.floor {
             return None;
         }
-        let left_out = if self.dropped.is_empty() {
-            0
-        } else {
-            let older = self.dropped.partition_point(|&dropped| dropped < input);
-            if self.dropped.get(older) == Some(&input) {
-                return None;
-            }
-            older as u64
-        };
-        let output = input.wrapping_add(self.offset).wrapping_sub(left_out);
+        // Most come in order, behind all that was left out.
+        let is_behind_all = self.dropped.back().is_none_or(|last| *last < input);
+        let left_out = if is_behind_all { self.dropped.len() } else { self.left_out_before(input)? };
+        let output = input.wrapping_add(self.offset).wrapping_sub(left_out as u64);
         if output > self.highest_output + MAX_DROPOUT {
             return Some(self.narrow_gap(input));
         }
         Some(output)
+    }
+
+    /// How many of those that were left out are before the input; `None` if it was left out itself.
+    #[cold]
+    fn left_out_before(&self, input: u64) -> Option<usize> {
+        self.dropped.binary_search(&input).err()
     }
 
     /// Lets the input follow behind the widest gap that is taken for loss; what was missing before that is not sent any
