@@ -49,7 +49,7 @@ impl Media {
 
     /// Where a datagram goes. A check from an address that somebody else uses goes nowhere: it would take that address
     /// over.
-    fn destination(&self, clock: &Clock, datagram: &Datagram<'_>) -> Destination {
+    fn destination(&mut self, clock: &Clock, datagram: &Datagram<'_>) -> Destination {
         let to = self.demux.route(datagram.source, datagram.data);
         match to {
             Destination::Transport(_) | Destination::Worker(_)
