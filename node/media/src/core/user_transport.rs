@@ -280,9 +280,9 @@ impl UserTransport {
     }
 
     /// Moves what is to be sent to `out`, in buffers for `pool`.
-    pub(crate) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
+    pub(crate) fn flush(&mut self, now: Instant, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
         self.dirty = false;
-        self.webrtc.flush(out, pool);
+        self.webrtc.flush(now, out, pool);
     }
 
     /// Sends a packet of `len` bytes, which `write` fills in with the stamp that it is told. Only a packet that carries
@@ -312,7 +312,7 @@ impl UserTransport {
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<Sealed, DropReason> {
         let stamp = Stamp { abs_send_time: clock.abs_send_time, transport_wide_seq: self.transport_wide_seq };
-        let tag = self.webrtc.send_rtp(clock.now, len, |room| write(room, stamp))?;
+        let tag = self.webrtc.send_rtp(len, |room| write(room, stamp))?;
         if is_numbered {
             if let Some(bandwidth) = &mut self.bandwidth {
                 bandwidth.sent(clock, self.transport_wide_seq, len);
@@ -361,7 +361,6 @@ impl UserTransport {
     /// Why it did not go out: [`DropReason::RetransmissionLimit`] if the client has had its share.
     pub(crate) fn send_again(
         &mut self,
-        now: Instant,
         len: usize,
         sealed: Sealed,
         write: impl FnOnce(&mut [u8], Stamp),
@@ -369,7 +368,7 @@ impl UserTransport {
         if !self.retransmissions.allows(len) {
             return Err(DropReason::RetransmissionLimit);
         }
-        self.webrtc.send_rtp_again(now, len, sealed.tag, |room| write(room, sealed.stamp))?;
+        self.webrtc.send_rtp_again(len, sealed.tag, |room| write(room, sealed.stamp))?;
         self.retransmissions.spend(len);
         Ok(())
     }

@@ -120,13 +120,15 @@ impl SendBuffer {
         }
     }
 
-    /// Moves everything to `out`, and gives `pool` back what was not needed.
-    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
+    /// Moves everything to `out`, and gives `pool` back what was not needed. Returns how many bytes that are.
+    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) -> usize {
         self.finish_run();
+        let bytes = self.finished.iter().map(|transmit| transmit.contents.len()).sum();
         self.needed_since = self.needed_since.max(self.finished.len().min(MAX_BORROWED));
         self.needed = self.needed.max(self.needed_since);
         out.extend(self.finished.drain(..));
         self.borrowed.drain(..).for_each(|buffer| pool.give(buffer));
+        bytes
     }
 
     /// Called every few seconds: what was not needed since will not be.
