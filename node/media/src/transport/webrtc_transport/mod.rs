@@ -270,6 +270,7 @@ impl WebRtcTransport {
         })
     }
 
+    #[inline(always)]
     fn push_rtp<T>(
         &mut self,
         len: usize,
