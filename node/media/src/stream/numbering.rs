@@ -92,24 +92,24 @@ impl Numbering {
 
     /// The input is left out: those behind it move up.
     pub(crate) fn drop_input(&mut self, input: u64) {
+        self.leave_out(input, false);
+    }
+
+    /// The input is left out, and with it the picture that begins with it, if it does.
+    pub(crate) fn leave_out(&mut self, input: u64, begins_picture: bool) {
         if !self.may_be_dropped(input) {
             return;
+        }
+        if begins_picture {
+            let LeftOutPictures { count, since, count_before } = &mut self.pictures;
+            (*count_before, *since) = (*count, input);
+            *count = count.wrapping_add(1);
         }
         self.highest_input = input;
         if self.dropped.len() == MAX_DROPPED {
             self.forget_oldest_dropped();
         }
         self.dropped.push_back(input);
-    }
-
-    /// The input is left out, and with it the picture that begins with it, if it does.
-    pub(crate) fn leave_out(&mut self, input: u64, begins_picture: bool) {
-        if begins_picture && self.may_be_dropped(input) {
-            let LeftOutPictures { count, since, count_before } = &mut self.pictures;
-            (*count_before, *since) = (*count, input);
-            *count = count.wrapping_add(1);
-        }
-        self.drop_input(input);
     }
 
     /// How many pictures were left out before this input, modulo 2^16: those behind them move up.
