@@ -191,16 +191,22 @@ impl UserTransport {
         self.consumers_by_ssrc.get(&ssrc).copied()
     }
 
-    /// A packet of the client came: its header extensions, and which stream it is of, as far as that is known.
+    /// What the header extensions of a packet of the client say.
     #[inline]
-    pub(crate) fn receive_rtp<'a>(
+    pub(crate) fn extensions_of<'a>(&self, packet: &RtpPacket<'a>) -> ReceivedExtensions<'a> {
+        self.extension_ids.read(packet.extensions)
+    }
+
+    /// A packet of the client came. Returns which stream it is of, as far as that is known.
+    #[inline]
+    pub(crate) fn receive_rtp(
         &mut self,
         now: Instant,
         key: TransportKey,
-        packet: &RtpPacket<'a>,
+        packet: &RtpPacket<'_>,
+        extensions: &ReceivedExtensions<'_>,
         timers: &mut Timers,
-    ) -> (ReceivedExtensions<'a>, Option<Found>) {
-        let extensions = self.extension_ids.read(packet.extensions);
+    ) -> Option<Found> {
         let found = self.listener.find(packet.header.ssrc);
         if let (Some(feedback), Some(seq)) = (&mut self.feedback, extensions.transport_wide_cc) {
             feedback.receive(now, seq);
@@ -210,7 +216,7 @@ impl UserTransport {
         if found.is_some() {
             self.feedback_ssrc = packet.header.ssrc;
         }
-        (extensions, found)
+        found
     }
 
     /// The stream of an SSRC that is not known yet, if the packet names it; and whether it takes the place of another

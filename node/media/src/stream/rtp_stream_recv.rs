@@ -194,7 +194,9 @@ impl RtpStreamRecv {
 
     /// The current time in units of the stream's clock, modulo 2^32.
     fn ticks(&self, clock: &Clock) -> u32 {
-        (clock.since_epoch.as_micros() * u128::from(self.clock_rate) / 1_000_000) as u32
+        let (seconds, micros) = (clock.since_epoch.as_secs() as u32, clock.since_epoch.subsec_micros());
+        let of_second = (u64::from(micros) * u64::from(self.clock_rate) / 1_000_000) as u32;
+        seconds.wrapping_mul(self.clock_rate).wrapping_add(of_second)
     }
 
     /// How far a timestamp of now is behind where the timestamps would be if they had gone on evenly since the last

@@ -42,6 +42,7 @@ impl Segments {
 
     /// Appends at most `max_len` bytes, no more than a segment has, which `write` appends to the vector that it is
     /// given.
+    #[inline]
     pub(crate) fn append(&mut self, now: Instant, max_len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Option<Place> {
         if self.segments.back().is_none_or(|newest| newest.bytes.len() + max_len > self.segment_len) {
             self.begin_segment(now);
