@@ -55,6 +55,7 @@ impl Segments {
         Some(Place { segment, start: start as u32, len: (bytes.len() - start) as u32 })
     }
 
+    #[cold]
     fn begin_segment(&mut self, now: Instant) {
         let age = |segment: &Segment| now.saturating_duration_since(segment.filled_at);
         // Twice as old: the stream sends less than it did.

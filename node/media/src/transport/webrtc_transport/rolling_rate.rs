@@ -20,6 +20,7 @@ impl RollingRate {
         Self { start: now, ends: now + BUCKET, newest: 0, bytes: [0; BUCKETS] }
     }
 
+    #[inline]
     pub(super) fn add(&mut self, now: Instant, bytes: usize) {
         if now >= self.ends {
             self.advance(now);
@@ -27,6 +28,7 @@ impl RollingRate {
         self.bytes[self.newest as usize % BUCKETS] += bytes as u64;
     }
 
+    #[cold]
     fn advance(&mut self, now: Instant) {
         let bucket = self.bucket(now);
         for stale in (self.newest + 1..=bucket).take(BUCKETS) {
