@@ -114,6 +114,7 @@ impl RtpStreamRecv {
     }
 
     /// Judges the sequence number of a packet that came on the stream's own SSRC.
+    #[inline]
     pub(crate) fn check_sequence(&mut self, seq: u16) -> Sequence {
         let Some(highest) = self.highest else {
             self.restart(seq);

@@ -113,6 +113,7 @@ impl Demux {
     }
 
     /// Finds the destination of a datagram.
+    #[inline]
     pub(crate) fn route(&mut self, source: SocketAddr, data: &[u8]) -> Destination {
         // The system refuses to send there, and nothing that is honest comes from there.
         if source.port() == 0 {

@@ -57,6 +57,7 @@ impl Cipher {
     }
 
     /// Decrypts an RTP packet and returns it without its tag.
+    #[inline]
     pub(super) fn open_rtp<'d>(
         &self,
         header: RtpHeader,
