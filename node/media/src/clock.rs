@@ -14,6 +14,8 @@ pub(crate) struct Clock {
     pub now: Instant,
     /// Since the core's epoch.
     pub since_epoch: Duration,
+    /// The same in microseconds.
+    pub micros: u64,
     /// As the abs-send-time extension says it: 24 bits, 6.18 fixed point seconds.
     pub abs_send_time: u32,
 }
@@ -23,6 +25,7 @@ impl Clock {
     pub(crate) fn new(now: Instant, epoch: (Instant, Duration)) -> Self {
         let since_epoch = now.saturating_duration_since(epoch.0);
         let ntp = duration_to_ntp(epoch.1 + since_epoch).wrapping_add(NTP_UNIX_OFFSET_SECS << 32);
-        Self { now, since_epoch, abs_send_time: (ntp >> 14) as u32 & 0x00ff_ffff }
+        let micros = since_epoch.as_micros() as u64;
+        Self { now, since_epoch, micros, abs_send_time: (ntp >> 14) as u32 & 0x00ff_ffff }
     }
 }

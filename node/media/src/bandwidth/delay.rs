@@ -111,16 +111,20 @@ impl Default for DelayDetector {
 
 impl DelayDetector {
     /// A packet arrived. They are told in the order in which they were sent; what is told late is not looked at.
+    #[inline]
     pub(super) fn add(&mut self, sent_us: u64, arrived_us: i64) {
-        let next = Group { sent_us, arrived_us };
+        if self.group.is_none_or(|group| sent_us >= group.sent_us.saturating_add(GROUP_US)) {
+            self.begin_group(Group { sent_us, arrived_us });
+        }
+    }
+
+    fn begin_group(&mut self, next: Group) {
+        let Group { sent_us, arrived_us } = next;
         let Some(group) = &mut self.group else {
             self.group = Some(next);
             self.origin_us = arrived_us;
             return self.base.add(sent_us, arrived_us);
         };
-        if sent_us < group.sent_us.saturating_add(GROUP_US) {
-            return;
-        }
         let apart_ms = (sent_us - group.sent_us) as f64 / 1_000.0;
         let arrivals_apart_ms = (arrived_us - group.arrived_us) as f64 / 1_000.0;
         *group = next;
@@ -208,8 +212,8 @@ fn slope(points: &VecDeque<(f64, f64)>) -> Option<f64> {
         return None;
     }
     let count = points.len() as f64;
-    let mean_x = points.iter().map(|(x, _)| x).sum::<f64>() / count;
-    let mean_y = points.iter().map(|(_, y)| y).sum::<f64>() / count;
+    let (sum_x, sum_y) = points.iter().fold((0.0, 0.0), |(sum_x, sum_y), (x, y)| (sum_x + x, sum_y + y));
+    let (mean_x, mean_y) = (sum_x / count, sum_y / count);
     let (above, below) = points.iter().fold((0.0, 0.0), |(above, below), (x, y)| {
         (above + (x - mean_x) * (y - mean_y), below + (x - mean_x) * (x - mean_x))
     });

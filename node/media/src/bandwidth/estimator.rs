@@ -103,6 +103,7 @@ impl TrendlineEstimator {
 }
 
 impl BandwidthEstimator for TrendlineEstimator {
+    #[inline]
     fn hear(&mut self, report: &PacketReport) {
         let Some(arrived_us) = report.arrived_us else { return self.loss.missing() };
         self.loss.arrived(report.was_missing);

@@ -118,7 +118,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     /// A packet of `len` bytes of RTP was sent.
     #[inline]
     pub(crate) fn sent(&mut self, clock: &Clock, sequence: u16, len: usize) {
-        let (now_us, len) = (micros(clock), (len + OVERHEAD) as u16);
+        let (now_us, len) = (clock.micros, (len + OVERHEAD) as u16);
         self.pacer.spend(len);
         let cluster = self.prober.count(now_us, len);
         if let Some(sent) = &mut self.sent {
@@ -128,7 +128,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// The client says what arrived. At most `left` packets are looked at, which it lessens.
     pub(crate) fn receive_feedback(&mut self, clock: &Clock, feedback: &TransportFeedback<'_>, left: &mut usize) {
-        let now_us = micros(clock);
+        let now_us = clock.micros;
         let sent = self.sent.get_or_insert_with(SentHistory::new);
         let mut newest_us = None;
         for status in feedback.statuses().take(*left) {
@@ -174,7 +174,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// Whether less passes than what was sent a moment ago: nothing is to be sent that is not needed.
     pub(crate) fn is_scarce(&self, clock: &Clock) -> bool {
-        self.lowered_us.is_some_and(|at| micros(clock).saturating_sub(at) < HOLD_US)
+        self.lowered_us.is_some_and(|at| clock.micros.saturating_sub(at) < HOLD_US)
     }
 
     /// Whether video may leave now. If not, some waits from now on.
@@ -184,7 +184,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
             return true;
         }
         let (has_history, estimator, remb) = (self.sent.is_some(), &self.estimator, self.remb);
-        self.pacer.has_room(micros(clock), || if has_history { estimator.estimate() } else { remb })
+        self.pacer.has_room(clock.micros, || if has_history { estimator.estimate() } else { remb })
     }
 
     /// Video waits for its turn, or none does any more.
@@ -207,7 +207,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         let Some(estimate) = self.estimate() else { return false };
         let Some((by, at_us)) = self.allocated else { return true };
         let interval = if estimate < by { MIN_ALLOCATION_INTERVAL_US } else { ALLOCATION_INTERVAL_US };
-        micros(clock).saturating_sub(at_us) >= interval
+        clock.micros.saturating_sub(at_us) >= interval
     }
 
     /// When a video may be raised that had to wait although there is room: nothing else may come that tells of it.
@@ -220,14 +220,14 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// Whether it is time for that.
     pub(crate) fn is_raise_due(&self, clock: &Clock) -> bool {
-        self.raise_at_us().is_some_and(|at| at <= micros(clock))
+        self.raise_at_us().is_some_and(|at| at <= clock.micros)
     }
 
     /// Bits per second for videos, if that is known, beside `reserve` for everything else; and whether some of them may
     /// be raised.
     pub(crate) fn begin_allocation(&mut self, clock: &Clock, reserve: u64) -> Option<(u64, bool)> {
         self.is_listed = false;
-        let (estimate, now_us) = (self.estimate()?, micros(clock));
+        let (estimate, now_us) = (self.estimate()?, clock.micros);
         self.allocated = Some((estimate, now_us));
         self.reserve = reserve;
         if !self.is_limited() {
@@ -239,7 +239,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// Videos got their shares: some were lowered, or raised.
     pub(crate) fn end_allocation(&mut self, clock: &Clock, allocation: Allocation, (lowered, raised): (bool, bool)) {
-        let now_us = micros(clock);
+        let now_us = clock.micros;
         self.allocation = allocation;
         if allocation.next.is_none() {
             self.estimator.satisfy(now_us);
@@ -272,7 +272,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// Bytes that are to be sent now beside the media, to see whether more would pass.
     pub(crate) fn take_probe(&mut self, clock: &Clock) -> u64 {
-        let now_us = micros(clock);
+        let now_us = clock.micros;
         if self.probe_at_us().is_some_and(|at| at <= now_us)
             && let Some((wanted, estimate)) = self.wanted().zip(self.estimate())
         {
@@ -291,7 +291,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// When something is to be done next: video that waits, a probe.
     pub(crate) fn poll_timeout(&self, clock: &Clock) -> Option<Duration> {
-        let now_us = micros(clock);
+        let now_us = clock.micros;
         let held = self.is_holding.then_some(now_us + PULSE_US);
         let next = [held, self.prober.poll_timeout(), self.probe_at_us(), self.raise_at_us()];
         next.into_iter().flatten().min().map(Duration::from_micros)
@@ -299,7 +299,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// What the control plane is to be told, if it is time and that is news.
     pub(crate) fn take_downlink(&mut self, clock: &Clock) -> Option<Downlink> {
-        let now_us = micros(clock);
+        let now_us = clock.micros;
         let Allocation { granted, desired, next } = self.allocation;
         let downlink = Downlink {
             desired: desired + self.reserve,
@@ -318,8 +318,4 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         self.told = Some((downlink, now_us));
         Some(downlink)
     }
-}
-
-fn micros(clock: &Clock) -> u64 {
-    clock.since_epoch.as_micros() as u64
 }

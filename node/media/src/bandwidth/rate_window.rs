@@ -15,21 +15,34 @@ pub(super) struct RateWindow {
     bytes: [u32; STEPS],
     /// The first step, and the newest.
     span: Option<(i64, i64)>,
+    /// When the step began that was added to last, and where its bytes are: most packets are of the same one.
+    latest: Option<(i64, usize)>,
 }
 
 impl RateWindow {
     /// So many bytes at a time. What is older than the window is not counted.
+    #[inline]
     pub(super) fn add(&mut self, at_us: i64, bytes: u16) {
+        let is_of = |(begun_us, _): &(i64, usize)| (0..STEP_US).contains(&(at_us - begun_us));
+        let latest = self.latest.filter(is_of).or_else(|| self.go_to(at_us));
+        if let Some((_, index)) = latest {
+            self.bytes[index] += u32::from(bytes);
+        }
+    }
+
+    /// The step of a time, which is the latest from now on; `None` if it is older than the window.
+    fn go_to(&mut self, at_us: i64) -> Option<(i64, usize)> {
         let step = at_us.div_euclid(STEP_US);
         let (first, newest) = self.span.unwrap_or((step, step));
         if step + (STEPS as i64) <= newest {
-            return;
+            return None;
         }
         for empty in (newest + 1..=step).rev().take(STEPS) {
             self.bytes[index(empty)] = 0;
         }
         self.span = Some((first, newest.max(step)));
-        self.bytes[index(step)] += u32::from(bytes);
+        self.latest = Some((step * STEP_US, index(step)));
+        self.latest
     }
 
     /// Bits per second of the last so many steps, without the one that goes on. `None` before there are five, 100 ms.

@@ -96,6 +96,7 @@ impl SentHistory {
     }
 
     /// The client says what became of a packet. `None` if that is no news, or if nothing is known of the packet.
+    #[inline]
     pub(super) fn tell(&mut self, status: PacketStatus) -> Option<PacketReport> {
         let index = self.index(status.sequence);
         let slot = self.slots.get_mut(index).filter(|slot| slot.sequence == status.sequence)?;
@@ -137,7 +138,11 @@ impl ArrivalClock {
     fn read(&mut self, sent_us: u64, arrived_us: i64) -> Option<i64> {
         let half = ARRIVAL_PERIOD_US / 2;
         let last = self.last_us.unwrap_or(arrived_us);
-        let unwrapped = last + (arrived_us - last + half).rem_euclid(ARRIVAL_PERIOD_US) - half;
+        let mut ahead = arrived_us - last;
+        if ahead.abs() >= half {
+            ahead = (ahead + half).rem_euclid(ARRIVAL_PERIOD_US) - half;
+        }
+        let unwrapped = last + ahead;
         let delay = unwrapped - sent_us.cast_signed();
         if self.delay_us.is_none_or(|before| delay.abs_diff(before) <= MAX_DELAY_CHANGE_US) {
             (self.last_us, self.delay_us) = (Some(unwrapped), Some(delay));

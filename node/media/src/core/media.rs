@@ -218,7 +218,7 @@ impl Media {
         self.outputs.extend(self.frames.drain().map(|(to, frames)| Output::Frames { to, frames }));
         for key in self.dirty_transports.drain(..) {
             if let Some(transport) = self.transports.get_mut(key) {
-                transport.flush(&mut self.transmits, &mut self.buffers);
+                transport.flush(clock.now, &mut self.transmits, &mut self.buffers);
                 transport.arm_bandwidth(clock, key, &mut self.timers);
             }
         }

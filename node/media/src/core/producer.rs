@@ -340,8 +340,8 @@ impl Producer {
         };
         let arrival = origin.receive(clock.now, index, frame)?;
         let packet = RtpPacket::parse(&frame.packet).ok_or(DropReason::RtpMalformed)?;
-        let ReceivedExtensions { audio_level, carried, .. } = ExtensionIds::CANONICAL.read(packet.extensions);
-        let carried = carried.checked();
+        let extensions = ExtensionIds::CANONICAL.read(packet.extensions);
+        let (audio_level, carried) = (extensions.audio_level, extensions.carried.checked());
         let carried = carried.as_ref();
         let (sequence_number, mut left_out_pictures) =
             origin.renumber(index, frame, &packet.header).ok_or(DropReason::TooLate)?;

@@ -1,5 +1,6 @@
 //! A room's media on one worker: from each producer to everybody who wants it.
 
+use std::borrow::Borrow;
 use std::ops::RangeInclusive;
 use std::time::Instant;
 
@@ -18,10 +19,10 @@ use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::messages::Account;
-use crate::stream::Stream;
 use crate::stream::audio_levels;
 use crate::stream::packet::{StreamIndex, StreamSet};
 use crate::stream::rtp_cache::CachedPacket;
+use crate::stream::{MAX_PENDING, Stream};
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
 
@@ -138,10 +139,33 @@ pub(crate) struct Destinations<'a> {
     pub counters: &'a mut Counters,
 }
 
+/// What a stream has pending, looked up once for all consumers that come behind one another and get it.
+struct Pending<'p> {
+    stream: StreamIndex,
+    /// `None` in place of what is not kept any more.
+    packets: [Option<CachedPacket<'p>>; MAX_PENDING],
+    count: usize,
+}
+
+impl<'p> Pending<'p> {
+    fn new(index: StreamIndex, stream: &'p Stream) -> Self {
+        let mut packets = [None; MAX_PENDING];
+        let pending = stream.pending();
+        let count = pending.len();
+        packets.iter_mut().zip(pending).for_each(|(place, packet)| *place = packet.ok());
+        Self { stream: index, packets, count }
+    }
+
+    #[inline]
+    fn packets(&self) -> impl Iterator<Item = Result<&CachedPacket<'p>, DropReason>> {
+        self.packets.iter().take(self.count).map(|packet| packet.as_ref().ok_or(DropReason::Evicted))
+    }
+}
+
 /// Sends what a producer has pending to all its consumers: consumer by consumer, so that each one's state and keys are
 /// touched once a batch and its packets leave in one system call.
 pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destinations<'_>) {
-    let mut waited_for = StreamSet::NONE;
+    let (mut waited_for, mut pending) = (StreamSet::NONE, None::<Pending<'_>>);
     let is_heard = producer.is_heard();
     if !is_heard {
         count_unheard(producer, to.counters);
@@ -174,7 +198,12 @@ pub(crate) fn route_rtp(producer: &mut Producer, clock: &Clock, to: &mut Destina
         let waited = consumer.waits_for_key_frame();
         match beginning(stream, waited) {
             Some(packets) => send(consumer, transport, stream.kept(packets).map(Ok), clock, to.counters),
-            None => send(consumer, transport, stream.pending(), clock, to.counters),
+            None => {
+                let index = consumer.cut().stream();
+                pending.take_if(|pending| pending.stream != index);
+                let pending = pending.get_or_insert_with(|| Pending::new(index, stream));
+                send(consumer, transport, pending.packets(), clock, to.counters);
+            }
         }
         if consumer.waits_for_key_frame() || consumer.waits_for_layer() {
             waited_for.insert(consumer.cut().stream());
@@ -242,13 +271,13 @@ fn beginning(stream: &Stream, waits: bool) -> Option<RangeInclusive<u64>> {
 pub(crate) fn send<'p>(
     consumer: &mut Consumer,
     transport: &mut UserTransport,
-    packets: impl Iterator<Item = Result<CachedPacket<'p>, DropReason>>,
+    packets: impl Iterator<Item = Result<impl Borrow<CachedPacket<'p>>, DropReason>>,
     clock: &Clock,
     counters: &mut Counters,
 ) {
     for packet in packets {
         let sent = &mut counters.rtp_packets_sent;
-        if let Err(reason) = packet.and_then(|packet| consumer.send_rtp(&packet, transport, clock, sent)) {
+        if let Err(reason) = packet.and_then(|packet| consumer.send_rtp(packet.borrow(), transport, clock, sent)) {
             counters.drops.count(reason);
         }
     }

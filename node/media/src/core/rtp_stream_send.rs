@@ -302,7 +302,7 @@ impl RtpStreamSend {
         let shift = shifts.of(output);
         match self.parameters.rtx {
             Some(rtx) => self.send_rtx(&packet, (place, shift), rtx, transport, clock)?,
-            None => self.send_again(&packet, (place, shift), transport, clock)?,
+            None => self.send_again(&packet, (place, shift), transport)?,
         }
         self.sent.resent(clock.since_epoch, output);
         Ok(true)
@@ -344,7 +344,6 @@ impl RtpStreamSend {
         packet: &CachedPacket<'_>,
         (place, shift): (Place, Shift),
         transport: &mut UserTransport,
-        clock: &Clock,
     ) -> Result<(), DropReason> {
         let (template, payload) = (&self.parameters.template, self.parameters.payload::<false>(packet, place.part));
         let header = self.parameters.header::<false>(packet, place, shift);
@@ -353,7 +352,7 @@ impl RtpStreamSend {
         let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
         let sealed = self.sent.sealed(place.output).ok_or(DropReason::SrtpNonceReused)?;
         let len = template.header_len(audio_level, carried) + payload.len();
-        transport.send_again(clock.now, len, sealed, |room, stamp| {
+        transport.send_again(len, sealed, |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level, carried };
             let room = template.write(room, &fields);
             room.copy_from_slice(payload);

@@ -191,16 +191,22 @@ impl UserTransport {
         self.consumers_by_ssrc.get(&ssrc).copied()
     }
 
-    /// A packet of the client came: its header extensions, and which stream it is of, as far as that is known.
+    /// What the header extensions of a packet of the client say.
     #[inline]
-    pub(crate) fn receive_rtp<'a>(
+    pub(crate) fn extensions_of<'a>(&self, packet: &RtpPacket<'a>) -> ReceivedExtensions<'a> {
+        self.extension_ids.read(packet.extensions)
+    }
+
+    /// A packet of the client came. Returns which stream it is of, as far as that is known.
+    #[inline]
+    pub(crate) fn receive_rtp(
         &mut self,
         now: Instant,
         key: TransportKey,
-        packet: &RtpPacket<'a>,
+        packet: &RtpPacket<'_>,
+        extensions: &ReceivedExtensions<'_>,
         timers: &mut Timers,
-    ) -> (ReceivedExtensions<'a>, Option<Found>) {
-        let extensions = self.extension_ids.read(packet.extensions);
+    ) -> Option<Found> {
         let found = self.listener.find(packet.header.ssrc);
         if let (Some(feedback), Some(seq)) = (&mut self.feedback, extensions.transport_wide_cc) {
             feedback.receive(now, seq);
@@ -210,7 +216,7 @@ impl UserTransport {
         if found.is_some() {
             self.feedback_ssrc = packet.header.ssrc;
         }
-        (extensions, found)
+        found
     }
 
     /// The stream of an SSRC that is not known yet, if the packet names it; and whether it takes the place of another
@@ -280,9 +286,9 @@ impl UserTransport {
     }
 
     /// Moves what is to be sent to `out`, in buffers for `pool`.
-    pub(crate) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
+    pub(crate) fn flush(&mut self, now: Instant, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
         self.dirty = false;
-        self.webrtc.flush(out, pool);
+        self.webrtc.flush(now, out, pool);
     }
 
     /// Sends a packet of `len` bytes, which `write` fills in with the stamp that it is told. Only a packet that carries
@@ -312,7 +318,7 @@ impl UserTransport {
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<Sealed, DropReason> {
         let stamp = Stamp { abs_send_time: clock.abs_send_time, transport_wide_seq: self.transport_wide_seq };
-        let tag = self.webrtc.send_rtp(clock.now, len, |room| write(room, stamp))?;
+        let tag = self.webrtc.send_rtp(len, |room| write(room, stamp))?;
         if is_numbered {
             if let Some(bandwidth) = &mut self.bandwidth {
                 bandwidth.sent(clock, self.transport_wide_seq, len);
@@ -361,7 +367,6 @@ impl UserTransport {
     /// Why it did not go out: [`DropReason::RetransmissionLimit`] if the client has had its share.
     pub(crate) fn send_again(
         &mut self,
-        now: Instant,
         len: usize,
         sealed: Sealed,
         write: impl FnOnce(&mut [u8], Stamp),
@@ -369,7 +374,7 @@ impl UserTransport {
         if !self.retransmissions.allows(len) {
             return Err(DropReason::RetransmissionLimit);
         }
-        self.webrtc.send_rtp_again(now, len, sealed.tag, |room| write(room, sealed.stamp))?;
+        self.webrtc.send_rtp_again(len, sealed.tag, |room| write(room, sealed.stamp))?;
         self.retransmissions.spend(len);
         Ok(())
     }

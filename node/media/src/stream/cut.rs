@@ -54,6 +54,7 @@ pub(crate) struct Place {
 }
 
 /// Changes a payload of the publisher's to what it is in its place in a cut.
+#[inline]
 pub(crate) fn rewrite(place: Place, shift: Shift, codec: Codec, payload: &mut [u8]) {
     if place.left_out_pictures > 0 || shift.base_layer > 0 {
         let by = PictureNumbers { picture: place.left_out_pictures, base_layer: shift.base_layer };

@@ -155,7 +155,6 @@ impl SentLayers {
     }
 
     /// A packet that is not of the layers of now may be late, and older than their last change.
-    #[cold]
     fn formerly(&mut self, packet: &CachedPacket<'_>) -> Option<Layers> {
         let is_older = |since: u32| packet.header.timestamp.wrapping_sub(since).cast_signed() < 0;
         let former = self.former.filter(|(since, layers)| is_older(*since) && self.include(*layers, &packet.info));

@@ -62,8 +62,8 @@ const MAX_CATCH_UP: u64 = 256;
 const MIN_SENDER_REPORT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Pending packets after which they are to be routed before the batch is over, so that no slot is used again before its
-/// packet left.
-const MAX_PENDING: usize = 64;
+/// packet left. There are never more of them.
+pub(crate) const MAX_PENDING: usize = 64;
 
 /// Packets that one NACK names. Each may take four bytes, so that with its SRTCP trailer it stays below any path's MTU.
 pub(crate) const MAX_NACKED: usize = 250;

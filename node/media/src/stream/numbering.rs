@@ -92,8 +92,18 @@ impl Numbering {
 
     /// The input is left out: those behind it move up.
     pub(crate) fn drop_input(&mut self, input: u64) {
+        self.leave_out(input, false);
+    }
+
+    /// The input is left out, and with it the picture that begins with it, if it does.
+    pub(crate) fn leave_out(&mut self, input: u64, begins_picture: bool) {
         if !self.may_be_dropped(input) {
             return;
+        }
+        if begins_picture {
+            let LeftOutPictures { count, since, count_before } = &mut self.pictures;
+            (*count_before, *since) = (*count, input);
+            *count = count.wrapping_add(1);
         }
         self.highest_input = input;
         if self.dropped.len() == MAX_DROPPED {
@@ -102,40 +112,31 @@ impl Numbering {
         self.dropped.push_back(input);
     }
 
-    /// The input is left out, and with it the picture that begins with it, if it does.
-    pub(crate) fn leave_out(&mut self, input: u64, begins_picture: bool) {
-        if begins_picture && self.may_be_dropped(input) {
-            let LeftOutPictures { count, since, count_before } = &mut self.pictures;
-            (*count_before, *since) = (*count, input);
-            *count = count.wrapping_add(1);
-        }
-        self.drop_input(input);
-    }
-
     /// How many pictures were left out before this input, modulo 2^16: those behind them move up.
     pub(crate) fn pictures_before(&self, input: u64) -> u16 {
         if input < self.pictures.since { self.pictures.count_before } else { self.pictures.count }
     }
 
     /// The output number, or `None` if the input is too old or was left out. It is taken by [`sent`](Self::sent) only.
+    #[inline]
     pub(crate) fn output(&mut self, input: u64) -> Option<u64> {
         if input < self.floor {
             return None;
         }
-        let left_out = if self.dropped.is_empty() {
-            0
-        } else {
-            let older = self.dropped.partition_point(|&dropped| dropped < input);
-            if self.dropped.get(older) == Some(&input) {
-                return None;
-            }
-            older as u64
-        };
-        let output = input.wrapping_add(self.offset).wrapping_sub(left_out);
+        // Most come in order, behind all that was left out.
+        let is_behind_all = self.dropped.back().is_none_or(|last| *last < input);
+        let left_out = if is_behind_all { self.dropped.len() } else { self.left_out_before(input)? };
+        let output = input.wrapping_add(self.offset).wrapping_sub(left_out as u64);
         if output > self.highest_output + MAX_DROPOUT {
             return Some(self.narrow_gap(input));
         }
         Some(output)
+    }
+
+    /// How many of those that were left out are before the input; `None` if it was left out itself.
+    #[cold]
+    fn left_out_before(&self, input: u64) -> Option<usize> {
+        self.dropped.binary_search(&input).err()
     }
 
     /// Lets the input follow behind the widest gap that is taken for loss; what was missing before that is not sent any

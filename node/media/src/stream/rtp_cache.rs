@@ -253,7 +253,7 @@ impl RtpCache {
         // Each layer of a key picture may be what the next pictures of that layer refer to.
         info.unused_above &= !key_frame;
         let index = self.index(seq);
-        *self.slots.get_mut(index)? = Some(PacketInfo {
+        let known = self.slots.get_mut(index)?.insert(PacketInfo {
             sequence: packet.sequence,
             header: packet.header,
             audio_level: packet.audio_level,
@@ -266,7 +266,7 @@ impl RtpCache {
             parameter_sets,
             structure,
         });
-        self.get(packet.sequence)
+        Some(CachedPacket { known, bytes: self.segments.get(place)? })
     }
 
     /// What a dependency descriptor says of its packet, and by which structure. One that cannot be read, since none is
@@ -325,8 +325,8 @@ impl RtpCache {
             if former.sequence >= packet.sequence {
                 return None;
             }
-            let is_old = now.saturating_duration_since(former.received_at) >= KEEP;
-            if is_old || self.slots.len() >= self.max_slots || self.segments.get(former.place).is_none() {
+            let is_old = || now.saturating_duration_since(former.received_at) >= KEEP;
+            if self.slots.len() >= self.max_slots || self.segments.get(former.place).is_none() || is_old() {
                 self.floor = self.floor.max(former.sequence + 1);
                 break;
             }

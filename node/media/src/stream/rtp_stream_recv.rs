@@ -114,6 +114,7 @@ impl RtpStreamRecv {
     }
 
     /// Judges the sequence number of a packet that came on the stream's own SSRC.
+    #[inline]
     pub(crate) fn check_sequence(&mut self, seq: u16) -> Sequence {
         let Some(highest) = self.highest else {
             self.restart(seq);
@@ -194,7 +195,9 @@ impl RtpStreamRecv {
 
     /// The current time in units of the stream's clock, modulo 2^32.
     fn ticks(&self, clock: &Clock) -> u32 {
-        (clock.since_epoch.as_micros() * u128::from(self.clock_rate) / 1_000_000) as u32
+        let (seconds, micros) = (clock.since_epoch.as_secs() as u32, clock.since_epoch.subsec_micros());
+        let of_second = (u64::from(micros) * u64::from(self.clock_rate) / 1_000_000) as u32;
+        seconds.wrapping_mul(self.clock_rate).wrapping_add(of_second)
     }
 
     /// How far a timestamp of now is behind where the timestamps would be if they had gone on evenly since the last

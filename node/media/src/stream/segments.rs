@@ -42,6 +42,7 @@ impl Segments {
 
     /// Appends at most `max_len` bytes, no more than a segment has, which `write` appends to the vector that it is
     /// given.
+    #[inline]
     pub(crate) fn append(&mut self, now: Instant, max_len: usize, write: impl FnOnce(&mut Vec<u8>)) -> Option<Place> {
         if self.segments.back().is_none_or(|newest| newest.bytes.len() + max_len > self.segment_len) {
             self.begin_segment(now);
@@ -54,6 +55,7 @@ impl Segments {
         Some(Place { segment, start: start as u32, len: (bytes.len() - start) as u32 })
     }
 
+    #[cold]
     fn begin_segment(&mut self, now: Instant) {
         let age = |segment: &Segment| now.saturating_duration_since(segment.filled_at);
         // Twice as old: the stream sends less than it did.

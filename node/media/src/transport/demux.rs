@@ -95,6 +95,8 @@ pub(crate) struct Demux {
     transports_by_ufrag: FxHashMap<Box<str>, TransportKey>,
     /// Clients choose their addresses, so the hash has a key.
     transports_by_address: HashMap<SocketAddr, TransportKey>,
+    /// The one of them that was looked up last: what a client sends comes in runs.
+    latest: Option<(SocketAddr, TransportKey)>,
     foreign: ForeignAddresses,
 }
 
@@ -105,12 +107,14 @@ impl Demux {
             worker,
             transports_by_ufrag: FxHashMap::default(),
             transports_by_address: HashMap::new(),
+            latest: None,
             foreign: ForeignAddresses::default(),
         }
     }
 
     /// Finds the destination of a datagram.
-    pub(crate) fn route(&self, source: SocketAddr, data: &[u8]) -> Destination {
+    #[inline]
+    pub(crate) fn route(&mut self, source: SocketAddr, data: &[u8]) -> Destination {
         // The system refuses to send there, and nothing that is honest comes from there.
         if source.port() == 0 {
             return Destination::Drop(DropReason::InvalidSource);
@@ -136,8 +140,13 @@ impl Demux {
     }
 
     /// Finds the destination of what comes from an address that was authenticated.
-    pub(crate) fn route_by_address(&self, source: SocketAddr) -> Destination {
-        if let Some(&transport) = self.transports_by_address.get(&source) {
+    pub(crate) fn route_by_address(&mut self, source: SocketAddr) -> Destination {
+        if let Some((address, transport)) = self.latest
+            && address == source
+        {
+            Destination::Transport(transport)
+        } else if let Some(&transport) = self.transports_by_address.get(&source) {
+            self.latest = Some((source, transport));
             Destination::Transport(transport)
         } else if let Some(worker) = self.foreign.get(source) {
             Destination::Worker(worker)
@@ -172,6 +181,7 @@ impl Demux {
 
     /// An address was authenticated for a transport of this worker.
     pub(crate) fn add_address(&mut self, address: SocketAddr, transport: TransportKey) {
+        self.latest = None;
         self.foreign.remove(address);
         self.transports_by_address.insert(address, transport);
     }
@@ -180,6 +190,7 @@ impl Demux {
     pub(crate) fn remove_address(&mut self, address: SocketAddr, transport: TransportKey) -> bool {
         let owned = self.transports_by_address.get(&address) == Some(&transport);
         if owned {
+            self.latest = None;
             self.transports_by_address.remove(&address);
         }
         owned
@@ -187,6 +198,7 @@ impl Demux {
 
     /// Another worker has authenticated the address. One that said so of it before, and lately, keeps it.
     pub(crate) fn add_foreign_address(&mut self, now: Instant, address: SocketAddr, worker: WorkerIndex) {
+        self.latest = None;
         self.transports_by_address.remove(&address);
         self.foreign.insert(now, address, worker);
     }
@@ -239,6 +251,7 @@ mod tests {
         assert!(!demux.remove_address(address(1), first), "it changed hands");
         assert_eq!(demux.route(address(1), &media), Destination::Transport(second));
         assert!(demux.remove_address(address(1), second));
+        assert_eq!(demux.route(address(1), &media), Destination::Drop(DropReason::UnknownAddress));
         demux.remove_ufrag(&ours, first);
         assert_eq!(demux.route(address(1), &check(&ours)), Destination::Drop(DropReason::UnknownUfrag));
     }
@@ -287,7 +300,7 @@ mod tests {
 
     #[test]
     fn strangers_leave_no_trace() {
-        let demux = Demux::new(WorkerIndex(0));
+        let mut demux = Demux::new(WorkerIndex(0));
         for host in 0..300_000_u32 {
             let source = SocketAddr::from((std::net::Ipv4Addr::from(host), 1));
             assert_eq!(demux.route(source, &[0x80; 20]), Destination::Drop(DropReason::UnknownAddress));

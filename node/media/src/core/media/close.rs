@@ -28,7 +28,7 @@ impl Media {
         let Some(transport) = self.transports.get(key) else { return };
         let (producers, consumers) = (transport.producers().to_vec(), transport.consumers().to_vec());
         for consumer in consumers {
-            self.close_consumer(clock, consumer);
+            self.close_consumer(consumer);
         }
         for producer in producers {
             self.close_producer(clock, producer);
@@ -38,7 +38,7 @@ impl Media {
         }
         self.after_transport(clock, key);
         let Some(mut transport) = self.transports.remove(key) else { return };
-        transport.flush(&mut self.transmits, &mut self.buffers);
+        transport.flush(clock.now, &mut self.transmits, &mut self.buffers);
         self.dirty_transports.retain(|dirty| *dirty != key);
         self.transports_by_id.remove(&transport.id());
         if let Some(router) = self.routers.get_mut(transport.router()) {
@@ -53,7 +53,7 @@ impl Media {
         let Some(producer) = self.producers.get(key) else { return };
         let (consumers, pipe_consumers) = (producer.consumers().to_vec(), producer.pipe_consumers().to_vec());
         for consumer in consumers {
-            self.close_consumer(clock, consumer);
+            self.close_consumer(consumer);
         }
         for consumer in pipe_consumers {
             self.close_pipe_consumer(consumer);
@@ -77,8 +77,8 @@ impl Media {
         }
     }
 
-    pub(super) fn close_consumer(&mut self, clock: &Clock, key: ConsumerKey) {
-        self.say_goodbye(clock, key);
+    pub(super) fn close_consumer(&mut self, key: ConsumerKey) {
+        self.say_goodbye(key);
         let Some(consumer) = self.consumers.remove(key) else { return };
         self.consumers_by_id.remove(&consumer.id());
         if let Some(producer) = self.producers.get_mut(consumer.producer()) {
@@ -92,13 +92,13 @@ impl Media {
     }
 
     /// Tells the client that a stream is over, RFC 3550 section 6.6.
-    fn say_goodbye(&mut self, clock: &Clock, key: ConsumerKey) {
+    fn say_goodbye(&mut self, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get(key).filter(|consumer| consumer.has_sent()) else { return };
         self.compound.clear();
         rtcp::bye(&mut self.compound, consumer.parameters().ssrc);
         let transport = consumer.transport();
         if self.transports.get(transport).is_some_and(UserTransport::is_writable) {
-            self.send_rtcp(clock, transport);
+            self.send_rtcp(transport);
         }
     }
 

@@ -68,19 +68,19 @@ impl Media {
         for missing in missing.chunks(MAX_NACKED) {
             self.compound.clear();
             rtcp::nack(&mut self.compound, rtcp_ssrc, ssrc, missing.iter().copied());
-            self.send_rtcp(clock, transport);
+            self.send_rtcp(transport);
         }
         self.missing = missing;
     }
 
     /// Sends the compound to a user.
-    pub(super) fn send_rtcp(&mut self, clock: &Clock, key: TransportKey) {
+    pub(super) fn send_rtcp(&mut self, key: TransportKey) {
         if self.compound.is_empty() {
             return;
         }
         self.mark_dirty(key);
         let Some(transport) = self.transports.get_mut(key) else { return };
-        if let Err(reason) = transport.webrtc().send_rtcp(clock.now, &self.compound) {
+        if let Err(reason) = transport.webrtc().send_rtcp(&self.compound) {
             self.counters.drops.count(reason);
         }
     }
@@ -89,7 +89,7 @@ impl Media {
     pub(super) fn request_key_frame(&mut self, clock: &Clock, key: ProducerKey, stream: StreamIndex) {
         let Some(found) = self.producers.get_mut(key).and_then(|producer| producer.stream_mut(stream)) else { return };
         if found.need_key_frame(clock.now) {
-            self.send_key_frame_request(clock, key, stream);
+            self.send_key_frame_request(key, stream);
         }
         self.arm_producer(clock.now, key);
     }
@@ -102,7 +102,7 @@ impl Media {
     }
 
     /// Asks the publisher, or the next node on the way to it.
-    pub(super) fn send_key_frame_request(&mut self, clock: &Clock, key: ProducerKey, stream: StreamIndex) {
+    pub(super) fn send_key_frame_request(&mut self, key: ProducerKey, stream: StreamIndex) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         match producer.key_frame_request(stream) {
             None => return,
@@ -114,7 +114,7 @@ impl Media {
                     KeyFrameMessage::Pli => rtcp::pli(&mut self.compound, rtcp_ssrc, ssrc),
                     KeyFrameMessage::Fir { number } => rtcp::fir(&mut self.compound, rtcp_ssrc, ssrc, number),
                 }
-                self.send_rtcp(clock, transport);
+                self.send_rtcp(transport);
             }
         }
         self.counters.key_frame_requests += 1;

@@ -49,7 +49,7 @@ impl Media {
 
     /// Where a datagram goes. A check from an address that somebody else uses goes nowhere: it would take that address
     /// over.
-    fn destination(&self, clock: &Clock, datagram: &Datagram<'_>) -> Destination {
+    fn destination(&mut self, clock: &Clock, datagram: &Datagram<'_>) -> Destination {
         let to = self.demux.route(datagram.source, datagram.data);
         match to {
             Destination::Transport(_) | Destination::Worker(_)
@@ -108,7 +108,8 @@ impl Media {
             return self.counters.drops.count(DropReason::RtpMalformed);
         };
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let (extensions, found) = transport.receive_rtp(clock.now, key, &packet, &mut self.timers);
+        let extensions = transport.extensions_of(&packet);
+        let found = transport.receive_rtp(clock.now, key, &packet, &extensions, &mut self.timers);
         let Some(found) = found.or_else(|| self.learn_ssrc(key, &packet, &extensions)) else {
             return self.counters.drops.count(DropReason::UnknownSsrc);
         };

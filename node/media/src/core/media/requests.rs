@@ -81,7 +81,7 @@ impl Media {
             }
             Request::CloseConsumer { consumer } => {
                 let key = self.consumer_key(consumer)?;
-                self.close_consumer(clock, key);
+                self.close_consumer(key);
             }
             Request::PauseConsumer { consumer } => {
                 let key = self.consumer_key(consumer)?;

@@ -47,7 +47,7 @@ impl Media {
             let is_watched = self.is_watched(key, index);
             let stream = self.producers.get_mut(key).and_then(|producer| producer.stream_mut(index));
             if stream.is_some_and(|stream| stream.handle_timeout(clock.now, is_watched)) {
-                self.send_key_frame_request(clock, key, index);
+                self.send_key_frame_request(key, index);
             }
         }
         self.serve_producer(clock, key);
@@ -73,7 +73,7 @@ impl Media {
             if !transport.write_feedback(clock.now, &mut self.compound) {
                 return;
             }
-            self.send_rtcp(clock, key);
+            self.send_rtcp(key);
         }
     }
 
@@ -93,12 +93,12 @@ impl Media {
             rtcp::sender_report(&mut self.compound, &info);
             rtcp::sdes_cname(&mut self.compound, info.ssrc, &consumer.parameters().cname);
             if self.compound.len() >= COMPOUND_LEN {
-                self.send_rtcp(clock, key);
+                self.send_rtcp(key);
                 self.compound.clear();
             }
         }
         self.reported = reported;
-        self.send_rtcp(clock, key);
+        self.send_rtcp(key);
     }
 
     /// A client's reports bring its consumer's score up to date, but of a stream that has stopped there are none.
@@ -129,7 +129,7 @@ impl Media {
         for blocks in blocks.chunks(rtcp::MAX_REPORT_BLOCKS) {
             self.compound.clear();
             rtcp::receiver_report(&mut self.compound, rtcp_ssrc, blocks);
-            self.send_rtcp(clock, key);
+            self.send_rtcp(key);
         }
         self.blocks = blocks;
     }

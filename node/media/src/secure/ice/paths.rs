@@ -34,7 +34,8 @@ struct Path {
     address: SocketAddr,
     /// The last authenticated check, or media that came when it was selected.
     heard_at: Instant,
-    told_at: Option<Instant>,
+    /// When others are to be told (again) that it is in use, if it is heard from then.
+    tell_at: Instant,
     priority: u32,
     nominated_at: Option<Instant>,
 }
@@ -95,7 +96,7 @@ impl Paths {
         {
             forgotten = Some(self.known.remove(at).address);
         }
-        self.known.push(Path { address, heard_at: now, told_at: None, priority: 0, nominated_at: None });
+        self.known.push(Path { address, heard_at: now, tell_at: now, priority: 0, nominated_at: None });
         Some((self.known.len() - 1, forgotten))
     }
 
@@ -104,9 +105,9 @@ impl Paths {
     pub(super) fn hear(&mut self, now: Instant, at: usize) -> bool {
         let Some(path) = self.known.get_mut(at) else { return false };
         path.heard_at = now;
-        let tell = path.told_at.is_none_or(|told_at| now.saturating_duration_since(told_at) >= TELL_INTERVAL);
+        let tell = now >= path.tell_at;
         if tell {
-            path.told_at = Some(now);
+            path.tell_at = now + TELL_INTERVAL;
         }
         tell
     }

@@ -134,6 +134,7 @@ impl SrtpReceiver {
 }
 
 /// Opens a packet of a stream of which others came before.
+#[inline]
 fn open_next<'d>(
     cipher: &Cipher,
     window: &mut RtpWindow,

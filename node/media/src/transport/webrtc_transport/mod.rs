@@ -140,7 +140,7 @@ impl WebRtcTransport {
         }
         self.say_connect()?;
         let outcome = self.dtls.connect(now, parameters, self.ice.remote().is_some());
-        self.after_dtls(now, outcome);
+        self.after_dtls(outcome);
         Ok(())
     }
 
@@ -156,7 +156,7 @@ impl WebRtcTransport {
         self.srtp = Some(srtp);
         self.ice.fix(now, keys.remote_address, &mut self.events);
         self.set_dtls_state(DtlsState::Connected(keys.profile));
-        self.drain_dtls(now);
+        self.drain_dtls();
         Ok(())
     }
 
@@ -197,14 +197,13 @@ impl WebRtcTransport {
     fn receive_stun(&mut self, now: Instant, source: SocketAddr, data: &[u8]) -> Result<(), DropReason> {
         let (answer, result) = self.ice.handle(now, source, data, &mut self.events);
         if let Some(answer) = answer {
-            self.counters.sent(now, answer.len());
             self.out.push_single(source, answer);
         }
         if result.is_ok() {
             // Checks come every few seconds: the clock for what need not be done more often.
             self.out.tick();
             let outcome = self.dtls.client_has_address(now);
-            self.after_dtls(now, outcome);
+            self.after_dtls(outcome);
         }
         result
     }
@@ -217,7 +216,7 @@ impl WebRtcTransport {
             self.ice.receive_handshake(now, source);
         }
         let outcome = self.dtls.handle(now, data)?;
-        self.after_dtls(now, outcome);
+        self.after_dtls(outcome);
         Ok(())
     }
 
@@ -247,13 +246,8 @@ impl WebRtcTransport {
     /// # Errors
     /// Why it was dropped. A packet that was sealed before, or whose sequence number is 1,024 behind its stream's
     /// newest, is [`DropReason::SrtpNonceReused`]; for all other reasons but a malformed packet `write` was not called.
-    pub(crate) fn send_rtp(
-        &mut self,
-        now: Instant,
-        len: usize,
-        write: impl FnOnce(&mut [u8]),
-    ) -> Result<TagPrefix, DropReason> {
-        self.push_rtp(now, len, |sender, packet| {
+    pub(crate) fn send_rtp(&mut self, len: usize, write: impl FnOnce(&mut [u8])) -> Result<TagPrefix, DropReason> {
+        self.push_rtp(len, |sender, packet| {
             write(packet.get_mut(..len).unwrap_or_default());
             sender.seal_rtp(packet)
         })
@@ -266,20 +260,19 @@ impl WebRtcTransport {
     /// Why it was dropped: [`DropReason::SrtpNonceReused`] if it is not the packet that got this tag.
     pub(crate) fn send_rtp_again(
         &mut self,
-        now: Instant,
         len: usize,
         tag: TagPrefix,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<(), DropReason> {
-        self.push_rtp(now, len, |sender, packet| {
+        self.push_rtp(len, |sender, packet| {
             write(packet.get_mut(..len).unwrap_or_default());
             sender.seal_rtp_again(packet, tag)
         })
     }
 
+    #[inline(always)]
     fn push_rtp<T>(
         &mut self,
-        now: Instant,
         len: usize,
         fill: impl FnOnce(&mut SrtpSender, &mut [u8]) -> Result<T, DropReason>,
     ) -> Result<T, DropReason> {
@@ -291,7 +284,6 @@ impl WebRtcTransport {
         }
         let filled = self.out.push(remote, sealed_len, |room| fill(&mut srtp.sender, room))?;
         self.counters.rtp_packets_sent += 1;
-        self.counters.sent(now, sealed_len);
         Ok(filled)
     }
 
@@ -299,7 +291,7 @@ impl WebRtcTransport {
     ///
     /// # Errors
     /// Why it was dropped.
-    pub(crate) fn send_rtcp(&mut self, now: Instant, compound: &[u8]) -> Result<(), DropReason> {
+    pub(crate) fn send_rtcp(&mut self, compound: &[u8]) -> Result<(), DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::DtlsNotConnected)?;
         let remote = self.ice.remote().ok_or(DropReason::IceNotConnected)?;
         let sealed_len = compound.len() + srtp.sender.lengths().rtcp_overhead;
@@ -310,9 +302,7 @@ impl WebRtcTransport {
             let (packet, _) = room.split_at_mut_checked(compound.len()).ok_or(DropReason::TooLarge)?;
             packet.copy_from_slice(compound);
             srtp.sender.seal_rtcp(room)
-        })?;
-        self.counters.sent(now, sealed_len);
-        Ok(())
+        })
     }
 
     /// Something is about to be sent. `pool` has emptied buffers, of which the transport takes what it needs until it
@@ -323,8 +313,9 @@ impl WebRtcTransport {
 
     /// Moves what is to be sent to `out`, in buffers for `pool`. They are best handed back as they came, without being
     /// cleared.
-    pub(crate) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
-        self.out.flush(out, pool);
+    pub(crate) fn flush(&mut self, now: Instant, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
+        let bytes = self.out.flush(out, pool);
+        self.counters.sent(now, bytes);
     }
 
     /// Whether there is something to tell.
@@ -351,7 +342,7 @@ impl WebRtcTransport {
     pub(crate) fn handle_timeout(&mut self, now: Instant) {
         self.ice.handle_timeout(now, &mut self.events);
         let outcome = self.dtls.handle_timeout(now);
-        self.after_dtls(now, outcome);
+        self.after_dtls(outcome);
     }
 
     /// Whether media can be sent: keys are in place and the client has consented.
@@ -375,7 +366,7 @@ impl WebRtcTransport {
     /// Says goodbye. Outputs and events, its addresses and ufrags among them, are to be drained once more.
     pub(crate) fn close(&mut self, now: Instant) {
         self.dtls.close(now);
-        self.drain_dtls(now);
+        self.drain_dtls();
         self.ice.close(&mut self.events);
         self.srtp = None;
     }
@@ -401,8 +392,8 @@ impl WebRtcTransport {
         }
     }
 
-    fn after_dtls(&mut self, now: Instant, outcome: Option<Outcome>) {
-        self.drain_dtls(now);
+    fn after_dtls(&mut self, outcome: Option<Outcome>) {
+        self.drain_dtls();
         match outcome {
             Some(Outcome::Connected(keys)) => match Srtp::new(keys.profile, &keys.local, &keys.remote) {
                 Ok(srtp) => {
@@ -423,10 +414,9 @@ impl WebRtcTransport {
         }
     }
 
-    fn drain_dtls(&mut self, now: Instant) {
+    fn drain_dtls(&mut self) {
         while let Some(datagram) = self.dtls.poll_transmit() {
             if let Some(remote) = self.ice.remote() {
-                self.counters.sent(now, datagram.len());
                 self.out.push_single(remote, datagram.into());
             }
         }

@@ -9,30 +9,33 @@ const BUCKET: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub(super) struct RollingRate {
     start: Instant,
-    /// Time of the last packet: those of a batch share it, and so their bucket.
-    last: Instant,
+    /// When the newest bucket ends: most of what is added is of the same one.
+    ends: Instant,
     newest: u64,
     bytes: [u64; BUCKETS],
 }
 
 impl RollingRate {
     pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, last: now, newest: 0, bytes: [0; BUCKETS] }
+        Self { start: now, ends: now + BUCKET, newest: 0, bytes: [0; BUCKETS] }
     }
 
+    #[inline]
     pub(super) fn add(&mut self, now: Instant, bytes: usize) {
-        if now != self.last {
-            self.last = now;
-            self.advance(self.bucket(now));
+        if now >= self.ends {
+            self.advance(now);
         }
         self.bytes[self.newest as usize % BUCKETS] += bytes as u64;
     }
 
-    fn advance(&mut self, bucket: u64) {
+    #[cold]
+    fn advance(&mut self, now: Instant) {
+        let bucket = self.bucket(now);
         for stale in (self.newest + 1..=bucket).take(BUCKETS) {
             self.bytes[stale as usize % BUCKETS] = 0;
         }
-        self.newest = self.newest.max(bucket);
+        self.newest = bucket;
+        self.ends = self.start + Duration::from_millis((bucket + 1) * BUCKET.as_millis() as u64);
     }
 
     pub(super) fn bits_per_second(&self, now: Instant) -> u64 {

@@ -76,6 +76,8 @@ impl Run {
 
 impl SendBuffer {
     /// Room for a datagram of `len` bytes, which has any contents. If `fill` fails it is not sent.
+    // A call would have all that `fill` takes with it written to memory first.
+    #[inline(always)]
     pub(super) fn push<T, E>(
         &mut self,
         destination: SocketAddr,
@@ -120,13 +122,18 @@ impl SendBuffer {
         }
     }
 
-    /// Moves everything to `out`, and gives `pool` back what was not needed.
-    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) {
+    /// Moves everything to `out`, and gives `pool` back what was not needed. Returns how many bytes that are.
+    pub(super) fn flush(&mut self, out: &mut VecDeque<Transmit>, pool: &mut BufferPool) -> usize {
         self.finish_run();
         self.needed_since = self.needed_since.max(self.finished.len().min(MAX_BORROWED));
         self.needed = self.needed.max(self.needed_since);
-        out.extend(self.finished.drain(..));
+        let mut bytes = 0;
+        while let Some(transmit) = self.finished.pop_front() {
+            bytes += transmit.contents.len();
+            out.push_back(transmit);
+        }
         self.borrowed.drain(..).for_each(|buffer| pool.give(buffer));
+        bytes
     }
 
     /// Called every few seconds: what was not needed since will not be.

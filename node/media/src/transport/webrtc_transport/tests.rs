@@ -96,7 +96,7 @@ impl Pair {
         while let Some(event) = self.transport.poll_event() {
             self.events.push(event);
         }
-        self.transport.flush(&mut self.to_client, &mut BufferPool::default());
+        self.transport.flush(self.now, &mut self.to_client, &mut BufferPool::default());
     }
 
     fn receive(&mut self, source: SocketAddr, data: &[u8]) -> Result<(), DropReason> {
@@ -222,8 +222,8 @@ impl Pair {
             other => panic!("{other:?}"),
         }
 
-        self.transport.send_rtp(self.now, packet.len(), |room| room.copy_from_slice(&packet)).unwrap();
-        self.transport.send_rtcp(self.now, &report).unwrap();
+        self.transport.send_rtp(packet.len(), |room| room.copy_from_slice(&packet)).unwrap();
+        self.transport.send_rtcp(&report).unwrap();
         self.drain();
         let sent: Vec<_> = self.to_client.drain(..).collect();
         let size = sent[0].segment_size.unwrap_or(sent[0].contents.len());
@@ -382,7 +382,7 @@ fn both_ends_can_say_goodbye() {
         TransportEvent::Ice(IceEvent::UfragRetired("0000first".to_owned())),
     ];
     assert!(gone.iter().all(|event| pair.events.contains(event)));
-    assert_eq!(pair.transport.send_rtp(pair.now, 12, |_| {}), Err(DropReason::DtlsNotConnected));
+    assert_eq!(pair.transport.send_rtp(12, |_| {}), Err(DropReason::DtlsNotConnected));
 }
 
 #[test]
@@ -436,7 +436,7 @@ fn the_path_follows_the_newest_nomination() {
     pair.assert_media_flows(ProtectionProfile::AeadAes128Gcm, address(1));
     assert_eq!(pair.check(address(2), "0000first", PASSWORD, true), Some(0));
     assert_eq!(pair.events.len(), 1, "the control plane need not know");
-    pair.transport.send_rtcp(pair.now, &[0x80, 201, 0, 1, 0, 0, 0, 9]).unwrap();
+    pair.transport.send_rtcp(&[0x80, 201, 0, 1, 0, 0, 0, 9]).unwrap();
     pair.drain();
     assert_eq!(pair.to_client.pop_back().unwrap().destination, address(2));
     assert_eq!(pair.check(address(1), "0000first", PASSWORD, true), Some(0));
@@ -512,7 +512,7 @@ fn consent_runs_out_and_comes_back() {
     let lost = TransportEvent::Ice(IceEvent::StateChanged { state: IceState::Disconnected, remote: Some(address(1)) });
     assert_eq!(pair.events, [TransportEvent::Ice(IceEvent::AddressInUse(address(1))), lost]);
     assert!(!pair.transport.is_writable() && pair.transport.poll_timeout().is_none());
-    assert_eq!(pair.transport.send_rtp(pair.now, 12, |_| {}), Err(DropReason::IceNotConnected));
+    assert_eq!(pair.transport.send_rtp(12, |_| {}), Err(DropReason::IceNotConnected));
     assert_eq!(pair.check(address(1), "0000first", PASSWORD, false), Some(0));
     assert!(pair.transport.is_writable());
 }
@@ -534,9 +534,9 @@ fn given_keys_take_the_place_of_ice_and_dtls() {
     ));
     for sequence_number in 0..10 {
         let packet = [0x80, 96, 0, sequence_number, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3];
-        pair.transport.send_rtp(pair.now, packet.len(), |room| room.copy_from_slice(&packet)).unwrap();
+        pair.transport.send_rtp(packet.len(), |room| room.copy_from_slice(&packet)).unwrap();
     }
-    assert_eq!(pair.transport.send_rtp(pair.now, 1460, |_| {}), Err(DropReason::TooLarge));
+    assert_eq!(pair.transport.send_rtp(1460, |_| {}), Err(DropReason::TooLarge));
     pair.drain();
     let sent: Vec<_> = pair.to_client.drain(..).collect();
     assert_eq!(sent.len(), 1, "ten packets of one size leave together");

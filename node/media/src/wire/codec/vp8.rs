@@ -21,6 +21,7 @@ pub struct Vp8Descriptor {
 
 impl Vp8Descriptor {
     /// Reads the descriptor at the head of a payload; `None` if it is cut short or nothing follows.
+    #[inline]
     pub fn parse(payload: &[u8]) -> Option<Self> {
         let mut cursor = payload.iter().copied().enumerate();
         let mut next = || cursor.next();

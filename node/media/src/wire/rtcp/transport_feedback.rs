@@ -158,6 +158,7 @@ impl Statuses<'_> {
 impl Iterator for Statuses<'_> {
     type Item = PacketStatus;
 
+    #[inline]
     fn next(&mut self) -> Option<PacketStatus> {
         self.left = self.left.checked_sub(1)?;
         let symbol = self.next_symbol()?;
@@ -167,7 +168,10 @@ impl Iterator for Statuses<'_> {
             return Some(PacketStatus { sequence, arrived_us: None });
         }
         self.arrived_us += self.next_delta(symbol)?;
-        Some(PacketStatus { sequence, arrived_us: Some(self.arrived_us.rem_euclid(ARRIVAL_PERIOD_US)) })
+        if !(0..ARRIVAL_PERIOD_US).contains(&self.arrived_us) {
+            self.arrived_us = self.arrived_us.rem_euclid(ARRIVAL_PERIOD_US);
+        }
+        Some(PacketStatus { sequence, arrived_us: Some(self.arrived_us) })
     }
 }
 

@@ -39,6 +39,7 @@ pub struct RtpPacket<'a> {
 
 impl<'a> RtpPacket<'a> {
     /// Reads a packet; `None` if it is no RTP or is shorter than its headers claim.
+    #[inline]
     pub fn parse(data: &'a [u8]) -> Option<Self> {
         let (fixed, mut rest) = data.split_first_chunk::<FIXED_HEADER_LEN>()?;
         let [first, second, seq @ .., t0, t1, t2, t3, s0, s1, s2, s3] = *fixed;
