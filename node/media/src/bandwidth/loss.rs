@@ -59,7 +59,8 @@ impl LossMeter {
         let smoothed = self.smoothed.map_or(share, |before| SMOOTHING * before + (1.0 - SMOOTHING) * share);
         self.smoothed = Some(smoothed);
         let most = if queue_ms > QUEUE_MS { WITH_QUEUE } else { MAX_RANDOM };
-        (smoothed > most).then_some(smoothed)
+        // What was lost in an outage before is past.
+        (smoothed.min(share) > most).then_some(smoothed)
     }
 }
 
@@ -89,6 +90,18 @@ mod tests {
     fn a_tenth_is_no_congestion_unless_packets_wait() {
         assert_eq!((found(0.1, 0.0), found(0.0, 200.0)), (0, 0));
         assert!(found(0.1, 80.0) > 10 && found(0.25, 0.0) > 10);
+    }
+
+    #[test]
+    fn an_outage_is_over_when_it_is_over() {
+        let mut meter = LossMeter::default();
+        let mut reading = |second: u64, is_lost: bool| {
+            (0..100).for_each(|_| if is_lost { meter.missing() } else { meter.arrived(false) });
+            meter.congestion(second * 1_000_000, 0.0).is_some()
+        };
+        assert_eq!([(0, true), (1, true), (2, false), (3, false)].map(|(at, lost)| reading(at, lost)), [
+            false, true, false, false
+        ]);
     }
 
     #[test]

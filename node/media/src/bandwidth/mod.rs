@@ -247,7 +247,9 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         let is_within = |at: Option<u64>| at.is_some_and(|at| now_us.saturating_sub(at) < SHORT_LIVED_US);
         if lowered {
             if is_within(self.raised_us.take()) {
-                self.prober.wait(now_us, self.backoff_us);
+                // Who sees nothing at all does not wait for long.
+                let wait_us = if allocation.granted == 0 { MIN_BACKOFF_US } else { self.backoff_us };
+                self.prober.wait(now_us, wait_us);
                 self.backoff_us = (2 * self.backoff_us).min(MAX_BACKOFF_US);
             }
             self.lowered_us = Some(now_us);
