@@ -3,7 +3,7 @@
 //! What is news is no queue: of each thing the latest state waits, until the client can take it. So a client that does
 //! not read costs what it has, a bounded number of consumers and producers, and is told the truth whenever it reads.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -227,6 +227,7 @@ struct DeskState {
 /// A consumer as it is, and as its client was told.
 #[derive(Debug)]
 struct ConsumerView {
+    producer: ProducerId,
     progress: Progress,
     now: Telling,
     told: Telling,
@@ -351,9 +352,9 @@ impl Desk {
         self.write(|state| {
             let id = question.id;
             let now = Telling { paused: question.producer_paused, scores: Some(question.scores), layers: None };
-            let told = Telling { scores: None, ..now };
+            let (producer, told) = (question.producer, Telling { scores: None, ..now });
             let progress = Progress::ToAsk(Box::new(question));
-            state.consumers.insert(id, ConsumerView { progress, now, told, is_listed: false });
+            state.consumers.insert(id, ConsumerView { producer, progress, now, told, is_listed: false });
             state.questions.push_back(id);
         });
     }
@@ -507,6 +508,23 @@ impl DeskState {
         }
     }
 
+    /// One that takes the place of another waits until the client has been told of the end of that.
+    fn take_questions(&mut self) -> Vec<NewConsumer> {
+        if self.questions.is_empty() {
+            return Vec::new();
+        }
+        let ending = self.consumers.values().filter(|view| matches!(view.progress, Progress::ClosedUnanswered));
+        let ending: HashSet<ProducerId> = ending.map(|view| view.producer).collect();
+        let mut questions = Vec::new();
+        self.questions.retain(|id| {
+            let Some(view) = self.consumers.get_mut(id) else { return false };
+            let waits = ending.contains(&view.producer);
+            questions.extend(if waits { None } else { view.ask() });
+            waits
+        });
+        questions
+    }
+
     fn take(&mut self) -> News {
         let mut notices = Vec::new();
         for id in self.changed.drain(..) {
@@ -531,14 +549,13 @@ impl DeskState {
         }));
         let ended = std::mem::take(&mut self.ended).into_iter();
         notices.extend(ended.map(|producer| Notice::ProducerClosed { producer }));
-        let consumers = &mut self.consumers;
-        let questions = self.questions.drain(..).filter_map(|id| consumers.get_mut(&id)?.ask());
+        let questions = self.take_questions();
         let closed = self.closed.drain(..).map(|consumer| Notice::ConsumerClosed { consumer });
         News {
             closed: closed.collect(),
             announcements: Vec::new(),
             notices,
-            questions: questions.collect(),
+            questions,
             join_awaited: std::mem::take(&mut self.join_awaited),
             probes: std::mem::take(&mut self.probes),
             close: self.close.take(),

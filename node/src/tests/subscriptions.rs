@@ -120,6 +120,24 @@ async fn what_was_asked_for_comes_with_the_transport_and_stays_when_that_is_repl
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_asks_again_before_it_has_answered_is_told_of_the_end_first() {
+    let node = node();
+    let mut alice = node.join("room", "alice").await;
+    let video = alice.produce("video", rtp::vp8(1)).await;
+    let (mut bob, _) = join(&node, "bob").await;
+    bob.request("subscribe", json!({"producerId": video})).await.unwrap();
+    let (question, former) = bob.next_consumer().await;
+    bob.request("unsubscribe", json!({"producerId": video})).await.unwrap();
+    bob.request("subscribe", json!({"producerId": video})).await.unwrap();
+    assert_eq!(bob.settle().await, Vec::<Value>::new(), "one consumer of a producer at a time");
+    bob.send(json!({"response": true, "id": question, "ok": true, "data": {}})).await;
+    let told = bob.settle().await;
+    assert_eq!(methods(&told), ["consumerClosed", "newConsumer"]);
+    assert_eq!(told[0]["data"]["consumerId"], former["id"]);
+    assert_eq!(told[1]["data"]["producerId"], json!(video));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_names_the_mids_that_it_likes() {
     let node = node();
     let mut alice = node.join("room", "alice").await;
@@ -182,19 +200,20 @@ async fn what_a_client_does_not_answer_for_counts_though_it_asks_for_it_no_longe
     let limits = Limits { consumers_per_peer: 2, ..Limits::default() };
     let node = TestNode::start_with(&World::default(), "eu-1", 1, limits);
     let mut alice = node.join("room", "alice").await;
-    let producer = json!({"producerId": alice.produce("audio", rtp::opus(1)).await});
+    let audio = json!({"producerId": alice.produce("audio", rtp::opus(1)).await});
+    let video = json!({"producerId": alice.produce("video", rtp::vp8(3)).await});
     let (mut bob, _) = join(&node, "bob").await;
     let mut asked = Vec::new();
-    for _ in 0..2 {
+    for producer in [&audio, &video] {
         bob.request("subscribe", producer.clone()).await.unwrap();
         asked.push(bob.next_consumer().await.0);
         bob.request("unsubscribe", producer.clone()).await.unwrap();
     }
     let full = (403, "a peer may have 2 consumers".to_owned());
-    assert_eq!(bob.request("subscribe", producer.clone()).await.unwrap_err(), full);
+    assert_eq!(bob.request("subscribe", audio.clone()).await.unwrap_err(), full);
     bob.send(json!({"response": true, "id": asked[0], "ok": true, "data": {}})).await;
     bob.next_notification("consumerClosed").await;
-    bob.request("subscribe", producer).await.unwrap();
+    bob.request("subscribe", audio).await.unwrap();
     bob.accept_consumer().await;
 }
 

@@ -99,9 +99,10 @@ mod tests {
             (0..100).for_each(|_| if is_lost { meter.missing() } else { meter.arrived(false) });
             meter.congestion(second * 1_000_000, 0.0).is_some()
         };
-        assert_eq!([(0, true), (1, true), (2, false), (3, false)].map(|(at, lost)| reading(at, lost)), [
-            false, true, false, false
-        ]);
+        assert_eq!(
+            [(0, true), (1, true), (2, false), (3, false)].map(|(at, lost)| reading(at, lost)),
+            [false, true, false, false]
+        );
     }
 
     #[test]

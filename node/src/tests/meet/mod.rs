@@ -32,7 +32,7 @@ const TURMOIL: Duration = Duration::from_secs(12);
 
 /// By then the longest pause between two attempts is over, on a node as with a user, everybody is back, and it is found
 /// out that what an outage seemed to show of a path is not so.
-const QUIET: Duration = Duration::from_secs(15);
+const QUIET: Duration = Duration::from_secs(20);
 
 /// Over this time it is looked what everybody hears.
 const WATCH: Duration = Duration::from_secs(2);
