@@ -83,14 +83,20 @@ async fn measure(what: &str, source: Source) {
 }
 
 async fn join(driver: &Driver, server: &Server, transport: &TransportConfig) -> Vec<User> {
+    let configs = (0..USERS).map(|number| UserConfig {
+        produce: false,
+        ..UserConfig::new(&server.url(), "room", &format!("user-{number}"), transport.clone(), number as u64)
+    });
+    join_all(driver, configs).await
+}
+
+/// Lets users join, some at a time, until the transports of all are connected.
+pub(crate) async fn join_all(driver: &Driver, configs: impl IntoIterator<Item = UserConfig>) -> Vec<User> {
     let (mut joining, mut users) = (JoinSet::new(), Vec::new());
-    for number in 0..USERS {
+    for config in configs {
         if joining.len() == AT_ONCE {
             users.extend(joining.join_next().await.map(|joined| joined.expect("joining does not panic")));
         }
-        let mut config =
-            UserConfig::new(&server.url(), "room", &format!("user-{number}"), transport.clone(), number as u64);
-        config.produce = false;
         let driver = driver.clone();
         joining.spawn(async move {
             let user = User::join(&driver, config).await.expect("joining");

@@ -11,6 +11,7 @@
 //! cargo bench -p sluice-node --bench fanout -- storm        # only what that costs other rooms
 //! cargo bench -p sluice-node --bench fanout -- death        # only what a large room notices of a node's end
 //! cargo bench -p sluice-node --bench fanout -- listeners    # only what those cost who listen to one
+//! cargo bench -p sluice-node --bench fanout -- idle         # only what costs something though it does nothing
 //! ```
 //!
 //! **fanout**: `sluice node` as a process of its own with one worker; two rooms of one VP8 publisher (500 packets/s
@@ -42,6 +43,9 @@
 //! that of the whole process, over what it had at its start, when all receive. The time until the last is told of the
 //! producer has the users' own work in it, which is on the same cores.
 //!
+//! **idle**: 1,000 consumers of paused producers, and 10,000 transports of 5,000 users in rooms of 5 that send nothing
+//! but the consent checks of their clients: memory, and processor time over half a minute.
+//!
 //! Of rooms that fill up, stand or lose a node it is printed what the node says of itself: how long its rooms were busy
 //! at a time, between two looks at their mailboxes, and how late its timers were.
 //!
@@ -54,6 +58,7 @@
 mod busy;
 mod death;
 mod floor;
+mod idle;
 mod joins;
 mod listeners;
 mod load;
@@ -93,11 +98,11 @@ fn main() {
                 let names = Load::ALL.map(|load| load.name).join(", ");
                 options.load = Load::named(&name).unwrap_or_else(|| fail(&format!("--load: not one of {names}")));
             }
-            part @ ("floor" | "fanout" | "delay" | "start" | "joins" | "storm" | "death" | "listeners") => {
+            part @ ("floor" | "fanout" | "delay" | "start" | "joins" | "storm" | "death" | "listeners" | "idle") => {
                 parts.push(part.to_owned())
             }
             other => fail(&format!(
-                "{other}: not one of floor, fanout, delay, start, joins, storm, death, listeners, --load NAME, --gro, --runs N, --window SECONDS"
+                "{other}: not one of floor, fanout, delay, start, joins, storm, death, listeners, idle, --load NAME, --gro, --runs N, --window SECONDS"
             )),
         }
     }
@@ -127,6 +132,9 @@ fn main() {
     }
     if wanted("listeners") {
         meeting::block_on(listeners::run());
+    }
+    if wanted("idle") {
+        meeting::block_on(idle::run());
     }
 }
 

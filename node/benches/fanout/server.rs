@@ -20,7 +20,7 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a node with one worker and waits until it is ready. `arguments` are added to its command line.
     pub(crate) async fn start(id: &str, mesh: SocketAddr, arguments: &[String]) -> Self {
-        let (users, admin, grpc) = (free_tcp(), free_tcp(), free_tcp());
+        let [users, admin, grpc] = free_tcp();
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command.args(["node", "--workers", "1", "--telemetry-level", "warn", "--id", id]);
         command.args(["--users-listen", &users.to_string(), "--admin-listen", &admin.to_string()]);
@@ -82,8 +82,10 @@ impl Drop for Server {
     }
 }
 
-fn free_tcp() -> SocketAddr {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).expect("a free port")
+/// TCP ports that were free a moment ago, each another one.
+fn free_tcp<const PORTS: usize>() -> [SocketAddr; PORTS] {
+    let listeners = [(); PORTS].map(|()| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port"));
+    listeners.map(|listener| listener.local_addr().expect("it is bound"))
 }
 
 /// A UDP port that was free a moment ago.
