@@ -358,6 +358,10 @@ impl Room {
     pub(super) fn remove_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.remove(&id) else { return };
         self.view.remove_producer(&producer.owner, id);
+        // At once, and the rest by and by: nobody shall be asked to receive a peer who is gone meanwhile.
+        for (session, consumer) in &producer.consumers {
+            self.peers.get(*session).into_iter().for_each(|peer| peer.desk().withdraw(*consumer));
+        }
         self.for_each(producer.consumers.into_values().collect(), Self::close_consumer);
         self.speakers.forget_producer(id);
         if let Some(desk) = producer.local.as_ref().and_then(|local| self.peers.desk(local.session)) {

@@ -384,6 +384,15 @@ impl Desk {
         self.write(|state| state.downlink = Some(downlink));
     }
 
+    /// A consumer is about to end: if its client was not asked to set it up yet, it is not asked any more.
+    pub(super) fn withdraw(&self, consumer: ConsumerId) {
+        let state = &mut *lock(&self.state);
+        if state.consumers.get(&consumer).is_some_and(|view| matches!(view.progress, Progress::ToAsk(_))) {
+            state.consumers.remove(&consumer);
+            state.questions.retain(|asked| *asked != consumer);
+        }
+    }
+
     /// A consumer is no more.
     pub(super) fn close_consumer(&self, consumer: ConsumerId) {
         self.write(|state| {
