@@ -2,10 +2,12 @@
 
 mod common;
 
-use common::{SOON, VIDEO, consumes, driver, join, lone_node, receives, transport, url};
+use common::{SOON, VIDEO, consumes, driver, join, lone_node, mesh, receives, transport, url};
+use std::sync::Arc;
+
 use serde_json::json;
 use sluice_loadtest::driver::Driver;
-use sluice_loadtest::media::{Source, VideoSource};
+use sluice_loadtest::media::{Codec, MediaFile, Source, VideoSource};
 use sluice_loadtest::scenario::{VideoCodec, Watch};
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::tally::Tally;
@@ -13,13 +15,12 @@ use sluice_loadtest::user::{User, UserConfig, UserEnd};
 use sluice_node::Node;
 
 /// A user who only receives.
+fn watcher_config(node: &Node, name: &str, watch: Watch) -> UserConfig {
+    UserConfig { watch_video: watch, produce: false, ..UserConfig::new(&url(node), "room", name, transport(), 1) }
+}
+
 async fn watcher(driver: &Driver, node: &Node, watch: Watch) -> User {
-    let config = UserConfig {
-        watch_video: watch,
-        produce: false,
-        ..UserConfig::new(&url(node), "room", "watcher", transport(), 1)
-    };
-    User::join(driver, config).await.unwrap()
+    User::join(driver, watcher_config(node, "watcher", watch)).await.unwrap()
 }
 
 async fn tally(user: &User) -> Tally {
@@ -45,6 +46,33 @@ async fn h264_is_carried_as_vp8_is() {
     let consumer = consumes(&watcher, "alice", Kind::Video).await;
     let stats = receives(&watcher, &consumer, "a second of pictures", |stats| stats.frames >= 30).await;
     assert!(stats.key_frames > 0 && stats.time_to_first_frame.is_some() && stats.lost() == 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn h265_is_carried_as_vp8_is() {
+    let (mesh, driver) = (mesh(2).await, driver());
+    let [here, there] = mesh.nodes() else { panic!("two nodes") };
+    let alice = join(&driver, here, "room", "alice").await;
+    // Ten seconds of 15 frames, of which each fifteenth is a key frame and the first has the only parameter sets.
+    let recorded = include_bytes!("../../loadtest/tests/media/h265.ivf");
+    let file = MediaFile::parse(recorded.to_vec().into(), Codec::H265).unwrap();
+    alice.produce(Source::File(Arc::new(file))).await.unwrap();
+    let early = watcher(&driver, there, Watch::All).await;
+    let consumer = consumes(&early, "alice", Kind::Video).await;
+    let stats = receives(&early, &consumer, "two seconds of pictures", |stats| stats.frames >= 30).await;
+    assert!(stats.key_frames > 0 && stats.time_to_first_frame.is_some() && stats.lost() == 0, "{stats:?}");
+
+    for (node, name) in [(here, "late"), (there, "later")] {
+        let late = User::join(&driver, watcher_config(node, name, Watch::All)).await.unwrap();
+        let consumer = consumes(&late, "alice", Kind::Video).await;
+        let stats = receives(&late, &consumer, "a picture", |stats| stats.time_to_first_frame.is_some()).await;
+        assert_eq!(stats.lost(), 0, "{stats:?}");
+    }
+    let lane = alice.lane(true).await.unwrap();
+    let sent: Tally = lane.with(|session, now| session.tally(now)).await.unwrap();
+    let frames = sent.sent_video.sums.frames;
+    assert!(frames < 150, "the file began anew: {frames} frames");
+    mesh.shutdown().await;
 }
 
 #[tokio::test]

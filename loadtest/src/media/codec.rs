@@ -11,11 +11,13 @@ pub enum Codec {
     Vp8,
     /// H.264, RFC 6184 with packetization mode 1.
     H264,
+    /// H.265, RFC 7798.
+    H265,
 }
 
 impl Codec {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Opus, Self::Vp8, Self::H264];
+    pub const ALL: [Self; 4] = [Self::Opus, Self::Vp8, Self::H264, Self::H265];
 
     /// Media type, as ORTC writes it.
     pub const fn mime_type(self) -> &'static str {
@@ -23,6 +25,7 @@ impl Codec {
             Self::Opus => "audio/opus",
             Self::Vp8 => "video/VP8",
             Self::H264 => "video/H264",
+            Self::H265 => "video/H265",
         }
     }
 
@@ -47,6 +50,7 @@ impl From<VideoCodec> for Codec {
         match codec {
             VideoCodec::Vp8 => Self::Vp8,
             VideoCodec::H264 => Self::H264,
+            VideoCodec::H265 => Self::H265,
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::codec::Codec;
-use super::h264::parse_payload;
+use super::nal::parse_nal_payload;
 use super::vp8::parse_descriptor;
 
 /// Frames that wait for packets: a second of 30 frames/s, longer than anything is asked for again.
@@ -15,6 +15,8 @@ pub(super) struct FrameHint {
     /// Certainly the first packet of its frame.
     pub(super) starts_frame: bool,
     pub(super) key: bool,
+    /// What a decoder must know before it can begin: parameter sets, or where there are none the key frame itself.
+    pub(super) parameter_sets: bool,
     pub(super) temporal_layer: Option<u8>,
     /// VP8's running index of base-layer frames.
     pub(super) tl0_pic_idx: Option<u8>,
@@ -28,12 +30,14 @@ impl FrameHint {
             Codec::Vp8 => parse_descriptor(payload).map(|descriptor| Self {
                 starts_frame: descriptor.starts_frame,
                 key: descriptor.key_frame,
+                parameter_sets: descriptor.key_frame,
                 temporal_layer: descriptor.temporal_layer,
                 tl0_pic_idx: descriptor.tl0_pic_idx,
             }),
-            Codec::H264 => parse_payload(payload).map(|unit| Self {
+            Codec::H264 | Codec::H265 => parse_nal_payload(codec, payload).map(|unit| Self {
                 starts_frame: unit.starts_frame,
                 key: unit.key_frame,
+                parameter_sets: unit.parameter_sets,
                 ..Self::default()
             }),
         }
@@ -58,6 +62,8 @@ pub(super) struct Frames {
     /// In the order of their packets' numbers.
     waiting: VecDeque<Frame>,
     shown: Option<Shown>,
+    /// A decoder has been told parameter sets.
+    has_parameter_sets: bool,
     /// Payloads were not looked at, so that key frames cannot be told: any frame that is complete can be shown.
     blind: bool,
 }
@@ -89,6 +95,7 @@ impl Frames {
     /// A packet came for the first time; `hint` is `None` where its payload was not looked at.
     pub(super) fn on_packet(&mut self, number: i64, timestamp: u32, marker: bool, hint: Option<FrameHint>) -> Progress {
         self.blind |= hint.is_none();
+        self.has_parameter_sets |= hint.is_some_and(|hint| hint.parameter_sets);
         if self.shown.is_some_and(|shown| number <= shown.last) {
             return Progress::default();
         }
@@ -142,7 +149,9 @@ impl Frames {
 
     /// Whether a decoder that shows what was shown last can show this one.
     fn continues(&self, frame: &Frame) -> bool {
-        let Some(shown) = self.shown else { return frame.key || self.blind };
+        let Some(shown) = self.shown else {
+            return frame.key && self.has_parameter_sets || self.blind;
+        };
         // Of a missing frame that is not of the base layer, no base-layer frame is made.
         let next_base = shown.tl0_pic_idx.zip(frame.base).is_some_and(|(shown, base)| base == shown.wrapping_add(1));
         frame.first == shown.last + 1 || frame.key || next_base || self.blind
@@ -217,6 +226,7 @@ mod tests {
                 let hint = FrameHint {
                     starts_frame,
                     key: key && (index == 0 || !vp8),
+                    parameter_sets: key && index == 0,
                     temporal_layer: vp8.then_some(0),
                     tl0_pic_idx: vp8.then_some(frame as u8),
                 };
@@ -268,6 +278,15 @@ mod tests {
     }
 
     #[test]
+    fn key_frames_wait_for_parameter_sets() {
+        let mut packets = packets(&[2, 2, 2], 1, Codec::H265);
+        packets[..4].iter_mut().for_each(|packet| packet.hint.parameter_sets = false);
+        let mut frames = Frames::default();
+        assert_eq!(feed(&mut frames, &packets[..4]).1, 0);
+        assert_eq!(feed(&mut frames, &packets[4..]).1, 2);
+    }
+
+    #[test]
     fn a_late_packet_shows_all_that_waited() {
         let packets = packets(&[1, 2, 2, 1], usize::MAX, Codec::H264);
         let mut frames = Frames::default();
@@ -287,6 +306,7 @@ mod tests {
             hint: FrameHint {
                 starts_frame: true,
                 key: number == 0,
+                parameter_sets: number == 0,
                 temporal_layer: Some(layer),
                 tl0_pic_idx: Some(tl0),
             },

@@ -3,8 +3,9 @@
 use rand::Rng;
 
 use super::codec::Codec;
+use super::nal::Syntax;
+use super::vp8;
 use super::vp8::Vp8Packetizer;
-use super::{h264, vp8};
 
 /// Place of a frame among temporal layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,19 +22,19 @@ pub(super) enum Packetizer {
     /// A frame is a payload.
     Opus,
     Vp8(Vp8Packetizer),
-    H264,
+    Nal(&'static Syntax),
 }
 
 impl Packetizer {
     pub(super) fn new(codec: Codec, rng: &mut impl Rng) -> Self {
-        match codec {
-            Codec::Opus => Self::Opus,
-            Codec::Vp8 => Self::Vp8(Vp8Packetizer::new(rng)),
-            Codec::H264 => Self::H264,
+        match (codec, Syntax::of(codec)) {
+            (_, Some(syntax)) => Self::Nal(syntax),
+            (Codec::Vp8, None) => Self::Vp8(Vp8Packetizer::new(rng)),
+            (_, None) => Self::Opus,
         }
     }
 
-    /// The payloads of a frame, which is one part or, of H.264, one for each NAL unit.
+    /// The payloads of a frame, which is one part or, of H.264 and H.265, one for each NAL unit.
     pub(super) fn packetize<T: AsRef<[u8]>>(&mut self, frame: &[T], layer: Layer, packet_bytes: usize) -> Vec<Vec<u8>> {
         let parts: Vec<&[u8]> = frame.iter().map(AsRef::as_ref).collect();
         match self {
@@ -41,7 +42,7 @@ impl Packetizer {
             Self::Vp8(packetizer) => {
                 parts.into_iter().flat_map(|part| packetizer.packetize(part, layer, packet_bytes)).collect()
             }
-            Self::H264 => h264::packetize(&parts, packet_bytes),
+            Self::Nal(syntax) => syntax.packetize(&parts, packet_bytes),
         }
     }
 
@@ -54,13 +55,13 @@ impl Packetizer {
         packet_bytes: usize,
     ) -> Vec<Vec<u8>> {
         match self {
-            Self::H264 => h264::synthetic_frame(key, is_reference, bytes),
+            Self::Nal(syntax) => syntax.synthetic_frame(key, is_reference, bytes),
             Self::Opus | Self::Vp8(_) => vec![vp8::synthetic_frame(key, bytes, packet_bytes)],
         }
     }
 
     /// Whether the end of a synthetic frame's payload may be overwritten; of parameter sets it may not.
     pub(super) fn has_room_for_stamp(&self, payload: &[u8]) -> bool {
-        !matches!(self, Self::H264) || !h264::is_aggregate(payload)
+        !matches!(self, Self::Nal(syntax) if syntax.is_aggregate(payload))
     }
 }

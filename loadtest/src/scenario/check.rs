@@ -116,16 +116,15 @@ fn check_video(video: &Video, at: &str) -> Result<(), Problem> {
         ));
     }
     let layers = video.encodings.iter().any(|encoding| encoding.temporal_layers > 1);
-    if layers && video.codec == VideoCodec::H264 {
-        return Err(Problem::new(
-            format!("{at}.temporal_layers"),
-            "H.264 does not tell its temporal layers: allowed is 1",
-        ));
-    }
     let (extensions, codec): (&[&str], _) = match video.codec {
         VideoCodec::Vp8 => (&["ivf", "webm"], "VP8"),
         VideoCodec::H264 => (&["ivf"], "H.264"),
+        VideoCodec::H265 => (&["ivf"], "H.265"),
     };
+    if layers && video.codec != VideoCodec::Vp8 {
+        let message = format!("{codec} is sent in one temporal layer: allowed is 1");
+        return Err(Problem::new(format!("{at}.temporal_layers"), message));
+    }
     video.file.as_deref().map_or(Ok(()), |file| check_media(file, extensions, codec, &format!("{at}.file")))
 }
 

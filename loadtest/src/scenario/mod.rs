@@ -219,6 +219,8 @@ pub enum VideoCodec {
     Vp8,
     /// H.264, constrained baseline.
     H264,
+    /// H.265.
+    H265,
 }
 
 /// Which of the streams in the room a user receives; the others are paused.

@@ -205,7 +205,8 @@ fn codec(value: &Value) -> Parsed<VideoCodec> {
     match value.as_str() {
         Some("vp8") => Ok(VideoCodec::Vp8),
         Some("h264") => Ok(VideoCodec::H264),
-        _ => Err("\"vp8\" or \"h264\"".to_owned()),
+        Some("h265") => Ok(VideoCodec::H265),
+        _ => Err("\"vp8\", \"h264\" or \"h265\"".to_owned()),
     }
 }
 

@@ -201,6 +201,7 @@ impl VideoCodec {
         match self {
             Self::Vp8 => "vp8",
             Self::H264 => "h264",
+            Self::H265 => "h265",
         }
     }
 }

@@ -168,7 +168,7 @@ pub enum OrtcError {
     Incomplete(&'static str),
 }
 
-/// What this client can of what the router can, as a client says it in `join`: Opus, VP8, H.264 and their RTX, under
+/// What this client can of what the router can, as a client says it in `join`: Opus, VP8, H.264, H.265 and their RTX, under
 /// the router's payload types.
 pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
     let mut codecs: Vec<CodecCapability> =
