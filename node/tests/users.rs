@@ -2,12 +2,12 @@
 
 mod common;
 
-use common::{SOON, VIDEO, consumes, driver, join, lone_node, mesh, receives, transport, url};
 use std::sync::Arc;
 
+use common::{SOON, VIDEO, consumes, driver, join, lone_node, mesh, receives, transport, url};
 use serde_json::json;
 use sluice_loadtest::driver::Driver;
-use sluice_loadtest::media::{Codec, MediaFile, Source, VideoSource};
+use sluice_loadtest::media::{Codec, MediaFile, Source, StreamStats, VideoSource};
 use sluice_loadtest::scenario::{VideoCodec, Watch};
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::tally::Tally;
@@ -73,6 +73,31 @@ async fn h265_is_carried_as_vp8_is() {
     let frames = sent.sent_video.sums.frames;
     assert!(frames < 150, "the file began anew: {frames} frames");
     mesh.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_prefers_a_spatial_layer_of_vp9_gets_it() {
+    let (node, driver) = (lone_node().await, driver());
+    let alice = join(&driver, &node, "room", "alice").await;
+    let scalability_mode = "L3T3_KEY".parse().unwrap();
+    let video = VideoSource { codec: VideoCodec::Vp9, scalability_mode, ..VideoSource::at_bitrate(600_000) };
+    alice.produce(Source::Video(video)).await.unwrap();
+    let watcher = watcher(&driver, &node, Watch::All).await;
+    let consumer = consumes(&watcher, "alice", Kind::Video).await;
+    let gets = async |layer: u8| {
+        let is_so = |stats: &StreamStats| stats.spatial_layer == Some(layer);
+        let before = receives(&watcher, &consumer, "the layer", is_so).await.frames;
+        let after = receives(&watcher, &consumer, "more of it", |stats| stats.frames >= before + 30).await;
+        assert!(is_so(&after) && after.lost() == 0, "layer {layer}: {after:?}");
+    };
+    gets(2).await;
+    for layer in [0, 1, 2] {
+        let preferred = json!({"consumerId": consumer, "spatialLayer": layer, "temporalLayer": 2});
+        watcher.protoo().request("setConsumerPreferredLayers", preferred).await.unwrap();
+        gets(layer).await;
+    }
+    let stats = watcher.consumer_stats(&consumer).await.unwrap().unwrap();
+    assert!(stats.layer_switches >= 3, "{stats:?}");
 }
 
 #[tokio::test]

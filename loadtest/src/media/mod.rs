@@ -28,6 +28,7 @@ mod stamp;
 mod trendline;
 mod twcc;
 mod vp8;
+mod vp9;
 
 pub(crate) use bandwidth::{BandwidthController, MIN_BITS_PER_SECOND};
 pub use codec::Codec;
@@ -44,6 +45,7 @@ pub use source::{AudioSource, Source, SourceError, VideoSource};
 pub use stamp::{STAMP_LEN, Stamp, read_stamp, write_stamp};
 pub(crate) use twcc::TwccReceiver;
 pub use vp8::{Vp8Descriptor, parse_descriptor};
+pub use vp9::{Vp9Descriptor, parse_vp9_descriptor};
 
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,8 @@
-//! H.264 (RFC 6184, packetization mode 1) and H.265 (RFC 7798) in RTP, and as much of NAL units as tells a key frame and
-//! a frame's begin.
+//! H.264 (RFC 6184, packetization mode 1) and H.265 (RFC 7798) in RTP, and as much of NAL units as tells a key frame
+//! and a frame's begin.
 
 use super::codec::Codec;
+use super::packetizer::parts;
 use super::stamp::STAMP_LEN;
 
 /// How a codec writes its units and packs them.
@@ -120,7 +121,7 @@ impl Syntax {
         match codec {
             Codec::H264 => Some(&H264),
             Codec::H265 => Some(&H265),
-            Codec::Opus | Codec::Vp8 => None,
+            Codec::Opus | Codec::Vp8 | Codec::Vp9 => None,
         }
     }
 
@@ -197,12 +198,10 @@ impl Syntax {
     fn fragment(&self, unit: &[u8], packet_bytes: usize, payloads: &mut Vec<Vec<u8>>) {
         let Some((&[first, ..], rest)) = unit.split_at_checked(self.header_len) else { return };
         let header = self.header(unit, self.fragment);
-        let parts = rest.len().div_ceil(packet_bytes.saturating_sub(header.len() + 1).max(1));
-        let cut = |index| rest.len() * index / parts;
-        for index in 0..parts {
+        let count = rest.len().div_ceil(packet_bytes.saturating_sub(header.len() + 1).max(1));
+        for (index, part) in parts(rest, count).enumerate() {
             let start = if index == 0 { 0x80 } else { 0 };
-            let end = if index + 1 == parts { 0x40 } else { 0 };
-            let part = rest.get(cut(index)..cut(index + 1)).unwrap_or_default();
+            let end = if index + 1 == count { 0x40 } else { 0 };
             payloads.push([&header, &[start | end | self.kind(first)][..], part].concat());
         }
     }

@@ -9,7 +9,7 @@ use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss, Rate};
 
 use super::*;
 use crate::clock::Clock;
-use crate::scenario::VideoCodec;
+use crate::scenario::{ScalabilityMode, VideoCodec};
 use crate::tally::{ReceivedTally, SentTally};
 
 const SEND: u32 = 1000;
@@ -339,10 +339,25 @@ fn key_frames_are_not_made_more_often_than_libwebrtc_makes_them() {
 
 #[test]
 fn layers_are_told_and_their_loss_is_a_switch() {
-    let source = VideoSource { temporal_layers: 3, ..VideoSource::at_bitrate(500_000) };
+    let source = VideoSource { scalability_mode: ScalabilityMode::temporal(3), ..VideoSource::at_bitrate(500_000) };
     let mut link = Link::new(Source::Video(source), GOOD, 5);
     let (received, sent) = link.run(Duration::from_secs(5));
     assert_eq!((sent.sums.frames, received.sums.layer_switches, received.sums.freezes_200ms), (151, 0, 0));
+}
+
+#[test]
+fn layers_of_vp9_arrive_as_they_are_sent() {
+    for (seed, mode) in (20..).zip(["L1T1", "L1T3", "L3T3", "L3T3_KEY", "S2T2"]) {
+        let scalability_mode: ScalabilityMode = mode.parse().unwrap();
+        let source = VideoSource { codec: VideoCodec::Vp9, scalability_mode, ..VideoSource::at_bitrate(900_000) };
+        let mut link = Link::new(Source::Video(source), GOOD, seed);
+        let (received, sent) = link.run(Duration::from_secs(10));
+        assert_eq!((received.sums.frames, received.sums.key_frames), (300, 1), "{mode}: {received:?}");
+        assert_eq!((received.sums.layer_switches, received.sums.freezes_200ms), (0, 0), "{mode}");
+        assert_eq!(received.delay.count(), received.sums.packets, "{mode}: all of them have stamps");
+        assert_eq!(link.receiver.stats().spatial_layer, Some(scalability_mode.spatial_layers - 1), "{mode}");
+        assert!((sent.sums.bytes as f64 * 8.0 / 10.0 / 9e5 - 1.0).abs() < 0.05, "{mode}: {sent:?}");
+    }
 }
 
 #[test]
@@ -462,5 +477,5 @@ fn remb_is_a_cap_and_nothing_at_all_is_none() {
 
 #[test]
 fn a_stream_takes_little_memory() {
-    assert!(size_of::<StreamReceiver>() <= 1040, "{}", size_of::<StreamReceiver>());
+    assert!(size_of::<StreamReceiver>() <= 1056, "{}", size_of::<StreamReceiver>());
 }

@@ -184,7 +184,7 @@ fn duration(codec: Codec, frames: &[Frame]) -> Option<Duration> {
     };
     let length = match codec {
         Codec::Opus => container::opus_duration(last.parts.first()?),
-        Codec::Vp8 | Codec::H264 | Codec::H265 => last.at - before,
+        Codec::Vp8 | Codec::Vp9 | Codec::H264 | Codec::H265 => last.at - before,
     };
     Some(last.at + length).filter(|duration| !duration.is_zero())
 }
