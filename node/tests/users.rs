@@ -4,15 +4,18 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{SOON, VIDEO, consumes, driver, join, lone_node, mesh, receives, transport, url};
+use common::{SOON, VIDEO, consumes, driver, join, lone_node, lone_node_so, mesh, receives, transport, url};
 use serde_json::json;
 use sluice_loadtest::driver::Driver;
 use sluice_loadtest::media::{Codec, MediaFile, Source, StreamStats, VideoSource};
-use sluice_loadtest::scenario::{VideoCodec, Watch};
+use sluice_loadtest::results::Ended;
+use sluice_loadtest::run::{Quiet, RunOptions, run};
+use sluice_loadtest::scenario::{Overrides, ScenarioFile, VideoCodec, Watch};
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::tally::Tally;
 use sluice_loadtest::user::{User, UserConfig, UserEnd};
 use sluice_node::Node;
+use tokio_util::sync::CancellationToken;
 
 /// A user who only receives.
 fn watcher_config(node: &Node, name: &str, watch: Watch) -> UserConfig {
@@ -150,6 +153,24 @@ async fn who_watches_one_gets_the_next_when_that_ends() {
     watcher.wait(SOON, "the other is watched", |room| room.consumers[&second].watched).await.unwrap();
     let stats = receives(&watcher, &second, "what was paused", |stats| stats.frames >= 20).await;
     assert!(stats.key_frames > 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_scenario_goes_well_where_only_the_loudest_are_heard() {
+    let node = lone_node_so(|config| config.media.last_n = 2).await;
+    let text = format!(
+        "ramp = \"1s\"\nduration = \"5s\"\n[[target.nodes]]\nurl = \"{}\"\n\
+         [[rooms]]\n[[rooms.users]]\ncount = 6\naudio = true\n[slo]\nresidual_loss = 0\nfailed_joins = 0\n",
+        url(&node)
+    );
+    let scenario = ScenarioFile::parse("loudest.toml", &text).unwrap().with(&Overrides::default()).unwrap();
+    let results = run(&scenario, &RunOptions::default(), CancellationToken::new(), &mut Quiet).await.unwrap();
+    assert_eq!((results.ended, results.joins.failures()), (Ended::Completed, 0));
+    assert!(results.slo.iter().all(|objective| objective.met), "{:?}", results.slo);
+    let audio = &results.steady[0].audio;
+    assert_eq!((audio.streams, audio.lost, audio.freezes_500ms), (30, 0, 0), "{audio:?}");
+    // Two of six, and these each the other one, at 50 packets a second: a third of what all would be.
+    assert!((1_500..=3_000).contains(&audio.packets), "{audio:?}");
 }
 
 #[tokio::test]

@@ -218,11 +218,23 @@ impl StreamReceiver {
         }
     }
 
-    /// Adds what happened since the last call to the counts of its session.
-    pub(crate) fn tally(&mut self, now: Instant, tally: &mut ReceivedTally) {
+    /// When its last packet came, since it was paused.
+    pub(crate) fn last_arrival(&self) -> Option<Instant> {
+        self.last_arrival
+    }
+
+    /// Adds what happened since the last call to the counts of its session, of whose streams `heard` brought the last
+    /// packet.
+    pub(crate) fn tally(&mut self, now: Instant, heard: Option<Instant>, tally: &mut ReceivedTally) {
         if !self.paused {
-            // Whether audio was silent is known when it speaks again.
-            let explained = if self.parameters.codec.is_video() { Duration::ZERO } else { MAX_SILENCE };
+            let others_come = heard.is_some_and(|at| now.saturating_duration_since(at) < MAX_SILENCE);
+            // Whether audio was silent is known when it speaks again. A server that lets only the loudest be heard
+            // keeps the others back for as long as it likes.
+            let explained = match (self.parameters.codec.is_video(), others_come) {
+                (true, _) => Duration::ZERO,
+                (false, true) => Duration::MAX,
+                (false, false) => MAX_SILENCE,
+            };
             self.gaps.look(now, explained);
         }
         let stats = self.stats();

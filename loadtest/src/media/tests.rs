@@ -94,7 +94,7 @@ impl Link {
             self.now = next.max(self.now + Duration::from_micros(1)).min(end);
         }
         let mut received = std::mem::take(&mut self.tally);
-        self.receiver.tally(self.now, &mut received);
+        self.receiver.tally(self.now, None, &mut received);
         let mut sent = SentTally::default();
         self.publisher.tally(&mut sent);
         (received, sent)
@@ -385,6 +385,20 @@ fn silence_is_no_freeze_and_an_outage_is_one() {
     assert_eq!(link.run(Duration::from_secs(2)).1.sums.packets, 100);
     link.publisher.set_paused(true);
     assert_eq!(link.publisher.poll_timeout(), None);
+}
+
+#[test]
+fn who_is_not_let_through_while_others_are_is_no_outage() {
+    let mut link = Link::new(audio(1.0, false), GOOD, 30);
+    link.run(Duration::from_secs(2));
+    link.publisher.set_paused(true);
+    let tally = |link: &mut Link, others_come: bool| {
+        link.now += Duration::from_secs(3);
+        let mut tally = ReceivedTally::default();
+        link.receiver.tally(link.now, others_come.then_some(link.now), &mut tally);
+        tally.sums.freezes_500ms
+    };
+    assert_eq!([true, true, false].map(|others_come| tally(&mut link, others_come)), [0, 0, 1]);
 }
 
 #[test]
