@@ -9,7 +9,7 @@ use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss, Rate};
 
 use super::*;
 use crate::clock::Clock;
-use crate::scenario::{ScalabilityMode, VideoCodec};
+use crate::scenario::{ScalabilityMode, Video, VideoCodec, VideoEncoding};
 use crate::tally::{ReceivedTally, SentTally};
 
 const SEND: u32 = 1000;
@@ -349,8 +349,15 @@ fn layers_are_told_and_their_loss_is_a_switch() {
 fn layers_of_vp9_arrive_as_they_are_sent() {
     for (seed, mode) in (20..).zip(["L1T1", "L1T3", "L3T3", "L3T3_KEY", "S2T2"]) {
         let scalability_mode: ScalabilityMode = mode.parse().unwrap();
-        let source = VideoSource { codec: VideoCodec::Vp9, scalability_mode, ..VideoSource::at_bitrate(900_000) };
-        let mut link = Link::new(Source::Video(source), GOOD, seed);
+        let video = Video {
+            codec: VideoCodec::Vp9,
+            encodings: vec![VideoEncoding { bitrate: 900_000, ..VideoEncoding::default() }],
+            scalability_mode: Some(scalability_mode),
+            file: None,
+        };
+        let source = Source::from_video(&video).unwrap().remove(0);
+        assert_eq!(source.scalability_mode(), Some(scalability_mode));
+        let mut link = Link::new(source, GOOD, seed);
         let (received, sent) = link.run(Duration::from_secs(10));
         assert_eq!((received.sums.frames, received.sums.key_frames), (300, 1), "{mode}: {received:?}");
         assert_eq!((received.sums.layer_switches, received.sums.freezes_200ms), (0, 0), "{mode}");
