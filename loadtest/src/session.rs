@@ -161,7 +161,7 @@ impl Session {
         self.index_streams();
         // Its counts are told with those of the interval, but it is no stream any more.
         stream.set_paused(now, true);
-        stream.tally(now, received_of(&mut self.tally, stream.parameters().codec));
+        stream.tally(now, None, received_of(&mut self.tally, stream.parameters().codec));
         Some(stream.stats())
     }
 
@@ -175,8 +175,9 @@ impl Session {
     /// What happened since the last call.
     pub fn tally(&mut self, now: Instant) -> Tally {
         let mut tally = std::mem::take(&mut self.tally);
+        let heard = self.streams.iter().filter_map(StreamReceiver::last_arrival).max();
         for stream in &mut self.streams {
-            stream.tally(now, received_of(&mut tally, stream.parameters().codec));
+            stream.tally(now, heard, received_of(&mut tally, stream.parameters().codec));
         }
         for publisher in self.publishers_mut() {
             let sent = sent_of(&mut tally, publisher.codec());

@@ -2,24 +2,28 @@
 
 mod common;
 
-use common::{SOON, VIDEO, consumes, driver, join, lone_node, receives, transport, url};
+use std::sync::Arc;
+
+use common::{SOON, VIDEO, consumes, driver, join, lone_node, lone_node_so, mesh, receives, transport, url};
 use serde_json::json;
 use sluice_loadtest::driver::Driver;
-use sluice_loadtest::media::{Source, VideoSource};
-use sluice_loadtest::scenario::{VideoCodec, Watch};
+use sluice_loadtest::media::{Codec, MediaFile, Source, StreamStats, VideoSource};
+use sluice_loadtest::results::Ended;
+use sluice_loadtest::run::{Quiet, RunOptions, run};
+use sluice_loadtest::scenario::{Overrides, ScenarioFile, VideoCodec, Watch};
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::tally::Tally;
 use sluice_loadtest::user::{User, UserConfig, UserEnd};
 use sluice_node::Node;
+use tokio_util::sync::CancellationToken;
 
 /// A user who only receives.
+fn watcher_config(node: &Node, name: &str, watch: Watch) -> UserConfig {
+    UserConfig { watch_video: watch, produce: false, ..UserConfig::new(&url(node), "room", name, transport(), 1) }
+}
+
 async fn watcher(driver: &Driver, node: &Node, watch: Watch) -> User {
-    let config = UserConfig {
-        watch_video: watch,
-        produce: false,
-        ..UserConfig::new(&url(node), "room", "watcher", transport(), 1)
-    };
-    User::join(driver, config).await.unwrap()
+    User::join(driver, watcher_config(node, "watcher", watch)).await.unwrap()
 }
 
 async fn tally(user: &User) -> Tally {
@@ -45,6 +49,58 @@ async fn h264_is_carried_as_vp8_is() {
     let consumer = consumes(&watcher, "alice", Kind::Video).await;
     let stats = receives(&watcher, &consumer, "a second of pictures", |stats| stats.frames >= 30).await;
     assert!(stats.key_frames > 0 && stats.time_to_first_frame.is_some() && stats.lost() == 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn h265_is_carried_as_vp8_is() {
+    let (mesh, driver) = (mesh(2).await, driver());
+    let [here, there] = mesh.nodes() else { panic!("two nodes") };
+    let alice = join(&driver, here, "room", "alice").await;
+    // Ten seconds of 15 frames, of which each fifteenth is a key frame and the first has the only parameter sets.
+    let recorded = include_bytes!("../../loadtest/tests/media/h265.ivf");
+    let file = MediaFile::parse(recorded.to_vec().into(), Codec::H265).unwrap();
+    alice.produce(Source::File(Arc::new(file))).await.unwrap();
+    let early = watcher(&driver, there, Watch::All).await;
+    let consumer = consumes(&early, "alice", Kind::Video).await;
+    let stats = receives(&early, &consumer, "two seconds of pictures", |stats| stats.frames >= 30).await;
+    assert!(stats.key_frames > 0 && stats.time_to_first_frame.is_some() && stats.lost() == 0, "{stats:?}");
+
+    for (node, name) in [(here, "late"), (there, "later")] {
+        let late = User::join(&driver, watcher_config(node, name, Watch::All)).await.unwrap();
+        let consumer = consumes(&late, "alice", Kind::Video).await;
+        let stats = receives(&late, &consumer, "a picture", |stats| stats.time_to_first_frame.is_some()).await;
+        assert_eq!(stats.lost(), 0, "{stats:?}");
+    }
+    let lane = alice.lane(true).await.unwrap();
+    let sent: Tally = lane.with(|session, now| session.tally(now)).await.unwrap();
+    let frames = sent.sent_video.sums.frames;
+    assert!(frames < 150, "the file began anew: {frames} frames");
+    mesh.shutdown().await;
+}
+
+#[tokio::test]
+async fn who_prefers_a_spatial_layer_of_vp9_gets_it() {
+    let (node, driver) = (lone_node().await, driver());
+    let alice = join(&driver, &node, "room", "alice").await;
+    let scalability_mode = "L3T3_KEY".parse().unwrap();
+    let video = VideoSource { codec: VideoCodec::Vp9, scalability_mode, ..VideoSource::at_bitrate(600_000) };
+    alice.produce(Source::Video(video)).await.unwrap();
+    let watcher = watcher(&driver, &node, Watch::All).await;
+    let consumer = consumes(&watcher, "alice", Kind::Video).await;
+    let gets = async |layer: u8| {
+        let is_so = |stats: &StreamStats| stats.spatial_layer == Some(layer);
+        let before = receives(&watcher, &consumer, "the layer", is_so).await.frames;
+        let after = receives(&watcher, &consumer, "more of it", |stats| stats.frames >= before + 30).await;
+        assert!(is_so(&after) && after.lost() == 0, "layer {layer}: {after:?}");
+    };
+    gets(2).await;
+    for layer in [0, 1, 2] {
+        let preferred = json!({"consumerId": consumer, "spatialLayer": layer, "temporalLayer": 2});
+        watcher.protoo().request("setConsumerPreferredLayers", preferred).await.unwrap();
+        gets(layer).await;
+    }
+    let stats = watcher.consumer_stats(&consumer).await.unwrap().unwrap();
+    assert!(stats.layer_switches >= 3, "{stats:?}");
 }
 
 #[tokio::test]
@@ -97,6 +153,24 @@ async fn who_watches_one_gets_the_next_when_that_ends() {
     watcher.wait(SOON, "the other is watched", |room| room.consumers[&second].watched).await.unwrap();
     let stats = receives(&watcher, &second, "what was paused", |stats| stats.frames >= 20).await;
     assert!(stats.key_frames > 0, "{stats:?}");
+}
+
+#[tokio::test]
+async fn a_scenario_goes_well_where_only_the_loudest_are_heard() {
+    let node = lone_node_so(|config| config.media.last_n = 2).await;
+    let text = format!(
+        "ramp = \"1s\"\nduration = \"5s\"\n[[target.nodes]]\nurl = \"{}\"\n\
+         [[rooms]]\n[[rooms.users]]\ncount = 6\naudio = true\n[slo]\nresidual_loss = 0\nfailed_joins = 0\n",
+        url(&node)
+    );
+    let scenario = ScenarioFile::parse("loudest.toml", &text).unwrap().with(&Overrides::default()).unwrap();
+    let results = run(&scenario, &RunOptions::default(), CancellationToken::new(), &mut Quiet).await.unwrap();
+    assert_eq!((results.ended, results.joins.failures()), (Ended::Completed, 0));
+    assert!(results.slo.iter().all(|objective| objective.met), "{:?}", results.slo);
+    let audio = &results.steady[0].audio;
+    assert_eq!((audio.streams, audio.lost, audio.freezes_500ms), (30, 0, 0), "{audio:?}");
+    // Two of six, and these each the other one, at 50 packets a second: a third of what all would be.
+    assert!((1_500..=3_000).contains(&audio.packets), "{audio:?}");
 }
 
 #[tokio::test]

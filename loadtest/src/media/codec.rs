@@ -9,20 +9,26 @@ pub enum Codec {
     Opus,
     /// VP8, RFC 7741.
     Vp8,
+    /// VP9, RFC 9628.
+    Vp9,
     /// H.264, RFC 6184 with packetization mode 1.
     H264,
+    /// H.265, RFC 7798.
+    H265,
 }
 
 impl Codec {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Opus, Self::Vp8, Self::H264];
+    pub const ALL: [Self; 5] = [Self::Opus, Self::Vp8, Self::Vp9, Self::H264, Self::H265];
 
     /// Media type, as ORTC writes it.
     pub const fn mime_type(self) -> &'static str {
         match self {
             Self::Opus => "audio/opus",
             Self::Vp8 => "video/VP8",
+            Self::Vp9 => "video/VP9",
             Self::H264 => "video/H264",
+            Self::H265 => "video/H265",
         }
     }
 
@@ -46,7 +52,9 @@ impl From<VideoCodec> for Codec {
     fn from(codec: VideoCodec) -> Self {
         match codec {
             VideoCodec::Vp8 => Self::Vp8,
+            VideoCodec::Vp9 => Self::Vp9,
             VideoCodec::H264 => Self::H264,
+            VideoCodec::H265 => Self::H265,
         }
     }
 }

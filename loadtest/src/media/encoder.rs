@@ -78,7 +78,7 @@ impl Encoder {
             self.frame = 0;
             self.next_key_frame = self.source.key_frame_interval.map(|interval| at + interval);
         }
-        let layers = usize::from(self.source.temporal_layers.clamp(1, 3)) - 1;
+        let layers = usize::from(self.source.scalability_mode.temporal_layers.clamp(1, 3)) - 1;
         let position = self.frame % 4;
         let temporal_layer = LAYER_PATTERNS[layers][position];
         self.frame += 1;
@@ -115,6 +115,7 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
+    use crate::scenario::ScalabilityMode;
 
     fn frames(source: VideoSource, share: f64, count: usize, seed: u64) -> Vec<EncodedFrame> {
         let mut encoder = Encoder::new(crate::clock::tests::instant(), source);
@@ -129,7 +130,7 @@ mod tests {
         fn the_bitrate_is_kept(bitrate in 100_000..5_000_000_u32, layers in 1..=3_u8, share in 0.1..1.0_f64,
                 interval in prop::option::of(2..20_u64), seed: u64) {
             let source = VideoSource {
-                temporal_layers: layers,
+                scalability_mode: ScalabilityMode::temporal(layers),
                 key_frame_interval: interval.map(Duration::from_secs),
                 ..VideoSource::at_bitrate(bitrate)
             };
@@ -144,7 +145,8 @@ mod tests {
 
     #[test]
     fn layers_have_their_pattern_and_their_sizes() {
-        let source = VideoSource { temporal_layers: 3, ..VideoSource::at_bitrate(1_000_000) };
+        let source =
+            VideoSource { scalability_mode: ScalabilityMode::temporal(3), ..VideoSource::at_bitrate(1_000_000) };
         let frames = frames(source, 1.0, 4000, 1);
         assert_eq!(frames[..6].iter().map(|frame| frame.temporal_layer).collect::<Vec<_>>(), [0, 2, 1, 2, 0, 2]);
         assert_eq!(frames[..4].iter().map(|frame| frame.layer_sync).collect::<Vec<_>>(), [false, true, true, false]);

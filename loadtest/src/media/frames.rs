@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use super::codec::Codec;
-use super::h264::parse_payload;
+use super::nal::parse_nal_payload;
 use super::vp8::parse_descriptor;
+use super::vp9::parse_vp9_descriptor;
 
 /// Frames that wait for packets: a second of 30 frames/s, longer than anything is asked for again.
 const MAX_WAITING: usize = 32;
@@ -15,8 +16,11 @@ pub(super) struct FrameHint {
     /// Certainly the first packet of its frame.
     pub(super) starts_frame: bool,
     pub(super) key: bool,
+    /// What a decoder must know before it can begin: parameter sets, or where there are none the key frame itself.
+    pub(super) parameter_sets: bool,
     pub(super) temporal_layer: Option<u8>,
-    /// VP8's running index of base-layer frames.
+    pub(super) spatial_layer: u8,
+    /// Running index of base-layer frames.
     pub(super) tl0_pic_idx: Option<u8>,
 }
 
@@ -28,12 +32,23 @@ impl FrameHint {
             Codec::Vp8 => parse_descriptor(payload).map(|descriptor| Self {
                 starts_frame: descriptor.starts_frame,
                 key: descriptor.key_frame,
+                parameter_sets: descriptor.key_frame,
                 temporal_layer: descriptor.temporal_layer,
                 tl0_pic_idx: descriptor.tl0_pic_idx,
+                ..Self::default()
             }),
-            Codec::H264 => parse_payload(payload).map(|unit| Self {
+            Codec::Vp9 => parse_vp9_descriptor(payload).map(|descriptor| Self {
+                starts_frame: descriptor.starts_picture(),
+                key: descriptor.starts_key_picture(),
+                parameter_sets: descriptor.starts_key_picture(),
+                temporal_layer: Some(descriptor.temporal_layer),
+                spatial_layer: descriptor.spatial_layer,
+                tl0_pic_idx: descriptor.tl0_pic_idx,
+            }),
+            Codec::H264 | Codec::H265 => parse_nal_payload(codec, payload).map(|unit| Self {
                 starts_frame: unit.starts_frame,
                 key: unit.key_frame,
+                parameter_sets: unit.parameter_sets,
                 ..Self::default()
             }),
         }
@@ -58,6 +73,8 @@ pub(super) struct Frames {
     /// In the order of their packets' numbers.
     waiting: VecDeque<Frame>,
     shown: Option<Shown>,
+    /// A decoder has been told parameter sets.
+    has_parameter_sets: bool,
     /// Payloads were not looked at, so that key frames cannot be told: any frame that is complete can be shown.
     blind: bool,
 }
@@ -73,6 +90,8 @@ struct Frame {
     ends: bool,
     key: bool,
     complete: bool,
+    /// Its spatial layers, a bit each.
+    layers: u8,
     /// Base-layer index, of base-layer frames and of others.
     base: Option<u8>,
     any: Option<u8>,
@@ -82,6 +101,8 @@ struct Frame {
 #[derive(Debug, Clone, Copy)]
 struct Shown {
     last: i64,
+    /// Its spatial layers, a bit each.
+    layers: u8,
     tl0_pic_idx: Option<u8>,
 }
 
@@ -89,6 +110,7 @@ impl Frames {
     /// A packet came for the first time; `hint` is `None` where its payload was not looked at.
     pub(super) fn on_packet(&mut self, number: i64, timestamp: u32, marker: bool, hint: Option<FrameHint>) -> Progress {
         self.blind |= hint.is_none();
+        self.has_parameter_sets |= hint.is_some_and(|hint| hint.parameter_sets);
         if self.shown.is_some_and(|shown| number <= shown.last) {
             return Progress::default();
         }
@@ -107,10 +129,15 @@ impl Frames {
         while let Some(index) = self.waiting.iter().rposition(|frame| frame.complete && self.continues(frame)) {
             let Some(frame) = self.waiting.drain(..=index).next_back() else { break };
             let tl0_pic_idx = frame.any.or(self.shown.and_then(|shown| shown.tl0_pic_idx));
-            self.shown = Some(Shown { last: frame.last(), tl0_pic_idx });
+            self.shown = Some(Shown { last: frame.last(), layers: frame.layers, tl0_pic_idx });
             progress.shows = true;
         }
         progress
+    }
+
+    /// The highest spatial layer of the newest frame that can be shown.
+    pub(super) fn spatial_layer(&self) -> Option<u8> {
+        Some(self.shown?.layers.checked_ilog2()? as u8)
     }
 
     /// Index of the frame that the packet belongs to.
@@ -142,10 +169,14 @@ impl Frames {
 
     /// Whether a decoder that shows what was shown last can show this one.
     fn continues(&self, frame: &Frame) -> bool {
-        let Some(shown) = self.shown else { return frame.key || self.blind };
+        let Some(shown) = self.shown else {
+            return frame.key && self.has_parameter_sets || self.blind;
+        };
+        // A spatial layer refers to its own, or is begun with a key frame.
+        let has_references = frame.layers & !shown.layers == 0;
         // Of a missing frame that is not of the base layer, no base-layer frame is made.
         let next_base = shown.tl0_pic_idx.zip(frame.base).is_some_and(|(shown, base)| base == shown.wrapping_add(1));
-        frame.first == shown.last + 1 || frame.key || next_base || self.blind
+        frame.key || self.blind || has_references && (frame.first == shown.last + 1 || next_base)
     }
 }
 
@@ -160,6 +191,7 @@ impl Frame {
             ends: false,
             key: false,
             complete: false,
+            layers: 0,
             base: None,
             any: None,
         }
@@ -181,6 +213,7 @@ impl Frame {
         self.starts |= hint.starts_frame && number == self.first;
         self.ends |= marker;
         self.key |= hint.key;
+        self.layers |= 1_u8.checked_shl(hint.spatial_layer.into()).unwrap_or(0);
         self.any = hint.tl0_pic_idx.or(self.any);
         if hint.temporal_layer == Some(0) {
             self.base = self.any;
@@ -217,7 +250,9 @@ mod tests {
                 let hint = FrameHint {
                     starts_frame,
                     key: key && (index == 0 || !vp8),
+                    parameter_sets: key && index == 0,
                     temporal_layer: vp8.then_some(0),
+                    spatial_layer: 0,
                     tl0_pic_idx: vp8.then_some(frame as u8),
                 };
                 packets.push(Packet { number, timestamp: frame as u32 * 3000, marker: index + 1 == size, hint });
@@ -268,6 +303,15 @@ mod tests {
     }
 
     #[test]
+    fn key_frames_wait_for_parameter_sets() {
+        let mut packets = packets(&[2, 2, 2], 1, Codec::H265);
+        packets[..4].iter_mut().for_each(|packet| packet.hint.parameter_sets = false);
+        let mut frames = Frames::default();
+        assert_eq!(feed(&mut frames, &packets[..4]).1, 0);
+        assert_eq!(feed(&mut frames, &packets[4..]).1, 2);
+    }
+
+    #[test]
     fn a_late_packet_shows_all_that_waited() {
         let packets = packets(&[1, 2, 2, 1], usize::MAX, Codec::H264);
         let mut frames = Frames::default();
@@ -287,7 +331,9 @@ mod tests {
             hint: FrameHint {
                 starts_frame: true,
                 key: number == 0,
+                parameter_sets: number == 0,
                 temporal_layer: Some(layer),
+                spatial_layer: 0,
                 tl0_pic_idx: Some(tl0),
             },
         };
@@ -296,6 +342,40 @@ mod tests {
         let shows = [frame(0, 0, 255), frame(2, 0, 0), frame(3, 1, 0), frame(5, 1, 1), frame(6, 0, 2)]
             .map(|packet| feed(&mut frames, &[packet]).1);
         assert_eq!(shows, [1, 1, 1, 0, 0]);
+    }
+
+    #[test]
+    fn a_spatial_layer_is_begun_with_a_key_frame_and_ended_anywhere() {
+        let mut frames = Frames::default();
+        let mut shows = |picture: u32, layers: &[u8], key: bool| {
+            let packet = |(index, layer): (usize, &u8)| Packet {
+                number: i64::from(picture) * 3 + index as i64 + 3 - layers.len() as i64,
+                timestamp: picture * 3000,
+                marker: index + 1 == layers.len(),
+                hint: FrameHint {
+                    starts_frame: index == 0,
+                    key: key && index == 0,
+                    parameter_sets: key && index == 0,
+                    temporal_layer: Some(0),
+                    spatial_layer: *layer,
+                    tl0_pic_idx: Some(picture as u8),
+                },
+            };
+            feed(&mut frames, &layers.iter().enumerate().map(packet).collect::<Vec<_>>()).1 > 0
+        };
+        let pictures: [(&[u8], bool, bool); 7] = [
+            (&[0, 1, 2], true, true),
+            (&[2], false, true),
+            (&[0], false, false),
+            (&[0, 1], true, true),
+            (&[0, 1], false, true),
+            (&[0], false, true),
+            (&[0, 1], false, false),
+        ];
+        for (number, (layers, key, expected)) in (0..).zip(pictures) {
+            assert_eq!(shows(number, layers, key), expected, "picture {number}");
+        }
+        assert_eq!(frames.spatial_layer(), Some(0));
     }
 
     #[test]

@@ -53,7 +53,7 @@ impl Generator {
     pub(super) fn new(now: Instant, source: &Source, rng: &mut ChaCha8Rng) -> Self {
         let codec = source.codec();
         let first_timestamp = rng.random();
-        let packetizer = Packetizer::new(codec, rng);
+        let packetizer = Packetizer::new(source, rng);
         let kind = match source {
             Source::Audio(audio) => Kind::Speech(Speech::new(now, *audio, rng)),
             Source::Video(video) => Kind::Encoder(Encoder::new(now, *video), video.packet_bytes),
@@ -121,7 +121,7 @@ impl Generator {
             Kind::Encoder(encoder, packet_bytes) => {
                 let frame = encoder.frame(rng);
                 self.key_frames += u64::from(frame.key);
-                let layer = Layer { temporal: frame.temporal_layer, sync: frame.layer_sync };
+                let layer = Layer { temporal: frame.temporal_layer, sync: frame.layer_sync, key: frame.key };
                 let is_reference = !frame.is_disposable;
                 let parts = self.packetizer.synthetic_frame(frame.key, is_reference, frame.bytes, *packet_bytes);
                 (self.packetizer.packetize(&parts, layer, *packet_bytes), true)

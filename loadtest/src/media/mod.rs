@@ -13,9 +13,9 @@ mod file;
 mod frames;
 mod gaps;
 mod generator;
-mod h264;
 mod histogram;
 mod layers;
+mod nal;
 mod pacer;
 mod packetizer;
 mod publisher;
@@ -28,12 +28,13 @@ mod stamp;
 mod trendline;
 mod twcc;
 mod vp8;
+mod vp9;
 
 pub(crate) use bandwidth::{BandwidthController, MIN_BITS_PER_SECOND};
 pub use codec::Codec;
 pub use file::{ContentProblem, MediaFile, MediaFileError};
-pub use h264::{H264Payload, parse_payload};
 pub use histogram::Histogram;
+pub use nal::{NalPayload, parse_nal_payload};
 pub(crate) use publisher::Outgoing;
 pub use publisher::{Publisher, PublisherStats, SendParameters};
 pub(crate) use receiver::Incoming;
@@ -44,6 +45,7 @@ pub use source::{AudioSource, Source, SourceError, VideoSource};
 pub use stamp::{STAMP_LEN, Stamp, read_stamp, write_stamp};
 pub(crate) use twcc::TwccReceiver;
 pub use vp8::{Vp8Descriptor, parse_descriptor};
+pub use vp9::{Vp9Descriptor, parse_vp9_descriptor};
 
 #[cfg(test)]
 mod tests;

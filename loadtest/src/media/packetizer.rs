@@ -3,8 +3,11 @@
 use rand::Rng;
 
 use super::codec::Codec;
+use super::nal::Syntax;
+use super::source::Source;
+use super::vp8;
 use super::vp8::Vp8Packetizer;
-use super::{h264, vp8};
+use super::vp9::Vp9Packetizer;
 
 /// Place of a frame among temporal layers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -13,6 +16,14 @@ pub(super) struct Layer {
     pub(super) temporal: u8,
     /// Refers to the base layer only.
     pub(super) sync: bool,
+    /// Refers to no frame before it.
+    pub(super) key: bool,
+}
+
+/// So many parts of a frame, as equal as whole bytes allow.
+pub(super) fn parts(frame: &[u8], count: usize) -> impl Iterator<Item = &[u8]> {
+    let cut = move |index| frame.len() * index / count.max(1);
+    (0..count).map(move |index| frame.get(cut(index)..cut(index + 1)).unwrap_or_default())
 }
 
 /// Cuts frames of one stream.
@@ -21,19 +32,23 @@ pub(super) enum Packetizer {
     /// A frame is a payload.
     Opus,
     Vp8(Vp8Packetizer),
-    H264,
+    Vp9(Vp9Packetizer),
+    Nal(&'static Syntax),
 }
 
 impl Packetizer {
-    pub(super) fn new(codec: Codec, rng: &mut impl Rng) -> Self {
-        match codec {
-            Codec::Opus => Self::Opus,
-            Codec::Vp8 => Self::Vp8(Vp8Packetizer::new(rng)),
-            Codec::H264 => Self::H264,
+    pub(super) fn new(source: &Source, rng: &mut impl Rng) -> Self {
+        let codec = source.codec();
+        match (codec, Syntax::of(codec), source.scalability_mode()) {
+            (_, Some(syntax), _) => Self::Nal(syntax),
+            (Codec::Vp9, None, Some(mode)) => Self::Vp9(Vp9Packetizer::new(mode, rng)),
+            (Codec::Vp8, None, _) => Self::Vp8(Vp8Packetizer::new(rng)),
+            (_, None, _) => Self::Opus,
         }
     }
 
-    /// The payloads of a frame, which is one part or, of H.264, one for each NAL unit.
+    /// The payloads of a frame, which is one part or, of H.264 and H.265, one for each NAL unit, and of VP9 one for
+    /// each spatial layer.
     pub(super) fn packetize<T: AsRef<[u8]>>(&mut self, frame: &[T], layer: Layer, packet_bytes: usize) -> Vec<Vec<u8>> {
         let parts: Vec<&[u8]> = frame.iter().map(AsRef::as_ref).collect();
         match self {
@@ -41,7 +56,8 @@ impl Packetizer {
             Self::Vp8(packetizer) => {
                 parts.into_iter().flat_map(|part| packetizer.packetize(part, layer, packet_bytes)).collect()
             }
-            Self::H264 => h264::packetize(&parts, packet_bytes),
+            Self::Vp9(packetizer) => packetizer.packetize(&parts, layer, packet_bytes),
+            Self::Nal(syntax) => syntax.packetize(&parts, packet_bytes),
         }
     }
 
@@ -54,13 +70,14 @@ impl Packetizer {
         packet_bytes: usize,
     ) -> Vec<Vec<u8>> {
         match self {
-            Self::H264 => h264::synthetic_frame(key, is_reference, bytes),
+            Self::Nal(syntax) => syntax.synthetic_frame(key, is_reference, bytes),
+            Self::Vp9(packetizer) => packetizer.synthetic_picture(key, bytes, packet_bytes),
             Self::Opus | Self::Vp8(_) => vec![vp8::synthetic_frame(key, bytes, packet_bytes)],
         }
     }
 
     /// Whether the end of a synthetic frame's payload may be overwritten; of parameter sets it may not.
     pub(super) fn has_room_for_stamp(&self, payload: &[u8]) -> bool {
-        !matches!(self, Self::H264) || !h264::is_aggregate(payload)
+        !matches!(self, Self::Nal(syntax) if syntax.is_aggregate(payload))
     }
 }

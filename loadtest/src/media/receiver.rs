@@ -82,8 +82,11 @@ pub struct StreamStats {
     pub freezes_500ms: u64,
     /// Time in gaps of more than 200 ms.
     pub frozen: Duration,
-    /// Changes of the highest temporal layer that arrives within a second.
+    /// Changes of the highest temporal layer that arrives within a second, and of the highest spatial layer that is
+    /// shown.
     pub layer_switches: u64,
+    /// The highest spatial layer of the newest picture that could be shown.
+    pub spatial_layer: Option<u8>,
     /// Interarrival jitter, RFC 3550 section 6.4.1, from frame to frame as libwebrtc measures it.
     pub jitter: Duration,
     /// The longest time without a packet.
@@ -188,7 +191,8 @@ impl StreamReceiver {
             freezes_200ms: freezes.short,
             freezes_500ms: freezes.long,
             frozen: freezes.time,
-            layer_switches: self.layers.switches(),
+            layer_switches: self.stats.layer_switches + self.layers.switches(),
+            spatial_layer: self.frames.spatial_layer(),
             jitter: Duration::from_secs_f64(self.jitter_ticks / f64::from(self.parameters.codec.clock_rate())),
             ..self.stats
         }
@@ -214,11 +218,23 @@ impl StreamReceiver {
         }
     }
 
-    /// Adds what happened since the last call to the counts of its session.
-    pub(crate) fn tally(&mut self, now: Instant, tally: &mut ReceivedTally) {
+    /// When its last packet came, since it was paused.
+    pub(crate) fn last_arrival(&self) -> Option<Instant> {
+        self.last_arrival
+    }
+
+    /// Adds what happened since the last call to the counts of its session, of whose streams `heard` brought the last
+    /// packet.
+    pub(crate) fn tally(&mut self, now: Instant, heard: Option<Instant>, tally: &mut ReceivedTally) {
         if !self.paused {
-            // Whether audio was silent is known when it speaks again.
-            let explained = if self.parameters.codec.is_video() { Duration::ZERO } else { MAX_SILENCE };
+            let others_come = heard.is_some_and(|at| now.saturating_duration_since(at) < MAX_SILENCE);
+            // Whether audio was silent is known when it speaks again. A server that lets only the loudest be heard
+            // keeps the others back for as long as it likes.
+            let explained = match (self.parameters.codec.is_video(), others_come) {
+                (true, _) => Duration::ZERO,
+                (false, true) => Duration::MAX,
+                (false, false) => MAX_SILENCE,
+            };
             self.gaps.look(now, explained);
         }
         let stats = self.stats();
@@ -388,7 +404,10 @@ impl StreamReceiver {
         if let Some(layer) = hint.and_then(|hint| hint.temporal_layer) {
             self.layers.on_packet(now, layer);
         }
+        let before = self.frames.spatial_layer();
         let progress = self.frames.on_packet(number, header.timestamp, header.marker, hint);
+        let is_switch = before.is_some() && before != self.frames.spatial_layer();
+        self.stats.layer_switches += u64::from(is_switch);
         self.stats.frames += progress.complete;
         self.stats.key_frames += progress.key_frames;
         if progress.shows {

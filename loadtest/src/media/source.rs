@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::codec::Codec;
 use super::file::{MediaFile, MediaFileError};
-use crate::scenario::{Audio, Video, VideoCodec, VideoEncoding};
+use crate::scenario::{Audio, ScalabilityMode, Video, VideoCodec, VideoEncoding};
 
 /// With RTP's header, extensions and SRTP's tag a packet stays within the 1,200 bytes that libwebrtc sends at most.
 const PACKET_BYTES: usize = 1150;
@@ -60,8 +60,8 @@ pub struct VideoSource {
     pub size_variation: f64,
     /// Largest payload of a packet.
     pub packet_bytes: usize,
-    /// Temporal layers, 1 to 3, in the pattern 0, 0-1, 0-2-1-2.
-    pub temporal_layers: u8,
+    /// Its layers: temporal ones in the pattern 0, 0-1, 0-2-1-2, spatial ones of VP9.
+    pub scalability_mode: ScalabilityMode,
     /// Between key frames that nobody asked for; `None`: only the first and those asked for.
     pub key_frame_interval: Option<Duration>,
 }
@@ -83,7 +83,7 @@ impl VideoSource {
             key_frame_bytes,
             size_variation: 0.0,
             packet_bytes: PACKET_BYTES,
-            temporal_layers: 1,
+            scalability_mode: ScalabilityMode::temporal(1),
             key_frame_interval: None,
         }
     }
@@ -105,7 +105,7 @@ impl VideoSource {
             key_frame_bytes: bytes(KEY_FRAME_TIME).max(frame_bytes * MIN_KEY_FRAME),
             size_variation: SIZE_VARIATION,
             packet_bytes: PACKET_BYTES,
-            temporal_layers: encoding.temporal_layers,
+            scalability_mode: ScalabilityMode::temporal(encoding.temporal_layers),
             key_frame_interval: encoding.key_frame_interval,
         }
     }
@@ -152,7 +152,11 @@ impl Source {
         if let Some(path) = &video.file {
             return Ok(vec![Self::File(Arc::new(MediaFile::read(path, video.codec.into())?))]);
         }
-        let camera = |encoding| Self::Video(VideoSource::camera(video.codec, encoding));
+        let camera = |encoding| {
+            let camera = VideoSource::camera(video.codec, encoding);
+            let scalability_mode = video.scalability_mode.unwrap_or(camera.scalability_mode);
+            Self::Video(VideoSource { scalability_mode, ..camera })
+        };
         Ok(video.encodings.iter().map(camera).collect())
     }
 
@@ -162,6 +166,14 @@ impl Source {
             Self::Audio(_) => Codec::Opus,
             Self::Video(video) => video.codec.into(),
             Self::File(file) => file.codec(),
+        }
+    }
+
+    /// Its layers, of a codec whose servers must be told of them.
+    pub fn scalability_mode(&self) -> Option<ScalabilityMode> {
+        match self {
+            Self::Video(video) if video.codec == VideoCodec::Vp9 => Some(video.scalability_mode),
+            Self::Audio(_) | Self::Video(_) | Self::File(_) => None,
         }
     }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rtc_rtcp::transport_feedbacks::transport_layer_cc::TransportLayerCc;
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss, Rate};
 
 use super::*;
 use crate::clock::Clock;
-use crate::scenario::VideoCodec;
+use crate::scenario::{ScalabilityMode, Video, VideoCodec, VideoEncoding};
 use crate::tally::{ReceivedTally, SentTally};
 
 const SEND: u32 = 1000;
@@ -93,7 +94,7 @@ impl Link {
             self.now = next.max(self.now + Duration::from_micros(1)).min(end);
         }
         let mut received = std::mem::take(&mut self.tally);
-        self.receiver.tally(self.now, &mut received);
+        self.receiver.tally(self.now, None, &mut received);
         let mut sent = SentTally::default();
         self.publisher.tally(&mut sent);
         (received, sent)
@@ -198,6 +199,10 @@ fn h264(bits_per_second: u32) -> Source {
     Source::Video(VideoSource { codec: VideoCodec::H264, ..VideoSource::at_bitrate(bits_per_second) })
 }
 
+fn h265(bits_per_second: u32) -> Source {
+    Source::Video(VideoSource { codec: VideoCodec::H265, ..VideoSource::at_bitrate(bits_per_second) })
+}
+
 #[test]
 fn video_over_a_good_link_arrives_as_sent() {
     let mut link = Link::new(Source::Video(VideoSource::bursts()), GOOD, 1);
@@ -217,13 +222,27 @@ fn video_over_a_good_link_arrives_as_sent() {
 }
 
 #[test]
-fn h264_arrives_as_vp8_does() {
-    let mut link = Link::new(h264(1_000_000), GOOD, 2);
-    let (received, sent) = link.run(Duration::from_secs(10));
-    assert!((received.sums.frames, received.sums.key_frames) == (300, 1), "{received:?}");
-    // Parameter sets have no stamp.
-    assert_eq!(received.delay.count(), received.sums.packets - 1);
-    assert!((sent.sums.bytes as f64 * 8.0 / 10.0 / 1e6 - 1.0).abs() < 0.05, "{sent:?}");
+fn h264_and_h265_arrive_as_vp8_does() {
+    for source in [h264(1_000_000), h265(1_000_000)] {
+        let mut link = Link::new(source, GOOD, 2);
+        let (received, sent) = link.run(Duration::from_secs(10));
+        assert!((received.sums.frames, received.sums.key_frames) == (300, 1), "{received:?}");
+        // Parameter sets have no stamp.
+        assert_eq!(received.delay.count(), received.sums.packets - 1);
+        assert!((sent.sums.bytes as f64 * 8.0 / 10.0 / 1e6 - 1.0).abs() < 0.05, "{sent:?}");
+    }
+}
+
+#[test]
+fn recorded_h265_arrives_as_it_is() {
+    let recorded = Bytes::from_static(include_bytes!("../../tests/media/h265.ivf"));
+    let file = MediaFile::parse(recorded, Codec::H265).unwrap();
+    assert!(file.duration().abs_diff(Duration::from_secs(10)) < Duration::from_micros(1));
+    let mut link = Link::new(Source::File(std::sync::Arc::new(file)), GOOD, 10);
+    let (received, _) = link.run(Duration::from_millis(1_990));
+    // Its first frame alone has parameter sets.
+    assert_eq!((received.sums.frames, received.sums.key_frames, received.sums.lost), (30, 2, 0));
+    assert_eq!((received.first_frame.count(), received.sums.freezes_200ms), (1, 0));
 }
 
 #[test]
@@ -237,7 +256,7 @@ fn what_is_counted_is_what_happened() {
             duplicate: 0.02,
             ..GOOD
         };
-        let source = [video(2_000_000), h264(1_000_000), audio(1.0, false)][seed as usize % 3].clone();
+        let source = [video(2_000_000), h264(1_000_000), audio(1.0, false), h265(1_000_000)][seed as usize % 4].clone();
         let mut link = Link::new(source, bad, seed);
         let (mut received, mut sent) = link.run(Duration::from_secs(10));
         link.path.set_config(GOOD);
@@ -275,7 +294,8 @@ fn what_is_counted_is_what_happened() {
         let before = arrivals[..first].iter().filter(|at| at.is_some()).count() as u64;
         assert_eq!(stats.duplicates, link.duplicated + resent - sums.repaired + before);
         // Parameter sets have no stamp; a key frame has one packet of them, which may be among the repaired.
-        let unstamped = if link.publisher.codec() == Codec::H264 { sums.key_frames } else { 0 };
+        let has_sets = matches!(link.publisher.codec(), Codec::H264 | Codec::H265);
+        let unstamped = if has_sets { sums.key_frames } else { 0 };
         let without_delay = sums.packets - received.delay.count();
         assert!((sums.repaired..=sums.repaired + unstamped).contains(&without_delay), "{received:?}");
         let frames = sent.sums.frames - sums.frames;
@@ -285,7 +305,7 @@ fn what_is_counted_is_what_happened() {
 
 #[test]
 fn what_cannot_be_repaired_is_given_up_for_a_key_frame() {
-    for source in [video(1_000_000), h264(1_000_000)] {
+    for source in [video(1_000_000), h264(1_000_000), h265(1_000_000)] {
         let mut link = Link::new(source, ImpairmentConfig { loss: Loss::Random(0.02), ..GOOD }, 3);
         link.retransmissions_arrive = false;
         let (received, sent) = link.run(Duration::from_secs(20));
@@ -319,10 +339,32 @@ fn key_frames_are_not_made_more_often_than_libwebrtc_makes_them() {
 
 #[test]
 fn layers_are_told_and_their_loss_is_a_switch() {
-    let source = VideoSource { temporal_layers: 3, ..VideoSource::at_bitrate(500_000) };
+    let source = VideoSource { scalability_mode: ScalabilityMode::temporal(3), ..VideoSource::at_bitrate(500_000) };
     let mut link = Link::new(Source::Video(source), GOOD, 5);
     let (received, sent) = link.run(Duration::from_secs(5));
     assert_eq!((sent.sums.frames, received.sums.layer_switches, received.sums.freezes_200ms), (151, 0, 0));
+}
+
+#[test]
+fn layers_of_vp9_arrive_as_they_are_sent() {
+    for (seed, mode) in (20..).zip(["L1T1", "L1T3", "L3T3", "L3T3_KEY", "S2T2"]) {
+        let scalability_mode: ScalabilityMode = mode.parse().unwrap();
+        let video = Video {
+            codec: VideoCodec::Vp9,
+            encodings: vec![VideoEncoding { bitrate: 900_000, ..VideoEncoding::default() }],
+            scalability_mode: Some(scalability_mode),
+            file: None,
+        };
+        let source = Source::from_video(&video).unwrap().remove(0);
+        assert_eq!(source.scalability_mode(), Some(scalability_mode));
+        let mut link = Link::new(source, GOOD, seed);
+        let (received, sent) = link.run(Duration::from_secs(10));
+        assert_eq!((received.sums.frames, received.sums.key_frames), (300, 1), "{mode}: {received:?}");
+        assert_eq!((received.sums.layer_switches, received.sums.freezes_200ms), (0, 0), "{mode}");
+        assert_eq!(received.delay.count(), received.sums.packets, "{mode}: all of them have stamps");
+        assert_eq!(link.receiver.stats().spatial_layer, Some(scalability_mode.spatial_layers - 1), "{mode}");
+        assert!((sent.sums.bytes as f64 * 8.0 / 10.0 / 9e5 - 1.0).abs() < 0.05, "{mode}: {sent:?}");
+    }
 }
 
 #[test]
@@ -350,6 +392,20 @@ fn silence_is_no_freeze_and_an_outage_is_one() {
     assert_eq!(link.run(Duration::from_secs(2)).1.sums.packets, 100);
     link.publisher.set_paused(true);
     assert_eq!(link.publisher.poll_timeout(), None);
+}
+
+#[test]
+fn who_is_not_let_through_while_others_are_is_no_outage() {
+    let mut link = Link::new(audio(1.0, false), GOOD, 30);
+    link.run(Duration::from_secs(2));
+    link.publisher.set_paused(true);
+    let tally = |link: &mut Link, others_come: bool| {
+        link.now += Duration::from_secs(3);
+        let mut tally = ReceivedTally::default();
+        link.receiver.tally(link.now, others_come.then_some(link.now), &mut tally);
+        tally.sums.freezes_500ms
+    };
+    assert_eq!([true, true, false].map(|others_come| tally(&mut link, others_come)), [0, 0, 1]);
 }
 
 #[test]
@@ -442,5 +498,5 @@ fn remb_is_a_cap_and_nothing_at_all_is_none() {
 
 #[test]
 fn a_stream_takes_little_memory() {
-    assert!(size_of::<StreamReceiver>() <= 1040, "{}", size_of::<StreamReceiver>());
+    assert!(size_of::<StreamReceiver>() <= 1056, "{}", size_of::<StreamReceiver>());
 }

@@ -2,7 +2,7 @@
 
 use rand::{Rng, RngExt};
 
-use super::packetizer::Layer;
+use super::packetizer::{Layer, parts};
 use super::stamp::STAMP_LEN;
 
 /// What the descriptor of one packet says.
@@ -49,15 +49,13 @@ impl Vp8Packetizer {
             self.tl0_pic_idx = self.tl0_pic_idx.wrapping_add(1);
         }
         let packets = frame.len().div_ceil(packet_bytes.saturating_sub(DESCRIPTOR_LEN).max(1)).max(1);
-        let cut = |index| frame.len() * index / packets;
-        let payload = |index| {
-            let share = frame.get(cut(index)..cut(index + 1)).unwrap_or_default();
+        let payload = |(index, share): (usize, &[u8])| {
             let mut payload = Vec::with_capacity(DESCRIPTOR_LEN + share.len());
             payload.extend_from_slice(&self.descriptor(index == 0, layer));
             payload.extend_from_slice(share);
             payload
         };
-        (0..packets).map(payload).collect()
+        parts(frame, packets).enumerate().map(payload).collect()
     }
 
     fn descriptor(&self, starts_frame: bool, layer: Layer) -> [u8; DESCRIPTOR_LEN] {
@@ -151,7 +149,7 @@ mod tests {
             let mut rng = ChaCha8Rng::seed_from_u64(seed);
             let mut packetizer = Vp8Packetizer::new(&mut rng);
             let frame = synthetic_frame(key, bytes, packet_bytes);
-            let layer = Layer { temporal, sync };
+            let layer = Layer { temporal, sync, key };
             let payloads = packetizer.packetize(&frame, layer, packet_bytes);
             prop_assert!(payloads.iter().all(|payload| payload.len() <= packet_bytes));
             // Without the descriptor of the last packet there may be one packet less.

@@ -116,16 +116,25 @@ fn check_video(video: &Video, at: &str) -> Result<(), Problem> {
         ));
     }
     let layers = video.encodings.iter().any(|encoding| encoding.temporal_layers > 1);
-    if layers && video.codec == VideoCodec::H264 {
-        return Err(Problem::new(
-            format!("{at}.temporal_layers"),
-            "H.264 does not tell its temporal layers: allowed is 1",
-        ));
-    }
     let (extensions, codec): (&[&str], _) = match video.codec {
         VideoCodec::Vp8 => (&["ivf", "webm"], "VP8"),
+        VideoCodec::Vp9 => (&[], "VP9"),
         VideoCodec::H264 => (&["ivf"], "H.264"),
+        VideoCodec::H265 => (&["ivf"], "H.265"),
     };
+    if let Some(mode) = video.scalability_mode
+        && (video.codec != VideoCodec::Vp9 || encodings > 1 || layers || video.file.is_some())
+    {
+        let message = format!("{mode} is of synthetic VP9 in one encoding, without temporal_layers");
+        return Err(Problem::new(format!("{at}.scalability_mode"), message));
+    }
+    if video.codec == VideoCodec::Vp9 && video.file.is_some() {
+        return Err(Problem::new(format!("{at}.file"), "VP9 is not sent out of files"));
+    }
+    if layers && !matches!(video.codec, VideoCodec::Vp8 | VideoCodec::Vp9) {
+        let message = format!("{codec} is sent in one temporal layer: allowed is 1");
+        return Err(Problem::new(format!("{at}.temporal_layers"), message));
+    }
     video.file.as_deref().map_or(Ok(()), |file| check_media(file, extensions, codec, &format!("{at}.file")))
 }
 

@@ -6,6 +6,7 @@ mod file;
 mod overrides;
 mod places;
 mod read;
+mod scalability;
 mod section;
 mod shipped;
 #[cfg(test)]
@@ -23,6 +24,7 @@ use crate::results::ScenarioInfo;
 
 pub use self::file::{ScenarioError, ScenarioFile};
 pub use self::overrides::Overrides;
+pub use self::scalability::{InterLayer, ScalabilityMode, UnknownMode};
 pub use self::shipped::shipped_names;
 
 /// A whole scenario.
@@ -189,6 +191,8 @@ pub struct Video {
     pub codec: VideoCodec,
     /// The streams that are sent of one picture (simulcast), lowest first.
     pub encodings: Vec<VideoEncoding>,
+    /// The layers inside its only encoding, of VP9.
+    pub scalability_mode: Option<ScalabilityMode>,
     /// An IVF or WebM file of `codec` to send instead of synthetic frames, over and over.
     pub file: Option<std::path::PathBuf>,
 }
@@ -217,8 +221,12 @@ impl Default for VideoEncoding {
 pub enum VideoCodec {
     /// VP8.
     Vp8,
+    /// VP9.
+    Vp9,
     /// H.264, constrained baseline.
     H264,
+    /// H.265.
+    H265,
 }
 
 /// Which of the streams in the room a user receives; the others are paused.

@@ -13,8 +13,8 @@ use super::value::{
     Parsed, amount, bitrate, duration, flag, http_url, integer, name, positive_duration, share, text, web_socket_url,
 };
 use super::{
-    Audio, Churn, Fault, FaultAction, GeneratorConfig, Path, PathEnd, PathStep, Rooms, Scenario, Slo, Target,
-    TargetNode, Users, Video, VideoCodec, VideoEncoding, Watch,
+    Audio, Churn, Fault, FaultAction, GeneratorConfig, Path, PathEnd, PathStep, Rooms, ScalabilityMode, Scenario, Slo,
+    Target, TargetNode, UnknownMode, Users, Video, VideoCodec, VideoEncoding, Watch,
 };
 
 /// Of one kind of rooms and of users in one; far beyond what one generator can carry.
@@ -52,7 +52,7 @@ pub(super) mod keys {
     pub(in crate::scenario) const AUDIO: &[&str] = &["bitrate", "talk", "dtx", "file"];
     pub(in crate::scenario) const ENCODING: &[&str] = &["bitrate", "fps", "temporal_layers", "key_frame_interval"];
     pub(in crate::scenario) const VIDEO: &[&str] =
-        &["codec", "bitrate", "fps", "temporal_layers", "key_frame_interval", "encodings", "file"];
+        &["codec", "bitrate", "fps", "temporal_layers", "key_frame_interval", "scalability_mode", "encodings", "file"];
     pub(in crate::scenario) const WATCH: &[&str] = &["audio", "video"];
     pub(in crate::scenario) const CHURN: &[&str] = &["stay", "away"];
     pub(in crate::scenario) const PATH: &[&str] = &["between", "from", "to", "path", "then"];
@@ -169,6 +169,7 @@ fn take_video(section: &mut Section, folder: &FilePath) -> Result<Option<Video>,
     let listed = table.take_sections("encodings", keys::ENCODING)?;
     let codec = table.take("codec", codec)?.unwrap_or(VideoCodec::Vp8);
     let file = table.take("file", text)?.map(|file| folder.join(file));
+    let scalability_mode = table.take("scalability_mode", scalability_mode)?;
     let encodings = if listed.is_empty() {
         vec![encoding(table)?]
     } else if let Some(key) = keys::ENCODING.iter().find(|key| table.take_raw(key).is_some()) {
@@ -176,7 +177,7 @@ fn take_video(section: &mut Section, folder: &FilePath) -> Result<Option<Video>,
     } else {
         each(listed, encoding)?
     };
-    Ok(Some(Video { codec, encodings, file }))
+    Ok(Some(Video { codec, encodings, scalability_mode, file }))
 }
 
 /// What stands for sent media: true or false, a bitrate, or a table.
@@ -204,9 +205,15 @@ fn encoding(mut section: Section) -> Result<VideoEncoding, Problem> {
 fn codec(value: &Value) -> Parsed<VideoCodec> {
     match value.as_str() {
         Some("vp8") => Ok(VideoCodec::Vp8),
+        Some("vp9") => Ok(VideoCodec::Vp9),
         Some("h264") => Ok(VideoCodec::H264),
-        _ => Err("\"vp8\" or \"h264\"".to_owned()),
+        Some("h265") => Ok(VideoCodec::H265),
+        _ => Err("\"vp8\", \"vp9\", \"h264\" or \"h265\"".to_owned()),
     }
+}
+
+fn scalability_mode(value: &Value) -> Parsed<ScalabilityMode> {
+    value.as_str().unwrap_or_default().parse().map_err(|allowed: UnknownMode| allowed.to_string())
 }
 
 /// Of audio and of video.

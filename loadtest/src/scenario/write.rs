@@ -110,6 +110,7 @@ fn video(video: &Video) -> Table {
     let mut table = Table::new();
     put(&mut table, "codec", video.codec.name());
     put_some(&mut table, "file", video.file.as_deref().map(|file| file.display().to_string()));
+    put_some(&mut table, "scalability_mode", video.scalability_mode.map(|mode| mode.to_string()));
     match video.encodings.as_slice() {
         [only] => table.extend(encoding(only)),
         several => put_list(&mut table, "encodings", several, encoding),
@@ -200,7 +201,9 @@ impl VideoCodec {
     pub fn name(self) -> &'static str {
         match self {
             Self::Vp8 => "vp8",
+            Self::Vp9 => "vp9",
             Self::H264 => "h264",
+            Self::H265 => "h265",
         }
     }
 }

@@ -136,6 +136,8 @@ pub struct Encoding {
     pub rtx: Option<RtxEncoding>,
     #[serde(default)]
     pub dtx: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scalability_mode: Option<String>,
 }
 
 /// Where a stream's retransmissions go.
@@ -168,7 +170,7 @@ pub enum OrtcError {
     Incomplete(&'static str),
 }
 
-/// What this client can of what the router can, as a client says it in `join`: Opus, VP8, H.264 and their RTX, under
+/// What this client can of what the router can, as a client says it in `join`: Opus, VP8, VP9, H.264, H.265 and their RTX, under
 /// the router's payload types.
 pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
     let mut codecs: Vec<CodecCapability> =
@@ -189,7 +191,7 @@ pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
 }
 
 /// The parameters with which so many encodings of a picture, or one stream, are produced: the router's first of that
-/// codec; of H.264 the first with packetization mode 1, constrained baseline before other profiles.
+/// codec; of H.264 the first with packetization mode 1, constrained baseline before other profiles, of VP9 profile 0.
 ///
 /// # Errors
 /// [`OrtcError::NoCodec`].
@@ -210,7 +212,11 @@ pub fn send_parameters(
         .codecs
         .iter()
         .filter(can_send)
-        .min_by_key(|capability| codec == Codec::H264 && !is_constrained_baseline(&capability.parameters))
+        .min_by_key(|capability| match codec {
+            Codec::H264 => !is_constrained_baseline(&capability.parameters),
+            Codec::Vp9 => !is_profile_0(&capability.parameters),
+            _ => false,
+        })
         .ok_or(OrtcError::NoCodec(codec))?;
     let rtx = router.codecs.iter().find(|other| {
         is_rtx(&other.mime_type) && associated_payload_type(&other.parameters) == codec.preferred_payload_type
@@ -332,6 +338,11 @@ fn is_constrained_baseline(parameters: &BTreeMap<String, Value>) -> bool {
     let id = parameters.get("profile-level-id").and_then(Value::as_str);
     let id = id.and_then(|id| u32::from_str_radix(id, 16).ok()).unwrap_or(0);
     id >> 16 == 0x42 && id >> 8 & 0x40 != 0
+}
+
+/// RFC 9628 section 6: without the parameter the profile is 0.
+fn is_profile_0(parameters: &BTreeMap<String, Value>) -> bool {
+    parameters.get("profile-id").is_none_or(|profile| profile == 0 || profile == "0")
 }
 
 fn is_rtx(mime_type: &str) -> bool {

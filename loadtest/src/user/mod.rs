@@ -251,12 +251,15 @@ impl User {
         let lane = self.shared.connected(&self.protoo, true).await?;
         let codec = sources.first().map(Source::codec).ok_or(UserError::NothingToSend)?;
         let (kind, mid) = if codec.is_video() { (Kind::Video, "1") } else { (Kind::Audio, "0") };
-        let (rtp, seed) = self.shared.with_rng(|rng| {
+        let (mut rtp, seed) = self.shared.with_rng(|rng| {
             Ok::<_, OrtcError>((
                 send_parameters(&self.router, (codec, sources.len()), mid, &self.shared.config.peer, rng)?,
                 rng.random(),
             ))
         })?;
+        for (encoding, source) in rtp.encodings.iter_mut().zip(&sources) {
+            encoding.scalability_mode = source.scalability_mode().map(|mode| mode.to_string());
+        }
         let produced: Produced = self.protoo.call("produce", self.produce_request(kind, &rtp).await).await?;
         let parameters = rtp.to_send()?;
         let ssrc = parameters.first().map(|parameters| parameters.ssrc).unwrap_or_default();

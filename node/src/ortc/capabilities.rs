@@ -32,8 +32,8 @@ const STEREO: NonZeroU8 = NonZeroU8::new(2).unwrap();
 const G711_CLOCK_RATE: NonZeroU32 = NonZeroU32::new(8_000).unwrap();
 const MONO: NonZeroU8 = NonZeroU8::new(1).unwrap();
 
-/// Payload types as mediasoup deals them: media codecs and their RTX in turn, from 100. They are the same whatever is
-/// allowed, so that they mean the same on nodes that allow different codecs. Each of video has its RTX at the next.
+/// Payload types as mediasoup deals them: from 100 to 127, then from 96. They are the same whatever is allowed, so that
+/// they mean the same on nodes that allow different codecs. Each of video has its RTX at the next.
 const OPUS: u8 = 100;
 const VP8: u8 = 101;
 const H264: u8 = 103;
@@ -45,6 +45,11 @@ const H264_SINGLE: u8 = 113;
 const H264_HIGH_SINGLE: u8 = 115;
 const H265: u8 = 117;
 const RED: u8 = 119;
+const AV1_PROFILE_1: u8 = 120;
+const H264_BASELINE: u8 = 122;
+const H264_BASELINE_SINGLE: u8 = 124;
+const H264_MAIN: u8 = 126;
+const H264_MAIN_SINGLE: u8 = 96;
 
 /// Static payload types, RFC 3551 section 6.
 const PCMU: u8 = 0;
@@ -53,6 +58,8 @@ const PCMA: u8 = 8;
 /// Profiles with level 3.1, RFC 6184 section 8.1. Constrained baseline is the one that every browser both encodes and
 /// decodes.
 const CONSTRAINED_BASELINE: &str = "42e01f";
+const BASELINE: &str = "42001f";
+const MAIN: &str = "4d001f";
 const HIGH: &str = "64001f";
 
 static ROUTER: LazyLock<RtpCapabilitiesFinalized> =
@@ -101,18 +108,23 @@ fn names(mime_types: &[String], mime_type: &str) -> bool {
 
 fn codecs() -> Vec<RtpCodecCapabilityFinalized> {
     let none = RtpCodecParametersParameters::default;
-    let vp9 = |profile: u32| RtpCodecParametersParameters::from([("profile-id", profile.into())]);
+    let profile = |name, number: u32| RtpCodecParametersParameters::from([(name, number.into())]);
     let mut codecs = vec![audio(MimeTypeAudio::Opus, OPUS, (OPUS_CLOCK_RATE, STEREO))];
     for (mime_type, payload_type, parameters) in [
         (MimeTypeVideo::Vp8, VP8, none()),
         (MimeTypeVideo::H264, H264, h264(CONSTRAINED_BASELINE, 1)),
-        (MimeTypeVideo::Vp9, VP9, vp9(0)),
-        (MimeTypeVideo::Vp9, VP9_PROFILE_2, vp9(2)),
+        (MimeTypeVideo::Vp9, VP9, profile("profile-id", 0)),
+        (MimeTypeVideo::Vp9, VP9_PROFILE_2, profile("profile-id", 2)),
         (MimeTypeVideo::AV1, AV1, none()),
         (MimeTypeVideo::H264, H264_HIGH, h264(HIGH, 1)),
         (MimeTypeVideo::H264, H264_SINGLE, h264(CONSTRAINED_BASELINE, 0)),
         (MimeTypeVideo::H264, H264_HIGH_SINGLE, h264(HIGH, 0)),
         (MimeTypeVideo::H265, H265, none()),
+        (MimeTypeVideo::AV1, AV1_PROFILE_1, profile("profile", 1)),
+        (MimeTypeVideo::H264, H264_BASELINE, h264(BASELINE, 1)),
+        (MimeTypeVideo::H264, H264_BASELINE_SINGLE, h264(BASELINE, 0)),
+        (MimeTypeVideo::H264, H264_MAIN, h264(MAIN, 1)),
+        (MimeTypeVideo::H264, H264_MAIN_SINGLE, h264(MAIN, 0)),
     ] {
         codecs.push(video(mime_type, payload_type, parameters));
         codecs.push(rtx(payload_type + 1, payload_type));
@@ -177,8 +189,10 @@ fn rtx(payload_type: u8, associated: u8) -> RtpCodecCapabilityFinalized {
     }
 }
 
-/// The ids are mediasoup's, which clients may have wired in. Transport-wide sequence numbers go out on video only: on
-/// audio they cost every subscriber a feedback stream and tell the sender next to nothing.
+/// The ids are part of what packets are inside the mesh, so they stay. Transport-wide sequence numbers go out on video
+/// only: on audio they cost every subscriber a feedback stream and tell the sender next to nothing. There is no
+/// toffset: Chromium would put it into every packet, none of which would go out with the header that all have in common
+/// any more, and receivers learn as much from the send time.
 fn header_extensions() -> Vec<RtpHeaderExtension> {
     use MediaKind::{Audio, Video};
     use RtpHeaderExtensionDirection::{RecvOnly, SendRecv};
@@ -246,6 +260,7 @@ mod tests {
     fn payload_types_are_unique_and_every_video_codec_has_its_rtx() {
         let codecs = &router_rtp_capabilities().codecs;
         let mut seen: Vec<u8> = codecs.iter().map(RtpCodecCapabilityFinalized::preferred_payload_type).collect();
+        seen.sort_unstable();
         seen.dedup();
         assert_eq!(seen.len(), codecs.len());
         let videos = codecs.iter().filter(|codec| matches!(Codec::from(*codec).mime_type, MimeType::Video(_)));
@@ -265,7 +280,10 @@ mod tests {
             capabilities.codecs.iter().map(RtpCodecCapabilityFinalized::preferred_payload_type).collect()
         };
         assert_eq!(payload_types(&["video/vp9", "audio/opus"], &[]), [105, 106, 107, 108, 100]);
-        assert_eq!(payload_types(&["video/VP8", "audio/opus", "video/AV1"], &["video/av1", "video/H264"]), [109, 110]);
+        assert_eq!(
+            payload_types(&["video/VP8", "audio/opus", "video/AV1"], &["video/av1", "video/H264"]),
+            [109, 110, 120, 121]
+        );
         assert_eq!(payload_types(&MIME_TYPES, &[]).len(), router_rtp_capabilities().codecs.len());
         for mime_type in MIME_TYPES {
             let codecs = &router_rtp_capabilities().codecs;

@@ -82,7 +82,13 @@ pub fn parse_rtp_parameters(mut value: Value) -> Result<RtpParameters, OrtcError
             extension.entry("encrypt").or_insert(false.into());
         }
     }
-    array(fields, "encodings", WHAT)?.iter_mut().for_each(tidy_encoding);
+    let has_mid = fields.get("mid").is_some_and(Value::is_string);
+    let encodings = array(fields, "encodings", WHAT)?;
+    encodings.iter_mut().for_each(tidy_encoding);
+    if encodings.is_empty() && has_mid {
+        // The MID alone says whose packets are whose.
+        encodings.push(json!({}));
+    }
     let rtcp = fields.entry("rtcp").or_insert_with(|| json!({}));
     object(rtcp, "rtpParameters.rtcp")?.entry("reducedSize").or_insert(true.into());
     if fields.get("mid").is_some_and(Value::is_null) {

@@ -131,14 +131,14 @@ fn opus_keeps_the_clients_parameters_and_gets_a_cname() {
 fn h264_needs_the_same_profile_and_packetization_mode() {
     assert!(negotiate(MediaKind::Video, h264("42e01f".into(), 1)).is_ok());
     assert!(negotiate(MediaKind::Video, h264("42e034".into(), 1)).is_ok(), "another level");
-    for (profile, mode) in [("42001f", 1), ("4d001f", 1), ("640c1f", 0)] {
+    for (profile, mode) in [("640c1f", 1), ("640c1f", 0), ("f4001f", 1)] {
         let refused = negotiate(MediaKind::Video, h264(profile.into(), mode)).unwrap_err().to_string();
         let (asked, supported) = refused.split_once(", supported: ").unwrap();
         assert!(asked.contains(profile) && asked.ends_with("(payload type 107)"), "{asked}");
         let first =
             "video/H264/90000 {\"level-asymmetry-allowed\":1,\"packetization-mode\":1,\"profile-level-id\":\"42e01f\"}";
         assert!(supported.starts_with(first), "{supported}");
-        assert_eq!(supported.matches("video/H264").count(), 4, "two profiles in two modes");
+        assert_eq!(supported.matches("video/H264").count(), 8, "four profiles in two modes");
     }
     let negotiated = negotiate(MediaKind::Video, h264(json!(640_032), 1)).unwrap();
     assert_eq!(negotiated.mapping.codecs, [(107, 111)], "a number is understood, and is high profile");
@@ -214,7 +214,10 @@ fn broken_rtp_parameters_are_refused_with_their_reason() {
         ("did not match", |rtp| rtp["codecs"][0]["clockRate"] = json!(0)),
         ("header extension id 0", |rtp| rtp["headerExtensions"][0]["id"] = json!(0)),
         ("encrypted header extensions", |rtp| rtp["headerExtensions"][0]["encrypt"] = json!(true)),
-        ("encodings: it is empty", |rtp| rtp["encodings"] = json!([])),
+        ("encodings: it is empty", |rtp| {
+            rtp["encodings"] = json!([]);
+            rtp["mid"] = Value::Null;
+        }),
         ("used twice", |rtp| rtp["encodings"][0]["rtx"]["ssrc"] = json!(1111)),
         ("codecPayloadType 99", |rtp| rtp["encodings"][0]["codecPayloadType"] = json!(99)),
         ("mid must have 1 to 16 bytes", |rtp| rtp["mid"] = json!("x".repeat(17))),
@@ -272,6 +275,35 @@ fn odd_values_that_clients_send_are_taken() {
 }
 
 #[test]
+fn a_mid_without_encodings_is_one_encoding() {
+    for encodings in [None, Some(json!([]))] {
+        let mut rtp = vp8();
+        match encodings {
+            None => drop(rtp.as_object_mut().unwrap().remove("encodings")),
+            Some(empty) => rtp["encodings"] = empty,
+        }
+        let negotiated = negotiate(MediaKind::Video, rtp).unwrap();
+        assert_eq!(negotiated.mapping.mapped_ssrcs, [7000]);
+        let consumer = consumer_rtp_parameters(&negotiated.consumable, &chromium(), "7".to_owned(), 42).unwrap();
+        assert_eq!((consumer.encodings.len(), consumer.encodings[0].ssrc), (1, Some(42)));
+    }
+}
+
+#[test]
+fn viewers_are_told_the_publishers_msid() {
+    let msid_of = |msid: Option<&str>| {
+        let mut rtp = vp8();
+        msid.inspect(|msid| rtp["msid"] = json!(msid));
+        let consumable = negotiate(MediaKind::Video, rtp).unwrap().consumable;
+        // Nodes tell each other in JSON.
+        let told = parse_consumable_rtp_parameters(&serde_json::to_string(&consumable).unwrap()).unwrap();
+        consumer_rtp_parameters(&told, &chromium(), "7".to_owned(), 42).unwrap().msid
+    };
+    assert_eq!(msid_of(Some("their-stream their-track")).as_deref(), Some("their-stream their-track"));
+    assert_eq!(msid_of(None), None);
+}
+
+#[test]
 fn dtls_parameters_are_checked() {
     let hash = ["AB"; 32].join(":");
     let good = json!({"role": "client", "fingerprints": [{"algorithm": "SHA-256", "value": hash}]});
@@ -318,9 +350,14 @@ fn every_codec_of_browsers_is_known_by_its_profile() {
         ("video/H264", json!({"profile-level-id": "640032", "packetization-mode": 1}), 111),
         ("video/H264", json!({"profile-level-id": "42e01f", "packetization-mode": 0}), 113),
         ("video/H264", json!({"profile-level-id": "64001f"}), 115),
+        ("video/H264", json!({"profile-level-id": "42001f", "packetization-mode": 1}), 122),
+        ("video/H264", json!({"profile-level-id": "42001f"}), 124),
+        ("video/H264", json!({"profile-level-id": "4d001f", "packetization-mode": 1}), 126),
+        ("video/H264", json!({"profile-level-id": "4d0032", "packetization-mode": 0}), 96),
         ("video/H265", json!({"profile-id": 1, "tier-flag": 0, "level-id": 93}), 117),
         ("video/H265", json!({"profile-id": 2}), 0),
-        ("video/AV1", json!({"profile": 1}), 0),
+        ("video/AV1", json!({"profile": 1}), 120),
+        ("video/AV1", json!({"profile": 2}), 0),
     ] {
         let negotiated = negotiate(MediaKind::Video, video(mime_type, parameters.clone(), "L1T3"));
         let mapped = negotiated.map_or(0, |negotiated| negotiated.mapping.codecs[0].1);

@@ -423,6 +423,27 @@ async fn a_tenant_has_its_places_and_gets_them_back() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_tenants_codecs_change_for_those_who_are_there_too() {
+    let gate = gate(&acme("codecs = [\"audio/opus\"]"));
+    let mut alice = Client::admit(&gate.entrance, with(&token(json!({})))).unwrap();
+    alice.join().await;
+    alice.produce("audio", rtp::opus(1)).await;
+    let video = json!({"transportId": alice.send_transport, "kind": "video", "rtpParameters": rtp::vp8(3)});
+    let audio = json!({"transportId": alice.send_transport, "kind": "audio", "rtpParameters": rtp::opus(5)});
+    assert_eq!(alice.request("produce", video.clone()).await.unwrap_err().0, 400);
+
+    gate.namespaces.set(&config(&acme("codecs = [\"video/VP8\"]"))).unwrap();
+    gate.node.rooms.reauthorise().await;
+    let capabilities = alice.request("getRouterRtpCapabilities", json!({})).await.unwrap();
+    let codecs: Vec<_> = capabilities["codecs"].as_array().unwrap().iter().map(|codec| &codec["mimeType"]).collect();
+    assert_eq!(codecs, ["video/VP8", "video/rtx"]);
+    let refused = alice.request("produce", audio).await.unwrap_err();
+    assert_eq!(refused, (400, "audio/opus is not allowed here".to_owned()));
+    alice.request("produce", video).await.unwrap();
+    assert_eq!(alice.wait(SOON).await, None, "what was begun goes on");
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_has_a_place_is_not_counted_twice() {
     let gate = gate(&acme("open = true\npeers = 1"));
     let namespace = || Some(NamespaceId::new("acme").unwrap());

@@ -358,9 +358,9 @@ async fn a_client_that_sends_too_much_is_read_slower() {
     for _ in 0..10 {
         alice.request("getRouterRtpCapabilities", json!({"padding": "x".repeat(10_000)})).await.unwrap();
     }
-    // Four of them may come at once.
+    // Four of them may come at once, of which joining took a part.
     assert!(started.elapsed() >= Duration::from_secs(6), "{:?}", started.elapsed());
-    assert!(started.elapsed() <= Duration::from_secs(7), "{:?}", started.elapsed());
+    assert!(started.elapsed() <= Duration::from_millis(7_500), "{:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,8 +32,14 @@ pub(crate) async fn lone_node() -> Node {
 
 /// The same with more workers.
 pub(crate) async fn lone_node_with(workers: u16) -> Node {
+    lone_node_so(|config| config.workers = workers).await
+}
+
+/// The same with other settings.
+pub(crate) async fn lone_node_so(change: impl FnOnce(&mut NodeConfig)) -> Node {
     let local = ([127, 0, 0, 1], 0).into();
-    let mut config = NodeConfig { workers, ..NodeConfig::default() };
+    let mut config = NodeConfig { workers: 1, ..NodeConfig::default() };
+    change(&mut config);
     config.users.listen = local;
     config.media.listen = local;
     config.mesh.listen = local;

@@ -10,6 +10,7 @@ use ogg::PacketReader;
 
 use super::ContentProblem;
 use crate::media::codec::Codec;
+use crate::media::nal::Syntax;
 
 /// IVF's file header, <https://wiki.multimedia.cx/index.php/Duck_IVF>.
 const IVF_HEADER: usize = 32;
@@ -88,6 +89,7 @@ fn read_ivf(mut contents: Bytes, codec: Codec) -> Result<Track, ContainerError> 
     let found = match &four_cc[..] {
         b"VP80" => Some(Codec::Vp8),
         b"H264" => Some(Codec::H264),
+        b"H265" => Some(Codec::H265),
         _ => None,
     };
     if found != Some(codec) {
@@ -114,12 +116,12 @@ fn read_ivf(mut contents: Bytes, codec: Codec) -> Result<Track, ContainerError> 
         let seconds = timestamp as f64 * f64::from(numerator) / f64::from(denominator);
         let at = Duration::try_from_secs_f64(seconds).map_err(|_| broken("a timestamp is out of range"))?;
         let frame = contents.split_to(len);
-        samples.push(Sample { at, parts: if codec == Codec::H264 { annex_b(&frame) } else { vec![frame] } });
+        samples.push(Sample { at, parts: if Syntax::of(codec).is_some() { annex_b(&frame) } else { vec![frame] } });
     }
     Ok(Track { parameter_sets: Vec::new(), samples })
 }
 
-/// NAL units between start codes, H.264 annex B.
+/// NAL units between start codes, annex B of H.264 and H.265.
 fn annex_b(stream: &Bytes) -> Vec<Bytes> {
     let starts: Vec<usize> =
         stream.windows(3).enumerate().filter(|(_, code)| *code == [0, 0, 1]).map(|(at, _)| at).collect();

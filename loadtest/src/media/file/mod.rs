@@ -10,7 +10,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::codec::Codec;
-use super::{h264, vp8};
+use super::nal::Syntax;
+use super::vp8;
 
 use self::container::{ContainerError, Track};
 pub(super) use self::player::Player;
@@ -93,12 +94,13 @@ struct Frame {
     /// Since the begin.
     at: Duration,
     key: bool,
-    /// One part, or of H.264 one for each NAL unit.
+    /// One part, or of H.264 and H.265 one for each NAL unit.
     parts: Vec<Bytes>,
 }
 
 impl MediaFile {
-    /// Reads the file's first track of `codec`: VP8 or H.264 out of IVF, Opus out of Ogg, any out of WebM and Matroska.
+    /// Reads the file's first track of `codec`: VP8, H.264 or H.265 out of IVF, Opus out of Ogg, any but
+    /// H.265 out of WebM and Matroska.
     ///
     /// # Errors
     /// [`MediaFileError`].
@@ -161,18 +163,16 @@ impl MediaFile {
 /// Whether a frame is a key frame, and its parts; parameter sets that the container keeps apart are put before key
 /// frames.
 fn decodable(codec: Codec, parameter_sets: &[Bytes], parts: Vec<Bytes>) -> (bool, Vec<Bytes>) {
-    match codec {
-        Codec::Opus => (true, parts),
-        Codec::Vp8 => (parts.first().is_some_and(|frame| vp8::is_key_frame(frame)), parts),
-        Codec::H264 => {
-            let units = || parts.iter().map(|unit| &unit[..]);
-            let key = h264::is_key_frame(units());
-            if key && !h264::has_parameter_sets(units()) {
-                return (true, [parameter_sets, &parts].concat());
-            }
-            (key, parts)
+    if let Some(syntax) = Syntax::of(codec) {
+        let units = || parts.iter().map(|unit| &unit[..]);
+        let key = syntax.is_key_frame(units());
+        if key && !syntax.has_parameter_sets(units()) {
+            return (true, [parameter_sets, &parts].concat());
         }
+        return (key, parts);
     }
+    let is_key = codec == Codec::Opus || parts.first().is_some_and(|frame| vp8::is_key_frame(frame));
+    (is_key, parts)
 }
 
 /// The time until the last frame is over: of video, as long as the one before it.
@@ -184,7 +184,7 @@ fn duration(codec: Codec, frames: &[Frame]) -> Option<Duration> {
     };
     let length = match codec {
         Codec::Opus => container::opus_duration(last.parts.first()?),
-        Codec::Vp8 | Codec::H264 => last.at - before,
+        Codec::Vp8 | Codec::Vp9 | Codec::H264 | Codec::H265 => last.at - before,
     };
     Some(last.at + length).filter(|duration| !duration.is_zero())
 }

@@ -24,7 +24,11 @@ fn what_is_wrong_by_itself_is_told_with_its_line() {
             "bitrate = \"1kbps\": allowed is a bitrate from 6kbps to 510kbps, such as \"1.5Mbps\" or \"32kbps\", or an integer of bits per second",
         ),
         ("video = { temporal_layers = 4 }", "temporal_layers = 4: allowed is an integer from 1 to 3"),
-        ("video = { codec = \"av1\" }", "codec = \"av1\": allowed is \"vp8\" or \"h264\""),
+        ("video = { codec = \"av1\" }", "codec = \"av1\": allowed is \"vp8\", \"vp9\", \"h264\" or \"h265\""),
+        (
+            "video = { scalability_mode = \"L4T3\" }",
+            "scalability_mode = \"L4T3\": allowed is a mode such as L1T3, L3T3_KEY or S2T1, of up to three layers",
+        ),
         ("video = { fps = 30, encodings = [{ fps = 15 }] }", "fps belongs into the encodings when they are listed"),
         ("video = { encodings = [1] }", "encodings = 1: allowed is a list of tables"),
         (
@@ -103,7 +107,7 @@ fn check(cases: &[(String, &str)]) {
 
 #[test]
 fn rooms_and_users_that_do_not_fit_are_told_with_their_lines() {
-    let cases: [(String, &str); 16] = [
+    let cases: [(String, &str); 18] = [
         ("regions = [\"eu\", \"us\"]".into(), "my.toml:5: the target has no region us, only eu"),
         (
             "[[rooms.users]]\naudio = true".into(),
@@ -131,8 +135,13 @@ fn rooms_and_users_that_do_not_fit_are_told_with_their_lines() {
         ("video = { encodings = [{}, {}], file = \"a.ivf\" }".into(), "my.toml:5: a file has one encoding"),
         (
             "video = { codec = \"h264\", temporal_layers = 2 }".into(),
-            "my.toml:5: H.264 does not tell its temporal layers: allowed is 1",
+            "my.toml:5: H.264 is sent in one temporal layer: allowed is 1",
         ),
+        (
+            "video = { codec = \"vp9\", scalability_mode = \"L3T3\", temporal_layers = 2 }".into(),
+            "my.toml:5: L3T3 is of synthetic VP9 in one encoding, without temporal_layers",
+        ),
+        ("video = { codec = \"vp9\", file = \"a.ivf\" }".into(), "my.toml:5: VP9 is not sent out of files"),
         ("video = { file = \"none.ivf\" }".into(), "my.toml:5: file = \"none.ivf\": there is no such file"),
         (
             "video = { file = \"a.ogg\" }".into(),

@@ -54,8 +54,15 @@ fn users(name: &'static str) -> impl Strategy<Value = Users> {
     );
     let video = proptest::collection::vec(encoding, 1..=4).prop_map(|mut encodings| {
         encodings.sort_by_key(|encoding| encoding.bitrate);
-        Video { codec: VideoCodec::Vp8, encodings, file: None }
+        Video { codec: VideoCodec::Vp8, encodings, scalability_mode: None, file: None }
     });
+    let layered = prop_oneof![Just("L1T2"), Just("L3T3_KEY"), Just("S2T1")].prop_map(|mode| Video {
+        codec: VideoCodec::Vp9,
+        encodings: vec![VideoEncoding::default()],
+        scalability_mode: mode.parse().ok(),
+        file: None,
+    });
+    let video = prop_oneof![video, layered];
     let watch = || prop_oneof![Just(Watch::All), Just(Watch::None), (1..100u32).prop_map(Watch::First)];
     let churn = (1000..100_000u64, 0..10_000u64)
         .prop_map(|(stay, away)| Churn { stay: Duration::from_millis(stay), away: Duration::from_millis(away) });

@@ -28,6 +28,8 @@ const PUBLISHED_SSRC: u32 = 10;
 const ONE_BYTE: [u8; 2] = [0xbe, 0xde];
 const TWO_BYTE: [u8; 2] = [0x10, 0];
 
+/// What the URIs of libwebrtc's own extensions begin with.
+const WEBRTC: &str = "http://www.webrtc.org/experiments/rtp-hdrext/";
 const DESCRIPTOR: &str = "https://aomediacodec.github.io/av1-rtp-spec/#dependency-descriptor-rtp-header-extension";
 
 /// Between the SSRCs of two encodings.
@@ -42,6 +44,8 @@ pub(crate) enum Stream {
     Opus,
     /// Opus with redundancy.
     Red,
+    /// G.711 of a MIME type and payload type.
+    G711(&'static str, u8),
     Vp8,
     /// Whose receiver has no RTX.
     Vp8Plain,
@@ -99,13 +103,14 @@ pub(crate) fn producer_id(number: u8) -> ProducerId {
 
 impl Stream {
     pub(crate) fn kind(self) -> MediaKind {
-        if matches!(self, Self::Opus | Self::Red) { MediaKind::Audio } else { MediaKind::Video }
+        if matches!(self, Self::Opus | Self::Red | Self::G711(..)) { MediaKind::Audio } else { MediaKind::Video }
     }
 
     pub(crate) fn payload_type(self) -> u8 {
         match self {
             Self::Opus => 100,
             Self::Red => 119,
+            Self::G711(_, payload_type) => payload_type,
             Self::Vp8 | Self::Vp8Plain | Self::Vp8Simulcast => 101,
             Self::H264 | Self::H264Plain => 103,
             Self::Layered(..) => 105,
@@ -135,6 +140,7 @@ impl Stream {
         let (mime, clock_rate, channels) = match self {
             Self::Opus => ("audio/opus", 48_000, r#""channels": 2,"#),
             Self::Red => ("audio/red", 48_000, r#""channels": 2,"#),
+            Self::G711(mime, _) => (mime, 8_000, r#""channels": 1,"#),
             Self::Vp8 | Self::Vp8Plain | Self::Vp8Simulcast => ("video/VP8", 90_000, ""),
             Self::H264 | Self::H264Plain => ("video/H264", 90_000, ""),
             Self::Layered(mime, ..) => (mime, 90_000, ""),
@@ -154,7 +160,7 @@ impl Stream {
             encoding += &format!(r#", "scalabilityMode": "{mode}""#);
         }
         let (last_uri, last_id) = match self {
-            Self::Opus | Self::Red => ("urn:ietf:params:rtp-hdrext:ssrc-audio-level", 10),
+            Self::Opus | Self::Red | Self::G711(..) => ("urn:ietf:params:rtp-hdrext:ssrc-audio-level", 10),
             _ => ("http://www.ietf.org/id/draft-holmer-rmcat-transport-wide-cc-extensions-01", 5),
         };
         let json = format!(
@@ -163,9 +169,14 @@ impl Stream {
                     {{"type": "nack", "parameter": ""}}, {{"type": "nack", "parameter": "pli"}}]}}{codecs}],
             "headerExtensions": [
                 {{"uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 1, "encrypt": false}},
-                {{"uri": "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time", "id": 4, "encrypt": false}},
+                {{"uri": "urn:ietf:params:rtp-hdrext:sdes:rtp-stream-id", "id": 2, "encrypt": false}},
+                {{"uri": "urn:ietf:params:rtp-hdrext:sdes:repaired-rtp-stream-id", "id": 3, "encrypt": false}},
+                {{"uri": "{WEBRTC}abs-send-time", "id": 4, "encrypt": false}},
                 {{"uri": "{DESCRIPTOR}", "id": 8, "encrypt": false}},
+                {{"uri": "{WEBRTC}video-layers-allocation00", "id": 9, "encrypt": false}},
                 {{"uri": "urn:3gpp:video-orientation", "id": 11, "encrypt": false}},
+                {{"uri": "{WEBRTC}abs-capture-time", "id": 13, "encrypt": false}},
+                {{"uri": "{WEBRTC}playout-delay", "id": 14, "encrypt": false}},
                 {{"uri": "{last_uri}", "id": {last_id}, "encrypt": false}}],
             "encodings": [{{"ssrc": {ssrc}{encoding}}}], "rtcp": {{"cname": "c", "reducedSize": true}}}}"#
         );
@@ -292,12 +303,24 @@ impl Core {
 
     /// The producer with this number.
     pub(crate) fn publish_as(&mut self, user: &User, stream: Stream, number: u8) -> ProducerId {
+        self.publish_so(user, stream, number, |_| {})
+    }
+
+    /// A producer whose client says something else.
+    pub(crate) fn publish_so(
+        &mut self,
+        user: &User,
+        stream: Stream,
+        number: u8,
+        change: impl FnOnce(&mut RtpParameters),
+    ) -> ProducerId {
         let (kind, payload_type, producer) = (stream.kind(), stream.payload_type(), producer_id(number));
         let mapping = RtpMapping {
             codecs: [payload_type, payload_type + 1, 100].map(|payload_type| (payload_type, payload_type)).to_vec(),
             mapped_ssrcs: (0..stream.encodings()).map(|number| 77 + number).collect(),
         };
-        let rtp = stream.several(PUBLISHED_SSRC, ENCODINGS_APART, kind == MediaKind::Video);
+        let mut rtp = stream.several(PUBLISHED_SSRC, ENCODINGS_APART, kind == MediaKind::Video);
+        change(&mut rtp);
         let transport = user.transport;
         self.request(Request::Produce { transport, producer, kind, rtp, mapping, paused: false });
         producer

@@ -6,6 +6,7 @@ use sluice_media::messages::Request;
 use sluice_media::secure::srtp::SrtpProfile;
 use sluice_media::wire::rtcp::{self, Compound, Packet};
 use sluice_mesh::Frame;
+use sluice_proto::ortc::RtcpFeedback;
 
 use crate::core::{Core, Stream, User, header, key_frame_requests, vp8};
 
@@ -23,6 +24,36 @@ fn a_publisher_that_sends_nothing_is_asked_twice() {
     let producer = core.publish(&publisher, Stream::Vp8);
     core.consume(&receiver, producer, Stream::Vp8);
     assert_eq!(requests_within(&mut core, &mut publisher, Duration::from_secs(60)), 2);
+}
+
+#[test]
+fn a_publisher_that_knows_no_picture_loss_is_asked_by_numbered_requests() {
+    let mut core = Core::new(0);
+    let (mut publisher, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish_so(&publisher, Stream::Vp8, 1, |rtp| {
+        *rtp.codecs[0].rtcp_feedback_mut() = vec![RtcpFeedback::CcmFir];
+    });
+    let (_, ssrc) = core.consume(&receiver, producer, Stream::Vp8);
+    let mut asked = Vec::new();
+    for number in 0..3 {
+        asked.extend(core.received_rtcp(&mut publisher).iter().flat_map(|compound| {
+            let packets = Compound::new(compound).map(|packet| packet.expect("RTCP"));
+            let asked = packets.filter_map(|packet| match packet {
+                Packet::Fir { entries } => Some(entries.collect::<Vec<_>>()),
+                Packet::Pli { .. } => panic!("it has not said that it knows this"),
+                _ => None,
+            });
+            asked.flatten().collect::<Vec<_>>()
+        }));
+        core.rtp(&mut publisher, header(Stream::Vp8, number, 3_000 * u32::from(number)), &vp8(true, 100));
+        core.advance(Duration::from_secs(2));
+        let mut compound = Vec::new();
+        rtcp::pli(&mut compound, 1, ssrc);
+        core.rtcp(&mut receiver, compound);
+    }
+    assert_eq!(asked.len(), 3);
+    assert!(asked.iter().all(|(ssrc, _)| *ssrc == 10));
+    assert!(asked.windows(2).all(|pair| pair[1].1 == pair[0].1.wrapping_add(1)), "{asked:?}");
 }
 
 #[test]

@@ -4,6 +4,9 @@
 
 mod bandwidth;
 mod core;
+mod extensions;
+mod g711;
+mod h265;
 mod key_frames;
 mod last_n;
 mod layers;

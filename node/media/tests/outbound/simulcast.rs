@@ -5,13 +5,13 @@ use std::time::Duration;
 use sluice_media::messages::{Request, WorkerEvent};
 use sluice_media::secure::srtp::SrtpProfile;
 use sluice_media::wire::codec::Vp8Descriptor;
-use sluice_media::wire::rtcp::{self, SenderInfo};
-use sluice_media::wire::rtp::RtpPacket;
+use sluice_media::wire::rtcp::{self, Compound, Packet, SenderInfo};
+use sluice_media::wire::rtp::{RtpHeader, RtpPacket};
 use sluice_mesh::{Frame, FrameClass};
 use sluice_proto::ids::ConsumerId;
 use sluice_proto::pipe::{FeedbackBody, Layers};
 
-use crate::core::{Core, Stream, User, header_of, key_frame_requests};
+use crate::core::{Core, Stream, User, header_of, key_frame_requests, ssrc_of};
 
 const PROFILE: SrtpProfile = SrtpProfile::AeadAes128Gcm;
 const STREAM: Stream = Stream::Vp8Simulcast;
@@ -263,6 +263,65 @@ fn a_pipe_without_room_for_an_encoding_brings_the_next_one() {
         last.extend(pictures(&mut core, &mut receiver).last().map(|picture| picture.encoding));
     }
     assert_eq!(last, [2, 1, 2]);
+}
+
+/// One-byte elements: the MID, and the RID of an encoding under this id.
+fn with_rid(id: u8, encoding: u32) -> [u8; 5] {
+    [0x10, b'0', id << 4 | 1, b'r', b'0' + encoding as u8]
+}
+
+/// The numbers that the compounds ask for, with their SSRCs.
+fn missing(compounds: &[Vec<u8>]) -> Vec<(u32, u16)> {
+    let packets = compounds.iter().flat_map(|compound| Compound::new(compound).map(|packet| packet.expect("RTCP")));
+    let nacks = packets.filter_map(|packet| match packet {
+        Packet::Nack { media_ssrc, items } => Some(items.sequence_numbers().map(move |number| (media_ssrc, number))),
+        _ => None,
+    });
+    nacks.flat_map(Iterator::collect::<Vec<_>>).collect()
+}
+
+#[test]
+fn what_is_lost_of_an_encoding_that_only_its_rid_tells_comes_again_by_the_rid_that_it_repairs() {
+    const RTX_SSRC: u32 = 4_711;
+    const ENCODING: u32 = 2;
+    let mut core = Core::new(0);
+    let (mut user, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
+    let producer = core.publish_so(&user, STREAM, 1, |rtp| {
+        for (number, encoding) in rtp.encodings.iter_mut().enumerate() {
+            (encoding.ssrc, encoding.rtx, encoding.rid) = (None, None, Some(format!("r{number}")));
+        }
+    });
+    let (consumer, _) = core.consume(&receiver, producer, STREAM);
+    prefer(&mut core, consumer, ENCODING as u8);
+    let mut retransmissions = 0;
+    for picture in 0..40 {
+        core.advance(INTERVAL);
+        for encoding in 0..3 {
+            let header = header_of(encoding, picture as u16, picture * INTERVAL_TICKS);
+            let is_lost = encoding == ENCODING && (picture == 20 || picture == 30);
+            if !is_lost {
+                let payload = payload(encoding, picture, picture < 3);
+                core.rtp_with(&mut user, header, &with_rid(2, encoding), &payload);
+            }
+        }
+        for (ssrc, number) in missing(&core.received_rtcp(&mut user)) {
+            assert_eq!(ssrc, ssrc_of(ENCODING));
+            let header = header_of(ENCODING, retransmissions, u32::from(number) * INTERVAL_TICKS);
+            let header = RtpHeader { payload_type: 102, ssrc: RTX_SSRC, ..header };
+            let payload = [&number.to_be_bytes()[..], &payload(ENCODING, number.into(), false)].concat();
+            // Once its SSRC is known the stream of retransmissions says no more.
+            let repaired_rid = with_rid(3, ENCODING);
+            let elements = if retransmissions == 0 { &repaired_rid[..] } else { &[] };
+            core.rtp_with(&mut user, header, elements, &payload);
+            retransmissions += 1;
+        }
+    }
+    assert_eq!((retransmissions, core.drops("unknown_ssrc")), (2, 0));
+    let mut received = pictures(&mut core, &mut receiver);
+    received.retain(|picture| picture.encoding == ENCODING as usize);
+    received.sort_by_key(|picture| picture.id);
+    assert!(received.len() >= 37, "{} pictures", received.len());
+    assert_continuous(&received, 1);
 }
 
 #[test]

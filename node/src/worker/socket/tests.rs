@@ -43,6 +43,25 @@ fn workers_share_the_port_and_strangers_do_not() {
     assert_eq!(bind_all(node[0].local_addr().unwrap(), 2, 1 << 20).err().unwrap().kind(), ErrorKind::AddrInUse);
 }
 
+/// A client of IPv4 reaches a node that listens on all addresses of IPv6, and gets its answers.
+#[test]
+fn all_addresses_of_ipv6_are_those_of_ipv4_too() {
+    let client = client();
+    let Ok(mut sockets) = bind_all("[::]:0".parse().unwrap(), 1, 1 << 20) else {
+        return println!("no IPv6 here");
+    };
+    let socket = &mut sockets[0];
+    let port = socket.local_addr().unwrap().port();
+    client.send_to(b"from IPv4", ("127.0.0.1", port)).unwrap();
+    let (source, data) = receive(socket, 1).remove(0);
+    assert_eq!(data, b"from IPv4");
+    assert!(socket.send(transmit(source, Some(100), 250)).is_some());
+    let mut buffer = [0; 2000];
+    let answers: Vec<_> = (0..3).map(|_| client.recv_from(&mut buffer).unwrap()).collect();
+    assert_eq!(answers, [100, 100, 50].map(|len| (len, SocketAddr::from(([127, 0, 0, 1], port)))));
+    assert_eq!(socket.drops().nonzero().count(), 0);
+}
+
 #[test]
 fn runs_leave_as_single_datagrams_and_merged_ones_are_cut() {
     let client = client();

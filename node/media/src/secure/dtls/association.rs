@@ -72,8 +72,8 @@ impl Association {
     /// be sent to.
     pub fn connect(&mut self, now: Instant, parameters: &DtlsParameters, has_address: bool) -> Option<Outcome> {
         let fingerprints = parameters.fingerprints.clone();
-        // RFC 5763 section 5 lets the answerer choose to be active; browsers wait for whoever is passive, so `auto`
-        // makes this end the server, as with mediasoup's defaults.
+        // RFC 5763 section 5 lets the answerer choose, so a client that says `auto` takes either role. As its server
+        // this end waits, and the client begins when it can be reached.
         if parameters.role == DtlsRole::Server {
             self.phase = Phase::AwaitAddress(fingerprints);
             return if has_address { self.client_has_address(now) } else { None };
