@@ -215,8 +215,8 @@ impl Stage {
 
     fn scores(&self, node: usize) -> Vec<u8> {
         let score = |event: &WorkerEvent| match event {
-            WorkerEvent::ProducerScore { score, .. } if node == NEAR => Some(*score),
-            WorkerEvent::ConsumerScore { producer_score, .. } if node == FAR => Some(*producer_score),
+            WorkerEvent::ProducerScore { scores, .. } if node == NEAR => scores.first().map(|of| of.score),
+            WorkerEvent::ConsumerScore { scores, .. } if node == FAR => Some(scores.producer),
             _ => None,
         };
         self.mesh.events(node).iter().filter_map(score).collect()
@@ -405,7 +405,7 @@ fn a_stream_that_stops_has_no_score_at_any_node() {
         stage.pass(ms(silence + 1_100));
         assert_eq!((stage.scores(NEAR), stage.scores(FAR)), (vec![10, 0], vec![0]));
         match stage.mesh.request(NEAR, Request::ProducerStats { producer }) {
-            Ok(Response::ProducerStats(stats)) => assert_eq!(stats.score, 0),
+            Ok(Response::ProducerStats(stats)) => assert_eq!(stats[0].score, 0),
             other => panic!("{other:?}"),
         }
         (200..400).for_each(|seq| stage.send(1_111, seq));

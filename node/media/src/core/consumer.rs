@@ -17,7 +17,7 @@ use crate::core::rtp_stream_send::{RtpStreamSend, SendParameters};
 use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
 use crate::keys::ProducerKey;
-use crate::messages::StreamStats;
+use crate::messages::{ConsumerScores, StreamScores, StreamStats};
 use crate::stream::Stream;
 use crate::stream::cut::Cut;
 use crate::stream::packet::StreamIndex;
@@ -57,8 +57,8 @@ pub(crate) struct Consumer {
     plis: u64,
     firs: u64,
     last_fir: Option<u8>,
-    /// The scores, its own and the producer's, that the control plane was told last.
-    told_scores: Option<(u8, u8)>,
+    /// The scores that the control plane was told last.
+    told_scores: Option<ConsumerScores>,
 }
 
 impl Consumer {
@@ -398,16 +398,17 @@ impl Consumer {
         self.stream.lacks_sender_report()
     }
 
-    /// The scores, its own and the producer's, if the control plane is to be told of them: they have changed. Its own
-    /// is 0 while it is shed.
-    pub(crate) fn take_scores(&mut self, producer_score: u8) -> Option<(u8, u8)> {
-        let scores = (self.score(), producer_score);
+    /// The scores, its own and those of the producer's streams, if the control plane is to be told of them: they have
+    /// changed. Its own is 0 while it is shed.
+    pub(crate) fn take_scores(&mut self, streams: StreamScores) -> Option<ConsumerScores> {
+        let producer = streams.as_slice().get(self.cut.stream().position()).copied().unwrap_or_default();
+        let scores = ConsumerScores { consumer: self.score(), producer, streams };
         (self.told_scores.replace(scores) != Some(scores)).then_some(scores)
     }
 
     /// Whether the control plane was told last that nothing comes of the producer.
     pub(crate) fn was_told_of_silence(&self) -> bool {
-        self.told_scores.is_some_and(|(_, producer_score)| producer_score == 0)
+        self.told_scores.is_some_and(|scores| scores.streams.best() == 0)
     }
 
     fn score(&self) -> u8 {

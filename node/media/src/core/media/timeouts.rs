@@ -104,7 +104,8 @@ impl Media {
     /// A client's reports bring its consumer's score up to date, but of a stream that has stopped there are none.
     fn tell_silence(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get(key) else { return };
-        let is_silent = self.producers.get(consumer.producer()).is_some_and(|producer| producer.score(clock.now) == 0);
+        let producer = self.producers.get(consumer.producer());
+        let is_silent = producer.is_some_and(|producer| producer.scores(clock.now).best() == 0);
         if is_silent || consumer.was_told_of_silence() {
             self.tell_consumer_score(clock, key);
         }
@@ -113,14 +114,15 @@ impl Media {
     fn send_receiver_reports(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get(key) else { return };
         self.blocks.clear();
-        for producer in transport.producers() {
-            let Some(producer) = self.producers.get_mut(*producer) else { continue };
+        for key in transport.producers() {
+            let Some(producer) = self.producers.get_mut(*key) else { continue };
             let before = self.blocks.len();
             producer.report(clock.now, &mut self.blocks);
             if self.blocks.len() > before
-                && let Some(score) = producer.take_score(clock.now)
+                && let Some(scores) = producer.take_scores(clock.now)
             {
-                let event = WorkerEvent::ProducerScore { producer: producer.id(), score };
+                let scores = scores.filter_map(|(index, score)| transport.encoding_score((*key, index), score));
+                let event = WorkerEvent::ProducerScore { producer: producer.id(), scores: scores.collect() };
                 self.outputs.push_back(Output::Event(event));
             }
         }
