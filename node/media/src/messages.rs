@@ -109,12 +109,12 @@ pub enum WorkerEvent {
         /// How good they are now.
         scores: ConsumerScores,
     },
-    /// A consumer of a producer with several spatial layers is sent other layers than before, or a consumer of video is
-    /// sent nothing for want of room on the way to its client, or something again.
+    /// A consumer of a producer with several spatial layers is sent other layers than before, or nothing any more; or a
+    /// consumer of video is sent nothing for want of room on the way to its client, or something again.
     ConsumerLayersChanged {
         /// The consumer.
         consumer: ConsumerId,
-        /// The layers; `None` if nothing is sent for want of room.
+        /// The layers; `None` if nothing is sent.
         layers: Option<Layers>,
     },
     /// How much passes to a client has changed, or what would be sent to it. At most once a second.

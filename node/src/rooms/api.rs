@@ -348,7 +348,7 @@ pub(crate) enum Notice {
         consumer: ConsumerId,
         scores: ConsumerScores,
     },
-    /// A consumer is sent these layers now, or none for want of room on the way to its client.
+    /// A consumer is sent these layers now, or none.
     ConsumerLayers {
         consumer: ConsumerId,
         layers: Option<Layers>,

@@ -314,6 +314,56 @@ fn who_goes_on_with_another_encoding_after_a_long_pause_has_missed_that_time() {
 }
 
 #[test]
+fn it_is_told_when_nothing_is_sent_any_more_and_when_it_goes_on() {
+    let (mut core, mut publisher, _, (consumer, _)) = one_core();
+    (0..10).for_each(|_| publisher.send(&mut core));
+    core.request(Request::PauseConsumer { consumer });
+    (0..10).for_each(|_| publisher.send(&mut core));
+    core.request(Request::ResumeConsumer { consumer });
+    (0..10).for_each(|_| publisher.send(&mut core));
+    let producer = producer_id(1);
+    core.request(Request::PauseProducer { producer });
+    (0..10).for_each(|_| publisher.send(&mut core));
+    core.request(Request::ResumeProducer { producer });
+    (0..30).for_each(|_| publisher.send(&mut core));
+    let mut told = layers_told(&core, consumer);
+    told.dedup_by_key(|layers| layers.is_some());
+    assert_eq!(told.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, false, true]);
+}
+
+#[test]
+fn it_is_told_at_every_node_when_all_encodings_stop_and_when_one_comes_back() {
+    let (mut home, mut core, mut publisher, _, consumer) = two_cores();
+    let near = home.connect(PROFILE);
+    let (near_consumer, _) = home.consume(&near, producer_id(1), STREAM);
+    for sends in [[true; 3], [false; 3], [true, false, false], [false; 3]] {
+        publisher.sends = sends;
+        for _ in 0..60 {
+            publisher.send(&mut home);
+            core.exchange(&mut home);
+        }
+        if sends == [true; 3] {
+            assert_eq!(layers_told(&home, near_consumer).last(), Some(&Some(2)));
+            assert_eq!(layers_told(&core, consumer).last(), Some(&Some(2)));
+            home.events.clear();
+            core.events.clear();
+        }
+    }
+    assert_eq!(layers_told(&home, near_consumer), [None, Some(0), None]);
+    assert_eq!(layers_told(&core, consumer), [None, Some(0), None]);
+}
+
+#[test]
+fn a_consumer_that_never_began_is_not_told_to_have_ended() {
+    let (mut core, mut publisher, receiver, _) = one_core();
+    let consumer = core.consume_paused(&receiver, producer_id(1), STREAM);
+    (0..10).for_each(|_| publisher.send(&mut core));
+    core.request(Request::PauseProducer { producer: producer_id(1) });
+    (0..60).for_each(|_| publisher.send(&mut core));
+    assert_eq!(layers_told(&core, consumer), []);
+}
+
+#[test]
 fn each_encoding_has_its_score() {
     let (mut core, mut publisher, mut receiver, (_, ssrc)) = one_core();
     let mut told = Vec::new();

@@ -60,10 +60,20 @@ impl Media {
         self.send_probe(clock, key);
         self.send_transport_feedback(clock, key);
         if self.transports.get_mut(key).is_some_and(|transport| transport.begin_reports(clock.now)) {
+            self.look_what_ended(clock, key);
             self.send_receiver_reports(clock, key);
             self.send_sender_reports(clock, key);
         }
         self.after_transport(clock, key);
+    }
+
+    /// A producer of which nothing comes any more is looked at when its client's reports are due.
+    fn look_what_ended(&mut self, clock: &Clock, key: TransportKey) {
+        let producers = self.transports.get(key).map_or(0, |transport| transport.producers().len());
+        for place in 0..producers {
+            let producer = self.transports.get(key).and_then(|transport| transport.producers().get(place).copied());
+            producer.into_iter().for_each(|producer| self.look_what_is_offered(clock, producer));
+        }
     }
 
     fn send_transport_feedback(&mut self, clock: &Clock, key: TransportKey) {
