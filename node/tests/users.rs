@@ -132,6 +132,33 @@ async fn encodings_that_nobody_receives_are_not_sent() {
 }
 
 #[tokio::test]
+async fn what_is_told_of_streams_and_transports_is_what_went_by() {
+    let (node, driver) = (lone_node().await, driver());
+    let alice = join(&driver, &node, "room", "alice").await;
+    let encodings = [100_000, 200_000, 400_000].map(|bitrate| Source::Video(VideoSource::at_bitrate(bitrate)));
+    let production = alice.produce_encodings(encodings.into()).await.unwrap();
+    let watcher = watcher(&driver, &node, Watch::All).await;
+    let consumer = consumes(&watcher, "alice", Kind::Video).await;
+    receives(&watcher, &consumer, "pictures", |stats| stats.frames >= 30).await;
+
+    let query = json!({"producerId": production.id});
+    let streams = alice.protoo().request("getProducerStats", query).await.unwrap();
+    assert!(!streams.as_array().unwrap().is_empty());
+    for stream in streams.as_array().unwrap() {
+        assert!(stream["rtxSsrc"].is_u64() && stream["packetCount"].as_u64() > Some(0), "{stream}");
+        assert_eq!((&stream["type"], &stream["mimeType"]), (&json!("inbound-rtp"), &json!("video/VP8")));
+    }
+    let streams = watcher.protoo().request("getConsumerStats", json!({"consumerId": consumer})).await.unwrap();
+    assert_eq!((&streams[0]["type"], &streams[1]["type"]), (&json!("outbound-rtp"), &json!("inbound-rtp")));
+    assert!(streams[0]["packetCount"].as_u64() > Some(0), "{streams}");
+    let transport = watcher.transport_id(false).await;
+    let told = watcher.protoo().request("getTransportStats", json!({"transportId": transport})).await.unwrap();
+    let number = |field: &str| told[0][field].as_u64().unwrap();
+    assert!(number("rtpBytesSent") > 0 && number("rtpBytesSent") < number("bytesSent"), "{told}");
+    assert!(told[0]["iceSelectedTuple"]["localPort"].as_u64() > Some(0), "{told}");
+}
+
+#[tokio::test]
 async fn who_watches_one_gets_the_next_when_that_ends() {
     let (node, driver) = (lone_node().await, driver());
     let watcher = watcher(&driver, &node, Watch::First(1)).await;

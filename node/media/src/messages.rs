@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{DtlsParameters, MediaKind, RtpParameters};
-use sluice_proto::pipe::{Layers, Wanted};
+use sluice_proto::pipe::{Layers, MAX_STREAMS, Wanted};
 
 use crate::secure::dtls::DtlsState;
 use crate::secure::ice::{IceCredentials, IceState};
@@ -99,24 +99,22 @@ pub enum WorkerEvent {
     ProducerScore {
         /// The producer.
         producer: ProducerId,
-        /// 0 (nothing arrives) to 10 (perfect).
-        score: u8,
+        /// Of each of its encodings that came in.
+        scores: Vec<EncodingScore>,
     },
-    /// Quality of a consumer's reception changed.
+    /// Quality of a consumer's reception changed, or its producer's.
     ConsumerScore {
         /// The consumer.
         consumer: ConsumerId,
-        /// 0 (nothing arrives) to 10 (perfect).
-        score: u8,
-        /// The producer's.
-        producer_score: u8,
+        /// How good they are now.
+        scores: ConsumerScores,
     },
-    /// A consumer of a producer with several spatial layers is sent other layers than before, or a consumer of video is
-    /// sent nothing for want of room on the way to its client, or something again.
+    /// A consumer of a producer with several spatial layers is sent other layers than before, or nothing any more; or a
+    /// consumer of video is sent nothing for want of room on the way to its client, or something again.
     ConsumerLayersChanged {
         /// The consumer.
         consumer: ConsumerId,
-        /// The layers; `None` if nothing is sent for want of room.
+        /// The layers; `None` if nothing is sent.
         layers: Option<Layers>,
     },
     /// How much passes to a client has changed, or what would be sent to it. At most once a second.
@@ -142,6 +140,66 @@ pub enum WorkerEvent {
         /// Whether it sheds.
         shedding: bool,
     },
+}
+
+/// How well an encoding of a producer comes in from its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EncodingScore {
+    /// Its place among the producer's encodings.
+    pub encoding: usize,
+    /// The client's SSRC.
+    pub ssrc: u32,
+    /// The client's name for it.
+    pub rid: Option<String>,
+    /// 0 (nothing arrives) to 10 (perfect).
+    pub score: u8,
+}
+
+/// How well each stream of a producer comes in, in the order of its encodings: 0 (nothing arrives) to 10 (perfect).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StreamScores {
+    scores: [u8; MAX_STREAMS],
+    streams: u8,
+}
+
+impl StreamScores {
+    /// Of each stream.
+    pub fn as_slice(&self) -> &[u8] {
+        self.scores.get(..self.streams.into()).unwrap_or_default()
+    }
+
+    /// The same, to change them.
+    pub fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.scores.get_mut(..self.streams.into()).unwrap_or_default()
+    }
+
+    /// Of the stream that comes in best.
+    pub fn best(&self) -> u8 {
+        self.as_slice().iter().copied().max().unwrap_or_default()
+    }
+}
+
+impl FromIterator<u8> for StreamScores {
+    /// What is beyond the most streams that there can be is left out.
+    fn from_iter<I: IntoIterator<Item = u8>>(scores: I) -> Self {
+        let mut all = Self::default();
+        for (place, score) in all.scores.iter_mut().zip(scores) {
+            *place = score;
+            all.streams += 1;
+        }
+        all
+    }
+}
+
+/// How well a consumer's stream arrives, and what it is made of: 0 (nothing arrives) to 10 (perfect).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConsumerScores {
+    /// At its client.
+    pub consumer: u8,
+    /// From the publisher, of the stream that it is made of.
+    pub producer: u8,
+    /// From the publisher, of all of the producer's streams.
+    pub streams: StreamScores,
 }
 
 /// Why a request was refused. Nothing changed.
@@ -347,10 +405,10 @@ pub enum Response {
     Done,
     /// Of `TransportStats`.
     TransportStats(Box<TransportStats>),
-    /// Of `ProducerStats`.
-    ProducerStats(Box<StreamStats>),
+    /// Of `ProducerStats`: of each of its streams whose SSRC is known, in the order of its encodings.
+    ProducerStats(Vec<StreamStats>),
     /// Of `ConsumerStats`.
-    ConsumerStats(Box<StreamStats>),
+    ConsumerStats(Box<ConsumerStats>),
     /// Of `Snapshot`.
     Snapshot(Box<WorkerSnapshot>),
 }
@@ -366,10 +424,22 @@ pub struct TransportStats {
     pub rtp_packets_received: u64,
     /// RTP packets that went out, retransmissions included.
     pub rtp_packets_sent: u64,
+    /// Media that came in.
+    pub rtp_received: Flow,
+    /// Media that went out for the first time.
+    pub rtp_sent: Flow,
+    /// Retransmissions that came in.
+    pub rtx_received: Flow,
+    /// Retransmissions that went out because they were asked for.
+    pub rtx_sent: Flow,
+    /// What went out only to see whether it passes.
+    pub probation_sent: Flow,
     /// Bits per second in, over the last second.
     pub recv_bitrate: u64,
     /// Bits per second out, over the last second.
     pub send_bitrate: u64,
+    /// Share of the client's packets that were missing in the last second, by their transport-wide numbers.
+    pub recv_loss: Option<f32>,
     /// Share of the sent packets that the client missed in the last second, by its transport-wide feedback.
     pub send_loss: Option<f32>,
     /// Bits per second that pass to the client, by the estimate; `None` while nothing is known.
@@ -382,11 +452,33 @@ pub struct TransportStats {
     pub dtls_state: Option<DtlsState>,
 }
 
+/// RTP of one kind on a transport, headers included, without encryption.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Flow {
+    /// Since the start.
+    pub bytes: u64,
+    /// Bits per second in the last report interval.
+    pub bitrate: u64,
+}
+
+/// Statistics of a consumer.
+#[derive(Debug, Clone, Default)]
+pub struct ConsumerStats {
+    /// The stream that its client gets.
+    pub sent: StreamStats,
+    /// The producer's stream that this is made of, as it comes in here.
+    pub received: Option<StreamStats>,
+}
+
 /// Statistics of a producer's or consumer's RTP stream.
 #[derive(Debug, Clone, Default)]
 pub struct StreamStats {
-    /// SSRC on the client's side.
+    /// SSRC on the client's side; of what comes by a pipe, inside the mesh.
     pub ssrc: u32,
+    /// SSRC of its retransmissions, if they have one.
+    pub rtx_ssrc: Option<u32>,
+    /// The publisher's name for the encoding.
+    pub rid: Option<String>,
     /// RTP packets, retransmissions excluded.
     pub packets: u64,
     /// RTP payload bytes.
@@ -401,6 +493,8 @@ pub struct StreamStats {
     pub packets_retransmitted: u64,
     /// Packets that came only as retransmission.
     pub packets_repaired: u64,
+    /// Packets that came and could not be used; of what is sent, retransmissions that the client was refused.
+    pub packets_discarded: u64,
     /// Generic NACK messages, RFC 4585 section 6.2.1.
     pub nack_count: u64,
     /// Packets that those asked for.
@@ -413,10 +507,23 @@ pub struct StreamStats {
     pub key_frames: u64,
     /// Bits per second over the last second.
     pub bitrate: u64,
+    /// Of what comes in, if it has several layers.
+    pub bitrate_by_layer: Vec<LayerBitrate>,
     /// Round trip time in milliseconds, from receiver reports.
     pub round_trip_time_ms: Option<f32>,
     /// Quality, 0 to 10.
     pub score: u8,
+}
+
+/// What it takes to send a stream on up to a layer, key frames left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LayerBitrate {
+    /// Spatial layer inside the stream.
+    pub spatial: u8,
+    /// Temporal layer.
+    pub temporal: u8,
+    /// Bits per second on the path.
+    pub bitrate: u64,
 }
 
 /// Bytes of UDP payload, connectivity checks and handshakes included.

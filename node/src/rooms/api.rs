@@ -1,13 +1,15 @@
 //! What a peer can ask of its room and what it is told: the one interface that every signalling dialect translates.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sluice_proto::ids::{ConsumerId, NodeId, PeerId, ProducerId, Region, TransportId};
 use sluice_proto::ortc::{
-    DtlsFingerprint, DtlsParameters, IceParameters, MediaKind, RtpCapabilities, RtpCapabilitiesFinalized, RtpParameters,
+    DtlsFingerprint, DtlsParameters, IceParameters, MediaKind, MimeType, RtpCapabilities, RtpCapabilitiesFinalized,
+    RtpParameters,
 };
 use sluice_proto::pipe::Layers;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -16,7 +18,7 @@ use utoipa::ToSchema;
 use super::join::PeerSecret;
 use crate::access::Rights;
 use crate::ortc::Layering;
-use sluice_media::messages::{RequestError, StreamStats, TransportStats};
+use sluice_media::messages::{ConsumerScores, ConsumerStats, EncodingScore, RequestError, StreamStats, TransportStats};
 
 /// A request of a peer, parsed.
 #[derive(Debug)]
@@ -132,10 +134,27 @@ pub(crate) enum PeerReply {
     },
     Ice(IceParameters),
     Produced(ProducerId),
-    TransportStats(TransportId, Box<TransportStats>),
-    ProducerStats(MediaKind, Box<StreamStats>),
-    ConsumerStats(MediaKind, Box<StreamStats>),
+    TransportStats {
+        id: TransportId,
+        /// Of this end, as clients know it.
+        local: Option<SocketAddr>,
+        stats: Box<TransportStats>,
+    },
+    ProducerStats(Coding, Vec<StreamStats>),
+    ConsumerStats {
+        sent: Coding,
+        /// Of the producer.
+        received: Coding,
+        stats: Box<ConsumerStats>,
+    },
     Peers(Box<PeersPage>),
+}
+
+/// What a stream carries.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Coding {
+    pub(crate) kind: MediaKind,
+    pub(crate) mime_type: Option<MimeType>,
 }
 
 /// Who and what is in the room beside the peer itself, as far as it is told.
@@ -152,7 +171,7 @@ pub(crate) struct NewTransport {
     pub(crate) id: TransportId,
     pub(crate) ice: IceParameters,
     /// Best first.
-    pub(crate) addresses: Arc<[std::net::SocketAddr]>,
+    pub(crate) addresses: Arc<[SocketAddr]>,
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
 }
 
@@ -325,12 +344,11 @@ pub(crate) enum Notice {
     ConsumerResumed {
         consumer: ConsumerId,
     },
-    /// The consumer's score and its producer's.
     ConsumerScore {
         consumer: ConsumerId,
-        scores: (u8, u8),
+        scores: ConsumerScores,
     },
-    /// A consumer is sent these layers now, or none for want of room on the way to its client.
+    /// A consumer is sent these layers now, or none.
     ConsumerLayers {
         consumer: ConsumerId,
         layers: Option<Layers>,
@@ -338,8 +356,7 @@ pub(crate) enum Notice {
     Downlink(Downlink),
     ProducerScore {
         producer: ProducerId,
-        ssrc: Option<u32>,
-        score: u8,
+        scores: Vec<EncodingScore>,
     },
     /// Of a producer of the peer itself: which of its encodings, in their order, anybody anywhere receives.
     ProducerEncodingsWanted {
@@ -368,8 +385,7 @@ pub(crate) struct NewConsumer {
     /// The producer's, with `hops`: how many pipes between nodes the media crosses.
     pub(crate) app_data: Value,
     pub(crate) producer_paused: bool,
-    /// Its own and its producer's.
-    pub(crate) scores: (u8, u8),
+    pub(crate) scores: ConsumerScores,
 }
 
 /// Why the room ends a session. Each is a close code of the WebSocket.

@@ -1,6 +1,6 @@
 //! What workers tell a room.
 
-use sluice_media::messages::{WorkerEvent, WorkerIndex};
+use sluice_media::messages::{ConsumerScores, EncodingScore, WorkerEvent, WorkerIndex};
 use sluice_proto::ids::{ConsumerId, ProducerId, TransportId};
 use sluice_proto::pipe::Layers;
 
@@ -55,10 +55,8 @@ impl Room {
             WorkerEvent::IceStateChanged { transport, state, .. } => self.on_ice_state(transport, state),
             WorkerEvent::DtlsStateChanged { transport, state } => self.on_dtls_state(transport, state),
             WorkerEvent::AudioLevels { router, volumes } => self.on_audio_levels(router, volumes),
-            WorkerEvent::ProducerScore { producer, score } => self.on_producer_score(producer, score),
-            WorkerEvent::ConsumerScore { consumer, score, producer_score } => {
-                self.on_consumer_score(consumer, score, producer_score);
-            }
+            WorkerEvent::ProducerScore { producer, scores } => self.on_producer_score(producer, scores),
+            WorkerEvent::ConsumerScore { consumer, scores } => self.on_consumer_score(consumer, scores),
             WorkerEvent::ConsumerLayersChanged { consumer, layers } => self.on_consumer_layers(consumer, layers),
             WorkerEvent::DownlinkChanged {
                 transport,
@@ -94,24 +92,24 @@ impl Room {
         }
     }
 
-    fn on_producer_score(&mut self, id: ProducerId, score: u8) {
+    fn on_producer_score(&mut self, id: ProducerId, scores: Vec<EncodingScore>) {
         let Some(producer) = self.producers.get_mut(&id) else { return };
-        producer.score = score;
+        producer.set_scores(&scores);
         if let Some(local) = &producer.local
             && let Some(desk) = self.peers.desk(local.session)
         {
-            desk.set_producer_score(id, local.ssrc, score);
+            desk.set_producer_scores(id, scores);
         }
     }
 
-    fn on_consumer_score(&mut self, id: ConsumerId, score: u8, producer_score: u8) {
+    fn on_consumer_score(&mut self, id: ConsumerId, scores: ConsumerScores) {
         let Some(consumer) = self.consumers.get_mut(&id) else { return };
-        consumer.score = score;
+        consumer.score = scores.consumer;
         if let Some(producer) = self.producers.get_mut(&consumer.producer) {
-            producer.score = producer_score;
+            producer.scores = scores.streams;
         }
         if let Some(desk) = self.peers.desk(consumer.session) {
-            desk.set_scores(id, (score, producer_score));
+            desk.set_scores(id, scores);
         }
     }
 }

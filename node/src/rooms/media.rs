@@ -5,13 +5,13 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use serde_json::Value;
-use sluice_media::messages::{Request, RequestError, WorkerIndex};
+use sluice_media::messages::{ConsumerScores, EncodingScore, Request, RequestError, StreamScores, WorkerIndex};
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
-use sluice_proto::ortc::{MediaKind, RtpParameters};
+use sluice_proto::ortc::{MediaKind, RtpCodecParameters, RtpParameters};
 use sluice_proto::placement::ProducerEntry;
 use tracing::{Instrument, info_span};
 
-use super::api::{NewConsumer, ProducerInfo, Refusal, Subscription};
+use super::api::{Coding, NewConsumer, ProducerInfo, Refusal, Subscription};
 use super::context::{Listener, Subject};
 use super::peer::Peer;
 use super::requests::gone;
@@ -36,7 +36,7 @@ pub(super) struct Producer {
     pub(super) app_data: Value,
     /// Only of this node's producers.
     pub(super) local: Option<LocalProducer>,
-    pub(super) score: u8,
+    pub(super) scores: StreamScores,
     pub(super) consumers: HashMap<SessionId, ConsumerId>,
     consumers_on: HashMap<WorkerIndex, usize>,
 }
@@ -46,8 +46,6 @@ pub(super) struct LocalProducer {
     pub(super) session: SessionId,
     /// Where it comes in.
     transport: TransportId,
-    /// The client's SSRC.
-    pub(super) ssrc: Option<u32>,
     /// As other nodes are told of it, which is often and each time whole.
     pub(super) entry: ProducerEntry,
     /// An operator paused it.
@@ -75,21 +73,27 @@ pub(super) struct NewProducer {
     pub(super) kind: MediaKind,
     pub(super) rtp: RtpParameters,
     pub(super) app_data: Value,
-    pub(super) ssrc: Option<u32>,
     /// Among the producers of its namespace.
     pub(super) place: Place,
 }
 
 impl Producer {
     pub(super) fn new(source: Source, owner: PeerId, app_data: Value) -> Self {
-        Self {
-            source,
-            owner,
-            app_data,
-            local: None,
-            score: PERFECT,
-            consumers: HashMap::new(),
-            consumers_on: HashMap::new(),
+        let scores = source.rtp.encodings.iter().map(|_| PERFECT).collect();
+        Self { source, owner, app_data, local: None, scores, consumers: HashMap::new(), consumers_on: HashMap::new() }
+    }
+
+    /// What its streams carry.
+    pub(super) fn coding(&self) -> Coding {
+        coding(self.source.kind, &self.source.rtp)
+    }
+
+    /// These of its encodings come in, and the others do not.
+    pub(super) fn set_scores(&mut self, scores: &[EncodingScore]) {
+        let streams = self.scores.as_mut_slice();
+        streams.fill(0);
+        for EncodingScore { encoding, score, .. } in scores {
+            streams.get_mut(*encoding).into_iter().for_each(|place| *place = *score);
         }
     }
 
@@ -130,10 +134,26 @@ impl Producer {
     }
 }
 
+impl Consumer {
+    /// What its stream carries.
+    pub(super) fn coding(&self) -> Coding {
+        coding(self.kind, &self.rtp)
+    }
+
+    /// As far as the room knows; of several streams the best may be the one that it gets.
+    fn scores(&self, producer: &Producer) -> ConsumerScores {
+        ConsumerScores { consumer: self.score, producer: producer.scores.best(), streams: producer.scores }
+    }
+}
+
+fn coding(kind: MediaKind, rtp: &RtpParameters) -> Coding {
+    Coding { kind, mime_type: rtp.codecs.first().map(RtpCodecParameters::mime_type) }
+}
+
 impl Room {
     /// Makes a producer of this node known to the room.
     pub(super) fn add_local_producer(&mut self, session: SessionId, new: NewProducer) -> Result<(), Refusal> {
-        let NewProducer { producer, transport, kind, rtp, app_data, ssrc, place } = new;
+        let NewProducer { producer, transport, kind, rtp, app_data, place } = new;
         let peer = self.peers.get(session).ok_or_else(gone)?;
         if !peer.transports().contains_key(&transport) {
             return Err(Refusal::not_found("transport", transport));
@@ -155,7 +175,6 @@ impl Room {
         let local = LocalProducer {
             session,
             transport,
-            ssrc,
             entry: producer_entry(&source, &app_data),
             muted,
             _place: place,
@@ -276,7 +295,7 @@ impl Room {
             layering: layering(&producer.source.rtp),
             app_data: producer.app_data(),
             producer_paused: producer.source.paused,
-            scores: (consumer.score, producer.score),
+            scores: consumer.scores(producer),
         })
     }
 
@@ -316,7 +335,7 @@ impl Room {
             if let Some(consumer) = self.consumers.get(&id)
                 && let Some(producer) = self.producers.get(&consumer.producer)
             {
-                desk.set_scores(id, (consumer.score, producer.score));
+                desk.set_scores(id, consumer.scores(producer));
             }
             desk.answered(id, accepted);
         }

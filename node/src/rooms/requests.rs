@@ -1,5 +1,8 @@
 //! What peers ask for.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use serde_json::Value;
 use sluice_media::messages::{Request, Response};
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
@@ -7,7 +10,7 @@ use sluice_proto::ortc::{MediaKind, RtpParameters};
 use tracing::{Instrument, info_span};
 
 use super::api::{PeerReply, PeerRequest, Refusal};
-use super::media::NewProducer;
+use super::media::{Consumer, NewProducer, Producer};
 use super::room::{Reply, Room, SessionId};
 use crate::access::{Namespace, Quota};
 use crate::ortc::{allowed_capabilities, check_codecs, negotiate_producer};
@@ -115,7 +118,6 @@ impl Room {
         check_codecs(&negotiated.consumable, &self.context.codecs, &peer.rights.namespace().codecs())?;
         let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
         let producer = ProducerId::from_random_bytes(rand::random());
-        let ssrc = rtp.encodings.first().and_then(|encoding| encoding.ssrc);
         let mapping = negotiated.mapping;
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
         let worker = peer.worker();
@@ -124,7 +126,7 @@ impl Room {
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
             let result = result.map_err(Refusal::from).and_then(|_| {
-                let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, ssrc, place };
+                let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, place };
                 let added = room.add_local_producer(session, new);
                 added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
             });
@@ -199,24 +201,30 @@ impl Room {
 
     fn transport_stats(&mut self, asker: &mut Asker, transport: TransportId) -> Result<Outcome, Refusal> {
         self.transport_of(asker, transport)?;
+        let addresses = Arc::clone(&self.context.media_addresses);
         self.ask(asker, Request::TransportStats { transport }, move |response| match response {
-            Response::TransportStats(stats) => Some(PeerReply::TransportStats(transport, stats)),
+            Response::TransportStats(stats) => {
+                let local = stats.remote_address.and_then(|remote| local_address(&addresses, remote));
+                Some(PeerReply::TransportStats { id: transport, local, stats })
+            }
             _ => None,
         })
     }
 
     fn producer_stats(&mut self, asker: &mut Asker, producer: ProducerId) -> Result<Outcome, Refusal> {
-        let kind = self.own_producer(asker, producer)?;
+        let coding = self.own_producer(asker, producer)?.coding();
         self.ask(asker, Request::ProducerStats { producer }, move |response| match response {
-            Response::ProducerStats(stats) => Some(PeerReply::ProducerStats(kind, stats)),
+            Response::ProducerStats(stats) => Some(PeerReply::ProducerStats(coding, stats)),
             _ => None,
         })
     }
 
     fn consumer_stats(&mut self, asker: &mut Asker, consumer: ConsumerId) -> Result<Outcome, Refusal> {
-        let kind = self.own_consumer(asker, consumer)?;
+        let own = self.own_consumer(asker, consumer)?;
+        let sent = own.coding();
+        let received = self.producers.get(&own.producer).map_or(sent, Producer::coding);
         self.ask(asker, Request::ConsumerStats { consumer }, move |response| match response {
-            Response::ConsumerStats(stats) => Some(PeerReply::ConsumerStats(kind, stats)),
+            Response::ConsumerStats(stats) => Some(PeerReply::ConsumerStats { sent, received, stats }),
             _ => None,
         })
     }
@@ -241,16 +249,22 @@ impl Room {
         Ok(self.peers.get(asker.session).ok_or_else(gone)?.rights.namespace())
     }
 
-    fn own_producer(&self, asker: &Asker, producer: ProducerId) -> Result<MediaKind, Refusal> {
+    fn own_producer(&self, asker: &Asker, producer: ProducerId) -> Result<&Producer, Refusal> {
         let own = self.peers.get(asker.session).is_some_and(|peer| peer.producers.contains(&producer));
         let found = self.producers.get(&producer).filter(|_| own);
-        found.map(|found| found.source.kind).ok_or_else(|| Refusal::not_found("producer", producer))
+        found.ok_or_else(|| Refusal::not_found("producer", producer))
     }
 
-    fn own_consumer(&self, asker: &Asker, consumer: ConsumerId) -> Result<MediaKind, Refusal> {
+    fn own_consumer(&self, asker: &Asker, consumer: ConsumerId) -> Result<&Consumer, Refusal> {
         let found = self.consumers.get(&consumer).filter(|found| found.session == asker.session);
-        found.map(|found| found.kind).ok_or_else(|| Refusal::not_found("consumer", consumer))
+        found.ok_or_else(|| Refusal::not_found("consumer", consumer))
     }
+}
+
+/// The best of the node's addresses of the kind that a client has: to which of several it sends is not seen.
+fn local_address(addresses: &[SocketAddr], remote: SocketAddr) -> Option<SocketAddr> {
+    let is_v4 = |address: &SocketAddr| address.ip().to_canonical().is_ipv4();
+    addresses.iter().find(|local| is_v4(local) == is_v4(&remote)).or(addresses.first()).copied()
 }
 
 /// What a request costs others, who are told of it.

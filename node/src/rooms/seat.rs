@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde::Serialize;
+use sluice_media::messages::{ConsumerScores, EncodingScore};
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, RoomKey};
 use sluice_proto::pipe::Layers;
 use tokio::runtime::Handle;
@@ -204,8 +205,8 @@ struct DeskState {
     changed: Vec<ConsumerId>,
     /// Consumers that the client has, and that are no more.
     closed: Vec<ConsumerId>,
-    /// Scores that the client was not told, with the SSRC.
-    producer_scores: BTreeMap<ProducerId, (Option<u32>, u8)>,
+    /// Scores that the client was not told.
+    producer_scores: BTreeMap<ProducerId, Vec<EncodingScore>>,
     /// Which encodings of producers of the client are received by anybody, and whether it was told.
     encodings_wanted: BTreeMap<ProducerId, (Vec<bool>, bool)>,
     /// How much passes to the client, of which it was not told.
@@ -249,8 +250,7 @@ enum Progress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Telling {
     paused: bool,
-    /// The consumer's and its producer's.
-    scores: Option<(u8, u8)>,
+    scores: Option<ConsumerScores>,
     /// `None` inside if none are sent.
     layers: Option<Option<Layers>>,
 }
@@ -370,7 +370,7 @@ impl Desk {
     }
 
     /// How a consumer and its producer fare.
-    pub(super) fn set_scores(&self, consumer: ConsumerId, scores: (u8, u8)) {
+    pub(super) fn set_scores(&self, consumer: ConsumerId, scores: ConsumerScores) {
         self.write(|state| state.change(consumer, |now| now.scores = Some(scores)));
     }
 
@@ -429,10 +429,10 @@ impl Desk {
         });
     }
 
-    /// How one of the client's producers fares.
-    pub(super) fn set_producer_score(&self, producer: ProducerId, ssrc: Option<u32>, score: u8) {
+    /// How the encodings of one of the client's producers fare.
+    pub(super) fn set_producer_scores(&self, producer: ProducerId, scores: Vec<EncodingScore>) {
         self.write(|state| {
-            state.producer_scores.insert(producer, (ssrc, score));
+            state.producer_scores.insert(producer, scores);
         });
     }
 
@@ -544,7 +544,7 @@ impl DeskState {
             }
         }
         let scores = std::mem::take(&mut self.producer_scores).into_iter();
-        notices.extend(scores.map(|(producer, (ssrc, score))| Notice::ProducerScore { producer, ssrc, score }));
+        notices.extend(scores.map(|(producer, scores)| Notice::ProducerScore { producer, scores }));
         for (producer, (wanted, is_told)) in &mut self.encodings_wanted {
             if !std::mem::replace(is_told, true) {
                 notices.push(Notice::ProducerEncodingsWanted { producer: *producer, wanted: wanted.clone() });

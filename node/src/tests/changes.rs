@@ -1,7 +1,7 @@
 //! What happens to a producer while a client sets its consumer up: the client knows the truth once it has answered.
 
 use serde_json::{Value, json};
-use sluice_media::messages::WorkerEvent;
+use sluice_media::messages::{ConsumerScores, EncodingScore, StreamScores, WorkerEvent};
 
 use super::client::Client;
 use super::fakes::World;
@@ -85,13 +85,15 @@ async fn a_refused_consumer_is_not_spoken_of_again() {
 async fn the_score_after_the_answer_is_the_present_one() {
     let node = node();
     let (_alice, producer, mut bob, question, consumer) = asked(&node, false).await;
-    node.tell(0, WorkerEvent::ProducerScore { producer: producer.parse().unwrap(), score: 3 }).await;
+    let scores = vec![EncodingScore { encoding: 0, ssrc: 1, rid: None, score: 3 }];
+    node.tell(0, WorkerEvent::ProducerScore { producer: producer.parse().unwrap(), scores }).await;
     bob.settle().await;
     bob.send(json!({"response": true, "id": question, "ok": true, "data": {}})).await;
     let score = bob.next_notification("consumerScore").await;
     assert_eq!((&score["consumerId"], &score["score"]["producerScore"]), (&consumer, &json!(3)));
     // And what follows.
     let id = consumer.as_str().unwrap().parse().unwrap();
-    node.tell(0, WorkerEvent::ConsumerScore { consumer: id, score: 0, producer_score: 0 }).await;
+    let scores = ConsumerScores { consumer: 0, producer: 0, streams: StreamScores::from_iter([0]) };
+    node.tell(0, WorkerEvent::ConsumerScore { consumer: id, scores }).await;
     assert_eq!(bob.next_notification("consumerScore").await["score"]["score"], 0);
 }

@@ -14,8 +14,8 @@ use sluice_proto::pipe::RouteControl;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::SOON;
 use super::parts::{Entries, apply, difference};
+use super::{SOON, statistics};
 use crate::ports::{Answer, EnteredRoom, MediaWorker, MeshPort, MeshSignal, PlacementPort, RosterPublisher};
 
 /// A worker that knows what exists and answers accordingly, and remembers what it was asked.
@@ -202,9 +202,9 @@ impl WorkerState {
             | Request::SetConsumerPriority { consumer, .. } => {
                 self.consumer(consumer)?;
             }
-            Request::TransportStats { .. } => return Ok(Response::TransportStats(Box::default())),
-            Request::ProducerStats { .. } => return Ok(Response::ProducerStats(Box::default())),
-            Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(Box::default())),
+            Request::TransportStats { .. } => return Ok(Response::TransportStats(statistics::of_transport())),
+            Request::ProducerStats { .. } => return Ok(Response::ProducerStats(statistics::of_producer())),
+            Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(statistics::of_consumer())),
             Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } | Request::Snapshot => {}
         }
         Ok(Response::Done)

@@ -25,6 +25,7 @@ mod rtp;
 mod seeds;
 mod signalling;
 mod stage;
+mod statistics;
 mod subscriptions;
 mod transports;
 

@@ -23,6 +23,13 @@ pub(super) fn vp8(ssrc: u32) -> Value {
     })
 }
 
+/// In encodings with these names.
+pub(super) fn simulcast(rids: &[&str]) -> Value {
+    let mut rtp = vp8(0);
+    rtp["encodings"] = rids.iter().map(|rid| json!({"rid": rid})).collect();
+    rtp
+}
+
 pub(super) fn opus(ssrc: u32) -> Value {
     json!({
         "mid": "1",

@@ -524,14 +524,15 @@ mod tests {
             frame_out: Arc::new(NoFrames),
         };
         let mut driver = Driver::new(config, media_config(worker, DtlsCertificate::generate().unwrap(), None)).unwrap();
-        let score = |score| WorkerEvent::ProducerScore { producer: ProducerId::from_random_bytes([1; 16]), score };
-        driver.out.backlog.extend((0..10 + MAX_EVENT_BACKLOG + 1).map(|number| score(number as u8)));
+        let producer = ProducerId::from_random_bytes([1; 16]);
+        let event = |streams| WorkerEvent::StreamsWanted { producer, streams };
+        driver.out.backlog.extend((0..10 + MAX_EVENT_BACKLOG + 1).map(|number| event(number as u8)));
         assert!(driver.run().is_err());
         assert!(mailbox.is_stopped(), "nothing is posted to it any more");
-        let scores = std::iter::from_fn(|| waiting.try_recv().ok()).map(|(_, event)| match event {
-            WorkerEvent::ProducerScore { score, .. } => score,
+        let numbers = std::iter::from_fn(|| waiting.try_recv().ok()).map(|(_, event)| match event {
+            WorkerEvent::StreamsWanted { streams, .. } => streams,
             other => panic!("{other:?}"),
         });
-        assert_eq!(scores.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>(), "what was taken is in order");
+        assert_eq!(numbers.collect::<Vec<_>>(), (0..10).collect::<Vec<_>>(), "what was taken is in order");
     }
 }

@@ -14,7 +14,7 @@ impl World {
     fn lost_on_the_way_in(&mut self, publication: usize) -> u64 {
         let (home, producer) = (self.home(publication), self.publications[publication].id);
         match self.mesh.request(home, Request::ProducerStats { producer }) {
-            Ok(Response::ProducerStats(stats)) => stats.packets_lost,
+            Ok(Response::ProducerStats(stats)) => stats.iter().map(|stream| stream.packets_lost).sum(),
             other => panic!("{other:?}"),
         }
     }

@@ -215,8 +215,8 @@ impl Stage {
 
     fn scores(&self, node: usize) -> Vec<u8> {
         let score = |event: &WorkerEvent| match event {
-            WorkerEvent::ProducerScore { score, .. } if node == NEAR => Some(*score),
-            WorkerEvent::ConsumerScore { producer_score, .. } if node == FAR => Some(*producer_score),
+            WorkerEvent::ProducerScore { scores, .. } if node == NEAR => scores.first().map(|of| of.score),
+            WorkerEvent::ConsumerScore { scores, .. } if node == FAR => Some(scores.producer),
             _ => None,
         };
         self.mesh.events(node).iter().filter_map(score).collect()
@@ -398,14 +398,19 @@ fn a_stream_that_stops_has_no_score_at_any_node() {
     for (kind, dtx, silence) in
         [(MediaKind::Video, false, 1_500), (MediaKind::Audio, false, 1_500), (MediaKind::Audio, true, 5_000)]
     {
-        let (mut stage, producer) = Stage::with_producer(kind, |rtp| rtp.encodings[0].dtx = dtx.then_some(true));
+        let (mut stage, producer) = Stage::with_producer(kind, |rtp| {
+            (rtp.encodings[0].dtx, rtp.encodings[0].rid) = (dtx.then_some(true), Some("only".to_owned()));
+        });
         (0..200).for_each(|seq| stage.send(1_111, seq));
         stage.pass(ms(if dtx { 4_000 } else { 1_000 }));
         assert_eq!((stage.scores(NEAR), stage.scores(FAR)), (vec![10], vec![]));
         stage.pass(ms(silence + 1_100));
         assert_eq!((stage.scores(NEAR), stage.scores(FAR)), (vec![10, 0], vec![0]));
         match stage.mesh.request(NEAR, Request::ProducerStats { producer }) {
-            Ok(Response::ProducerStats(stats)) => assert_eq!(stats.score, 0),
+            Ok(Response::ProducerStats(stats)) => {
+                let rid = stats[0].rid.as_deref();
+                assert_eq!((stats[0].score, stats[0].ssrc, rid), (0, 1_111, Some("only")));
+            }
             other => panic!("{other:?}"),
         }
         (200..400).for_each(|seq| stage.send(1_111, seq));

@@ -17,10 +17,10 @@ use crate::core::rtp_stream_send::{RtpStreamSend, SendParameters};
 use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
 use crate::keys::ProducerKey;
-use crate::messages::StreamStats;
+use crate::messages::{ConsumerScores, StreamScores, StreamStats};
 use crate::stream::Stream;
 use crate::stream::cut::Cut;
-use crate::stream::packet::StreamIndex;
+use crate::stream::packet::{StreamIndex, StreamSet};
 use crate::stream::rtp_cache::CachedPacket;
 use crate::stream::rtp_stream_recv::ClockMapping;
 use crate::transport::demux::TransportKey;
@@ -45,7 +45,7 @@ pub(crate) struct Consumer {
     limit: Option<Layers>,
     /// It goes over to a stream that takes less, and until then is sent as little as can be of the one that it has.
     is_hurried: bool,
-    /// The layers that the control plane was told last; `None` inside if none are sent for want of room.
+    /// The layers that the control plane was told last; `None` inside if none are sent.
     told_layers: Option<Option<Layers>>,
     /// Nothing stands in the way of sending: not paused, the producer neither, not shed, there is room, and the
     /// transport is connected.
@@ -57,8 +57,8 @@ pub(crate) struct Consumer {
     plis: u64,
     firs: u64,
     last_fir: Option<u8>,
-    /// The scores, its own and the producer's, that the control plane was told last.
-    told_scores: Option<(u8, u8)>,
+    /// The scores that the control plane was told last.
+    told_scores: Option<ConsumerScores>,
 }
 
 impl Consumer {
@@ -208,9 +208,8 @@ impl Consumer {
         self.cut.take_layers_changed()
     }
 
-    /// The layers that are sent, `None` inside if none are for want of room, if the control plane is to be told of
-    /// them: they have changed. Of a producer with one spatial layer that is told only if there was no room at some
-    /// time.
+    /// The layers that are sent, `None` inside if none are, if the control plane is to be told of them: they have
+    /// changed. Of a producer with one spatial layer that is told only if there was no room at some time.
     pub(crate) fn take_layers(&mut self, producer: &Producer) -> Option<Option<Layers>> {
         if !producer.is_layered() && self.limit.is_some() && self.told_layers.is_none() {
             return None;
@@ -218,11 +217,20 @@ impl Consumer {
         let Layers { spatial, temporal } = self.cut.layers().current();
         let spatial =
             if producer.is_svc() { producer.highest_layer(spatial) } else { self.cut.stream().position() as u8 };
-        let layers = self.limit.map(|_| Layers { spatial, temporal });
-        let is_settled = self.active && !self.cut.waits_for_key_frame() && self.cut.next_stream().is_none();
-        let is_known = layers.is_none() || is_settled;
+        let layers = self.is_sent(producer).then_some(Layers { spatial, temporal });
+        let is_known = match layers {
+            Some(_) => !self.cut.waits_for_key_frame() && self.cut.next_stream().is_none(),
+            // What was never told to begin need not be told to end.
+            None => self.limit.is_none() || self.told_layers.is_some(),
+        };
         let is_news = is_known && self.told_layers != Some(layers);
         is_news.then(|| *self.told_layers.insert(layers))
+    }
+
+    /// Whether anything is sent: nothing stands in the way, and something comes in.
+    fn is_sent(&self, producer: &Producer) -> bool {
+        let comes = !producer.is_layered() || producer.offered() != StreamSet::NONE;
+        self.active && !self.cut.is_shed() && comes
     }
 
     /// Whether it may be sent to.
@@ -398,16 +406,17 @@ impl Consumer {
         self.stream.lacks_sender_report()
     }
 
-    /// The scores, its own and the producer's, if the control plane is to be told of them: they have changed. Its own
-    /// is 0 while it is shed.
-    pub(crate) fn take_scores(&mut self, producer_score: u8) -> Option<(u8, u8)> {
-        let scores = (self.score(), producer_score);
+    /// The scores, its own and those of the producer's streams, if the control plane is to be told of them: they have
+    /// changed. Its own is 0 while it is shed.
+    pub(crate) fn take_scores(&mut self, streams: StreamScores) -> Option<ConsumerScores> {
+        let producer = streams.as_slice().get(self.cut.stream().position()).copied().unwrap_or_default();
+        let scores = ConsumerScores { consumer: self.score(), producer, streams };
         (self.told_scores.replace(scores) != Some(scores)).then_some(scores)
     }
 
     /// Whether the control plane was told last that nothing comes of the producer.
     pub(crate) fn was_told_of_silence(&self) -> bool {
-        self.told_scores.is_some_and(|(_, producer_score)| producer_score == 0)
+        self.told_scores.is_some_and(|scores| scores.streams.best() == 0)
     }
 
     fn score(&self) -> u8 {

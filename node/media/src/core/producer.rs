@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use sluice_mesh::{Frame, FrameClass};
 use sluice_proto::ids::ProducerId;
 use sluice_proto::ortc::MediaKind;
-use sluice_proto::pipe::{FeedbackBody, RouteFeedback, Wanted};
+use sluice_proto::pipe::{FeedbackBody, MAX_STREAMS, RouteFeedback, Wanted};
 
 use crate::clock::Clock;
 use crate::core::pipe_origin::{Arrival, PipeOrigin};
@@ -14,7 +14,7 @@ use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::core::user_origin::{KeyFrameMessage, UserOrigin};
 use crate::drop_reason::DropReason;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
-use crate::messages::{PipeEnd, StreamStats};
+use crate::messages::{PipeEnd, StreamScores, StreamStats};
 use crate::stream::cut::Cut;
 use crate::stream::packet::{PacketName, StreamIndex, StreamSet};
 use crate::stream::rtp_cache::CachedPacket;
@@ -64,14 +64,13 @@ pub(crate) struct Producer {
     heard: bool,
     /// Is in the list of producers that the batch touched.
     touched: bool,
-    /// The score that the control plane was told last.
-    told_score: Option<u8>,
+    /// The scores that the control plane was told last, of the streams that had come in.
+    told_scores: [Option<u8>; MAX_STREAMS],
     /// The streams that were worth waiting for when that was looked at last.
     offered: StreamSet,
     /// The streams that the control plane was told last are wanted.
     told_wanted: StreamSet,
     timer: Timer,
-    key_frame_requests: u64,
 }
 
 impl Producer {
@@ -96,11 +95,10 @@ impl Producer {
             pipe_consumers: Vec::new(),
             heard: true,
             touched: false,
-            told_score: None,
+            told_scores: [None; MAX_STREAMS],
             offered: StreamSet::NONE,
             told_wanted: StreamSet::NONE,
             timer: Timer::default(),
-            key_frame_requests: 0,
         }
     }
 
@@ -458,9 +456,10 @@ impl Producer {
                 Some(KeyFrameRequest::Pipe(to, feedback))
             }
             Origin::User(origin) => {
-                let ssrc = self.streams.get(index.position())?.publisher_ssrc()?;
+                let stream = self.streams.get_mut(index.position())?;
+                let ssrc = stream.publisher_ssrc()?;
                 let message = origin.next_key_frame_message()?;
-                self.key_frame_requests += 1;
+                stream.count_key_frame_request();
                 Some(KeyFrameRequest::User(origin.transport(), ssrc, message))
             }
         }
@@ -487,9 +486,9 @@ impl Producer {
         self.timer.fire(at)
     }
 
-    /// Quality of reception, 0 to 10: 0 when nothing comes that should.
-    pub(crate) fn score(&self, now: Instant) -> u8 {
-        self.streams.iter().map(|stream| stream.score(now)).max().unwrap_or_default()
+    /// Quality of reception of each stream, 0 to 10: 0 when nothing comes that should.
+    pub(crate) fn scores(&self, now: Instant) -> StreamScores {
+        self.streams.iter().map(|stream| stream.score(now)).collect()
     }
 
     /// Puts the report blocks for the client, of those streams that came, into `blocks`.
@@ -499,10 +498,15 @@ impl Producer {
         }
     }
 
-    /// Its score, if the control plane is to be told of it: it has changed.
-    pub(crate) fn take_score(&mut self, now: Instant) -> Option<u8> {
-        let score = self.score(now);
-        (self.told_score.replace(score) != Some(score)).then_some(score)
+    /// The scores of those of its streams that came in, if the control plane is to be told of them: they have changed.
+    pub(crate) fn take_scores(&mut self, now: Instant) -> Option<impl Iterator<Item = (StreamIndex, u8)> + use<>> {
+        let mut scores = [None; MAX_STREAMS];
+        for (score, stream) in scores.iter_mut().zip(&self.streams) {
+            *score = (stream.packets_heard() != (0, 0)).then(|| stream.score(now));
+        }
+        let is_news = std::mem::replace(&mut self.told_scores, scores) != scores;
+        let came_in = StreamIndex::first(MAX_STREAMS).zip(scores).filter_map(|(index, score)| Some((index, score?)));
+        is_news.then_some(came_in)
     }
 
     /// How loud it was since this was asked last, if it was audible.
@@ -515,15 +519,17 @@ impl Producer {
         self.streams.iter().any(Stream::has_audio_level)
     }
 
-    /// Everything that is known of it.
-    pub(crate) fn stats(&self, now: Instant) -> StreamStats {
-        let mut stats = self.streams.first().map(|stream| stream.stats(now)).unwrap_or_default();
+    /// Everything that is known of one of its streams. Of a user's there is something to know once its SSRC is known.
+    pub(crate) fn stats(&self, now: Instant, index: StreamIndex) -> Option<StreamStats> {
+        let stream = self.stream(index)?;
+        let mut stats = stream.stats(now);
         if let Origin::User(origin) = &self.origin {
+            stream.publisher_ssrc()?;
             match origin.key_frame_message() {
-                Some(KeyFrameMessage::Fir { .. }) => stats.fir_count = self.key_frame_requests,
-                _ => stats.pli_count = self.key_frame_requests,
+                Some(KeyFrameMessage::Fir { .. }) => stats.fir_count = stream.key_frame_requests(),
+                _ => stats.pli_count = stream.key_frame_requests(),
             }
         }
-        stats
+        Some(stats)
     }
 }

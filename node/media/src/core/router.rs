@@ -127,7 +127,7 @@ pub(crate) struct Destinations<'a> {
     pub pipe_consumers: &'a mut SlotMap<PipeConsumerKey, PipeConsumer>,
     /// All of the worker's.
     pub transports: &'a mut SlotMap<TransportKey, UserTransport>,
-    /// Consumers that have begun, or are sent another stream or other layers than before.
+    /// Consumers that have begun or ended, or are sent another stream or other layers than before.
     pub switched: &'a mut Vec<ConsumerKey>,
     /// Those with something to flush.
     pub dirty: &'a mut Vec<TransportKey>,

@@ -11,7 +11,7 @@ use crate::bandwidth::OVERHEAD;
 use crate::clock::Clock;
 use crate::core::counters::Counters;
 use crate::core::producer::Producer;
-use crate::core::user_transport::UserTransport;
+use crate::core::user_transport::{Purpose, UserTransport};
 use crate::drop_reason::DropReason;
 use crate::messages::StreamStats;
 use crate::stream::carriage::Carriage;
@@ -146,6 +146,8 @@ pub(crate) struct RtpStreamSend {
     bytes: u64,
     key_frames: u64,
     retransmitted: u64,
+    /// Packets that the client asked for and was refused.
+    refused: u64,
     nacks: u64,
     nack_packets: u64,
     sender_reports: SenderReports,
@@ -183,6 +185,7 @@ impl RtpStreamSend {
             bytes: 0,
             key_frames: 0,
             retransmitted: 0,
+            refused: 0,
             nacks: 0,
             nack_packets: 0,
             sender_reports: SenderReports::default(),
@@ -281,7 +284,10 @@ impl RtpStreamSend {
                     counters.rtp_packets_sent += 1;
                 }
                 Ok(false) => {}
-                Err(reason) => counters.drops.count(reason),
+                Err(reason) => {
+                    self.refused += 1;
+                    counters.drops.count(reason);
+                }
             }
         }
     }
@@ -301,7 +307,7 @@ impl RtpStreamSend {
         let Some(packet) = producer.named(place.input, clock.now, MAX_RETRANSMISSION_AGE) else { return Ok(false) };
         let shift = shifts.of(output);
         match self.parameters.rtx {
-            Some(rtx) => self.send_rtx(&packet, (place, shift), rtx, transport, clock)?,
+            Some(rtx) => self.send_rtx(&packet, (place, shift), (rtx, Purpose::Repair), transport, clock)?,
             None => self.send_again(&packet, (place, shift), transport)?,
         }
         self.sent.resent(clock.since_epoch, output);
@@ -313,7 +319,7 @@ impl RtpStreamSend {
         &mut self,
         packet: &CachedPacket<'_>,
         (place, shift): (Place, Shift),
-        (ssrc, payload_type): (u32, u8),
+        ((ssrc, payload_type), purpose): ((u32, u8), Purpose),
         transport: &mut UserTransport,
         clock: &Clock,
     ) -> Result<(), DropReason> {
@@ -325,7 +331,7 @@ impl RtpStreamSend {
         let extensions = carriage.as_ref().map(Carriage::extensions);
         let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
         let len = template.header_len(audio_level, carried) + 2 + payload.len();
-        transport.send_rtx(clock, len, template.has_transport_wide_seq(), |room, stamp| {
+        transport.send_rtx(clock, len, (template.has_transport_wide_seq(), purpose), |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level, carried };
             if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
                 *original = place.output.to_be_bytes();
@@ -419,8 +425,10 @@ impl RtpStreamSend {
     pub(crate) fn stats(&self) -> StreamStats {
         StreamStats {
             ssrc: self.parameters.ssrc,
+            rtx_ssrc: self.parameters.rtx.map(|(ssrc, _)| ssrc),
             packets: self.packets,
             bytes: self.bytes,
+            packets_discarded: self.refused,
             packets_lost: u64::from(self.reception.lost.max(0).unsigned_abs()),
             fraction_lost: self.reception.fraction_lost,
             jitter: self.reception.jitter,

@@ -15,12 +15,14 @@ use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::drop_reason::DropReason;
 use crate::io::Transmit;
 use crate::keys::{ConsumerKey, ProducerKey, RouterKey};
-use crate::messages::{Traffic, TransportStats};
+use crate::messages::{EncodingScore, Flow, StreamStats, Traffic, TransportStats};
 use crate::stream::header_template::Stamp;
 use crate::stream::packet::StreamIndex;
+use crate::stream::rate::RateMeter;
 use crate::stream::sent_packets::Sealed;
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
+use crate::transport::meters::{FlowMeter, LossMeter};
 use crate::transport::retransmission_budget::RetransmissionBudget;
 use crate::transport::rtp_listener::{EncodingIdentity, Found, RtpListener, StreamKind};
 use crate::transport::transport_feedback_generator::TransportFeedbackGenerator;
@@ -62,18 +64,27 @@ pub(crate) struct UserTransport {
     timer: Timer,
     transport_wide_seq: u16,
     retransmissions: RetransmissionBudget,
-    downlink: Downlink,
+    /// RTP that came in, media and retransmissions.
+    received: [FlowMeter; 2],
+    /// Of what is not sent again: the bytes are what earns retransmissions.
+    sent_rate: RateMeter,
+    /// What was sent again, and what was sent only to see whether it passes.
+    sent_again: [FlowMeter; 2],
+    /// Of what the client sends.
+    uplink: LossMeter,
+    /// What the client's transport-wide feedback says about the way to it.
+    downlink: LossMeter,
     /// From the client's first feedback on.
     bandwidth: Option<Box<Bandwidth>>,
 }
 
-/// What the client's transport-wide feedback says about the way to it.
-#[derive(Debug, Default)]
-struct Downlink {
-    received: u64,
-    lost: u64,
-    /// Of the last whole report interval.
-    loss: Option<f32>,
+/// Why something is sent in a stream for retransmissions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The client asked for it.
+    Repair,
+    /// To see whether it passes.
+    Probation,
 }
 
 impl UserTransport {
@@ -97,7 +108,11 @@ impl UserTransport {
             timer: Timer::default(),
             transport_wide_seq: 0,
             retransmissions: RetransmissionBudget::default(),
-            downlink: Downlink::default(),
+            received: Default::default(),
+            sent_rate: RateMeter::default(),
+            sent_again: Default::default(),
+            uplink: LossMeter::default(),
+            downlink: LossMeter::default(),
             bandwidth: None,
         }
     }
@@ -197,13 +212,13 @@ impl UserTransport {
         self.extension_ids.read(packet.extensions)
     }
 
-    /// A packet of the client came. Returns which stream it is of, as far as that is known.
+    /// A packet of the client came, which has `len` bytes. Returns which stream it is of, as far as that is known.
     #[inline]
     pub(crate) fn receive_rtp(
         &mut self,
         now: Instant,
         key: TransportKey,
-        packet: &RtpPacket<'_>,
+        (packet, len): (&RtpPacket<'_>, usize),
         extensions: &ReceivedExtensions<'_>,
         timers: &mut Timers,
     ) -> Option<Found> {
@@ -213,8 +228,9 @@ impl UserTransport {
             let at = feedback.poll_timeout();
             timers.arm(&mut self.timer, TimerKey::Transport(key), at);
         }
-        if found.is_some() {
+        if let Some(found) = found {
             self.feedback_ssrc = packet.header.ssrc;
+            self.received[found.kind as usize].add(len);
         }
         found
     }
@@ -243,10 +259,26 @@ impl UserTransport {
         self.listener.find(ssrc).filter(|found| found.kind == StreamKind::Media)
     }
 
+    /// The score of one of the client's encodings, with what names it.
+    pub(crate) fn encoding_score(&self, stream: (ProducerKey, StreamIndex), score: u8) -> Option<EncodingScore> {
+        let identity = self.listener.identity(stream)?;
+        let (encoding, rid) = (stream.1.position(), identity.rid.clone());
+        Some(EncodingScore { encoding, ssrc: identity.ssrc?, rid, score })
+    }
+
+    /// Enters what names one of the client's encodings.
+    pub(crate) fn name_stream(&self, stream: (ProducerKey, StreamIndex), stats: &mut StreamStats) {
+        if let Some(identity) = self.listener.identity(stream) {
+            (stats.rid, stats.rtx_ssrc) = (identity.rid.clone(), identity.rtx_ssrc);
+        }
+    }
+
     /// Writes what the client is to be told next of the packets that came, if it is time.
     pub(crate) fn write_feedback(&mut self, now: Instant, compound: &mut Vec<u8>) -> bool {
         let (from, about) = (self.rtcp_ssrc, self.feedback_ssrc);
-        self.feedback.as_mut().is_some_and(|feedback| feedback.write_next(now, compound, from, about))
+        let told = self.feedback.as_mut().and_then(|feedback| feedback.write_next(now, compound, from, about));
+        told.into_iter().for_each(|counts| self.uplink.add(counts));
+        told.is_some()
     }
 
     /// Begins the next interval of reports if it is time.
@@ -254,7 +286,10 @@ impl UserTransport {
         let is_due = self.reports_at.is_some_and(|at| at <= now);
         if is_due {
             self.reports_at = Some(now + REPORT_INTERVAL);
-            self.sample_downlink();
+            self.received.iter_mut().chain(&mut self.sent_again).for_each(|flow| flow.sample(now));
+            self.sent_rate.sample(now, self.retransmissions.earned());
+            self.uplink.sample();
+            self.downlink.sample();
         }
         is_due
     }
@@ -336,7 +371,7 @@ impl UserTransport {
         &mut self,
         clock: &Clock,
         len: usize,
-        is_numbered: bool,
+        (is_numbered, purpose): (bool, Purpose),
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<(), DropReason> {
         if !self.retransmissions.allows(len) {
@@ -344,6 +379,7 @@ impl UserTransport {
         }
         self.send_stamped(clock, len, is_numbered, write)?;
         self.retransmissions.spend(len);
+        self.sent_again[purpose as usize].add(len);
         Ok(())
     }
 
@@ -358,7 +394,9 @@ impl UserTransport {
         is_numbered: bool,
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<(), DropReason> {
-        self.send_stamped(clock, len, is_numbered, write).map(|_| ())
+        self.send_stamped(clock, len, is_numbered, write)?;
+        self.sent_again[Purpose::Probation as usize].add(len);
+        Ok(())
     }
 
     /// Sends a packet once more as it was sent before.
@@ -376,14 +414,13 @@ impl UserTransport {
         }
         self.webrtc.send_rtp_again(len, sealed.tag, |room| write(room, sealed.stamp))?;
         self.retransmissions.spend(len);
+        self.sent_again[Purpose::Repair as usize].add(len);
         Ok(())
     }
 
     /// The client told which packets it got. At most `left` are looked at, which that lessens.
     pub(crate) fn receive_feedback(&mut self, clock: &Clock, feedback: &TransportFeedback<'_>, left: &mut usize) {
-        let (received, lost) = feedback.counts();
-        self.downlink.received += u64::from(received);
-        self.downlink.lost += u64::from(lost);
+        self.downlink.add(feedback.counts());
         // Of whom nothing is sent to, nothing is to be known.
         if self.bandwidth.is_some() || !self.consumers.is_empty() {
             let bandwidth = self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new()));
@@ -415,18 +452,21 @@ impl UserTransport {
         self.bandwidth.as_mut().is_none_or(|bandwidth| bandwidth.has_room(clock))
     }
 
-    /// Ends an interval of the downlink's account.
-    fn sample_downlink(&mut self) {
-        let Downlink { received, lost, loss } = &mut self.downlink;
-        let told = std::mem::take(received) + *lost;
-        *loss = (told > 0).then(|| *lost as f32 / told as f32);
-        *lost = 0;
-    }
-
     /// Everything that is known of it.
     pub(crate) fn stats(&self, now: Instant) -> TransportStats {
-        let available_outgoing_bitrate = self.bandwidth.as_ref().and_then(|bandwidth| bandwidth.estimate());
-        TransportStats { send_loss: self.downlink.loss, available_outgoing_bitrate, ..self.webrtc.stats(now) }
+        let [rtp_received, rtx_received] = self.received.each_ref().map(FlowMeter::flow);
+        let [rtx_sent, probation_sent] = self.sent_again.each_ref().map(FlowMeter::flow);
+        TransportStats {
+            rtp_received,
+            rtp_sent: Flow { bytes: self.retransmissions.earned(), bitrate: self.sent_rate.bits_per_second() },
+            rtx_received,
+            rtx_sent,
+            probation_sent,
+            recv_loss: self.uplink.loss(),
+            send_loss: self.downlink.loss(),
+            available_outgoing_bitrate: self.bandwidth.as_ref().and_then(|bandwidth| bandwidth.estimate()),
+            ..self.webrtc.stats(now)
+        }
     }
 
     /// What it has received and sent.

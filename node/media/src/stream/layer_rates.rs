@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use sluice_proto::pipe::MAX_STREAMS;
 
+use crate::messages::LayerBitrate;
 use crate::wire::codec::PayloadInfo;
 
 /// Temporal layers that are told apart, as many as any encoder makes. What is above counts with the highest.
@@ -94,6 +95,20 @@ impl LayerRates {
             Some(*sum)
         }))
     }
+
+    /// The same of every layer that comes in, if there are several.
+    pub(crate) fn by_layer(&self, now: Instant) -> Vec<LayerBitrate> {
+        let comes = |spatial: &u8| {
+            let layers = self.rates.and_then(|rates| rates.get(usize::from(*spatial)).copied());
+            layers.is_some_and(|layers| layers.iter().any(|rate| *rate > 0))
+        };
+        let of_spatial = |spatial: u8| {
+            let sums = self.sums(now, Some(spatial)).into_iter().flatten();
+            (0..).zip(sums).map(move |(temporal, bitrate)| LayerBitrate { spatial, temporal, bitrate })
+        };
+        let layers: Vec<_> = (0..MAX_STREAMS as u8).filter(comes).flat_map(of_spatial).collect();
+        if layers.len() > 1 { layers } else { Vec::new() }
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +128,8 @@ mod tests {
         let end = start + Duration::from_secs(2);
         let sums: Vec<u64> = rates.sums(end, None).unwrap().collect();
         assert!(sums.iter().zip([250_000, 500_000, 1_000_000]).all(|(sum, expected)| sum.abs_diff(expected) < 20_000));
+        let by_layer = rates.by_layer(end).into_iter().map(|of| ((of.spatial, of.temporal), of.bitrate));
+        assert!(by_layer.eq((0..).map(|temporal| (0, temporal)).zip(sums)));
         assert!(rates.sums(end + Duration::from_secs(3), None).is_none());
         rates.count(end + Duration::from_secs(4), &PayloadInfo::default(), 100);
         assert!(rates.sums(end + Duration::from_secs(4), None).is_none());
@@ -135,6 +152,8 @@ mod tests {
                 let sum = rates.sums(end, Some(spatial)).unwrap().last().unwrap();
                 assert!(sum.abs_diff(expected) < expected / 20, "{sum} of {expected}");
             }
+            let layers = rates.by_layer(end).into_iter().map(|of| (of.spatial, of.temporal));
+            assert!(layers.eq([(0, 0), (1, 0), (2, 0)]));
         }
     }
 }

@@ -130,8 +130,12 @@ pub(crate) struct Stream {
     needs_key_frame: bool,
     last_key_frame: Option<(u64, Instant)>,
     key_frames: u64,
+    /// Packets that came and could not be used.
+    discarded: u64,
     /// NACK messages, and packets that they asked for.
     nacked: (u64, u64),
+    /// Messages that asked for a key frame.
+    key_frames_asked: u64,
     /// When each of several spatial layers was heard last; empty for one.
     layers_heard: Box<[Option<Instant>]>,
 }
@@ -163,7 +167,9 @@ impl Stream {
             needs_key_frame: false,
             last_key_frame: None,
             key_frames: 0,
+            discarded: 0,
             nacked: (0, 0),
+            key_frames_asked: 0,
             layers_heard: vec![None; layers.min(MAX_STREAMS)].into(),
         }
     }
@@ -554,6 +560,21 @@ impl Stream {
         self.reception.report(now, ssrc)
     }
 
+    /// A packet came that could not be used.
+    pub(crate) fn count_discarded(&mut self) {
+        self.discarded += 1;
+    }
+
+    /// Its publisher is asked for a key frame.
+    pub(crate) fn count_key_frame_request(&mut self) {
+        self.key_frames_asked += 1;
+    }
+
+    /// Messages that asked its publisher for a key frame.
+    pub(crate) fn key_frame_requests(&self) -> u64 {
+        self.key_frames_asked
+    }
+
     /// Packets that came by themselves, and as retransmission.
     pub(crate) fn packets_heard(&self) -> (u64, u64) {
         self.reception.packets()
@@ -568,7 +589,9 @@ impl Stream {
     pub(crate) fn stats(&self, now: Instant) -> StreamStats {
         let rtt = self.nack.as_ref().and_then(NackGenerator::rtt);
         let mut stats = StreamStats {
-            ssrc: self.publisher_ssrc.unwrap_or_default(),
+            ssrc: self.publisher_ssrc.unwrap_or(self.ssrc),
+            packets_discarded: self.discarded,
+            bitrate_by_layer: self.layer_rates.by_layer(now),
             score: self.score(now),
             nack_count: self.nacked.0,
             nack_packet_count: self.nacked.1,

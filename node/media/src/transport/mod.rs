@@ -2,6 +2,7 @@
 
 pub(crate) mod buffer_pool;
 pub(crate) mod demux;
+pub(crate) mod meters;
 pub(crate) mod retransmission_budget;
 pub(crate) mod rtp_listener;
 pub(crate) mod transport_feedback_generator;

@@ -146,6 +146,12 @@ impl RtpListener {
         self.by_ssrc.get(&ssrc).copied()
     }
 
+    /// How a stream is known by now.
+    pub(crate) fn identity(&self, stream: (ProducerKey, StreamIndex)) -> Option<&EncodingIdentity> {
+        let found = self.encodings.iter().find(|encoding| (encoding.producer, encoding.stream) == stream);
+        found.map(|encoding| &encoding.identity)
+    }
+
     /// The stream of an unknown SSRC, if the packet says whose it is, and whether it takes the place of another SSRC.
     /// It is known from then on. `heard` counts the packets of a stream.
     pub(crate) fn learn(

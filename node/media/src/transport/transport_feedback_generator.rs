@@ -75,25 +75,34 @@ impl TransportFeedbackGenerator {
         self.due_at
     }
 
-    /// Appends one message if it is time. To be called until it returns `false`.
-    pub(crate) fn write_next(&mut self, now: Instant, out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32) -> bool {
-        let Some(highest) = self.highest.filter(|_| self.due_at.is_some_and(|at| at <= now)) else { return false };
+    /// Appends one message if it is time. To be called until it returns `None`. Returns how many packets the message
+    /// says have come, and how many have not.
+    pub(crate) fn write_next(
+        &mut self,
+        now: Instant,
+        out: &mut Vec<u8>,
+        sender_ssrc: u32,
+        media_ssrc: u32,
+    ) -> Option<(u16, u16)> {
+        let highest = self.highest.filter(|_| self.due_at.is_some_and(|at| at <= now))?;
         // After a jump what is beyond the window was overwritten.
         self.next = self.next.max((highest + 1).saturating_sub(WINDOW as u64));
         self.builder.begin(self.next as u16);
-        let mut seq = self.next;
+        let (mut seq, mut received) = (self.next, 0);
         while seq <= highest {
             match self.arrivals.get(seq as usize % WINDOW) {
                 Some(&(number, arrival)) if number == seq => {
                     if !self.builder.add_received(arrival) {
                         break;
                     }
+                    received += 1;
                 }
                 _ => self.builder.add_missing(),
             }
             seq += 1;
         }
-        let count = u64::from(self.builder.status_count());
+        let told = self.builder.status_count();
+        let count = u64::from(told);
         self.builder.write(out, sender_ssrc, media_ssrc, self.feedback_count);
         self.feedback_count = self.feedback_count.wrapping_add(1);
         // Nothing fitted: the gap is too long for one message, which then says nothing about it.
@@ -102,7 +111,7 @@ impl TransportFeedbackGenerator {
             self.pending = 0;
             self.due_at = None;
         }
-        count > 0
+        (told > 0).then(|| (received, told.saturating_sub(received)))
     }
 }
 
@@ -114,12 +123,15 @@ mod tests {
 
     fn drain(generator: &mut TransportFeedbackGenerator, now: Instant) -> Vec<(u16, u16, u16)> {
         let mut out = Vec::new();
-        while generator.write_next(now, &mut out, 1, 2) {}
-        let about = |packet| match packet {
-            Ok(Packet::TransportFeedback(f)) => (f.base_sequence, f.counts().0, f.counts().1),
+        let counts: Vec<_> = std::iter::from_fn(|| generator.write_next(now, &mut out, 1, 2)).collect();
+        let about = |(packet, counts)| match packet {
+            Ok(Packet::TransportFeedback(f)) => {
+                assert_eq!(f.counts(), counts);
+                (f.base_sequence, f.counts().0, f.counts().1)
+            }
             other => panic!("{other:?}"),
         };
-        Compound::new(&out).map(about).collect()
+        Compound::new(&out).zip(counts).map(about).collect()
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use sluice_media::messages::{
-    Account, PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys, StreamStats,
-    TransportStats, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
+    Account, ConsumerStats, PipeEnd, Request, RequestError, RequestId, Response, RouteIn, RtpMapping, SrtpKeys,
+    StreamStats, TransportStats, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
@@ -267,7 +267,14 @@ impl Core {
         self.snapshot().drops.iter().find(|(label, _)| *label == reason).map_or(0, |(_, count)| *count)
     }
 
-    pub(crate) fn consumer_stats(&mut self, consumer: ConsumerId) -> StreamStats {
+    pub(crate) fn producer_stats(&mut self, producer: ProducerId) -> Vec<StreamStats> {
+        match self.request(Request::ProducerStats { producer }) {
+            Response::ProducerStats(stats) => stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn consumer_stats(&mut self, consumer: ConsumerId) -> ConsumerStats {
         match self.request(Request::ConsumerStats { consumer }) {
             Response::ConsumerStats(stats) => *stats,
             other => panic!("{other:?}"),

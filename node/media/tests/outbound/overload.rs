@@ -59,7 +59,7 @@ fn carried(core: &Core) -> Vec<Option<Layers>> {
 
 fn scores(core: &Core, of: ConsumerId) -> Vec<u8> {
     let score = |event: &WorkerEvent| match event {
-        WorkerEvent::ConsumerScore { consumer, score, .. } if *consumer == of => Some(*score),
+        WorkerEvent::ConsumerScore { consumer, scores } if *consumer == of => Some(scores.consumer),
         _ => None,
     };
     core.events.iter().filter_map(score).collect()

@@ -171,7 +171,7 @@ fn key_frames_that_tell_all_by_themselves_are_left_as_they_are() {
     core.rtcp(&mut late, compound);
     camera.picture(&mut core, &picture);
     assert_eq!(payloads(&core.received(&mut late)), [picture, picture].concat());
-    assert_eq!(core.consumer_stats(consumer).key_frames, 2);
+    assert_eq!(core.consumer_stats(consumer).sent.key_frames, 2);
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn without_rtx_the_very_same_packet_goes_out_again() {
             core.rtcp(&mut receiver, compound);
             assert_eq!(core.datagrams(&receiver), std::slice::from_ref(&packet.sealed), "{stream:?} {profile:?}");
         }
-        assert_eq!(core.consumer_stats(consumer).packets_retransmitted, 30);
+        assert_eq!(core.consumer_stats(consumer).sent.packets_retransmitted, 30);
         assert_eq!(core.drops("srtp_nonce_reused"), 0);
     }
 }

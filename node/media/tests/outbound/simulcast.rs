@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use sluice_media::messages::{Request, WorkerEvent};
+use sluice_media::messages::{ConsumerScores, Request, WorkerEvent};
 use sluice_media::secure::srtp::SrtpProfile;
 use sluice_media::wire::codec::Vp8Descriptor;
-use sluice_media::wire::rtcp::{self, Compound, Packet, SenderInfo};
+use sluice_media::wire::rtcp::{self, Compound, Packet, ReportBlock, SenderInfo};
 use sluice_media::wire::rtp::{RtpHeader, RtpPacket};
 use sluice_mesh::{Frame, FrameClass};
 use sluice_proto::ids::ConsumerId;
 use sluice_proto::pipe::{FeedbackBody, Layers};
 
-use crate::core::{Core, Stream, User, header_of, key_frame_requests, ssrc_of};
+use crate::core::{Core, Stream, User, header_of, key_frame_requests, producer_id, ssrc_of};
 
 const PROFILE: SrtpProfile = SrtpProfile::AeadAes128Gcm;
 const STREAM: Stream = Stream::Vp8Simulcast;
@@ -124,14 +124,46 @@ fn assert_continuous(pictures: &[Picture], tolerance: u32) {
     }
 }
 
-fn layers_told(core: &mut Core, of: ConsumerId) -> Vec<u8> {
+/// The spatial layers that were told of a consumer; `None` where nothing was sent.
+fn layers_told(core: &Core, of: ConsumerId) -> Vec<Option<u8>> {
     let told = core.events.iter().filter_map(|event| match event {
         WorkerEvent::ConsumerLayersChanged { consumer, layers } if *consumer == of => {
-            layers.map(|layers| layers.spatial)
+            Some(layers.map(|layers| layers.spatial))
         }
         _ => None,
     });
     told.collect()
+}
+
+/// The scores that were told last of the encodings that came in, with what names these, and of a consumer.
+fn scores_told(home: &Core, core: &Core) -> (Vec<(usize, u32, u8)>, ConsumerScores) {
+    let of_producer = home.events.iter().rev().find_map(|event| match event {
+        WorkerEvent::ProducerScore { scores, .. } => {
+            Some(scores.iter().map(|of| (of.encoding, of.ssrc, of.score)).collect())
+        }
+        _ => None,
+    });
+    let of_consumer = core.events.iter().rev().find_map(|event| match event {
+        WorkerEvent::ConsumerScore { scores, .. } => Some(*scores),
+        _ => None,
+    });
+    (of_producer.expect("it was told"), of_consumer.expect("it was told"))
+}
+
+/// What a client reports of a stream of which nothing was lost.
+fn report(core: &mut Core, receiver: &mut User, ssrc: u32) {
+    let (mut compound, highest_sequence) = (Vec::new(), 0);
+    let good = ReportBlock {
+        ssrc,
+        fraction_lost: 0,
+        cumulative_lost: 0,
+        highest_sequence,
+        jitter: 0,
+        last_sr: 0,
+        delay_since_last_sr: 0,
+    };
+    rtcp::receiver_report(&mut compound, 1, &[good]);
+    core.rtcp(receiver, compound);
 }
 
 fn prefer(core: &mut Core, consumer: ConsumerId, spatial: u8) {
@@ -177,7 +209,7 @@ fn whoever_prefers_other_layers_gets_them_as_one_stream() {
         }
         assert_continuous(&received, if tells_its_clock { 1 } else { 10 });
         // It begins with what comes first.
-        assert_eq!(layers_told(&mut core, consumer), [0, 2, 0, 1, 2, 0], "clock {tells_its_clock}");
+        assert_eq!(layers_told(&core, consumer), [0, 2, 0, 1, 2, 0].map(Some), "clock {tells_its_clock}");
     }
 }
 
@@ -338,4 +370,90 @@ fn who_goes_on_with_another_encoding_after_a_long_pause_has_missed_that_time() {
     assert_eq!((after.encoding, after.sequence_number), (0, before.sequence_number.wrapping_add(1)));
     let intervals = f64::from(after.timestamp.wrapping_sub(before.timestamp)) / f64::from(INTERVAL_TICKS);
     assert!((300.0..304.0).contains(&intervals), "{intervals} intervals");
+}
+
+#[test]
+fn it_is_told_when_nothing_is_sent_any_more_and_when_it_goes_on() {
+    let (mut core, mut publisher, _, (consumer, _)) = one_core();
+    (0..10).for_each(|_| publisher.send(&mut core));
+    core.request(Request::PauseConsumer { consumer });
+    (0..10).for_each(|_| publisher.send(&mut core));
+    core.request(Request::ResumeConsumer { consumer });
+    (0..10).for_each(|_| publisher.send(&mut core));
+    let producer = producer_id(1);
+    core.request(Request::PauseProducer { producer });
+    (0..10).for_each(|_| publisher.send(&mut core));
+    core.request(Request::ResumeProducer { producer });
+    (0..30).for_each(|_| publisher.send(&mut core));
+    let mut told = layers_told(&core, consumer);
+    told.dedup_by_key(|layers| layers.is_some());
+    assert_eq!(told.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, false, true]);
+}
+
+#[test]
+fn it_is_told_at_every_node_when_all_encodings_stop_and_when_one_comes_back() {
+    let (mut home, mut core, mut publisher, _, consumer) = two_cores();
+    let near = home.connect(PROFILE);
+    let (near_consumer, _) = home.consume(&near, producer_id(1), STREAM);
+    for sends in [[true; 3], [false; 3], [true, false, false], [false; 3]] {
+        publisher.sends = sends;
+        for _ in 0..60 {
+            publisher.send(&mut home);
+            core.exchange(&mut home);
+        }
+        if sends == [true; 3] {
+            assert_eq!(layers_told(&home, near_consumer).last(), Some(&Some(2)));
+            assert_eq!(layers_told(&core, consumer).last(), Some(&Some(2)));
+            home.events.clear();
+            core.events.clear();
+        }
+    }
+    assert_eq!(layers_told(&home, near_consumer), [None, Some(0), None]);
+    assert_eq!(layers_told(&core, consumer), [None, Some(0), None]);
+}
+
+#[test]
+fn a_consumer_that_never_began_is_not_told_to_have_ended() {
+    let (mut core, mut publisher, receiver, _) = one_core();
+    let consumer = core.consume_paused(&receiver, producer_id(1), STREAM);
+    (0..10).for_each(|_| publisher.send(&mut core));
+    core.request(Request::PauseProducer { producer: producer_id(1) });
+    (0..60).for_each(|_| publisher.send(&mut core));
+    assert_eq!(layers_told(&core, consumer), []);
+}
+
+#[test]
+fn each_encoding_has_its_score() {
+    let (mut core, mut publisher, mut receiver, (_, ssrc)) = one_core();
+    let mut told = Vec::new();
+    for sends in [[true, true, false], [true; 3], [true, false, true]] {
+        publisher.sends = sends;
+        (0..120).for_each(|_| publisher.send(&mut core));
+        report(&mut core, &mut receiver, ssrc);
+        let (of_producer, of_consumer) = scores_told(&core, &core);
+        assert_eq!(of_consumer.producer, 10, "of the one that it gets");
+        told.push((of_producer, of_consumer.streams.as_slice().to_vec()));
+    }
+    let named = |scores: &[u8]| {
+        let named = scores.iter().enumerate();
+        named.map(|(encoding, score)| (encoding, ssrc_of(encoding as u32), *score)).collect::<Vec<_>>()
+    };
+    // One that never came is not among those that the publisher is told of.
+    assert_eq!(told[0], (named(&[10, 10]), vec![10, 10, 0]));
+    assert_eq!(told[1], (named(&[10, 10, 10]), vec![10, 10, 10]));
+    assert_eq!(told[2], (named(&[10, 0, 10]), vec![10, 0, 10]));
+}
+
+#[test]
+fn behind_a_pipe_the_encodings_that_come_through_it_have_scores() {
+    let (mut home, mut core, mut publisher, mut receiver, consumer) = two_cores();
+    prefer(&mut core, consumer, 1);
+    for _ in 0..120 {
+        publisher.send(&mut home);
+        core.exchange(&mut home);
+    }
+    report(&mut core, &mut receiver, 1_002);
+    let (of_producer, of_consumer) = scores_told(&home, &core);
+    assert!(of_producer.iter().map(|(_, _, score)| *score).eq([10, 10, 10]), "{of_producer:?}");
+    assert_eq!((of_consumer.producer, of_consumer.streams.as_slice()), (10, &[0, 10, 0][..]));
 }

@@ -146,7 +146,7 @@ impl CoreWorker {
     /// Packets of a producer that came in here; `None` when it is not here.
     pub(super) fn received(&self, producer: ProducerId) -> Option<u64> {
         match self.ask(Request::ProducerStats { producer }) {
-            Ok(Response::ProducerStats(stats)) => Some(stats.packets),
+            Ok(Response::ProducerStats(stats)) => Some(stats.iter().map(|stream| stream.packets).sum()),
             _ => None,
         }
     }

@@ -1,6 +1,7 @@
 //! What clients are told without having asked.
 
 use serde_json::{Map, Value, json};
+use sluice_media::messages::{ConsumerScores, EncodingScore};
 use sluice_proto::pipe::Layers;
 
 use super::{Shapes, Words};
@@ -37,7 +38,7 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
         Notice::ConsumerPaused { consumer } => ("consumerPaused", json!({"consumerId": consumer})),
         Notice::ConsumerResumed { consumer } => ("consumerResumed", json!({"consumerId": consumer})),
         Notice::ConsumerScore { consumer, scores } => {
-            ("consumerScore", json!({"consumerId": consumer, "score": consumer_score(*scores)}))
+            ("consumerScore", json!({"consumerId": consumer, "score": consumer_score(scores)}))
         }
         Notice::ConsumerLayers { consumer, layers } => return vec![shapes.consumer_layers(*consumer, *layers)],
         Notice::Downlink(Downlink { desired, effective_desired, available }) => (
@@ -50,8 +51,8 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
             ("producerEncodingsWanted", json!({"producerId": producer, "wanted": wanted}))
         }
         Notice::Audience(census) => ("audience", json!(census)),
-        Notice::ProducerScore { producer, ssrc, score } => {
-            let scores = json!([{"encodingIdx": 0, "ssrc": ssrc, "score": score}]);
+        Notice::ProducerScore { producer, scores } => {
+            let scores: Vec<_> = scores.iter().map(encoding_score).collect();
             ("producerScore", json!({"producerId": producer, "score": scores}))
         }
     };
@@ -84,6 +85,16 @@ pub(super) fn producer(info: &ProducerInfo) -> Map<String, Value> {
 }
 
 /// The scores of a consumer and its producer.
-pub(super) fn consumer_score((score, producer_score): (u8, u8)) -> Value {
-    json!({"score": score, "producerScore": producer_score, "producerScores": [producer_score]})
+pub(super) fn consumer_score(scores: &ConsumerScores) -> Value {
+    let ConsumerScores { consumer, producer, streams } = scores;
+    json!({"score": consumer, "producerScore": producer, "producerScores": streams.as_slice()})
+}
+
+/// The score of an encoding, which has a RID only if its client named it so.
+fn encoding_score(of: &EncodingScore) -> Value {
+    let mut score = json!({"encodingIdx": of.encoding, "ssrc": of.ssrc, "score": of.score});
+    if let Some(rid) = &of.rid {
+        score["rid"] = json!(rid);
+    }
+    score
 }

@@ -21,10 +21,10 @@ pub(super) fn reply(shapes: &dyn Shapes, reply: PeerReply) -> Value {
         }
         PeerReply::Ice(ice) => shapes.ice(&ice),
         PeerReply::Produced(id) => shapes.produced(id),
-        PeerReply::TransportStats(id, stats) => shapes.stats(json!([stats::transport(id, &stats)])),
-        PeerReply::ProducerStats(kind, stats) => shapes.stats(json!([stats::producer(kind, &stats)])),
         PeerReply::Peers(page) => json!(page),
-        PeerReply::ConsumerStats(kind, stats) => shapes.stats(json!([stats::consumer(kind, &stats)])),
+        PeerReply::TransportStats { id, local, stats } => shapes.stats(stats::transport(id, local, &stats)),
+        PeerReply::ProducerStats(coding, stats) => shapes.stats(stats::producer(coding, &stats)),
+        PeerReply::ConsumerStats { sent, received, stats } => shapes.stats(stats::consumer(sent, received, &stats)),
     }
 }
 

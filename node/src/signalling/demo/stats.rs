@@ -1,16 +1,19 @@
-//! Statistics of transports and streams. The names are mediasoup's.
+//! Statistics of transports and streams. The names are mediasoup's; what is not known is left out, as there.
 
-use serde_json::{Value, json};
-use sluice_media::messages::{StreamStats, TransportStats};
+use std::net::SocketAddr;
+
+use serde_json::{Map, Value, json};
+use sluice_media::messages::{ConsumerStats, Flow, StreamStats, TransportStats};
 use sluice_media::secure::dtls::DtlsState;
 use sluice_media::secure::ice::IceState;
 use sluice_proto::ids::TransportId;
-use sluice_proto::ortc::MediaKind;
+use sluice_proto::ortc::MimeType;
 
+use crate::rooms::api::Coding;
 use crate::support::unix_ms;
 
 /// What `getTransportStats` is answered with.
-pub(super) fn transport(id: TransportId, stats: &TransportStats) -> Value {
+pub(super) fn transport(id: TransportId, local: Option<SocketAddr>, stats: &TransportStats) -> Value {
     let ice_state = match stats.ice_state {
         None => "new",
         Some(IceState::Connected) => "completed",
@@ -22,48 +25,83 @@ pub(super) fn transport(id: TransportId, stats: &TransportStats) -> Value {
         Some(DtlsState::Failed) => "failed",
         Some(DtlsState::Closed) => "closed",
     };
-    json!({
+    let mut told = json!({
         "type": "webrtc-transport",
         "transportId": id,
         "timestamp": unix_ms(),
         "iceRole": "controlled",
         "iceState": ice_state,
         "dtlsState": dtls_state,
-        "iceSelectedTuple": stats.remote_address.map(|remote| json!({
-            "remoteIp": remote.ip(), "remotePort": remote.port(), "protocol": "udp",
-        })),
+        "iceSelectedTuple": stats.remote_address.map(|remote| tuple(local, remote)),
         "bytesReceived": stats.bytes_received,
         "recvBitrate": stats.recv_bitrate,
         "bytesSent": stats.bytes_sent,
         "sendBitrate": stats.send_bitrate,
         "rtpPacketsReceived": stats.rtp_packets_received,
         "rtpPacketsSent": stats.rtp_packets_sent,
+        "rtpPacketLossReceived": stats.recv_loss,
+        "rtpPacketLossSent": stats.send_loss,
         "availableOutgoingBitrate": stats.available_outgoing_bitrate,
-    })
+    });
+    for (bytes_name, bitrate_name, Flow { bytes, bitrate }) in [
+        ("rtpBytesReceived", "rtpRecvBitrate", stats.rtp_received),
+        ("rtpBytesSent", "rtpSendBitrate", stats.rtp_sent),
+        ("rtxBytesReceived", "rtxRecvBitrate", stats.rtx_received),
+        ("rtxBytesSent", "rtxSendBitrate", stats.rtx_sent),
+        ("probationBytesSent", "probationSendBitrate", stats.probation_sent),
+    ] {
+        (told[bytes_name], told[bitrate_name]) = (json!(bytes), json!(bitrate));
+    }
+    json!([known(told)])
+}
+
+/// `localIp` is what clients before 2024 read, `localAddress` the later ones.
+fn tuple(local: Option<SocketAddr>, remote: SocketAddr) -> Value {
+    known(json!({
+        "localIp": local.map(|local| local.ip()),
+        "localAddress": local.map(|local| local.ip()),
+        "localPort": local.map(|local| local.port()),
+        "remoteIp": remote.ip(),
+        "remotePort": remote.port(),
+        "protocol": "udp",
+    }))
 }
 
 /// What `getProducerStats` is answered with.
-pub(super) fn producer(kind: MediaKind, stats: &StreamStats) -> Value {
-    stream("inbound-rtp", kind, stats)
+pub(super) fn producer(coding: Coding, stats: &[StreamStats]) -> Value {
+    stats.iter().map(|stats| inbound(coding, stats)).collect()
 }
 
 /// What `getConsumerStats` is answered with.
-pub(super) fn consumer(kind: MediaKind, stats: &StreamStats) -> Value {
-    stream("outbound-rtp", kind, stats)
+pub(super) fn consumer(sent: Coding, received: Coding, stats: &ConsumerStats) -> Value {
+    let inbound = stats.received.as_ref().map(|stats| inbound(received, stats));
+    std::iter::once(stream("outbound-rtp", sent, &stats.sent)).chain(inbound).collect()
 }
 
-fn stream(direction: &str, kind: MediaKind, stats: &StreamStats) -> Value {
-    json!({
+fn inbound(coding: Coding, stats: &StreamStats) -> Value {
+    let mut told = stream("inbound-rtp", coding, stats);
+    let layers = stats.bitrate_by_layer.iter();
+    let by_layer: Map<_, _> = layers.map(|of| (format!("{}.{}", of.spatial, of.temporal), json!(of.bitrate))).collect();
+    told["bitrateByLayer"] = Value::Object(by_layer);
+    told
+}
+
+fn stream(direction: &str, Coding { kind, mime_type }: Coding, stats: &StreamStats) -> Value {
+    known(json!({
         "type": direction,
         "timestamp": unix_ms(),
         "ssrc": stats.ssrc,
+        "rtxSsrc": stats.rtx_ssrc,
+        "rid": stats.rid,
         "kind": kind,
+        "mimeType": mime_type.map(MimeType::as_str),
         "packetCount": stats.packets,
         "byteCount": stats.bytes,
         "bitrate": stats.bitrate,
         "packetsLost": stats.packets_lost,
         "fractionLost": stats.fraction_lost,
         "jitter": stats.jitter,
+        "packetsDiscarded": stats.packets_discarded,
         "packetsRetransmitted": stats.packets_retransmitted,
         "packetsRepaired": stats.packets_repaired,
         "nackCount": stats.nack_count,
@@ -73,5 +111,11 @@ fn stream(direction: &str, kind: MediaKind, stats: &StreamStats) -> Value {
         "keyFrames": stats.key_frames,
         "roundTripTime": stats.round_trip_time_ms,
         "score": stats.score,
-    })
+    }))
+}
+
+/// Without the fields that have no value.
+fn known(mut fields: Value) -> Value {
+    fields.as_object_mut().into_iter().for_each(|fields| fields.retain(|_, value| !value.is_null()));
+    fields
 }

@@ -40,7 +40,7 @@ impl Shapes for Ts {
             "rtpParameters": &*consumer.rtp,
             "type": notice::consumer_type(consumer),
             "producerPaused": consumer.producer_paused,
-            "consumerScore": notice::consumer_score(consumer.scores),
+            "consumerScore": notice::consumer_score(&consumer.scores),
             "appData": app_data(consumer),
         })
     }

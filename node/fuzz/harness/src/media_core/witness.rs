@@ -225,8 +225,12 @@ impl Witness {
             WorkerEvent::IceStateChanged { remote, .. } => {
                 assert!(remote.is_none_or(|remote| self.is_authenticated(remote)));
             }
-            WorkerEvent::ProducerScore { score, .. } => assert!(*score <= 10),
-            WorkerEvent::ConsumerScore { score, producer_score, .. } => assert!(*score <= 10 && *producer_score <= 10),
+            WorkerEvent::ProducerScore { scores, .. } => {
+                assert!(scores.len() <= MAX_STREAMS && scores.iter().all(|of| of.score <= 10));
+            }
+            WorkerEvent::ConsumerScore { scores, .. } => {
+                assert!(scores.consumer <= 10 && scores.producer <= 10 && scores.streams.best() <= 10);
+            }
             WorkerEvent::AudioLevels { volumes, .. } => {
                 assert!(volumes.iter().all(|(_, volume)| (-127..=0).contains(volume)))
             }

@@ -168,7 +168,8 @@ impl Media {
             return;
         }
         if !active {
-            return consumer.deactivate();
+            consumer.deactivate();
+            return self.switched.push(key);
         }
         transport.report_by(clock.now + FIRST_REPORT_DELAY);
         transport.arm(consumer.transport(), &mut self.timers);

@@ -23,6 +23,7 @@ impl Media {
         for consumer in consumers {
             self.aim_consumer(clock, consumer);
             self.note_allocation_of(consumer);
+            self.switched.push(consumer);
         }
         for pipe_consumer in pipe_consumers {
             self.tell_offered(key, pipe_consumer);
@@ -64,7 +65,7 @@ impl Media {
         }
     }
 
-    /// Consumers have begun, or are sent another stream or other layers than before.
+    /// Consumers have begun or ended, or are sent another stream or other layers than before.
     pub(super) fn tell_layers(&mut self) {
         let mut switched = std::mem::take(&mut self.switched);
         for key in switched.drain(..) {

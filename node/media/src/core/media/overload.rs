@@ -60,6 +60,7 @@ impl Media {
             self.refresh_consumer(clock, key);
         } else {
             consumer.shed(producer);
+            self.switched.push(key);
         }
         self.tell_consumer_score(clock, key);
     }

@@ -109,14 +109,19 @@ impl Media {
         };
         let Some(transport) = self.transports.get_mut(key) else { return };
         let extensions = transport.extensions_of(&packet);
-        let found = transport.receive_rtp(clock.now, key, &packet, &extensions, &mut self.timers);
+        let found = transport.receive_rtp(clock.now, key, (&packet, data.len()), &extensions, &mut self.timers);
         let Some(found) = found.or_else(|| self.learn_ssrc(key, &packet, &extensions)) else {
             return self.counters.drops.count(DropReason::UnknownSsrc);
         };
         let Some(producer) = self.producers.get_mut(found.producer) else { return };
         match producer.receive_rtp(clock, (found.stream, found.kind), &packet, &extensions) {
             Ok(()) => self.counters.rtp_packets_received += 1,
-            Err(reason) => self.counters.drops.count(reason),
+            Err(reason) => {
+                if found.kind == StreamKind::Media && reason != DropReason::ProducerPaused {
+                    producer.stream_mut(found.stream).into_iter().for_each(Stream::count_discarded);
+                }
+                self.counters.drops.count(reason);
+            }
         }
         if let Some(level) = extensions.audio_level {
             self.hear(clock, found.producer, level);
@@ -228,9 +233,9 @@ impl Media {
     pub(super) fn tell_consumer_score(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get_mut(key) else { return };
         let Some(producer) = self.producers.get(consumer.producer()) else { return };
-        if let Some((score, producer_score)) = consumer.take_scores(producer.score(clock.now)) {
+        if let Some(scores) = consumer.take_scores(producer.scores(clock.now)) {
             let consumer = consumer.id();
-            self.event(WorkerEvent::ConsumerScore { consumer, score, producer_score });
+            self.event(WorkerEvent::ConsumerScore { consumer, scores });
         }
     }
 

@@ -106,16 +106,8 @@ impl Media {
                 self.set_consumer_priority(key, priority);
             }
             Request::TransportStats { transport } => return self.transport_stats(clock, transport),
-            Request::ProducerStats { producer } => {
-                let key = self.producer_key(producer)?;
-                let stats = self.producers.get(key).map(|producer| producer.stats(clock.now));
-                return Ok(Response::ProducerStats(Box::new(stats.unwrap_or_default())));
-            }
-            Request::ConsumerStats { consumer } => {
-                let key = self.consumer_key(consumer)?;
-                let stats = self.consumers.get(key).map(|consumer| consumer.stats());
-                return Ok(Response::ConsumerStats(Box::new(stats.unwrap_or_default())));
-            }
+            Request::ProducerStats { producer } => return self.producer_stats(clock, producer),
+            Request::ConsumerStats { consumer } => return self.consumer_stats(clock, consumer),
             Request::Snapshot => return Ok(Response::Snapshot(Box::new(self.snapshot(clock)))),
         }
         Ok(Response::Done)

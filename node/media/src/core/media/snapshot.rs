@@ -1,17 +1,45 @@
 //! Statistics and metrics, counted when they are asked for.
 
-use sluice_proto::ids::TransportId;
+use sluice_proto::ids::{ConsumerId, ProducerId, TransportId};
 
 use super::Media;
 use crate::clock::Clock;
 use crate::core::producer::Origin;
-use crate::messages::{Account, RequestError, Response, Traffic, WorkerSnapshot};
+use crate::keys::ProducerKey;
+use crate::messages::{Account, ConsumerStats, RequestError, Response, StreamStats, Traffic, WorkerSnapshot};
+use crate::stream::packet::StreamIndex;
 
 impl Media {
     pub(super) fn transport_stats(&self, clock: &Clock, id: TransportId) -> Result<Response, RequestError> {
         let key = self.transport_key(id)?;
         let transport = self.transports.get(key).ok_or(RequestError::TransportNotFound(id))?;
         Ok(Response::TransportStats(Box::new(transport.stats(clock.now))))
+    }
+
+    pub(super) fn producer_stats(&self, clock: &Clock, id: ProducerId) -> Result<Response, RequestError> {
+        let key = self.producer_key(id)?;
+        let producer = self.producers.get(key).ok_or(RequestError::ProducerNotFound(id))?;
+        let stats = producer.stream_indices().filter_map(|index| self.stream_stats(clock, key, index));
+        Ok(Response::ProducerStats(stats.collect()))
+    }
+
+    pub(super) fn consumer_stats(&self, clock: &Clock, id: ConsumerId) -> Result<Response, RequestError> {
+        let key = self.consumer_key(id)?;
+        let consumer = self.consumers.get(key).ok_or(RequestError::ConsumerNotFound(id))?;
+        let received = self.stream_stats(clock, consumer.producer(), consumer.cut().stream());
+        Ok(Response::ConsumerStats(Box::new(ConsumerStats { sent: consumer.stats(), received })))
+    }
+
+    /// Of what comes in.
+    fn stream_stats(&self, clock: &Clock, key: ProducerKey, index: StreamIndex) -> Option<StreamStats> {
+        let producer = self.producers.get(key)?;
+        let mut stats = producer.stats(clock.now, index)?;
+        if let Origin::User(origin) = producer.origin()
+            && let Some(transport) = self.transports.get(origin.transport())
+        {
+            transport.name_stream((key, index), &mut stats);
+        }
+        Some(stats)
     }
 
     /// By account, in no order.

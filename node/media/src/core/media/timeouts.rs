@@ -60,10 +60,20 @@ impl Media {
         self.send_probe(clock, key);
         self.send_transport_feedback(clock, key);
         if self.transports.get_mut(key).is_some_and(|transport| transport.begin_reports(clock.now)) {
+            self.look_what_ended(clock, key);
             self.send_receiver_reports(clock, key);
             self.send_sender_reports(clock, key);
         }
         self.after_transport(clock, key);
+    }
+
+    /// A producer of which nothing comes any more is looked at when its client's reports are due.
+    fn look_what_ended(&mut self, clock: &Clock, key: TransportKey) {
+        let producers = self.transports.get(key).map_or(0, |transport| transport.producers().len());
+        for place in 0..producers {
+            let producer = self.transports.get(key).and_then(|transport| transport.producers().get(place).copied());
+            producer.into_iter().for_each(|producer| self.look_what_is_offered(clock, producer));
+        }
     }
 
     fn send_transport_feedback(&mut self, clock: &Clock, key: TransportKey) {
@@ -104,7 +114,8 @@ impl Media {
     /// A client's reports bring its consumer's score up to date, but of a stream that has stopped there are none.
     fn tell_silence(&mut self, clock: &Clock, key: ConsumerKey) {
         let Some(consumer) = self.consumers.get(key) else { return };
-        let is_silent = self.producers.get(consumer.producer()).is_some_and(|producer| producer.score(clock.now) == 0);
+        let producer = self.producers.get(consumer.producer());
+        let is_silent = producer.is_some_and(|producer| producer.scores(clock.now).best() == 0);
         if is_silent || consumer.was_told_of_silence() {
             self.tell_consumer_score(clock, key);
         }
@@ -113,14 +124,15 @@ impl Media {
     fn send_receiver_reports(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get(key) else { return };
         self.blocks.clear();
-        for producer in transport.producers() {
-            let Some(producer) = self.producers.get_mut(*producer) else { continue };
+        for key in transport.producers() {
+            let Some(producer) = self.producers.get_mut(*key) else { continue };
             let before = self.blocks.len();
             producer.report(clock.now, &mut self.blocks);
             if self.blocks.len() > before
-                && let Some(score) = producer.take_score(clock.now)
+                && let Some(scores) = producer.take_scores(clock.now)
             {
-                let event = WorkerEvent::ProducerScore { producer: producer.id(), score };
+                let scores = scores.filter_map(|(index, score)| transport.encoding_score((*key, index), score));
+                let event = WorkerEvent::ProducerScore { producer: producer.id(), scores: scores.collect() };
                 self.outputs.push_back(Output::Event(event));
             }
         }

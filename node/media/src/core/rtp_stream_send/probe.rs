@@ -5,7 +5,7 @@ use super::{MAX_RETRANSMISSION_AGE, RtpStreamSend};
 use crate::bandwidth::OVERHEAD;
 use crate::clock::Clock;
 use crate::core::producer::Producer;
-use crate::core::user_transport::UserTransport;
+use crate::core::user_transport::{Purpose, UserTransport};
 use crate::drop_reason::DropReason;
 use crate::stream::header_template::HeaderFields;
 use crate::stream::succession::Shifts;
@@ -46,7 +46,8 @@ impl RtpStreamSend {
             let resent = place.zip(packet).map(|(place, packet)| {
                 again = again.wrapping_sub(1);
                 let len = packet.payload().len();
-                self.send_rtx(&packet, (place, shifts.of(output)), rtx, transport, clock).map(|()| len)
+                let as_probe = (rtx, Purpose::Probation);
+                self.send_rtx(&packet, (place, shifts.of(output)), as_probe, transport, clock).map(|()| len)
             });
             let len = match resent {
                 Some(Ok(len)) => len,

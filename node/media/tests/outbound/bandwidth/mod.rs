@@ -7,6 +7,7 @@
 mod cases;
 mod control;
 mod publisher;
+mod statistics;
 mod tcp;
 mod viewer;
 mod world;
