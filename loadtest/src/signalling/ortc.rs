@@ -170,8 +170,8 @@ pub enum OrtcError {
     Incomplete(&'static str),
 }
 
-/// What this client can of what the router can, as a client says it in `join`: Opus, VP8, VP9, H.264, H.265 and their RTX,
-/// under the router's payload types.
+/// What this client can of what the router can, as a client says it in `join`: Opus, VP8, VP9, H.264, H.265 and their
+/// RTX, under the router's payload types.
 pub fn device_capabilities(router: &RtpCapabilities) -> RtpCapabilities {
     let mut codecs: Vec<CodecCapability> =
         router.codecs.iter().filter(|codec| Codec::from_mime_type(&codec.mime_type).is_some()).cloned().collect();
