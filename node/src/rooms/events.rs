@@ -6,6 +6,7 @@ use sluice_proto::pipe::Layers;
 
 use super::api::Downlink;
 use super::context::{Context, Subject};
+use super::encodings_wanted::{EncodingsWanted, UNWANTED_FOR};
 use super::room::Room;
 use super::waiting::Waiting;
 use crate::ortc::spatial_layers;
@@ -81,9 +82,26 @@ impl Room {
     }
 
     fn on_streams_wanted(&mut self, id: ProducerId, streams: u8) {
+        self.change_encodings_wanted(id, |wanted| wanted.change(streams));
+    }
+
+    fn change_encodings_wanted(&mut self, id: ProducerId, change: impl FnOnce(&mut EncodingsWanted) -> bool) {
+        let Some(local) = self.producers.get_mut(&id).and_then(|producer| producer.local.as_mut()) else { return };
+        let is_news = change(&mut local.encodings_wanted);
+        if local.encodings_wanted.begin_wait() {
+            self.after(UNWANTED_FOR, move |room| room.change_encodings_wanted(id, EncodingsWanted::end_wait));
+        }
+        if is_news {
+            self.tell_encodings_wanted(id);
+        }
+    }
+
+    /// Tells the client of a producer which encodings are received by anybody, if it wants to know.
+    fn tell_encodings_wanted(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
         let Some(local) = &producer.local else { return };
-        let (session, layers) = (local.session, spatial_layers(&producer.source.rtp));
+        let (session, streams) = (local.session, local.encodings_wanted.told());
+        let layers = spatial_layers(&producer.source.rtp);
         let joined = self.peers.get(session).and_then(|peer| peer.joined.as_ref());
         if joined.is_some_and(|joined| joined.adapts_encodings)
             && let Some(desk) = self.peers.desk(session)

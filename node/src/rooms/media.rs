@@ -13,6 +13,7 @@ use tracing::{Instrument, info_span};
 
 use super::api::{Coding, NewConsumer, ProducerInfo, Refusal, Subscription};
 use super::context::{Listener, Subject};
+use super::encodings_wanted::EncodingsWanted;
 use super::peer::Peer;
 use super::requests::gone;
 use super::room::{Room, SessionId};
@@ -50,6 +51,7 @@ pub(super) struct LocalProducer {
     pub(super) entry: ProducerEntry,
     /// An operator paused it.
     pub(super) muted: bool,
+    pub(super) encodings_wanted: EncodingsWanted,
     _place: Place,
     _publication: Publication,
     _listener: Listener,
@@ -177,6 +179,7 @@ impl Room {
             transport,
             entry: producer_entry(&source, &app_data),
             muted,
+            encodings_wanted: EncodingsWanted::default(),
             _place: place,
             _publication,
             _listener: self.context.listen(Subject::Producer(producer), &self.me),

@@ -7,6 +7,7 @@
 //! - `admission`: when newcomers are asked to come later.
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
+//! - `encodings_wanted`: which encodings their clients need not send.
 //! - `view`: what everybody in a room is told of it; `stage`: of whom.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy; `timing`: how busy they are.
 //! - `overview`: what rooms look like from outside; `operations`: what can be done to them from there,
@@ -16,6 +17,7 @@ mod admission;
 pub(crate) mod api;
 pub(crate) mod context;
 mod elsewhere;
+mod encodings_wanted;
 mod events;
 mod imposed;
 mod join;
