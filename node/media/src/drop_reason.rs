@@ -87,6 +87,8 @@ drop_reasons! {
     RtxUnwanted => "rtx_unwanted",
     /// A retransmission stream's padding: a probe of the publisher's congestion control.
     RtxPadding => "rtx_padding",
+    /// Audio beyond what a client may send.
+    AudioLimit => "audio_limit",
     /// Came when its producer was paused.
     ProducerPaused => "producer_paused",
     /// Not sent to a consumer that has to begin with a key frame.

@@ -28,6 +28,6 @@ mod stream;
 mod transport;
 pub mod wire;
 
-pub use self::core::media::{Media, MediaConfig};
+pub use self::core::media::{AudioLimits, Media, MediaConfig};
 pub use io::{Datagram, Input, Output, Transmit};
 pub use transport::demux::make_ufrag;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
+use sluice_media::AudioLimits;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls, Standing};
@@ -245,7 +246,10 @@ impl WorkerThreads {
             certificate: certificate.clone(),
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,
             frame_out: Arc::new(MeshOut(mesh.clone())),
-            last_n: u8::try_from(config.media.last_n).ok().and_then(NonZeroU8::new),
+            audio: AudioLimits {
+                last_n: u8::try_from(config.media.last_n).ok().and_then(NonZeroU8::new),
+                bitrate: config.media.audio_bitrate,
+            },
         })
         .map_err(|error| match error {
             SpawnError::Bind { addr, source } => StartError::Listen { setting: "media.listen", addr, source },

@@ -494,6 +494,7 @@ fn thread_cpu_ns() -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use sluice_media::AudioLimits;
     use sluice_mesh::Frame;
     use sluice_proto::ids::ProducerId;
 
@@ -523,7 +524,9 @@ mod tests {
             events,
             frame_out: Arc::new(NoFrames),
         };
-        let mut driver = Driver::new(config, media_config(worker, DtlsCertificate::generate().unwrap(), None)).unwrap();
+        let mut driver =
+            Driver::new(config, media_config(worker, DtlsCertificate::generate().unwrap(), AudioLimits::default()))
+                .unwrap();
         let producer = ProducerId::from_random_bytes([1; 16]);
         let event = |streams| WorkerEvent::StreamsWanted { producer, streams };
         driver.out.backlog.extend((0..10 + MAX_EVENT_BACKLOG + 1).map(|number| event(number as u8)));

@@ -18,7 +18,6 @@ mod socket;
 mod tests;
 
 use std::net::SocketAddr;
-use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,9 +29,9 @@ use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::handle::WorkerHandle;
 
-use sluice_media::MediaConfig;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
+use sluice_media::{AudioLimits, MediaConfig};
 
 use self::driver::{Driver, DriverConfig};
 use self::mailbox::Mailbox;
@@ -63,8 +62,8 @@ pub(crate) struct WorkersConfig {
     pub socket_buffer_bytes: usize,
     /// The way of frames to other nodes.
     pub frame_out: Arc<dyn FrameOut>,
-    /// Of the people of a room only so many are heard; `None`: all.
-    pub last_n: Option<NonZeroU8>,
+    /// Which audio gets through.
+    pub audio: AudioLimits,
 }
 
 /// Why workers did not start.
@@ -118,10 +117,10 @@ pub(crate) fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError
         };
         let (certificate, end) = (config.certificate.clone(), End { worker, ended: ended_sender.clone() });
         // The core is made on its thread, which it never leaves.
-        let last_n = config.last_n;
+        let audio = config.audio;
         let work = move || {
             let _end = end;
-            if let Err(error) = Driver::new(driver, media_config(worker, certificate, last_n)).and_then(Driver::run) {
+            if let Err(error) = Driver::new(driver, media_config(worker, certificate, audio)).and_then(Driver::run) {
                 tracing::error!(worker = worker.0, %error, "a media worker failed");
             }
         };
@@ -137,9 +136,9 @@ pub(crate) fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver gives the core its clocks")]
-fn media_config(worker: WorkerIndex, certificate: Arc<DtlsCertificate>, last_n: Option<NonZeroU8>) -> MediaConfig {
+fn media_config(worker: WorkerIndex, certificate: Arc<DtlsCertificate>, audio: AudioLimits) -> MediaConfig {
     let since_unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    MediaConfig { worker, certificate, epoch: (now(), since_unix), seed: rand::rng().random(), last_n }
+    MediaConfig { worker, certificate, epoch: (now(), since_unix), seed: rand::rng().random(), audio }
 }
 
 /// The time on a worker's thread: tokio's, so that paused time simulates this part too.

@@ -12,7 +12,7 @@ use quinn_udp::RecvMeta;
 use sluice_media::drop_reason::DropCounters;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
-use sluice_media::{MediaConfig, Transmit};
+use sluice_media::{AudioLimits, MediaConfig, Transmit};
 use tokio::sync::mpsc;
 
 use super::driver::{Driver, DriverConfig};
@@ -47,7 +47,13 @@ pub(crate) fn workers(
         let socket = SimulatedSocket::default();
         let config = DriverConfig { worker, socket, poll, mailboxes, events: sender.clone(), frame_out };
         let epoch = (now(), Duration::from_secs(1_700_000_000));
-        let media = MediaConfig { worker, certificate: Arc::clone(certificate), epoch, seed: seed(), last_n: None };
+        let media = MediaConfig {
+            worker,
+            certificate: Arc::clone(certificate),
+            epoch,
+            seed: seed(),
+            audio: AudioLimits::default(),
+        };
         SimulatedWorker { driver: Driver::new(config, media).unwrap(), handle, turned_at: now() }
     });
     (workers.collect(), events)

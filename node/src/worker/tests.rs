@@ -48,7 +48,7 @@ fn config(count: u16) -> WorkersConfig {
         certificate: DtlsCertificate::generate().unwrap(),
         socket_buffer_bytes: 1 << 20,
         frame_out: Arc::new(Frames::default()),
-        last_n: None,
+        audio: AudioLimits::default(),
     }
 }
 

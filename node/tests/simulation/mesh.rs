@@ -17,7 +17,7 @@ use sluice_media::messages::{
     PipeEnd, Request, RequestError, RequestId, Response, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
-use sluice_media::{Datagram, Input, Media, MediaConfig, Output, Transmit};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, Transmit};
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig};
 use sluice_mesh::{Frame, FrameClass, FrameEncoder, LinkKey, Reassembler, decode_datagram};
 use sluice_proto::ids::{ProducerId, RouteId};
@@ -141,7 +141,7 @@ impl<E> Mesh<E> {
             certificate: certificate(),
             epoch: (origin(), Duration::from_secs(1_700_000_000)),
             seed: self.rng.random(),
-            last_n: None,
+            audio: AudioLimits::default(),
         });
         self.nodes[node] = Some(Node {
             media,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::FxHashMap;
 
 use crate::keys::ProducerKey;
+use crate::transport::demux::TransportKey;
 use crate::wire::rtp::AudioLevel;
 
 /// Loudness follows the levels in this time: of a syllable, so that a cough is nobody's turn.
@@ -37,6 +38,8 @@ struct Voice {
     /// In dB above silence, -127 dBov.
     loudness: f32,
     at: Instant,
+    /// By which its client sends it, if it does that here.
+    transport: Option<TransportKey>,
 }
 
 impl Voice {
@@ -63,30 +66,38 @@ impl Loudest {
         self.heard.contains(&producer)
     }
 
-    /// A packet of a producer is so loud. Returns whose turn it is for that, if that is another one.
-    pub(crate) fn hear(&mut self, now: Instant, producer: ProducerKey, level: AudioLevel) -> Option<Turn> {
+    /// A packet of a producer is so loud, which a client here sends by `transport`, or another node. Returns whose turn
+    /// it is for that, if that is another one. A client has one place, whatever it sends.
+    pub(crate) fn hear(
+        &mut self,
+        now: Instant,
+        (producer, transport): (ProducerKey, Option<TransportKey>),
+        level: AudioLevel,
+    ) -> Option<Turn> {
         let level = f32::from(127 - level.level.min(127));
-        let voice = self.voices.entry(producer).or_insert(Voice { loudness: 0.0, at: now });
+        let voice = self.voices.entry(producer).or_insert(Voice { loudness: 0.0, at: now, transport });
         let elapsed = now.saturating_duration_since(voice.at).max(Duration::from_millis(20));
         let before = voice.loudness_at(now);
         let weight = 1.0 - (-elapsed.as_secs_f32() / SMOOTHING.as_secs_f32()).exp();
         let loudness = before + weight.min(0.5) * (level - before);
-        *voice = Voice { loudness, at: now };
+        *voice = Voice { loudness, at: now, transport };
         if self.is_heard(producer) {
-            return None;
-        }
-        if self.heard.len() < self.limit {
-            self.heard.push(producer);
-            return Some(Turn { begins: producer, ends: None });
-        }
-        if loudness < AUDIBLE {
             return None;
         }
         let loudness_of =
             |producer: &ProducerKey| self.voices.get(producer).map_or(0.0, |voice| voice.loudness_at(now));
-        let (index, quietest) =
-            self.heard.iter().map(loudness_of).enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b))?;
-        if loudness < quietest + MARGIN {
+        let is_of_it = |heard: &ProducerKey| {
+            transport.is_some() && self.voices.get(heard).is_some_and(|voice| voice.transport == transport)
+        };
+        let (index, loudness_there) = match self.heard.iter().position(is_of_it) {
+            Some(index) => (index, loudness_of(self.heard.get(index)?)),
+            None if self.heard.len() < self.limit => {
+                self.heard.push(producer);
+                return Some(Turn { begins: producer, ends: None });
+            }
+            None => self.heard.iter().map(loudness_of).enumerate().min_by(|(_, a), (_, b)| a.total_cmp(b))?,
+        };
+        if loudness < AUDIBLE || loudness < loudness_there + MARGIN {
             return None;
         }
         let ends = std::mem::replace(self.heard.get_mut(index)?, producer);
@@ -128,7 +139,7 @@ mod tests {
             for _ in 0..packets {
                 self.now += PACKET;
                 for (person, level) in self.people.iter().zip(levels) {
-                    let turn = self.loudest.hear(self.now, *person, AudioLevel { voice: true, level: *level });
+                    let turn = self.loudest.hear(self.now, (*person, None), AudioLevel { voice: true, level: *level });
                     turns += usize::from(turn.is_some());
                 }
             }
@@ -173,6 +184,26 @@ mod tests {
         let mut room = Room::new(6, 3);
         room.speak(50, &[30, 31, 30, 32, 31, 30]);
         assert_eq!(room.speak(500, &[33, 31, 34, 30, 31, 32]), 0);
+    }
+
+    #[test]
+    fn a_client_has_one_place_whatever_it_sends() {
+        let mut room = Room::new(3, 2);
+        let transport = SlotMap::<TransportKey, ()>::with_key().insert(());
+        let mut hear = |people: &[(usize, Option<TransportKey>)]| {
+            for _ in 0..20 {
+                room.now += PACKET;
+                for (person, transport) in people {
+                    let from = (room.people[*person], *transport);
+                    room.loudest.hear(room.now, from, AudioLevel { voice: true, level: 0 });
+                }
+            }
+            room.heard()
+        };
+        let ours = Some(transport);
+        assert_eq!(hear(&[(1, ours), (2, ours)]), [1]);
+        assert_eq!(hear(&[(0, None), (1, ours), (2, ours)]), [0, 1]);
+        assert_eq!(hear(&[(0, None), (2, ours)]), [0, 2], "what else it says takes its own place");
     }
 
     #[test]

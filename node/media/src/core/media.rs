@@ -62,8 +62,24 @@ pub struct MediaConfig {
     pub epoch: (Instant, Duration),
     /// Where all randomness of the core comes from.
     pub seed: u64,
+    /// Which audio gets through.
+    pub audio: AudioLimits,
+}
+
+/// Which audio gets through. None of it is ever held back for want of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AudioLimits {
     /// Of the people of a room only so many are heard, the loudest; `None`: all.
     pub last_n: Option<NonZeroU8>,
+    /// Bits per second of all that one client sends by one transport, with what is around it on the path.
+    pub bitrate: u32,
+}
+
+impl Default for AudioLimits {
+    /// Everybody, and 600 kbit/s: music in stereo with redundancy.
+    fn default() -> Self {
+        Self { last_n: None, bitrate: 600_000 }
+    }
 }
 
 /// The media core of one worker.

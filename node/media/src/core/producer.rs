@@ -122,6 +122,14 @@ impl Producer {
         &self.origin
     }
 
+    /// The transport that its client sends it by, if that is one of this worker.
+    pub(crate) fn user_transport(&self) -> Option<TransportKey> {
+        match &self.origin {
+            Origin::User(origin) => Some(origin.transport()),
+            Origin::Pipe(_) => None,
+        }
+    }
+
     /// The end of its route, if it comes by one.
     pub(crate) fn pipe_origin(&mut self) -> Option<&mut PipeOrigin> {
         match &mut self.origin {

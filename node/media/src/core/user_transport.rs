@@ -20,6 +20,7 @@ use crate::stream::header_template::Stamp;
 use crate::stream::packet::StreamIndex;
 use crate::stream::rate::RateMeter;
 use crate::stream::sent_packets::Sealed;
+use crate::transport::audio_allowance::AudioAllowance;
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
 use crate::transport::meters::{FlowMeter, LossMeter};
@@ -64,6 +65,7 @@ pub(crate) struct UserTransport {
     timer: Timer,
     transport_wide_seq: u16,
     retransmissions: RetransmissionBudget,
+    audio: AudioAllowance,
     /// RTP that came in, media and retransmissions.
     received: [FlowMeter; 2],
     /// Of what is not sent again: the bytes are what earns retransmissions.
@@ -108,6 +110,7 @@ impl UserTransport {
             timer: Timer::default(),
             transport_wide_seq: 0,
             retransmissions: RetransmissionBudget::default(),
+            audio: AudioAllowance::default(),
             received: Default::default(),
             sent_rate: RateMeter::default(),
             sent_again: Default::default(),
@@ -257,6 +260,11 @@ impl UserTransport {
     /// The stream whose media come with this SSRC.
     pub(crate) fn media_of(&self, ssrc: u32) -> Option<Found> {
         self.listener.find(ssrc).filter(|found| found.kind == StreamKind::Media)
+    }
+
+    /// Whether a packet of audio of `len` bytes may come, of so many bits per second that all of its audio may have.
+    pub(crate) fn allows_audio(&mut self, now: Instant, len: usize, bits_per_second: u32) -> bool {
+        self.audio.take(now, len, bits_per_second)
     }
 
     /// The score of one of the client's encodings, with what names it.

@@ -1,5 +1,6 @@
 //! What a user's datagrams pass on their way in and out: whose they are, whose streams are in them, what is said back.
 
+pub(crate) mod audio_allowance;
 pub(crate) mod buffer_pool;
 pub(crate) mod demux;
 pub(crate) mod meters;

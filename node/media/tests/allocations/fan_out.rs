@@ -12,7 +12,7 @@ use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpSender};
 use sluice_media::wire::rtcp::TransportFeedbackBuilder;
 use sluice_media::wire::rtp::RtpHeader;
-use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
@@ -107,7 +107,13 @@ impl Core {
         let now = Instant::now();
         let certificate = DtlsCertificate::generate().expect("a certificate can be made");
         let epoch = (now, Duration::from_secs(1_700_000_000));
-        let media = Media::new(MediaConfig { worker: WorkerIndex(0), certificate, epoch, seed: 1, last_n: None });
+        let media = Media::new(MediaConfig {
+            worker: WorkerIndex(0),
+            certificate,
+            epoch,
+            seed: 1,
+            audio: AudioLimits::default(),
+        });
         let mut core = Self { media, video, now, datagrams: 0 };
         core.request(Request::CreateRouter { router: ROUTER, account: Account(0) });
         core

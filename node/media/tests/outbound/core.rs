@@ -15,7 +15,7 @@ use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use sluice_media::wire::rtcp::{Compound, Packet};
 use sluice_media::wire::rtp::RtpHeader;
-use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
@@ -193,7 +193,8 @@ impl Core {
     /// One that lets only the loudest be heard.
     pub(crate) fn with_last_n(number: u32, last_n: Option<NonZeroU8>) -> Self {
         let (worker, epoch) = (WorkerIndex(0), (origin(), Duration::from_secs(1_700_000_000)));
-        let media = Media::new(MediaConfig { worker, certificate: certificate(), epoch, seed: 1, last_n });
+        let audio = AudioLimits { last_n, ..AudioLimits::default() };
+        let media = Media::new(MediaConfig { worker, certificate: certificate(), epoch, seed: 1, audio });
         let mut core = Self {
             now: origin(),
             events: Vec::new(),

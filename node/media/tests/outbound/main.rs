@@ -2,6 +2,7 @@
 //! and what their feedback can make it do.
 #![allow(missing_docs, reason = "tests")]
 
+mod audio_limit;
 mod bandwidth;
 mod core;
 mod extensions;

@@ -14,7 +14,7 @@ use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpSender};
 use sluice_media::wire::rtp::RtpHeader;
-use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_proto::ids::{ProducerId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 
@@ -82,7 +82,7 @@ impl CoreWorker {
             certificate,
             epoch: (now(), Duration::from_secs(1_700_000_000)),
             seed: 1,
-            last_n: None,
+            audio: AudioLimits { bitrate: u32::MAX, ..AudioLimits::default() },
         });
         let sealer = SrtpSender::new(PROFILE, &[0; 28]).unwrap();
         let core = CORES.with_borrow_mut(|cores| {

@@ -10,7 +10,7 @@ use sluice_media::messages::{
 };
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
-use sluice_media::{Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_mesh::Frame;
 use sluice_proto::ids::{ProducerId, RouteEpoch, RouteId};
 use sluice_proto::ortc::{DtlsFingerprint, DtlsParameters, DtlsRole};
@@ -75,7 +75,7 @@ impl World {
             certificate: certificate(),
             epoch,
             seed: 1,
-            last_n: None,
+            audio: AudioLimits::default(),
         });
         Self {
             now: origin(),

@@ -40,7 +40,7 @@ impl Workers {
                 certificate: certificate.clone(),
                 epoch,
                 seed: 1,
-                last_n: None,
+                audio: AudioLimits::default(),
             })
         };
         let mut workers = Self { now, workers: [worker(0), worker(1)], answers: 0 };

@@ -12,7 +12,7 @@ impl Media {
     /// A packet of a producer is so loud.
     #[inline]
     pub(super) fn hear(&mut self, clock: &Clock, key: ProducerKey, level: AudioLevel) {
-        if self.config.last_n.is_some() {
+        if self.config.audio.last_n.is_some() {
             self.take_turns(clock, key, level);
         }
     }
@@ -20,7 +20,7 @@ impl Media {
     fn take_turns(&mut self, clock: &Clock, key: ProducerKey, level: AudioLevel) {
         let Some(producer) = self.producers.get_mut(key).filter(|producer| !producer.is_paused()) else { return };
         let Some(loudest) = self.routers.get_mut(producer.router()).and_then(Router::loudest) else { return };
-        let turn = loudest.hear(clock.now, key, level);
+        let turn = loudest.hear(clock.now, (key, producer.user_transport()), level);
         producer.set_heard(loudest.is_heard(key));
         let Some(Turn { ends, .. }) = turn else { return };
         // Those who did not get it go on with what comes now.

@@ -28,7 +28,7 @@ impl Media {
         if self.routers_by_id.contains_key(&id) {
             return Err(RequestError::AlreadyExists(format!("router {id}")));
         }
-        let key = self.routers.insert(Router::new(id, account, self.config.last_n.map(Loudest::new)));
+        let key = self.routers.insert(Router::new(id, account, self.config.audio.last_n.map(Loudest::new)));
         self.routers_by_id.insert(id, key);
         Ok(())
     }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use slotmap::SlotMap;
 
 use super::Media;
+use sluice_proto::ortc::MediaKind;
+
 use crate::clock::Clock;
 use crate::core::producer::Producer;
 use crate::drop_reason::DropReason;
@@ -114,6 +116,12 @@ impl Media {
             return self.counters.drops.count(DropReason::UnknownSsrc);
         };
         let Some(producer) = self.producers.get_mut(found.producer) else { return };
+        if producer.kind() == MediaKind::Audio
+            && let Some(transport) = self.transports.get_mut(key)
+            && !transport.allows_audio(clock.now, data.len(), self.config.audio.bitrate)
+        {
+            return self.counters.drops.count(DropReason::AudioLimit);
+        }
         match producer.receive_rtp(clock, (found.stream, found.kind), &packet, &extensions) {
             Ok(()) => self.counters.rtp_packets_received += 1,
             Err(reason) => {
