@@ -7,7 +7,8 @@ use rand_chacha::ChaCha8Rng;
 
 use super::encoder::Encoder;
 use super::file::Player;
-use super::packetizer::{Layer, Packetizer};
+use super::packetizer::Packetizer;
+use super::parts::Layer;
 use super::source::Source;
 use super::speech::Speech;
 

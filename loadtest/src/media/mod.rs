@@ -18,6 +18,7 @@ mod layers;
 mod nal;
 mod pacer;
 mod packetizer;
+mod parts;
 mod publisher;
 mod receiver;
 mod rtp;

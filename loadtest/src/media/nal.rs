@@ -2,7 +2,7 @@
 //! and a frame's begin.
 
 use super::codec::Codec;
-use super::packetizer::parts;
+use super::parts::parts;
 use super::stamp::STAMP_LEN;
 
 /// How a codec writes its units and packs them.

@@ -4,27 +4,11 @@ use rand::Rng;
 
 use super::codec::Codec;
 use super::nal::Syntax;
+use super::parts::Layer;
 use super::source::Source;
 use super::vp8;
 use super::vp8::Vp8Packetizer;
 use super::vp9::Vp9Packetizer;
-
-/// Place of a frame among temporal layers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Layer {
-    /// 0 is the base.
-    pub(super) temporal: u8,
-    /// Refers to the base layer only.
-    pub(super) sync: bool,
-    /// Refers to no frame before it.
-    pub(super) key: bool,
-}
-
-/// So many parts of a frame, as equal as whole bytes allow.
-pub(super) fn parts(frame: &[u8], count: usize) -> impl Iterator<Item = &[u8]> {
-    let cut = move |index| frame.len() * index / count.max(1);
-    (0..count).map(move |index| frame.get(cut(index)..cut(index + 1)).unwrap_or_default())
-}
 
 /// Cuts frames of one stream.
 #[derive(Debug)]

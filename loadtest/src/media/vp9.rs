@@ -2,7 +2,7 @@
 
 use rand::{Rng, RngExt};
 
-use super::packetizer::{Layer, parts};
+use super::parts::{Layer, parts};
 use super::stamp::STAMP_LEN;
 use crate::scenario::{InterLayer, ScalabilityMode};
 
