@@ -190,7 +190,7 @@ impl CapacityEstimator {
         let loss = lasts(&mut self.loss_since, signs.loss, LOSS_PERSISTENCE);
         let full = lasts(&mut self.full_since, signs.full, FULL_QUEUE_PERSISTENCE);
         if queue || full || backlog || loss {
-            self.back_off(now, sample.rtt, full || loss);
+            self.back_off(now, sample.rtt, (full || loss) && signs.is_short);
         } else if !signs.stands && !signs.backlog {
             self.drained |= !self.is_settling(now);
             let faded = self.carried * (1.0 - elapsed.div_duration_f64(CARRIED_MEMORY)).max(0.0);
@@ -241,8 +241,10 @@ impl CapacityEstimator {
         if self.is_settling(now) {
             return Signs { stands, ..Signs::default() };
         }
+        let longest = self.samples.iter().map(|(_, sample)| sample.rtt.saturating_sub(base)).max();
         Signs {
             stands,
+            is_short: longest.is_none_or(|longest| longest <= limit),
             queue: stands && !drains,
             grows: last.rtt > first.rtt + DRAINING,
             full: queue > FULL_QUEUE_DELAY && lost_more_than(FULL_QUEUE_LOSS_PERCENT),
@@ -312,6 +314,8 @@ struct Signs {
     queue: bool,
     /// It becomes longer.
     grows: bool,
+    /// None stood there of late.
+    is_short: bool,
     /// A short one overflows.
     full: bool,
     /// Too much waits at this end, or had to be dropped.
