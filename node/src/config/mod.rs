@@ -142,7 +142,8 @@ section! {
         /// and to other nodes, and those that somebody gives a higher priority. 0: all.
         last_n: u16 [0 ..= 255] = 0,
         /// Bits per second of audio that a user may send, all voices together, with what is around packets on the path.
-        /// What is more is dropped: audio is never held back for want of room, so much of it would leave none for video.
+        /// What is more is dropped: audio is never held back for want of room, so that much of it would leave none for
+        /// video.
         audio_bitrate: u32 [16000 ..= 100000000] = 600_000,
         /// MIME types of the codecs that may be sent, in the order in which clients that do not choose prefer them. The
         /// same on all nodes: what one allows another may not announce.

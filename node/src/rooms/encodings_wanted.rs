@@ -1,5 +1,5 @@
-//! Which encodings of a producer anybody receives, as its client is told: more at once, fewer only when that has been so
-//! for a while. So no viewer who goes up and down has its publisher begin and end encodings all the time.
+//! Which encodings of a producer anybody receives, as its client is told: more at once, fewer only when that has been
+//! so for a while. So no viewer who goes up and down has its publisher begin and end encodings all the time.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! How much audio a client may send. Audio is held back nowhere, neither on pipes nor on the way to a client: so whoever
-//! sends much of it, or calls so what is none, would take the place of everybody's video.
+//! How much audio a client may send. Audio is held back nowhere, neither on pipes nor on the way to a client: so
+//! whoever sends much of it, or calls so what is none, would take the place of everybody's video.
 
 use std::time::{Duration, Instant};
 
