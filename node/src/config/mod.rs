@@ -22,6 +22,7 @@ mod value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use sluice_media::AudioLimits;
 use sluice_proto::ids::{NodeId, Region};
 
 use settings::{Settings, section};
@@ -144,7 +145,7 @@ section! {
         /// Bits per second of audio that a user may send, all voices together, with what is around packets on the path.
         /// What is more is dropped: audio is never held back for want of room, so that much of it would leave none for
         /// video.
-        audio_bitrate: u32 [16000 ..= 100000000] = 600_000,
+        audio_bitrate: u32 [16000 ..= 100000000] = AudioLimits::default().bitrate,
         /// MIME types of the codecs that may be sent, in the order in which clients that do not choose prefer them. The
         /// same on all nodes: what one allows another may not announce.
         codecs: Vec<CodecName> = CodecName::all(),

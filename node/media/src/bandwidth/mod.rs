@@ -174,7 +174,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
 
     /// Whether less passes than what was sent a moment ago: nothing is to be sent that is not needed.
     pub(crate) fn is_scarce(&self, clock: &Clock) -> bool {
-        self.lowered_us.is_some_and(|at| clock.micros.saturating_sub(at) < HOLD_US)
+        clock.micros < self.held_until_us()
     }
 
     /// Whether video may leave now. If not, some waits from now on.
@@ -210,12 +210,21 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         clock.micros.saturating_sub(at_us) >= interval
     }
 
+    /// No video is raised before that, since one was lowered.
+    fn held_until_us(&self) -> u64 {
+        self.lowered_us.map_or(0, |at| at + HOLD_US)
+    }
+
+    /// What all would take with the next video that would be raised, and what passes.
+    fn next_step(&self) -> Option<(u64, u64)> {
+        Some((self.allocation.next? + self.reserve, self.estimate()?))
+    }
+
     /// When a video may be raised that had to wait although there is room: nothing else may come that tells of it.
     fn raise_at_us(&self) -> Option<u64> {
-        let (next, (_, allocated_us)) = self.allocation.next.zip(self.allocated)?;
-        let has_room = self.estimate().is_some_and(|estimate| estimate >= next + self.reserve);
-        let held_until_us = self.lowered_us.map_or(0, |at| at + HOLD_US);
-        has_room.then(|| held_until_us.max(allocated_us + ALLOCATION_INTERVAL_US))
+        let (_, allocated_us) = self.allocated?;
+        let (wanted, estimate) = self.next_step()?;
+        (estimate >= wanted).then(|| self.held_until_us().max(allocated_us + ALLOCATION_INTERVAL_US))
     }
 
     /// Whether it is time for that.
@@ -233,8 +242,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         if !self.is_limited() {
             return Some((u64::MAX, true));
         }
-        let may_raise = self.lowered_us.is_none_or(|at| now_us.saturating_sub(at) >= HOLD_US);
-        Some((estimate.saturating_sub(reserve), may_raise))
+        Some((estimate.saturating_sub(reserve), now_us >= self.held_until_us()))
     }
 
     /// Videos got their shares: some were lowered, or raised.
@@ -261,14 +269,13 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         }
     }
 
-    /// What is to be probed for: what the next video lacks that would be raised.
-    fn wanted(&self) -> Option<u64> {
-        let wanted = self.allocation.next? + self.reserve;
-        self.estimate().is_some_and(|estimate| estimate < wanted).then_some(wanted)
+    /// What is to be probed for, since it is not known to pass, and what is.
+    fn lacking_step(&self) -> Option<(u64, u64)> {
+        self.next_step().filter(|(wanted, estimate)| estimate < wanted)
     }
 
     fn probe_at_us(&self) -> Option<u64> {
-        self.wanted()?;
+        self.lacking_step()?;
         Some(self.prober.next_us()?.max(self.estimator.can_be_probed_at()))
     }
 
@@ -276,7 +283,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     pub(crate) fn take_probe(&mut self, clock: &Clock) -> u64 {
         let now_us = clock.micros;
         if self.probe_at_us().is_some_and(|at| at <= now_us)
-            && let Some((wanted, estimate)) = self.wanted().zip(self.estimate())
+            && let Some((wanted, estimate)) = self.lacking_step()
         {
             // Somewhat more, so that what is found is enough.
             self.prober.begin(now_us, estimate, wanted + wanted / 16);

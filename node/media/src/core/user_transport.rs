@@ -23,7 +23,7 @@ use crate::stream::sent_packets::Sealed;
 use crate::transport::audio_allowance::AudioAllowance;
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
-use crate::transport::meters::{FlowMeter, LossMeter};
+use crate::transport::meters::{FlowMeter, LossShare};
 use crate::transport::retransmission_budget::RetransmissionBudget;
 use crate::transport::rtp_listener::{EncodingIdentity, Found, RtpListener, StreamKind};
 use crate::transport::transport_feedback_generator::TransportFeedbackGenerator;
@@ -73,9 +73,9 @@ pub(crate) struct UserTransport {
     /// What was sent again, and what was sent only to see whether it passes.
     sent_again: [FlowMeter; 2],
     /// Of what the client sends.
-    uplink: LossMeter,
+    uplink: LossShare,
     /// What the client's transport-wide feedback says about the way to it.
-    downlink: LossMeter,
+    downlink: LossShare,
     /// From the client's first feedback on.
     bandwidth: Option<Box<Bandwidth>>,
 }
@@ -114,8 +114,8 @@ impl UserTransport {
             received: Default::default(),
             sent_rate: RateMeter::default(),
             sent_again: Default::default(),
-            uplink: LossMeter::default(),
-            downlink: LossMeter::default(),
+            uplink: LossShare::default(),
+            downlink: LossShare::default(),
             bandwidth: None,
         }
     }

@@ -3,11 +3,10 @@
 
 use std::time::{Duration, Instant};
 
+use crate::bandwidth::OVERHEAD;
+
 /// What may come at once: as much as is allowed in so long. More than a client saves up while its network is away.
 const BURST: Duration = Duration::from_secs(1);
-
-/// What a packet has around it on the path: SRTP's tag, UDP and IPv4.
-const AROUND: usize = 16 + 8 + 20;
 
 /// In a bit.
 const UNITS: u64 = 1_000_000;
@@ -25,7 +24,7 @@ impl AudioAllowance {
         let earned = |time: Duration| u64::from(bits_per_second) * time.min(BURST).as_micros() as u64;
         let since = self.filled_at.replace(now).map_or(BURST, |at| now.saturating_duration_since(at));
         self.left = (self.left + earned(since)).min(earned(BURST));
-        let costs = (len + AROUND) as u64 * 8 * UNITS;
+        let costs = (len + OVERHEAD) as u64 * 8 * UNITS;
         let left = self.left.checked_sub(costs);
         self.left = left.unwrap_or(self.left);
         left.is_some()
@@ -44,7 +43,7 @@ mod tests {
         while allowance.take(start, 1_000, 600_000) {}
         let packets = (10_000_000 / interval.as_micros()) as u32;
         let passed = (1..=packets).filter(|packet| allowance.take(start + interval * *packet, len, 600_000)).count();
-        (passed * (len + AROUND) * 8) as u64 / 10
+        (passed * (len + OVERHEAD) * 8) as u64 / 10
     }
 
     #[test]

@@ -33,13 +33,13 @@ impl FlowMeter {
 
 /// Packets that came and that did not, by their transport-wide numbers.
 #[derive(Debug, Default)]
-pub(crate) struct LossMeter {
+pub(crate) struct LossShare {
     received: u64,
     lost: u64,
     loss: Option<f32>,
 }
 
-impl LossMeter {
+impl LossShare {
     /// So many more of each.
     pub(crate) fn add(&mut self, (received, lost): (u16, u16)) {
         self.received += u64::from(received);

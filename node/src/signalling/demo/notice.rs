@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use sluice_media::messages::{ConsumerScores, EncodingScore};
 use sluice_proto::pipe::Layers;
 
+use super::stats::known;
 use super::{Shapes, Words};
 use crate::ortc::Layering;
 use crate::rooms::api::{Downlink, NewConsumer, Notice, ProducerInfo};
@@ -92,9 +93,5 @@ pub(super) fn consumer_score(scores: &ConsumerScores) -> Value {
 
 /// The score of an encoding, which has a RID only if its client named it so.
 fn encoding_score(of: &EncodingScore) -> Value {
-    let mut score = json!({"encodingIdx": of.encoding, "ssrc": of.ssrc, "score": of.score});
-    if let Some(rid) = &of.rid {
-        score["rid"] = json!(rid);
-    }
-    score
+    known(json!({"encodingIdx": of.encoding, "ssrc": of.ssrc, "rid": of.rid, "score": of.score}))
 }

@@ -115,7 +115,7 @@ fn stream(direction: &str, Coding { kind, mime_type }: Coding, stats: &StreamSta
 }
 
 /// Without the fields that have no value.
-fn known(mut fields: Value) -> Value {
+pub(super) fn known(mut fields: Value) -> Value {
     fields.as_object_mut().into_iter().for_each(|fields| fields.retain(|_, value| !value.is_null()));
     fields
 }

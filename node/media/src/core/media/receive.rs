@@ -3,10 +3,9 @@
 use std::net::SocketAddr;
 
 use slotmap::SlotMap;
-
-use super::Media;
 use sluice_proto::ortc::MediaKind;
 
+use super::Media;
 use crate::clock::Clock;
 use crate::core::producer::Producer;
 use crate::drop_reason::DropReason;

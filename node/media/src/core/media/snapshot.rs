@@ -34,9 +34,7 @@ impl Media {
     fn stream_stats(&self, clock: &Clock, key: ProducerKey, index: StreamIndex) -> Option<StreamStats> {
         let producer = self.producers.get(key)?;
         let mut stats = producer.stats(clock.now, index)?;
-        if let Origin::User(origin) = producer.origin()
-            && let Some(transport) = self.transports.get(origin.transport())
-        {
+        if let Some(transport) = producer.user_transport().and_then(|transport| self.transports.get(transport)) {
             transport.name_stream((key, index), &mut stats);
         }
         Some(stats)
