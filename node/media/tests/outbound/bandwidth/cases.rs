@@ -93,10 +93,9 @@ fn two_clients_share_a_path() {
         world.run(80.0);
         let (from, to) = (world.start + Duration::from_secs(20), world.now());
         let rates = [0, 1].map(|viewer| world.rate(viewer, from, to));
-        // The middle picture most of the time, also of whoever is the slower one.
-        assert!(rates.iter().all(|rate| *rate >= 0.6 * f64::from(RATES[1])), "{rates:?}");
+        assert!(rates.iter().all(|rate| *rate >= 0.85 * f64::from(RATES[1])), "{rates:?}");
         // Both may have gone too high together, and wait for a while before they try again.
-        assert!(rates.iter().sum::<f64>() >= 0.4 * f64::from(RATES[1] + RATES[2]), "{rates:?}");
+        assert!(rates.iter().sum::<f64>() >= 0.5 * f64::from(RATES[1] + RATES[2]), "{rates:?}");
         let freezes = world.viewers.iter().map(|viewer| viewer.longest_freeze(from)).max();
         assert!(freezes <= Some(Duration::from_millis(500)), "{freezes:?}");
     });
@@ -113,7 +112,7 @@ fn neither_starves_beside_tcp() {
         let ours = world.rate(0, from, world.now());
         let delivered = world.tcp.as_ref().expect("it runs").delivered;
         let theirs = delivered as f64 * 8.0 / (world.now() - from).as_secs_f64();
-        assert!(ours >= f64::from(RATES[0]), "{ours:.0} of ours, {theirs:.0} of TCP");
+        assert!(ours >= 300_000.0, "{ours:.0} of ours, {theirs:.0} of TCP");
         assert!(theirs >= 1_000_000.0, "{ours:.0} of ours, {theirs:.0} of TCP");
     });
 }
