@@ -24,6 +24,7 @@ mod join;
 mod media;
 pub(crate) mod operations;
 pub(crate) mod overview;
+mod pace;
 mod peer;
 mod requests;
 mod resume;

@@ -29,6 +29,7 @@ use super::join::{Claim, Probed};
 use super::media::{Consumer, Producer};
 use super::operations::Operation;
 use super::overview::RoomOverview;
+use super::pace::Pace;
 use super::peer::Peers;
 use super::seat::Desk;
 use super::speakers::Speakers;
@@ -36,9 +37,6 @@ use super::view::View;
 use crate::events::RoomEvents;
 use crate::ports::{Answer, RosterPublisher};
 use crate::support::count;
-
-/// How often what is new in a large room is told, to sessions and to other nodes.
-pub(super) const TICK: Duration = Duration::from_millis(50);
 
 /// Of many, for so many something is done before the mailbox is served again: a millisecond or two of the dearest.
 pub(super) const SLICE: usize = 64;
@@ -117,7 +115,7 @@ pub(crate) struct Room {
     pub(super) me: RoomSender,
     /// Peers, and names that are wanted, of whom other nodes have not been told what is so now, or are about to be.
     pub(super) unpublished: BTreeSet<PeerId>,
-    pub(super) publishing: bool,
+    pub(super) publications: Pace,
     /// Peers of whom other nodes were told in short.
     pub(super) published_in_short: HashSet<PeerId>,
     /// `None` once the room has been left for good.
@@ -153,8 +151,7 @@ pub(crate) struct Room {
     pub(super) refreshing: bool,
     /// What all peers are told.
     pub(super) view: Arc<View>,
-    /// Sessions are about to be woken to look at it.
-    announcing: bool,
+    announcements: Pace,
     /// What is elsewhere is known, or has been waited for long enough. Until then nobody knows whether a name is free.
     pub(super) others_known: bool,
     pub(super) speakers: Speakers,
@@ -192,7 +189,7 @@ impl Room {
             context,
             me,
             unpublished: BTreeSet::new(),
-            publishing: false,
+            publications: Pace::default(),
             published_in_short: HashSet::new(),
             publisher: Some(publisher),
             peers: Peers::default(),
@@ -212,7 +209,7 @@ impl Room {
             elsewhere,
             refreshing: false,
             view,
-            announcing: false,
+            announcements: Pace::default(),
             others_known: false,
             speakers: Speakers::default(),
             latest_join: None,
@@ -278,17 +275,17 @@ impl Room {
         self.peers.complete();
     }
 
-    /// Has sessions look at what is new for all: in a small room at each change, in a large one now and then.
+    /// Has sessions look at what is new for all, when it is time.
     fn announce(&mut self) {
-        if self.announcing || !self.view.is_unannounced() {
+        if !self.view.is_unannounced() {
             return;
         }
-        if self.is_small() {
+        let Some(wait) = self.announcements.tell(self.is_small(), Instant::now().into_std()) else { return };
+        if wait.is_zero() {
             return self.announce_now();
         }
-        self.announcing = true;
-        self.after(TICK, |room| {
-            room.announcing = false;
+        self.after(wait, |room| {
+            room.announcements.told();
             room.announce_now();
         });
     }

@@ -8,17 +8,18 @@ use sluice_placement::{PartDelta, RosterEvent};
 use sluice_proto::ids::{PeerId, ProducerId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry, ProducerType};
+use tokio::time::Instant;
 
 use super::api::{CloseReason, PeerInfo};
 use super::elsewhere::{Change, RemotePeer};
 use super::media::Producer;
-use super::room::{Room, SLICE, TICK};
+use super::room::{Room, SLICE};
 use crate::pipes::{Home, Source};
 use crate::telemetry::set_parent;
 
 impl Room {
     /// Something about a peer, or about who wants its name, is another now. Other nodes hear of it when all that is
-    /// going on is done: in a small room at once, in a large one now and then.
+    /// going on is done.
     pub(super) fn publish(&mut self, id: &PeerId) {
         self.note_place(id);
         self.unpublished.insert(id.clone());
@@ -27,21 +28,18 @@ impl Room {
 
     /// Tells other nodes of what is unpublished, if it is time.
     pub(super) fn publish_in_time(&mut self) {
-        if self.publishing {
-            return;
-        }
         if !self.published_in_short.is_empty() && self.is_small() {
             self.unpublished.extend(self.published_in_short.drain());
         }
         if self.unpublished.is_empty() {
             return;
         }
-        if self.is_small() {
+        let Some(wait) = self.publications.tell(self.is_small(), Instant::now().into_std()) else { return };
+        if wait.is_zero() {
             return self.publish_now();
         }
-        self.publishing = true;
-        self.after(TICK, |room| {
-            room.publishing = false;
+        self.after(wait, |room| {
+            room.publications.told();
             room.publish_now();
         });
     }

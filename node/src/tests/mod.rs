@@ -15,6 +15,7 @@ mod names;
 pub(crate) mod net;
 mod operations;
 mod overload;
+mod pace;
 pub(crate) mod parts;
 mod patience;
 mod producers;
