@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use mio::{Events, Poll, Token};
@@ -12,11 +13,13 @@ use sluice_media::drop_reason::{DropCounters, DropReason};
 use sluice_media::messages::{
     PipeEnd, RequestError, RequestId, Response, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
+use sluice_media::wire::stun;
 use sluice_media::{Datagram, Input, Media, MediaConfig, Output};
 use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, oneshot};
 
 use super::mailbox::{AddressOwned, DatagramBatch, Forwarded, Letter, Mailbox, WAKER};
+use super::rest::Rest;
 use super::socket::{DatagramSocket, MAX_MESSAGES, MediaSocket};
 use super::{FrameOut, now};
 
@@ -65,6 +68,7 @@ pub(super) struct Driver<S = MediaSocket> {
     /// How much is taken of it in a turn.
     max_messages: usize,
     lag: Lag,
+    rest: Rest,
     poll: Poll,
     mailbox: Arc<Mailbox>,
     out: Outbound,
@@ -130,6 +134,7 @@ impl<S: DatagramSocket> Driver<S> {
             readable: false,
             max_messages: MAX_MESSAGES,
             lag: Lag { told_at: now(), waited: Duration::ZERO, slept: Duration::ZERO },
+            rest: Rest::default(),
             poll: config.poll,
             mailbox,
             out: Outbound {
@@ -161,7 +166,7 @@ impl<S: DatagramSocket> Driver<S> {
             }
             for event in &events {
                 match event.token() {
-                    WAKER => {}
+                    WAKER => self.rest.end(),
                     _ => {
                         self.readable |= event.is_readable();
                         if event.is_writable() {
@@ -175,6 +180,10 @@ impl<S: DatagramSocket> Driver<S> {
             }
             if self.out.backlog.len() > MAX_EVENT_BACKLOG {
                 return Err(io::Error::other("the control plane does not take events"));
+            }
+            if let Some(rest) = self.rest.due() {
+                thread::sleep(rest);
+                self.lag.slept += rest;
             }
         }
     }
@@ -298,6 +307,8 @@ impl<S: DatagramSocket> Driver<S> {
         if datagrams.is_empty() {
             return;
         }
+        let checks = datagrams.iter().take_while(|datagram| stun::is_message(datagram.data)).count();
+        self.rest.note(now, datagrams.len(), checks);
         self.media.handle_input(now, Input::Datagrams(&mut datagrams));
         self.drain(Cause::Socket);
     }

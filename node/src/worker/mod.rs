@@ -5,11 +5,13 @@
 //! - `mailbox`: what reaches a worker from other threads. No locks: bounded lock-free queues and one waker.
 //! - `socket`: the shared media port, batched in both directions.
 //! - `driver`: the thread's loop.
+//! - `rest`: when it looks less often.
 //! - `simulated` (tests): workers that are turned by hand on virtual time.
 
 mod driver;
 mod handle;
 mod mailbox;
+mod rest;
 #[cfg(test)]
 pub(crate) mod simulated;
 mod socket;

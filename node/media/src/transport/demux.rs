@@ -45,7 +45,7 @@ pub(crate) enum Protocol {
 /// Tells the protocol of a datagram by its first byte.
 pub(crate) fn classify(data: &[u8]) -> Protocol {
     match data.first() {
-        Some(0..=3) => Protocol::Stun,
+        _ if stun::is_message(data) => Protocol::Stun,
         Some(20..=63) => Protocol::Dtls,
         Some(128..=191) => Protocol::RtpOrRtcp,
         _ => Protocol::Unknown,

@@ -41,6 +41,11 @@ mod attribute {
     pub(super) const GOOG_NOMINATION: u16 = 0xc001;
 }
 
+/// Whether a datagram on a port of several protocols is STUN, by its first byte (RFC 7983 section 7).
+pub fn is_message(datagram: &[u8]) -> bool {
+    matches!(datagram.first(), Some(0..=3))
+}
+
 /// What ties an answer to its request.
 pub type TransactionId = [u8; 12];
 
