@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{SOON, VIDEO, consumes, driver, join, lone_node, lone_node_so, mesh, receives, transport, url};
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_loadtest::driver::Driver;
 use sluice_loadtest::media::{Codec, MediaFile, Source, StreamStats, VideoSource};
 use sluice_loadtest::results::Ended;
@@ -15,6 +15,9 @@ use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::tally::Tally;
 use sluice_loadtest::user::{User, UserConfig, UserEnd};
 use sluice_node::Node;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A user who only receives.
@@ -156,6 +159,74 @@ async fn what_is_told_of_streams_and_transports_is_what_went_by() {
     let number = |field: &str| told[0][field].as_u64().unwrap();
     assert!(number("rtpBytesSent") > 0 && number("rtpBytesSent") < number("bytesSent"), "{told}");
     assert!(told[0]["iceSelectedTuple"]["localPort"].as_u64() > Some(0), "{told}");
+}
+
+/// A trace of a peer that is read, from behind the answer's header on.
+struct Trace(tokio::io::Lines<BufReader<TcpStream>>);
+
+impl Trace {
+    async fn begin(node: &Node, peer: &str, query: &str) -> Self {
+        let mut stream = TcpStream::connect(node.config().admin.listen).await.unwrap();
+        let path = format!("/v1/rooms/default/room/peers/{peer}/trace?{query}");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut lines = BufReader::new(stream).lines();
+        let mut header = String::new();
+        while let Some(line) = lines.next_line().await.unwrap().filter(|line| !line.is_empty()) {
+            header += &line.to_lowercase();
+        }
+        assert!(header.contains("200 ok") && header.contains("application/x-ndjson"), "{header}");
+        Self(lines)
+    }
+
+    /// The next event, sizes of chunks left out; `None` when it is over.
+    async fn next(&mut self) -> Option<Value> {
+        loop {
+            let line = timeout(SOON, self.0.next_line()).await.expect("it goes on").unwrap()?;
+            if line.starts_with('{') {
+                return Some(serde_json::from_str(&line).unwrap());
+            }
+        }
+    }
+
+    /// The next event of a type and direction.
+    async fn event(&mut self, kind: &str, direction: &str) -> Value {
+        loop {
+            let event = self.next().await.expect("it goes on");
+            if event["type"] == kind && event["direction"] == direction {
+                return event;
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_happens_to_the_packets_of_a_peer_can_be_read_meanwhile() {
+    let (node, driver) = (lone_node().await, driver());
+    let alice = join(&driver, &node, "room", "alice").await;
+    let mut of_alice = Trace::begin(&node, "alice", "types=rtp,keyframe,sr&seconds=60").await;
+    // What is made later is traced too.
+    let production = alice.produce(VIDEO).await.unwrap();
+    let transport = alice.transport_id(true).await;
+    for kind in ["keyframe", "rtp", "sr"] {
+        let event = of_alice.event(kind, "in").await;
+        assert_eq!((&event["producerId"], &event["transportId"]), (&json!(production.id), &json!(transport)));
+        assert!(event["timestamp"].as_u64() > Some(1_700_000_000_000), "{event}");
+        let ssrc = if kind == "sr" { &event["info"]["ssrc"] } else { &event["info"]["rtpPacket"]["ssrc"] };
+        assert!(ssrc.is_u64(), "{event}");
+    }
+    let watcher = watcher(&driver, &node, Watch::All).await;
+    let mut of_watcher = Trace::begin(&node, "watcher", "types=rtp,bwe&seconds=60").await;
+    let consumer = consumes(&watcher, "alice", Kind::Video).await;
+    let packet = of_watcher.event("rtp", "out").await;
+    assert_eq!((&packet["consumerId"], &packet["info"]["isRtx"]), (&json!(consumer), &json!(false)));
+    let estimate = of_watcher.event("bwe", "out").await;
+    assert!(estimate["info"]["availableBitrate"].as_u64() > Some(0), "{estimate}");
+
+    alice.leave().await;
+    while of_alice.next().await.is_some() {}
+    node.shutdown().await;
+    while of_watcher.next().await.is_some() {}
 }
 
 #[tokio::test]

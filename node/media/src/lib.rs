@@ -14,6 +14,7 @@
 //! - [`messages`]: what the control plane asks and is told. Reliable; nothing about packets.
 //! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, and feedback between a route's
 //!   ends.
+//! - [`trace`]: what is told of packets to an operator who looks.
 
 mod bandwidth;
 mod clock;
@@ -25,6 +26,7 @@ pub mod messages;
 pub mod rate_limit;
 pub mod secure;
 mod stream;
+pub mod trace;
 mod transport;
 pub mod wire;
 

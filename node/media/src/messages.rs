@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
@@ -16,6 +17,7 @@ use sluice_proto::pipe::{Layers, MAX_STREAMS, Wanted};
 use crate::secure::dtls::DtlsState;
 use crate::secure::ice::{IceCredentials, IceState};
 use crate::secure::srtp::SrtpProfile;
+use crate::trace::{TraceTypes, Traced};
 
 /// Index of a worker within its node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -394,6 +396,13 @@ pub enum Request {
     ConsumerStats {
         consumer: ConsumerId,
     },
+    /// What happened to a transport, its producers and consumers since this was asked last, of the types that were
+    /// named then. Those of now are traced for so long, or until it is asked again.
+    Trace {
+        transport: TransportId,
+        types: TraceTypes,
+        within: Duration,
+    },
     /// Counters and gauges of the whole worker.
     Snapshot,
 }
@@ -409,6 +418,8 @@ pub enum Response {
     ProducerStats(Vec<StreamStats>),
     /// Of `ConsumerStats`.
     ConsumerStats(Box<ConsumerStats>),
+    /// Of `Trace`.
+    Traced(Traced),
     /// Of `Snapshot`.
     Snapshot(Box<WorkerSnapshot>),
 }

@@ -19,6 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::audit;
+use super::trace::{self, Traces};
 use crate::access::{Grants, NamespaceOverview, RevokeError};
 use crate::entrance::Entrance;
 use crate::events::audit::Entry;
@@ -37,8 +38,9 @@ struct Description;
 
 /// For operators.
 pub(super) fn operators_router(entrance: Entrance) -> Router {
-    let (router, description) = of_rooms().routes(routes!(namespaces)).routes(routes!(revoke)).split_for_parts();
-    router.with_state(entrance).merge(describe(description))
+    let (router, description) =
+        of_rooms().routes(routes!(trace::trace)).routes(routes!(namespaces)).routes(routes!(revoke)).split_for_parts();
+    router.layer(Extension(Traces::default())).with_state(entrance).merge(describe(description))
 }
 
 /// For tenants' servers: what of it concerns rooms. It is audited too.
@@ -131,7 +133,7 @@ fn room_key(text: &str) -> Option<RoomKey> {
 /// A peer in the path.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
-struct PeerPath {
+pub(super) struct PeerPath {
     #[param(value_type = String)]
     namespace: NamespaceId,
     #[param(value_type = String)]
@@ -141,7 +143,7 @@ struct PeerPath {
 }
 
 impl PeerPath {
-    fn split(self) -> (RoomKey, PeerId) {
+    pub(super) fn split(self) -> (RoomKey, PeerId) {
         (RoomKey { namespace: self.namespace, room: self.room }, self.peer)
     }
 }

@@ -4,6 +4,7 @@ mod api;
 mod audit;
 mod cluster;
 mod guard;
+pub(crate) mod trace;
 
 use std::sync::Arc;
 

@@ -11,7 +11,7 @@
 //! - `view`: what everybody in a room is told of it; `stage`: of whom.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy; `timing`: how busy they are.
 //! - `overview`: what rooms look like from outside; `operations`: what can be done to them from there,
-//!   `imposed`: and what of it outlives those to whom it is done.
+//!   `imposed`: and what of it outlives those to whom it is done; `traces`: what happens to a peer's packets.
 
 mod admission;
 pub(crate) mod api;
@@ -36,6 +36,7 @@ mod speakers;
 mod stage;
 mod subscriptions;
 mod timing;
+pub(crate) mod traces;
 mod transports;
 mod view;
 mod waiting;

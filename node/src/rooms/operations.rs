@@ -88,7 +88,7 @@ impl Room {
         Ok(session)
     }
 
-    fn session_here(&self, peer: &PeerId) -> Result<SessionId, Refusal> {
+    pub(super) fn session_here(&self, peer: &PeerId) -> Result<SessionId, Refusal> {
         self.peers.session_of(peer).ok_or_else(|| match self.elsewhere.peer(peer) {
             Some(remote) => Refusal::new(421, format!("the peer is on the node {}", remote.instance.node)),
             None => Refusal::not_found("peer", peer),

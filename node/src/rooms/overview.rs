@@ -23,7 +23,7 @@ use crate::pipes::Home;
 use crate::support::lock;
 
 /// How long a room may take to answer; one that does not is left out.
-const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Rooms that are told of at a time: with [`crate::config::LimitsConfig::peers_per_page`] peers of each some 3 MB of
 /// JSON.

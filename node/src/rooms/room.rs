@@ -33,6 +33,7 @@ use super::pace::Pace;
 use super::peer::Peers;
 use super::seat::Desk;
 use super::speakers::Speakers;
+use super::traces::Paths;
 use super::view::View;
 use crate::events::RoomEvents;
 use crate::ports::{Answer, RosterPublisher};
@@ -74,6 +75,8 @@ pub(crate) enum RoomMessage {
     Peers { after: Option<PeerId>, limit: Option<usize>, reply: oneshot::Sender<PeersPage> },
     /// An operator or a tenant's server wants something done.
     Operate { operation: Operation, reply: oneshot::Sender<Result<(), Refusal>> },
+    /// An operator looks at what happens to a peer's packets.
+    Paths { peer: PeerId, reply: oneshot::Sender<Result<Paths, Refusal>> },
     /// The node stops: the peers are sent away within this time.
     Shutdown(Duration),
 }
@@ -341,6 +344,7 @@ impl Room {
                 let _ = reply.send(self.page(after.as_ref(), limit, true));
             }
             RoomMessage::Operate { operation, reply } => self.on_operation(operation, reply),
+            RoomMessage::Paths { peer, reply } => self.on_paths_asked(&peer, reply),
             RoomMessage::Shutdown(within) => self.shutdown(within),
         }
     }

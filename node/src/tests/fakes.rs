@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sluice_media::messages::{Request, RequestError, Response, WorkerIndex};
+use sluice_media::trace::{TraceTypes, Traced};
 use sluice_mesh::LinkKey;
 use sluice_placement::{PartDelta, RosterEvent};
 use sluice_proto::ids::{
@@ -41,6 +42,8 @@ struct WorkerState {
     full: bool,
     /// There was no room for one command, and is again.
     full_once: bool,
+    /// What is told of transports when they are traced.
+    traced: HashMap<TransportId, Traced>,
     /// The next request is the caller's end.
     explode: bool,
     /// The next answer is the end of whoever waits for it.
@@ -63,6 +66,11 @@ impl FakeWorker {
     /// The next command finds no room, and those after it do.
     pub(super) fn refuse_next_send(&self) {
         self.state.lock().unwrap().full_once = true;
+    }
+
+    /// This happened on a transport.
+    pub(super) fn happened(&self, transport: TransportId, traced: Traced) {
+        self.state.lock().unwrap().traced.insert(transport, traced);
     }
 
     /// Whoever asks next panics, as if it had a bug.
@@ -158,9 +166,7 @@ impl WorkerState {
                     return Err(RequestError::AlreadyConnected(transport));
                 }
             }
-            Request::RestartIce { transport, .. } => {
-                self.transport(transport)?;
-            }
+            Request::RestartIce { transport, .. } => self.transport(transport).map(drop)?,
             Request::CloseTransport { transport } => {
                 self.transport(transport)?;
                 self.transports.remove(&transport);
@@ -205,9 +211,16 @@ impl WorkerState {
             Request::TransportStats { .. } => return Ok(Response::TransportStats(statistics::of_transport())),
             Request::ProducerStats { .. } => return Ok(Response::ProducerStats(statistics::of_producer())),
             Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(statistics::of_consumer())),
+            Request::Trace { transport, types, .. } => return self.trace(transport, types),
             Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } | Request::Snapshot => {}
         }
         Ok(Response::Done)
+    }
+
+    fn trace(&mut self, transport: TransportId, types: TraceTypes) -> Result<Response, RequestError> {
+        self.transport(transport)?;
+        let traced = self.traced.remove(&transport).filter(|_| types != TraceTypes::NONE);
+        Ok(Response::Traced(traced.unwrap_or_default()))
     }
 
     fn close_producers_of(&mut self, transport: TransportId) {

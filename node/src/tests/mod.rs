@@ -28,6 +28,7 @@ mod signalling;
 mod stage;
 mod statistics;
 mod subscriptions;
+mod traces;
 mod transports;
 
 use std::net::SocketAddr;

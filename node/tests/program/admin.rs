@@ -140,4 +140,10 @@ fn rooms_are_asked_for_by_name() {
     assert_eq!(get(dev.admin(0), peers).status, 404, "nobody is in the room");
     assert_eq!(get(dev.admin(0), &format!("{peers}?limit=all")).status, 400);
     assert_eq!(get(dev.admin(0), &format!("{peers}?after=")).status, 400);
+    let trace = |query: &str| get(dev.admin(0), &format!("{peers}/p/trace{query}"));
+    assert_eq!([trace("").status, trace("?types=rtp&seconds=5").status], [404, 404]);
+    for bad in ["?types=sli", "?types=", "?seconds=0", "?seconds=301", "?seconds=long"] {
+        let refused = trace(bad);
+        assert!(refused.status == 400 && !refused.text().is_empty(), "{bad}");
+    }
 }

@@ -306,15 +306,24 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         next.into_iter().flatten().min().map(Duration::from_micros)
     }
 
-    /// What the control plane is to be told, if it is time and that is news.
-    pub(crate) fn take_downlink(&mut self, clock: &Clock) -> Option<Downlink> {
-        let now_us = clock.micros;
+    /// How much passes, and what is done with that; `None` while nothing is known.
+    pub(crate) fn downlink(&self) -> Option<Downlink> {
         let Allocation { granted, desired, next } = self.allocation;
-        let downlink = Downlink {
+        Some(Downlink {
             desired: desired + self.reserve,
             effective_desired: next.map_or(desired, |next| next.max(granted)) + self.reserve,
             available: self.estimate()?,
-        };
+        })
+    }
+
+    /// Whether the client tells of each packet, and not only how much it thinks passes.
+    pub(crate) fn is_transport_wide(&self) -> bool {
+        self.sent.is_some()
+    }
+
+    /// What the control plane is to be told, if it is time and that is news.
+    pub(crate) fn take_downlink(&mut self, clock: &Clock) -> Option<Downlink> {
+        let (now_us, downlink) = (clock.micros, self.downlink()?);
         if let Some((told, at_us)) = self.told {
             let is_near = |a: u64, b: u64| a.abs_diff(b) * 100 <= b * TOLD_PERCENT;
             let is_same = is_near(downlink.desired, told.desired)

@@ -29,7 +29,6 @@ use crate::wire::rtcp::{ReportBlock, SenderInfo};
 /// A consumer.
 #[derive(Debug)]
 pub(crate) struct Consumer {
-    id: ConsumerId,
     kind: MediaKind,
     producer: ProducerKey,
     transport: TransportKey,
@@ -75,7 +74,6 @@ impl Consumer {
         // section 3.3.1).
         let (first, rtx_first) = (random as u16 & 0x3fff, (random >> 16) as u16 & 0x3fff);
         Self {
-            id,
             kind,
             producer,
             transport,
@@ -89,7 +87,7 @@ impl Consumer {
             active: false,
             held_from: None,
             cut: Cut::new(StreamIndex::ZERO, parameters.codec, first, false),
-            stream: RtpStreamSend::new(kind, parameters, rtx_first),
+            stream: RtpStreamSend::new(id, kind, parameters, rtx_first),
             plis: 0,
             firs: 0,
             last_fir: None,
@@ -99,7 +97,7 @@ impl Consumer {
 
     /// Its id.
     pub(crate) fn id(&self) -> ConsumerId {
-        self.id
+        self.stream.consumer()
     }
 
     /// Whose packets it sends.

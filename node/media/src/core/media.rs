@@ -18,6 +18,7 @@ mod receive;
 mod requests;
 mod snapshot;
 mod timeouts;
+mod traces;
 
 use std::collections::VecDeque;
 use std::num::NonZeroU8;

@@ -5,6 +5,7 @@ mod probe;
 
 use std::time::{Duration, Instant};
 
+use sluice_proto::ids::ConsumerId;
 use sluice_proto::ortc::MediaKind;
 
 use crate::bandwidth::OVERHEAD;
@@ -24,6 +25,7 @@ use crate::stream::score::Score;
 use crate::stream::sender_reports::SenderReports;
 use crate::stream::sent_packets::SentPackets;
 use crate::stream::succession::{Shift, Shifts};
+use crate::trace::{TraceSubject, TracedPacket};
 use crate::wire::codec::{Codec, red};
 use crate::wire::rtcp::{ReportBlock, SenderInfo};
 use crate::wire::rtp::{CarriedExtensions, RtpHeader};
@@ -139,6 +141,8 @@ impl SendParameters {
 /// A stream to a user.
 #[derive(Debug)]
 pub(crate) struct RtpStreamSend {
+    /// Whose it is.
+    consumer: ConsumerId,
     parameters: SendParameters,
     sent: SentPackets,
     rtx_seq: u16,
@@ -170,14 +174,20 @@ struct Reception {
 }
 
 impl RtpStreamSend {
-    /// A stream of which nothing was sent. Its retransmissions begin behind the number `rtx_before_first`.
-    pub(crate) fn new(kind: MediaKind, parameters: SendParameters, rtx_before_first: u16) -> Self {
+    /// A consumer's stream, of which nothing was sent. Its retransmissions begin behind the number `rtx_before_first`.
+    pub(crate) fn new(
+        consumer: ConsumerId,
+        kind: MediaKind,
+        parameters: SendParameters,
+        rtx_before_first: u16,
+    ) -> Self {
         let slots = match kind {
             _ if !parameters.nack => 0,
             MediaKind::Video => VIDEO_SENT_SLOTS,
             MediaKind::Audio => AUDIO_SENT_SLOTS,
         };
         Self {
+            consumer,
             sent: SentPackets::new(slots, parameters.rtx.is_none()),
             parameters,
             rtx_seq: rtx_before_first,
@@ -193,6 +203,11 @@ impl RtpStreamSend {
             bitrate: RateMeter::default(),
             path_bitrate: RateMeter::default(),
         }
+    }
+
+    /// Whose it is.
+    pub(crate) fn consumer(&self) -> ConsumerId {
+        self.consumer
     }
 
     /// How its packets look.
@@ -262,7 +277,46 @@ impl RtpStreamSend {
         self.packets += 1;
         self.bytes += payload.len() as u64;
         self.key_frames += u64::from(packet.info.key_frame_start && place.part == Part::Payload);
+        if transport.is_traced() {
+            self.trace_sent(packet, (place, shift), None, transport, clock);
+        }
         Ok(())
+    }
+
+    /// Tells whoever looks of a packet that went out, or last went out again in a stream for retransmissions.
+    #[cold]
+    fn trace_sent(
+        &self,
+        packet: &CachedPacket<'_>,
+        (place, shift): (Place, Shift),
+        rtx: Option<(u32, u8)>,
+        transport: &mut UserTransport,
+        clock: &Clock,
+    ) {
+        let (template, payload) = (&self.parameters.template, self.parameters.payload::<false>(packet, place.part));
+        let carriage = self.parameters.carriage(packet, (place, shift));
+        let extensions = carriage.as_ref().map(Carriage::extensions);
+        let payload_size = payload.len() + if rtx.is_some() { 2 } else { 0 };
+        let header = self.parameters.header::<false>(packet, place, shift);
+        let is_numbered = template.has_transport_wide_seq();
+        let packet = TracedPacket {
+            header: rtx.map_or(header, |(ssrc, payload_type)| RtpHeader {
+                payload_type,
+                sequence_number: self.rtx_seq,
+                ssrc,
+                ..header
+            }),
+            size: template.header_len(packet.audio_level, extensions.as_ref()) + payload_size,
+            payload_size,
+            is_key_frame: packet.info.key_frame_start && place.part == Part::Payload,
+            spatial_layer: packet.info.spatial_layer,
+            temporal_layer: packet.info.temporal_layer,
+            wide_sequence_number: is_numbered.then(|| transport.last_transport_wide_seq()),
+            is_rtx: rtx.is_some(),
+        };
+        if let Some(trace) = transport.trace() {
+            trace.add_packet(clock, TraceSubject::Consumer(self.consumer), packet);
+        }
     }
 
     /// The client misses these packets: those that the producer still has go out again.
@@ -311,6 +365,9 @@ impl RtpStreamSend {
             None => self.send_again(&packet, (place, shift), transport)?,
         }
         self.sent.resent(clock.since_epoch, output);
+        if transport.is_traced() {
+            self.trace_sent(&packet, (place, shift), self.parameters.rtx, transport, clock);
+        }
         Ok(true)
     }
 

@@ -20,6 +20,7 @@ use crate::stream::header_template::Stamp;
 use crate::stream::packet::StreamIndex;
 use crate::stream::rate::RateMeter;
 use crate::stream::sent_packets::Sealed;
+use crate::trace::{Trace, TraceTypes, Traced};
 use crate::transport::audio_allowance::AudioAllowance;
 use crate::transport::buffer_pool::BufferPool;
 use crate::transport::demux::TransportKey;
@@ -64,6 +65,8 @@ pub(crate) struct UserTransport {
     reports_at: Option<Instant>,
     timer: Timer,
     transport_wide_seq: u16,
+    /// While somebody looks.
+    trace: Option<Box<Trace>>,
     retransmissions: RetransmissionBudget,
     audio: AudioAllowance,
     /// RTP that came in, media and retransmissions.
@@ -109,6 +112,7 @@ impl UserTransport {
             reports_at: None,
             timer: Timer::default(),
             transport_wide_seq: 0,
+            trace: None,
             retransmissions: RetransmissionBudget::default(),
             audio: AudioAllowance::default(),
             received: Default::default(),
@@ -297,6 +301,7 @@ impl UserTransport {
             self.received.iter_mut().chain(&mut self.sent_again).for_each(|flow| flow.sample(now));
             self.sent_rate.sample(now, self.retransmissions.earned());
             self.uplink.sample();
+            self.trace.take_if(|trace| trace.is_over(now));
             self.downlink.sample();
         }
         is_due
@@ -475,6 +480,36 @@ impl UserTransport {
             available_outgoing_bitrate: self.bandwidth.as_ref().and_then(|bandwidth| bandwidth.estimate()),
             ..self.webrtc.stats(now)
         }
+    }
+
+    /// Whether somebody looks at what happens.
+    #[inline]
+    pub(crate) fn is_traced(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    /// What happens to it, if somebody looks.
+    pub(crate) fn trace(&mut self) -> Option<&mut Trace> {
+        self.trace.as_deref_mut()
+    }
+
+    /// Gives what happened, and goes on tracing these types for so long. `epoch` is the core's, since the Unix epoch.
+    pub(crate) fn go_on_tracing(
+        &mut self,
+        now: Instant,
+        epoch: Duration,
+        types: TraceTypes,
+        within: Duration,
+    ) -> Traced {
+        let trace = self.trace.get_or_insert_with(|| Box::new(Trace::new(now, epoch)));
+        let traced = trace.go_on(types, now + within);
+        self.trace.take_if(|_| types == TraceTypes::NONE);
+        traced
+    }
+
+    /// Number of the last packet that had a transport-wide one.
+    pub(crate) fn last_transport_wide_seq(&self) -> u16 {
+        self.transport_wide_seq.wrapping_sub(1)
     }
 
     /// What it has received and sent.

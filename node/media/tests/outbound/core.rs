@@ -13,6 +13,7 @@ use sluice_media::messages::{
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
+use sluice_media::trace::{TraceTypes, Traced};
 use sluice_media::wire::rtcp::{Compound, Packet};
 use sluice_media::wire::rtp::RtpHeader;
 use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
@@ -285,6 +286,15 @@ impl Core {
     pub(crate) fn transport_stats(&mut self, transport: TransportId) -> TransportStats {
         match self.request(Request::TransportStats { transport }) {
             Response::TransportStats(stats) => *stats,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What happened to a transport since this was asked last; these types are traced for so many seconds.
+    pub(crate) fn trace(&mut self, transport: TransportId, types: TraceTypes, seconds: u64) -> Traced {
+        let within = Duration::from_secs(seconds);
+        match self.request(Request::Trace { transport, types, within }) {
+            Response::Traced(traced) => traced,
             other => panic!("{other:?}"),
         }
     }

@@ -17,4 +17,5 @@ mod parameter_sets;
 mod redundancy;
 mod retransmission;
 mod simulcast;
+mod traces;
 mod traffic;

@@ -15,6 +15,7 @@ use crate::core::producer::Producer;
 use crate::keys::ConsumerKey;
 use crate::messages::WorkerEvent;
 use crate::stream::packet::StreamIndex;
+use crate::trace::{TraceInfo, TraceSubject};
 use crate::transport::demux::TransportKey;
 
 /// Between the rates of two encodings of a producer, about: twice the width and height. By that a stream is judged that
@@ -85,6 +86,7 @@ impl Media {
             for (consumer, demand) in demanding.iter().zip(&demands) {
                 self.limit_consumer(clock, *consumer, demand.granted().map(|rung| rung.layers), is_hurried);
             }
+            self.trace_estimate(clock, key);
             self.tell_downlink(clock, key);
         }
         (self.demanding, self.demands) = (demanding, demands);
@@ -192,7 +194,11 @@ impl Media {
         let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(consumer) = self.consumers.get_mut(consumer) else { return };
         let Some(producer) = self.producers.get(consumer.producer()) else { return };
-        self.counters.rtp_packets_sent += consumer.send_probe(bytes, producer, transport, clock);
+        let packets = consumer.send_probe(bytes, producer, transport, clock);
+        self.counters.rtp_packets_sent += packets;
+        if let Some(trace) = transport.trace() {
+            trace.add(clock, TraceSubject::Transport, TraceInfo::Probation { packets });
+        }
     }
 }
 

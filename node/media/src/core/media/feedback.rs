@@ -17,6 +17,7 @@ use crate::io::Output;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey};
 use crate::stream::packet::{StreamIndex, StreamSet};
 use crate::stream::{MAX_NACKED, Stream};
+use crate::trace::TraceInfo;
 use crate::transport::demux::TransportKey;
 use crate::wire::rtcp::{self, SenderInfo};
 
@@ -69,6 +70,7 @@ impl Media {
             self.compound.clear();
             rtcp::nack(&mut self.compound, rtcp_ssrc, ssrc, missing.iter().copied());
             self.send_rtcp(transport);
+            self.trace_producer(clock, key, TraceInfo::Nack { ssrc, packets: missing.len() as u64 });
         }
         self.missing = missing;
     }
@@ -89,7 +91,7 @@ impl Media {
     pub(super) fn request_key_frame(&mut self, clock: &Clock, key: ProducerKey, stream: StreamIndex) {
         let Some(found) = self.producers.get_mut(key).and_then(|producer| producer.stream_mut(stream)) else { return };
         if found.need_key_frame(clock.now) {
-            self.send_key_frame_request(key, stream);
+            self.send_key_frame_request(clock, key, stream);
         }
         self.arm_producer(clock.now, key);
     }
@@ -102,7 +104,7 @@ impl Media {
     }
 
     /// Asks the publisher, or the next node on the way to it.
-    pub(super) fn send_key_frame_request(&mut self, key: ProducerKey, stream: StreamIndex) {
+    pub(super) fn send_key_frame_request(&mut self, clock: &Clock, key: ProducerKey, stream: StreamIndex) {
         let Some(producer) = self.producers.get_mut(key) else { return };
         match producer.key_frame_request(stream) {
             None => return,
@@ -110,11 +112,18 @@ impl Media {
             Some(KeyFrameRequest::User(transport, ssrc, message)) => {
                 let Some(rtcp_ssrc) = self.transports.get(transport).map(UserTransport::rtcp_ssrc) else { return };
                 self.compound.clear();
-                match message {
-                    KeyFrameMessage::Pli => rtcp::pli(&mut self.compound, rtcp_ssrc, ssrc),
-                    KeyFrameMessage::Fir { number } => rtcp::fir(&mut self.compound, rtcp_ssrc, ssrc, number),
-                }
+                let info = match message {
+                    KeyFrameMessage::Pli => {
+                        rtcp::pli(&mut self.compound, rtcp_ssrc, ssrc);
+                        TraceInfo::Pli { ssrc }
+                    }
+                    KeyFrameMessage::Fir { number } => {
+                        rtcp::fir(&mut self.compound, rtcp_ssrc, ssrc, number);
+                        TraceInfo::Fir { ssrc }
+                    }
+                };
                 self.send_rtcp(transport);
+                self.trace_producer(clock, key, info);
             }
         }
         self.counters.key_frame_requests += 1;

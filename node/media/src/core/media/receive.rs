@@ -14,6 +14,7 @@ use crate::keys::{ConsumerKey, ProducerKey};
 use crate::messages::{WorkerEvent, WorkerIndex};
 use crate::secure::ice::IceEvent;
 use crate::stream::Stream;
+use crate::trace::{TraceInfo, TraceSubject};
 use crate::transport::demux::{Destination, Protocol, TransportKey, classify};
 use crate::transport::rtp_listener::{Found, StreamKind};
 use crate::transport::webrtc_transport::{Received, TransportEvent};
@@ -109,7 +110,7 @@ impl Media {
             return self.counters.drops.count(DropReason::RtpMalformed);
         };
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let extensions = transport.extensions_of(&packet);
+        let (extensions, is_traced) = (transport.extensions_of(&packet), transport.is_traced());
         let found = transport.receive_rtp(clock.now, key, (&packet, data.len()), &extensions, &mut self.timers);
         let Some(found) = found.or_else(|| self.learn_ssrc(key, &packet, &extensions)) else {
             return self.counters.drops.count(DropReason::UnknownSsrc);
@@ -122,7 +123,12 @@ impl Media {
             return self.counters.drops.count(DropReason::AudioLimit);
         }
         match producer.receive_rtp(clock, (found.stream, found.kind), &packet, &extensions) {
-            Ok(()) => self.counters.rtp_packets_received += 1,
+            Ok(()) => {
+                self.counters.rtp_packets_received += 1;
+                if is_traced {
+                    self.trace_received(clock, key, found, (&packet, data.len()), &extensions);
+                }
+            }
             Err(reason) => {
                 if found.kind == StreamKind::Media && reason != DropReason::ProducerPaused {
                     producer.stream_mut(found.stream).into_iter().for_each(Stream::count_discarded);
@@ -210,6 +216,7 @@ impl Media {
 
     fn receive_sender_report(&mut self, clock: &Clock, key: TransportKey, info: &SenderInfo) {
         let Some(found) = self.transports.get(key).and_then(|transport| transport.media_of(info.ssrc)) else { return };
+        self.trace_producer(clock, found.producer, TraceInfo::Sr(*info));
         let Some(producer) = self.producers.get(found.producer) else { return };
         if let Some(info) = producer.map_sender_info(clock.now, found.stream, info) {
             self.set_producer_clock(clock, found.producer, found.stream, &info);
@@ -263,14 +270,24 @@ impl Media {
         let Some(consumer) = transport.consumer_of(media_ssrc) else { return };
         let Some(consumer) = self.consumers.get_mut(consumer) else { return };
         let Some(producer) = self.producers.get(consumer.producer()) else { return };
+        if let Some(trace) = transport.trace() {
+            let packets = items.clone().sequence_numbers().take(*left).count() as u64;
+            let info = TraceInfo::Nack { ssrc: media_ssrc, packets };
+            trace.add(clock, TraceSubject::Consumer(consumer.id()), info);
+        }
         let missing = items.sequence_numbers().take(*left).inspect(|_| *left -= 1);
         consumer.receive_nack(missing, producer, transport, clock, &mut self.counters);
     }
 
     fn receive_key_frame_request(&mut self, clock: &Clock, key: TransportKey, media_ssrc: u32, fir: Option<u8>) {
-        let Some(transport) = self.transports.get(key) else { return };
+        let Some(transport) = self.transports.get_mut(key) else { return };
         let Some(key) = transport.consumer_of(media_ssrc) else { return };
         let Some(consumer) = self.consumers.get_mut(key) else { return };
+        if let Some(trace) = transport.trace() {
+            let ssrc = media_ssrc;
+            let info = if fir.is_some() { TraceInfo::Fir { ssrc } } else { TraceInfo::Pli { ssrc } };
+            trace.add(clock, TraceSubject::Consumer(consumer.id()), info);
+        }
         if consumer.receive_key_frame_request(fir) {
             self.request_key_frame_for(clock, key);
         }

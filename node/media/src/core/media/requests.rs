@@ -108,6 +108,9 @@ impl Media {
             Request::TransportStats { transport } => return self.transport_stats(clock, transport),
             Request::ProducerStats { producer } => return self.producer_stats(clock, producer),
             Request::ConsumerStats { consumer } => return self.consumer_stats(clock, consumer),
+            Request::Trace { transport, types, within } => {
+                return self.trace_transport(clock, transport, types, within);
+            }
             Request::Snapshot => return Ok(Response::Snapshot(Box::new(self.snapshot(clock)))),
         }
         Ok(Response::Done)

@@ -47,7 +47,7 @@ impl Media {
             let is_watched = self.is_watched(key, index);
             let stream = self.producers.get_mut(key).and_then(|producer| producer.stream_mut(index));
             if stream.is_some_and(|stream| stream.handle_timeout(clock.now, is_watched)) {
-                self.send_key_frame_request(key, index);
+                self.send_key_frame_request(clock, key, index);
             }
         }
         self.serve_producer(clock, key);

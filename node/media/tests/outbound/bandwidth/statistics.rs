@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sluice_media::messages::{Flow, LayerBitrate};
 use sluice_media::secure::srtp::SrtpProfile;
+use sluice_media::trace::{TraceInfo, TraceSubject, TraceType, TraceTypes};
 use sluice_media::wire::rtp::RtpHeader;
 use sluice_proto::ids::ConsumerId;
 
@@ -60,6 +61,33 @@ fn media_retransmissions_and_probes_are_told_apart() {
     assert!((0.7..1.3).contains(&(stats.rtp_sent.bitrate as f64 / last_second)), "{stats:?}, {last_second}");
     assert!(stats.send_loss.is_some_and(|loss| (0.0..0.2).contains(&loss)), "{stats:?}");
     assert_eq!((stats.rtp_received, stats.rtx_received, stats.recv_loss), (Flow::default(), Flow::default(), None));
+}
+
+#[test]
+fn estimates_and_probes_are_told_of_of_the_transport() {
+    let mut world = World::new(1, 1_000_000, 1);
+    let transport = world.viewers[0].user.transport;
+    let types = TraceTypes::from_iter([TraceType::Bwe, TraceType::Probation]);
+    world.core.trace(transport, types, 60);
+    world.run(15.0);
+    let traced = world.core.trace(transport, types, 60);
+    assert!(traced.events.iter().all(|event| event.subject == TraceSubject::Transport && !event.is_in()));
+    let stats = world.core.transport_stats(transport);
+    let told = traced.events.iter().rev().find_map(|event| match event.info {
+        TraceInfo::Bwe { is_transport_wide, desired_bitrate, effective_desired_bitrate, available_bitrate } => {
+            Some((is_transport_wide, desired_bitrate, effective_desired_bitrate, available_bitrate))
+        }
+        _ => None,
+    });
+    let (is_transport_wide, desired, effective, available) = told.expect("feedback came");
+    let known = stats.available_outgoing_bitrate.expect("feedback came") as f64;
+    assert!(is_transport_wide && desired > 0 && effective > 0, "{told:?}");
+    assert!((0.5..2.0).contains(&(available as f64 / known)), "{told:?}, {known}");
+    let probes = traced.events.iter().filter_map(|event| match event.info {
+        TraceInfo::Probation { packets } => Some(packets),
+        _ => None,
+    });
+    assert!(probes.sum::<u64>() > 0 && stats.probation_sent.bytes > 0);
 }
 
 /// Sends a packet with a transport-wide number.
