@@ -11,10 +11,10 @@
 //! - `core`: producers, consumers and routes, and [`Media`], which owns them all.
 //!
 //! # Doors
-//! - [`messages`]: what the control plane asks and is told. Reliable; nothing about packets.
+//! - [`messages`]: what the control plane asks and is told. Reliable; nothing about packets, but what [`trace`] tells to
+//!   an operator who looks.
 //! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, and feedback between a route's
 //!   ends.
-//! - [`trace`]: what is told of packets to an operator who looks.
 
 mod bandwidth;
 mod clock;

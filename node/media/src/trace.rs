@@ -1,6 +1,6 @@
 //! Trace events, with the names and fields of mediasoup's: what happens on a transport, told one by one to an operator
-//! who looks. A transport that is traced has a [`Trace`], which keeps what happened until it is asked for; what there
-//! is no room for is counted.
+//! who looks. A transport that is traced keeps what happened until it is asked for; what there is no room for is
+//! counted.
 
 use std::time::{Duration, Instant};
 

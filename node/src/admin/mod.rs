@@ -31,7 +31,7 @@ const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 /// - `GET /metrics`: OpenMetrics text
 /// - `GET /v1/cluster`: [`Cluster`]
 /// - `GET /v1/usage`: [`NodeUsage`]
-/// - `/v1/rooms`, `/v1/namespaces`, `/v1/openapi.json`: [`api`]
+/// - `/v1/rooms`, `/v1/namespaces`, `/v1/openapi.json`: [`api`], and [`trace`] of a peer
 ///
 /// The guard stands before all of them but health, and all that is asked of it is audited, but for scrapes.
 pub(crate) fn admin_router(

@@ -126,7 +126,7 @@ impl Media {
             Ok(()) => {
                 self.counters.rtp_packets_received += 1;
                 if is_traced {
-                    self.trace_received(clock, key, found, (&packet, data.len()), &extensions);
+                    self.trace_received(clock, key, found, data);
                 }
             }
             Err(reason) => {

@@ -11,7 +11,7 @@ use crate::messages::{RequestError, Response};
 use crate::trace::{TraceInfo, TraceSubject, TraceTypes, TracedPacket};
 use crate::transport::demux::TransportKey;
 use crate::transport::rtp_listener::{Found, StreamKind};
-use crate::wire::rtp::{ReceivedExtensions, RtpPacket};
+use crate::wire::rtp::RtpPacket;
 
 impl Media {
     /// Gives what happened on a transport, and goes on with these types for so long.
@@ -36,28 +36,26 @@ impl Media {
         }
     }
 
-    /// A packet of a client came, which has `len` bytes and is the last of its stream that is pending.
+    /// A packet of a client came, and is the last of its stream that is pending. It is read once more, so that whoever
+    /// traces nothing need not keep what was read.
     #[cold]
-    pub(super) fn trace_received(
-        &mut self,
-        clock: &Clock,
-        key: TransportKey,
-        found: Found,
-        (packet, len): (&RtpPacket<'_>, usize),
-        extensions: &ReceivedExtensions<'_>,
-    ) {
-        let Some(producer) = self.producers.get(found.producer) else { return };
-        let Some(trace) = self.transports.get_mut(key).and_then(|transport| transport.trace()) else { return };
+    pub(super) fn trace_received(&mut self, clock: &Clock, key: TransportKey, found: Found, data: &[u8]) {
+        let (Some(packet), Some(producer)) = (RtpPacket::parse(data), self.producers.get(found.producer)) else {
+            return;
+        };
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        let wide_sequence_number = transport.extensions_of(&packet).transport_wide_cc;
+        let Some(trace) = transport.trace() else { return };
         let kept = producer.stream(found.stream).and_then(|stream| stream.pending().last()?.ok());
         let info = kept.map(|kept| kept.info).unwrap_or_default();
         let packet = TracedPacket {
             header: packet.header,
-            size: len,
+            size: data.len(),
             payload_size: packet.payload.len(),
             is_key_frame: info.key_frame_start,
             spatial_layer: info.spatial_layer,
             temporal_layer: info.temporal_layer,
-            wide_sequence_number: extensions.transport_wide_cc,
+            wide_sequence_number,
             is_rtx: found.kind == StreamKind::Rtx,
         };
         trace.add_packet(clock, TraceSubject::Producer(producer.id()), packet);
