@@ -103,8 +103,9 @@ impl RateControl {
             let is_guilty = measured.usage == Usage::FarOver || acknowledged < PASSES * measured.sent;
             return self.lower(now_us, KEEP * if is_guilty { acknowledged } else { self.bits_per_second });
         }
-        // Behind a queue packets come close together, so a short while tells.
-        let arrives = measured.recent.map_or(acknowledged, |recent| recent.clamp(acknowledged / 2.0, acknowledged));
+        // Behind a queue packets come close together, so a short while tells: less of a path that has become narrower,
+        // more of who was just raised.
+        let arrives = measured.recent.map_or(acknowledged, |recent| recent.max(acknowledged / 2.0));
         self.capacity.meet(arrives);
         self.lower(now_us, KEEP * arrives);
     }
@@ -220,6 +221,13 @@ mod tests {
         assert_eq!(control.bits_per_second(), 0.85e6, "the answer to that is not there yet");
         run(&mut control, 1_100, 2_000, Usage::Normal, |estimate| estimate);
         assert!((0.86e6..0.95e6).contains(&control.bits_per_second()), "{}", control.bits_per_second());
+    }
+
+    #[test]
+    fn who_was_just_raised_is_lowered_to_what_arrives_now() {
+        let mut control = RateControl::new(0, 2e6);
+        control.update(1_000_000, Measured { recent: Some(1.8e6), sent: 1.4e6, ..measured(Usage::Over, 1.2e6) });
+        assert_eq!(control.bits_per_second(), 0.85 * 1.8e6);
     }
 
     #[test]
