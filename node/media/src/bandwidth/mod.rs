@@ -24,6 +24,8 @@ mod sent_history;
 
 use std::time::Duration;
 
+use rand::{Rng, RngExt};
+
 use self::allocation::Allocation;
 use self::estimator::{BandwidthEstimator, TrendlineEstimator};
 use self::pacer::Pacer;
@@ -45,8 +47,8 @@ const MIN_ALLOCATION_INTERVAL_US: u64 = 50_000;
 /// No video is raised for so long after one was lowered.
 const HOLD_US: u64 = 1_500_000;
 
-/// What had to be lowered so soon after something was raised should not have been: probes wait longer, twice as long
-/// each time, but no longer than a user would.
+/// What had to be lowered so soon after something was raised should not have been: probes wait longer, up to twice as
+/// long each time, but no longer than a user would.
 const SHORT_LIVED_US: u64 = 10_000_000;
 const MAX_BACKOFF_US: u64 = 12_000_000;
 const MIN_BACKOFF_US: u64 = 3_000_000;
@@ -245,8 +247,15 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         Some((estimate.saturating_sub(reserve), now_us >= self.held_until_us()))
     }
 
-    /// Videos got their shares: some were lowered, or raised.
-    pub(crate) fn end_allocation(&mut self, clock: &Clock, allocation: Allocation, (lowered, raised): (bool, bool)) {
+    /// Videos got their shares: some were lowered, or raised. `rng` decides how long it takes until what was raised in
+    /// vain is tried again.
+    pub(crate) fn end_allocation(
+        &mut self,
+        clock: &Clock,
+        allocation: Allocation,
+        (lowered, raised): (bool, bool),
+        rng: &mut impl Rng,
+    ) {
         let now_us = clock.micros;
         self.allocation = allocation;
         if allocation.next.is_none() {
@@ -257,7 +266,8 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
             if is_within(self.raised_us.take()) {
                 // Who sees nothing at all does not wait for long.
                 let wait_us = if allocation.granted == 0 { MIN_BACKOFF_US } else { self.backoff_us };
-                self.prober.wait(now_us, wait_us);
+                // Those that share a path fall together, and would rise together again and again.
+                self.prober.wait(now_us, rng.random_range(wait_us / 2..=wait_us));
                 self.backoff_us = (2 * self.backoff_us).min(MAX_BACKOFF_US);
             }
             self.lowered_us = Some(now_us);

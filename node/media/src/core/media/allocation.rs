@@ -80,7 +80,8 @@ impl Media {
         {
             let allocation = allocate(&mut demands, &mut self.demand_order, room, may_raise);
             let is_any = |change| demands.iter().any(|demand| demand.change() == change);
-            bandwidth.end_allocation(clock, allocation, (is_any(Ordering::Less), is_any(Ordering::Greater)));
+            let changes = (is_any(Ordering::Less), is_any(Ordering::Greater));
+            bandwidth.end_allocation(clock, allocation, changes, &mut self.rng);
             let sent: u64 = demands.iter().map(Demand::current_rate).sum();
             let is_hurried = room < sent * HURRY_PERCENT / 100;
             for (consumer, demand) in demanding.iter().zip(&demands) {
