@@ -296,8 +296,9 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         if self.probe_at_us().is_some_and(|at| at <= now_us)
             && let Some((wanted, estimate)) = self.lacking_step()
         {
-            // Somewhat more, so that what is found is enough.
-            self.prober.begin(now_us, estimate, wanted + wanted / 16);
+            // So much more that whatever counts as passing is enough: beside what fills a queue it gets less than it
+            // sends.
+            self.prober.begin(now_us, estimate, wanted + wanted / 8);
         }
         self.end_probe(now_us);
         self.prober.take_pulse(now_us)
