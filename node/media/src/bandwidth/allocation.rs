@@ -110,27 +110,31 @@ pub(crate) struct Allocation {
     pub next: Option<u64>,
 }
 
-/// Divides `room` bits per second among the demands, which it puts in order of priority. Nothing is raised above what
-/// it is unless `may_raise`.
-pub(crate) fn allocate(demands: &mut [Demand], order: &mut Vec<usize>, room: u64, may_raise: bool) -> Allocation {
+/// Divides `room` bits per second among the demands, which it puts in order of priority; without a number all get what
+/// they want. Nothing is raised above what it is unless `may_raise`.
+pub(crate) fn allocate(
+    demands: &mut [Demand],
+    order: &mut Vec<usize>,
+    room: Option<u64>,
+    may_raise: bool,
+) -> Allocation {
     order.clear();
     order.extend(0..demands.len());
     order.sort_by_key(|index| Reverse(demands.get(*index).map(|demand| demand.priority)));
-    let mut left = room;
-    let mut next = None;
+    let (mut taken, mut next) = (0, None);
     for round in 0.. {
         let mut is_over = true;
         for index in &*order {
             let Some(demand) = demands.get_mut(*index) else { continue };
             let steps = if round == 0 { 1 } else { demand.priority.into() };
             for _ in 0..steps {
-                match raise(demand, left, may_raise) {
+                match raise(demand, room.map(|room| room.saturating_sub(taken)), may_raise) {
                     Step::Raised(costs) => {
-                        left = left.saturating_sub(costs);
+                        taken += costs;
                         is_over = false;
                     }
                     Step::Lacks(costs) => {
-                        next.get_or_insert(room - left + costs);
+                        next.get_or_insert(taken + costs);
                         break;
                     }
                     Step::Top => break,
@@ -158,10 +162,10 @@ enum Step {
     Top,
 }
 
-fn raise(demand: &mut Demand, left: u64, may_raise: bool) -> Step {
+fn raise(demand: &mut Demand, left: Option<u64>, may_raise: bool) -> Step {
     let Some(rung) = demand.ladder.rungs().get(demand.granted) else { return Step::Top };
     let costs = demand.room_for(demand.granted + 1).saturating_sub(demand.room_for(demand.granted));
-    if costs <= left && (may_raise || demand.has(rung)) {
+    if left.is_none_or(|left| costs <= left) && (may_raise || demand.has(rung)) {
         demand.granted += 1;
         Step::Raised(costs)
     } else {
@@ -188,7 +192,7 @@ mod tests {
     }
 
     fn granted(demands: &mut [Demand], room: u64) -> Vec<u64> {
-        allocate(demands, &mut Vec::new(), room, true);
+        allocate(demands, &mut Vec::new(), Some(room), true);
         demands.iter().map(|demand| demand.granted().map_or(0, |rung| rung.rate)).collect()
     }
 
@@ -233,17 +237,20 @@ mod tests {
             assert_eq!(granted(&mut [demand(1, current)], room), [expected], "{current:?} {room}");
         }
         let mut demands = [demand(1, Some(1)), demand(1, None)];
-        allocate(&mut demands, &mut Vec::new(), 10_000, false);
+        allocate(&mut demands, &mut Vec::new(), Some(10_000), false);
         assert_eq!(demands.map(|demand| demand.granted().map(|rung| rung.rate)), [Some(500), None]);
     }
 
     #[test]
     fn it_is_told_what_would_be_needed() {
         let mut demands = [demand(1, Some(0)), demand(1, Some(0))];
-        let allocation = allocate(&mut demands, &mut Vec::new(), 700, true);
+        let allocation = allocate(&mut demands, &mut Vec::new(), Some(700), true);
         assert_eq!(allocation, Allocation { granted: 300, desired: 4_000, next: Some(710) });
-        let allocation = allocate(&mut demands, &mut Vec::new(), 10_000, true);
-        assert_eq!(allocation, Allocation { granted: 4_000, desired: 4_000, next: None });
+        for room in [Some(10_000), None] {
+            let mut demands = [demand(1, Some(0)), demand(1, Some(0))];
+            let allocation = allocate(&mut demands, &mut Vec::new(), room, true);
+            assert_eq!(allocation, Allocation { granted: 4_000, desired: 4_000, next: None });
+        }
     }
 
     #[test]

@@ -234,17 +234,17 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         self.raise_at_us().is_some_and(|at| at <= clock.micros)
     }
 
-    /// Bits per second for videos, if that is known, beside `reserve` for everything else; and whether some of them may
-    /// be raised.
-    pub(crate) fn begin_allocation(&mut self, clock: &Clock, reserve: u64) -> Option<(u64, bool)> {
+    /// Bits per second for videos, if there is a limit, beside `reserve` for everything else; and whether some of them
+    /// may be raised. `None` while nothing is known.
+    pub(crate) fn begin_allocation(&mut self, clock: &Clock, reserve: u64) -> Option<(Option<u64>, bool)> {
         self.is_listed = false;
         let (estimate, now_us) = (self.estimate()?, clock.micros);
         self.allocated = Some((estimate, now_us));
         self.reserve = reserve;
         if !self.is_limited() {
-            return Some((u64::MAX, true));
+            return Some((None, true));
         }
-        Some((estimate.saturating_sub(reserve), now_us >= self.held_until_us()))
+        Some((Some(estimate.saturating_sub(reserve)), now_us >= self.held_until_us()))
     }
 
     /// Videos got their shares: some were lowered, or raised. `rng` decides how long it takes until what was raised in

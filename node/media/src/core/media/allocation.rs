@@ -83,7 +83,7 @@ impl Media {
             let changes = (is_any(Ordering::Less), is_any(Ordering::Greater));
             bandwidth.end_allocation(clock, allocation, changes, &mut self.rng);
             let sent: u64 = demands.iter().map(Demand::current_rate).sum();
-            let is_hurried = room < sent * HURRY_PERCENT / 100;
+            let is_hurried = room.is_some_and(|room| room < sent * HURRY_PERCENT / 100);
             for (consumer, demand) in demanding.iter().zip(&demands) {
                 self.limit_consumer(clock, *consumer, demand.granted().map(|rung| rung.layers), is_hurried);
             }
