@@ -20,6 +20,9 @@ const INITIAL: f64 = 1_000_000.0;
 /// Losses show after a round trip, so the estimate is lowered for them no oftener than this.
 const LOSS_INTERVAL_US: u64 = 300_000;
 
+/// What is kept of the estimate for each time that feedback is missed.
+const KEEP_UNHEARD: f64 = 0.5;
+
 /// More would only fill the queue, for so long after the estimate was lowered.
 const RECOVERY_US: u64 = 1_000_000;
 
@@ -41,6 +44,9 @@ pub(crate) trait BandwidthEstimator: Default {
 
     /// A message of the client was heard whole. `rtt_us` is from sending to feedback.
     fn update(&mut self, now_us: u64, rtt_us: u64);
+
+    /// Nothing was heard for long of what was sent: less of it, if any, passes.
+    fn miss_feedback(&mut self, now_us: u64);
 
     /// A probe has shown that so many bits per second pass.
     fn prove(&mut self, now_us: u64, bits_per_second: u64);
@@ -139,6 +145,12 @@ impl BandwidthEstimator for TrendlineEstimator {
             }
             control.update(now_us, Measured { usage, acknowledged, recent, sent, rtt_us });
         }
+    }
+
+    fn miss_feedback(&mut self, now_us: u64) {
+        self.limited_us = Some(now_us);
+        let control = self.control.get_or_insert_with(|| RateControl::new(now_us, INITIAL));
+        control.lower(now_us, KEEP_UNHEARD * control.bits_per_second());
     }
 
     fn prove(&mut self, now_us: u64, bits_per_second: u64) {

@@ -53,6 +53,10 @@ const SHORT_LIVED_US: u64 = 10_000_000;
 const MAX_BACKOFF_US: u64 = 12_000_000;
 const MIN_BACKOFF_US: u64 = 3_000_000;
 
+/// Feedback comes ten times a second or oftener: of what was sent so long ago, and was not spoken of since, nobody knows
+/// whether it arrives.
+const SILENCE_US: u64 = 1_000_000;
+
 /// A change of less is not worth telling of, in percent.
 const TOLD_PERCENT: u64 = 5;
 /// And how often it is told at most.
@@ -74,6 +78,8 @@ pub(crate) struct Downlink {
 pub(crate) struct Bandwidth<E = TrendlineEstimator> {
     /// From the first transport-wide feedback on.
     sent: Option<SentHistory>,
+    /// The last of it.
+    heard_us: u64,
     estimator: E,
     /// By a client without transport-wide feedback.
     remb: Option<u64>,
@@ -100,6 +106,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     pub(crate) fn new() -> Self {
         Self {
             sent: None,
+            heard_us: 0,
             estimator: E::default(),
             remb: None,
             rtt_us: 100_000,
@@ -131,6 +138,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     /// The client says what arrived. At most `left` packets are looked at, which it lessens.
     pub(crate) fn receive_feedback(&mut self, clock: &Clock, feedback: &TransportFeedback<'_>, left: &mut usize) {
         let now_us = clock.micros;
+        self.heard_us = now_us;
         let sent = self.sent.get_or_insert_with(SentHistory::new);
         let mut newest_us = None;
         for status in feedback.statuses().take(*left) {
@@ -150,6 +158,17 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         }
         self.estimator.update(now_us, self.rtt_us);
         self.end_probe(now_us);
+    }
+
+    /// To be asked about once a second: lowers the estimate while the client does not tell any more what becomes of what
+    /// it is sent. Returns whether that is so.
+    pub(crate) fn look_for_feedback(&mut self, clock: &Clock) -> bool {
+        let (heard_us, sent_us) = (self.heard_us, clock.micros.saturating_sub(SILENCE_US));
+        let is_silent = self.sent.as_ref().is_some_and(|sent| sent.lacks_answer(heard_us, sent_us));
+        if is_silent {
+            self.estimator.miss_feedback(clock.micros);
+        }
+        is_silent
     }
 
     /// A client without transport-wide feedback says how much it thinks passes.

@@ -118,6 +118,12 @@ impl SentHistory {
         Some(PacketReport { sent_us: slot.sent_us, arrived_us, was_missing, len: slot.len, cluster: slot.cluster })
     }
 
+    /// Whether something was sent after one time, and by another, of which the client has not spoken.
+    pub(super) fn lacks_answer(&self, after_us: u64, by_us: u64) -> bool {
+        let is_of_then = |slot: &Slot| slot.fate == Fate::Unknown && slot.sent_us > after_us && slot.sent_us <= by_us;
+        after_us < by_us && self.slots.iter().any(is_of_then)
+    }
+
     /// Whether the client's clock was found to be another one since this was asked last.
     pub(super) fn take_clock_change(&mut self) -> bool {
         std::mem::take(&mut self.arrivals.has_changed)
@@ -188,6 +194,16 @@ mod tests {
         }
         assert_eq!(history.slots.len(), MAX_SLOTS);
         assert!(history.tell(status(29_999, None)).is_some() && history.tell(status(20_000, None)).is_none());
+    }
+
+    #[test]
+    fn what_was_not_spoken_of_is_found_by_when_it_was_sent() {
+        let mut history = SentHistory::new();
+        history.insert(1_000, 1, 100, 0);
+        history.insert(2_000, 2, 100, 0);
+        history.tell(status(2, None));
+        assert!(history.lacks_answer(0, 1_000) && !history.lacks_answer(0, 999));
+        assert!(!history.lacks_answer(1_000, 3_000) && !history.lacks_answer(3_000, 0));
     }
 
     #[test]

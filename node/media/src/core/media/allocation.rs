@@ -51,6 +51,14 @@ impl Media {
         }
     }
 
+    /// A client that tells no more what passes is sent less.
+    pub(super) fn look_for_feedback(&mut self, clock: &Clock, key: TransportKey) {
+        let bandwidth = self.transports.get_mut(key).and_then(|transport| transport.bandwidth());
+        if bandwidth.is_some_and(|bandwidth| bandwidth.look_for_feedback(clock)) {
+            self.note_allocation(key);
+        }
+    }
+
     /// A client cares so much for a video.
     pub(super) fn set_consumer_priority(&mut self, key: ConsumerKey, priority: u8) {
         if let Some(consumer) = self.consumers.get_mut(key) {

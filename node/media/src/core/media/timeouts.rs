@@ -60,6 +60,7 @@ impl Media {
         self.send_probe(clock, key);
         self.send_transport_feedback(clock, key);
         if self.transports.get_mut(key).is_some_and(|transport| transport.begin_reports(clock.now)) {
+            self.look_for_feedback(clock, key);
             self.look_what_ended(clock, key);
             self.send_receiver_reports(clock, key);
             self.send_sender_reports(clock, key);

@@ -159,6 +159,26 @@ fn who_gives_no_feedback_is_limited_by_nothing() {
 }
 
 #[test]
+fn who_does_not_tell_any_more_what_arrives_is_sent_less_until_it_does() {
+    let mut world = World::new(1, 4_000_000, 1);
+    world.run(10.0);
+    let estimate = |world: &World| world.estimates.last().and_then(|(_, of)| of[0]).expect("it is known");
+    let encoding = |world: &World| world.sent.iter().rev().find_map(|sent| sent.encoding);
+    let before = estimate(&world);
+    assert_eq!(encoding(&world), Some(2));
+    world.is_silent = true;
+    world.run(0.9);
+    assert_eq!((estimate(&world), encoding(&world)), (before, Some(2)));
+    world.run(1.4);
+    assert!(estimate(&world) <= before / 2, "from {before} to {}", estimate(&world));
+    world.run(5.0);
+    assert!(estimate(&world) <= before / 32, "from {before} to {}", estimate(&world));
+    world.is_silent = false;
+    world.run(10.0);
+    assert_eq!(encoding(&world), Some(2), "{}", estimate(&world));
+}
+
+#[test]
 fn a_large_key_frame_leaves_at_its_pace_and_audio_passes_it() {
     let mut core = Core::new(0);
     let (mut publisher, mut receiver) = (core.connect(PROFILE), core.connect(PROFILE));
