@@ -26,8 +26,8 @@ const KEEP_UNHEARD: f64 = 0.5;
 /// More would only fill the queue, for so long after the estimate was lowered.
 const RECOVERY_US: u64 = 1_000_000;
 
-/// And for so long as packets wait longer than that, in milliseconds, but no longer than this: who shares a path with
-/// TCP finds a queue there always.
+/// And for so long as packets wait longer than that, in milliseconds, but no longer than this after it was lowered or
+/// they began to wait: who shares a path with TCP finds a queue there always.
 const MAX_PROBED_QUEUE_MS: f64 = 50.0;
 const MAX_RECOVERY_US: u64 = 3_000_000;
 
@@ -78,6 +78,8 @@ pub(crate) struct TrendlineEstimator {
     begun_us: Option<u64>,
     lowered_for_loss_us: Option<u64>,
     control: Option<RateControl>,
+    /// Since when packets wait too long for a probe.
+    waits_us: Option<u64>,
     /// When the path showed last that no more passes.
     limited_us: Option<u64>,
 }
@@ -133,6 +135,8 @@ impl BandwidthEstimator for TrendlineEstimator {
             self.begin(now_us, acknowledged);
         }
         self.follow_loss(now_us, acknowledged);
+        let waits = self.delay.queue_ms() > MAX_PROBED_QUEUE_MS;
+        self.waits_us = waits.then(|| self.waits_us.unwrap_or(now_us));
         let (usage, recent) = (self.delay.usage(), self.arrived.bits_per_second(SHORT));
         let sent = self.sent.bits_per_second(LONG).unwrap_or(acknowledged);
         if usage.is_over() {
@@ -176,8 +180,8 @@ impl BandwidthEstimator for TrendlineEstimator {
     }
 
     fn can_be_probed_at(&self) -> u64 {
-        let waits = self.delay.queue_ms() > MAX_PROBED_QUEUE_MS;
-        let recovery = if waits { MAX_RECOVERY_US } else { RECOVERY_US };
-        self.control.as_ref().and_then(RateControl::lowered_us).map_or(0, |at| at + recovery)
+        let lowered_us = self.control.as_ref().and_then(RateControl::lowered_us);
+        let recovery_us = if self.waits_us.is_some() { MAX_RECOVERY_US } else { RECOVERY_US };
+        lowered_us.max(self.waits_us).map_or(0, |at| at + recovery_us)
     }
 }
