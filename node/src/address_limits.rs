@@ -1,5 +1,5 @@
-//! How much of a node one address may take: connections, WebSockets and changes a minute, rooms. Without such limits
-//! one stranger with one machine could take all of each.
+//! How much of a node one address may take: connections, to signalling and to media, WebSockets and changes a minute,
+//! rooms. Without such limits one stranger with one machine could take all of each.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -18,6 +18,10 @@ const MINUTE: Duration = Duration::from_secs(60);
 /// Of an IPv6 address, what a site's provider gives to it: the rest is the site's own choice.
 const IPV6_SITE: u128 = !0 << 64;
 
+/// Connections of one address to the media port that nobody has authenticated yet: a sixteenth of all. Each is that for
+/// a round trip.
+const NEWCOMERS_PER_ADDRESS: u32 = 64;
+
 /// Addresses that are kept before those of whom nothing is left are looked for.
 const SWEEP_FROM: usize = 1_024;
 
@@ -25,6 +29,7 @@ const SWEEP_FROM: usize = 1_024;
 #[derive(Debug)]
 pub(crate) struct AddressLimits {
     connections: u32,
+    media_connections: u32,
     /// Of a new address; `None`: as many as it likes.
     sessions: Option<RateLimit>,
     /// The same of what others are told.
@@ -43,6 +48,8 @@ struct Addresses {
 #[derive(Debug, Default)]
 struct AddressUsage {
     connections: u32,
+    media_connections: u32,
+    newcomers: u32,
     rooms: u32,
     /// `None` as long as there was no WebSocket.
     sessions: Option<RateLimit>,
@@ -53,6 +60,8 @@ struct AddressUsage {
 #[derive(Debug, Clone, Copy)]
 enum Kind {
     Connection,
+    MediaConnection,
+    Newcomer,
     Room,
 }
 
@@ -70,6 +79,7 @@ impl AddressLimits {
         let limits = &config.limits;
         Arc::new(Self {
             connections: limits.connections_per_address,
+            media_connections: limits.media_connections_per_address,
             sessions: RateLimit::per(limits.sessions_per_minute_per_address, MINUTE),
             changes: RateLimit::per(limits.changes_per_minute_per_address, MINUTE),
             rooms: limits.rooms_per_address,
@@ -81,6 +91,16 @@ impl AddressLimits {
     /// A place for a connection; `None` when the address has all that it may.
     pub(crate) fn connection(self: &Arc<Self>, remote: IpAddr) -> Option<Held> {
         self.hold(remote, Kind::Connection, self.connections)
+    }
+
+    /// A place for a connection to the media port; `None` when the address has all that it may.
+    pub(crate) fn media_connection(self: &Arc<Self>, remote: IpAddr) -> Option<Held> {
+        self.hold(remote, Kind::MediaConnection, self.media_connections)
+    }
+
+    /// A place for one of those that no transport has authenticated yet.
+    pub(crate) fn newcomer(self: &Arc<Self>, remote: IpAddr) -> Option<Held> {
+        self.hold(remote, Kind::Newcomer, NEWCOMERS_PER_ADDRESS)
     }
 
     /// A place for a room; `None` when the address has all that it may.
@@ -144,13 +164,14 @@ impl AddressUsage {
     fn held(&mut self, kind: Kind) -> &mut u32 {
         match kind {
             Kind::Connection => &mut self.connections,
+            Kind::MediaConnection => &mut self.media_connections,
+            Kind::Newcomer => &mut self.newcomers,
             Kind::Room => &mut self.rooms,
         }
     }
 
     fn is_something(&self, now: Instant) -> bool {
-        self.connections > 0
-            || self.rooms > 0
+        [self.connections, self.media_connections, self.newcomers, self.rooms].into_iter().any(|held| held > 0)
             || [self.sessions, self.changes].into_iter().flatten().any(|limit| !limit.is_full(now.into_std()))
     }
 }

@@ -37,6 +37,7 @@ pub(crate) mod events;
 pub mod fuzzing;
 pub(crate) mod http;
 pub(crate) mod limits;
+mod listener;
 pub(crate) mod metrics;
 mod node;
 pub mod ortc;

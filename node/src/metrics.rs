@@ -25,7 +25,7 @@ use crate::access::Namespaces;
 use crate::events::Events;
 use crate::events::usage::{NamespaceUsage, NodeUsage};
 use crate::events::webhooks::WebhookCounters;
-use crate::http::HttpCounters;
+use crate::listener::PortCounters;
 use crate::rooms::{Rooms, RoomsSnapshot};
 use crate::worker::WorkerHandle;
 
@@ -48,7 +48,9 @@ pub(crate) struct Sources {
     /// The members.
     pub(crate) members: watch::Receiver<Arc<Members>>,
     /// The users' port.
-    pub(crate) users_http: Arc<HttpCounters>,
+    pub(crate) users_port: Arc<PortCounters>,
+    /// Unless media go by UDP only.
+    pub(crate) media_port: Option<Arc<PortCounters>>,
     /// What rooms tell.
     pub(crate) events: Events,
     /// The tenants.
@@ -112,7 +114,8 @@ impl Metrics {
             usage: usage.totals(),
             events: self.sources.events.clone(),
             rooms: self.sources.rooms.snapshot(),
-            users_http: self.sources.users_http.clone(),
+            users_port: self.sources.users_port.clone(),
+            media_port: self.sources.media_port.clone(),
             with_other_tenants: self.sources.members.borrow().with_other_tenants().count() as u64,
             process: self.process_usage(),
             instance: self.sources.instance.clone(),
@@ -151,7 +154,8 @@ struct Sample {
     usage: NodeUsage,
     events: Events,
     rooms: RoomsSnapshot,
-    users_http: Arc<HttpCounters>,
+    users_port: Arc<PortCounters>,
+    media_port: Option<Arc<PortCounters>>,
     with_other_tenants: u64,
     process: ProcessUsage,
     instance: NodeInstance,
@@ -219,7 +223,7 @@ impl Collector for Sample {
         for (name, help, value) in ROOM_COUNTERS {
             counter(&mut encoder, name, help, "", value(&self.rooms))?;
         }
-        self.encode_http(&mut encoder)?;
+        self.encode_ports(&mut encoder)?;
         self.encode_usage(&mut encoder)?;
         self.encode_events(&mut encoder)
     }
@@ -262,22 +266,21 @@ impl Sample {
         family(encoder, "worker_dropped", "Packets dropped, by reason", "packets", MetricType::Counter, drops)
     }
 
-    fn encode_http(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let http = &self.users_http;
-        let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-        gauge(
-            encoder,
-            "users_connections",
-            "Connections to the users' port, WebSockets included",
-            "",
-            read(&http.open),
-        )?;
-        let accepted = read(&http.accepted);
-        counter(encoder, "users_connections_accepted", "Connections ever made to the users' port", "", accepted)?;
-        let help = "Connections to the users' port that there was no place for, in all or for their address";
-        counter(encoder, "users_connections_refused", help, "", read(&http.refused))?;
-        let help = "Connections to the users' port that ended in something other than HTTP";
-        counter(encoder, "users_connections_failed", help, "", read(&http.failed))
+    fn encode_ports(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let users = ("users", "users' port", &self.users_port);
+        let media = self.media_port.as_ref().map(|counters| ("media", "media port over TCP", counters));
+        for (name, port, counters) in std::iter::once(users).chain(media) {
+            let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+            let help = format!("Connections to the {port}");
+            gauge(encoder, &format!("{name}_connections"), &help, "", read(&counters.open))?;
+            let help = format!("Connections ever made to the {port}");
+            counter(encoder, &format!("{name}_connections_accepted"), &help, "", read(&counters.accepted))?;
+            let help = format!("Connections to the {port} that there was no place for, in all or for their address");
+            counter(encoder, &format!("{name}_connections_refused"), &help, "", read(&counters.refused))?;
+            let help = format!("Connections to the {port} that ended in something that is not spoken there");
+            counter(encoder, &format!("{name}_connections_failed"), &help, "", read(&counters.failed))?;
+        }
+        Ok(())
     }
 }
 
@@ -288,8 +291,8 @@ const USAGE: [OfNamespace; 5] = [
     ("participant", "Time for which peers were joined", "seconds", MetricType::Counter, |u| {
         u.participant_ms as f64 / 1e3
     }),
-    ("received", "UDP payload from users", "bytes", MetricType::Counter, |u| u.bytes_received as f64),
-    ("sent", "UDP payload to users", "bytes", MetricType::Counter, |u| u.bytes_sent as f64),
+    ("received", "Payload of datagrams from users", "bytes", MetricType::Counter, |u| u.bytes_received as f64),
+    ("sent", "Payload of datagrams to users", "bytes", MetricType::Counter, |u| u.bytes_sent as f64),
     ("peers", "Joined peers", "", MetricType::Gauge, |u| u.peers as f64),
     ("peak_peers", "The most joined peers at a time", "", MetricType::Gauge, |u| u.peak_peers as f64),
 ];

@@ -27,7 +27,7 @@ macro_rules! drop_reasons {
 drop_reasons! {
     /// The first byte belongs to no protocol of RFC 7983.
     UnknownProtocol => "unknown_protocol",
-    /// Nobody can be answered at UDP port 0.
+    /// Nobody can be answered at port 0.
     InvalidSource => "invalid_source",
     /// No STUN request from this address was ever authenticated.
     UnknownAddress => "unknown_address",
@@ -75,6 +75,14 @@ drop_reasons! {
     SocketFull => "socket_full",
     /// The system refused to send it.
     SocketError => "socket_error",
+    /// More was to be sent by a connection than waits for it.
+    ConnectionFull => "connection_full",
+    /// It waited for a connection for so long that nobody wants it any more.
+    ConnectionLate => "connection_late",
+    /// To a connection that is over.
+    ConnectionGone => "connection_gone",
+    /// A frame that is no datagram; its connection was closed.
+    FrameMalformed => "frame_malformed",
     /// The queue to another worker is full.
     WorkerQueueFull => "worker_queue_full",
     /// No producer of the transport has this SSRC, or this MID and RID.

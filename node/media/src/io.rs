@@ -7,13 +7,14 @@ use std::time::Duration;
 use sluice_mesh::Frame;
 use sluice_proto::pipe::RouteFeedback;
 
+use crate::address::TransportAddress;
 use crate::messages::{PipeEnd, WorkerCommand, WorkerEvent, WorkerIndex};
 
 /// A datagram as it came in. The data are decrypted in place.
 #[derive(Debug)]
 pub struct Datagram<'a> {
     /// Where it came from.
-    pub source: SocketAddr,
+    pub source: TransportAddress,
     /// Its payload.
     pub data: &'a mut [u8],
 }
@@ -40,8 +41,8 @@ pub enum Input<'a> {
         /// What was said.
         feedback: RouteFeedback,
     },
-    /// Another worker has authenticated an address, which it says again while it is in use, or has no use for it any
-    /// more.
+    /// Another worker has authenticated an address of UDP, which it says again while it is in use, or has no use for it
+    /// any more.
     AddressOwned {
         /// The client's address.
         address: SocketAddr,
@@ -50,6 +51,8 @@ pub enum Input<'a> {
         /// Whether it is that worker's from now on.
         owned: bool,
     },
+    /// The connection with this other end is over: nobody is there any more.
+    ConnectionEnded(SocketAddr),
     /// How late the worker is: every few milliseconds while there is something to do, before what has waited in its
     /// socket.
     Lag {
@@ -83,7 +86,7 @@ pub enum Output {
     },
     /// To the control plane.
     Event(WorkerEvent),
-    /// A datagram of a transport that lives on another worker.
+    /// A datagram of a transport that lives on another worker. What came by a connection is never passed on.
     Forward {
         /// That worker.
         to: WorkerIndex,
@@ -94,11 +97,12 @@ pub enum Output {
         /// Its payload.
         data: Vec<u8>,
     },
-    /// For other workers: this one authenticated an address, which is said again every few seconds while it is in use
-    /// and needs to reach only who passes its datagrams on; or it has no use for it any more.
+    /// This worker authenticated an address, which is said again every few seconds while it is in use, or has no use
+    /// for it any more. One of UDP is for other workers, and needs to reach only who passes its datagrams on. A
+    /// connection that the worker has no use for is to be closed.
     AddressOwned {
         /// The client's address.
-        address: SocketAddr,
+        address: TransportAddress,
         /// Whether it is this worker's from now on.
         owned: bool,
     },
@@ -108,7 +112,9 @@ pub enum Output {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Transmit {
     /// Where to.
-    pub destination: SocketAddr,
+    pub destination: TransportAddress,
+    /// Whether nothing but video is in it: what is given up first where not all can be sent.
+    pub is_video: bool,
     /// Length of each datagram in `contents` if there are several; only the last may be shorter.
     pub segment_size: Option<usize>,
     /// The payloads, one after the other.

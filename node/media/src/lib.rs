@@ -16,6 +16,7 @@
 //! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, and feedback between a route's
 //!   ends.
 
+mod address;
 mod bandwidth;
 mod clock;
 mod core;
@@ -30,6 +31,7 @@ pub mod trace;
 mod transport;
 pub mod wire;
 
+pub use self::address::TransportAddress;
 pub use self::core::media::{AudioLimits, Media, MediaConfig};
 pub use io::{Datagram, Input, Output, Transmit};
-pub use transport::demux::make_ufrag;
+pub use transport::demux::{make_ufrag, worker_of_check};

@@ -6,7 +6,6 @@
 //! can be answered.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use sluice_mesh::LinkKey;
@@ -14,6 +13,7 @@ use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, T
 use sluice_proto::ortc::{DtlsParameters, MediaKind, RtpParameters};
 use sluice_proto::pipe::{Layers, MAX_STREAMS, Wanted};
 
+use crate::address::TransportAddress;
 use crate::secure::dtls::DtlsState;
 use crate::secure::ice::{IceCredentials, IceState};
 use crate::secure::srtp::SrtpProfile;
@@ -80,7 +80,7 @@ pub enum WorkerEvent {
         /// The new state.
         state: IceState,
         /// The client's address, once connected.
-        remote: Option<SocketAddr>,
+        remote: Option<TransportAddress>,
     },
     /// DTLS came up, failed or was closed by the client.
     DtlsStateChanged {
@@ -247,7 +247,7 @@ pub struct SrtpKeys {
     /// Master key and salt, concatenated, of what this end sends.
     pub local: Vec<u8>,
     /// The client's address.
-    pub remote_address: SocketAddr,
+    pub remote_address: TransportAddress,
 }
 
 /// Without the keys, which are nobody's business.
@@ -456,7 +456,7 @@ pub struct TransportStats {
     /// Bits per second that pass to the client, by the estimate; `None` while nothing is known.
     pub available_outgoing_bitrate: Option<u64>,
     /// The client's address.
-    pub remote_address: Option<SocketAddr>,
+    pub remote_address: Option<TransportAddress>,
     /// ICE.
     pub ice_state: Option<IceState>,
     /// DTLS.
@@ -537,7 +537,7 @@ pub struct LayerBitrate {
     pub bitrate: u64,
 }
 
-/// Bytes of UDP payload, connectivity checks and handshakes included.
+/// Bytes of datagrams' payload, connectivity checks and handshakes included.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// From users.
@@ -616,7 +616,7 @@ mod tests {
             profile: SrtpProfile::AeadAes128Gcm,
             remote: vec![201; 28],
             local: vec![202; 28],
-            remote_address: ([192, 0, 2, 1], 1).into(),
+            remote_address: TransportAddress::Udp(([192, 0, 2, 1], 1).into()),
         };
         let requests = [
             Request::CreateWebRtcTransport { router, transport, ice: ice.clone() },

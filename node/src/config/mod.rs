@@ -132,13 +132,19 @@ section! {
 }
 
 section! {
-    /// Media of users: ICE, DTLS and SRTP on one UDP port for all workers.
+    /// Media of users: ICE, DTLS and SRTP on one port for all workers, over UDP and, where a network lets none out,
+    /// over TCP.
     pub struct MediaConfig in "media." {
         /// Address and port to listen on.
         listen: SocketAddr = ([127, 0, 0, 1], 4444).into(),
         /// Addresses that users are told, in order of preference; needed behind a NAT or when listening on 0.0.0.0. A
         /// name is resolved when the node starts. Empty: the address listened on.
         announced: Vec<Announced> = Vec::new(),
+        /// Listen on TCP too, under the same number, and tell clients so (ICE over TCP).
+        tcp: bool = true,
+        /// Connections over TCP at a time. A user whose media go by TCP has two; others have them for a moment, while
+        /// they find out that UDP is better. Less where the system allows fewer open files.
+        max_connections: u32 [1 ..= 1000000] = 20_000,
         /// Voices that are heard in a room at a time: of more people only so many, the loudest, get through to others
         /// and to other nodes, and those that somebody gives a higher priority. 0: all.
         last_n: u16 [0 ..= 255] = 0,
@@ -235,6 +241,8 @@ section! {
         /// Connections of one address (of IPv6: of one /64) to the users' port; 0: as many as there are. A fifth of all
         /// that a node has: more than stand behind an office's one address, and not enough to keep everybody else out.
         connections_per_address: u32 [0 ..= 1000000] = 4_000,
+        /// The same of connections to the media port.
+        media_connections_per_address: u32 [0 ..= 1000000] = 4_000,
         /// WebSockets that one address may open a minute, all at once if need be; 0: any number. After a network's
         /// outage all of its users come back together.
         sessions_per_minute_per_address: u32 [0 ..= 1000000] = 4_000,

@@ -78,9 +78,9 @@ pub(crate) struct NamespaceUsage {
     pub(crate) peak_peers: u64,
     /// Time for which peers were joined, each one's added up, in milliseconds.
     pub(crate) participant_ms: u64,
-    /// Bytes of UDP payload from users.
+    /// Bytes of datagrams' payload from users.
     pub(crate) bytes_received: u64,
-    /// Bytes of UDP payload to users.
+    /// Bytes of datagrams' payload to users.
     pub(crate) bytes_sent: u64,
 }
 

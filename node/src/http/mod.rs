@@ -27,7 +27,7 @@ use axum::routing::get;
 use axum::{Router, response::IntoResponse};
 
 pub(crate) use error::HttpError;
-pub(crate) use server::{Connection, HttpCounters, Server, ServerConfig};
+pub(crate) use server::{Connection, Server, ServerConfig};
 pub(crate) use users::{Door, users_router};
 
 use crate::vitals::Vitals;

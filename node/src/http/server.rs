@@ -2,10 +2,8 @@
 //! comes beyond the limit is told so at once.
 
 use std::error::Error;
-use std::fs::File;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,7 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
@@ -34,6 +32,7 @@ use super::error::HttpError;
 use super::forwarded::read_proxy_header;
 use crate::address_limits::{AddressLimits, Held};
 use crate::config::Network;
+use crate::listener::{Listener, Place, PortCounters, count};
 use crate::support::lock;
 
 /// Bytes of a request's line and header. Browsers send 1 to 2 KiB; a token in the URL may add as much again.
@@ -60,12 +59,6 @@ const RESERVE_TIME: Duration = Duration::from_secs(2);
 /// goes out in two or three round trips.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
-/// Pause after the system refused a connection: asking again at once would burn a core.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// Between two warnings that the system refuses connections.
-const WARN_EVERY: Duration = Duration::from_secs(10);
-
 /// Between two lines of the log about proxies that do not say for whom they come.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -90,26 +83,13 @@ pub(crate) struct ServerConfig {
     pub(crate) tls: Option<TlsAcceptor>,
 }
 
-/// What happened on a port since the start.
-#[derive(Debug, Default)]
-pub(crate) struct HttpCounters {
-    /// Connections now, WebSockets included.
-    pub(crate) open: AtomicU64,
-    /// Connections ever.
-    pub(crate) accepted: AtomicU64,
-    /// Connections that there was no place for, in all or for their address.
-    pub(crate) refused: AtomicU64,
-    /// Connections that ended with something that was not TLS or not HTTP, or too large, or too slow.
-    pub(crate) failed: AtomicU64,
-}
-
 /// What a request's handler knows of its connection. Whoever goes on using the connection after the response (a
 /// WebSocket) keeps a clone, and with it the connection's place among the allowed.
 #[derive(Debug, Clone)]
 pub(crate) struct Connection {
     /// The other end.
     pub(crate) remote: SocketAddr,
-    _place: Arc<Slot>,
+    _place: Arc<Place>,
     /// Of a client that a proxy speaks for.
     _of_client: Option<Arc<Held>>,
 }
@@ -121,25 +101,12 @@ impl Connection {
     }
 }
 
-#[derive(Debug)]
-struct Slot {
-    counters: Arc<HttpCounters>,
-    _permit: OwnedSemaphorePermit,
-    _of_address: Option<Held>,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.counters.open.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
 /// A listening server.
 pub(crate) struct Server {
     /// Where it listens.
     pub(crate) local_addr: SocketAddr,
     /// What happened.
-    pub(crate) counters: Arc<HttpCounters>,
+    pub(crate) counters: Arc<PortCounters>,
     stop: CancellationToken,
     tasks: TaskTracker,
     ended: CancellationToken,
@@ -155,15 +122,13 @@ impl Server {
         config: ServerConfig,
         router: Router,
     ) -> std::io::Result<Self> {
-        listener.set_nonblocking(true)?;
         let local_addr = listener.local_addr()?;
-        let counters = Arc::new(HttpCounters::default());
+        let listener = Listener::new(config.name, listener)?;
+        let counters = listener.counters().clone();
         let acceptor = Acceptor {
-            listener: TcpListener::from_std(listener)?,
+            listener,
             places: Arc::new(Semaphore::new(config.max_connections)),
             reserve: Arc::new(Semaphore::new(RESERVE)),
-            spare_file: SpareFile::open(),
-            warned: None,
             shared: Arc::new(Shared { router, config, counters: counters.clone(), silent_proxies: Mutex::default() }),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -196,7 +161,7 @@ impl Server {
 struct Shared {
     router: Router,
     config: ServerConfig,
-    counters: Arc<HttpCounters>,
+    counters: Arc<PortCounters>,
     /// Connections of proxies without a header of the PROXY protocol.
     silent_proxies: Mutex<Recurring>,
 }
@@ -222,30 +187,12 @@ impl Recurring {
 }
 
 struct Acceptor {
-    listener: TcpListener,
+    listener: Listener,
     places: Arc<Semaphore>,
     reserve: Arc<Semaphore>,
-    spare_file: SpareFile,
-    warned: Option<Instant>,
     shared: Arc<Shared>,
     stop: CancellationToken,
     tasks: TaskTracker,
-}
-
-/// A file that is closed when no other can be opened, so that one connection can be accepted: to close it, which tells
-/// the client more than waiting in the kernel's queue does.
-struct SpareFile(Option<File>);
-
-impl SpareFile {
-    fn open() -> Self {
-        Self(File::open("/dev/null").ok())
-    }
-}
-
-/// Whether the process, or the system, has as many files open as it may. Of anything else (a client that gave up before
-/// it was accepted, or a network that is down, see accept(2)) whoever comes next knows nothing.
-fn is_out_of_files(error: &std::io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
 }
 
 impl Acceptor {
@@ -259,29 +206,8 @@ impl Acceptor {
 
     async fn accept(&mut self) {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, remote)) => self.admit(stream, remote),
-                Err(error) => self.accept_failed(&error).await,
-            }
-        }
-    }
-
-    async fn accept_failed(&mut self, error: &std::io::Error) {
-        let now = Instant::now();
-        if self.warned.is_none_or(|warned| now - warned >= WARN_EVERY) {
-            self.warned = Some(now);
-            tracing::warn!(port = self.shared.config.name, %error, "the system refuses connections");
-        }
-        if is_out_of_files(error)
-            && self.spare_file.0.take().is_some()
-            && let Ok(Ok(_)) = timeout(ACCEPT_PAUSE, self.listener.accept()).await
-        {
-            count(&self.shared.counters.refused);
-        } else {
-            tokio::time::sleep(ACCEPT_PAUSE).await;
-        }
-        if self.spare_file.0.is_none() {
-            self.spare_file = SpareFile::open();
+            let (stream, remote) = self.listener.accept().await;
+            self.admit(stream, remote);
         }
     }
 
@@ -314,8 +240,7 @@ impl Acceptor {
         has_place: bool,
     ) {
         let counters = &self.shared.counters;
-        counters.open.fetch_add(1, Ordering::Relaxed);
-        let place = Slot { counters: counters.clone(), _permit: permit, _of_address: of_address };
+        let place = Place::new(counters, permit, of_address);
         let connection = Connection { remote, _place: Arc::new(place), _of_client: None };
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         self.tasks.spawn(async move {
@@ -330,10 +255,6 @@ impl Acceptor {
             }
         });
     }
-}
-
-fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Shared {
@@ -459,7 +380,6 @@ where
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::io::Error;
 
     use futures_util::stream::pending;
     use http_body_util::{Full, StreamBody};
@@ -487,12 +407,5 @@ mod tests {
         let (mut recurring, start) = (Recurring::default(), Instant::now());
         let told: Vec<_> = (0..150).filter_map(|s| recurring.happened(start + Duration::from_secs(s))).collect();
         assert_eq!(told, [1, 60, 60]);
-    }
-
-    #[test]
-    fn nobody_is_closed_for_what_befell_another() {
-        let out_of_files = |errno| is_out_of_files(&Error::from_raw_os_error(errno));
-        assert_eq!([libc::EMFILE, libc::ENFILE].map(out_of_files), [true; 2]);
-        assert_eq!([libc::ECONNABORTED, libc::ENETDOWN, libc::ENOBUFS].map(out_of_files), [false; 3]);
     }
 }

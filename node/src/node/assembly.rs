@@ -1,14 +1,15 @@
 //! The parts of a node and how they are joined: workers, mesh, membership, placement, rooms, HTTP.
 
+use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use sluice_media::AudioLimits;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
+use sluice_media::{AudioLimits, TransportAddress};
 use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls, Standing};
 use sluice_placement::{
     Members, Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, TraceHooks,
@@ -23,7 +24,7 @@ use super::announced::Addresses;
 use super::identity::{self, UsersCertificate};
 use super::renewal::Renewals;
 use super::standing::superseded;
-use super::{NodeEnd, StartError, doors, memory};
+use super::{NodeEnd, StartError, doors, memory, open_files};
 use crate::access::Namespaces;
 use crate::address_limits::AddressLimits;
 use crate::cluster::clock::ClusterClock;
@@ -43,7 +44,7 @@ use crate::ports::{MediaWorker, Ports};
 use crate::rooms::{Rooms, RoomsConfig};
 use crate::telemetry::{current_traceparent, set_parent};
 use crate::vitals::Vitals;
-use crate::worker::{SpawnError, WorkerHandle, Workers, WorkersConfig, spawn_workers};
+use crate::worker::{Acceptor, SpawnError, WorkerHandle, Workers, WorkersConfig, spawn_workers};
 
 /// How often it is looked how much traffic a tenant with a limit has.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
@@ -58,6 +59,8 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 pub(super) struct Parts {
     health: Health,
     users: Server,
+    /// Unless media go by UDP only.
+    media: Option<Acceptor>,
     admin: Server,
     rooms: Rooms,
     pub(super) placement: Placement,
@@ -106,10 +109,12 @@ impl Parts {
         let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &events, &vitals);
         let rooms = Rooms::spawn(rooms_config, ports);
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
-        let acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
+        let tls_acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let entrance = Entrance::new(rooms.clone(), namespaces.clone());
-        let users = doors::serve_users(&config, users, acceptor, entrance.clone(), &health)?;
-        let sources = sources(&instance, handles, &rooms, (&mesh, &members), &users, &namespaces);
+        let connections = open_files::connections(&config);
+        let users = doors::serve_users(&config, users, connections.users, tls_acceptor, entrance.clone(), &health)?;
+        let media = workers.accept(connections.media, address_limits.clone())?;
+        let sources = sources(&instance, handles, &rooms, (&mesh, &members), (&users, media.as_ref()), &namespaces);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh, &namespaces));
@@ -129,6 +134,7 @@ impl Parts {
         let parts = Self {
             health,
             users,
+            media,
             admin,
             rooms,
             placement,
@@ -151,6 +157,7 @@ impl Parts {
     fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 7]) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
+        let media = self.media.as_ref().map(|media| ("the media port over TCP", media.ended().boxed()));
         let parts: [(&'static str, BoxFuture<'static, ()>); 6] = [
             ("the users' port", self.users.ended().boxed()),
             ("the admin port", self.admin.ended().boxed()),
@@ -159,7 +166,7 @@ impl Parts {
             ("placement", self.placement.ended().boxed()),
             ("the mesh", self.mesh.ended().boxed()),
         ];
-        for (part, ended) in tasks.into_iter().chain(parts) {
+        for (part, ended) in tasks.into_iter().chain(parts).chain(media) {
             self.vitals.spawn(part, self.stop.clone().run_until_cancelled_owned(ended).map(drop));
         }
     }
@@ -198,6 +205,7 @@ impl Parts {
         // Which takes its time, and no more.
         self.rooms.shutdown().await;
         self.users.shutdown().await;
+        drop(self.media);
         within("usage", self.sources.write_usage()).await;
         within("events", self.sources.events.shutdown()).await;
         within("placement", self.placement.shutdown()).await;
@@ -242,6 +250,7 @@ impl WorkerThreads {
             DtlsCertificate::generate().map_err(|error| StartError::system("the node's DTLS certificate", error))?;
         let workers = spawn_workers(WorkersConfig {
             media_addr: config.media.listen,
+            tcp: config.media.tcp,
             count: worker_count(config.workers),
             certificate: certificate.clone(),
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,
@@ -262,6 +271,14 @@ impl WorkerThreads {
     #[cfg(test)]
     pub(super) fn handles(&self) -> &[WorkerHandle] {
         self.0.as_ref().map_or(&[], |workers| &workers.handles)
+    }
+
+    /// Takes connections to the media port, if it is listened on over TCP.
+    fn accept(&mut self, max: usize, limits: Arc<AddressLimits>) -> Result<Option<Acceptor>, StartError> {
+        let Some(workers) = &mut self.0 else { return Ok(None) };
+        let Some(listener) = workers.listener.take() else { return Ok(None) };
+        let acceptor = Acceptor::spawn(listener, max, limits, workers.handles.clone());
+        acceptor.map(Some).map_err(|error| StartError::system("the media port over TCP", error))
     }
 
     /// The worker whose thread has ended, once one has.
@@ -387,7 +404,7 @@ fn sources(
     workers: Vec<WorkerHandle>,
     rooms: &Rooms,
     (mesh, members): (&Mesh, &watch::Receiver<Arc<Members>>),
-    users: &Server,
+    (users, media): (&Server, Option<&Acceptor>),
     namespaces: &Arc<Namespaces>,
 ) -> Arc<Sources> {
     Arc::new(Sources {
@@ -396,7 +413,8 @@ fn sources(
         rooms: rooms.clone(),
         mesh: mesh.clone(),
         members: members.clone(),
-        users_http: users.counters.clone(),
+        users_port: users.counters.clone(),
+        media_port: media.map(|media| media.counters().clone()),
         events: rooms.events().clone(),
         namespaces: namespaces.clone(),
     })
@@ -427,13 +445,19 @@ fn rooms_config(
     RoomsConfig {
         instance: instance.clone(),
         region: config.region.clone(),
-        media_addresses: addresses.media(config.media.listen),
+        media_addresses: media_addresses(&addresses.media(config.media.listen), config.media.tcp),
         fingerprints: certificate.fingerprints(),
         limits: Limits::from(&config.limits),
         codecs: config.media.codecs.iter().map(ToString::to_string).collect(),
         address_limits: address_limits.clone(),
         clock: clock.clone(),
     }
+}
+
+/// Where users reach media: first by UDP, which loses what is late instead of waiting for it.
+fn media_addresses(addresses: &[SocketAddr], tcp: bool) -> Vec<TransportAddress> {
+    let by_tcp = addresses.iter().filter(|_| tcp).copied().map(TransportAddress::Tcp);
+    addresses.iter().copied().map(TransportAddress::Udp).chain(by_tcp).collect()
 }
 
 /// What the node says of itself at first; its load and its time follow.

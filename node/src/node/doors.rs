@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio_rustls::TlsAcceptor;
 
-use super::{StartError, open_files};
+use super::StartError;
 use crate::admin::{AdminGuard, admin_router};
 use crate::config::NodeConfig;
 use crate::entrance::Entrance;
@@ -31,13 +31,14 @@ pub(super) fn bind(setting: &'static str, addr: &mut SocketAddr) -> Result<TcpLi
 pub(super) fn serve_users(
     config: &NodeConfig,
     listener: TcpListener,
+    max_connections: usize,
     tls: Option<TlsAcceptor>,
     entrance: Entrance,
     health: &Health,
 ) -> Result<Server, StartError> {
     let server = ServerConfig {
         name: "users",
-        max_connections: open_files::connections(config.users.max_connections),
+        max_connections,
         address_limits: Some(entrance.rooms().address_limits().clone()),
         announcing_proxies: if config.users.proxy_protocol { config.users.proxies.clone() } else { Vec::new() },
         when_full: full_router(health.clone()),

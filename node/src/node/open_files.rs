@@ -3,7 +3,9 @@
 
 use rlimit::Resource;
 
-/// Open files besides users' connections: sockets and wake-ups of the workers, QUIC, operators, logs, and two
+use crate::config::NodeConfig;
+
+/// Open files besides users' connections: UDP sockets and wake-ups of the workers, QUIC, operators, logs, and two
 /// connections with each other node.
 const OTHERS: u64 = 256;
 
@@ -14,24 +16,40 @@ pub(crate) fn raise_limit() {
     }
 }
 
-/// As many connections as are wanted, or as there can be.
-pub(super) fn connections(wanted: u32) -> usize {
-    let wanted = wanted as usize;
-    let Ok((allowed, _)) = rlimit::getrlimit(Resource::NOFILE) else { return wanted };
-    let possible = possible(allowed);
-    if possible < wanted {
-        let needed = wanted as u64 + OTHERS;
-        tracing::warn!(
-            "users.max_connections = {wanted} needs {needed} open files and the system allows {allowed}: {possible} connections are \
-             taken; raise its limit (LimitNOFILE, ulimit -n)"
-        );
-    }
-    wanted.min(possible)
+/// How many connections each of the users' ports takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Connections {
+    /// To `users.listen`.
+    pub(super) users: usize,
+    /// To `media.listen`, over TCP.
+    pub(super) media: usize,
 }
 
-/// Where even the others may not have what they need, users have half.
-fn possible(allowed: u64) -> usize {
-    allowed.saturating_sub(OTHERS).max(allowed / 2).try_into().unwrap_or(usize::MAX)
+/// As many connections as are wanted, or as there can be.
+pub(super) fn connections(config: &NodeConfig) -> Connections {
+    let media = if config.media.tcp { config.media.max_connections as usize } else { 0 };
+    let wanted = Connections { users: config.users.max_connections as usize, media };
+    let Ok((allowed, _)) = rlimit::getrlimit(Resource::NOFILE) else { return wanted };
+    let possible = possible(wanted, allowed);
+    if possible != wanted {
+        let Connections { users, media } = wanted;
+        let needed = (users + media) as u64 + OTHERS;
+        tracing::warn!(
+            "users.max_connections = {users} and media.max_connections = {media} need {needed} open files and the system allows \
+             {allowed}: {} and {} connections are taken; raise its limit (LimitNOFILE, ulimit -n)",
+            possible.users,
+            possible.media,
+        );
+    }
+    possible
+}
+
+/// Where even the others may not have what they need, users have half. Signalling comes first: without it there is no
+/// use for media, of which most go by UDP. Media have a quarter.
+fn possible(wanted: Connections, allowed: u64) -> Connections {
+    let both = allowed.saturating_sub(OTHERS).max(allowed / 2).try_into().unwrap_or(usize::MAX);
+    let media = wanted.media.min(both.saturating_sub(wanted.users).max(both / 4));
+    Connections { users: wanted.users.min(both - media), media }
 }
 
 #[cfg(test)]
@@ -40,6 +58,15 @@ mod tests {
 
     #[test]
     fn some_files_are_left_for_everything_else() {
-        assert_eq!([256, 512, 1_024, 65_536].map(possible), [128, 256, 768, 65_280]);
+        let of = |wanted_users, wanted_media, allowed| {
+            let possible = possible(Connections { users: wanted_users, media: wanted_media }, allowed);
+            (possible.users, possible.media)
+        };
+        let all = 1_000_000;
+        assert_eq!([256, 512, 1_024, 65_536].map(|allowed| of(all, 0, allowed).0), [128, 256, 768, 65_280]);
+        assert_eq!([256, 1_024].map(|allowed| of(all, all, allowed)), [(96, 32), (576, 192)]);
+        assert_eq!(of(100, all, 1_024), (100, 668));
+        assert_eq!(of(all, 100, 1_024), (668, 100));
+        assert_eq!(of(20_000, 20_000, 65_536), (20_000, 20_000));
     }
 }

@@ -1,7 +1,6 @@
 //! What a peer can ask of its room and what it is told: the one interface that every signalling dialect translates.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
@@ -18,6 +17,7 @@ use utoipa::ToSchema;
 use super::join::PeerSecret;
 use crate::access::Rights;
 use crate::ortc::Layering;
+use sluice_media::TransportAddress;
 use sluice_media::messages::{ConsumerScores, ConsumerStats, EncodingScore, RequestError, StreamStats, TransportStats};
 
 /// A request of a peer, parsed.
@@ -26,6 +26,8 @@ pub(crate) enum PeerRequest {
     RouterRtpCapabilities,
     CreateTransport {
         consuming: bool,
+        /// Whether the client wants to be told of TCP only.
+        force_tcp: bool,
     },
     ConnectTransport {
         transport: TransportId,
@@ -137,7 +139,7 @@ pub(crate) enum PeerReply {
     TransportStats {
         id: TransportId,
         /// Of this end, as clients know it.
-        local: Option<SocketAddr>,
+        local: Option<TransportAddress>,
         stats: Box<TransportStats>,
     },
     ProducerStats(Coding, Vec<StreamStats>),
@@ -171,7 +173,7 @@ pub(crate) struct NewTransport {
     pub(crate) id: TransportId,
     pub(crate) ice: IceParameters,
     /// Best first.
-    pub(crate) addresses: Arc<[SocketAddr]>,
+    pub(crate) addresses: Arc<[TransportAddress]>,
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
 }
 

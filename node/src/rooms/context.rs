@@ -1,10 +1,10 @@
 //! What all rooms of a node share.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use sluice_media::TransportAddress;
 use sluice_media::messages::WorkerIndex;
 use sluice_proto::ids::{ConsumerId, NodeId, NodeInstance, ProducerId, Region, RouterId, TransportId};
 use sluice_proto::ortc::DtlsFingerprint;
@@ -31,7 +31,7 @@ pub(crate) type RoomSender = mpsc::Sender<RoomMessage>;
 pub(crate) struct Context {
     pub(crate) instance: NodeInstance,
     pub(crate) region: Region,
-    pub(crate) media_addresses: Arc<[SocketAddr]>,
+    pub(crate) media_addresses: Arc<[TransportAddress]>,
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
     pub(crate) limits: Limits,
     /// MIME types of the codecs that its routers have.

@@ -50,6 +50,7 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
+use sluice_media::TransportAddress;
 use sluice_media::messages::WorkerIndex;
 use sluice_proto::ids::{NodeInstance, PeerId, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
@@ -90,8 +91,8 @@ pub(crate) struct RoomsConfig {
     pub instance: NodeInstance,
     /// Where the node is.
     pub region: Region,
-    /// Where users reach its media, best first; at least one.
-    pub media_addresses: Vec<SocketAddr>,
+    /// Where users reach its media, best first; at least one of UDP, and those before any of TCP.
+    pub media_addresses: Vec<TransportAddress>,
     /// Of the certificate that every DTLS association of the node shows.
     pub fingerprints: Vec<DtlsFingerprint>,
     /// How much of everything there may be.

@@ -1,9 +1,9 @@
 //! What peers ask for.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde_json::Value;
+use sluice_media::TransportAddress;
 use sluice_media::messages::{Request, Response};
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
@@ -60,7 +60,9 @@ impl Room {
                 let capabilities = allowed_capabilities(&self.context.codecs, &of_tenant);
                 PeerReply::RouterRtpCapabilities(Box::new(capabilities))
             }
-            PeerRequest::CreateTransport { consuming } => self.create_transport(asker, consuming)?,
+            PeerRequest::CreateTransport { consuming, force_tcp } => {
+                self.create_transport(asker, consuming, force_tcp)?
+            }
             PeerRequest::ConnectTransport { transport, dtls } => return self.connect_transport(asker, transport, dtls),
             PeerRequest::Join(join) => return self.join(asker, *join),
             PeerRequest::RestartIce { transport } => self.restart_ice(asker, transport)?,
@@ -262,9 +264,10 @@ impl Room {
 }
 
 /// The best of the node's addresses of the kind that a client has: to which of several it sends is not seen.
-fn local_address(addresses: &[SocketAddr], remote: SocketAddr) -> Option<SocketAddr> {
-    let is_v4 = |address: &SocketAddr| address.ip().to_canonical().is_ipv4();
-    addresses.iter().find(|local| is_v4(local) == is_v4(&remote)).or(addresses.first()).copied()
+fn local_address(addresses: &[TransportAddress], remote: TransportAddress) -> Option<TransportAddress> {
+    let is_v4 = |address: TransportAddress| address.socket_addr().ip().to_canonical().is_ipv4();
+    let mut same_protocol = addresses.iter().copied().filter(|local| local.is_tcp() == remote.is_tcp());
+    same_protocol.clone().find(|local| is_v4(*local) == is_v4(remote)).or(same_protocol.next())
 }
 
 /// What a request costs others, who are told of it.

@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use sluice_media::TransportAddress;
 use sluice_media::make_ufrag;
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_media::secure::dtls::DtlsState;
@@ -85,7 +86,13 @@ impl Peer {
 }
 
 impl Room {
-    pub(super) fn create_transport(&mut self, asker: &Asker, consuming: bool) -> Result<PeerReply, Refusal> {
+    pub(super) fn create_transport(
+        &mut self,
+        asker: &Asker,
+        consuming: bool,
+        force_tcp: bool,
+    ) -> Result<PeerReply, Refusal> {
+        let addresses = candidates(&self.context.media_addresses, force_tcp)?;
         let limits = &self.context.limits;
         let limit = limits.transports_per_peer;
         let peer = self.peers.get(asker.session).ok_or_else(gone)?;
@@ -115,7 +122,7 @@ impl Room {
         Ok(PeerReply::Transport(Box::new(NewTransport {
             id,
             ice: ice_parameters(ice),
-            addresses: Arc::clone(&self.context.media_addresses),
+            addresses,
             fingerprints: Arc::clone(&self.context.fingerprints),
         })))
     }
@@ -233,4 +240,29 @@ fn ice_credentials(worker: WorkerIndex) -> IceCredentials {
 
 fn ice_parameters(ice: IceCredentials) -> IceParameters {
     IceParameters { username_fragment: ice.ufrag, password: ice.pwd, ice_lite: Some(true) }
+}
+
+/// Where a client may send to.
+fn candidates(addresses: &Arc<[TransportAddress]>, force_tcp: bool) -> Result<Arc<[TransportAddress]>, Refusal> {
+    if !force_tcp {
+        return Ok(Arc::clone(addresses));
+    }
+    let by_tcp: Arc<[_]> = addresses.iter().copied().filter(|address| address.is_tcp()).collect();
+    if by_tcp.is_empty() {
+        return Err(Refusal::new(501, "forceTcp: media over TCP is not set up here"));
+    }
+    Ok(by_tcp)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_wants_tcp_where_there_is_none_is_told() {
+        let [udp, tcp] = [TransportAddress::Udp, TransportAddress::Tcp].map(|of| of(([192, 0, 2, 1], 4_444).into()));
+        assert_eq!(candidates(&[udp, tcp].into(), false).unwrap().len(), 2);
+        assert_eq!(*candidates(&[udp, tcp].into(), true).unwrap(), [tcp]);
+        assert_eq!(candidates(&[udp].into(), true).unwrap_err().code, 501);
+    }
 }

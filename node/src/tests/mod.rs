@@ -31,10 +31,10 @@ mod subscriptions;
 mod traces;
 mod transports;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sluice_media::TransportAddress;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_proto::ids::{NodeId, NodeInstance, Region};
 use sluice_proto::ortc::DtlsFingerprint;
@@ -95,7 +95,9 @@ impl TestNode {
         let config = RoomsConfig {
             instance: instance.clone(),
             region: Region::new(format!("region-of-{}", instance.node)).unwrap(),
-            media_addresses: vec!["192.0.2.1:4444".parse::<SocketAddr>().unwrap()],
+            media_addresses: [TransportAddress::Udp, TransportAddress::Tcp]
+                .map(|of| of(([192, 0, 2, 1], 4_444).into()))
+                .to_vec(),
             fingerprints: vec![DtlsFingerprint::Sha256 { value: [7; 32] }],
             limits,
             codecs: crate::ortc::MIME_TYPES.map(str::to_owned).to_vec(),

@@ -18,6 +18,26 @@ fn node() -> TestNode {
 }
 
 #[tokio::test(start_paused = true)]
+async fn candidates_are_of_udp_first_or_of_tcp_only_if_that_is_asked_for() {
+    let node = node();
+    let mut alice = node.open("room", "alice");
+    alice.greeted().await;
+    let candidate = |protocol: &str, priority: u32| {
+        json!({
+            "foundation": format!("{protocol}candidate"), "priority": priority, "ip": "192.0.2.1", "address": "192.0.2.1",
+            "protocol": protocol, "port": 4_444, "type": "host",
+        })
+    };
+    let mut tcp = candidate("tcp", 1_076_302_079 - (1_000 << 8) - 1);
+    tcp["tcpType"] = json!("passive");
+    let any = alice.request("createWebRtcTransport", json!({"forceTcp": false, "producing": true})).await.unwrap();
+    assert_eq!(any["iceCandidates"], json!([candidate("udp", 1_076_302_079), tcp]));
+    let forced = alice.request("createWebRtcTransport", json!({"forceTcp": true, "producing": true})).await.unwrap();
+    tcp["priority"] = json!(1_076_302_079 - (1_000 << 8));
+    assert_eq!(forced["iceCandidates"], json!([tcp]));
+}
+
+#[tokio::test(start_paused = true)]
 async fn two_peers_meet() {
     let node = node();
     let mut alice = node.open("room", "alice");
@@ -149,7 +169,7 @@ async fn bad_requests_are_answered_in_words_and_harm_nothing() {
         ("setConsumerPriority", json!({"consumerId": nobody, "priority": 0}), 400, "from 1 to 255"),
         ("setConsumerPriority", json!({"consumerId": nobody, "priority": 255}), 404, "not found"),
         ("createWebRtcTransport", json!({"consuming": "yes"}), 400, "consuming must be true or false"),
-        ("createWebRtcTransport", json!({"forceTcp": true}), 501, "TCP"),
+        ("createWebRtcTransport", json!({"forceTcp": "yes"}), 400, "forceTcp must be true or false"),
         ("connectWebRtcTransport", json!({"transportId": nobody, "dtlsParameters": rtp::dtls()}), 404, "not found"),
         ("connectWebRtcTransport", json!({"transportId": "x", "dtlsParameters": rtp::dtls()}), 404, "not found"),
         (

@@ -1,6 +1,7 @@
 //! Statistics and what is told of bandwidth, field by field, as clients of both dialects read them.
 
 use serde_json::{Value, json};
+use sluice_media::TransportAddress;
 use sluice_media::messages::{
     ConsumerScores, ConsumerStats, EncodingScore, Flow, LayerBitrate, Request, StreamScores, StreamStats,
     TransportStats, WorkerEvent,
@@ -67,7 +68,7 @@ pub(super) fn of_transport() -> Box<TransportStats> {
         recv_loss: Some(0.25),
         send_loss: Some(0.5),
         available_outgoing_bitrate: Some(300),
-        remote_address: Some(([198, 51, 100, 7], 5_555).into()),
+        remote_address: Some(TransportAddress::Udp(([198, 51, 100, 7], 5_555).into())),
         ice_state: Some(IceState::Connected),
         dtls_state: Some(DtlsState::Connected(SrtpProfile::AeadAes128Gcm)),
     })

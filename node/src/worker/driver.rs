@@ -14,18 +14,24 @@ use sluice_media::messages::{
     PipeEnd, RequestError, RequestId, Response, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::wire::stun;
-use sluice_media::{Datagram, Input, Media, MediaConfig, Output};
+use sluice_media::{Datagram, Input, Media, MediaConfig, Output, TransportAddress};
 use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, oneshot};
 
+use super::connections::{Connections, MAX_CHUNKS};
 use super::mailbox::{AddressOwned, DatagramBatch, Forwarded, Letter, Mailbox, WAKER};
 use super::rest::Rest;
 use super::socket::{DatagramSocket, MAX_MESSAGES, MediaSocket};
 use super::{FrameOut, now};
 
+/// The other tokens are connections'.
 const SOCKET: Token = Token(1);
 
-/// Commands, feedback, addresses and batches of frames each in one turn, so that none of them starves the others.
+/// Events of one wake-up: those of more connections wait for the next.
+const MAX_EVENTS: usize = 256;
+
+/// Commands, feedback, addresses, connections and batches of frames each in one turn, so that none of them starves the
+/// others.
 const MAX_PER_TURN: usize = 256;
 
 /// Datagrams that other workers passed on, in one turn: as many as two full batches of the socket, and fewer of
@@ -63,6 +69,7 @@ type Answer = oneshot::Sender<Result<Response, RequestError>>;
 pub(super) struct Driver<S = MediaSocket> {
     media: Media,
     pub(super) socket: S,
+    connections: Connections,
     /// The socket may have more than was taken.
     pub(super) readable: bool,
     /// How much is taken of it in a turn.
@@ -131,6 +138,7 @@ impl<S: DatagramSocket> Driver<S> {
         Ok(Self {
             media: Media::new(media),
             socket,
+            connections: Connections::new(config.poll.registry().try_clone()?),
             readable: false,
             max_messages: MAX_MESSAGES,
             lag: Lag { told_at: now(), waited: Duration::ZERO, slept: Duration::ZERO },
@@ -156,7 +164,7 @@ impl<S: DatagramSocket> Driver<S> {
     /// # Errors
     /// If the system has no events to wait for, or the control plane takes none.
     pub(super) fn run(mut self) -> io::Result<()> {
-        let mut events = Events::with_capacity(4);
+        let mut events = Events::with_capacity(MAX_EVENTS);
         loop {
             let timeout = self.timeout();
             let asleep_since = (timeout != Some(Duration::ZERO)).then(now);
@@ -167,11 +175,15 @@ impl<S: DatagramSocket> Driver<S> {
             for event in &events {
                 match event.token() {
                     WAKER => self.rest.end(),
-                    _ => {
+                    SOCKET => {
                         self.readable |= event.is_readable();
                         if event.is_writable() {
                             self.send_waiting();
                         }
+                    }
+                    _ => {
+                        self.rest.end();
+                        self.connections.ready(now(), event);
                     }
                 }
             }
@@ -189,12 +201,13 @@ impl<S: DatagramSocket> Driver<S> {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        if self.readable {
+        if self.readable || self.connections.is_readable() {
             return Some(Duration::ZERO);
         }
-        let media = self.media.poll_timeout().map(|at| at.saturating_duration_since(now()));
+        let timeouts = [self.media.poll_timeout(), self.connections.poll_timeout()];
+        let timeout = timeouts.into_iter().flatten().min().map(|at| at.saturating_duration_since(now()));
         let retry = (!self.out.backlog.is_empty()).then_some(EVENT_RETRY);
-        [media, retry].into_iter().flatten().min()
+        [timeout, retry].into_iter().flatten().min()
     }
 
     /// Takes what came and lets the core work. False if this was the last turn.
@@ -210,15 +223,19 @@ impl<S: DatagramSocket> Driver<S> {
         full |= self.read_datagrams(now, Forwarded::Stranger, MAX_STRANGERS_PER_TURN);
         full |= self.read_frames(now);
         full |= self.read_feedback(now);
+        full |= self.read_connections(now);
         if full && !last {
             // Something was left: look again without waiting for somebody to post more.
             self.mailbox.wake();
         }
         if self.readable {
             self.receive(now);
-            if self.readable {
-                self.pace(self::now().saturating_duration_since(now));
-            }
+        }
+        if self.connections.is_readable() {
+            self.receive_by_connections(now);
+        }
+        if self.readable || self.connections.is_readable() {
+            self.pace(self::now().saturating_duration_since(now));
         }
         if self.lag.is_due(now) {
             // Nothing came by the socket.
@@ -228,6 +245,8 @@ impl<S: DatagramSocket> Driver<S> {
         if self.media.poll_timeout().is_some_and(|at| at <= now) {
             self.handle(now, Input::Timeout);
         }
+        self.connections.handle_timeout(now);
+        self.tell_ended_connections(now);
         self.out.end_turn();
         !last
     }
@@ -265,7 +284,7 @@ impl<S: DatagramSocket> Driver<S> {
             let Some((from, mut batch, posted_at)) = mailbox.next_datagrams(kind) else { return false };
             self.lag.add(now.saturating_duration_since(posted_at));
             let mut datagrams: Vec<Datagram<'_>> =
-                batch.iter_mut().map(|(source, data)| Datagram { source, data }).collect();
+                batch.iter_mut().map(|(source, data)| by_udp(source, data)).collect();
             count += datagrams.len();
             self.media.handle_input(now, Input::Datagrams(&mut datagrams));
             self.drain(Cause::Worker(from));
@@ -303,7 +322,7 @@ impl<S: DatagramSocket> Driver<S> {
             self.media.handle_input(now, self.lag.take(now));
         }
         let mut datagrams: Vec<Datagram<'_>> =
-            batch.into_datagrams().map(|(source, data)| Datagram { source, data }).collect();
+            batch.into_datagrams().map(|(source, data)| by_udp(source, data)).collect();
         if datagrams.is_empty() {
             return;
         }
@@ -311,6 +330,32 @@ impl<S: DatagramSocket> Driver<S> {
         self.rest.note(now, datagrams.len(), checks);
         self.media.handle_input(now, Input::Datagrams(&mut datagrams));
         self.drain(Cause::Socket);
+    }
+
+    fn read_connections(&mut self, now: Instant) -> bool {
+        let mailbox = self.mailbox.clone();
+        for _ in 0..MAX_PER_TURN {
+            let Some(new) = mailbox.next_connection() else { return false };
+            self.connections.add(now, new);
+            // One that had the same address is over before anything comes by this one.
+            self.tell_ended_connections(now);
+        }
+        true
+    }
+
+    fn receive_by_connections(&mut self, now: Instant) {
+        let (mut datagrams, waited) = self.connections.receive(now, self.max_messages.min(MAX_CHUNKS));
+        self.lag.add(waited);
+        if !datagrams.is_empty() {
+            self.media.handle_input(now, Input::Datagrams(&mut datagrams));
+            self.drain(Cause::Other);
+        }
+    }
+
+    fn tell_ended_connections(&mut self, now: Instant) {
+        while let Some(remote) = self.connections.next_ended() {
+            self.handle(now, Input::ConnectionEnded(remote));
+        }
     }
 
     /// Adjusts how much is taken in a turn to how long this one was.
@@ -330,6 +375,10 @@ impl<S: DatagramSocket> Driver<S> {
     fn drain(&mut self, cause: Cause) {
         while let Some(output) = self.media.poll_output() {
             match output {
+                Output::Transmit(transmit) if transmit.destination.is_tcp() => {
+                    self.connections.send(now(), &transmit);
+                    self.media.recycle(transmit.contents);
+                }
                 Output::Transmit(transmit) => {
                     if let Some(buffer) = self.socket.send(transmit) {
                         self.media.recycle(buffer);
@@ -344,7 +393,12 @@ impl<S: DatagramSocket> Driver<S> {
                     self.out.forward(cause, to, (source, known), &data);
                     self.media.recycle(data);
                 }
-                Output::AddressOwned { address, owned } => self.out.announce(cause, address, owned),
+                Output::AddressOwned { address: TransportAddress::Udp(address), owned } => {
+                    self.out.announce(cause, address, owned);
+                }
+                Output::AddressOwned { address: TransportAddress::Tcp(remote), owned } => {
+                    self.connections.set_owned(remote, owned);
+                }
                 Output::Event(WorkerEvent::Response { id, result: Ok(Response::Snapshot(mut snapshot)) }) => {
                     self.complete(&mut snapshot);
                     self.out.answer(id, Ok(Response::Snapshot(snapshot)));
@@ -366,7 +420,9 @@ impl<S: DatagramSocket> Driver<S> {
         snapshot.cpu_ns = thread_cpu_ns();
         let overflow = [(DropReason::WorkerQueueFull.label(), self.mailbox.dropped())];
         let socket = self.socket.drops();
-        for (label, count) in socket.nonzero().chain(self.out.drops.nonzero()).chain(overflow) {
+        let connections = self.connections.drops();
+        let own = socket.nonzero().chain(connections.nonzero()).chain(self.out.drops.nonzero()).chain(overflow);
+        for (label, count) in own {
             match snapshot.drops.iter_mut().find(|(known, _)| *known == label) {
                 Some((_, total)) => *total += count,
                 None if count > 0 => snapshot.drops.push((label, count)),
@@ -491,6 +547,10 @@ impl Outbound {
             }
         }
     }
+}
+
+fn by_udp(source: SocketAddr, data: &mut [u8]) -> Datagram<'_> {
+    Datagram { source: TransportAddress::Udp(source), data }
 }
 
 fn thread_cpu_ns() -> u64 {

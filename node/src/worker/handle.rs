@@ -7,6 +7,7 @@ use sluice_media::messages::{Request, RequestError, Response, WorkerIndex};
 use sluice_mesh::FrameSink;
 use tokio::sync::oneshot;
 
+use super::connections::NewConnection;
 use super::mailbox::{Letter, Mailbox};
 
 /// A way into a worker.
@@ -63,6 +64,11 @@ impl WorkerHandle {
             Err(Letter::Run(_)) => unreachable!("it was a request"),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// Gives it a connection, which is closed if the worker has too many waiting or is gone. Whether it is not.
+    pub(super) fn connect(&self, connection: NewConnection) -> bool {
+        self.mailbox.post_connection(connection)
     }
 
     /// Has the worker's thread do this, in order with requests.

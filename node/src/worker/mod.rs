@@ -4,10 +4,14 @@
 //! - [`WorkerHandle`]: the control plane's way in.
 //! - `mailbox`: what reaches a worker from other threads. No locks: bounded lock-free queues and one waker.
 //! - `socket`: the shared media port, batched in both directions.
+//! - [`Acceptor`]: who connects to the media port, until it is known whose that is.
+//! - `connections`: those of one worker.
 //! - `driver`: the thread's loop.
 //! - `rest`: when it looks less often.
 //! - `simulated` (tests): workers that are turned by hand on virtual time.
 
+mod accept;
+mod connections;
 mod driver;
 mod handle;
 mod mailbox;
@@ -19,7 +23,8 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +34,7 @@ use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, watch};
 
+pub(crate) use self::accept::Acceptor;
 pub(crate) use self::handle::WorkerHandle;
 
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
@@ -37,10 +43,14 @@ use sluice_media::{AudioLimits, MediaConfig};
 
 use self::driver::{Driver, DriverConfig};
 use self::mailbox::Mailbox;
+use self::socket::MediaSocket;
 
 /// Events of all workers that wait for the control plane: a join makes a handful, so this is hundreds of joins at once.
 /// What does not fit waits in the worker.
 const EVENT_QUEUE_LEN: usize = 4096;
+
+/// Numbers that are tried where the system chooses the media port's.
+const MAX_PORTS_TRIED: usize = 16;
 
 /// The way of frames to other nodes, and of what is said about them. Never blocks; what has no room is dropped and
 /// counted there.
@@ -56,6 +66,8 @@ pub(crate) trait FrameOut: Send + Sync {
 pub(crate) struct WorkersConfig {
     /// The media port, shared by all workers.
     pub media_addr: SocketAddr,
+    /// Whether it is listened on over TCP too.
+    pub tcp: bool,
     /// Number of workers, at least 1.
     pub count: u16,
     /// The node's certificate.
@@ -89,8 +101,7 @@ pub(crate) enum SpawnError {
 /// # Errors
 /// [`SpawnError`] if the port is taken or the system refuses a thread.
 pub(crate) fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError> {
-    let sockets = socket::bind_all(config.media_addr, config.count.max(1), config.socket_buffer_bytes)
-        .map_err(|source| SpawnError::Bind { addr: config.media_addr, source })?;
+    let (sockets, listener) = bind(&config).map_err(|source| SpawnError::Bind { addr: config.media_addr, source })?;
     let local_addr = match sockets.first() {
         Some(socket) => socket.local_addr().map_err(SpawnError::Thread)?,
         None => config.media_addr,
@@ -134,7 +145,24 @@ pub(crate) fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError
         .iter()
         .enumerate()
         .map(|(index, mailbox)| WorkerHandle::new(WorkerIndex(index as u16), mailbox.clone()));
-    Ok(Workers { handles: handles.collect(), events, ended, local_addr, threads })
+    Ok(Workers { handles: handles.collect(), events, ended, local_addr, listener, threads })
+}
+
+/// Binds the media port. A number that the system chose may be somebody else's over TCP: then it chooses again.
+fn bind(config: &WorkersConfig) -> io::Result<(Vec<MediaSocket>, Option<TcpListener>)> {
+    let mut tries = if config.media_addr.port() == 0 { MAX_PORTS_TRIED } else { 1 };
+    loop {
+        let sockets = socket::bind_all(config.media_addr, config.count.max(1), config.socket_buffer_bytes)?;
+        if !config.tcp {
+            return Ok((sockets, None));
+        }
+        let bound = sockets.first().map_or(Ok(config.media_addr), MediaSocket::local_addr)?;
+        tries -= 1;
+        match connections::listen(bound) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && tries > 0 => {}
+            listener => return Ok((sockets, Some(listener?))),
+        }
+    }
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver gives the core its clocks")]
@@ -159,6 +187,8 @@ pub(crate) struct Workers {
     pub ended: watch::Receiver<Option<WorkerIndex>>,
     /// Where the media port was bound.
     pub local_addr: SocketAddr,
+    /// The same over TCP, for an [`Acceptor`].
+    pub listener: Option<TcpListener>,
     threads: Threads,
 }
 

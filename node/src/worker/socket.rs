@@ -1,4 +1,4 @@
-//! The media port: one socket a worker under one number, batched in both directions.
+//! The media port over UDP: one socket a worker under one number, batched in both directions.
 
 mod options;
 mod sender;
@@ -19,6 +19,7 @@ use sluice_media::Transmit;
 use sluice_media::drop_reason::{DropCounters, DropReason};
 use socket2::{Domain, Protocol, Socket, Type};
 
+pub(super) use self::sender::datagrams;
 use self::sender::{Sender, Sent};
 
 /// Largest datagram, or run of datagrams that the kernel merged, that one buffer takes.

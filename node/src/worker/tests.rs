@@ -1,5 +1,7 @@
 //! Whole workers over real sockets of the loopback.
 
+mod tcp;
+
 use std::net::UdpSocket;
 use std::sync::Mutex;
 
@@ -10,12 +12,12 @@ use rtc_stun::fingerprint::FINGERPRINT;
 use rtc_stun::integrity::MessageIntegrity;
 use rtc_stun::message::{BINDING_REQUEST, BINDING_SUCCESS, Message, Setter, TransactionId};
 use rtc_stun::textattrs::TextAttribute;
-use sluice_media::make_ufrag;
 use sluice_media::messages::{
     Account, PipeEnd, Request, RequestError, Response, RouteIn, RtpMapping, SrtpKeys, WorkerSnapshot,
 };
 use sluice_media::secure::ice::{IceCredentials, IceState};
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender, profile_lengths};
+use sluice_media::{TransportAddress, make_ufrag};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 use sluice_proto::pipe::Wanted;
@@ -44,6 +46,7 @@ impl FrameOut for Frames {
 fn config(count: u16) -> WorkersConfig {
     WorkersConfig {
         media_addr: ANY,
+        tcp: true,
         count,
         certificate: DtlsCertificate::generate().unwrap(),
         socket_buffer_bytes: 1 << 20,
@@ -84,17 +87,26 @@ fn dropped(snapshot: &WorkerSnapshot, label: &str) -> u64 {
 
 /// A router with a transport, whose ufrag names the worker.
 async fn with_transport(handle: &WorkerHandle, number: u8) -> String {
-    let ufrag = make_ufrag(handle.index(), &format!("test{number}"));
     done(handle, Request::CreateRouter { router: router(number), account: Account(0) }).await;
+    add_transport(handle, number, router(number)).await
+}
+
+/// A transport of a router that there is.
+async fn add_transport(handle: &WorkerHandle, number: u8, router: RouterId) -> String {
+    let ufrag = make_ufrag(handle.index(), &format!("test{number}"));
     let ice = IceCredentials { ufrag: ufrag.clone(), pwd: PASSWORD.to_owned() };
-    done(handle, Request::CreateWebRtcTransport { router: router(number), transport: transport(number), ice }).await;
+    done(handle, Request::CreateWebRtcTransport { router, transport: transport(number), ice }).await;
     ufrag
 }
 
 /// A connectivity check that nominates, as webrtc-rs writes it.
 fn check(ufrag: &str) -> Vec<u8> {
+    check_with(ufrag, PASSWORD)
+}
+
+fn check_with(ufrag: &str, password: &str) -> Vec<u8> {
     let provider = AwsLcRsProvider::new();
-    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(PASSWORD.to_owned(), provider.crypto());
+    let integrity = MessageIntegrity::new_short_term_integrity_with_provider(password.to_owned(), provider.crypto());
     let setters: [Box<dyn Setter + '_>; 6] = [
         Box::new(BINDING_REQUEST),
         Box::new(TransactionId([7; 12])),
@@ -130,7 +142,8 @@ async fn a_check_is_answered_and_reported() {
     assert_eq!(worker, WorkerIndex(0));
     match event {
         WorkerEvent::IceStateChanged { transport: id, state, remote } => {
-            assert_eq!((id, state, remote), (transport(1), IceState::Connected, Some(client.local_addr().unwrap())));
+            let address = TransportAddress::Udp(client.local_addr().unwrap());
+            assert_eq!((id, state, remote), (transport(1), IceState::Connected, Some(address)));
         }
         other => panic!("{other:?}"),
     }
@@ -192,16 +205,21 @@ impl Keyed {
         let (remote, local) = (vec![number; 28], vec![number + 100; 28]);
         let (sender, receiver) =
             (SrtpSender::new(profile, &remote).unwrap(), SrtpReceiver::new(profile, &local).unwrap());
-        let keys = SrtpKeys { profile, remote, local, remote_address: socket.local_addr().unwrap() };
+        let keys =
+            SrtpKeys { profile, remote, local, remote_address: TransportAddress::Udp(socket.local_addr().unwrap()) };
         done(handle, Request::ConnectWithSrtpKeys { transport: transport(number), keys }).await;
         Self { socket, sender, receiver }
     }
 
     fn send(&mut self, media: SocketAddr, sequence_number: u16) {
+        self.send_long(media, sequence_number, 80);
+    }
+
+    fn send_long(&mut self, media: SocketAddr, sequence_number: u16, payload_len: usize) {
         let mut packet = vec![0x80, 111];
         packet.extend(sequence_number.to_be_bytes());
         packet.extend([0, 0, 0, 1, 0, 0, 0, 7]);
-        packet.extend([9; 80]);
+        packet.resize(packet.len() + payload_len, 9);
         packet.resize(packet.len() + profile_lengths(SrtpProfile::AeadAes128Gcm).rtp_overhead, 0);
         self.sender.seal_rtp(&mut packet).unwrap();
         self.socket.send_to(&packet, media).unwrap();

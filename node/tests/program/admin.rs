@@ -79,6 +79,7 @@ fn metrics_have_help_type_and_unit() {
         "sluice_control_lag_seconds",
         "sluice_membership_members",
         "sluice_users_connections",
+        "sluice_media_connections",
     ] {
         assert!(help.contains(name), "{name} is missing in {metrics}");
     }

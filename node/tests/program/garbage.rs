@@ -141,10 +141,8 @@ fn the_limit_of_open_files_is_raised() {
     let limit = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     assert_eq!(limit.split_whitespace().skip(3).take(2).collect::<Vec<_>>(), ["1024", "1024"]);
     let log = node.log();
-    assert!(
-        log.contains("users.max_connections = 20000 needs 20256 open files and the system allows 1024: 768"),
-        "{log}"
-    );
+    let told = "users.max_connections = 20000 and media.max_connections = 20000 need 40256 open files and the system allows 1024: 576 and 192";
+    assert!(log.contains(told), "{log}");
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use sluice_media::TransportAddress;
 use sluice_media::messages::SrtpKeys;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use sluice_proto::ids::TransportId;
@@ -40,7 +41,7 @@ impl Connection {
             sealer: SrtpSender::new(profile, &remote).expect("the length is the profile's"),
             opener: SrtpReceiver::new(profile, &local).expect("the length is the profile's"),
         };
-        (connection, SrtpKeys { profile, remote, local, remote_address: address })
+        (connection, SrtpKeys { profile, remote, local, remote_address: TransportAddress::Udp(address) })
     }
 
     pub(crate) fn seal_rtp(&mut self, packet: Vec<u8>) -> Vec<u8> {

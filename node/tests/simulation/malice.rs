@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use rand::RngExt;
+use sluice_media::TransportAddress;
 use sluice_media::messages::{PipeEnd, Request, RouteIn};
 use sluice_media::{Datagram, Input};
 use sluice_mesh::{Frame, FrameClass, FrameFlags, LinkKey};
@@ -133,12 +134,18 @@ fn nothing_that_comes_in_is_a_panic() {
             match world.mesh.rng.random_range(0..6) {
                 0 => {
                     let (source, mut data) = (SocketAddr::from(([10, 0, 0, 1], 10_000)), bytes(&mut world, 300));
-                    world.mesh.input(node, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
+                    world.mesh.input(
+                        node,
+                        Input::Datagrams(&mut [Datagram { source: TransportAddress::Udp(source), data: &mut data }]),
+                    );
                 }
                 1 | 2 => {
                     let (source, mut data) = authentic_nonsense(&mut world);
                     let node = world.connection(source).expect("a client's address").node;
-                    world.mesh.input(node, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
+                    world.mesh.input(
+                        node,
+                        Input::Datagrams(&mut [Datagram { source: TransportAddress::Udp(source), data: &mut data }]),
+                    );
                 }
                 3 => {
                     let feedback = feedback(&mut world);

@@ -17,7 +17,7 @@ use sluice_media::messages::{
     PipeEnd, Request, RequestError, RequestId, Response, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, Transmit};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, Transmit, TransportAddress};
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig};
 use sluice_mesh::{Frame, FrameClass, FrameEncoder, LinkKey, Reassembler, decode_datagram};
 use sluice_proto::ids::{ProducerId, RouteId};
@@ -216,7 +216,7 @@ impl<E> Mesh<E> {
         match event {
             Event::ToNode { node, source, mut data } => {
                 self.trace.write(&data);
-                let mut batch = [Datagram { source, data: &mut data }];
+                let mut batch = [Datagram { source: TransportAddress::Udp(source), data: &mut data }];
                 self.input(node, Input::Datagrams(&mut batch));
             }
             Event::PipeDatagram { from, to, data } => {
@@ -303,7 +303,7 @@ impl<E> Mesh<E> {
         let now = self.instant();
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for data in transmit.contents.chunks(segment) {
-            let address = transmit.destination;
+            let address = transmit.destination.socket_addr();
             let Some(access) = self.access.get_mut(&address) else { continue };
             for at in arrivals(access.down.submit(now, data.len())) {
                 self.push(at, Event::Users(UserEvent::Datagram { address, data: data.to_vec() }));

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use sluice_media::TransportAddress;
+
 use crate::media_core::World;
 use crate::reader::Reader;
 use crate::stun::Check;
@@ -16,7 +18,10 @@ pub fn run(data: &[u8]) {
     world.check(1);
     while !reader.is_empty() {
         let choice = reader.u8();
-        world.datagram(([10, 0, 0, choice & 7], 1_000).into(), reader.long().to_vec());
+        let (number, port) = (choice & 7, 1_000);
+        let address = ([10, 0, 0, number], port).into();
+        let source = if number.is_multiple_of(2) { TransportAddress::Udp(address) } else { TransportAddress::Tcp(address) };
+        world.datagram(source, reader.long().to_vec());
         world.pass(Duration::from_millis(u64::from(choice >> 5) * 10));
     }
 }

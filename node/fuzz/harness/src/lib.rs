@@ -8,6 +8,7 @@
 //! - `reader`: bytes as a source of choices.
 //! - [`stun`], [`rtp`], [`header_extensions`], [`dependency_descriptor`], [`rtcp`], [`vp8`], [`vp9`], [`h264`],
 //!   [`h265`]: parsers of one packet.
+//! - [`framing`]: datagrams on a connection.
 //! - [`client_hello`], [`dtls`]: the node's end of a handshake; `dtls_ends` are both.
 //! - [`pipe_frames`], [`pipe_messages`]: what nodes tell each other.
 //! - [`media_core`]: sequences of inputs into the media core of a worker; [`demux`]: datagrams only.
@@ -18,6 +19,7 @@ pub mod demux;
 pub mod dependency_descriptor;
 pub mod dtls;
 mod dtls_ends;
+pub mod framing;
 pub mod h264;
 pub mod h265;
 pub mod header_extensions;
@@ -47,6 +49,7 @@ pub struct Target {
 /// All of them.
 pub const TARGETS: &[Target] = &[
     Target { name: "stun", run: stun::run, seeds: stun::seeds },
+    Target { name: "framing", run: framing::run, seeds: framing::seeds },
     Target { name: "rtp", run: rtp::run, seeds: rtp::seeds },
     Target { name: "header_extensions", run: header_extensions::run, seeds: header_extensions::seeds },
     Target { name: "rtcp", run: rtcp::run, seeds: rtcp::seeds },

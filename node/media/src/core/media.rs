@@ -186,6 +186,7 @@ impl Media {
             Input::Frames { from, frames } => self.receive_frames(&clock, from, frames),
             Input::Feedback { from, feedback } => self.receive_feedback(&clock, from, feedback),
             Input::AddressOwned { address, worker, owned } => self.receive_address(&clock, address, worker, owned),
+            Input::ConnectionEnded(remote) => self.end_connection(&clock, remote),
             Input::Lag { waited, idle } => self.hear_lag(&clock, waited, idle),
             Input::Timeout => {}
         }

@@ -143,6 +143,7 @@ impl SendParameters {
 pub(crate) struct RtpStreamSend {
     /// Whose it is.
     consumer: ConsumerId,
+    kind: MediaKind,
     parameters: SendParameters,
     sent: SentPackets,
     rtx_seq: u16,
@@ -188,6 +189,7 @@ impl RtpStreamSend {
         };
         Self {
             consumer,
+            kind,
             sent: SentPackets::new(slots, parameters.rtx.is_none()),
             parameters,
             rtx_seq: rtx_before_first,
@@ -267,12 +269,13 @@ impl RtpStreamSend {
         let header = self.parameters.header::<PLAIN>(packet, place, shift);
         let audio_level = packet.audio_level;
         let len = template.header_len(audio_level, carried) + payload.len();
-        let sealed = transport.send_rtp(clock, len, template.has_transport_wide_seq(), |room, stamp| {
-            let fields = HeaderFields { header, stamp, audio_level, carried };
-            let room = template.write(room, &fields);
-            room.copy_from_slice(payload);
-            rewrite(place, shift, self.parameters.codec, room);
-        })?;
+        let sealed =
+            transport.send_rtp(clock, (self.kind, len), template.has_transport_wide_seq(), |room, stamp| {
+                let fields = HeaderFields { header, stamp, audio_level, carried };
+                let room = template.write(room, &fields);
+                room.copy_from_slice(payload);
+                rewrite(place, shift, self.parameters.codec, room);
+            })?;
         self.sent.insert(place, sealed);
         self.packets += 1;
         self.bytes += payload.len() as u64;
@@ -388,7 +391,7 @@ impl RtpStreamSend {
         let extensions = carriage.as_ref().map(Carriage::extensions);
         let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
         let len = template.header_len(audio_level, carried) + 2 + payload.len();
-        transport.send_rtx(clock, len, (template.has_transport_wide_seq(), purpose), |room, stamp| {
+        transport.send_rtx(clock, (self.kind, len), (template.has_transport_wide_seq(), purpose), |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level, carried };
             if let Some((original, room)) = template.write(room, &fields).split_first_chunk_mut() {
                 *original = place.output.to_be_bytes();
@@ -415,7 +418,7 @@ impl RtpStreamSend {
         let (audio_level, carried) = (packet.audio_level, extensions.as_ref());
         let sealed = self.sent.sealed(place.output).ok_or(DropReason::SrtpNonceReused)?;
         let len = template.header_len(audio_level, carried) + payload.len();
-        transport.send_again(len, sealed, |room, stamp| {
+        transport.send_again((self.kind, len), sealed, |room, stamp| {
             let fields = HeaderFields { header, stamp, audio_level, carried };
             let room = template.write(room, &fields);
             room.copy_from_slice(payload);

@@ -2,12 +2,13 @@
 //! the state that belongs to all of them together.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 use sluice_proto::ids::TransportId;
+use sluice_proto::ortc::MediaKind;
 
+use crate::address::TransportAddress;
 use crate::bandwidth::Bandwidth;
 use crate::clock::Clock;
 use crate::core::rtp_stream_send::SendParameters;
@@ -145,7 +146,7 @@ impl UserTransport {
     }
 
     /// Whether the client was heard from at that address lately, so that nobody else may have it.
-    pub(crate) fn is_alive_at(&self, now: Instant, address: SocketAddr) -> bool {
+    pub(crate) fn is_alive_at(&self, now: Instant, address: TransportAddress) -> bool {
         self.webrtc.is_alive_at(now, address)
     }
 
@@ -339,8 +340,9 @@ impl UserTransport {
         self.webrtc.flush(now, out, pool);
     }
 
-    /// Sends a packet of `len` bytes, which `write` fills in with the stamp that it is told. Only a packet that carries
-    /// a transport-wide sequence number takes one: to the client every number that it does not see is a loss.
+    /// Sends a packet of this kind and of `len` bytes, which `write` fills in with the stamp that it is told. Only a
+    /// packet that carries a transport-wide sequence number takes one: to the client every number that it does not see
+    /// is a loss.
     ///
     /// # Errors
     /// Why it did not go out; no number was used then.
@@ -348,11 +350,11 @@ impl UserTransport {
     pub(crate) fn send_rtp(
         &mut self,
         clock: &Clock,
-        len: usize,
+        (kind, len): (MediaKind, usize),
         is_numbered: bool,
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<Sealed, DropReason> {
-        let sealed = self.send_stamped(clock, len, is_numbered, write)?;
+        let sealed = self.send_stamped(clock, (kind, len), is_numbered, write)?;
         self.retransmissions.earn(len);
         Ok(sealed)
     }
@@ -361,12 +363,12 @@ impl UserTransport {
     fn send_stamped(
         &mut self,
         clock: &Clock,
-        len: usize,
+        (kind, len): (MediaKind, usize),
         is_numbered: bool,
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<Sealed, DropReason> {
         let stamp = Stamp { abs_send_time: clock.abs_send_time, transport_wide_seq: self.transport_wide_seq };
-        let tag = self.webrtc.send_rtp(len, |room| write(room, stamp))?;
+        let tag = self.webrtc.send_rtp((kind, len), |room| write(room, stamp))?;
         if is_numbered {
             if let Some(bandwidth) = &mut self.bandwidth {
                 bandwidth.sent(clock, self.transport_wide_seq, len);
@@ -383,14 +385,14 @@ impl UserTransport {
     pub(crate) fn send_rtx(
         &mut self,
         clock: &Clock,
-        len: usize,
+        (kind, len): (MediaKind, usize),
         (is_numbered, purpose): (bool, Purpose),
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<(), DropReason> {
         if !self.retransmissions.allows(len) {
             return Err(DropReason::RetransmissionLimit);
         }
-        self.send_stamped(clock, len, is_numbered, write)?;
+        self.send_stamped(clock, (kind, len), is_numbered, write)?;
         self.retransmissions.spend(len);
         self.sent_again[purpose as usize].add(len);
         Ok(())
@@ -403,11 +405,11 @@ impl UserTransport {
     pub(crate) fn send_padding(
         &mut self,
         clock: &Clock,
-        len: usize,
+        (kind, len): (MediaKind, usize),
         is_numbered: bool,
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<(), DropReason> {
-        self.send_stamped(clock, len, is_numbered, write)?;
+        self.send_stamped(clock, (kind, len), is_numbered, write)?;
         self.sent_again[Purpose::Probation as usize].add(len);
         Ok(())
     }
@@ -418,14 +420,14 @@ impl UserTransport {
     /// Why it did not go out: [`DropReason::RetransmissionLimit`] if the client has had its share.
     pub(crate) fn send_again(
         &mut self,
-        len: usize,
+        (kind, len): (MediaKind, usize),
         sealed: Sealed,
         write: impl FnOnce(&mut [u8], Stamp),
     ) -> Result<(), DropReason> {
         if !self.retransmissions.allows(len) {
             return Err(DropReason::RetransmissionLimit);
         }
-        self.webrtc.send_rtp_again(len, sealed.tag, |room| write(room, sealed.stamp))?;
+        self.webrtc.send_rtp_again((kind, len), sealed.tag, |room| write(room, sealed.stamp))?;
         self.retransmissions.spend(len);
         self.sent_again[Purpose::Repair as usize].add(len);
         Ok(())

@@ -3,7 +3,7 @@
 //!
 //! The first authenticated check connects. From then on consent is renewed by checks on the selected path, and by
 //! authenticated media too: who sends those is there. When it runs out the agent is disconnected, and connects again
-//! with the next check or media of an address that it knows.
+//! with the next check or media of an address that it knows. The path of a connection (RFC 6544) ends with that.
 
 mod paths;
 
@@ -12,10 +12,10 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use self::paths::{Paths, SELECTED};
+use crate::address::TransportAddress;
 use crate::drop_reason::DropReason;
 use crate::rate_limit::RateLimit;
 use crate::wire::stun::{BindingRequest, ErrorCode, IntegrityKey, write_error, write_success};
@@ -53,12 +53,12 @@ pub(crate) enum IceEvent {
         /// The new state.
         state: IceState,
         /// The client's address, once connected.
-        remote: Option<SocketAddr>,
+        remote: Option<TransportAddress>,
     },
     /// The client was authenticated there; said again every few seconds while it is.
-    AddressInUse(SocketAddr),
+    AddressInUse(TransportAddress),
     /// The client is not expected there any more.
-    AddressForgotten(SocketAddr),
+    AddressForgotten(TransportAddress),
     /// The ufrag of former credentials names nobody any more.
     UfragRetired(String),
 }
@@ -129,7 +129,7 @@ impl IceAgent {
     pub(crate) fn handle<E: From<IceEvent>>(
         &mut self,
         now: Instant,
-        source: SocketAddr,
+        source: TransportAddress,
         message: &[u8],
         events: &mut VecDeque<E>,
     ) -> (Option<Vec<u8>>, Result<(), DropReason>) {
@@ -156,7 +156,7 @@ impl IceAgent {
             self.use_current(events);
         }
         match self.check_succeeded(now, source, &request, events) {
-            Ok(()) => (Some(write_success(request.transaction, source, self.key(is_current))), Ok(())),
+            Ok(()) => (Some(write_success(request.transaction, source.socket_addr(), self.key(is_current))), Ok(())),
             Err(reason) => (None, Err(reason)),
         }
     }
@@ -195,7 +195,7 @@ impl IceAgent {
     fn check_succeeded<E: From<IceEvent>>(
         &mut self,
         now: Instant,
-        source: SocketAddr,
+        source: TransportAddress,
         check: &BindingRequest<'_>,
         events: &mut VecDeque<E>,
     ) -> Result<(), DropReason> {
@@ -214,7 +214,7 @@ impl IceAgent {
     fn learn<E: From<IceEvent>>(
         &mut self,
         now: Instant,
-        source: SocketAddr,
+        source: TransportAddress,
         events: &mut VecDeque<E>,
     ) -> Option<usize> {
         let (path, forgotten) = self.paths.learn(now, source)?;
@@ -222,7 +222,13 @@ impl IceAgent {
         Some(path)
     }
 
-    fn hear<E: From<IceEvent>>(&mut self, now: Instant, source: SocketAddr, path: usize, events: &mut VecDeque<E>) {
+    fn hear<E: From<IceEvent>>(
+        &mut self,
+        now: Instant,
+        source: TransportAddress,
+        path: usize,
+        events: &mut VecDeque<E>,
+    ) {
         if self.paths.hear(now, path) {
             events.push_back(IceEvent::AddressInUse(source).into());
         }
@@ -240,7 +246,7 @@ impl IceAgent {
     }
 
     /// In place of checks: the client is at `remote` and needs no consent.
-    pub(crate) fn fix<E: From<IceEvent>>(&mut self, now: Instant, remote: SocketAddr, events: &mut VecDeque<E>) {
+    pub(crate) fn fix<E: From<IceEvent>>(&mut self, now: Instant, remote: TransportAddress, events: &mut VecDeque<E>) {
         self.paths.set_timeout(Duration::MAX);
         if let Some(path) = self.paths.find(remote).or_else(|| self.learn(now, remote, events)) {
             self.hear(now, remote, path, events);
@@ -254,7 +260,7 @@ impl IceAgent {
     pub(crate) fn receive_media<E: From<IceEvent>>(
         &mut self,
         now: Instant,
-        source: SocketAddr,
+        source: TransportAddress,
         events: &mut VecDeque<E>,
     ) {
         let Some(path) = self.paths.find(source) else { return };
@@ -266,7 +272,7 @@ impl IceAgent {
 
     /// A part of a DTLS handshake came from an address that [`knows`](Self::knows) is true of: the answer belongs
     /// there. It is not authenticated yet, so it renews nothing.
-    pub(crate) fn receive_handshake(&mut self, now: Instant, source: SocketAddr) {
+    pub(crate) fn receive_handshake(&mut self, now: Instant, source: TransportAddress) {
         if let Some(path) = self.paths.find(source)
             && self.state == Some(IceState::Connected)
             && self.paths.is_moved_by_media(now, path)
@@ -275,18 +281,32 @@ impl IceAgent {
         }
     }
 
+    /// The client is not at that address any more. Media go to the one that it was heard from last, if that is alive.
+    pub(crate) fn forget<E: From<IceEvent>>(
+        &mut self,
+        now: Instant,
+        address: TransportAddress,
+        events: &mut VecDeque<E>,
+    ) {
+        let Some(path) = self.paths.find(address) else { return };
+        events.push_back(IceEvent::AddressForgotten(address).into());
+        if self.paths.forget(path) && self.state == Some(IceState::Connected) && !self.paths.fall_back(now) {
+            self.set_state(IceState::Disconnected, events);
+        }
+    }
+
     /// Where the client can be reached.
-    pub(crate) fn remote(&self) -> Option<SocketAddr> {
+    pub(crate) fn remote(&self) -> Option<TransportAddress> {
         self.paths.selected().filter(|_| self.state == Some(IceState::Connected))
     }
 
     /// Whether the address was authenticated.
-    pub(crate) fn knows(&self, source: SocketAddr) -> bool {
+    pub(crate) fn knows(&self, source: TransportAddress) -> bool {
         self.paths.find(source).is_some()
     }
 
     /// Whether the client was heard from at that address within the time that its consent lasts.
-    pub(crate) fn is_alive(&self, now: Instant, source: SocketAddr) -> bool {
+    pub(crate) fn is_alive(&self, now: Instant, source: TransportAddress) -> bool {
         self.paths.is_alive(now, source)
     }
 
@@ -296,7 +316,7 @@ impl IceAgent {
     }
 
     /// Where media go, or went when consent ran out.
-    pub(crate) fn selected(&self) -> Option<SocketAddr> {
+    pub(crate) fn selected(&self) -> Option<TransportAddress> {
         self.paths.selected()
     }
 

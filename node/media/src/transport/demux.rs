@@ -17,6 +17,7 @@ use rustc_hash::FxHashMap;
 use slotmap::new_key_type;
 
 use self::foreign::ForeignAddresses;
+use crate::address::TransportAddress;
 use crate::drop_reason::DropReason;
 use crate::messages::WorkerIndex;
 use crate::wire::stun;
@@ -77,6 +78,11 @@ pub(crate) fn worker_of_ufrag(ufrag: &str) -> Option<WorkerIndex> {
     u16::from_str_radix(prefix, 36).ok().map(WorkerIndex)
 }
 
+/// The worker whose transport a connectivity check names; `None` if it is no check, or names nobody of here.
+pub fn worker_of_check(message: &[u8]) -> Option<WorkerIndex> {
+    worker_of_ufrag(stun::local_ufrag(message)?)
+}
+
 /// Where a datagram goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Destination {
@@ -94,9 +100,9 @@ pub(crate) struct Demux {
     worker: WorkerIndex,
     transports_by_ufrag: FxHashMap<Box<str>, TransportKey>,
     /// Clients choose their addresses, so the hash has a key.
-    transports_by_address: HashMap<SocketAddr, TransportKey>,
+    transports_by_address: HashMap<TransportAddress, TransportKey>,
     /// The one of them that was looked up last: what a client sends comes in runs.
-    latest: Option<(SocketAddr, TransportKey)>,
+    latest: Option<(TransportAddress, TransportKey)>,
     foreign: ForeignAddresses,
 }
 
@@ -114,19 +120,19 @@ impl Demux {
 
     /// Finds the destination of a datagram.
     #[inline]
-    pub(crate) fn route(&mut self, source: SocketAddr, data: &[u8]) -> Destination {
+    pub(crate) fn route(&mut self, source: TransportAddress, data: &[u8]) -> Destination {
         // The system refuses to send there, and nothing that is honest comes from there.
-        if source.port() == 0 {
+        if source.socket_addr().port() == 0 {
             return Destination::Drop(DropReason::InvalidSource);
         }
         match classify(data) {
-            Protocol::Stun => self.route_stun(data),
+            Protocol::Stun => self.route_stun(source, data),
             Protocol::Dtls | Protocol::RtpOrRtcp => self.route_by_address(source),
             Protocol::Unknown => Destination::Drop(DropReason::UnknownProtocol),
         }
     }
 
-    fn route_stun(&self, data: &[u8]) -> Destination {
+    fn route_stun(&self, source: TransportAddress, data: &[u8]) -> Destination {
         let Some(ufrag) = stun::local_ufrag(data) else {
             return Destination::Drop(DropReason::StunMalformed);
         };
@@ -134,13 +140,14 @@ impl Demux {
             return Destination::Transport(transport);
         }
         match worker_of_ufrag(ufrag) {
-            Some(worker) if worker != self.worker => Destination::Worker(worker),
+            // A connection is where its first check went.
+            Some(worker) if worker != self.worker && !source.is_tcp() => Destination::Worker(worker),
             _ => Destination::Drop(DropReason::UnknownUfrag),
         }
     }
 
     /// Finds the destination of what comes from an address that was authenticated.
-    pub(crate) fn route_by_address(&mut self, source: SocketAddr) -> Destination {
+    pub(crate) fn route_by_address(&mut self, source: TransportAddress) -> Destination {
         if let Some((address, transport)) = self.latest
             && address == source
         {
@@ -148,7 +155,9 @@ impl Demux {
         } else if let Some(&transport) = self.transports_by_address.get(&source) {
             self.latest = Some((source, transport));
             Destination::Transport(transport)
-        } else if let Some(worker) = self.foreign.get(source) {
+        } else if let TransportAddress::Udp(source) = source
+            && let Some(worker) = self.foreign.get(source)
+        {
             Destination::Worker(worker)
         } else {
             Destination::Drop(DropReason::UnknownAddress)
@@ -170,24 +179,29 @@ impl Demux {
     }
 
     /// The transport of this worker that the address was last authenticated for.
-    pub(crate) fn transport_at(&self, address: SocketAddr) -> Option<TransportKey> {
+    pub(crate) fn transport_at(&self, address: TransportAddress) -> Option<TransportKey> {
         self.transports_by_address.get(&address).copied()
     }
 
     /// The other worker that has said lately that the address is its own.
-    pub(crate) fn worker_at(&self, now: Instant, address: SocketAddr) -> Option<WorkerIndex> {
-        self.foreign.owner(now, address)
+    pub(crate) fn worker_at(&self, now: Instant, address: TransportAddress) -> Option<WorkerIndex> {
+        match address {
+            TransportAddress::Udp(address) => self.foreign.owner(now, address),
+            TransportAddress::Tcp(_) => None,
+        }
     }
 
     /// An address was authenticated for a transport of this worker.
-    pub(crate) fn add_address(&mut self, address: SocketAddr, transport: TransportKey) {
+    pub(crate) fn add_address(&mut self, address: TransportAddress, transport: TransportKey) {
         self.latest = None;
-        self.foreign.remove(address);
+        if let TransportAddress::Udp(address) = address {
+            self.foreign.remove(address);
+        }
         self.transports_by_address.insert(address, transport);
     }
 
     /// The transport has no use for the address any more. Returns whether it was the transport's still.
-    pub(crate) fn remove_address(&mut self, address: SocketAddr, transport: TransportKey) -> bool {
+    pub(crate) fn remove_address(&mut self, address: TransportAddress, transport: TransportKey) -> bool {
         let owned = self.transports_by_address.get(&address) == Some(&transport);
         if owned {
             self.latest = None;
@@ -199,7 +213,7 @@ impl Demux {
     /// Another worker has authenticated the address. One that said so of it before, and lately, keeps it.
     pub(crate) fn add_foreign_address(&mut self, now: Instant, address: SocketAddr, worker: WorkerIndex) {
         self.latest = None;
-        self.transports_by_address.remove(&address);
+        self.transports_by_address.remove(&TransportAddress::Udp(address));
         self.foreign.insert(now, address, worker);
     }
 
@@ -219,8 +233,12 @@ mod tests {
     use super::*;
     use crate::wire::stun::tests::{PASSWORD, request};
 
-    fn address(port: u16) -> SocketAddr {
+    fn socket_addr(port: u16) -> SocketAddr {
         ([192, 0, 2, 33], port).into()
+    }
+
+    fn address(port: u16) -> TransportAddress {
+        TransportAddress::Udp(socket_addr(port))
     }
 
     fn check(ufrag: &str) -> Vec<u8> {
@@ -277,16 +295,34 @@ mod tests {
         let transport = keys.insert(());
         let mut demux = Demux::new(WorkerIndex(0));
         let (now, media) = (Instant::now(), [0x80; 20]);
-        demux.add_foreign_address(now, address(1), WorkerIndex(2));
+        demux.add_foreign_address(now, socket_addr(1), WorkerIndex(2));
         assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)));
-        demux.remove_foreign_address(address(1), WorkerIndex(3));
+        demux.remove_foreign_address(socket_addr(1), WorkerIndex(3));
         assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)), "it never was the third's");
         demux.add_address(address(1), transport);
         assert_eq!(demux.route(address(1), &media), Destination::Transport(transport));
-        demux.add_foreign_address(now, address(1), WorkerIndex(2));
+        demux.add_foreign_address(now, socket_addr(1), WorkerIndex(2));
         assert_eq!(demux.route(address(1), &media), Destination::Worker(WorkerIndex(2)));
-        demux.remove_foreign_address(address(1), WorkerIndex(2));
+        demux.remove_foreign_address(socket_addr(1), WorkerIndex(2));
         assert_eq!(demux.route(address(1), &media), Destination::Drop(DropReason::UnknownAddress));
+    }
+
+    #[test]
+    fn a_connection_is_an_address_of_its_own_and_nothing_of_it_is_passed_on() {
+        let mut keys = SlotMap::<TransportKey, ()>::with_key();
+        let [first, second] = [(); 2].map(|()| keys.insert(()));
+        let mut demux = Demux::new(WorkerIndex(0));
+        let (media, connection) = ([0x80; 20], TransportAddress::Tcp(socket_addr(1)));
+        demux.add_address(address(1), first);
+        assert_eq!(demux.route(connection, &media), Destination::Drop(DropReason::UnknownAddress));
+        demux.add_address(connection, second);
+        assert_eq!(demux.route(address(1), &media), Destination::Transport(first));
+        assert_eq!(demux.route(connection, &media), Destination::Transport(second));
+        let of_another_worker = check(&make_ufrag(WorkerIndex(1), "abcd"));
+        assert_eq!(demux.route(address(2), &of_another_worker), Destination::Worker(WorkerIndex(1)));
+        assert_eq!(demux.route(connection, &of_another_worker), Destination::Drop(DropReason::UnknownUfrag));
+        assert_eq!(worker_of_check(&of_another_worker), Some(WorkerIndex(1)));
+        assert_eq!(worker_of_check(&media), None);
     }
 
     #[test]
@@ -302,7 +338,7 @@ mod tests {
     fn strangers_leave_no_trace() {
         let mut demux = Demux::new(WorkerIndex(0));
         for host in 0..300_000_u32 {
-            let source = SocketAddr::from((std::net::Ipv4Addr::from(host), 1));
+            let source = TransportAddress::Udp((std::net::Ipv4Addr::from(host), 1).into());
             assert_eq!(demux.route(source, &[0x80; 20]), Destination::Drop(DropReason::UnknownAddress));
         }
         assert!(demux.transports_by_address.is_empty());

@@ -2,6 +2,7 @@
 //! any bytes give an answer and none a panic.
 
 pub mod codec;
+pub mod framing;
 pub mod rtcp;
 pub mod rtp;
 pub mod seq;

@@ -1,7 +1,6 @@
 //! One worker's media core with one publisher of video and a number of receivers, or with two cores and a route between
 //! them: what the benchmark times and the test of allocations counts.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sluice_media::messages::{
@@ -12,7 +11,7 @@ use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpSender};
 use sluice_media::wire::rtcp::TransportFeedbackBuilder;
 use sluice_media::wire::rtp::RtpHeader;
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
@@ -63,7 +62,7 @@ pub(crate) struct Core {
 pub(crate) struct Publisher {
     sealer: SrtpSender,
     sequence_number: u16,
-    address: SocketAddr,
+    address: TransportAddress,
     packet_len: usize,
     video: Video,
 }
@@ -129,9 +128,9 @@ impl Core {
         }
     }
 
-    fn add_transport(&mut self, number: usize) -> (TransportId, SocketAddr) {
+    fn add_transport(&mut self, number: usize) -> (TransportId, TransportAddress) {
         let transport = id(3, number, TransportId::from_bytes);
-        let address = SocketAddr::from(([10, 0, 0, 1], 1_000 + number as u16));
+        let address = TransportAddress::Udp(([10, 0, 0, 1], 1_000 + number as u16).into());
         let ufrag = make_ufrag(WorkerIndex(0), &format!("{number:08}"));
         let ice = IceCredentials { ufrag, pwd: "p".repeat(24) };
         self.request(Request::CreateWebRtcTransport { router: ROUTER, transport, ice });
@@ -194,7 +193,7 @@ impl Core {
     /// Compounds come in from receivers, whose number is beside each.
     #[allow(dead_code, reason = "not all who share this file measure it")]
     pub(crate) fn receive_rtcp(&mut self, compounds: &mut [(usize, Vec<u8>)]) {
-        let source = |number: usize| SocketAddr::from(([10, 0, 0, 1], 1_000 + number as u16));
+        let source = |number: usize| TransportAddress::Udp(([10, 0, 0, 1], 1_000 + number as u16).into());
         let datagrams = compounds.iter_mut().map(|(number, data)| Datagram { source: source(*number), data });
         let mut datagrams: Vec<_> = datagrams.collect();
         self.media.handle_input(self.now, Input::Datagrams(&mut datagrams));

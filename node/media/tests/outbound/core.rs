@@ -1,7 +1,6 @@
 //! One media core with users whose keys are given, and everything that it sent.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::num::NonZeroU8;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use sluice_media::trace::{TraceTypes, Traced};
 use sluice_media::wire::rtcp::{Compound, Packet};
 use sluice_media::wire::rtp::RtpHeader;
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
@@ -67,14 +66,14 @@ pub(crate) struct Core {
     pub(crate) feedback: Vec<RouteFeedback>,
     media: Media,
     end: PipeEnd,
-    sent: VecDeque<(SocketAddr, Vec<u8>)>,
+    sent: VecDeque<(TransportAddress, Vec<u8>)>,
     users: u8,
     consumers: u32,
 }
 
 /// The client half of a transport.
 pub(crate) struct User {
-    pub(crate) address: SocketAddr,
+    pub(crate) address: TransportAddress,
     pub(crate) transport: TransportId,
     sealer: SrtpSender,
     opener: SrtpReceiver,
@@ -302,7 +301,7 @@ impl Core {
     pub(crate) fn connect(&mut self, profile: SrtpProfile) -> User {
         self.users += 1;
         let number = self.users;
-        let address = SocketAddr::from(([10, 0, 0, number], 1_000));
+        let address = TransportAddress::Udp(([10, 0, 0, number], 1_000).into());
         let transport = TransportId::from_bytes([number; 16]);
         let ice = IceCredentials { ufrag: make_ufrag(WorkerIndex(0), &format!("{number:08}")), pwd: "p".repeat(24) };
         self.request(Request::CreateWebRtcTransport { router: ROUTER, transport, ice });
@@ -428,7 +427,7 @@ impl Core {
         self.frames = twice.collect();
     }
 
-    fn datagram(&mut self, source: SocketAddr, mut data: Vec<u8>) {
+    fn datagram(&mut self, source: TransportAddress, mut data: Vec<u8>) {
         self.input(Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
     }
 

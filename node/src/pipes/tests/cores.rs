@@ -1,11 +1,11 @@
 //! A media core as pipes see it: it takes commands at once, or has no room for them.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use sluice_media::TransportAddress;
 use sluice_media::messages::{
     Account, Request, RequestError, RequestId, Response, RtpMapping, SrtpKeys, WorkerCommand, WorkerEvent, WorkerIndex,
     WorkerSnapshot,
@@ -51,8 +51,8 @@ pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-fn address() -> SocketAddr {
-    ([10, 0, 0, 1], 1_000).into()
+fn address() -> TransportAddress {
+    TransportAddress::Udp(([10, 0, 0, 1], 1_000).into())
 }
 
 pub(super) fn opus(payload_type: u8, ssrc: u32) -> RtpParameters {

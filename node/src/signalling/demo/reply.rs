@@ -11,6 +11,9 @@ use crate::rooms::seat::Resumption;
 /// The priority of the first host candidate over UDP, RFC 8445 section 5.1.2, as mediasoup announces it.
 const FIRST_CANDIDATE_PRIORITY: usize = 1_076_302_079;
 
+/// How much less one over TCP has: a thousand of local preference, as with mediasoup's `preferUdp`.
+const TCP_PRIORITY_LESS: usize = 1_000 << 8;
+
 pub(super) fn reply(shapes: &dyn Shapes, reply: PeerReply) -> Value {
     match reply {
         PeerReply::Done => json!({}),
@@ -81,15 +84,18 @@ pub(super) fn resumption(shapes: &dyn Shapes, resumption: &Resumption) -> Words 
 /// Without data channels there are no `sctpParameters`.
 pub(super) fn new_transport(id_name: &str, transport: &NewTransport) -> Value {
     let candidates = transport.addresses.iter().enumerate().map(|(index, address)| {
-        json!({
-            "foundation": "udpcandidate",
-            "priority": FIRST_CANDIDATE_PRIORITY.saturating_sub(index),
-            "ip": address.ip(),
-            "address": address.ip(),
-            "protocol": "udp",
-            "port": address.port(),
+        let (protocol, ip) = (address.protocol(), address.socket_addr().ip());
+        let less = index + if address.is_tcp() { TCP_PRIORITY_LESS } else { 0 };
+        stats::known(json!({
+            "foundation": format!("{protocol}candidate"),
+            "priority": FIRST_CANDIDATE_PRIORITY.saturating_sub(less),
+            "ip": ip,
+            "address": ip,
+            "protocol": protocol,
+            "port": address.socket_addr().port(),
             "type": "host",
-        })
+            "tcpType": address.is_tcp().then_some("passive"),
+        }))
     });
     json!({
         id_name: transport.id,

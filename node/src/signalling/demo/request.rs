@@ -112,12 +112,11 @@ fn not_yet(method: &str) -> Refusal {
 }
 
 fn create_transport(data: &Data) -> Result<PeerRequest, Refusal> {
-    if data.flag("forceTcp")? {
-        return Err(Refusal::new(501, "forceTcp: media over TCP is not supported"));
-    }
+    let force_tcp = data.flag("forceTcp")?;
     data.flag("producing")?;
     let direction = data.0.pointer("/appData/direction").and_then(Value::as_str);
-    Ok(PeerRequest::CreateTransport { consuming: data.flag("consuming")? || direction == Some("consumer") })
+    let consuming = data.flag("consuming")? || direction == Some("consumer");
+    Ok(PeerRequest::CreateTransport { consuming, force_tcp })
 }
 
 /// An extension: a large room is read a page at a time.

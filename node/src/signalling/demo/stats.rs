@@ -1,8 +1,7 @@
 //! Statistics of transports and streams. The names are mediasoup's; what is not known is left out, as there.
 
-use std::net::SocketAddr;
-
 use serde_json::{Map, Value, json};
+use sluice_media::TransportAddress;
 use sluice_media::messages::{ConsumerStats, Flow, StreamStats, TransportStats};
 use sluice_media::secure::dtls::DtlsState;
 use sluice_media::secure::ice::IceState;
@@ -13,7 +12,7 @@ use crate::rooms::api::Coding;
 use crate::support::unix_ms;
 
 /// What `getTransportStats` is answered with.
-pub(super) fn transport(id: TransportId, local: Option<SocketAddr>, stats: &TransportStats) -> Value {
+pub(super) fn transport(id: TransportId, local: Option<TransportAddress>, stats: &TransportStats) -> Value {
     let ice_state = match stats.ice_state {
         None => "new",
         Some(IceState::Connected) => "completed",
@@ -56,14 +55,16 @@ pub(super) fn transport(id: TransportId, local: Option<SocketAddr>, stats: &Tran
 }
 
 /// `localIp` is what clients before 2024 read, `localAddress` the later ones.
-fn tuple(local: Option<SocketAddr>, remote: SocketAddr) -> Value {
+fn tuple(local: Option<TransportAddress>, remote: TransportAddress) -> Value {
+    let protocol = remote.protocol();
+    let (local, remote) = (local.map(TransportAddress::socket_addr), remote.socket_addr());
     known(json!({
         "localIp": local.map(|local| local.ip()),
         "localAddress": local.map(|local| local.ip()),
         "localPort": local.map(|local| local.port()),
         "remoteIp": remote.ip(),
         "remotePort": remote.port(),
-        "protocol": "udp",
+        "protocol": protocol,
     }))
 }
 

@@ -124,7 +124,7 @@ impl Presence {
         };
         if receives {
             // Of a room that takes nobody this comes to nothing.
-            let _ = presence.ask(PeerRequest::CreateTransport { consuming: true }).await;
+            let _ = presence.ask(PeerRequest::CreateTransport { consuming: true, force_tcp: false }).await;
         }
         let join = Join {
             display_name: presence.name.clone(),
@@ -151,7 +151,8 @@ impl Presence {
             return;
         }
         if self.transport.is_none()
-            && let Ok(PeerReply::Transport(new)) = self.ask(PeerRequest::CreateTransport { consuming: false }).await
+            && let Ok(PeerReply::Transport(new)) =
+                self.ask(PeerRequest::CreateTransport { consuming: false, force_tcp: false }).await
         {
             self.transport = Some(new.id);
         }

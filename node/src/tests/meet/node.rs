@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use sluice_media::Transmit;
+use sluice_media::TransportAddress;
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_mesh::FrameSink;
@@ -73,7 +74,7 @@ impl Node {
         let config = RoomsConfig {
             instance: instance.clone(),
             region: Region::new(format!("region-of-{}", instance.node)).unwrap(),
-            media_addresses: vec![SocketAddr::from(([10, 1, 0, number as u8], 4444))],
+            media_addresses: vec![TransportAddress::Udp(([10, 1, 0, number as u8], 4444).into())],
             fingerprints: certificate().fingerprints(),
             // Shorter than what is waited for when everybody has gone.
             limits: Limits { resume_within: Duration::from_secs(1), ..Limits::default() },

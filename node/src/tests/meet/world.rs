@@ -260,7 +260,7 @@ impl World {
     }
 
     fn send_to_user(&mut self, transmit: Transmit) {
-        let address = transmit.destination;
+        let address = transmit.destination.socket_addr();
         let segment = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         let Some((user, index)) = self.at(address) else { return };
         let presence = self.users[user].presence.as_mut().unwrap();

@@ -36,7 +36,7 @@ pub(super) struct Sender {
 }
 
 /// How many datagrams a transmission is.
-pub(super) fn datagrams(transmit: &Transmit) -> usize {
+pub(in crate::worker) fn datagrams(transmit: &Transmit) -> usize {
     transmit.segment_size.map_or(1, |size| transmit.contents.len().div_ceil(size.max(1)))
 }
 
@@ -62,7 +62,7 @@ impl Sender {
         if datagrams(transmit) > self.max_segments || !self.may_segment() {
             return self.send_singly(socket, transmit);
         }
-        match send(socket, transmit.destination, &transmit.contents, Some(size)) {
+        match send(socket, transmit.destination.socket_addr(), &transmit.contents, Some(size)) {
             Ok(()) => {
                 self.refused = 0;
                 Sent::Done
@@ -75,7 +75,7 @@ impl Sender {
                 self.send_singly(socket, transmit)
             }
             Err(error) => {
-                self.count(&error, transmit.destination, datagrams(transmit));
+                self.count(&error, transmit, datagrams(transmit));
                 Sent::Done
             }
         }
@@ -96,22 +96,22 @@ impl Sender {
     fn send_singly(&mut self, socket: &mio::net::UdpSocket, transmit: &Transmit) -> Sent {
         let size = transmit.segment_size.unwrap_or(transmit.contents.len()).max(1);
         for (index, datagram) in transmit.contents.chunks(size).enumerate() {
-            match send(socket, transmit.destination, datagram, None) {
+            match send(socket, transmit.destination.socket_addr(), datagram, None) {
                 Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock && index == 0 => return Sent::Full,
-                Err(error) => self.count(&error, transmit.destination, 1),
+                Err(error) => self.count(&error, transmit, 1),
             }
         }
         Sent::Done
     }
 
-    fn count(&mut self, error: &io::Error, destination: SocketAddr, datagrams: usize) {
+    fn count(&mut self, error: &io::Error, transmit: &Transmit, datagrams: usize) {
         let reason = match error.raw_os_error() {
             Some(libc::EMSGSIZE) => DropReason::PathMtu,
             _ if error.kind() == ErrorKind::WouldBlock => DropReason::SocketFull,
             _ => DropReason::SocketError,
         };
-        tracing::trace!(%error, %destination, "media packet not sent");
+        tracing::trace!(%error, destination = %transmit.destination.socket_addr(), "media packet not sent");
         self.drops.count_many(reason, datagrams as u64);
     }
 }

@@ -1,6 +1,8 @@
 use std::net::UdpSocket;
 use std::time::Duration;
 
+use sluice_media::TransportAddress;
+
 use super::*;
 
 const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
@@ -26,7 +28,12 @@ fn receive(socket: &mut MediaSocket, count: usize) -> Vec<(SocketAddr, Vec<u8>)>
 }
 
 fn transmit(destination: SocketAddr, segment_size: Option<usize>, len: usize) -> Transmit {
-    Transmit { destination, segment_size, contents: (0..len).map(|at| (at / 100) as u8).collect() }
+    Transmit {
+        destination: TransportAddress::Udp(destination),
+        is_video: true,
+        segment_size,
+        contents: (0..len).map(|at| (at / 100) as u8).collect(),
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Who there may be in a world: a few of everything, by number.
 
-use std::net::SocketAddr;
 use std::sync::OnceLock;
 
+use sluice_media::TransportAddress;
 use sluice_media::messages::{PipeEnd, WorkerIndex};
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouterId, TransportId};
@@ -109,10 +109,11 @@ pub(super) fn consumer(number: usize) -> ConsumerId {
     ConsumerId::from_bytes([0x40 + number as u8; 16])
 }
 
-/// The address of a user, or of somebody else; the last is one that cannot be answered.
-pub(super) fn address(number: usize) -> SocketAddr {
+/// The address of a user, or of somebody else, every other one a connection's; the last is one that cannot be answered.
+pub(super) fn address(number: usize) -> TransportAddress {
     let port = if number + 1 == ADDRESSES { 0 } else { 1_000 };
-    ([10, 0, 0, number as u8], port).into()
+    let address = ([10, 0, 0, number as u8], port).into();
+    if number.is_multiple_of(2) { TransportAddress::Udp(address) } else { TransportAddress::Tcp(address) }
 }
 
 /// An SSRC that users send with.

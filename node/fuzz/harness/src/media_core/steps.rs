@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sluice_media::Input;
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_media::wire::rtp::{AudioLevel, CarriedExtensions, RtpHeader, write_canonical_header};
+use sluice_media::{Input, TransportAddress};
 use sluice_mesh::{Frame, FrameClass, FrameFlags};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::RouteFeedback;
@@ -42,7 +42,13 @@ pub(super) fn step(reader: &mut Reader<'_>, world: &mut World) {
         16 => {
             let address = cast::address(reader.below(ADDRESSES));
             let (worker, owned) = (WorkerIndex(1 + reader.u16() % 3), reader.flag());
-            world.give(Input::AddressOwned { address, worker, owned });
+            match address {
+                TransportAddress::Udp(address) => world.give(Input::AddressOwned { address, worker, owned }),
+                TransportAddress::Tcp(remote) => {
+                    world.witness.forget(address);
+                    world.give(Input::ConnectionEnded(remote));
+                }
+            }
         }
         _ => {
             let waited = Duration::from_millis(reader.u8().into());

@@ -7,14 +7,13 @@
 //! - What one input makes is bounded.
 
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
 
 use bytes::Bytes;
 use sluice_media::messages::{PipeEnd, WorkerEvent, WorkerIndex};
 use sluice_media::secure::srtp::SrtpReceiver;
 use sluice_media::wire::rtcp::Compound;
 use sluice_media::wire::rtp::RtpPacket;
-use sluice_media::{Output, Transmit};
+use sluice_media::{Output, Transmit, TransportAddress};
 use sluice_mesh::Frame;
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{FeedbackBody, MAX_STREAMS, RouteFeedback};
@@ -31,12 +30,12 @@ const MAX_NACKED: usize = 1_024;
 /// What was seen.
 #[derive(Default)]
 pub(super) struct Witness {
-    addresses: [HashSet<SocketAddr>; USERS],
+    addresses: [HashSet<TransportAddress>; USERS],
     openers: [Option<SrtpReceiver>; USERS],
     streams: HashMap<u32, Received>,
     routes: HashMap<(PipeEnd, RouteId), Route>,
     /// Of the present input: its datagrams, and what it made.
-    batch: Vec<(SocketAddr, Vec<u8>)>,
+    batch: Vec<(TransportAddress, Vec<u8>)>,
     made: usize,
     answers: usize,
 }
@@ -59,7 +58,7 @@ pub(super) struct Route {
 
 impl Witness {
     /// The user may be sent to there from now on.
-    pub(super) fn authenticate(&mut self, user: usize, address: SocketAddr) {
+    pub(super) fn authenticate(&mut self, user: usize, address: TransportAddress) {
         self.addresses[user].insert(address);
     }
 
@@ -101,8 +100,15 @@ impl Witness {
         self.streams.get(&ssrc).map_or(0, |stream| stream.newest)
     }
 
+    /// The connection is over.
+    pub(super) fn forget(&mut self, address: TransportAddress) {
+        for known in &mut self.addresses {
+            known.remove(&address);
+        }
+    }
+
     /// An input is about to be given, with these datagrams.
-    pub(super) fn begin(&mut self, batch: Vec<(SocketAddr, Vec<u8>)>) {
+    pub(super) fn begin(&mut self, batch: Vec<(TransportAddress, Vec<u8>)>) {
         self.batch = batch;
         (self.made, self.answers) = (0, 0);
     }
@@ -118,7 +124,7 @@ impl Witness {
             Output::Event(event) => self.see_event(event),
             Output::Forward { to, source, data, .. } => {
                 assert_ne!(*to, WorkerIndex(0), "to itself");
-                assert!(self.batch.iter().any(|(from, sent)| from == source && sent == data));
+                assert!(self.batch.iter().any(|(from, sent)| *from == TransportAddress::Udp(*source) && sent == data));
                 self.count(1);
             }
             Output::AddressOwned { address, owned } => {
@@ -133,7 +139,7 @@ impl Witness {
         assert!(self.made <= MAX_PACKETS, "one input makes {} outputs", self.made);
     }
 
-    fn is_authenticated(&self, address: SocketAddr) -> bool {
+    fn is_authenticated(&self, address: TransportAddress) -> bool {
         self.addresses.iter().any(|known| known.contains(&address))
     }
 
@@ -147,13 +153,13 @@ impl Witness {
         }
     }
 
-    fn see_datagram(&mut self, to: SocketAddr, datagram: &[u8]) {
+    fn see_datagram(&mut self, to: TransportAddress, datagram: &[u8]) {
         if datagram[0] <= 3 {
             self.answers += 1;
             assert!(self.answers <= self.batch.len() && self.batch.iter().any(|(source, _)| *source == to));
             return;
         }
-        assert!(self.is_authenticated(to), "{to} was never authenticated");
+        assert!(self.is_authenticated(to), "{to:?} was never authenticated");
         match datagram {
             [20..=63, ..] => {}
             [_, 192..=223, ..] => self.see_rtcp(to, datagram),
@@ -163,7 +169,7 @@ impl Witness {
     }
 
     /// Sender and reports are the transport's own, so it is one of those at this address.
-    fn see_rtcp(&mut self, to: SocketAddr, datagram: &[u8]) {
+    fn see_rtcp(&mut self, to: TransportAddress, datagram: &[u8]) {
         let users = self.addresses.iter().zip(&mut self.openers).filter(|(known, _)| known.contains(&to));
         let mut is_opened = false;
         for opener in users.filter_map(|(_, opener)| opener.as_mut()) {
@@ -173,10 +179,10 @@ impl Witness {
                 is_opened = true;
             }
         }
-        assert!(is_opened, "nobody at {to} can open it");
+        assert!(is_opened, "nobody at {to:?} can open it");
     }
 
-    fn see_rtp(&mut self, to: SocketAddr, datagram: &[u8]) {
+    fn see_rtp(&mut self, to: TransportAddress, datagram: &[u8]) {
         let sealed = RtpPacket::parse(datagram).expect("RTP");
         let stream = self.streams.get_mut(&sealed.header.ssrc).expect("it is a consumer's");
         assert!(self.addresses[stream.user].contains(&to), "it is another user's");

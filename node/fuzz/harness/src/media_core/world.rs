@@ -1,6 +1,5 @@
 //! A core, its users, and the time that it knows.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use sluice_media::drop_reason::DropReason;
@@ -10,7 +9,7 @@ use sluice_media::messages::{
 };
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag};
 use sluice_mesh::Frame;
 use sluice_proto::ids::{ProducerId, RouteEpoch, RouteId};
 use sluice_proto::ortc::{DtlsFingerprint, DtlsParameters, DtlsRole};
@@ -37,7 +36,7 @@ pub(crate) struct World {
     pub(super) sent_frames: [[u16; ROUTES]; ENDS.len()],
     pub(super) witness: Witness,
     media: Media,
-    held: Vec<(SocketAddr, Vec<u8>)>,
+    held: Vec<(TransportAddress, Vec<u8>)>,
     requests: u64,
     response: Option<Result<Response, RequestError>>,
     next_ssrc: u32,
@@ -128,12 +127,12 @@ impl World {
     }
 
     /// A datagram that comes together with the next one.
-    pub(super) fn hold(&mut self, source: SocketAddr, data: Vec<u8>) {
+    pub(super) fn hold(&mut self, source: TransportAddress, data: Vec<u8>) {
         self.held.push((source, data));
     }
 
     /// A datagram, and those that were held.
-    pub(crate) fn datagram(&mut self, source: SocketAddr, data: Vec<u8>) {
+    pub(crate) fn datagram(&mut self, source: TransportAddress, data: Vec<u8>) {
         self.hold(source, data);
         self.deliver();
     }

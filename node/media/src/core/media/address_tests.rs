@@ -2,12 +2,11 @@
 //! what is not its own.
 #![allow(clippy::disallowed_methods, reason = "an origin for virtual time")]
 
-use std::net::SocketAddr;
-
 use super::*;
+use crate::address::TransportAddress;
 use crate::io::Datagram;
 use crate::messages::{Account, Request, RequestError, RequestId, Response, WorkerSnapshot};
-use crate::secure::ice::IceCredentials;
+use crate::secure::ice::{IceCredentials, IceState};
 use crate::transport::demux::make_ufrag;
 use crate::wire::stun::tests::{PASSWORD, request};
 
@@ -21,8 +20,8 @@ struct Workers {
     answers: usize,
 }
 
-fn address(port: u16) -> SocketAddr {
-    ([192, 0, 2, 33], port).into()
+fn address(port: u16) -> TransportAddress {
+    TransportAddress::Udp(([192, 0, 2, 33], port).into())
 }
 
 fn transport(number: u8) -> TransportId {
@@ -71,7 +70,8 @@ impl Workers {
         response.expect("every request is answered at once")
     }
 
-    fn tell(&mut self, worker: usize, address: SocketAddr, owned: bool) {
+    fn tell(&mut self, worker: usize, address: TransportAddress, owned: bool) {
+        let TransportAddress::Udp(address) = address else { return };
         let input = Input::AddressOwned { address, worker: WorkerIndex(worker as u16), owned };
         self.workers[1 - worker].handle_input(self.now, input);
     }
@@ -86,18 +86,20 @@ impl Workers {
     }
 
     /// A datagram comes to the first worker's socket. Whether there was an answer.
-    fn datagram(&mut self, source: SocketAddr, data: &[u8]) -> bool {
+    fn datagram(&mut self, source: TransportAddress, data: &[u8]) -> bool {
         self.answers = 0;
         self.receive(FIRST, source, data.to_vec());
         self.answers > 0
     }
 
-    fn receive(&mut self, worker: usize, source: SocketAddr, mut data: Vec<u8>) {
+    fn receive(&mut self, worker: usize, source: TransportAddress, mut data: Vec<u8>) {
         self.workers[worker].handle_input(self.now, Input::Datagrams(&mut [Datagram { source, data: &mut data }]));
         while let Some(output) = self.workers[worker].poll_output() {
             match output {
                 Output::Transmit(_) => self.answers += 1,
-                Output::Forward { to, source, data, .. } => self.receive(usize::from(to.0), source, data),
+                Output::Forward { to, source, data, .. } => {
+                    self.receive(usize::from(to.0), TransportAddress::Udp(source), data);
+                }
                 // As the driver does: who needs to know is who passed the datagram on.
                 Output::AddressOwned { address, owned } if !owned || worker == SECOND => {
                     self.tell(worker, address, owned)
@@ -114,7 +116,7 @@ impl Workers {
     }
 
     /// Which worker has a transport that takes media from there: it has no keys yet, and so counts them.
-    fn owner(&mut self, source: SocketAddr) -> Option<usize> {
+    fn owner(&mut self, source: TransportAddress) -> Option<usize> {
         let count = |workers: &mut Self| [FIRST, SECOND].map(|worker| workers.dropped(worker, "dtls_not_connected"));
         let before = count(self);
         self.datagram(source, &MEDIA);
@@ -224,4 +226,29 @@ fn nobody_takes_a_ufrag_that_is_in_use() {
     assert!(workers.datagram(address(1), &check), "the former ones are good until the new ones are used");
     let create = Request::CreateWebRtcTransport { router, transport: transport(3), ice: ice(4) };
     workers.request(FIRST, create);
+}
+
+#[test]
+fn a_connection_is_its_clients_until_it_ends_and_no_other_worker_hears_of_it() {
+    let mut workers = Workers::new();
+    let (check, other) = (workers.transport(FIRST, 1), workers.transport(FIRST, 2));
+    let of_second = workers.transport(SECOND, 3);
+    let connection = TransportAddress::Tcp(address(1).socket_addr());
+    assert!(workers.datagram(connection, &check));
+    assert!(!workers.datagram(connection, &other), "it is somebody's");
+    assert!(!workers.datagram(connection, &of_second), "it is not passed on");
+    assert!(workers.datagram(address(1), &other), "of UDP it is another address");
+    assert_eq!(workers.owner(connection), Some(FIRST));
+    workers.workers[FIRST].handle_input(workers.now, Input::ConnectionEnded(connection.socket_addr()));
+    let outputs: Vec<_> = std::iter::from_fn(|| workers.workers[FIRST].poll_output()).collect();
+    assert!(
+        outputs.iter().any(|output| {
+            matches!(output, Output::AddressOwned { address, owned: false } if *address == connection)
+        })
+    );
+    assert!(outputs.iter().any(|output| {
+        matches!(output, Output::Event(WorkerEvent::IceStateChanged { state: IceState::Disconnected, .. }))
+    }));
+    assert_eq!(workers.owner(connection), None);
+    assert!(workers.datagram(connection, &other), "whoever connects from there next has it");
 }

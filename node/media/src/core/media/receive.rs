@@ -6,6 +6,7 @@ use slotmap::SlotMap;
 use sluice_proto::ortc::MediaKind;
 
 use super::Media;
+use crate::address::TransportAddress;
 use crate::clock::Clock;
 use crate::core::producer::Producer;
 use crate::drop_reason::DropReason;
@@ -40,8 +41,8 @@ impl Media {
                     let mut data = self.buffers.take();
                     data.clear();
                     data.extend_from_slice(datagram.data);
-                    let source = datagram.source;
-                    let known = self.demux.route_by_address(source) == Destination::Worker(to);
+                    let known = self.demux.route_by_address(datagram.source) == Destination::Worker(to);
+                    let source = datagram.source.socket_addr();
                     self.outputs.push_back(Output::Forward { to, source, known, data });
                 }
                 Destination::Drop(reason) => self.counters.drops.count(reason),
@@ -64,14 +65,14 @@ impl Media {
     }
 
     /// Whether the address is in use, but not by `whom`.
-    fn is_taken(&self, clock: &Clock, address: SocketAddr, whom: Destination) -> bool {
+    fn is_taken(&self, clock: &Clock, address: TransportAddress, whom: Destination) -> bool {
         if let Some(owner) = self.demux.transport_at(address) {
             return whom != Destination::Transport(owner) && self.is_alive_at(clock, owner, address);
         }
         self.demux.worker_at(clock.now, address).is_some_and(|owner| whom != Destination::Worker(owner))
     }
 
-    fn is_alive_at(&self, clock: &Clock, owner: TransportKey, address: SocketAddr) -> bool {
+    fn is_alive_at(&self, clock: &Clock, owner: TransportKey, address: TransportAddress) -> bool {
         self.transports.get(owner).is_some_and(|transport| transport.is_alive_at(clock.now, address))
     }
 
@@ -81,13 +82,24 @@ impl Media {
             return self.demux.remove_foreign_address(address, worker);
         }
         // Both may have authenticated it before either could know: who had it first keeps it.
-        let ours = self.demux.transport_at(address).is_some_and(|owner| self.is_alive_at(clock, owner, address));
+        let ours = TransportAddress::Udp(address);
+        let ours = self.demux.transport_at(ours).is_some_and(|owner| self.is_alive_at(clock, owner, ours));
         if !ours {
             self.demux.add_foreign_address(clock.now, address, worker);
         }
     }
 
-    fn receive_datagram(&mut self, clock: &Clock, key: TransportKey, source: SocketAddr, data: &mut [u8]) {
+    /// The connection with `remote` is over.
+    pub(super) fn end_connection(&mut self, clock: &Clock, remote: SocketAddr) {
+        let address = TransportAddress::Tcp(remote);
+        let Some(key) = self.demux.transport_at(address) else { return };
+        if let Some(transport) = self.transports.get_mut(key) {
+            transport.webrtc().end_connection(clock.now, address);
+            self.after_transport(clock, key);
+        }
+    }
+
+    fn receive_datagram(&mut self, clock: &Clock, key: TransportKey, source: TransportAddress, data: &mut [u8]) {
         let Some(transport) = self.transports.get_mut(key) else {
             return self.counters.drops.count(DropReason::UnknownAddress);
         };

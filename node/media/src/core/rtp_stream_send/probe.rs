@@ -78,7 +78,7 @@ impl RtpStreamSend {
         let sequence_number = self.rtx_seq.wrapping_add(1);
         let header = RtpHeader { marker: false, payload_type, sequence_number, timestamp: 0, ssrc };
         let len = template.header_len(None, None) + usize::from(padding);
-        transport.send_padding(clock, len, template.has_transport_wide_seq(), |packet, stamp| {
+        transport.send_padding(clock, (self.kind, len), template.has_transport_wide_seq(), |packet, stamp| {
             let rest = template.write(packet, &HeaderFields { header, stamp, audio_level: None, carried: None });
             rest.fill(0);
             if let Some(last) = rest.last_mut() {

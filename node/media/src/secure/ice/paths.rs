@@ -5,9 +5,9 @@
 //! by candidate priority, else to the one that its own media come from, else to the one that it checked first. When
 //! that one has fallen silent, any other that is heard from takes its place.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use crate::address::TransportAddress;
 use crate::rate_limit::RateLimit;
 use crate::wire::stun::BindingRequest;
 
@@ -31,7 +31,7 @@ const UNDER_WAY: Duration = Duration::from_secs(1);
 /// An authenticated address.
 #[derive(Debug)]
 struct Path {
-    address: SocketAddr,
+    address: TransportAddress,
     /// The last authenticated check, or media that came when it was selected.
     heard_at: Instant,
     /// When others are to be told (again) that it is in use, if it is heard from then.
@@ -64,11 +64,11 @@ impl Paths {
         self.timeout = timeout;
     }
 
-    pub(super) fn find(&self, address: SocketAddr) -> Option<usize> {
+    pub(super) fn find(&self, address: TransportAddress) -> Option<usize> {
         self.known.iter().position(|path| path.address == address)
     }
 
-    pub(super) fn selected(&self) -> Option<SocketAddr> {
+    pub(super) fn selected(&self) -> Option<TransportAddress> {
         self.known.first().map(|path| path.address)
     }
 
@@ -78,14 +78,18 @@ impl Paths {
     }
 
     /// Whether the client was heard from there lately.
-    pub(super) fn is_alive(&self, now: Instant, address: SocketAddr) -> bool {
+    pub(super) fn is_alive(&self, now: Instant, address: TransportAddress) -> bool {
         self.known
             .iter()
             .any(|path| path.address == address && now.saturating_duration_since(path.heard_at) < self.timeout)
     }
 
     /// Enters a new address, and yields its place and the one that had to go for it. `None` if too many came lately.
-    pub(super) fn learn(&mut self, now: Instant, address: SocketAddr) -> Option<(usize, Option<SocketAddr>)> {
+    pub(super) fn learn(
+        &mut self,
+        now: Instant,
+        address: TransportAddress,
+    ) -> Option<(usize, Option<TransportAddress>)> {
         if !self.new.allow(now) {
             return None;
         }
@@ -147,6 +151,14 @@ impl Paths {
         }
     }
 
+    /// Nobody is at the address any more. Tells whether media went there.
+    pub(super) fn forget(&mut self, at: usize) -> bool {
+        if at < self.known.len() {
+            self.known.remove(at);
+        }
+        at == SELECTED
+    }
+
     /// Selects the address that was heard from last, if it is alive.
     pub(super) fn fall_back(&mut self, now: Instant) -> bool {
         let last = self.known.iter().enumerate().max_by_key(|(_, path)| path.heard_at);
@@ -162,7 +174,7 @@ impl Paths {
         self.known.iter_mut().for_each(|path| path.nominated_at = None);
     }
 
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = SocketAddr> + '_ {
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = TransportAddress> + '_ {
         self.known.drain(..).map(|path| path.address)
     }
 }

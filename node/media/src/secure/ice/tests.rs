@@ -22,8 +22,8 @@ fn credentials(ufrag: &str) -> IceCredentials {
     IceCredentials { ufrag: ufrag.to_owned(), pwd: PASSWORD.to_owned() }
 }
 
-fn at(port: u16) -> SocketAddr {
-    ([192, 0, 2, 33], port).into()
+fn at(port: u16) -> TransportAddress {
+    TransportAddress::Udp(([192, 0, 2, 33], port).into())
 }
 
 impl Client {
@@ -32,7 +32,7 @@ impl Client {
         Self { now: Instant::now(), agent, events: VecDeque::new(), ufrag: UFRAG }
     }
 
-    fn check_with(&mut self, source: SocketAddr, extra: &[(AttrType, Vec<u8>)]) -> Result<(), DropReason> {
+    fn check_with(&mut self, source: TransportAddress, extra: &[(AttrType, Vec<u8>)]) -> Result<(), DropReason> {
         let message = request(&format!("{}:client", self.ufrag), PASSWORD, extra);
         let (answer, result) = self.agent.handle(self.now, source, &message, &mut self.events);
         assert_eq!(answer.is_some(), result.is_ok());
@@ -57,7 +57,7 @@ impl Client {
     }
 
     fn remote(&self) -> Option<u16> {
-        self.agent.remote().map(|address| address.port())
+        self.agent.remote().map(|address| address.socket_addr().port())
     }
 
     /// Lets time pass in steps, with something done at each.
@@ -303,4 +303,39 @@ fn checks_and_refusals_are_answered_at_a_bounded_rate() {
         answered.1 += usize::from(answer.is_some());
     }
     assert!((100..=150).contains(&answered.0) && (10..=20).contains(&answered.1), "{answered:?}");
+}
+
+#[test]
+fn media_leave_a_connection_that_ended_for_the_path_that_was_heard_from_last() {
+    let connection = TransportAddress::Tcp(at(1).socket_addr());
+    let mut client = Client::new();
+    client.check(1);
+    client.check_with(connection, &[(ATTR_USE_CANDIDATE, vec![])]).unwrap();
+    assert_eq!(client.agent.remote(), Some(connection), "it is not the address of UDP with the same numbers");
+    client.events.clear();
+    client.agent.forget(client.now, connection, &mut client.events);
+    assert_eq!(client.agent.remote(), Some(at(1)));
+    assert_eq!(client.events, [IceEvent::AddressForgotten(connection)]);
+    client.agent.forget(client.now, connection, &mut client.events);
+    assert_eq!(client.events.len(), 1, "it is not known any more");
+}
+
+#[test]
+fn who_has_nothing_but_a_connection_is_gone_with_it_and_comes_back_by_another() {
+    let connection = |port| TransportAddress::Tcp(at(port).socket_addr());
+    let mut client = Client::new();
+    client.check_with(connection(1), &[]).unwrap();
+    client.check_with(connection(2), &[]).unwrap();
+    client.agent.forget(client.now, connection(2), &mut client.events);
+    assert_eq!(client.agent.remote(), Some(connection(1)), "the other one was not in use");
+    client.agent.forget(client.now, connection(1), &mut client.events);
+    assert_eq!((client.agent.remote(), client.agent.selected(), client.agent.poll_timeout()), (None, None, None));
+    assert_eq!(client.states(), [IceState::Connected, IceState::Disconnected]);
+    client.check_with(connection(3), &[]).unwrap();
+    assert_eq!((client.agent.remote(), client.states()), (Some(connection(3)), vec![IceState::Connected]));
+    // The path of UDP is there still, but nobody was heard from it for long.
+    client.check(1);
+    client.pass(CONSENT, |client| client.check_with(connection(3), &[]).unwrap());
+    client.agent.forget(client.now, connection(3), &mut client.events);
+    assert_eq!((client.agent.remote(), client.states()), (None, vec![IceState::Disconnected]));
 }

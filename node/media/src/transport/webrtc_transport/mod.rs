@@ -10,15 +10,15 @@ mod send_buffer;
 mod tests;
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sluice_proto::ids::TransportId;
-use sluice_proto::ortc::DtlsParameters;
+use sluice_proto::ortc::{DtlsParameters, MediaKind};
 
 use self::rolling_rate::RollingRate;
 use self::send_buffer::SendBuffer;
+use crate::address::TransportAddress;
 use crate::drop_reason::DropReason;
 use crate::io::Transmit;
 use crate::messages::{RequestError, SrtpKeys, Traffic, TransportStats};
@@ -180,7 +180,7 @@ impl WebRtcTransport {
     pub(crate) fn receive<'d>(
         &mut self,
         now: Instant,
-        source: SocketAddr,
+        source: TransportAddress,
         data: &'d mut [u8],
     ) -> Result<Received<'d>, DropReason> {
         let len = data.len();
@@ -194,7 +194,7 @@ impl WebRtcTransport {
         Ok(received)
     }
 
-    fn receive_stun(&mut self, now: Instant, source: SocketAddr, data: &[u8]) -> Result<(), DropReason> {
+    fn receive_stun(&mut self, now: Instant, source: TransportAddress, data: &[u8]) -> Result<(), DropReason> {
         let (answer, result) = self.ice.handle(now, source, data, &mut self.events);
         if let Some(answer) = answer {
             self.out.push_single(source, answer);
@@ -208,7 +208,7 @@ impl WebRtcTransport {
         result
     }
 
-    fn receive_dtls(&mut self, now: Instant, source: SocketAddr, data: &[u8]) -> Result<(), DropReason> {
+    fn receive_dtls(&mut self, now: Instant, source: TransportAddress, data: &[u8]) -> Result<(), DropReason> {
         if !self.ice.knows(source) {
             return Err(DropReason::UnknownAddress);
         }
@@ -223,7 +223,7 @@ impl WebRtcTransport {
     fn receive_srtp<'d>(
         &mut self,
         now: Instant,
-        source: SocketAddr,
+        source: TransportAddress,
         data: &'d mut [u8],
     ) -> Result<Received<'d>, DropReason> {
         if !self.ice.knows(source) {
@@ -241,13 +241,18 @@ impl WebRtcTransport {
         Ok(received)
     }
 
-    /// Sends an RTP packet of `len` bytes, which `write` fills in (all of them) where it will be encrypted.
+    /// Sends an RTP packet of this kind and of `len` bytes, which `write` fills in (all of them) where it will be
+    /// encrypted.
     ///
     /// # Errors
     /// Why it was dropped. A packet that was sealed before, or whose sequence number is 1,024 behind its stream's
     /// newest, is [`DropReason::SrtpNonceReused`]; for all other reasons but a malformed packet `write` was not called.
-    pub(crate) fn send_rtp(&mut self, len: usize, write: impl FnOnce(&mut [u8])) -> Result<TagPrefix, DropReason> {
-        self.push_rtp(len, |sender, packet| {
+    pub(crate) fn send_rtp(
+        &mut self,
+        (kind, len): (MediaKind, usize),
+        write: impl FnOnce(&mut [u8]),
+    ) -> Result<TagPrefix, DropReason> {
+        self.push_rtp((kind, len), |sender, packet| {
             write(packet.get_mut(..len).unwrap_or_default());
             sender.seal_rtp(packet)
         })
@@ -260,11 +265,11 @@ impl WebRtcTransport {
     /// Why it was dropped: [`DropReason::SrtpNonceReused`] if it is not the packet that got this tag.
     pub(crate) fn send_rtp_again(
         &mut self,
-        len: usize,
+        (kind, len): (MediaKind, usize),
         tag: TagPrefix,
         write: impl FnOnce(&mut [u8]),
     ) -> Result<(), DropReason> {
-        self.push_rtp(len, |sender, packet| {
+        self.push_rtp((kind, len), |sender, packet| {
             write(packet.get_mut(..len).unwrap_or_default());
             sender.seal_rtp_again(packet, tag)
         })
@@ -273,7 +278,7 @@ impl WebRtcTransport {
     #[inline(always)]
     fn push_rtp<T>(
         &mut self,
-        len: usize,
+        (kind, len): (MediaKind, usize),
         fill: impl FnOnce(&mut SrtpSender, &mut [u8]) -> Result<T, DropReason>,
     ) -> Result<T, DropReason> {
         let srtp = self.srtp.as_mut().ok_or(DropReason::DtlsNotConnected)?;
@@ -282,7 +287,8 @@ impl WebRtcTransport {
         if sealed_len > MAX_DATAGRAM_LEN {
             return Err(DropReason::TooLarge);
         }
-        let filled = self.out.push(remote, sealed_len, |room| fill(&mut srtp.sender, room))?;
+        let filled =
+            self.out.push(remote, (kind == MediaKind::Video, sealed_len), |room| fill(&mut srtp.sender, room))?;
         self.counters.rtp_packets_sent += 1;
         Ok(filled)
     }
@@ -298,7 +304,7 @@ impl WebRtcTransport {
         if sealed_len > MAX_DATAGRAM_LEN {
             return Err(DropReason::TooLarge);
         }
-        self.out.push(remote, sealed_len, |room| {
+        self.out.push(remote, (false, sealed_len), |room| {
             let (packet, _) = room.split_at_mut_checked(compound.len()).ok_or(DropReason::TooLarge)?;
             packet.copy_from_slice(compound);
             srtp.sender.seal_rtcp(room)
@@ -324,8 +330,13 @@ impl WebRtcTransport {
     }
 
     /// Whether the client was heard from at that address lately, so that nobody else may have it.
-    pub(crate) fn is_alive_at(&self, now: Instant, address: SocketAddr) -> bool {
+    pub(crate) fn is_alive_at(&self, now: Instant, address: TransportAddress) -> bool {
         self.ice.is_alive(now, address)
+    }
+
+    /// The connection with that address is over. Media go to another one, if the client is heard from there.
+    pub(crate) fn end_connection(&mut self, now: Instant, address: TransportAddress) {
+        self.ice.forget(now, address, &mut self.events);
     }
 
     /// The next thing to tell.

@@ -2,8 +2,8 @@
 //! behind the other, leave in one system call.
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 
+use crate::address::TransportAddress;
 use crate::io::Transmit;
 use crate::transport::buffer_pool::BufferPool;
 
@@ -30,7 +30,9 @@ pub(super) struct SendBuffer {
 
 #[derive(Debug)]
 struct Run {
-    destination: SocketAddr,
+    destination: TransportAddress,
+    /// Whether all of it is video.
+    is_video: bool,
     segment_size: usize,
     segments: usize,
     /// A shorter datagram ends a run.
@@ -41,16 +43,19 @@ struct Run {
 }
 
 impl Run {
-    fn takes(&self, destination: SocketAddr, len: usize) -> bool {
+    /// Over UDP packets are lost singly, and a run has what comes. From what waits for a connection video is taken out.
+    fn takes(&self, destination: TransportAddress, is_video: bool, len: usize) -> bool {
         !self.ended
             && self.destination == destination
+            && (self.is_video == is_video || !destination.is_tcp())
             && len <= self.segment_size
             && self.segments < MAX_SEGMENTS
             && self.used + len <= MAX_CONTENTS_LEN
     }
 
-    fn append(&mut self, len: usize) -> &mut [u8] {
+    fn append(&mut self, is_video: bool, len: usize) -> &mut [u8] {
         let start = self.used;
+        self.is_video &= is_video;
         self.used += len;
         self.segments += 1;
         self.ended = len < self.segment_size;
@@ -70,41 +75,43 @@ impl Run {
     fn finish(mut self) -> Transmit {
         self.contents.truncate(self.used);
         let segment_size = (self.segments > 1).then_some(self.segment_size);
-        Transmit { destination: self.destination, segment_size, contents: self.contents }
+        Transmit { destination: self.destination, is_video: self.is_video, segment_size, contents: self.contents }
     }
 }
 
 impl SendBuffer {
-    /// Room for a datagram of `len` bytes, which has any contents. If `fill` fails it is not sent.
+    /// Room for a datagram of `len` bytes, of video or something else, which has any contents. If `fill` fails it is
+    /// not sent.
     // A call would have all that `fill` takes with it written to memory first.
     #[inline(always)]
     pub(super) fn push<T, E>(
         &mut self,
-        destination: SocketAddr,
-        len: usize,
+        destination: TransportAddress,
+        (is_video, len): (bool, usize),
         fill: impl FnOnce(&mut [u8]) -> Result<T, E>,
     ) -> Result<T, E> {
-        if !self.run.as_ref().is_some_and(|run| run.takes(destination, len)) {
+        if !self.run.as_ref().is_some_and(|run| run.takes(destination, is_video, len)) {
             self.finish_run();
         }
         let run = self.run.get_or_insert_with(|| Run {
             destination,
+            is_video,
             segment_size: len,
             segments: 0,
             ended: false,
             used: 0,
             contents: self.borrowed.pop().unwrap_or_default(),
         });
-        let filled = fill(run.append(len));
+        let filled = fill(run.append(is_video, len));
         if filled.is_err() {
             run.retract(len);
         }
         filled
     }
 
-    /// Queues a datagram that comes in its own buffer.
-    pub(super) fn push_single(&mut self, destination: SocketAddr, contents: Vec<u8>) {
-        self.finished.push_back(Transmit { destination, segment_size: None, contents });
+    /// Queues a datagram that comes in its own buffer and is no media.
+    pub(super) fn push_single(&mut self, destination: TransportAddress, contents: Vec<u8>) {
+        self.finished.push_back(Transmit { destination, is_video: false, segment_size: None, contents });
     }
 
     fn finish_run(&mut self) {
@@ -152,13 +159,13 @@ mod tests {
 
     use super::*;
 
-    fn address(port: u16) -> SocketAddr {
-        ([127, 0, 0, 1], port).into()
+    fn address(port: u16) -> TransportAddress {
+        TransportAddress::Udp(([127, 0, 0, 1], port).into())
     }
 
     fn push(buffer: &mut SendBuffer, port: u16, len: usize, fill: u8) {
         buffer
-            .push(address(port), len, |room| {
+            .push(address(port), (true, len), |room| {
                 room.fill(fill);
                 Ok::<_, ()>(())
             })
@@ -179,19 +186,35 @@ mod tests {
         }
         push(&mut buffer, 2, 100, 6);
         let sent = flush(&mut buffer);
-        let shapes: Vec<_> = sent.iter().map(|t| (t.destination.port(), t.segment_size, t.contents.len())).collect();
+        let shapes: Vec<_> =
+            sent.iter().map(|t| (t.destination.socket_addr().port(), t.segment_size, t.contents.len())).collect();
         assert_eq!(shapes, [(1, Some(100), 260), (1, None, 60), (1, None, 100), (2, None, 100)]);
         assert_eq!(sent[0].contents, [vec![1; 100], vec![2; 100], vec![3; 60]].concat());
+    }
+
+    #[test]
+    fn what_goes_by_a_connection_is_video_or_something_else_and_never_both() {
+        let sent_to = |destination: TransportAddress| {
+            let mut buffer = SendBuffer::default();
+            for (is_video, len) in [(true, 100), (true, 100), (false, 60), (false, 50), (true, 40), (false, 40)] {
+                buffer.push(destination, (is_video, len), |_| Ok::<_, ()>(())).unwrap();
+            }
+            buffer.push_single(destination, vec![0; 20]);
+            flush(&mut buffer).iter().map(|t| (t.is_video, t.contents.len())).collect::<Vec<_>>()
+        };
+        let connection = TransportAddress::Tcp(address(1).socket_addr());
+        assert_eq!(sent_to(connection), [(true, 200), (false, 110), (true, 40), (false, 20), (false, 40)]);
+        assert_eq!(sent_to(address(1)), [(false, 260), (false, 90), (false, 20), (false, 40)]);
     }
 
     #[test]
     fn a_failed_datagram_leaves_no_trace() {
         let mut buffer = SendBuffer::default();
         push(&mut buffer, 1, 100, 1);
-        assert_eq!(buffer.push(address(1), 50, |_| Err::<(), _>(7)), Err(7));
+        assert_eq!(buffer.push(address(1), (true, 50), |_| Err::<(), _>(7)), Err(7));
         push(&mut buffer, 1, 100, 2);
         assert_eq!(flush(&mut buffer)[0].contents, [vec![1; 100], vec![2; 100]].concat());
-        assert_eq!(buffer.push(address(1), 50, |_| Err::<(), _>(7)), Err(7));
+        assert_eq!(buffer.push(address(1), (true, 50), |_| Err::<(), _>(7)), Err(7));
         assert!(flush(&mut buffer).is_empty());
     }
 
@@ -242,7 +265,7 @@ mod tests {
             for transmit in flush(&mut buffer) {
                 let size = transmit.segment_size.unwrap_or(transmit.contents.len());
                 prop_assert!(transmit.contents.len() <= MAX_CONTENTS_LEN && transmit.contents.len().div_ceil(size) <= MAX_SEGMENTS);
-                received.extend(transmit.contents.chunks(size).map(|c| (transmit.destination.port(), c.to_vec())));
+                received.extend(transmit.contents.chunks(size).map(|c| (transmit.destination.socket_addr().port(), c.to_vec())));
             }
             let expected: Vec<_> = packets.iter().enumerate().map(|(i, (port, len))| (*port, vec![i as u8; *len])).collect();
             prop_assert_eq!(received, expected);

@@ -25,11 +25,11 @@ const CHROMIUM: [SrtpProtectionProfile; 3] = [
     SrtpProtectionProfile::Srtp_Aead_Aes_128_Gcm,
 ];
 
-fn address(port: u16) -> SocketAddr {
-    ([192, 0, 2, 33], port).into()
+fn address(port: u16) -> TransportAddress {
+    TransportAddress::Udp(([192, 0, 2, 33], port).into())
 }
 
-fn server_address() -> SocketAddr {
+fn server_address() -> std::net::SocketAddr {
     ([192, 0, 2, 1], 4444).into()
 }
 
@@ -71,7 +71,7 @@ impl Pair {
         Self {
             now,
             transport: WebRtcTransport::new(id, credentials("0000first"), DtlsCertificate::generate().unwrap(), now),
-            client: Endpoint::new(address(1), TransportProtocol::UDP, Some(server_side)),
+            client: Endpoint::new(address(1).socket_addr(), TransportProtocol::UDP, Some(server_side)),
             client_config,
             fingerprint,
             events: Vec::new(),
@@ -99,20 +99,20 @@ impl Pair {
         self.transport.flush(self.now, &mut self.to_client, &mut BufferPool::default());
     }
 
-    fn receive(&mut self, source: SocketAddr, data: &[u8]) -> Result<(), DropReason> {
+    fn receive(&mut self, source: TransportAddress, data: &[u8]) -> Result<(), DropReason> {
         let result = self.transport.receive(self.now, source, &mut data.to_vec()).map(drop);
         self.drain();
         result
     }
 
     /// A connectivity check; yields the number of an error answer, 0 for success and `None` without an answer.
-    fn check(&mut self, source: SocketAddr, ufrag: &str, password: &str, nominate: bool) -> Option<u16> {
+    fn check(&mut self, source: TransportAddress, ufrag: &str, password: &str, nominate: bool) -> Option<u16> {
         let extra: &[_] = if nominate { &[(ATTR_USE_CANDIDATE, vec![])] } else { &[] };
         let _ = self.receive(source, &request(&format!("{ufrag}:client"), password, extra));
         self.stun_answer(source)
     }
 
-    fn stun_answer(&mut self, source: SocketAddr) -> Option<u16> {
+    fn stun_answer(&mut self, source: TransportAddress) -> Option<u16> {
         let at =
             self.to_client.iter().position(|t| t.destination == source && classify(&t.contents) == Protocol::Stun)?;
         let mut message = decode(&self.to_client.remove(at)?.contents);
@@ -127,7 +127,7 @@ impl Pair {
 
     /// Lets both ends exchange DTLS datagrams from `source` until neither has any; `lose` picks some of the
     /// transport's.
-    fn exchange(&mut self, source: SocketAddr, lose: &mut dyn FnMut() -> bool) {
+    fn exchange(&mut self, source: TransportAddress, lose: &mut dyn FnMut() -> bool) {
         loop {
             let mut quiet = true;
             while let Some(transmit) = self.client.poll_transmit() {
@@ -152,7 +152,7 @@ impl Pair {
     }
 
     /// Lets time pass in steps of 10 ms, and timers fire.
-    fn pass(&mut self, time: Duration, source: SocketAddr, lose: &mut dyn FnMut() -> bool) {
+    fn pass(&mut self, time: Duration, source: TransportAddress, lose: &mut dyn FnMut() -> bool) {
         let end = self.now + time;
         while self.now < end {
             self.now += Duration::from_millis(10);
@@ -202,7 +202,7 @@ impl Pair {
     }
 
     /// Media both ways.
-    fn assert_media_flows(&mut self, profile: ProtectionProfile, source: SocketAddr) {
+    fn assert_media_flows(&mut self, profile: ProtectionProfile, source: TransportAddress) {
         let (mut sender, mut receiver) = self.client_srtp(profile);
         let packet = [&[0x80, 96, 0, 1, 0, 0, 0, 0, 0, 0, 0, 9][..], b"payload"].concat();
         let mut sealed = sender.encrypt_rtp(&packet).unwrap().to_vec();
@@ -222,7 +222,7 @@ impl Pair {
             other => panic!("{other:?}"),
         }
 
-        self.transport.send_rtp(packet.len(), |room| room.copy_from_slice(&packet)).unwrap();
+        self.transport.send_rtp((MediaKind::Audio, packet.len()), |room| room.copy_from_slice(&packet)).unwrap();
         self.transport.send_rtcp(&report).unwrap();
         self.drain();
         let sent: Vec<_> = self.to_client.drain(..).collect();
@@ -382,7 +382,7 @@ fn both_ends_can_say_goodbye() {
         TransportEvent::Ice(IceEvent::UfragRetired("0000first".to_owned())),
     ];
     assert!(gone.iter().all(|event| pair.events.contains(event)));
-    assert_eq!(pair.transport.send_rtp(12, |_| {}), Err(DropReason::DtlsNotConnected));
+    assert_eq!(pair.transport.send_rtp((MediaKind::Audio, 12), |_| {}), Err(DropReason::DtlsNotConnected));
 }
 
 #[test]
@@ -512,7 +512,7 @@ fn consent_runs_out_and_comes_back() {
     let lost = TransportEvent::Ice(IceEvent::StateChanged { state: IceState::Disconnected, remote: Some(address(1)) });
     assert_eq!(pair.events, [TransportEvent::Ice(IceEvent::AddressInUse(address(1))), lost]);
     assert!(!pair.transport.is_writable() && pair.transport.poll_timeout().is_none());
-    assert_eq!(pair.transport.send_rtp(12, |_| {}), Err(DropReason::IceNotConnected));
+    assert_eq!(pair.transport.send_rtp((MediaKind::Audio, 12), |_| {}), Err(DropReason::IceNotConnected));
     assert_eq!(pair.check(address(1), "0000first", PASSWORD, false), Some(0));
     assert!(pair.transport.is_writable());
 }
@@ -534,9 +534,9 @@ fn given_keys_take_the_place_of_ice_and_dtls() {
     ));
     for sequence_number in 0..10 {
         let packet = [0x80, 96, 0, sequence_number, 0, 0, 0, 0, 0, 0, 0, 9, 1, 2, 3];
-        pair.transport.send_rtp(packet.len(), |room| room.copy_from_slice(&packet)).unwrap();
+        pair.transport.send_rtp((MediaKind::Audio, packet.len()), |room| room.copy_from_slice(&packet)).unwrap();
     }
-    assert_eq!(pair.transport.send_rtp(1460, |_| {}), Err(DropReason::TooLarge));
+    assert_eq!(pair.transport.send_rtp((MediaKind::Audio, 1460), |_| {}), Err(DropReason::TooLarge));
     pair.drain();
     let sent: Vec<_> = pair.to_client.drain(..).collect();
     assert_eq!(sent.len(), 1, "ten packets of one size leave together");
