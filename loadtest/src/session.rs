@@ -431,10 +431,11 @@ fn sent_of(tally: &mut Tally, codec: Codec) -> &mut SentTally {
 mod tests {
     use super::*;
     use crate::media::{AudioSource, VideoSource};
-    use crate::transport::{Certificate, IceCredentials};
+    use crate::transport::{Certificate, IceCredentials, Protocol};
 
     fn session(now: Instant) -> Session {
         let remote = RemoteParameters {
+            protocol: Protocol::Udp,
             ice: IceCredentials { ufrag: "server".to_owned(), pwd: "password-of-the-server".to_owned() },
             candidate: ([127, 0, 0, 1], 4444).into(),
             fingerprints: Vec::new(),

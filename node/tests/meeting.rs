@@ -10,7 +10,7 @@ use common::{
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
-use sluice_loadtest::driver::Direction;
+use sluice_loadtest::driver::{Direction, Driver};
 use sluice_loadtest::media::PublisherStats;
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::transport::{DtlsRole, SrtpProfile, TransportConfig};
@@ -73,8 +73,51 @@ async fn users_of_two_nodes_meet_through_a_pipe() {
     mesh.shutdown().await;
 }
 
+/// A user whose network lets no UDP out.
+async fn join_by_tcp(driver: &Driver, node: &Node, peer: &str) -> User {
+    let config = UserConfig { tcp: true, ..UserConfig::new(&url(node), "room", peer, transport(), 1) };
+    User::join(driver, config).await.unwrap_or_else(|error| panic!("{peer} joins: {error}"))
+}
+
+#[tokio::test]
+async fn users_over_tcp_meet_each_other_and_those_over_udp_on_two_nodes() {
+    let mesh = mesh_with(DevOptions { nodes: 2, workers: 2, ..DevOptions::default() }).await;
+    let driver = driver();
+    let [here, there] = mesh.nodes() else { panic!("two nodes") };
+    let alice = join_by_tcp(&driver, here, "alice").await;
+    let others = fill_a_worker(&driver, here).await;
+    let (bob, carol) = (join_by_tcp(&driver, here, "bob").await, join_by_tcp(&driver, there, "carol").await);
+    let dave = join(&driver, there, "room", "dave").await;
+    let users = [(&alice, "alice"), (&bob, "bob"), (&carol, "carol"), (&dave, "dave")];
+    for (user, _) in users {
+        user.produce(AUDIO).await.unwrap();
+        user.produce(VIDEO).await.unwrap();
+    }
+    for (user, name) in users {
+        for (_, other) in users.into_iter().filter(|(_, other)| *other != name) {
+            for kind in [Kind::Audio, Kind::Video] {
+                let consumer = consumes(user, other, kind).await;
+                let stats = receives(user, &consumer, "a second of media", |stats| stats.packets >= 50).await;
+                assert_eq!(stats.key_frames > 0, kind == Kind::Video, "{name} of {other}: {stats:?}");
+            }
+        }
+        for sending in [true, false] {
+            let query = json!({ "transportId": user.transport_id(sending).await });
+            let told = user.protoo().request("getTransportStats", query).await.unwrap();
+            let protocol = if name == "dave" { "udp" } else { "tcp" };
+            assert_eq!(told[0]["iceSelectedTuple"]["protocol"], protocol, "{told}");
+        }
+    }
+    let metrics = admin(here, "/metrics").await;
+    assert!(metrics.contains("sluice_media_connections 4\n"), "two of each: {metrics}");
+    drop(others);
+    bob.leave().await;
+    alice.wait(SOON, "bob's end", |room| !room.peers.contains_key("bob")).await.unwrap();
+    mesh.shutdown().await;
+}
+
 /// Peers of a node's room who only take places, so that whoever comes next is put on another worker.
-async fn fill_a_worker(driver: &sluice_loadtest::driver::Driver, node: &Node) -> Vec<User> {
+async fn fill_a_worker(driver: &Driver, node: &Node) -> Vec<User> {
     let mut peers = Vec::new();
     for index in 0..33 {
         let name = format!("{}-{index}", node.config().id);

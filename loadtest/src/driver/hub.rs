@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use super::collected::Collected;
 use super::path::{DelayQueue, UserPath};
 use super::socket::{Burst, ReceiveBuffer, UserSocket};
+use super::stream::UserStream;
 use super::{Direction, DriverConfig, DriverError, Filter, now};
 use crate::session::Session;
 use crate::transport::{Input, TransportState};
@@ -51,12 +52,21 @@ pub(super) enum Command {
 /// A session that wants to be driven.
 pub(super) struct NewLane {
     pub(super) session: Session,
-    /// `None` shares the thread's socket.
-    pub(super) socket: Option<UserSocket>,
+    pub(super) link: NewLink,
     pub(super) group: usize,
     pub(super) path: Option<UserPath>,
     pub(super) states: watch::Sender<TransportState>,
     pub(super) reply: oneshot::Sender<Result<LaneId, DriverError>>,
+}
+
+/// How a new session reaches its server.
+pub(super) enum NewLink {
+    /// By the thread's socket.
+    Shared,
+    /// By its own.
+    Own(UserSocket),
+    /// By a connection.
+    Stream(UserStream),
 }
 
 /// To command a hub by; it ends when this is dropped.
@@ -121,7 +131,7 @@ struct Hub {
     first_address: u32,
     addresses: usize,
     lanes: Vec<Option<Box<LaneState>>>,
-    /// Sockets that may have more to read.
+    /// Sockets and connections that may have more to read.
     readable: VecDeque<Token>,
     /// Lanes that took something in and were not asked yet what comes of it.
     unsettled: Vec<LaneId>,
@@ -142,15 +152,20 @@ enum Arrival {
 
 struct LaneState {
     session: Session,
-    socket: Rc<UserSocket>,
-    /// The address that it sends from, where the socket has many.
-    source: Option<IpAddr>,
+    link: Link,
     group: usize,
     path: Option<UserPath>,
     states: watch::Sender<TransportState>,
     filter: Option<Filter>,
     scheduled: Option<Instant>,
     unsettled: bool,
+}
+
+/// How a session reaches its server.
+enum Link {
+    /// With the address that it sends from, where the socket has many.
+    Udp(Rc<UserSocket>, Option<IpAddr>),
+    Tcp(UserStream),
 }
 
 impl Hub {
@@ -194,8 +209,9 @@ impl Hub {
         let own = (token != SHARED).then_some(token.0);
         let socket = match own {
             None => self.shared.clone(),
-            Some(id) => match self.lane(id) {
-                Some(lane) => lane.socket.clone(),
+            Some(id) => match self.lane(id).map(|lane| &lane.link) {
+                Some(Link::Udp(socket, _)) => socket.clone(),
+                Some(Link::Tcp(_)) => return self.receive_stream(id, buffer),
                 None => return,
             },
         };
@@ -214,6 +230,20 @@ impl Hub {
             }
         }
         self.readable.push_back(token);
+    }
+
+    /// The same from a connection, which may take more again, too.
+    fn receive_stream(&mut self, id: LaneId, buffer: &mut ReceiveBuffer) {
+        let now = now();
+        let Some(Link::Tcp(stream)) = self.lane(id).map(|lane| &mut lane.link) else { return };
+        stream.flush();
+        let (datagrams, more) = stream.receive(buffer.bytes());
+        self.collected.received.add(datagrams.len(), datagrams.iter().map(|datagram| datagram.len()).sum());
+        self.arrive(id, now, datagrams.into_iter());
+        self.settle_all();
+        if more {
+            self.readable.push_back(Token(id));
+        }
     }
 
     /// Datagrams for a lane have come to this machine: its user gets them, now or at the end of an impaired path.
@@ -312,28 +342,34 @@ impl Hub {
 
     fn add(&mut self, new: NewLane, now: Instant) {
         let id = self.lanes.len();
-        let NewLane { session, socket, group, path, states, reply } = new;
-        let added = match socket {
-            Some(mut socket) => match socket.register(self.poll.registry(), Token(id)) {
-                Ok(()) => Ok((Rc::new(socket), None)),
-                Err(error) => Err(error.into()),
-            },
-            None if id < self.addresses => {
-                let source = Ipv4Addr::from_bits(self.first_address + id as u32);
-                Ok((self.shared.clone(), Some(source.into())))
-            }
-            None => Err(DriverError::NoAddress),
-        };
-        let (socket, source) = match added {
-            Ok(added) => added,
+        let NewLane { session, link, group, path, states, reply } = new;
+        let link = match self.link(id, link) {
+            Ok(link) => link,
             Err(error) => return drop(reply.send(Err(error))),
         };
-        let lane =
-            LaneState { session, socket, source, group, path, states, filter: None, scheduled: None, unsettled: false };
+        let lane = LaneState { session, link, group, path, states, filter: None, scheduled: None, unsettled: false };
         self.lanes.push(Some(Box::new(lane)));
         self.settle(id, now);
         if reply.send(Ok(id)).is_err() {
             self.remove(id, now);
+        }
+    }
+
+    fn link(&self, id: LaneId, new: NewLink) -> Result<Link, DriverError> {
+        match new {
+            NewLink::Own(mut socket) => {
+                socket.register(self.poll.registry(), Token(id))?;
+                Ok(Link::Udp(Rc::new(socket), None))
+            }
+            NewLink::Stream(mut stream) => {
+                stream.register(self.poll.registry(), Token(id))?;
+                Ok(Link::Tcp(stream))
+            }
+            NewLink::Shared if id < self.addresses => {
+                let source = Ipv4Addr::from_bits(self.first_address + id as u32);
+                Ok(Link::Udp(self.shared.clone(), Some(source.into())))
+            }
+            NewLink::Shared => Err(DriverError::NoAddress),
         }
     }
 
@@ -343,8 +379,8 @@ impl Hub {
         self.settle(id, now);
         let Some(mut lane) = self.lanes.get_mut(id).and_then(Option::take) else { return };
         self.collected.add_tally(lane.group, &lane.session.tally(now).ended());
-        if !Rc::ptr_eq(&lane.socket, &self.shared) {
-            self.collected.receive_drops += lane.socket.take_receive_drops();
+        if let Some(socket) = lane.own_socket(&self.shared) {
+            self.collected.receive_drops += socket.take_receive_drops();
         }
     }
 
@@ -356,8 +392,8 @@ impl Hub {
         *next += TALLIES_PER_TURN;
         for lane in self.lanes.iter_mut().skip(first).take(TALLIES_PER_TURN).flatten() {
             self.collected.add_tally(lane.group, &lane.session.tally(now));
-            if !Rc::ptr_eq(&lane.socket, &self.shared) {
-                self.collected.receive_drops += lane.socket.take_receive_drops();
+            if let Some(socket) = lane.own_socket(&self.shared) {
+                self.collected.receive_drops += socket.take_receive_drops();
             }
         }
         if *next >= self.lanes.len()
@@ -407,24 +443,36 @@ impl Hub {
             return;
         }
         let destination = lane.session.transport().remote_address();
+        let (socket, source) = match &mut lane.link {
+            Link::Udp(socket, source) => (&*socket, *source),
+            Link::Tcp(stream) => {
+                collected.sent.add(1, datagram.len());
+                collected.send_drops += u64::from(!stream.push(datagram));
+                return;
+            }
+        };
         if let Some(path) = &mut lane.path {
             for at in path.submit(now, Direction::Out, datagram.len()) {
-                let (socket, source) = (lane.socket.clone(), lane.source);
-                let arrival = Arrival::Server { socket, source, destination, datagram: datagram.to_vec() };
+                let (socket, datagram) = (socket.clone(), datagram.to_vec());
+                let arrival = Arrival::Server { socket, source, destination, datagram };
                 collected.path_drops += u64::from(!under_way.push(at, arrival));
             }
-        } else if !burst.push(datagram, &lane.socket) {
+        } else if !burst.push(datagram, socket) {
             self.flush(id);
             self.transmit(id, now, datagram);
         }
     }
 
-    /// Sends what the lane has put into the burst.
+    /// Sends what the lane has put into the burst, or behind its connection.
     fn flush(&mut self, id: LaneId) {
-        if let Some(lane) = self.lane(id) {
-            let (socket, source) = (lane.socket.clone(), lane.source);
-            let destination = lane.session.transport().remote_address();
-            self.send_burst(&socket, source, destination);
+        let Some(lane) = self.lane(id) else { return };
+        let destination = lane.session.transport().remote_address();
+        match &mut lane.link {
+            Link::Udp(socket, source) => {
+                let (socket, source) = (socket.clone(), *source);
+                self.send_burst(&socket, source, destination);
+            }
+            Link::Tcp(stream) => stream.flush(),
         }
     }
 
@@ -448,6 +496,14 @@ impl Hub {
 }
 
 impl LaneState {
+    /// Its socket, if nobody else has the same.
+    fn own_socket(&self, shared: &Rc<UserSocket>) -> Option<&UserSocket> {
+        match &self.link {
+            Link::Udp(socket, _) if !Rc::ptr_eq(socket, shared) => Some(socket),
+            _ => None,
+        }
+    }
+
     fn admits(&mut self, direction: Direction, datagram: &[u8]) -> bool {
         self.filter.as_mut().is_none_or(|filter| filter(direction, datagram))
     }

@@ -1,4 +1,5 @@
-//! Sockets and the clock: drives sessions over UDP, many of them on one thread, and watches how well it keeps up.
+//! Sockets and the clock: drives sessions over UDP or TCP, many of them on one thread, and watches how well it keeps
+//! up.
 //!
 //! Towards a server on loopback all users of a thread share one socket, each with an address of its own out of 127/8;
 //! towards any other server each transport has its own socket, since a server tells clients apart by address.
@@ -7,6 +8,7 @@ mod collected;
 mod hub;
 mod path;
 mod socket;
+mod stream;
 mod usage;
 
 use std::io;
@@ -16,13 +18,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{oneshot, watch};
 
-use self::hub::{Command, HubHandle, LaneId, NewLane};
+use self::hub::{Command, HubHandle, LaneId, NewLane, NewLink};
 use self::path::UserPath;
 pub(crate) use self::socket::RECEIVE_BUFFER;
 use self::socket::UserSocket;
+use self::stream::UserStream;
 use crate::clock::Clock;
 use crate::session::Session;
-use crate::transport::{RemoteParameters, SrtpProfile, TransportConfig, TransportError, TransportState};
+use crate::transport::{Protocol, RemoteParameters, SrtpProfile, TransportConfig, TransportError, TransportState};
 
 pub use self::collected::{Collected, Traffic};
 pub use self::path::{PathConfig, PathHandle};
@@ -79,6 +82,9 @@ pub enum DriverError {
     /// A socket or its thread could not be had.
     #[error("socket: {0}{hint}", hint = limit_hint(.0))]
     Socket(#[from] io::Error),
+    /// What is lost and delayed on an impaired path are datagrams.
+    #[error("a path over TCP cannot be impaired")]
+    PathOverTcp,
     /// All loopback addresses of the thread have been used.
     #[error("there is no loopback address left: each transport takes one, once")]
     NoAddress,
@@ -147,15 +153,17 @@ impl Driver {
     ) -> Result<Lane, DriverError> {
         let LaneConfig { seed, group, path } = lane;
         let hub = self.next_hub()?;
-        let socket = match remote.candidate.ip() {
-            IpAddr::V4(address) if address.is_loopback() => None,
-            address => Some(UserSocket::bind(address, self.config.receive_offload)?),
+        let link = match (remote.protocol, remote.candidate.ip()) {
+            (Protocol::Tcp, _) if path.is_some() => return Err(DriverError::PathOverTcp),
+            (Protocol::Tcp, _) => NewLink::Stream(UserStream::connect(remote.candidate)?),
+            (Protocol::Udp, IpAddr::V4(address)) if address.is_loopback() => NewLink::Shared,
+            (Protocol::Udp, address) => NewLink::Own(UserSocket::bind(address, self.config.receive_offload)?),
         };
         let path = path.map(|path| UserPath::new(&path, seed));
         let session = Session::new(now(), self.clock, transport, remote, seed)?;
         let (states, state) = watch::channel(TransportState::Connecting);
         let (reply, id) = oneshot::channel();
-        hub.send(Command::Add(Box::new(NewLane { session, socket, group, path, states, reply })))?;
+        hub.send(Command::Add(Box::new(NewLane { session, link, group, path, states, reply })))?;
         let id = id.await.map_err(|_| DriverError::Gone)??;
         Ok(Lane { hub, id, state })
     }

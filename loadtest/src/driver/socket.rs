@@ -101,6 +101,11 @@ impl ReceiveBuffer {
         Self { bytes: vec![0; slot * BATCH_SIZE], slot, metas: [RecvMeta::default(); BATCH_SIZE] }
     }
 
+    /// All of it, for what is no batch.
+    pub(super) fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+
     /// Receives one batch. The flag tells whether there may be more; without it the next event of the socket does.
     pub(super) fn receive(&mut self, socket: &UserSocket) -> (impl Iterator<Item = Run<'_>>, bool) {
         let mut slots = self.bytes.chunks_mut(self.slot);

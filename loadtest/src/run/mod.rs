@@ -145,6 +145,7 @@ impl Parts {
         config.consume = user.kind.watches();
         config.watch_audio = user.kind.watch_audio;
         config.watch_video = user.kind.watch_video;
+        config.tcp = user.kind.tcp;
         config.group = user.group;
         config.path = target.user_path(user.node);
         Ok(Part { config, sources: self.sources.get(&Arc::as_ptr(&user.kind)).cloned().unwrap_or_default() })

@@ -152,6 +152,13 @@ fn check_media(file: &FilePath, extensions: &[&str], codec: &str, at: &str) -> R
 
 fn check_path(path: &Path, at: &str, scenario: &Scenario, regions: &[String]) -> Result<(), Problem> {
     check_ends(&path.from, &path.to, scenario, regions).map_err(|what| Problem::new(at, what))?;
+    let by_tcp = scenario.rooms.iter().flat_map(|rooms| &rooms.users).find(|users| users.tcp);
+    if (path.from.is_users() || path.to.is_users())
+        && let Some(users) = by_tcp
+    {
+        let what = format!("users' paths cannot be impaired where media go by TCP, as those of {} do", users.name);
+        return Err(Problem::new(at, what));
+    }
     let mut before = None;
     for (index, step) in path.steps.iter().enumerate() {
         // The first is the path's own.

@@ -161,6 +161,8 @@ pub struct Users {
     pub watch_audio: Watch,
     /// What they receive of the others' video.
     pub watch_video: Watch,
+    /// Their media go by TCP.
+    pub tcp: bool,
     /// They come and go.
     pub churn: Option<Churn>,
 }

@@ -48,7 +48,8 @@ pub(super) mod keys {
     pub(in crate::scenario) const DEV: &[&str] = &["nodes", "workers"];
     pub(in crate::scenario) const NODE: &[&str] = &["name", "region", "url", "query", "metrics", "pid", "insecure"];
     pub(in crate::scenario) const ROOMS: &[&str] = &["name", "count", "users"];
-    pub(in crate::scenario) const USERS: &[&str] = &["name", "count", "regions", "audio", "video", "watch", "churn"];
+    pub(in crate::scenario) const USERS: &[&str] =
+        &["name", "count", "regions", "audio", "video", "watch", "tcp", "churn"];
     pub(in crate::scenario) const AUDIO: &[&str] = &["bitrate", "talk", "dtx", "file"];
     pub(in crate::scenario) const ENCODING: &[&str] = &["bitrate", "fps", "temporal_layers", "key_frame_interval"];
     pub(in crate::scenario) const VIDEO: &[&str] =
@@ -145,6 +146,7 @@ fn users(mut section: Section, folder: &FilePath) -> Result<Users, Problem> {
         video: take_video(&mut section, folder)?,
         watch_audio,
         watch_video,
+        tcp: section.take("tcp", flag)?.unwrap_or_default(),
         churn: section.take_section("churn", keys::CHURN)?.map(churn).transpose()?,
     })
 }

@@ -93,6 +93,7 @@ fn users(users: &Users) -> Table {
     put(&mut watched, "audio", watch(users.watch_audio));
     put(&mut watched, "video", watch(users.watch_video));
     put(&mut table, "watch", watched);
+    put(&mut table, "tcp", users.tcp);
     put_some(&mut table, "churn", users.churn.map(churn));
     table
 }

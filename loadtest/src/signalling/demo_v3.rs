@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::ortc::{Kind, RtpParameters};
-use crate::transport::{DtlsRole, IceCredentials, RemoteParameters};
+use crate::transport::{DtlsRole, IceCredentials, Protocol, RemoteParameters};
 
 /// The answer to `createWebRtcTransport`.
 #[derive(Debug, Clone, Deserialize)]
@@ -58,14 +58,18 @@ pub struct Fingerprint {
 }
 
 impl TransportOptions {
-    /// What a transport needs; `None` when there is no UDP candidate.
+    /// What a transport needs: a candidate of UDP, or else of TCP; `None` when there is neither.
     pub fn remote(&self) -> Option<RemoteParameters> {
-        let candidate = self.ice_candidates.iter().find(|candidate| candidate.protocol.eq_ignore_ascii_case("udp"))?;
+        let of =
+            |name: &str| self.ice_candidates.iter().find(|candidate| candidate.protocol.eq_ignore_ascii_case(name));
+        let by_udp = of("udp").map(|candidate| (Protocol::Udp, candidate));
+        let (protocol, candidate) = by_udp.or_else(|| Some((Protocol::Tcp, of("tcp")?)))?;
         let address = candidate.address.as_ref().or(candidate.ip.as_ref())?;
         let sha256 = self.dtls_parameters.fingerprints.iter().filter(|fingerprint| fingerprint.algorithm == "sha-256");
         Some(RemoteParameters {
             ice: self.ice_parameters.credentials(),
             candidate: SocketAddr::new(address.parse().ok()?, candidate.port),
+            protocol,
             fingerprints: sha256.map(|fingerprint| fingerprint.value.clone()).collect(),
         })
     }

@@ -16,7 +16,7 @@ use rtc_stun::xoraddr::XorMappedAddress;
 use super::certificate::provider;
 use super::dtls::{DtlsEvent, DtlsSession};
 use super::srtp::SrtpSession;
-use super::{Certificate, DtlsRole, IceCredentials, RemoteParameters, SrtpProfile, TransportError};
+use super::{Certificate, DtlsRole, IceCredentials, Protocol, RemoteParameters, SrtpProfile, TransportError};
 
 /// The other end of one transport.
 pub struct LiteServer {
@@ -51,7 +51,12 @@ impl LiteServer {
 
     /// What signalling would tell the client.
     pub fn parameters(&self, candidate: SocketAddr) -> RemoteParameters {
-        RemoteParameters { ice: self.ice.clone(), candidate, fingerprints: vec![self.fingerprint.clone()] }
+        RemoteParameters {
+            ice: self.ice.clone(),
+            candidate,
+            protocol: Protocol::Udp,
+            fingerprints: vec![self.fingerprint.clone()],
+        }
     }
 
     /// Takes new ICE credentials, and returns them for the client.

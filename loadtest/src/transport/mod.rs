@@ -58,6 +58,15 @@ impl TransportConfig {
     }
 }
 
+/// How datagrams reach a candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// As they are.
+    Udp,
+    /// By a connection (RFC 6544).
+    Tcp,
+}
+
 /// What signalling said about the server's end.
 #[derive(Debug, Clone)]
 pub struct RemoteParameters {
@@ -65,6 +74,8 @@ pub struct RemoteParameters {
     pub ice: IceCredentials,
     /// Its one candidate.
     pub candidate: SocketAddr,
+    /// How that is reached.
+    pub protocol: Protocol,
     /// SHA-256 fingerprints of its certificate, as SDP writes them.
     pub fingerprints: Vec<String>,
 }

@@ -55,6 +55,8 @@ pub struct UserConfig {
     pub watch_video: Watch,
     /// Certificate and manners of the transports.
     pub transport: TransportConfig,
+    /// Reaches the server's media by TCP only.
+    pub tcp: bool,
     /// Under which [`Collected::tallies`](crate::driver::Collected::tallies) counts what the user sends and receives.
     pub group: usize,
     /// What lies between the user and the server, for media and for signalling; `None`: nothing. Signalling is delayed,
@@ -79,6 +81,7 @@ impl UserConfig {
             watch_audio: Watch::All,
             watch_video: Watch::All,
             transport,
+            tcp: false,
             group: 0,
             path: None,
             seed,
@@ -160,8 +163,9 @@ impl User {
         let websocket = began.elapsed();
         let router: RtpCapabilities = protoo.call("getRouterRtpCapabilities", json!({})).await?;
 
-        let send = if config.produce { Some(create_transport(&protoo, true).await?) } else { None };
-        let receive = if config.consume { Some(create_transport(&protoo, false).await?) } else { None };
+        let create = |sending| create_transport(&protoo, sending, config.tcp);
+        let send = if config.produce { Some(create(true).await?) } else { None };
+        let receive = if config.consume { Some(create(false).await?) } else { None };
         let rng = std::sync::Mutex::new(ChaCha8Rng::seed_from_u64(config.seed));
         let mut join = json!({
             "displayName": config.peer,
@@ -444,8 +448,8 @@ async fn transport_ended(lane: Option<Arc<Lane>>) -> UserEnd {
     }
 }
 
-async fn create_transport(protoo: &ProtooClient, sending: bool) -> Result<Path, ProtooError> {
-    let request = json!({ "forceTcp": false, "producing": sending, "consuming": !sending });
+async fn create_transport(protoo: &ProtooClient, sending: bool, tcp: bool) -> Result<Path, ProtooError> {
+    let request = json!({ "forceTcp": tcp, "producing": sending, "consuming": !sending });
     Ok(Path { options: protoo.call("createWebRtcTransport", request).await?, lane: None })
 }
 

@@ -13,7 +13,7 @@ fn error(text: &str) -> String {
 fn what_is_wrong_by_itself_is_told_with_its_line() {
     let cases = [
         ("conut = 6", "unknown key conut; did you mean count?"),
-        ("colour = \"red\"", "unknown key colour; allowed are name, count, regions, audio, video, watch, churn"),
+        ("colour = \"red\"", "unknown key colour; allowed are name, count, regions, audio, video, watch, tcp, churn"),
         ("count = \"six\"", "count = \"six\": allowed is an integer from 1 to 1000000"),
         ("count = 0", "count = 0: allowed is an integer from 1 to 1000000"),
         ("audio = 1.5", "audio = 1.5: allowed is true, false, a bitrate or a table"),
@@ -199,9 +199,13 @@ fn faults_that_do_not_fit_are_told_with_their_lines() {
 #[test]
 fn paths_that_do_not_fit_are_told_with_their_lines() {
     let dev = "[target.dev]\nnodes = 2\n";
-    let cases: [(String, &str); 8] = [
+    let cases: [(String, &str); 9] = [
         ("[[wan]]\nbetween = [\"eu\", \"ap\"]\npath = \"1ms\"".into(), "my.toml:5: the target has no region ap, only eu"),
         ("[[wan]]\nbetween = [\"eu\", \"eu\"]\npath = \"1ms\"".into(), "my.toml:5: a path between eu and eu is within one region"),
+        (
+            "[[rooms.users]]\nname = \"tcp\"\ntcp = true\n[[wan]]\nbetween = [\"users\", \"nodes\"]\npath = \"1ms\"".into(),
+            "my.toml:8: users' paths cannot be impaired where media go by TCP, as those of tcp do",
+        ),
         ("[[wan]]\nbetween = [\"nodes\", \"nodes\"]\npath = \"1ms\"".into(), "my.toml:5: a path between nodes needs at least two regions"),
         (
             "[[wan]]\nbetween = [\"users\", \"users:eu\"]\npath = \"1ms\"".into(),

@@ -67,8 +67,16 @@ fn users(name: &'static str) -> impl Strategy<Value = Users> {
     let churn = (1000..100_000u64, 0..10_000u64)
         .prop_map(|(stay, away)| Churn { stay: Duration::from_millis(stay), away: Duration::from_millis(away) });
     let regions = proptest::sample::subsequence(vec!["eu".to_owned(), "us".to_owned()], 0..=2);
-    (1..100u32, regions, audio, proptest::option::of(video), watch(), watch(), proptest::option::of(churn)).prop_map(
-        move |(count, regions, audio, video, watch_audio, watch_video, churn)| Users {
+    (
+        1..100u32,
+        regions,
+        audio,
+        proptest::option::of(video),
+        watch(),
+        watch(),
+        (any::<bool>(), proptest::option::of(churn)),
+    )
+        .prop_map(move |(count, regions, audio, video, watch_audio, watch_video, (tcp, churn))| Users {
             name: name.to_owned(),
             count,
             regions,
@@ -76,9 +84,9 @@ fn users(name: &'static str) -> impl Strategy<Value = Users> {
             video,
             watch_audio,
             watch_video,
+            tcp,
             churn,
-        },
-    )
+        })
 }
 
 fn targets() -> impl Strategy<Value = Target> {
@@ -118,6 +126,7 @@ proptest! {
             both: seed % 2 == 0,
             steps: steps.map(|(at, config)| PathStep { at, config }).to_vec(),
         };
+        let is_by_tcp = kinds.0.tcp || kinds.1.tcp;
         let link = Path { from: PathEnd::Nodes("eu".into()), to: PathEnd::AllNodes, ..path.clone() };
         let fault = |action| Fault { at: Duration::from_nanos(7), action };
         let is_own = matches!(target, Target::Dev { .. });
@@ -135,7 +144,7 @@ proptest! {
             duration,
             target,
             rooms: vec![Rooms { name: "r".into(), count: 3, users: vec![kinds.0, kinds.1] }],
-            wan: if is_own { vec![path, link] } else { vec![path] },
+            wan: [(!is_by_tcp).then_some(path), is_own.then_some(link)].into_iter().flatten().collect(),
             faults: if is_own { faults.map(fault).to_vec() } else { Vec::new() },
             slo: Slo { join_p99: slo.0, failed_joins: slo.1, ..Default::default() },
             generator: GeneratorConfig { coalesce: Duration::from_micros(ramp), ..Default::default() },

@@ -11,7 +11,7 @@ use sluice_loadtest::media::Source as MediaSource;
 use sluice_loadtest::plan::Leg;
 use sluice_loadtest::scenario::Users;
 use sluice_loadtest::session::Session;
-use sluice_loadtest::transport::{IceCredentials as ClientIce, Input, RemoteParameters, TransportState};
+use sluice_loadtest::transport::{IceCredentials as ClientIce, Input, Protocol, RemoteParameters, TransportState};
 use sluice_media::make_ufrag;
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_media::secure::ice::IceCredentials;
@@ -141,7 +141,12 @@ impl Run {
         self.mesh.request(node, Request::ConnectWebRtcTransport { transport, dtls }).expect("it is not connected yet");
 
         let candidate = SocketAddr::from(([10, 1, 0, node as u8], 4444));
-        let remote = RemoteParameters { ice: ClientIce { ufrag, pwd }, candidate, fingerprints: fingerprints() };
+        let remote = RemoteParameters {
+            ice: ClientIce { ufrag, pwd },
+            candidate,
+            protocol: Protocol::Udp,
+            fingerprints: fingerprints(),
+        };
         let session = Session::new(self.mesh.instant(), self.clock, &self.transport, remote, seed);
         let session = session.expect("the certificate is good");
         self.lanes.insert(address, Lane { session, user, timeout: None });
