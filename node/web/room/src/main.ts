@@ -70,7 +70,7 @@ function showRoom(choice: LobbyChoice): void {
   const { namespace, token } = options;
   const url = (resume: boolean) =>
     signallingUrl(location.origin, { roomId: choice.room, peerId, namespace, token, peerSecret: secret.get(), resume });
-  const current = new Meeting({ url, secret, displayName: choice.displayName, outgoing }, peerId);
+  const current = new Meeting({ url, secret, displayName: choice.displayName, forceTcp: options.forceTcp, outgoing }, peerId);
   meeting = current;
   const end = (next: () => void) => () => {
     current.leave();

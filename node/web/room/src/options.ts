@@ -14,9 +14,11 @@ export interface PageOptions {
   token: string | undefined;
   audio: boolean;
   video: boolean;
+  /** Media go by TCP only. */
+  forceTcp: boolean;
 }
 
-/** Reads `?roomId=&displayName=&peerId=&namespace=&token=&audio=&video=`. What a token says of its holder counts as it does for the server. */
+/** Reads `?roomId=&displayName=&peerId=&namespace=&token=&audio=&video=&forceTcp=`. What a token says of its holder counts as it does for the server. */
 export function parseOptions(search: string): PageOptions {
   const query = new URLSearchParams(search);
   const token = query.get('token') || undefined;
@@ -29,6 +31,7 @@ export function parseOptions(search: string): PageOptions {
     token,
     audio: query.get('audio') !== '0',
     video: query.get('video') !== '0',
+    forceTcp: query.get('forceTcp') === 'true',
   };
 }
 

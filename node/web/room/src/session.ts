@@ -53,6 +53,8 @@ export interface SessionOptions {
   /** Keeps what the peer is known by when it comes again. */
   secret: { set(secret: string): void };
   displayName: string;
+  /** Media go by TCP only. */
+  forceTcp: boolean;
   outgoing: Outgoing;
 }
 
@@ -146,7 +148,7 @@ export class Session extends Emitter<Events> {
   private async enter(signalling: Signalling, known: LoadedDevice | undefined): Promise<void> {
     const capabilities = signalling.request<types.RtpCapabilities>('getRouterRtpCapabilities');
     const transport = (direction: { producing: boolean; consuming: boolean }) =>
-      signalling.request<TransportInfo>('createWebRtcTransport', { forceTcp: false, ...direction });
+      signalling.request<TransportInfo>('createWebRtcTransport', { forceTcp: this.options.forceTcp, ...direction });
     const recvInfo = transport({ producing: false, consuming: true });
     const sendInfo = transport({ producing: true, consuming: false });
     const early = known && this.requestJoin(signalling, known);

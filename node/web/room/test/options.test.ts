@@ -4,11 +4,12 @@ import { inviteUrl, parseOptions, passphraseOf, PeerSecret, signallingUrl, sugge
 
 test('the address says who joins what, and with which devices', () => {
   assert.deepEqual(parseOptions('?roomId=blue%20room&displayName=Zo%C3%AB&audio=0&namespace=acme'), {
-    room: 'blue room', displayName: 'Zoë', peerId: undefined, namespace: 'acme', token: undefined, audio: false, video: true,
+    room: 'blue room', displayName: 'Zoë', peerId: undefined, namespace: 'acme', token: undefined, audio: false, video: true, forceTcp: false,
   });
   assert.deepEqual(parseOptions(''), {
-    room: '', displayName: '', peerId: undefined, namespace: undefined, token: undefined, audio: true, video: true,
+    room: '', displayName: '', peerId: undefined, namespace: undefined, token: undefined, audio: true, video: true, forceTcp: false,
   });
+  assert.equal(parseOptions('?forceTcp=true').forceTcp, true);
 });
 
 function token(claims: object): string {
