@@ -1,17 +1,23 @@
-//! STUN binding requests and their answers (RFC 8489), as far as an ICE-lite agent needs them (RFC 8445 section 7.3).
+//! STUN messages (RFC 8489); binding requests and their answers, as far as an ICE-lite agent needs them (RFC 8445
+//! section 7.3).
 //!
-//! [`BindingRequest`] reads in place and allocates nothing; answers are written once, a few per second and client.
+//! [`Message`] and [`BindingRequest`] read in place and allocate nothing; answers are written once, a few per second and
+//! client.
 
+mod message;
 mod request;
 mod response;
 
+pub use message::Message;
 pub use request::{BindingRequest, local_ufrag};
-pub use response::{ErrorCode, write_error, write_success};
+pub use response::{ErrorCode, MessageWriter, write_error, write_success};
 
 use aws_lc_rs::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY};
 
-const MAGIC_COOKIE: u32 = 0x2112_a442;
-const HEADER_LEN: usize = 20;
+/// What every message has behind its length.
+pub const MAGIC_COOKIE: u32 = 0x2112_a442;
+/// Bytes before the attributes.
+pub const HEADER_LEN: usize = 20;
 const INTEGRITY_LEN: usize = 20;
 const FINGERPRINT_XOR: u32 = 0x5354_554e;
 
@@ -23,22 +29,34 @@ const BINDING_ERROR: u16 = 0x0111;
 /// bytes.
 const MAX_MESSAGE_LEN: usize = 1_280;
 
-/// Attribute types, RFC 8489 section 18.3 and RFC 8445 section 16.1.
-mod attribute {
-    pub(super) const USERNAME: u16 = 0x0006;
-    pub(super) const MESSAGE_INTEGRITY: u16 = 0x0008;
-    pub(super) const ERROR_CODE: u16 = 0x0009;
-    pub(super) const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
-    pub(super) const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
-    pub(super) const XOR_MAPPED_ADDRESS: u16 = 0x0020;
-    pub(super) const PRIORITY: u16 = 0x0024;
-    pub(super) const USE_CANDIDATE: u16 = 0x0025;
+/// Attribute types, RFC 8489 section 18.3, RFC 8445 section 16.1 and RFC 8656 section 18.
+pub mod attribute {
+    #![allow(missing_docs, reason = "they are named as there")]
+
+    pub const USERNAME: u16 = 0x0006;
+    pub const MESSAGE_INTEGRITY: u16 = 0x0008;
+    pub const ERROR_CODE: u16 = 0x0009;
+    pub const UNKNOWN_ATTRIBUTES: u16 = 0x000a;
+    pub const CHANNEL_NUMBER: u16 = 0x000c;
+    pub const LIFETIME: u16 = 0x000d;
+    pub const XOR_PEER_ADDRESS: u16 = 0x0012;
+    pub const DATA: u16 = 0x0013;
+    pub const REALM: u16 = 0x0014;
+    pub const NONCE: u16 = 0x0015;
+    pub const XOR_RELAYED_ADDRESS: u16 = 0x0016;
+    pub const REQUESTED_ADDRESS_FAMILY: u16 = 0x0017;
+    pub const REQUESTED_TRANSPORT: u16 = 0x0019;
+    pub const DONT_FRAGMENT: u16 = 0x001a;
+    pub const MESSAGE_INTEGRITY_SHA256: u16 = 0x001c;
+    pub const XOR_MAPPED_ADDRESS: u16 = 0x0020;
+    pub const PRIORITY: u16 = 0x0024;
+    pub const USE_CANDIDATE: u16 = 0x0025;
     /// As draft-thatcher-ice-renomination has it registered.
-    pub(super) const NOMINATION: u16 = 0x0030;
-    pub(super) const FINGERPRINT: u16 = 0x8028;
-    pub(super) const ICE_CONTROLLED: u16 = 0x8029;
+    pub const NOMINATION: u16 = 0x0030;
+    pub const FINGERPRINT: u16 = 0x8028;
+    pub const ICE_CONTROLLED: u16 = 0x8029;
     /// As libwebrtc sends it.
-    pub(super) const GOOG_NOMINATION: u16 = 0xc001;
+    pub const GOOG_NOMINATION: u16 = 0xc001;
 }
 
 /// Whether a datagram on a port of several protocols is STUN, by its first byte (RFC 7983 section 7).
@@ -49,14 +67,19 @@ pub fn is_message(datagram: &[u8]) -> bool {
 /// What ties an answer to its request.
 pub type TransactionId = [u8; 12];
 
-/// The key of short-term credentials: the password itself (RFC 8489 section 9.1.1), made ready for HMAC-SHA1.
+/// A key, made ready for HMAC-SHA1.
 #[derive(Debug, Clone)]
 pub struct IntegrityKey(hmac::Key);
 
 impl IntegrityKey {
-    /// The key of `password`.
+    /// That of short-term credentials: the password itself (RFC 8489 section 9.1.1).
     pub fn new(password: &str) -> Self {
-        Self(hmac::Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, password.as_bytes()))
+        Self::of_digest(password.as_bytes())
+    }
+
+    /// That of long-term credentials: a digest (RFC 8489 section 9.2.2).
+    pub fn of_digest(digest: &[u8]) -> Self {
+        Self(hmac::Key::new(HMAC_SHA1_FOR_LEGACY_USE_ONLY, digest))
     }
 
     /// HMAC-SHA1 over a message up to its MESSAGE-INTEGRITY, whose length field counts that attribute and nothing

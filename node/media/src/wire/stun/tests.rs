@@ -111,6 +111,27 @@ fn webrtc_rs_reads_the_refusals() {
 }
 
 #[test]
+fn any_message_is_read_as_it_was_written() {
+    let key = IntegrityKey::new(PASSWORD);
+    for address in ["192.0.2.7:40000", "[2001:db8::1]:3478", "[::ffff:192.0.2.7]:40000"] {
+        let address: SocketAddr = address.parse().unwrap();
+        let message = MessageWriter::new(0x0003, [7; 12]).xor_address(attribute::XOR_PEER_ADDRESS, address);
+        let bytes =
+            message.attribute(attribute::DATA, b"datum").attribute(attribute::DATA, b"another").finish(Some(&key));
+        let message = super::Message::parse(&bytes).unwrap();
+        assert_eq!((message.kind, message.transaction), (0x0003, [7; 12]));
+        assert!(message.is_authentic(&key) && !message.is_authentic(&IntegrityKey::new("another")));
+        let peer = message.attribute(attribute::XOR_PEER_ADDRESS).unwrap();
+        assert_eq!(message.xor_address(peer), Some(address));
+        assert!((0..peer.len()).all(|len| message.xor_address(&peer[..len]).is_none()));
+        assert_eq!(message.attribute(attribute::DATA), Some(&b"datum"[..]));
+        let kinds = [attribute::XOR_PEER_ADDRESS, attribute::DATA, attribute::DATA];
+        assert!(message.attributes().map(|(kind, _)| kind).eq(kinds), "none behind the integrity");
+        assert!((0..bytes.len()).all(|len| super::Message::parse(&bytes[..len]).is_none()));
+    }
+}
+
+#[test]
 fn a_changed_byte_is_noticed() {
     let bytes = request("local:remote", PASSWORD, &[(ATTR_USE_CANDIDATE, vec![])]);
     let key = IntegrityKey::new(PASSWORD);
