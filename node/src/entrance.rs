@@ -28,6 +28,8 @@ pub(crate) struct Opening {
     pub(crate) resumes: bool,
     /// Where the connection comes from.
     pub(crate) remote: SocketAddr,
+    /// Where it is told to find TURN.
+    pub(crate) turn_urls: Arc<[String]>,
 }
 
 /// Why somebody does not enter.
@@ -85,12 +87,12 @@ impl Entrance {
 
     fn seat(&self, opening: Opening, identified: Identified) -> Result<Seat, String> {
         let Identified { key, peer, rights } = identified;
-        let Opening { secret, resumes, remote, .. } = opening;
+        let Opening { secret, resumes, remote, turn_urls, .. } = opening;
         let secret = secret.map(PeerSecret::from);
         // One that was in the room may have its place still, which the room knows.
         let may_have_place = resumes || secret.is_some() || rights.names_peer();
         let place = if may_have_place { None } else { Some(rights.namespace().admit()?) };
-        self.rooms.enter(Guest { key, peer, secret, resumes, remote, rights, place })
+        self.rooms.enter(Guest { key, peer, secret, resumes, remote, turn_urls, rights, place })
     }
 
     /// Whether it may have a seat, if there is one.

@@ -14,6 +14,7 @@
 //! - `ports`: what rooms and pipes need of workers, mesh and placement; `cluster`: the real ones, and this node among
 //!   the others.
 //! - `http`: the users' port: room page, WebSocket, health; `admin`: the operators' port.
+//! - `turn`: who reaches the media port through the users' port.
 //! - `limits`: how much of everything there may be; `address_limits`: how much of it one address may take.
 //! - `vitals`: the parts that a node cannot do without; `metrics`: what it tells Prometheus; `telemetry`: logs and
 //!   traces.
@@ -49,6 +50,7 @@ mod support;
 pub(crate) mod telemetry;
 #[cfg(test)]
 mod tests;
+pub(crate) mod turn;
 pub(crate) mod vitals;
 mod worker;
 

@@ -27,6 +27,7 @@ use crate::events::usage::{NamespaceUsage, NodeUsage};
 use crate::events::webhooks::WebhookCounters;
 use crate::listener::PortCounters;
 use crate::rooms::{Rooms, RoomsSnapshot};
+use crate::turn::TurnCounters;
 use crate::worker::WorkerHandle;
 
 /// Of every metric's name.
@@ -51,6 +52,8 @@ pub(crate) struct Sources {
     pub(crate) users_port: Arc<PortCounters>,
     /// Unless media go by UDP only.
     pub(crate) media_port: Option<Arc<PortCounters>>,
+    /// TURN on the users' port, if it is served.
+    pub(crate) turn: Option<Arc<TurnCounters>>,
     /// What rooms tell.
     pub(crate) events: Events,
     /// The tenants.
@@ -116,6 +119,7 @@ impl Metrics {
             rooms: self.sources.rooms.snapshot(),
             users_port: self.sources.users_port.clone(),
             media_port: self.sources.media_port.clone(),
+            turn: self.sources.turn.clone(),
             with_other_tenants: self.sources.members.borrow().with_other_tenants().count() as u64,
             process: self.process_usage(),
             instance: self.sources.instance.clone(),
@@ -156,6 +160,7 @@ struct Sample {
     rooms: RoomsSnapshot,
     users_port: Arc<PortCounters>,
     media_port: Option<Arc<PortCounters>>,
+    turn: Option<Arc<TurnCounters>>,
     with_other_tenants: u64,
     process: ProcessUsage,
     instance: NodeInstance,
@@ -224,6 +229,7 @@ impl Collector for Sample {
             counter(&mut encoder, name, help, "", value(&self.rooms))?;
         }
         self.encode_ports(&mut encoder)?;
+        self.encode_turn(&mut encoder)?;
         self.encode_usage(&mut encoder)?;
         self.encode_events(&mut encoder)
     }
@@ -281,6 +287,34 @@ impl Sample {
             counter(encoder, &format!("{name}_connections_failed"), &help, "", read(&counters.failed))?;
         }
         Ok(())
+    }
+}
+
+/// A metric of TURN.
+type OfTurn = (&'static str, &'static str, &'static str, fn(&TurnCounters) -> &AtomicU64);
+
+const TURN_COUNTERS: [OfTurn; 6] = [
+    ("allocations_made", "TURN allocations ever made", "", |t| &t.made),
+    ("allocations_refused", "TURN allocations that there was no place for, of all or of the session", "", |t| {
+        &t.no_place
+    }),
+    ("unauthenticated", "TURN requests with wrong credentials", "", |t| &t.unauthenticated),
+    ("foreign_peers", "TURN requests that named a peer other than the media port", "", |t| &t.foreign_peers),
+    ("received", "UDP payload that TURN relayed from users", "bytes", |t| &t.bytes_from_clients),
+    ("sent", "UDP payload that TURN relayed to users", "bytes", |t| &t.bytes_to_clients),
+];
+
+impl Sample {
+    fn encode_turn(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(turn) = &self.turn else { return Ok(()) };
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        gauge(encoder, "turn_allocations", "TURN allocations", "", read(&turn.open))?;
+        for (name, help, unit, value) in TURN_COUNTERS {
+            counter(encoder, &format!("turn_{name}"), help, unit, read(value(turn)))?;
+        }
+        let dropped = turn.dropped().map(|(reason, count)| ([("reason", reason)], read(count)));
+        let help = "Messages and datagrams that TURN did not relay, by reason";
+        family(encoder, "turn_dropped", help, "packets", MetricType::Counter, dropped)
     }
 }
 

@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::str::FromStr;
 
+use axum::http::uri::Authority;
+
 /// A host that others reach: an IP address, or a name that stands for some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Host {
@@ -130,6 +132,27 @@ impl fmt::Display for Network {
     }
 }
 
+/// Where clients find TURN (RFC 7065): `turn:` or `turns:`, a host, and a port and a transport if need be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TurnUrl(String);
+
+impl FromStr for TurnUrl {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let rest = text.strip_prefix("turns:").or_else(|| text.strip_prefix("turn:")).ok_or(())?;
+        let (address, query) = rest.split_once('?').map_or((rest, None), |(address, query)| (address, Some(query)));
+        let is_known = query.is_none_or(|query| matches!(query, "transport=tcp" | "transport=udp"));
+        let is_address = address.parse::<Authority>().is_ok() && !address.contains('@');
+        if is_known && is_address { Ok(Self(text.to_owned())) } else { Err(()) }
+    }
+}
+
+impl fmt::Display for TurnUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,6 +168,18 @@ mod tests {
             ["", ":4444", "203.0.113", "203.0.113.7:0", "sfu:0", "sfu:70000", "a b", "sfu..org", "https://sfu", "1"]
         {
             assert!(text.parse::<Announced>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_turn_url_has_scheme_host_and_little_else() {
+        for text in
+            ["turns:turn.example:443?transport=tcp", "turn:203.0.113.7", "turn:[2001:db8::1]:3478?transport=udp"]
+        {
+            assert_eq!(text.parse::<TurnUrl>().unwrap().to_string(), text);
+        }
+        for text in ["", "turn:", "https://turn.example", "turn:a b", "turn:user@host", "turn:host?transport=quic"] {
+            assert!(text.parse::<TurnUrl>().is_err(), "{text}");
         }
     }
 

@@ -27,7 +27,7 @@ use sluice_proto::ids::{NodeId, Region};
 
 use settings::{Settings, section};
 
-pub use address::{Announced, Host, Network};
+pub use address::{Announced, Host, Network, TurnUrl};
 pub use load::Sources;
 pub use namespaces::{KeyAlgorithm, KeyConfig, NamespaceConfig, NamespacesConfig};
 pub use sample::sample;
@@ -73,6 +73,8 @@ section! {
         users: UsersConfig,
         /// Users' media.
         media: MediaConfig,
+        /// Users whose network lets no UDP out.
+        turn: TurnConfig,
         /// Pipes and gossip.
         mesh: MeshConfig,
         /// Directory and rosters.
@@ -155,6 +157,21 @@ section! {
         /// MIME types of the codecs that may be sent, in the order in which clients that do not choose prefer them. The
         /// same on all nodes: what one allows another may not announce.
         codecs: Vec<CodecName> = CodecName::all(),
+    }
+}
+
+section! {
+    /// TURN: users whose network lets out nothing but TCP, or TLS, reach the media port through the users' port.
+    pub struct TurnConfig in "turn." {
+        /// Serve it, and tell clients of it.
+        enabled: bool = true,
+        /// Where clients are told to find it. Empty: at the host and port of their own WebSocket, with TLS if that port
+        /// has it (tls_cert), and nowhere if they come through one of users.proxies by HTTP, which lets no TURN pass.
+        urls: Vec<TurnUrl> = Vec::new(),
+        /// Allocations at a time. Clients try it beside UDP, with an allocation or two for each transport, and leave it
+        /// unused for 30 s if they need none; each is a socket for each announced address. Less where the system allows
+        /// fewer than 16 times as many open files.
+        allocations: u32 [1 ..= 100000] = 2_000,
     }
 }
 

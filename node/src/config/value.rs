@@ -8,7 +8,7 @@ use std::str::FromStr;
 use figment::value::Value;
 use sluice_proto::ids::{NodeId, Region};
 
-use super::address::{Announced, Network};
+use super::address::{Announced, Network, TurnUrl};
 use super::settings::Shape;
 use crate::ortc::MIME_TYPES;
 
@@ -110,6 +110,7 @@ text! {
     Origin: "an origin such as https://app.example, or *", "\"https://app.example\"";
     HostPort: "a host name or IP address with a port, such as node-2.example:4445", "\"node-2.example:4445\"";
     HttpUrl: "a URL that begins with http:// or https://", "\"https://eu-1.example\"";
+    TurnUrl: "a URL such as turns:turn.example:443?transport=tcp", "\"turns:turn.example:443?transport=tcp\"";
     CodecName: "a MIME type among audio/opus, audio/red, audio/PCMU, audio/PCMA, video/VP8, video/VP9, video/H264, video/H265 and video/AV1", "\"video/VP8\"";
     Label: "up to 64 letters, digits, dots, dashes and underscores, or nothing", "\"\"";
     LogFormat: "\"text\" or \"json\"", "\"text\"";

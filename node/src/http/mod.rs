@@ -2,6 +2,7 @@
 //!
 //! # Layout
 //! - `server`: connections with their limits, TLS, and an orderly end.
+//! - `spoken`: which of them speak HTTP at all.
 //! - `users`: the room page, and who may open a WebSocket for signalling.
 //! - `forwarded`: where those are who come through a proxy.
 //! - `websocket`: such a WebSocket.
@@ -14,6 +15,7 @@ mod error;
 mod forwarded;
 pub(crate) mod origin;
 mod server;
+mod spoken;
 mod users;
 mod websocket;
 
@@ -28,7 +30,7 @@ use axum::{Router, response::IntoResponse};
 
 pub(crate) use error::HttpError;
 pub(crate) use server::{Connection, Server, ServerConfig};
-pub(crate) use users::{Door, users_router};
+pub(crate) use users::{Door, TurnUrls, users_router};
 
 use crate::vitals::Vitals;
 

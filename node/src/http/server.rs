@@ -30,10 +30,12 @@ use tower::ServiceExt;
 
 use super::error::HttpError;
 use super::forwarded::read_proxy_header;
+use super::spoken::{self, Spoken};
 use crate::address_limits::{AddressLimits, Held};
 use crate::config::Network;
 use crate::listener::{Listener, Place, PortCounters, count};
 use crate::support::lock;
+use crate::turn::Turn;
 
 /// Bytes of a request's line and header. Browsers send 1 to 2 KiB; a token in the URL may add as much again.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -59,6 +61,11 @@ const RESERVE_TIME: Duration = Duration::from_secs(2);
 /// goes out in two or three round trips.
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
+/// What of that may not be on its way yet, on a port with TURN: media that wait there are late when they go out, and
+/// nobody can drop them any more. The task is woken to write on when half of it has gone.
+#[cfg(target_os = "linux")]
+const UNSENT_BYTES: u32 = 32 * 1024;
+
 /// Between two lines of the log about proxies that do not say for whom they come.
 const TELL_EVERY: Duration = Duration::from_secs(60);
 
@@ -81,6 +88,8 @@ pub(crate) struct ServerConfig {
     pub(crate) silence: Duration,
     /// For HTTPS.
     pub(crate) tls: Option<TlsAcceptor>,
+    /// What those find who speak TURN instead of HTTP.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// What a request's handler knows of its connection. Whoever goes on using the connection after the response (a
@@ -275,14 +284,40 @@ impl Shared {
                 connection = self.of_client(connection, client)?;
             }
         }
-        let Some(tls) = &self.config.tls else { return self.serve_http(stream, connection, stop, has_place).await };
+        let Some(tls) = &self.config.tls else { return self.serve_any(stream, connection, stop, has_place).await };
         let handshake = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             handshake = timeout(self.config.header_timeout, tls.accept(stream)) => handshake,
         };
         let stream =
             handshake.map_err(|_| "no TLS handshake in time".to_owned())?.map_err(|error| error.to_string())?;
-        self.serve_http(stream, connection, stop, has_place).await
+        self.serve_any(stream, connection, stop, has_place).await
+    }
+
+    /// Serves what the client speaks.
+    async fn serve_any<S>(
+        &self,
+        stream: S,
+        connection: Connection,
+        stop: CancellationToken,
+        has_place: bool,
+    ) -> Result<(), String>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let turn = self.config.turn.as_ref().filter(|_| has_place);
+        let Some(turn) = turn else { return self.serve_http(stream, connection, stop, has_place).await };
+        let heard = tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            heard = timeout(self.config.header_timeout, spoken::listen(stream)) => heard,
+        };
+        match heard.map_err(|_| "nothing came in time".to_owned())?.map_err(|error| error.to_string())? {
+            None => Ok(()),
+            Some((Spoken::Http, stream)) => self.serve_http(stream, connection, stop, has_place).await,
+            Some((Spoken::Turn, stream)) => {
+                turn.serve(stream, connection.remote, self.config.header_timeout, stop).await
+            }
+        }
     }
 
     /// Nobody gets in through a proxy that is not set up as the node is.
@@ -314,6 +349,10 @@ impl Shared {
         // Linux counts the time in which a client's window stays shut, too (tcp(7)).
         #[cfg(target_os = "linux")]
         socket.set_tcp_user_timeout(Some(self.config.silence))?;
+        #[cfg(target_os = "linux")]
+        if self.config.turn.is_some() {
+            socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        }
         Ok(())
     }
 

@@ -19,13 +19,14 @@ use super::server::Connection;
 use super::websocket::Upgrade;
 use super::{assets, forwarded, websocket};
 use crate::admin::tenants_router;
-use crate::config::Network;
+use crate::config::{Network, NodeConfig};
 use crate::entrance::{AdmissionError, Entrance, Opening};
 use crate::events::audit::Entry;
 use crate::http::{Health, HttpError, bearer, health_router};
 use crate::signalling::SUBPROTOCOL;
 use crate::signalling::demo::Dialect;
 use crate::signalling::protoo::session;
+use crate::turn;
 
 /// The page runs its own script and talks to its own server, nothing else; blob: is what media elements and workers
 /// made by the page are.
@@ -53,6 +54,44 @@ pub(crate) struct Door {
     pub(crate) origins: Arc<Origins>,
     /// Who says for whom a request is.
     pub(crate) proxies: Arc<[Network]>,
+    /// Where clients find TURN.
+    pub(crate) turn: TurnUrls,
+}
+
+/// Where clients find TURN.
+#[derive(Clone)]
+pub(crate) enum TurnUrls {
+    /// Nowhere.
+    None,
+    /// There.
+    Set(Arc<[String]>),
+    /// Where their WebSocket goes, which has TLS or not.
+    Here {
+        /// Whether the port has it.
+        tls: bool,
+    },
+}
+
+impl TurnUrls {
+    pub(crate) fn new(config: &NodeConfig) -> Self {
+        match config.turn.urls.as_slice() {
+            _ if !config.turn.enabled => Self::None,
+            [] => Self::Here { tls: config.users.tls_cert.is_some() },
+            urls => Self::Set(urls.iter().map(ToString::to_string).collect()),
+        }
+    }
+
+    /// For a client, and whether it came through a proxy of HTTP, which does not let TURN pass.
+    fn of(&self, headers: &HeaderMap, through_proxy: bool) -> Arc<[String]> {
+        match self {
+            Self::Set(urls) => urls.clone(),
+            Self::Here { tls } if !through_proxy => {
+                let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+                host.and_then(|host| turn::url(host, *tls)).into_iter().collect()
+            }
+            Self::None | Self::Here { .. } => Arc::default(),
+        }
+    }
 }
 
 impl Door {
@@ -129,12 +168,14 @@ fn signalling(door: Door, connection: Connection, mut request: Request) -> Resul
     }
     check_origin(&door.origins, request.headers())?;
     let client = door.client(&connection, request.headers());
-    let (opening, dialect) = opening(&request, client)?;
+    let through_proxy = client.ip() != connection.remote.ip();
+    let (mut opening, dialect) = opening(&request, client)?;
+    opening.turn_urls = door.turn.of(request.headers(), through_proxy);
     if !door.entrance.rooms().address_limits().take_session(client.ip(), Instant::now()) {
         return Err(too_many());
     }
     // The proxy's connections are not limited, those of its clients are.
-    let of_client = (client.ip() != connection.remote.ip())
+    let of_client = through_proxy
         .then(|| door.entrance.rooms().address_limits().connection(client.ip()).ok_or_else(too_many))
         .transpose()?;
     let (namespace, room, peer, remote) =
@@ -189,6 +230,7 @@ fn opening(request: &Request, remote: SocketAddr) -> Result<(Opening, Dialect), 
         secret: text("peerSecret"),
         resumes: query.get("resume").is_some_and(|resume| resume == "true"),
         remote,
+        turn_urls: Arc::default(),
     };
     Ok((opening, Dialect::expected(query.contains_key("usePipeTransports"))))
 }

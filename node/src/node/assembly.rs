@@ -43,6 +43,7 @@ use crate::metrics::{Metrics, Sources};
 use crate::ports::{MediaWorker, Ports};
 use crate::rooms::{Rooms, RoomsConfig};
 use crate::telemetry::{current_traceparent, set_parent};
+use crate::turn::Turn;
 use crate::vitals::Vitals;
 use crate::worker::{Acceptor, SpawnError, WorkerHandle, Workers, WorkersConfig, spawn_workers};
 
@@ -103,7 +104,9 @@ impl Parts {
         let events = Events::start(&config, &instance, &vitals)
             .map_err(|(setting, error)| StartError::system(setting, error))?;
         let (address_limits, clock) = (AddressLimits::new(&config), ClusterClock::default());
-        let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, &address_limits, &clock);
+        let turn = turn(&config, &addresses);
+        let shared = (&address_limits, &clock, &turn);
+        let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, shared);
         let (handles, worker_events) = workers.take_events();
         let placement_port = Arc::new(PlacementWiring::new(placement.clone(), members.clone()));
         let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &events, &vitals);
@@ -112,9 +115,18 @@ impl Parts {
         let tls_acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let entrance = Entrance::new(rooms.clone(), namespaces.clone());
         let connections = open_files::connections(&config);
-        let users = doors::serve_users(&config, users, connections.users, tls_acceptor, entrance.clone(), &health)?;
+        let users = doors::serve_users(
+            &config,
+            users,
+            connections.users,
+            tls_acceptor,
+            entrance.clone(),
+            &health,
+            turn.clone(),
+        )?;
         let media = workers.accept(connections.media, address_limits.clone())?;
-        let sources = sources(&instance, handles, &rooms, (&mesh, &members), (&users, media.as_ref()), &namespaces);
+        let sources =
+            sources(&instance, handles, &rooms, (&mesh, &members), (&users, media.as_ref(), turn), &namespaces);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh, &namespaces));
@@ -404,7 +416,7 @@ fn sources(
     workers: Vec<WorkerHandle>,
     rooms: &Rooms,
     (mesh, members): (&Mesh, &watch::Receiver<Arc<Members>>),
-    (users, media): (&Server, Option<&Acceptor>),
+    (users, media, turn): (&Server, Option<&Acceptor>, Option<Turn>),
     namespaces: &Arc<Namespaces>,
 ) -> Arc<Sources> {
     Arc::new(Sources {
@@ -415,6 +427,7 @@ fn sources(
         members: members.clone(),
         users_port: users.counters.clone(),
         media_port: media.map(|media| media.counters().clone()),
+        turn: turn.map(|turn| turn.counters().clone()),
         events: rooms.events().clone(),
         namespaces: namespaces.clone(),
     })
@@ -439,8 +452,7 @@ fn rooms_config(
     instance: &NodeInstance,
     addresses: &Addresses,
     certificate: &DtlsCertificate,
-    address_limits: &Arc<AddressLimits>,
-    clock: &ClusterClock,
+    (address_limits, clock, turn): (&Arc<AddressLimits>, &ClusterClock, &Option<Turn>),
 ) -> RoomsConfig {
     RoomsConfig {
         instance: instance.clone(),
@@ -451,6 +463,7 @@ fn rooms_config(
         codecs: config.media.codecs.iter().map(ToString::to_string).collect(),
         address_limits: address_limits.clone(),
         clock: clock.clone(),
+        turn: turn.clone(),
     }
 }
 
@@ -458,6 +471,13 @@ fn rooms_config(
 fn media_addresses(addresses: &[SocketAddr], tcp: bool) -> Vec<TransportAddress> {
     let by_tcp = addresses.iter().filter(|_| tcp).copied().map(TransportAddress::Tcp);
     addresses.iter().copied().map(TransportAddress::Udp).chain(by_tcp).collect()
+}
+
+/// TURN, if it is served.
+fn turn(config: &NodeConfig, addresses: &Addresses) -> Option<Turn> {
+    let announced = addresses.media(config.media.listen);
+    let allocations = open_files::allocations(config.turn.allocations, announced.len());
+    config.turn.enabled.then(|| Turn::new(&announced, config.media.listen, allocations))
 }
 
 /// What the node says of itself at first; its load and its time follow.

@@ -11,8 +11,9 @@ use crate::admin::{AdminGuard, admin_router};
 use crate::config::NodeConfig;
 use crate::entrance::Entrance;
 use crate::http::origin::Origins;
-use crate::http::{Door, Health, Server, ServerConfig, full_router, users_router};
+use crate::http::{Door, Health, Server, ServerConfig, TurnUrls, full_router, users_router};
 use crate::metrics::{Metrics, Sources};
+use crate::turn::Turn;
 
 /// Connections of operators: a scraper, a console, a few shells.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -35,6 +36,7 @@ pub(super) fn serve_users(
     tls: Option<TlsAcceptor>,
     entrance: Entrance,
     health: &Health,
+    turn: Option<Turn>,
 ) -> Result<Server, StartError> {
     let server = ServerConfig {
         name: "users",
@@ -45,8 +47,14 @@ pub(super) fn serve_users(
         header_timeout: Duration::from_millis(config.users.header_timeout_ms),
         silence: Duration::from_millis(config.limits.silence_ms),
         tls,
+        turn,
     };
-    let door = Door { entrance, origins: Arc::new(Origins::new(config)), proxies: config.users.proxies.clone().into() };
+    let door = Door {
+        entrance,
+        origins: Arc::new(Origins::new(config)),
+        proxies: config.users.proxies.clone().into(),
+        turn: TurnUrls::new(config),
+    };
     let router = users_router(door, health.clone());
     Server::spawn(listener, server, router).map_err(|error| StartError::system("the users' port", error))
 }
@@ -68,6 +76,7 @@ pub(super) fn serve_admin(
         header_timeout: Duration::from_millis(config.users.header_timeout_ms),
         silence: Duration::from_millis(config.limits.silence_ms),
         tls: None,
+        turn: None,
     };
     let router = admin_router(sources, metrics, entrance, AdminGuard::new(config), health.clone());
     Server::spawn(listener, server, router).map_err(|error| StartError::system("the admin port", error))

@@ -5,8 +5,8 @@ use rlimit::Resource;
 
 use crate::config::NodeConfig;
 
-/// Open files besides users' connections: UDP sockets and wake-ups of the workers, QUIC, operators, logs, and two
-/// connections with each other node.
+/// Open files besides users' connections: UDP sockets and wake-ups of the workers, QUIC, operators, logs, two
+/// connections with each other node, and TURN's sockets.
 const OTHERS: u64 = 256;
 
 /// Lets the process open as many files as it is allowed to. Shells give it 1,024 unless it asks for more.
@@ -52,6 +52,19 @@ fn possible(wanted: Connections, allowed: u64) -> Connections {
     Connections { users: wanted.users.min(both - media), media }
 }
 
+/// As many TURN allocations as are wanted, or as there can be, if each has so many sockets. Where files are few, users'
+/// connections have most of them, and these are out of what is left for others.
+pub(super) fn allocations(wanted: u32, sockets: usize) -> usize {
+    let wanted = wanted as usize;
+    let Ok((allowed, _)) = rlimit::getrlimit(Resource::NOFILE) else { return wanted };
+    wanted.min(possible_allocations(allowed, sockets))
+}
+
+/// A sixteenth of all files, so that enough are left for everything else.
+fn possible_allocations(allowed: u64, sockets: usize) -> usize {
+    usize::try_from(allowed / 16).unwrap_or(usize::MAX) / sockets.max(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,5 +81,6 @@ mod tests {
         assert_eq!(of(100, all, 1_024), (100, 668));
         assert_eq!(of(all, 100, 1_024), (668, 100));
         assert_eq!(of(20_000, 20_000, 65_536), (20_000, 20_000));
+        assert_eq!([256, 1_024, 65_536].map(|allowed| possible_allocations(allowed, 2)), [8, 32, 2_048]);
     }
 }

@@ -17,6 +17,7 @@ use utoipa::ToSchema;
 use super::join::PeerSecret;
 use crate::access::Rights;
 use crate::ortc::Layering;
+use crate::turn::IceServer;
 use sluice_media::TransportAddress;
 use sluice_media::messages::{ConsumerScores, ConsumerStats, EncodingScore, RequestError, StreamStats, TransportStats};
 
@@ -175,6 +176,8 @@ pub(crate) struct NewTransport {
     /// Best first.
     pub(crate) addresses: Arc<[TransportAddress]>,
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
+    /// For a client that does not reach the addresses.
+    pub(crate) ice_server: Option<IceServer>,
 }
 
 /// Another peer of the room.

@@ -19,6 +19,7 @@ use crate::limits::Limits;
 use crate::pipes::Pipes;
 use crate::ports::{MediaWorker, PlacementPort};
 use crate::support::lock;
+use crate::turn::Turn;
 
 /// How many more peers a worker may have than the least loaded one before a room spreads to another worker: a second
 /// worker costs one copy of every producer, about as much as one more consumer each.
@@ -38,6 +39,7 @@ pub(crate) struct Context {
     pub(crate) codecs: Vec<String>,
     pub(crate) clock: ClusterClock,
     pub(crate) address_limits: Arc<AddressLimits>,
+    pub(crate) turn: Option<Turn>,
     pub(crate) workers: Vec<Arc<dyn MediaWorker>>,
     pub(crate) placement: Arc<dyn PlacementPort>,
     pub(crate) pipes: Pipes,

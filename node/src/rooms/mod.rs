@@ -74,6 +74,7 @@ use crate::limits::Limits;
 use crate::pipes::Pipes;
 use crate::ports::{EnteredRoom, Ports};
 use crate::support::lock;
+use crate::turn::Turn;
 
 pub(crate) use join::PeerSecret;
 pub(crate) use overview::RoomsSnapshot;
@@ -103,6 +104,8 @@ pub(crate) struct RoomsConfig {
     pub clock: ClusterClock,
     /// How much of it one address may take.
     pub(crate) address_limits: Arc<AddressLimits>,
+    /// For users whose network lets no UDP out.
+    pub(crate) turn: Option<Turn>,
 }
 
 /// The rooms of a node. Cheap to clone.
@@ -134,6 +137,8 @@ pub(crate) struct Guest {
     pub(crate) resumes: bool,
     /// Where the connection comes from.
     pub(crate) remote: SocketAddr,
+    /// Where its client is told to find TURN.
+    pub(crate) turn_urls: Arc<[String]>,
     pub(crate) rights: Rights,
     /// Among the peers of its namespace; one that was here may have it already.
     pub(crate) place: Option<Place>,
@@ -162,6 +167,7 @@ impl Rooms {
             codecs: config.codecs,
             clock: config.clock,
             address_limits: config.address_limits,
+            turn: config.turn,
             loads: workers.iter().map(|_| WorkerLoad::default()).collect(),
             workers,
             placement,

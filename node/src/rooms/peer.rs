@@ -30,6 +30,7 @@ use crate::access::{Grants, Place, Quota, Rights};
 use crate::address_limits::AddressLimits;
 use crate::events::{Attendance, LeaveReason};
 use crate::support::random_text;
+use crate::turn::{IceServer, Issued, Turn};
 
 /// What changes are counted in.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -39,6 +40,9 @@ pub(super) struct Peer {
     /// Where its client comes from.
     pub(super) remote: SocketAddr,
     desk: Arc<Desk>,
+    turn_urls: Arc<[String]>,
+    /// Since its first transport.
+    turn: Option<Issued>,
     /// What it may do.
     pub(super) rights: Rights,
     /// What its token grants, whatever operators decided.
@@ -97,11 +101,13 @@ pub(super) struct Joined {
 impl Peer {
     pub(super) fn new(opened: Opened, load: Load, changes_per_minute: u32) -> Self {
         let Opened { guest, desk, span, .. } = opened;
-        let Guest { peer: id, secret: shown_secret, remote, rights, place, .. } = guest;
+        let Guest { peer: id, secret: shown_secret, remote, turn_urls, rights, place, .. } = guest;
         Self {
             id,
             remote,
             desk,
+            turn_urls,
+            turn: None,
             granted: rights.grants().clone(),
             rights,
             changes: RateLimit::per(changes_per_minute, MINUTE),
@@ -145,13 +151,22 @@ impl Peer {
         Ok(())
     }
 
+    /// The TURN server that its client may use, if it can reach one.
+    pub(super) fn ice_server(&mut self, turn: Option<&Turn>) -> Option<IceServer> {
+        let turn = turn.filter(|_| !self.turn_urls.is_empty())?;
+        let issued = self.turn.get_or_insert_with(|| turn.issue());
+        let (username, credential) = (issued.username.clone(), issued.password.clone());
+        Some(IceServer { urls: self.turn_urls.clone(), username, credential })
+    }
+
     pub(super) fn desk(&self) -> &Arc<Desk> {
         &self.desk
     }
 
     /// Its client came back, and reads at this desk.
     pub(super) fn go_on(&mut self, guest: Guest, desk: Arc<Desk>) {
-        (self.remote, self.desk, self.broken_at) = (guest.remote, desk, None);
+        (self.remote, self.turn_urls) = (guest.remote, guest.turn_urls);
+        (self.desk, self.broken_at) = (desk, None);
     }
 
     /// What somebody has of its name, whom a token names, or not, and who shows this.

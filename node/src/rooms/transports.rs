@@ -103,6 +103,7 @@ impl Room {
         }
         let peer = self.peers.get_mut(asker.session).ok_or_else(gone)?;
         let id = TransportId::from_random_bytes(rand::random());
+        let ice_server = peer.ice_server(self.context.turn.as_ref());
         let ice = ice_credentials(peer.worker());
         let router = self.routers.get(&peer.worker()).ok_or_else(gone)?.id;
         let transport = Transport {
@@ -124,6 +125,7 @@ impl Room {
             ice: ice_parameters(ice),
             addresses,
             fingerprints: Arc::clone(&self.context.fingerprints),
+            ice_server,
         })))
     }
 

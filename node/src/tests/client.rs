@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -82,6 +83,7 @@ pub(super) fn opening(room: &str, peer: &str, secret: Option<&str>) -> Opening {
         secret: secret.map(str::to_owned),
         resumes: false,
         remote: "198.51.100.7:50000".parse().unwrap(),
+        turn_urls: Arc::default(),
     }
 }
 

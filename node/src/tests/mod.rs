@@ -103,6 +103,7 @@ impl TestNode {
             codecs: crate::ortc::MIME_TYPES.map(str::to_owned).to_vec(),
             clock: clock.clone(),
             address_limits: AddressLimits::new(&NodeConfig::default()),
+            turn: None,
         };
         let ports = Ports {
             workers: workers.iter().map(|worker| Arc::clone(worker) as Arc<dyn MediaWorker>).collect(),

@@ -20,7 +20,8 @@ pub fn run(data: &[u8]) {
         let choice = reader.u8();
         let (number, port) = (choice & 7, 1_000);
         let address = ([10, 0, 0, number], port).into();
-        let source = if number.is_multiple_of(2) { TransportAddress::Udp(address) } else { TransportAddress::Tcp(address) };
+        let source =
+            if number.is_multiple_of(2) { TransportAddress::Udp(address) } else { TransportAddress::Tcp(address) };
         world.datagram(source, reader.long().to_vec());
         world.pass(Duration::from_millis(u64::from(choice >> 5) * 10));
     }

@@ -81,7 +81,7 @@ pub(super) fn resumption(shapes: &dyn Shapes, resumption: &Resumption) -> Words 
 }
 
 /// A transport, with what names it under this name. `ip` is what clients before 2024 read, `address` the later ones.
-/// Without data channels there are no `sctpParameters`.
+/// Without data channels there are no `sctpParameters`; `iceServers` are an extension of the dialects.
 pub(super) fn new_transport(id_name: &str, transport: &NewTransport) -> Value {
     let candidates = transport.addresses.iter().enumerate().map(|(index, address)| {
         let (protocol, ip) = (address.protocol(), address.socket_addr().ip());
@@ -97,10 +97,14 @@ pub(super) fn new_transport(id_name: &str, transport: &NewTransport) -> Value {
             "tcpType": address.is_tcp().then_some("passive"),
         }))
     });
-    json!({
+    let mut data = json!({
         id_name: transport.id,
         "iceParameters": transport.ice,
         "iceCandidates": candidates.collect::<Vec<_>>(),
         "dtlsParameters": {"role": "auto", "fingerprints": &*transport.fingerprints},
-    })
+    });
+    if let Some(server) = &transport.ice_server {
+        data["iceServers"] = json!([server]);
+    }
+    data
 }

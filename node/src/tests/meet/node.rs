@@ -81,6 +81,7 @@ impl Node {
             codecs: crate::ortc::MIME_TYPES.map(str::to_owned).to_vec(),
             clock: clock.clone(),
             address_limits: AddressLimits::new(&NodeConfig::default()),
+            turn: None,
         };
         let ports = Ports {
             workers: workers.iter().map(|worker| Arc::new(worker.handle.clone()) as Arc<dyn MediaWorker>).collect(),

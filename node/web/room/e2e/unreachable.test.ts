@@ -1,4 +1,4 @@
-/** A node whose media nobody reaches: signalling works, and the page must say what does not. */
+/** A node whose media nobody reaches, by TURN neither: signalling works, and the page must say what does not. */
 import assert from 'node:assert/strict';
 import { createSocket } from 'node:dgram';
 import { once } from 'node:events';
@@ -21,7 +21,7 @@ before(async () => {
   silence.bind(0, '127.0.0.1');
   await once(silence, 'listening');
   address = `127.0.0.1:${silence.address().port}`;
-  mesh = await Mesh.processes('unreachable', 1, ['--media-announced', address]);
+  mesh = await Mesh.processes('unreachable', 1, ['--media-announced', address, '--turn-enabled=false']);
   browser = await launch();
 });
 
