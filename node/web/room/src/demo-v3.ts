@@ -46,6 +46,8 @@ export interface TransportInfo {
   iceParameters: types.IceParameters;
   iceCandidates: types.IceCandidate[];
   dtlsParameters: types.DtlsParameters;
+  /** TURN, an addition: for who does not reach the candidates. */
+  iceServers?: RTCIceServer[];
 }
 
 /** The server's request `newConsumer`. `hops` is an addition: how many pipes the media crosses. */

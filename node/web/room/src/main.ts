@@ -67,10 +67,13 @@ function showRoom(choice: LobbyChoice): void {
   encryption.enter(choice.room);
   const peerId = options.peerId ?? tabPeerId();
   const secret = new PeerSecret(choice.room, peerId);
-  const { namespace, token } = options;
+  const { namespace, token, forceTcp, iceTransportPolicy } = options;
   const url = (resume: boolean) =>
     signallingUrl(location.origin, { roomId: choice.room, peerId, namespace, token, peerSecret: secret.get(), resume });
-  const current = new Meeting({ url, secret, displayName: choice.displayName, forceTcp: options.forceTcp, outgoing }, peerId);
+  const current = new Meeting(
+    { url, secret, displayName: choice.displayName, forceTcp, outgoing, iceTransportPolicy },
+    peerId,
+  );
   meeting = current;
   const end = (next: () => void) => () => {
     current.leave();

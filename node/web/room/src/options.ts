@@ -16,9 +16,11 @@ export interface PageOptions {
   video: boolean;
   /** Media go by TCP only. */
   forceTcp: boolean;
+  /** `relay`: media go through TURN only. */
+  iceTransportPolicy: 'relay' | undefined;
 }
 
-/** Reads `?roomId=&displayName=&peerId=&namespace=&token=&audio=&video=&forceTcp=`. What a token says of its holder counts as it does for the server. */
+/** Reads `?roomId=&displayName=&peerId=&namespace=&token=&audio=&video=&forceTcp=&iceTransportPolicy=`. What a token says of its holder counts as it does for the server. */
 export function parseOptions(search: string): PageOptions {
   const query = new URLSearchParams(search);
   const token = query.get('token') || undefined;
@@ -32,6 +34,7 @@ export function parseOptions(search: string): PageOptions {
     audio: query.get('audio') !== '0',
     video: query.get('video') !== '0',
     forceTcp: query.get('forceTcp') === 'true',
+    iceTransportPolicy: query.get('iceTransportPolicy') === 'relay' ? 'relay' : undefined,
   };
 }
 

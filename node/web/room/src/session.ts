@@ -56,6 +56,8 @@ export interface SessionOptions {
   /** Media go by TCP only. */
   forceTcp: boolean;
   outgoing: Outgoing;
+  /** By which ways media may go; without it by all. */
+  iceTransportPolicy?: RTCIceTransportPolicy | undefined;
 }
 
 export class Session extends Emitter<Events> {
@@ -181,8 +183,13 @@ export class Session extends Emitter<Events> {
     this.receiver.found(peers);
   }
 
+  private transportOptions(info: TransportInfo): types.TransportOptions {
+    const { iceTransportPolicy } = this.options;
+    return iceTransportPolicy ? { ...info, iceTransportPolicy } : info;
+  }
+
   private receiveOver(signalling: Signalling, { device }: LoadedDevice, info: TransportInfo): void {
-    const transport = device.createRecvTransport(info);
+    const transport = device.createRecvTransport(this.transportOptions(info));
     this.candidates = info.iceCandidates;
     this.recvTransport = transport;
     this.watch(signalling, transport);
@@ -193,7 +200,7 @@ export class Session extends Emitter<Events> {
   private async publish(signalling: Signalling, { device }: LoadedDevice, info: TransportInfo): Promise<void> {
     if (this.peers.size > 0) await this.received();
     if (this.ended) return;
-    const transport = device.createSendTransport(info);
+    const transport = device.createSendTransport(this.transportOptions(info));
     this.sendTransport = transport;
     this.watch(signalling, transport);
     transport.on('produce', (producer, done, fail) => {

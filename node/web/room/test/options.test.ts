@@ -4,12 +4,19 @@ import { inviteUrl, parseOptions, passphraseOf, PeerSecret, signallingUrl, sugge
 
 test('the address says who joins what, and with which devices', () => {
   assert.deepEqual(parseOptions('?roomId=blue%20room&displayName=Zo%C3%AB&audio=0&namespace=acme'), {
-    room: 'blue room', displayName: 'Zoë', peerId: undefined, namespace: 'acme', token: undefined, audio: false, video: true, forceTcp: false,
+    room: 'blue room', displayName: 'Zoë', peerId: undefined, namespace: 'acme', token: undefined, audio: false, video: true,
+    forceTcp: false, iceTransportPolicy: undefined,
   });
   assert.deepEqual(parseOptions(''), {
-    room: '', displayName: '', peerId: undefined, namespace: undefined, token: undefined, audio: true, video: true, forceTcp: false,
+    room: '', displayName: '', peerId: undefined, namespace: undefined, token: undefined, audio: true, video: true,
+    forceTcp: false, iceTransportPolicy: undefined,
   });
   assert.equal(parseOptions('?forceTcp=true').forceTcp, true);
+});
+
+test('the address may have media go through TURN, and nothing else', () => {
+  assert.equal(parseOptions('?iceTransportPolicy=relay').iceTransportPolicy, 'relay');
+  assert.equal(parseOptions('?iceTransportPolicy=none').iceTransportPolicy, undefined);
 });
 
 function token(claims: object): string {
