@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::{AudioLimits, TransportAddress};
-use sluice_mesh::{BindError, Inbox, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls, Standing};
+use sluice_mesh::{BindError, Gossip, Inbox, Mesh, MeshConfig, MeshEvent, MeshLimits, MeshTls, Standing};
 use sluice_placement::{
     Members, Membership, MembershipConfig, NodeFacts, NodeLoad, Placement, PlacementConfig, TraceHooks,
 };
@@ -87,17 +87,16 @@ impl Parts {
         let tls = identity::mesh_tls(&config)?;
         let users_tls = users_certificate(&config)?;
         let namespaces = Namespaces::new(&config.namespaces, config.region.clone())
+            .map(Arc::new)
             .map_err(|error| StartError::system("namespaces", error))?;
-        let namespaces = Arc::new(namespaces);
         let addresses = Addresses::resolve(&config).await?;
         let users = doors::bind("users.listen", &mut config.users.listen)?;
         let admin = doors::bind("admin.listen", &mut config.admin.listen)?;
         let (mesh, inbox) = bind_mesh(&mut config, &addresses, &instance, &tls, &mesh_runtime)?;
         let (mut workers, certificate) = WorkerThreads::start(&mut config, &mesh)?;
 
-        let transport = MeshTransport::new(mesh.clone(), inbox.gossip);
         let said = facts(&config, &addresses, &mesh, &namespaces);
-        let membership = start_membership(&config, said, &instance, &mesh, transport, &mesh_runtime).await?;
+        let membership = start_membership(&config, said, &instance, &mesh, inbox.gossip, &mesh_runtime).await?;
         let members = membership.members();
         let placement = start_placement(&mut config, &instance, tls.clone(), &membership).await?;
         let (vitals, stop) = (Vitals::default(), CancellationToken::new());
@@ -105,25 +104,16 @@ impl Parts {
             .map_err(|(setting, error)| StartError::system(setting, error))?;
         let (address_limits, clock) = (AddressLimits::new(&config), ClusterClock::default());
         let turn = turn(&config, &addresses);
-        let shared = (&address_limits, &clock, &turn);
-        let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, shared);
+        let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, (&address_limits, &clock, &turn));
         let (handles, worker_events) = workers.take_events();
         let placement_port = Arc::new(PlacementWiring::new(placement.clone(), members.clone()));
         let ports = ports(&mesh, inbox.events, (&handles, worker_events), placement_port, &events, &vitals);
         let rooms = Rooms::spawn(rooms_config, ports);
         let health = Health::new(vitals.clone(), hindrance(&mesh, &rooms));
-        let tls_acceptor = users_tls.as_ref().map(|(_, certificate)| certificate.acceptor()).transpose()?;
         let entrance = Entrance::new(rooms.clone(), namespaces.clone());
         let connections = open_files::connections(&config);
-        let users = doors::serve_users(
-            &config,
-            users,
-            connections.users,
-            tls_acceptor,
-            entrance.clone(),
-            &health,
-            turn.clone(),
-        )?;
+        let port = (users, connections.users, users_tls.as_ref().map(|(_, certificate)| certificate));
+        let users = doors::serve_users(&config, port, entrance.clone(), &health, turn.clone())?;
         let media = workers.accept(connections.media, address_limits.clone())?;
         let sources =
             sources(&instance, handles, &rooms, (&mesh, &members), (&users, media.as_ref(), turn), &namespaces);
@@ -373,12 +363,13 @@ async fn start_membership(
     facts: NodeFacts,
     instance: &NodeInstance,
     mesh: &Mesh,
-    transport: MeshTransport,
+    gossip: mpsc::Receiver<Gossip>,
     runtime: &Handle,
 ) -> Result<Membership, StartError> {
     let cluster = config.cluster.name.to_string();
     let mut membership = MembershipConfig::new(instance.clone(), mesh.advertised(), cluster);
     membership.seeds = config.cluster.seeds.iter().map(ToString::to_string).collect();
+    let transport = MeshTransport::new(mesh.clone(), gossip);
     let witness = MeshWitness::new(mesh.clone(), config.grpc.listen.ip());
     let spawning = runtime.spawn(Membership::spawn(membership, facts, transport, witness));
     let spawned = spawning.await.map_err(|error| StartError::system("membership", error))?;

@@ -4,9 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio_rustls::TlsAcceptor;
-
 use super::StartError;
+use super::identity::UsersCertificate;
 use crate::admin::{AdminGuard, admin_router};
 use crate::config::NodeConfig;
 use crate::entrance::Entrance;
@@ -31,9 +30,7 @@ pub(super) fn bind(setting: &'static str, addr: &mut SocketAddr) -> Result<TcpLi
 
 pub(super) fn serve_users(
     config: &NodeConfig,
-    listener: TcpListener,
-    max_connections: usize,
-    tls: Option<TlsAcceptor>,
+    (listener, max_connections, certificate): (TcpListener, usize, Option<&UsersCertificate>),
     entrance: Entrance,
     health: &Health,
     turn: Option<Turn>,
@@ -46,7 +43,7 @@ pub(super) fn serve_users(
         when_full: full_router(health.clone()),
         header_timeout: Duration::from_millis(config.users.header_timeout_ms),
         silence: Duration::from_millis(config.limits.silence_ms),
-        tls,
+        tls: certificate.map(UsersCertificate::acceptor).transpose()?,
         turn,
     };
     let door = Door {
