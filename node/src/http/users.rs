@@ -243,3 +243,21 @@ fn query_name<T>(
     let name = query.get(key).map(|name| new(name)).transpose();
     name.map_err(|error| HttpError(StatusCode::BAD_REQUEST, format!("{key} {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn turn_is_where_the_websocket_goes_unless_a_proxy_of_http_stands_before_it() {
+        let headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("eu.example"))]);
+        let here = TurnUrls::Here { tls: true };
+        assert_eq!(*here.of(&headers, false), ["turns:eu.example:443?transport=tcp"]);
+        assert!(here.of(&headers, true).is_empty() && here.of(&HeaderMap::new(), false).is_empty());
+        let mut config = NodeConfig::default();
+        config.turn.urls = vec!["turns:turn.example".parse().unwrap()];
+        assert_eq!(*TurnUrls::new(&config).of(&headers, true), ["turns:turn.example"]);
+        config.turn.enabled = false;
+        assert!(TurnUrls::new(&config).of(&headers, false).is_empty());
+    }
+}

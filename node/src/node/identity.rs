@@ -104,7 +104,7 @@ impl UsersCertificate {
         Ok(())
     }
 
-    /// HTTPS with it.
+    /// HTTPS with it, and TURN over TLS, whose clients may say so (RFC 7443).
     pub(super) fn acceptor(&self) -> Result<TlsAcceptor, StartError> {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut tls = ServerConfig::builder_with_provider(provider)
@@ -112,7 +112,7 @@ impl UsersCertificate {
             .map_err(|error| StartError::system("TLS", error))?
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(self.clone()));
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![b"http/1.1".to_vec(), b"stun.turn".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(tls)))
     }
 }

@@ -26,7 +26,7 @@ const NONCE_LEN: usize = 16;
 const QUEUE_BYTES: usize = 64 * 1024;
 
 /// No answer has more: a client is heard while there is room for another one.
-const ANSWER_BYTES: usize = 512;
+pub(super) const ANSWER_BYTES: usize = 512;
 
 /// What is written at a time: TLS holds no more than this of it.
 const WRITE_BYTES: usize = 16 * 1024;

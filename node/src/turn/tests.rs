@@ -7,6 +7,7 @@ use rtc_dtls::crypto_provider::providers::AwsLcRsProvider;
 use rtc_stun::integrity::MessageIntegrity;
 use sluice_media::wire::stun::{IntegrityKey, Message, MessageWriter, attribute};
 
+use super::connection::ANSWER_BYTES;
 use super::counters::DropReason;
 use super::protocol::{ErrorCode, Family, Framing, Host, Protocol, REALM, Step};
 use super::{Turn, url};
@@ -382,6 +383,69 @@ proptest! {
         if let Framing::Message(len) = Framing::of(&message) && let Some(whole) = message.get(..len)
             && let Step::Relay(_, part) = client.step(whole) {
                 prop_assert!(whole.get(part).is_some());
+        }
+    }
+}
+
+/// Attributes that requests have, with values that they may have.
+fn attributes() -> impl Strategy<Value = (u16, Vec<u8>)> {
+    let of = |kind: u16, value: &[u8]| Just((kind, value.to_vec())).boxed();
+    let peer = |text: &str| {
+        let message = MessageWriter::new(SEND, [7; 12]).xor_address(attribute::XOR_PEER_ADDRESS, address(text));
+        let bytes = message.finish(None);
+        let value = Message::parse(&bytes).unwrap().attribute(attribute::XOR_PEER_ADDRESS).unwrap().to_vec();
+        Just((attribute::XOR_PEER_ADDRESS, value)).boxed()
+    };
+    let any = (any::<u16>(), prop::collection::vec(any::<u8>(), 0..12)).boxed();
+    prop::strategy::Union::new([
+        peer("203.0.113.7:4444"),
+        peer("10.0.0.7:4444"),
+        peer("203.0.113.7:22"),
+        peer("10.0.0.8:4444"),
+        peer("[::ffff:10.0.0.7]:4444"),
+        of(attribute::CHANNEL_NUMBER, &[0x40, 0, 0, 0]),
+        of(attribute::CHANNEL_NUMBER, &[0x40, 1, 0, 0]),
+        of(attribute::LIFETIME, &[0; 4]),
+        of(attribute::LIFETIME, &[0, 0, 2, 0x58]),
+        of(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]),
+        of(attribute::REQUESTED_ADDRESS_FAMILY, &[1, 0, 0, 0]),
+        of(attribute::DATA, b"data"),
+        any,
+    ])
+}
+
+proptest! {
+    /// Whatever a client says in whatever order, with its credentials or without them.
+    #[test]
+    fn any_conversation_is_answered_in_bounds(
+        messages in prop::collection::vec(
+            (prop::sample::select(vec![1, ALLOCATE, REFRESH, CREATE_PERMISSION, CHANNEL_BIND, SEND, 0x4000, 0x4001]),
+                prop::collection::vec(attributes(), 0..4), any::<bool>(), 0_u64..400),
+            1..40,
+        ),
+    ) {
+        let mut client = Client::allocated();
+        for (kind, attributes, sign, pause) in messages {
+            let request = if sign { signed("alice", kind) } else { MessageWriter::new(kind, [7; 12]) };
+            let request = attributes.iter().fold(request, |request, (kind, value)| request.attribute(*kind, value));
+            let message = match kind {
+                0x4000.. => [&kind.to_be_bytes()[..], &[0, 4], b"data"].concat(),
+                _ => request.finish(sign.then(|| key("alice")).as_ref()),
+            };
+            prop_assert_eq!(Framing::of(&message), Framing::Message(message.len()));
+            match client.step(&message) {
+                Step::Answer(answer) | Step::Refuse(_, answer) => {
+                    prop_assert!(answer.len() <= ANSWER_BYTES && Message::parse(&answer).is_some());
+                }
+                Step::Relay(peer, part) => prop_assert!(peer < 2 && message.get(part).is_some()),
+                Step::Drop(_) => {}
+            }
+            for peer in 0..3 {
+                let heard = client.hears(peer);
+                prop_assert!(peer < 2 || heard.is_none());
+                prop_assert!(heard.is_none_or(|message| Framing::of(&message) == Framing::Message(message.len())));
+            }
+            client.now += Duration::from_secs(pause);
         }
     }
 }

@@ -200,7 +200,9 @@ async fn the_media_port_is_reached_over_tls() {
     assert_eq!(credentials.url, format!("turns:localhost:{}?transport=tcp", users.port()));
 
     let stream = TcpStream::connect(users).await.unwrap();
-    let connector = tokio_rustls::TlsConnector::from(tls);
+    let mut tls = Arc::unwrap_or_clone(tls);
+    tls.alpn_protocols = vec![b"stun.turn".to_vec()];
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(tls));
     let mut client =
         Client::new(connector.connect("localhost".try_into().unwrap(), stream).await.unwrap(), credentials);
     client.allocate().await.unwrap();
