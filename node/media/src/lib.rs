@@ -11,8 +11,8 @@
 //! - `core`: producers, consumers and routes, and [`Media`], which owns them all.
 //!
 //! # Doors
-//! - [`messages`]: what the control plane asks and is told. Reliable; nothing about packets, but what [`trace`] tells to
-//!   an operator who looks.
+//! - [`messages`]: what the control plane asks and is told. Reliable; nothing about packets, but what [`trace`] tells
+//!   to an operator who looks.
 //! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, and feedback between a route's
 //!   ends.
 

@@ -51,7 +51,8 @@ struct Inner {
 }
 
 impl Turn {
-    /// Of a node whose media port is bound at `media`, and is known to clients by `announced`. `allocations`: at a time.
+    /// Of a node whose media port is bound at `media`, and is known to clients by `announced`. `allocations`: at a
+    /// time.
     pub(crate) fn new(announced: &[SocketAddr], media: SocketAddr, allocations: usize) -> Self {
         let inner = Inner {
             peers: announced.iter().map(|announced| Peer::new(*announced, media)).collect(),

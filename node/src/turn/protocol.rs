@@ -1,5 +1,5 @@
-//! What a client and a TURN server say to each other over one connection (RFC 8656), sans-IO: one allocation at most, of
-//! UDP, whose peers are known beforehand and few. To all others the answer is 403.
+//! What a client and a TURN server say to each other over one connection (RFC 8656), sans-IO: one allocation at most,
+//! of UDP, whose peers are known beforehand and few. To all others the answer is 403.
 
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -27,9 +27,9 @@ const PERMISSION_TIME: Duration = Duration::from_secs(300);
 /// RFC 8656 section 12.
 const CHANNEL_TIME: Duration = Duration::from_secs(600);
 
-/// How long nothing may be relayed. Clients allocate for each transport even where their network lets UDP out, and leave
-/// it unused then; over a path that they use they are heard every few seconds (RFC 7675). Who needs it later restarts
-/// ICE and allocates anew.
+/// How long nothing may be relayed. Clients allocate for each transport even where their network lets UDP out, and
+/// leave it unused then; over a path that they use they are heard every few seconds (RFC 7675). Who needs it later
+/// restarts ICE and allocates anew.
 const IDLE_TIME: Duration = Duration::from_secs(30);
 
 /// RFC 8656 section 12, and RFC 5766 before it.
@@ -256,8 +256,8 @@ impl Protocol {
         }
     }
 
-    /// Writes a datagram of a peer as the client gets it, in place of what is in `out`. False if the client did not permit
-    /// the peer.
+    /// Writes a datagram of a peer as the client gets it, in place of what is in `out`. False if the client did not
+    /// permit the peer.
     pub(super) fn hear_peer(&mut self, peer: usize, datagram: &[u8], now: Instant, out: &mut Vec<u8>) -> bool {
         let Some(allocation) = &mut self.allocation else { return false };
         let Some(peer) = allocation.peers.get(peer).filter(|peer| peer.is_permitted(now)) else { return false };

@@ -46,8 +46,9 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    /// Sockets for those of the peers that are of this family, the address that the client is told, and the peers. Nobody
-    /// else reaches the sockets, so that the address need not be one of theirs: the announced one has the client's family.
+    /// Sockets for those of the peers that are of this family, the address that the client is told, and the peers.
+    /// Nobody else reaches the sockets, so that the address need not be one of theirs: the announced one has the
+    /// client's family.
     ///
     /// # Errors
     /// The system's, or that no peer is of this family.

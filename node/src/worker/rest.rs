@@ -1,6 +1,6 @@
 //! When a worker may rest before it looks again whether something came. To be woken costs more than to answer a
-//! connectivity check, and ten thousand transports on which nothing is sent have 2,000 of these a second: so where there
-//! is nothing else, several are answered together.
+//! connectivity check, and ten thousand transports on which nothing is sent have 2,000 of these a second: so where
+//! there is nothing else, several are answered together.
 
 use std::time::{Duration, Instant};
 

@@ -53,8 +53,8 @@ const SHORT_LIVED_US: u64 = 10_000_000;
 const MAX_BACKOFF_US: u64 = 12_000_000;
 const MIN_BACKOFF_US: u64 = 3_000_000;
 
-/// Feedback comes ten times a second or oftener: of what was sent so long ago, and was not spoken of since, nobody knows
-/// whether it arrives.
+/// Feedback comes ten times a second or oftener: of what was sent so long ago, and was not spoken of since, nobody
+/// knows whether it arrives.
 const SILENCE_US: u64 = 1_000_000;
 
 /// A change of less is not worth telling of, in percent.
@@ -160,8 +160,8 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         self.end_probe(now_us);
     }
 
-    /// To be asked about once a second: lowers the estimate while the client does not tell any more what becomes of what
-    /// it is sent. Returns whether that is so.
+    /// To be asked about once a second: lowers the estimate while the client does not tell any more what becomes of
+    /// what it is sent. Returns whether that is so.
     pub(crate) fn look_for_feedback(&mut self, clock: &Clock) -> bool {
         let (heard_us, sent_us) = (self.heard_us, clock.micros.saturating_sub(SILENCE_US));
         let is_silent = self.sent.as_ref().is_some_and(|sent| sent.lacks_answer(heard_us, sent_us));

@@ -1,8 +1,8 @@
 //! STUN messages (RFC 8489); binding requests and their answers, as far as an ICE-lite agent needs them (RFC 8445
 //! section 7.3).
 //!
-//! [`Message`] and [`BindingRequest`] read in place and allocate nothing; answers are written once, a few per second and
-//! client.
+//! [`Message`] and [`BindingRequest`] read in place and allocate nothing; answers are written once, a few per second
+//! and client.
 
 mod message;
 mod request;
