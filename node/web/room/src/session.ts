@@ -28,6 +28,9 @@ const PICTURE_AT_LATEST_MS = 400;
 /** How long a media connection may be interrupted before ICE is restarted. */
 const ICE_PATIENCE_MS = 3_000;
 
+/** How long the direct ways are tried before TURN is tried too: most people never need its connections. */
+const DETOUR_AFTER_MS = 2_000;
+
 /**
  * How the connection to the node does. `unreachable`: media never found a way, or could not be repaired, though it is tried
  * on. `unheard`: media may go on, but signalling is interrupted.
@@ -78,6 +81,8 @@ export class Session extends Emitter<Events> {
   private readonly failed = new Set<string>();
   private candidates: types.IceCandidate[] = [];
   private readonly iceTimers = new Map<string, ReturnType<typeof setTimeout>>();
+  /** TURN servers of transports that have not been told of them. */
+  private readonly detours = new Map<string, RTCIceServer[]>();
   private unheard = false;
   private ended = false;
 
@@ -183,13 +188,18 @@ export class Session extends Emitter<Events> {
     this.receiver.found(peers);
   }
 
-  private transportOptions(info: TransportInfo): types.TransportOptions {
+  private transportOptions({ device }: LoadedDevice, info: TransportInfo): types.TransportOptions {
     const { iceTransportPolicy } = this.options;
-    return iceTransportPolicy ? { ...info, iceTransportPolicy } : info;
+    if (iceTransportPolicy) return { ...info, iceTransportPolicy };
+    // Firefox cannot be told of them later.
+    if (!info.iceServers || device.handlerName.startsWith('Firefox')) return info;
+    const { iceServers, ...direct } = info;
+    this.detours.set(info.id, iceServers);
+    return direct;
   }
 
-  private receiveOver(signalling: Signalling, { device }: LoadedDevice, info: TransportInfo): void {
-    const transport = device.createRecvTransport(this.transportOptions(info));
+  private receiveOver(signalling: Signalling, loaded: LoadedDevice, info: TransportInfo): void {
+    const transport = loaded.device.createRecvTransport(this.transportOptions(loaded, info));
     this.candidates = info.iceCandidates;
     this.recvTransport = transport;
     this.watch(signalling, transport);
@@ -197,10 +207,11 @@ export class Session extends Emitter<Events> {
   }
 
   /** Starts to send once receiving is under way, or at once if there is nothing to receive. */
-  private async publish(signalling: Signalling, { device }: LoadedDevice, info: TransportInfo): Promise<void> {
+  private async publish(signalling: Signalling, loaded: LoadedDevice, info: TransportInfo): Promise<void> {
     if (this.peers.size > 0) await this.received();
     if (this.ended) return;
-    const transport = device.createSendTransport(this.transportOptions(info));
+    const { device } = loaded;
+    const transport = device.createSendTransport(this.transportOptions(loaded, info));
     this.sendTransport = transport;
     this.watch(signalling, transport);
     transport.on('produce', (producer, done, fail) => {
@@ -242,14 +253,19 @@ export class Session extends Emitter<Events> {
     return states.includes('connected') ? 'connected' : 'connecting';
   }
 
-  /** Restarts ICE when a connection has failed, or has been interrupted for a while (a network change, a NAT's restart). */
+  /**
+   * Restarts ICE when a connection has failed, or has been interrupted for a while (a network change, a NAT's restart), and
+   * once when it does not come up by itself.
+   */
   private followIce(signalling: Signalling, transport: types.Transport, state: types.ConnectionState): void {
     clearTimeout(this.iceTimers.get(transport.id));
     if (state === 'connected') {
       this.healthy.add(transport.id);
       this.failed.delete(transport.id);
     }
-    if (state === 'failed') {
+    if (state === 'connecting' && this.detours.has(transport.id)) {
+      this.iceTimers.set(transport.id, setTimeout(() => void this.restartIce(signalling, transport), DETOUR_AFTER_MS));
+    } else if (state === 'failed') {
       // What was there and fails is an interruption, which may be repaired.
       if (!this.healthy.delete(transport.id)) this.failed.add(transport.id);
       void this.restartIce(signalling, transport);
@@ -261,7 +277,11 @@ export class Session extends Emitter<Events> {
   private async restartIce(signalling: Signalling, transport: types.Transport): Promise<void> {
     try {
       const iceParameters = await signalling.request<types.IceParameters>('restartIce', { transportId: transport.id });
-      if (!transport.closed) await transport.restartIce({ iceParameters });
+      if (transport.closed) return;
+      const iceServers = this.detours.get(transport.id);
+      this.detours.delete(transport.id);
+      if (iceServers) await transport.updateIceServers({ iceServers });
+      await transport.restartIce({ iceParameters });
     } catch (error) {
       // The way to the node is gone for media and perhaps for signalling too: start over.
       if (!this.ended) this.end({ code: 0, reason: `the media connection was lost (${(error as Error).message})` });
