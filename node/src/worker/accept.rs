@@ -22,7 +22,7 @@ use crate::listener::{Listener, Place, PortCounters, count};
 
 /// Connections that no transport has authenticated yet: some ten thousand clients that connect within a second are that
 /// many at a time, a round trip each.
-const MAX_NEWCOMERS: usize = 1_024;
+pub(super) const MAX_NEWCOMERS: usize = 1_024;
 
 /// Time for the first check. Clients check as soon as they are connected, and else every 2.5 s.
 const FIRST_CHECK_TIME: Duration = Duration::from_secs(5);

@@ -24,12 +24,15 @@ use sluice_media::{Datagram, Transmit, TransportAddress};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use self::queue::SendQueue;
-use super::accept::Newcomer;
+use super::accept::{MAX_NEWCOMERS, Newcomer};
 use super::socket::datagrams;
 use crate::listener::Place;
 
 /// How long a connection may be nobody's: checks are 50 ms apart while a client looks for a path.
 const PROOF_TIME: Duration = Duration::from_secs(10);
+
+/// Connections whose time is kept: all that may be nobody's, and as many that are not any more.
+const MAX_UNPROVEN: usize = 2 * MAX_NEWCOMERS;
 
 /// How long a client may take nothing of what is sent, as long as its consent lasts.
 const SILENCE: Duration = Duration::from_secs(20);
@@ -188,6 +191,10 @@ impl Connections {
         }
         self.readable.push_back(key);
         self.unproven.push_back((now, key));
+        if self.unproven.len() > MAX_UNPROVEN {
+            let is_nobodys = |key| self.table.connections.get(key).is_some_and(|at| at.newcomer.is_some());
+            self.unproven.retain(|(_, key)| is_nobodys(*key));
+        }
     }
 
     /// The system tells something of a connection.

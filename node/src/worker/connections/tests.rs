@@ -83,6 +83,21 @@ fn what_nobody_authenticates_in_time_is_closed() {
 }
 
 #[test]
+fn nothing_is_kept_of_those_who_come_and_go() {
+    let (mut world, start) = (World::new(), now());
+    let kept = world.add(start, remote(1));
+    for _ in 0..2 * MAX_UNPROVEN {
+        world.add(start, remote(2));
+        assert!(world.connections.unproven.len() <= MAX_UNPROVEN);
+        world.connections.receive(start, MAX_CHUNKS);
+        world.ended();
+    }
+    world.connections.handle_timeout(start + PROOF_TIME);
+    assert!(world.ended().contains(&remote(1)) && world.connections.unproven.is_empty());
+    drop(kept);
+}
+
+#[test]
 fn whoever_has_the_address_of_another_takes_its_place_and_keeps_it() {
     let (mut world, start) = (World::new(), now());
     let mut former = world.add(start, remote(1));
