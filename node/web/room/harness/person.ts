@@ -100,6 +100,12 @@ export class Person {
     await this.page.screenshot({ path: join(ARTIFACTS, `${name}.png`) });
   }
 
+  /** By what media come, as the statistics on a tile say. */
+  async path(other: string): Promise<string> {
+    const term = this.tile(other).locator('.figures', { hasText: 'Path' });
+    return (await term.count()) === 1 ? ((await term.innerText()).match(/Path\s+(.+)/)?.[1] ?? '') : '';
+  }
+
   consumers(): Promise<ReturnType<Hooks['consumers']>> {
     return this.page.evaluate(() => window.sluice.consumers());
   }

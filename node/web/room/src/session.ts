@@ -80,6 +80,8 @@ export class Session extends Emitter<Events> {
   /** Transports that failed without that, or failed to be repaired. */
   private readonly failed = new Set<string>();
   private candidates: types.IceCandidate[] = [];
+  /** URLs of TURN. */
+  private turn: string[] = [];
   private readonly iceTimers = new Map<string, ReturnType<typeof setTimeout>>();
   /** TURN servers of transports that have not been told of them. */
   private readonly detours = new Map<string, RTCIceServer[]>();
@@ -133,7 +135,7 @@ export class Session extends Emitter<Events> {
 
   /** Why the media are unreachable, in words. */
   explainUnreachable(): string {
-    return explainFailure(this.candidates, navigator.userAgent);
+    return explainFailure(this.candidates, this.turn, navigator.userAgent);
   }
 
   /** Is to be called when a picture of somebody is seen. */
@@ -201,6 +203,7 @@ export class Session extends Emitter<Events> {
   private receiveOver(signalling: Signalling, loaded: LoadedDevice, info: TransportInfo): void {
     const transport = loaded.device.createRecvTransport(this.transportOptions(loaded, info));
     this.candidates = info.iceCandidates;
+    this.turn = (info.iceServers ?? []).flatMap(({ urls }) => urls);
     this.recvTransport = transport;
     this.watch(signalling, transport);
     this.recvReady.resolve(transport);

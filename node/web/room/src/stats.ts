@@ -18,6 +18,8 @@ export interface Figures {
 export interface Reading {
   /** Round trip between this browser and its node, in ms. */
   rttMs?: number;
+  /** By what it goes: UDP, TCP, or either to a TURN server. */
+  path?: string;
   /** By consumer id (receiving) or the id of the track that is sent. */
   sources: Map<string, Figures>;
 }
@@ -44,9 +46,12 @@ export class StatsReader {
     const seen = new Map<string, Counters>();
     for (const entry of entries.values()) {
       if (entry.type === (this.direction === 'recv' ? 'inbound-rtp' : 'outbound-rtp')) this.source(entry, entries, reading, seen);
-      const rtt = entry.type === 'candidate-pair' && entry['nominated'] ? entry['currentRoundTripTime'] : undefined;
-      if (typeof rtt === 'number') reading.rttMs = rtt * 1_000;
     }
+    const pair = pairInUse(entries);
+    const rtt = pair?.['currentRoundTripTime'];
+    if (typeof rtt === 'number') reading.rttMs = rtt * 1_000;
+    const path = pathOf(entries.get(String(pair?.['localCandidateId'])));
+    if (path) reading.path = path;
     this.previous = seen;
     return reading;
   }
@@ -82,6 +87,20 @@ export class StatsReader {
     const others = reading.sources.get(name);
     reading.sources.set(name, others ? together(others, figures) : figures);
   }
+}
+
+/** Chromium says which pair it uses; Firefox nominates no other. */
+function pairInUse(entries: Map<string, Entry>): Entry | undefined {
+  const all = [...entries.values()];
+  const transport = all.find(({ type }) => type === 'transport');
+  const selected = entries.get(String(transport?.['selectedCandidatePairId']));
+  return selected ?? all.find((entry) => entry.type === 'candidate-pair' && entry['nominated']);
+}
+
+function pathOf(local: Entry | undefined): string | undefined {
+  if (!local) return undefined;
+  const [protocol, relayProtocol] = [local['protocol'], local['relayProtocol']].map((name) => String(name ?? '').toUpperCase());
+  return local['candidateType'] === 'relay' ? `TURN · ${relayProtocol || protocol}` : protocol;
 }
 
 /** Two encodings of one picture: it is as large as the larger one. */

@@ -82,6 +82,22 @@ test('the round trip is that of the pair in use', () => {
   assert.equal(new StatsReader('recv').read(report(pair('a', false, 9), pair('b', true, 0.02))).rttMs, 20);
 });
 
+test('it is told by what media go', () => {
+  const entry = (fields: object) => fields as never;
+  const pair = entry({ id: 'pair', type: 'candidate-pair', nominated: true, localCandidateId: 'local' });
+  const path = (local: object, ...more: never[]) =>
+    new StatsReader('recv').read(report(pair, entry({ id: 'local', type: 'local-candidate', ...local }), ...more)).path;
+  assert.equal(path({ candidateType: 'host', protocol: 'udp' }), 'UDP');
+  assert.equal(path({ candidateType: 'prflx', protocol: 'tcp' }), 'TCP');
+  assert.equal(path({ candidateType: 'relay', protocol: 'udp', relayProtocol: 'tls' }), 'TURN · TLS');
+  const selected = [
+    entry({ id: 'transport', type: 'transport', selectedCandidatePairId: 'other' }),
+    entry({ id: 'other', type: 'candidate-pair', nominated: true, localCandidateId: 'tcp' }),
+    entry({ id: 'tcp', type: 'local-candidate', candidateType: 'host', protocol: 'tcp' }),
+  ];
+  assert.equal(path({ candidateType: 'host', protocol: 'udp' }, ...selected), 'TCP', 'of several the one in use');
+});
+
 test('figures are worded for people', () => {
   assert.equal(formatBitrate(64_400), '64 kbit/s');
   assert.equal(formatBitrate(1_250_000), '1.3 Mbit/s');

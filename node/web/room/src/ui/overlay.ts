@@ -61,7 +61,7 @@ export class StatsOverlay {
   private ownLines(reading: Reading, home: Session['home']): Lines {
     const { tracks } = this.outgoing.media;
     const figures = (kind: 'audio' | 'video') => reading.sources.get(tracks[kind]?.id ?? '');
-    return lines(figures('video'), figures('audio'), reading.rttMs, home.node);
+    return lines(figures('video'), figures('audio'), reading, home.node);
   }
 }
 
@@ -69,7 +69,7 @@ function peerLines(peer: Peer, source: PeerTile['source'], reading: Reading): Li
   const figures = (incoming: Incoming | undefined) => reading.sources.get(incoming?.consumerId ?? '');
   const picture = peer.sources[source];
   const sound = source === 'video' ? peer.sources.audio : undefined;
-  const result = lines(figures(picture), figures(sound), reading.rttMs, peer.node, peer.hops);
+  const result = lines(figures(picture), figures(sound), reading, peer.node, peer.hops);
   if (picture && picture.spatialLayers > 1 && typeof picture.spatialLayer === 'number') {
     result.push(['Quality', layerName(picture.spatialLayer, picture.spatialLayers)]);
   }
@@ -79,7 +79,7 @@ function peerLines(peer: Peer, source: PeerTile['source'], reading: Reading): Li
 function lines(
   video: Figures | undefined,
   audio: Figures | undefined,
-  rttMs: number | undefined,
+  { rttMs, path }: Reading,
   node: string | undefined,
   hops?: number,
 ): Lines {
@@ -92,6 +92,7 @@ function lines(
   if (audio) result.push(['Audio', [formatBitrate(audio.bitrateBps), audio.codec].filter(Boolean).join(' · ')]);
   if (video ?? audio) result.push(['Loss', formatLoss(Math.max(video?.loss ?? 0, audio?.loss ?? 0))]);
   if (rttMs !== undefined) result.push(['RTT', `${rttMs < 10 ? rttMs.toFixed(1) : Math.round(rttMs)} ms`]);
+  if (path) result.push(['Path', path]);
   if (node) result.push(['Node', node]);
   if (hops !== undefined) result.push(['Hops', hops === 0 ? '0 · same node' : String(hops)]);
   return result.length > 0 ? result : [['State', 'nothing arrives yet']];
