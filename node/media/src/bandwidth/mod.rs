@@ -290,7 +290,6 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
                 self.backoff_us = (2 * self.backoff_us).min(MAX_BACKOFF_US);
             }
             self.lowered_us = Some(now_us);
-            self.pacer.stop(now_us, self.estimate().unwrap_or_default());
         } else if raised {
             self.raised_us = Some(now_us);
         } else if self.raised_us.is_some() && !is_within(self.raised_us) {

@@ -1,23 +1,15 @@
 //! How fast video leaves: what the estimate allows in some tens of milliseconds at once, and then at a rate a little
-//! above it. Ordinary pictures leave as they come; of a key frame that is larger, the rest waits. Once a bottleneck has
-//! turned out to be full, no more leaves for a while than passes it.
+//! above it. Ordinary pictures leave as they come; of a key frame that is larger, the rest waits.
 
 /// How much faster than the estimate video may leave: a key frame should not take long, nor fill the bottleneck.
 /// libwebrtc's.
 const FACTOR: f64 = 2.5;
 
-/// And how much faster where the bottleneck is full: nothing arrives any sooner for being sent sooner then, but what
-/// finds no room is lost. It is what videos take that only just fit.
-const FACTOR_IN_NEED: f64 = 1.1;
-
-/// For so long a bottleneck is full, as most hold some hundreds of milliseconds.
-const FULL_US: u64 = 300_000;
-
 /// What leaves at once: as much as takes so long at the estimate. Then most pictures of a stream that fits need no
 /// timer, and what waits in the network for them is little.
 const BURST_US: f64 = 40_000.0;
 
-/// And at least this, three packets, unless the bottleneck is full.
+/// And at least this, three packets.
 const MIN_BURST_BYTES: f64 = 3_600.0;
 
 /// A token bucket in bytes.
@@ -25,8 +17,6 @@ const MIN_BURST_BYTES: f64 = 3_600.0;
 pub(super) struct Pacer {
     tokens: f64,
     filled_us: u64,
-    /// The bottleneck is full until then.
-    full_until_us: u64,
 }
 
 impl Pacer {
@@ -42,19 +32,10 @@ impl Pacer {
 
     fn fill(&mut self, now_us: u64, estimate: u64) {
         let bytes_per_us = estimate as f64 / 8e6;
-        let is_full = now_us < self.full_until_us;
-        let (factor, least) = if is_full { (FACTOR_IN_NEED, 0.0) } else { (FACTOR, MIN_BURST_BYTES) };
-        let burst = (BURST_US * bytes_per_us).max(least);
-        let earned = now_us.saturating_sub(self.filled_us) as f64 * bytes_per_us * factor;
+        let burst = (BURST_US * bytes_per_us).max(MIN_BURST_BYTES);
+        let earned = now_us.saturating_sub(self.filled_us) as f64 * bytes_per_us * FACTOR;
         // Debts are limited as well: whoever has not asked for a while owes nothing.
         self.tokens = (self.tokens.max(-burst) + earned).min(burst);
-        self.filled_us = now_us;
-    }
-
-    /// The bottleneck is full: it has to send some before more leaves.
-    pub(super) fn stop(&mut self, now_us: u64, estimate: u64) {
-        self.full_until_us = now_us + FULL_US;
-        self.tokens = -BURST_US * estimate as f64 / 8e6;
         self.filled_us = now_us;
     }
 
@@ -85,25 +66,5 @@ mod tests {
         assert_eq!(left(1_000_000, 1), 5_000);
         let paced = left(1_000_001, 1_000_000);
         assert!((310_000..=318_000).contains(&paced), "{paced}");
-    }
-
-    #[test]
-    fn behind_a_full_bottleneck_nothing_leaves_at_once_nor_faster_than_passes() {
-        let mut pacer = Pacer::default();
-        pacer.stop(1_000_000, 1_000_000);
-        let mut left = |from_us: u64, us: u64| {
-            let mut bytes = 0_u64;
-            for now_us in (from_us..from_us + us).step_by(1_000) {
-                while pacer.has_room(now_us, || Some(1_000_000)) {
-                    pacer.spend(1_000);
-                    bytes += 1_000;
-                }
-            }
-            bytes
-        };
-        assert_eq!((left(1_000_000, 36_000), left(1_036_000, 10_000)), (0, 2_000));
-        let paced = left(1_046_000, 200_000);
-        assert!((26_000..=29_000).contains(&paced), "{paced}");
-        assert_eq!(left(2_000_000, 1), 5_000);
     }
 }
