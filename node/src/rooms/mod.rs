@@ -8,7 +8,7 @@
 //! - `elsewhere`: the peers of other nodes; pure.
 //! - `api`: what peers can ask for and are told, `seat`: a place in a room; the interface of signalling dialects.
 //! - `encodings_wanted`: which encodings their clients need not send.
-//! - `view`: what everybody in a room is told of it; `stage`: of whom.
+//! - `view`: what everybody in a room is told of it; `stage`: of whom; `pace`: how often.
 //! - `context`: what all rooms share; `waiting`: workers' events for rooms that are busy; `timing`: how busy they are.
 //! - `overview`: what rooms look like from outside; `operations`: what can be done to them from there,
 //!   `imposed`: and what of it outlives those to whom it is done; `traces`: what happens to a peer's packets.

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use sluice_media::rate_limit::RateLimit;
 
+use super::room::Room;
+
 /// How often in a large room.
 const TICK: Duration = Duration::from_millis(50);
 
@@ -31,7 +33,7 @@ impl Default for Pace {
 
 impl Pace {
     /// In what time something new is to be told; at once that is zero. `None` if something is about to be told anyhow.
-    pub(super) fn tell(&mut self, is_small: bool, now: Instant) -> Option<Duration> {
+    fn tell(&mut self, is_small: bool, now: Instant) -> Option<Duration> {
         if self.is_due {
             return None;
         }
@@ -47,8 +49,23 @@ impl Pace {
     }
 
     /// What was about to be told is told now.
-    pub(super) fn told(&mut self) {
+    fn told(&mut self) {
         self.is_due = false;
+    }
+}
+
+impl Room {
+    /// Tells something new, when one of its paces has it.
+    pub(super) fn tell_at(&mut self, pace: fn(&mut Self) -> &mut Pace, tell: fn(&mut Self)) {
+        let is_small = self.is_small();
+        let Some(wait) = pace(self).tell(is_small, tokio::time::Instant::now().into_std()) else { return };
+        if wait.is_zero() {
+            return tell(self);
+        }
+        self.after(wait, move |room| {
+            pace(room).told();
+            tell(room);
+        });
     }
 }
 

@@ -283,17 +283,10 @@ impl Room {
         if !self.view.is_unannounced() {
             return;
         }
-        let Some(wait) = self.announcements.tell(self.is_small(), Instant::now().into_std()) else { return };
-        if wait.is_zero() {
-            return self.announce_now();
-        }
-        self.after(wait, |room| {
-            room.announcements.told();
-            room.announce_now();
-        });
+        self.tell_at(|room| &mut room.announcements, Self::announce_now);
     }
 
-    fn announce_now(&self) {
+    fn announce_now(&mut self) {
         self.forget_the_told();
         self.view.announce();
     }

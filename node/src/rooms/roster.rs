@@ -8,7 +8,6 @@ use sluice_placement::{PartDelta, RosterEvent};
 use sluice_proto::ids::{PeerId, ProducerId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry, ProducerType};
-use tokio::time::Instant;
 
 use super::api::{CloseReason, PeerInfo};
 use super::elsewhere::{Change, RemotePeer};
@@ -34,14 +33,7 @@ impl Room {
         if self.unpublished.is_empty() {
             return;
         }
-        let Some(wait) = self.publications.tell(self.is_small(), Instant::now().into_std()) else { return };
-        if wait.is_zero() {
-            return self.publish_now();
-        }
-        self.after(wait, |room| {
-            room.publications.told();
-            room.publish_now();
-        });
+        self.tell_at(|room| &mut room.publications, Self::publish_now);
     }
 
     /// In a part each name is once: of one that is held here nobody else has to hear that it is claimed too.

@@ -21,11 +21,11 @@ use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use sluice_media::drop_reason::{DropCounters, DropReason};
 use sluice_media::wire::framing::{Frames, LENGTH_LEN, MAX_FRAME_LEN, write_frame};
 use sluice_media::{Datagram, Transmit, TransportAddress};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{SockRef, Type};
 
 use self::queue::SendQueue;
 use super::accept::{MAX_NEWCOMERS, Newcomer};
-use super::socket::datagrams;
+use super::socket::{datagrams, unbound};
 use crate::listener::Place;
 
 /// How long a connection may be nobody's: checks are 50 ms apart while a client looks for a path.
@@ -101,13 +101,8 @@ struct Connection {
 
 /// Listens on the media port. Connections have its buffers.
 pub(super) fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    if addr.is_ipv6() {
-        socket.set_only_v6(!addr.ip().is_unspecified())?;
-    }
+    let socket = unbound(addr, Type::STREAM, KERNEL_BUFFER_BYTES)?;
     socket.set_reuse_address(true)?;
-    socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
-    socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
     socket.bind(&addr.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())

@@ -17,7 +17,7 @@ use mio::{Interest, Registry, Token};
 use quinn_udp::{BATCH_SIZE, RecvMeta, UdpSocketState};
 use sluice_media::Transmit;
 use sluice_media::drop_reason::{DropCounters, DropReason};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 pub(super) use self::sender::datagrams;
 use self::sender::{Sender, Sent};
@@ -44,7 +44,7 @@ const MAX_WAITING: usize = 256;
 /// The first socket is bound without SO_REUSEPORT, which would let another process of the same user share the port
 /// unnoticed, and gets the option afterwards, when its siblings need it.
 pub(super) fn bind_all(addr: SocketAddr, count: u16, buffer_bytes: usize) -> io::Result<Vec<MediaSocket>> {
-    let first = unbound(addr, buffer_bytes)?;
+    let first = unbound(addr, Type::DGRAM, buffer_bytes)?;
     for Clamped { sysctl, asked, granted } in clamped(&first, buffer_bytes)? {
         tracing::warn!(
             sysctl,
@@ -58,7 +58,7 @@ pub(super) fn bind_all(addr: SocketAddr, count: u16, buffer_bytes: usize) -> io:
     let addr = first.local_addr()?.as_socket().unwrap_or(addr);
     let mut sockets = vec![first];
     for _ in 1..count {
-        let sibling = unbound(addr, buffer_bytes)?;
+        let sibling = unbound(addr, Type::DGRAM, buffer_bytes)?;
         sibling.set_reuse_port(true)?;
         sibling.bind(&addr.into())?;
         sockets.push(sibling);
@@ -66,8 +66,9 @@ pub(super) fn bind_all(addr: SocketAddr, count: u16, buffer_bytes: usize) -> io:
     sockets.into_iter().map(|socket| MediaSocket::new(socket.into())).collect()
 }
 
-fn unbound(addr: SocketAddr, buffer_bytes: usize) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(addr), Type::DGRAM, Some(Protocol::UDP))?;
+/// A socket of this type for the media port, whose kernel buffers have so many bytes if the system grants them.
+pub(super) fn unbound(addr: SocketAddr, kind: Type, buffer_bytes: usize) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(addr), kind, None)?;
     if addr.is_ipv6() {
         socket.set_only_v6(!addr.ip().is_unspecified())?;
     }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use client::{ALLOCATE, CREATE_PERMISSION, Client, Credentials, REFRESH, channel_data};
 use common::{SOON, VIDEO, admin, consumes, driver, join, lone_node, lone_node_so, receives};
 use serde_json::{Value, json};
+use sluice_loadtest::driver::Driver;
 use sluice_loadtest::signalling::ortc::Kind;
 use sluice_loadtest::user::User;
 use sluice_media::wire::stun::attribute;
@@ -112,13 +113,19 @@ async fn go_round(
     }
 }
 
+/// Alice sends video and bob receives it, through the detour; and his consumer of it.
+async fn meet(detour: &Detour, node: &Node, driver: &Driver) -> (User, User, String) {
+    let (alice, bob) = (join(driver, node, "room", "alice").await, join(driver, node, "room", "bob").await);
+    detour.open(node, &alice).await;
+    alice.produce(VIDEO).await.unwrap();
+    let consumer = consumes(&bob, "alice", Kind::Video).await;
+    (alice, bob, consumer)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_meeting_goes_through_turn() {
     let ((detour, node), driver) = (Detour::of_node().await, driver());
-    let (alice, bob) = (join(&driver, &node, "room", "alice").await, join(&driver, &node, "room", "bob").await);
-    detour.open(&node, &alice).await;
-    alice.produce(VIDEO).await.unwrap();
-    let consumer = consumes(&bob, "alice", Kind::Video).await;
+    let (alice, bob, consumer) = meet(&detour, &node, &driver).await;
     receives(&bob, &consumer, "video", |stats| stats.packets >= 300).await;
     assert!(metric(&node, "allocations").await >= 2);
     assert!(metric(&node, "received_bytes_total").await > 100_000 && metric(&node, "sent_bytes_total").await > 100_000);
@@ -131,10 +138,7 @@ async fn a_meeting_goes_through_turn() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_does_not_read_loses_what_it_does_not_take() {
     let ((detour, node), driver) = (Detour::of_node().await, driver());
-    let (alice, bob) = (join(&driver, &node, "room", "alice").await, join(&driver, &node, "room", "bob").await);
-    detour.open(&node, &alice).await;
-    alice.produce(VIDEO).await.unwrap();
-    let consumer = consumes(&bob, "alice", Kind::Video).await;
+    let (_alice, bob, consumer) = meet(&detour, &node, &driver).await;
     receives(&bob, &consumer, "video", |stats| stats.packets >= 50).await;
     detour.reads.send(false).unwrap();
     becomes(&node, "dropped_packets_total{reason=\"slow_client\"}", |dropped| dropped > 20).await;

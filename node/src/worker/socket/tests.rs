@@ -209,10 +209,10 @@ fn it_is_known_how_long_the_first_datagram_has_waited() {
 
 #[test]
 fn buffers_that_the_system_cuts_are_noticed() {
-    let modest = unbound(ANY, 4096).unwrap();
+    let modest = unbound(ANY, Type::DGRAM, 4096).unwrap();
     assert_eq!(clamped(&modest, 1024).unwrap(), []);
     let asked = 1 << 30;
-    let greedy = unbound(ANY, asked).unwrap();
+    let greedy = unbound(ANY, Type::DGRAM, asked).unwrap();
     let clamped = clamped(&greedy, asked).unwrap();
     let sysctls: Vec<_> = clamped.iter().map(|clamped| clamped.sysctl).collect();
     assert_eq!(sysctls, ["net.core.rmem_max", "net.core.wmem_max"]);
