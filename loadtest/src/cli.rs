@@ -24,7 +24,7 @@ const NOT_JUDGED: u8 = 2;
 #[command(name = "sluice-loadtest", version, arg_required_else_help = true)]
 struct Cli {
     /// Logs of the generator itself: `warn`, `debug`, `sluice_loadtest::user=trace`
-    #[arg(long, global = true, value_name = "FILTER", default_value = "warn")]
+    #[arg(long, global = true, value_name = "FILTER", default_value = "warn,dcsctp=error")]
     log: String,
     #[command(subcommand)]
     verb: Verb,

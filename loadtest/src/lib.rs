@@ -1,9 +1,10 @@
 //! The client half of a WebRTC meeting: virtual users that drive Sluice or any SFU with mediasoup-demo's signalling.
 //!
 //! # Layout
-//! - [`transport`]: ICE, DTLS and SRTP of one transport, sans-IO.
+//! - [`transport`]: ICE, DTLS, SRTP and SCTP of one transport, sans-IO.
 //! - [`media`]: virtual publishers and subscribers, RTP and RTCP, sans-IO.
-//! - [`session`]: a transport with the media on it, sans-IO; the unit that a driver drives.
+//! - [`data`]: messages on data channels, sans-IO.
+//! - [`session`]: a transport with the media and data on it, sans-IO; the unit that a driver drives.
 //! - [`driver`]: sockets and the clock, many sessions on one thread.
 //! - [`signalling`]: protoo, and ORTC negotiation on the client's side.
 //! - [`user`]: a participant that does all of the above in mediasoup-demo's call order.
@@ -20,6 +21,7 @@
 pub mod capacity;
 pub mod cli;
 pub mod clock;
+pub mod data;
 pub mod driver;
 pub mod fleet;
 mod http;

@@ -153,6 +153,12 @@ pub struct GroupSample {
     pub sent_audio: Sent,
     /// Sent video.
     pub sent_video: Sent,
+    /// What arrived on data channels.
+    #[serde(default)]
+    pub data: DataReceived,
+    /// What was sent on data channels.
+    #[serde(default)]
+    pub sent_data: DataSent,
 }
 
 /// What arrived of the streams of one kind.
@@ -217,6 +223,43 @@ pub struct Sent {
     pub retransmitted: u64,
     /// Mean of what congestion control allows a stream, in bits per second; 0 where nothing limits it.
     pub allowed_bits_per_second: f64,
+}
+
+/// What arrived on data channels.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct DataReceived {
+    /// Data consumers at the end of the interval, on associations that are up.
+    pub channels: u32,
+    /// Messages that arrived for the first time.
+    pub messages: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Messages that should have arrived by their numbers, from the first on that did.
+    pub expected: u64,
+    /// Messages that did not arrive: in ordered channels before one that was sent later, in others within 10 s of it.
+    pub lost: u64,
+    /// Messages that arrived again.
+    pub duplicates: u64,
+    /// Messages that arrived after one that was sent later.
+    pub out_of_order: u64,
+    /// Of those three, what the channel had promised not to do: losses of reliable ones, all duplicates, and what came
+    /// out of order on ordered ones.
+    pub violations: u64,
+    /// One-way delay from the sender's send to this receive.
+    pub delay: Durations,
+}
+
+/// What was sent on data channels.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DataSent {
+    /// Data producers at the end of the interval, on associations that are up.
+    pub channels: u32,
+    /// Messages.
+    pub messages: u64,
+    /// Bytes of those.
+    pub bytes: u64,
+    /// Messages that were not sent because the server takes less than comes, and too much waited.
+    pub refused: u64,
 }
 
 /// A distribution of times, in milliseconds.

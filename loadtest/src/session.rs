@@ -1,4 +1,5 @@
-//! A transport with the media on it: what one user sends to or receives from one server over one path. Sans-IO.
+//! A transport with the media and the data channels on it: what one user sends to or receives from one server over one
+//! path. Sans-IO.
 
 use std::time::{Duration, Instant};
 
@@ -14,14 +15,16 @@ use rtc_rtcp::transport_feedbacks::transport_layer_nack::{TransportLayerNack, na
 use rustc_hash::FxHashMap;
 
 use crate::clock::Clock;
+use crate::data::Channels;
 use crate::media::{
     BandwidthController, Codec, Incoming, MIN_BITS_PER_SECOND, Outgoing, Publisher, PublisherStats, ReceiveParameters,
     RtpHeader, SendParameters, Sending, Source, StreamReceiver, StreamStats, TwccReceiver,
 };
+use crate::scenario::Data;
 use crate::tally::{ReceivedTally, SentTally, Tally};
 use crate::transport::{
-    ClientTransport, Input, Output, Received, RemoteParameters, TransportConfig, TransportCounters, TransportError,
-    TransportState,
+    ClientTransport, Delivery, Input, Output, Received, RemoteParameters, TransportConfig, TransportCounters,
+    TransportError, TransportState,
 };
 
 /// Between receiver reports: libwebrtc's for video.
@@ -46,6 +49,8 @@ pub struct SessionStats {
     pub feedback_sent: u64,
     /// RTP packets received, whatever their stream.
     pub rtp_received: u64,
+    /// Messages on data channels that were not announced, or that are no virtual user's.
+    pub unknown_messages: u64,
 }
 
 /// One transport of one user, with its streams.
@@ -59,6 +64,7 @@ pub struct Session {
     ssrcs: FxHashMap<u32, (usize, bool)>,
     /// When the first of the streams has something to ask for.
     streams_due: Option<Instant>,
+    channels: Channels,
     bandwidth: BandwidthController,
     transport_cc_id: Option<u8>,
     twcc: TwccReceiver,
@@ -88,6 +94,7 @@ impl Session {
             streams: Vec::new(),
             ssrcs: FxHashMap::default(),
             streams_due: None,
+            channels: Channels::default(),
             bandwidth: BandwidthController::new(seed as u16),
             transport_cc_id: None,
             twcc: TwccReceiver::new(now),
@@ -172,6 +179,21 @@ impl Session {
         }
     }
 
+    /// Begins to send messages on a stream of the association; they flow once the transport is connected.
+    pub fn send_data(&mut self, now: Instant, stream: u16, data: Data, seed: u64) {
+        self.channels.send(now, stream, data, seed);
+    }
+
+    /// Listens for the messages of a data producer on a stream of the association.
+    pub fn receive_data(&mut self, stream: u16, delivery: Delivery) {
+        self.channels.receive(stream, delivery, &mut self.tally);
+    }
+
+    /// Ends listening to a stream of the association.
+    pub fn stop_receiving_data(&mut self, stream: u16) {
+        self.channels.stop_receiving(stream, &mut self.tally);
+    }
+
     /// What happened since the last call.
     pub fn tally(&mut self, now: Instant) -> Tally {
         let mut tally = std::mem::take(&mut self.tally);
@@ -185,6 +207,7 @@ impl Session {
             sent.sums.streams += u32::from(publisher.is_active());
             sent.allowed_bits_per_second += publisher.allowed_bits_per_second().unwrap_or(0.0);
         }
+        self.channels.tally(now, self.transport.is_associated(), &mut tally);
         tally
     }
 
@@ -223,6 +246,9 @@ impl Session {
             Some(Received::Rtcp(packet)) => self.on_rtcp(now, packet),
             None => {}
         }
+        while let Some(message) = self.transport.poll_message() {
+            self.stats.unknown_messages += u64::from(!self.channels.on_message(now, &self.clock, &message));
+        }
         if is_timeout {
             self.handle_timeout(now);
         }
@@ -251,7 +277,8 @@ impl Session {
         }
         let publishers = self.publishers().filter_map(Publisher::poll_timeout);
         let report = (!self.streams.is_empty()).then_some(self.next_report);
-        publishers.chain(self.streams_due).chain(self.twcc.poll_timeout()).chain(report).chain([transport]).min()
+        let others = [self.streams_due, self.channels.poll_timeout(), self.twcc.poll_timeout(), report];
+        publishers.chain(others.into_iter().flatten()).chain([transport]).min()
     }
 
     fn is_connected(&self) -> bool {
@@ -297,6 +324,7 @@ impl Session {
                 send_rtcp(transport, &report);
             }
         }
+        self.channels.poll(now, &self.clock, &mut self.transport);
         if self.streams_due.is_some_and(|due| now >= due) {
             self.send_requests(now);
         }
@@ -439,6 +467,7 @@ mod tests {
             ice: IceCredentials { ufrag: "server".to_owned(), pwd: "password-of-the-server".to_owned() },
             candidate: ([127, 0, 0, 1], 4444).into(),
             fingerprints: Vec::new(),
+            sctp: None,
         };
         let config = TransportConfig::new(Certificate::generate().unwrap());
         Session::new(now, Clock::new(now, Duration::from_secs(1_800_000_000)), &config, remote, 1).unwrap()

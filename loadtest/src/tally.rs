@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::media::Histogram;
-use crate::results::{Durations, GroupSample, Received, Sent};
+use crate::results::{DataReceived, DataSent, Durations, GroupSample, Received, Sent};
 
 /// Counts of one interval.
 #[derive(Debug, Clone, Default)]
@@ -17,6 +17,10 @@ pub struct Tally {
     pub sent_audio: SentTally,
     /// Sent video.
     pub sent_video: SentTally,
+    /// What arrived on data channels.
+    pub data: DataReceivedTally,
+    /// What was sent on data channels.
+    pub sent_data: DataSent,
 }
 
 /// What arrived of the streams of one kind.
@@ -41,6 +45,15 @@ pub struct SentTally {
     pub allowed_bits_per_second: f64,
 }
 
+/// What arrived on data channels.
+#[derive(Debug, Clone, Default)]
+pub struct DataReceivedTally {
+    /// Everything that is a plain sum; its delay is left empty.
+    pub sums: DataReceived,
+    /// One-way delay.
+    pub delay: Histogram,
+}
+
 impl Tally {
     /// Adds another user's counts of the same interval.
     pub fn merge(&mut self, other: &Self) {
@@ -48,6 +61,8 @@ impl Tally {
         self.video.merge(&other.video, Streams::Sum);
         self.sent_audio.merge(&other.sent_audio, Streams::Sum);
         self.sent_video.merge(&other.sent_video, Streams::Sum);
+        self.data.merge(&other.data, Streams::Sum);
+        merge_data_sent(&mut self.sent_data, &other.sent_data, Streams::Sum);
     }
 
     /// Adds the counts of a later interval of the same users.
@@ -56,6 +71,8 @@ impl Tally {
         self.video.merge(&later.video, Streams::Latest);
         self.sent_audio.merge(&later.sent_audio, Streams::Latest);
         self.sent_video.merge(&later.sent_video, Streams::Latest);
+        self.data.merge(&later.data, Streams::Latest);
+        merge_data_sent(&mut self.sent_data, &later.sent_data, Streams::Latest);
     }
 
     /// The last counts of a user who has left: what are states and not counts are no more.
@@ -67,6 +84,7 @@ impl Tally {
         for sent in [&mut self.sent_audio, &mut self.sent_video] {
             (sent.sums.streams, sent.allowed_bits_per_second) = (0, 0.0);
         }
+        (self.data.sums.channels, self.sent_data.channels) = (0, 0);
         self
     }
 
@@ -85,6 +103,8 @@ impl Tally {
             video: self.video.received(),
             sent_audio: self.sent_audio.sent(),
             sent_video: self.sent_video.sent(),
+            data: self.data.received(),
+            sent_data: self.sent_data.clone(),
         }
     }
 }
@@ -158,6 +178,37 @@ impl SentTally {
         let streams = f64::from(self.sums.streams.max(1));
         Sent { allowed_bits_per_second: self.allowed_bits_per_second / streams, ..self.sums.clone() }
     }
+}
+
+impl DataReceivedTally {
+    /// Adds what else came on the same transport in the same interval.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.merge(other, Streams::Sum);
+    }
+
+    fn merge(&mut self, other: &Self, streams: Streams) {
+        let (mine, theirs) = (&mut self.sums, &other.sums);
+        mine.messages += theirs.messages;
+        mine.bytes += theirs.bytes;
+        mine.expected += theirs.expected;
+        mine.lost += theirs.lost;
+        mine.duplicates += theirs.duplicates;
+        mine.out_of_order += theirs.out_of_order;
+        mine.violations += theirs.violations;
+        mine.channels = if streams == Streams::Sum { mine.channels + theirs.channels } else { theirs.channels };
+        self.delay.merge(&other.delay);
+    }
+
+    fn received(&self) -> DataReceived {
+        DataReceived { delay: durations(&self.delay), ..self.sums.clone() }
+    }
+}
+
+fn merge_data_sent(mine: &mut DataSent, theirs: &DataSent, streams: Streams) {
+    mine.messages += theirs.messages;
+    mine.bytes += theirs.bytes;
+    mine.refused += theirs.refused;
+    mine.channels = if streams == Streams::Sum { mine.channels + theirs.channels } else { theirs.channels };
 }
 
 /// A histogram as results have it.

@@ -49,12 +49,15 @@ pub fn judge(slo: &Slo, measured: &Measured<'_>) -> (Vec<Objective>, Verdict) {
 fn objectives(slo: &Slo, measured: &Measured<'_>) -> Vec<Objective> {
     let ms = |duration: Duration| duration.as_secs_f64() * 1000.0;
     let percent = |share: f64| share * 100.0;
-    let joins = measured.joins;
+    let (joins, data) = (measured.joins, &measured.steady.data.sums);
     let all = [
         ("join_p99", "ms", slo.join_p99.map(ms), (joins.time.count > 0).then_some(joins.time.p99_ms)),
         ("delay_p99", "ms", slo.delay_p99.map(ms), delay_p99(measured.steady).map(ms)),
         ("residual_loss", "%", slo.residual_loss.map(percent), residual_loss(measured.steady).map(percent)),
         ("freezes_per_hour", "1/h", slo.freezes_per_hour, freezes_per_hour(measured)),
+        ("data_delay_p99", "ms", slo.data_delay_p99.map(ms), measured.steady.data.delay.quantile(0.99).map(ms)),
+        ("data_loss", "%", slo.data_loss.map(percent), share(data.lost, data.expected).map(percent)),
+        ("data_violations", "", slo.data_violations, (data.expected > 0).then_some(data.violations as f64)),
         ("failed_joins", "%", slo.failed_joins.map(percent), share(joins.failures(), joins.attempted).map(percent)),
     ];
     let objective = |(name, unit, limit, measured): (&str, &str, Option<f64>, Option<f64>)| {
@@ -134,12 +137,12 @@ pub fn generator_totals(samples: &[Sample], config: &GeneratorConfig, processors
     totals
 }
 
-/// RTP packets that were received and sent.
+/// RTP packets and messages that were received and sent.
 fn packets(sample: &Sample) -> u64 {
     let group = |group: &crate::results::GroupSample| {
         let received = group.audio.packets + group.video.packets;
         let sent = [&group.sent_audio, &group.sent_video].map(|sent| sent.packets + sent.retransmitted);
-        received + sent.iter().sum::<u64>()
+        received + sent.iter().sum::<u64>() + group.data.messages + group.sent_data.messages
     };
     sample.groups.iter().map(group).sum()
 }
@@ -186,14 +189,17 @@ fn percentile(mut values: Vec<f64>, quantile: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::results::{Durations, GeneratorSample, GroupSample, Received};
-    use crate::tally::ReceivedTally;
+    use crate::results::{DataReceived, Durations, GeneratorSample, GroupSample, Received};
+    use crate::tally::{DataReceivedTally, ReceivedTally};
 
     const SLO: Slo = Slo {
         join_p99: Some(Duration::from_secs(1)),
         delay_p99: Some(Duration::from_millis(100)),
         residual_loss: Some(0.01),
         freezes_per_hour: Some(6.0),
+        data_delay_p99: Some(Duration::from_millis(100)),
+        data_loss: Some(0.01),
+        data_violations: Some(0.0),
         failed_joins: Some(0.1),
     };
 
@@ -220,7 +226,12 @@ mod tests {
             Self {
                 ended: Ended::Completed,
                 samples: (1..=30).map(sample).collect(),
-                steady: Tally { audio: received(500, 10), video: received(500, 20), ..Default::default() },
+                steady: Tally {
+                    audio: received(500, 10),
+                    video: received(500, 20),
+                    data: data(500, 30),
+                    ..Default::default()
+                },
                 joins: Joins { attempted: 100, succeeded: 100, time, ..Default::default() },
             }
         }
@@ -260,6 +271,13 @@ mod tests {
         tally
     }
 
+    fn data(expected: u64, delay_ms: u64) -> DataReceivedTally {
+        let sums = DataReceived { expected, messages: expected, ..Default::default() };
+        let mut tally = DataReceivedTally { sums, ..Default::default() };
+        (0..expected).for_each(|_| tally.delay.record(Duration::from_millis(delay_ms)));
+        tally
+    }
+
     #[test]
     fn a_good_run_passes_with_all_that_was_measured() {
         let (objectives, verdict) = Run::good().judge();
@@ -273,6 +291,9 @@ mod tests {
             ("delay_p99", 100.0, 20.0, "ms"),
             ("residual_loss", 1.0, 0.0, "%"),
             ("freezes_per_hour", 6.0, 0.0, "1/h"),
+            ("data_delay_p99", 100.0, 30.0, "ms"),
+            ("data_loss", 1.0, 0.0, "%"),
+            ("data_violations", 0.0, 0.0, ""),
             ("failed_joins", 10.0, 0.0, "%"),
         ];
         assert_eq!(shown, expected);
@@ -303,6 +324,10 @@ mod tests {
         assert_eq!(run.unmet(), ["freezes_per_hour"]);
 
         let mut run = Run::good();
+        (run.steady.data.sums.lost, run.steady.data.sums.violations) = (6, 1);
+        assert_eq!(run.unmet(), ["data_loss", "data_violations"]);
+
+        let mut run = Run::good();
         run.joins.failed.insert("connect".into(), 11);
         assert_eq!(run.unmet(), ["failed_joins"]);
     }
@@ -312,7 +337,7 @@ mod tests {
         let mut run = Run::good();
         run.steady = Tally::default();
         run.samples.iter_mut().for_each(|sample| sample.groups.clear());
-        assert_eq!((run.unmet().len(), run.verdict()), (3, Verdict::Failed));
+        assert_eq!((run.unmet().len(), run.verdict()), (6, Verdict::Failed));
     }
 
     #[test]

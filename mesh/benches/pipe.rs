@@ -1,8 +1,9 @@
-//! What a pipe costs: the codec alone, a whole hop of datagrams between two endpoints on loopback, and the shedder's
-//! decision.
+//! What a pipe costs: the codec alone, a whole hop of datagrams and of messages of data between two endpoints on
+//! loopback, and the shedder's decision.
 //!
 //! `cargo bench -p sluice-mesh`. A hop is measured as time from `send_frames` of a burst until the other end's sink had
-//! all of it, both ends and the kernel included, divided by the packets of the burst.
+//! all of it, both ends and the kernel included, divided by the packets of the burst. Messages of data are held against
+//! a bare stream of quinn's with the same bytes.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -11,10 +12,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluice_mesh::ca::ClusterCa;
+use quinn::{ClientConfig, Connection, Endpoint, SendStream, ServerConfig};
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use sluice_mesh::ca::{ClusterCa, server_name};
 use sluice_mesh::{
-    Frame, FrameClass, FrameEncoder, FrameFlags, FrameSink, Inbox, LinkKey, Mesh, MeshConfig, MeshEvent, MeshLimits,
-    MeshTls, PeerAddress, RouteReceiver, RouteSender, Shedder, decode_datagram,
+    DataMessage, Frame, FrameClass, FrameEncoder, FrameFlags, FrameSink, Inbox, LinkKey, Mesh, MeshConfig, MeshEvent,
+    MeshLimits, MeshTls, PeerAddress, RouteReceiver, RouteSender, Shedder, decode_datagram,
 };
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
 use sluice_proto::pipe::RouteFeedback;
@@ -109,16 +114,26 @@ struct Counting {
     complete: Notify,
 }
 
-impl FrameSink for Counting {
-    fn deliver(&self, _link: LinkKey, frames: &mut Vec<Frame>) {
-        let arrived = self.arrived.fetch_add(frames.len() as u64, Ordering::AcqRel) + frames.len() as u64;
-        frames.clear();
+impl Counting {
+    fn count(&self, count: u64) {
+        let arrived = self.arrived.fetch_add(count, Ordering::AcqRel) + count;
         if arrived >= self.expected.load(Ordering::Acquire) {
             self.complete.notify_one();
         }
     }
+}
+
+impl FrameSink for Counting {
+    fn deliver(&self, _link: LinkKey, frames: &mut Vec<Frame>) {
+        self.count(frames.len() as u64);
+        frames.clear();
+    }
 
     fn feedback(&self, _link: LinkKey, _feedback: RouteFeedback) {}
+
+    fn data(&self, _link: LinkKey, _message: DataMessage) {
+        self.count(1);
+    }
 }
 
 struct Hop {
@@ -184,5 +199,76 @@ fn datagram_hop(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, codec, cores, datagram_hop);
+/// Of messages of data.
+const MESSAGE: usize = 1024;
+
+fn data_hop(c: &mut Criterion) {
+    let runtime = Runtime::new().expect("a runtime");
+    let hop = runtime.block_on(hop());
+    let (mut bare, _ends) = runtime.block_on(bare_stream(hop.sink.clone()));
+    let payload = Bytes::from(vec![7; MESSAGE]);
+    let mut group = c.benchmark_group("data_hop");
+    for burst in [1_u64, 32, 512] {
+        group.throughput(Throughput::Elements(burst));
+        let expect = || {
+            let expected = hop.sink.arrived.load(Ordering::Acquire) + burst;
+            hop.sink.expected.store(expected, Ordering::Release);
+        };
+        group.bench_function(format!("burst_{burst}"), |b| {
+            b.iter(|| {
+                expect();
+                for number in 0..burst {
+                    let (route, epoch) = hop.route;
+                    let message = DataMessage { route, epoch, number, ppid: 53, payload: payload.clone() };
+                    hop.sender.send_data(hop.link, message);
+                }
+                runtime.block_on(hop.sink.complete.notified());
+            });
+        });
+        group.bench_function(format!("bare_stream_{burst}"), |b| {
+            b.iter(|| {
+                expect();
+                runtime.block_on(async {
+                    for _ in 0..burst {
+                        bare.write_all(&payload).await.expect("the stream is open");
+                    }
+                    hop.sink.complete.notified().await;
+                });
+            });
+        });
+    }
+}
+
+/// A stream of quinn's own, whose bytes count as messages at the other end.
+async fn bare_stream(sink: Arc<Counting>) -> (SendStream, (Endpoint, Endpoint, Connection)) {
+    let day = Duration::from_secs(86_400);
+    let ca = ClusterCa::create("bench", day).expect("a CA");
+    let issued = ca.issue(&NodeId::new("b").expect("a node id"), &[], day).expect("a certificate");
+    let chain = vec![CertificateDer::from_pem_slice(issued.cert_pem.as_bytes()).expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(issued.key_pem.as_bytes()).expect("a key");
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.cert_pem().as_bytes()).expect("a certificate")).expect("a root");
+    let any = ([127, 0, 0, 1], 0).into();
+    let server = Endpoint::server(ServerConfig::with_single_cert(chain, key).expect("a configuration"), any);
+    let (server, client) = (server.expect("an endpoint"), Endpoint::client(any).expect("an endpoint"));
+    let config = ClientConfig::with_root_certificates(Arc::new(roots)).expect("a configuration");
+    let addr = server.local_addr().expect("it is bound");
+    let connecting = client.connect_with(config, addr, &server_name("bench")).expect("a configuration");
+    let accepting = async { server.accept().await.expect("the client").await.expect("a handshake") };
+    let (connected, accepted) = tokio::join!(connecting, accepting);
+    let connection = connected.expect("a handshake");
+    let stream = connection.open_uni().await.expect("a stream");
+    tokio::spawn(async move {
+        let mut stream = accepted.accept_uni().await.expect("a stream");
+        let mut rest = 0;
+        while let Ok(Some(chunk)) = stream.read_chunk(usize::MAX, true).await {
+            rest += chunk.bytes.len();
+            sink.count((rest / MESSAGE) as u64);
+            rest %= MESSAGE;
+        }
+    });
+    (stream, (server, client, connection))
+}
+
+criterion_group!(benches, codec, cores, datagram_hop, data_hop);
 criterion_main!(benches);

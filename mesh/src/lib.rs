@@ -5,9 +5,10 @@
 //!
 //! # Layout
 //! Pure, always built; time and randomness are arguments:
-//! - `frame`: what a pipe carries.
+//! - `frame`, `data_message`: what a pipe carries.
 //! - `route`: the two ends of a route: sequence numbers and repair.
 //! - `shed`: what is left out when a path cannot carry all that is wanted.
+//! - `pace`: how fast data may leave beside media.
 //! - `message`: the framing of a control stream.
 //! - `redundancy`: audio twice, where repairs come too late.
 //! - [`wan`]: what a wide-area path does to packets; its relays over real sockets need the feature `relay`, which `io`
@@ -19,17 +20,22 @@
 
 #[cfg(feature = "io")]
 pub mod ca;
+mod data_message;
 mod frame;
 #[cfg(feature = "io")]
 mod io;
 mod link_key;
 mod message;
+mod pace;
 mod redundancy;
 mod route;
 mod shed;
 pub mod wan;
 mod windowed;
 
+pub use data_message::{
+    DataDecoder, DataError, DataMessage, MAX_DATA_PAYLOAD_LEN, encode_data_message, encode_data_route,
+};
 pub use frame::{
     DecodeError, Encoded, Frame, FrameClass, FrameEncoder, FrameFlags, Half, MAX_SPATIAL, MAX_TEMPORAL, Reassembler,
     decode_datagram, decode_nack, encode_nacks,
@@ -41,6 +47,7 @@ pub use io::{
 };
 pub use link_key::LinkKey;
 pub use message::{MessageDecoder, MessageError, encode_message};
+pub use pace::DataPace;
 pub use redundancy::AudioRedundancy;
 pub use route::{Accept, REPAIR_WINDOW, RouteReceiver, RouteSender};
 pub use shed::{CapacityEstimator, PathSample, RepairLimit, ShedEvent, Shedder, Verdict};

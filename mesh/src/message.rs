@@ -97,7 +97,8 @@ impl MessageDecoder {
     }
 }
 
-fn take<'a>(input: &mut &'a [u8], at_most: usize) -> &'a [u8] {
+/// Takes bytes off the front of `input`.
+pub(crate) fn take<'a>(input: &mut &'a [u8], at_most: usize) -> &'a [u8] {
     let (taken, rest) = input.split_at(at_most.min(input.len()));
     *input = rest;
     taken

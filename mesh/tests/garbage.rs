@@ -107,11 +107,7 @@ async fn garbage_datagrams_and_overlong_gossip_are_counted() {
     let cluster = Cluster::new();
     let mut node = cluster.node("a");
     let peer = RawPeer::new(&cluster, Some(cluster.certificate("b")));
-    let connection = peer.connect(&node).await.unwrap();
-    let (mut send, mut recv) = connection.open_bi().await.unwrap();
-    send.write_all(&hello("b", "127.0.0.1:1")).await.unwrap();
-    within("the answer", recv.read_chunk(1000, true)).await.unwrap().unwrap();
-    node.link_up().await;
+    let (connection, _control, _) = peer.link(&mut node, "b").await;
     let seed = 2;
     println!("seed {seed}");
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
@@ -139,11 +135,7 @@ async fn frames_for_a_peer_that_takes_none_are_dropped_and_counted() {
     let cluster = Cluster::new();
     let mut node = cluster.node("a");
     let peer = RawPeer::new(&cluster, Some(cluster.certificate("b"))).without_datagrams();
-    let connection = peer.connect(&node).await.unwrap();
-    let (mut send, mut recv) = connection.open_bi().await.unwrap();
-    send.write_all(&hello("b", "127.0.0.1:1")).await.unwrap();
-    within("the answer", recv.read_chunk(1000, true)).await.unwrap().unwrap();
-    let (key, _) = node.link_up().await;
+    let (_connection, _control, key) = peer.link(&mut node, "b").await;
     for seq in 0..10 {
         node.mesh.send_frames(key, &mut vec![audio((RouteId(0), RouteEpoch(0)), seq, vec![1; 10])]);
     }

@@ -3,13 +3,14 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss, Rate};
 use sluice_mesh::{
-    Accept, Frame, FrameClass, FrameEncoder, FrameFlags, MessageDecoder, Reassembler, RouteReceiver, RouteSender,
-    decode_datagram, decode_nack, encode_message, encode_nacks,
+    Accept, DataDecoder, DataError, DataMessage, Frame, FrameClass, FrameEncoder, FrameFlags, MAX_DATA_PAYLOAD_LEN,
+    MessageDecoder, Reassembler, RouteReceiver, RouteSender, decode_datagram, decode_nack, encode_data_message,
+    encode_data_route, encode_message, encode_nacks,
 };
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{
@@ -100,6 +101,8 @@ fn feedback_body() -> impl Strategy<Value = FeedbackBody> {
         }),
         (any::<u64>(), any::<u64>(), any::<u64>())
             .prop_map(|(received, lost, repaired)| FeedbackBody::Stats(RouteStats { received, lost, repaired })),
+        any::<u64>().prop_map(|next| FeedbackBody::DataReceived { next }),
+        any::<u64>().prop_map(|oldest| FeedbackBody::DataOffered { oldest }),
     ]
 }
 
@@ -116,6 +119,7 @@ fn message() -> impl Strategy<Value = PipeMessage> {
             epoch,
             body
         })),
+        any::<u64>().prop_map(PipeMessage::DataConsumed),
     ]
 }
 
@@ -162,6 +166,35 @@ fn decode_in_pieces(bytes: &[u8], pieces: &[usize]) -> Result<Vec<PipeMessage>, 
         }
     }
     Ok(messages)
+}
+
+/// Feeds a decoder of data in pieces of the given sizes; gives what came before the error, if there was one.
+fn decode_data_in_pieces(bytes: &[u8], pieces: &[usize]) -> (Vec<DataMessage>, Result<(), DataError>) {
+    let (mut decoder, mut messages, mut rest) = (DataDecoder::new(), Vec::new(), bytes);
+    for &piece in pieces.iter().cycle() {
+        let (mut input, after) = rest.split_at(piece.min(rest.len()));
+        loop {
+            match decoder.decode(&mut input) {
+                Ok(Some(message)) => messages.push(message),
+                Ok(None) => break,
+                Err(error) => return (messages, Err(error)),
+            }
+            assert!(decoder.held() <= MAX_DATA_PAYLOAD_LEN);
+        }
+        rest = after;
+        if rest.is_empty() {
+            break;
+        }
+    }
+    (messages, decoder.finish())
+}
+
+/// Messages of one route, encoded as a stream.
+fn data_stream(route: (RouteId, RouteEpoch), messages: &[DataMessage]) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    encode_data_route(route.0, route.1, &mut bytes);
+    messages.iter().for_each(|message| encode_data_message(message, &mut bytes).unwrap());
+    bytes
 }
 
 proptest! {
@@ -225,6 +258,41 @@ proptest! {
     fn messages_come_back_in_pieces(messages in vec(message(), 0..5), pieces in vec(1..400_usize, 1..10)) {
         let bytes: Vec<u8> = messages.iter().flat_map(|message| encode_message(message).unwrap()).collect();
         prop_assert_eq!(decode_in_pieces(&bytes, &pieces).unwrap(), messages);
+    }
+
+    #[test]
+    fn data_comes_back_in_pieces(
+        (route, epoch) in (any::<u32>(), any::<u8>()),
+        messages in vec((any::<u64>(), any::<u32>(), vec(any::<u8>(), 0..300)), 0..6),
+        pieces in vec(1..400_usize, 1..10),
+    ) {
+        let (route, epoch) = (RouteId(route), RouteEpoch(epoch));
+        let message = |(number, ppid, payload)| DataMessage { route, epoch, number, ppid, payload: Bytes::from(payload) };
+        let messages: Vec<DataMessage> = messages.into_iter().map(message).collect();
+        let bytes = data_stream((route, epoch), &messages);
+        prop_assert_eq!(decode_data_in_pieces(&bytes, &pieces), (messages, Ok(())));
+    }
+
+    #[test]
+    fn any_data_decodes_to_itself_or_is_refused(
+        lengths in vec(0..300_u32, 0..4), noise in vec(any::<u8>(), 0..600), pieces in vec(1..100_usize, 1..5),
+    ) {
+        // Lengths that make sense let the rest through.
+        let mut bytes = noise;
+        for (length, at) in lengths.into_iter().zip((5..).step_by(100)) {
+            if let Some(place) = bytes.get_mut(at..at + 4) {
+                place.copy_from_slice(&length.to_le_bytes());
+            }
+        }
+        let whole = decode_data_in_pieces(&bytes, &[usize::MAX]);
+        prop_assert_eq!(decode_data_in_pieces(&bytes, &pieces), whole.clone(), "how a stream is cut says nothing");
+        if let (messages, Ok(())) = whole {
+            let (route, epoch) = messages.first().map_or_else(
+                || (RouteId(u32::from_le_bytes(*bytes.first_chunk().unwrap())), RouteEpoch(bytes[4])),
+                |message| (message.route, message.epoch),
+            );
+            prop_assert_eq!(&data_stream((route, epoch), &messages)[..], &bytes[..]);
+        }
     }
 
     #[test]

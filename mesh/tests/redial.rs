@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use common::{Cluster, Collect, Node, audio, control, feedback, linked_pair, relay_to, until, within};
 use sluice_mesh::wan::ImpairmentConfig;
-use sluice_mesh::{Frame, FrameSink, LinkDownReason, LinkKey, LinkState, MeshEvent, PeerAddress};
+use sluice_mesh::{DataMessage, Frame, FrameSink, LinkDownReason, LinkKey, LinkState, MeshEvent, PeerAddress};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteFeedback};
 
@@ -148,6 +148,10 @@ impl FrameSink for Exploding {
     }
 
     fn feedback(&self, _: LinkKey, _: RouteFeedback) {
+        panic!("as a test");
+    }
+
+    fn data(&self, _: LinkKey, _: DataMessage) {
         panic!("as a test");
     }
 }

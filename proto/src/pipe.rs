@@ -3,7 +3,8 @@
 //! Each message is preceded by its length as a little-endian `u32`, at most [`MAX_MESSAGE_LEN`]. The types are frozen
 //! per protocol version: a change makes a new version, and a node speaks its own and the one before. It speaks neither
 //! version 1, which could not tell the subscriptions of one connection from those of the next, nor version 2, which
-//! knew of one stream a producer, nor version 3, which asked for lost packets on the control stream.
+//! knew of one stream a producer, nor version 3, which asked for lost packets on the control stream, nor version 4,
+//! which knew of no data.
 //!
 //! A *route* is one producer's way into one node. The receiving node allocates its id, names it in
 //! [`ControlBody::Subscribe`], and every later message about it, in either direction, carries the same `route` and
@@ -15,7 +16,7 @@
 use rkyv::{Archive, Deserialize, Serialize};
 
 /// The protocol version of these messages; the ALPN is `sluice/<version>`.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Largest encoded message. A `Nack` of a whole cache (2 bytes a packet, 1,024 packets) is 2 KiB, the longest names
 /// make a `Subscribe` of under 1 KiB: 16 KiB leaves room, and bounds what a broken peer can make a node hold.
@@ -114,6 +115,9 @@ pub enum PipeMessage {
     Control(RouteControl),
     /// Between the two ends of a route.
     Feedback(RouteFeedback),
+    /// Between the two ends of the link: so many bytes of messages of data were taken off their streams here since the
+    /// link came up.
+    DataConsumed(u64),
 }
 
 /// What the control planes of two nodes say of a route. Nothing of it may get lost while the connection lives.
@@ -189,14 +193,32 @@ pub enum FeedbackBody {
     },
     /// Receiver to sender, once a second.
     Stats(RouteStats),
+    /// Receiver to sender, of a route of data: every message before this number came, and may be forgotten. What comes
+    /// next is to begin with it.
+    DataReceived {
+        /// Of the first message that is not here.
+        next: u64,
+    },
+    /// Sender to receiver, of a route of data: this is the oldest message that can still be sent. It is answered with
+    /// `DataReceived`.
+    DataOffered {
+        /// Its number.
+        oldest: u64,
+    },
 }
 
 impl FeedbackBody {
     /// Whether it is said by the end that the packets go to.
     pub fn is_of_receiver(&self) -> bool {
         match self {
-            Self::LayersWanted(_) | Self::KeyFrameRequest(_) | Self::Nack(_) | Self::Stats(_) => true,
-            Self::StreamsOffered(_) | Self::LayersCarried(_) | Self::SenderReport { .. } => false,
+            Self::LayersWanted(_)
+            | Self::KeyFrameRequest(_)
+            | Self::Nack(_)
+            | Self::Stats(_)
+            | Self::DataReceived { .. } => true,
+            Self::StreamsOffered(_) | Self::LayersCarried(_) | Self::SenderReport { .. } | Self::DataOffered { .. } => {
+                false
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ const PAGES = resolve(process.env['E2E_REPORTS'] ?? join(TARGET, 'tmp/report'));
 
 const CHARTS = [
   'users', 'join-time', 'failed-joins', 'audio-delay', 'video-delay', 'audio-loss', 'video-loss', 'freezes', 'bitrate',
-  'audio-bitrate', 'video-bitrate', 'frame-rate', 'node-cpu', 'node-packets', 'node-memory', 'node-drops', 'generator-cpu',
+  'audio-bitrate', 'video-bitrate', 'frame-rate', 'data-delay', 'data-loss', 'data-violations', 'data-messages', 'node-cpu', 'node-packets', 'node-memory', 'node-drops', 'generator-cpu',
   'generator-lag', 'generator-drops',
 ];
 const SIZES = { desktop: { width: 1280, height: 900 }, telephone: { width: 390, height: 844 } };

@@ -5,8 +5,11 @@ import {
   type Percentile,
   bitsPerSecond,
   bitsPerStream,
+  dataLoss,
+  dataRate,
   framesPerStream,
   has,
+  hasData,
   loss,
   ofNodes,
   quantile,
@@ -15,7 +18,7 @@ import {
   videoRate,
   worst,
 } from './measures';
-import type { GroupSample, NodeSample, Results, Sample } from './results';
+import type { Durations, GroupSample, NodeSample, Results, Sample } from './results';
 import { type Selection, groupName, samplesOf, selected } from './selection';
 
 /** What the reader chose. */
@@ -73,7 +76,7 @@ export function sections(runs: Results[], view: View): Section[] {
     { title: 'Joining', charts: [users(runs), joinTime(runs), failedJoins(runs)] },
     {
       title: 'Delay and loss',
-      charts: [...kinds.map((kind) => delay(runs, view, kind)), ...kinds.map((kind) => lossOf(runs, view, kind)), ...(video ? [freezes(runs, view)] : [])],
+      charts: [...kinds.map((kind) => streamDelay(runs, view, kind)), ...kinds.map((kind) => lossOf(runs, view, kind)), ...(video ? [freezes(runs, view)] : [])],
     },
     {
       title: 'Bitrate',
@@ -83,6 +86,7 @@ export function sections(runs: Results[], view: View): Section[] {
         ...(video ? [frameRate(runs, view)] : []),
       ],
     },
+    ...(runs.some(hasData) ? [{ title: 'Data channels', charts: data(runs, view) }] : []),
     { title: 'Nodes', charts: nodes(runs) },
     { title: 'Load generator', charts: generator(runs) },
   ];
@@ -159,26 +163,32 @@ function failedJoins(runs: Results[]): Chart {
 
 const NAMES: Record<Kind, string> = { audio: 'Audio', video: 'Video' };
 
-function delay(runs: Results[], view: View, kind: Kind): Chart {
+function streamDelay(runs: Results[], view: View, kind: Kind): Chart {
+  const chart = { id: `${kind}-delay`, title: `${NAMES[kind]}: one-way delay`, objective: 'delay_p99' };
+  return delay(runs, view, chart, (group) => received(group, kind).delay);
+}
+
+/** Delays, of which an objective limits the p99. */
+function delay(
+  runs: Results[],
+  view: View,
+  { objective, ...head }: { id: string; title: string; objective: string },
+  times: (group: GroupSample) => Durations,
+): Chart {
   const percentile = PERCENTILES[view.percentile];
   const [run] = runs;
   const groups = run ? selected(run, view.selection) : [];
-  const chart = {
-    id: `${kind}-delay`,
-    title: `${NAMES[kind]}: one-way delay`,
-    unit: 'ms' as const,
-    ...(view.percentile === 'p99_ms' ? limit(runs, 'delay_p99') : {}),
-  };
+  const chart = { ...head, unit: 'ms' as const, ...(view.percentile === 'p99_ms' ? limit(runs, objective) : {}) };
   if (runs.length === 1 && groups.length === 1) {
-    const of = (percentile: Percentile) => chosen(view, (groups) => worst(groups.map((group) => received(group, kind).delay), percentile));
+    const of = (percentile: Percentile) => chosen(view, (groups) => worst(groups.map(times), percentile));
     const all = (['p99_ms', 'p90_ms', 'p50_ms'] as const).map((each) => ({ label: PERCENTILES[each], of: of(each) }));
     return { ...chart, note: 'From the publisher’s send to the receive, percentiles of each second.', tables: perRun(runs, all) };
   }
   if (run && runs.length === 1) {
     const note = `From the publisher’s send to the receive, ${percentile} of each group in each second.`;
-    return { ...chart, note, tables: [perGroup(run, groups, (group) => quantile(received(group, kind).delay, view.percentile))] };
+    return { ...chart, note, tables: [perGroup(run, groups, (group) => quantile(times(group), view.percentile))] };
   }
-  const of = chosen(view, (groups) => worst(groups.map((group) => received(group, kind).delay), view.percentile));
+  const of = chosen(view, (groups) => worst(groups.map(times), view.percentile));
   const note = `From the publisher’s send to the receive, ${percentile} of the worst chosen group in each second.`;
   return { ...chart, note, tables: perRun(runs, [{ label: percentile, of }]) };
 }
@@ -227,11 +237,11 @@ function bitrate(runs: Results[], view: View): Chart {
   return {
     id: 'bitrate',
     title: 'All streams together',
-    note: 'Payload of audio and video that users received and sent.',
+    note: 'Payload of audio, video and data that users received and sent.',
     unit: 'bits_per_second',
     tables: perRun(runs, [
-      { label: 'received', of: of((group) => group.audio.bytes + group.video.bytes) },
-      { label: 'sent', of: of((group) => group.sent_audio.bytes + group.sent_video.bytes) },
+      { label: 'received', of: of(({ audio, video, data }) => audio.bytes + video.bytes + data.bytes) },
+      { label: 'sent', of: of(({ sent_audio, sent_video, sent_data }) => sent_audio.bytes + sent_video.bytes + sent_data.bytes) },
     ]),
   };
 }
@@ -260,6 +270,38 @@ function frameRate(runs: Results[], view: View): Chart {
       { label: 'sent', of: chosen(view, (groups) => framesPerStream(groups, ({ sent_video }) => sent_video)) },
     ]),
   };
+}
+
+function data(runs: Results[], view: View): Chart[] {
+  const rate = (count: (group: GroupSample) => number) => chosen(view, (groups) => dataRate(groups, count));
+  return [
+    delay(runs, view, { id: 'data-delay', title: 'One-way delay', objective: 'data_delay_p99' }, ({ data }) => data.delay),
+    {
+      id: 'data-loss',
+      title: 'Loss',
+      note: 'Messages that did not arrive though later ones did.',
+      unit: 'percent',
+      ...limit(runs, 'data_loss'),
+      tables: perRun(runs, [{ label: 'lost', of: chosen(view, dataLoss) }]),
+    },
+    {
+      id: 'data-violations',
+      title: 'Violations',
+      note: 'Messages that channels lost, doubled or reordered though they had promised not to.',
+      unit: 'per_second',
+      tables: perRun(runs, [{ label: 'violations', of: rate(({ data }) => data.violations) }]),
+    },
+    {
+      id: 'data-messages',
+      title: 'Messages',
+      note: 'Messages that users received and sent.',
+      unit: 'per_second',
+      tables: perRun(runs, [
+        { label: 'received', of: rate(({ data }) => data.messages) },
+        { label: 'sent', of: rate(({ sent_data }) => sent_data.messages) },
+      ]),
+    },
+  ];
 }
 
 function nodes(runs: Results[]): Chart[] {

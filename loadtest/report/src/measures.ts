@@ -60,6 +60,16 @@ export function videoRate(groups: GroupSample[], count: 'freezes_200ms' | 'freez
   return groups.length > 0 ? sum(groups, (group) => rate(group.video[count], group)) : null;
 }
 
+/** Something counted of data channels, by the second. */
+export function dataRate(groups: GroupSample[], count: (group: GroupSample) => number): number | null {
+  return groups.length > 0 ? sum(groups, (group) => rate(count(group), group)) : null;
+}
+
+/** A share of the messages that should have arrived, in percent. */
+export function dataLoss(groups: GroupSample[]): number | null {
+  return percent(sum(groups, ({ data }) => data.lost), sum(groups, ({ data }) => data.expected));
+}
+
 /** A figure of all nodes that answered. */
 export function ofNodes(sample: Sample, figure: (node: NodeSample) => number): number | null {
   const nodes = sample.nodes.filter((node) => node !== null);
@@ -69,6 +79,11 @@ export function ofNodes(sample: Sample, figure: (node: NodeSample) => number): n
 /** Whether anybody in a run was to receive streams of a kind. */
 export function has(run: Results, kind: Kind): boolean {
   return run.samples.some(({ groups }) => groups.some((group) => group[kind].streams > 0 || group[kind].expected > 0));
+}
+
+/** Whether anybody in a run was to send or receive messages. */
+export function hasData(run: Results): boolean {
+  return run.samples.some(({ groups }) => groups.some(({ data, sent_data }) => data.channels > 0 || sent_data.channels > 0));
 }
 
 function rate(count: number, { interval_s }: GroupSample): number {

@@ -71,6 +71,8 @@ export interface GroupSample {
   video: Received;
   sent_audio: Sent;
   sent_video: Sent;
+  data: DataReceived;
+  sent_data: DataSent;
 }
 
 export interface Received {
@@ -104,6 +106,25 @@ export interface Sent {
   nacked: number;
   retransmitted: number;
   allowed_bits_per_second: number;
+}
+
+export interface DataReceived {
+  channels: number;
+  messages: number;
+  bytes: number;
+  expected: number;
+  lost: number;
+  duplicates: number;
+  out_of_order: number;
+  violations: number;
+  delay: Durations;
+}
+
+export interface DataSent {
+  channels: number;
+  messages: number;
+  bytes: number;
+  refused: number;
 }
 
 export interface Durations {

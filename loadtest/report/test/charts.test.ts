@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { type Chart, type View, sections } from '../src/charts';
 import type { Results } from '../src/results';
 import { ALL } from '../src/selection';
-import { durations, group, run, sample } from './sample';
+import { dataGroup, durations, group, run, sample } from './sample';
 
 const NODE = { cpu: 0.5, worker_cpu: 0.4, resident_bytes: 1, packets_in: 0, packets_out: 0, pipe_packets_in: 0, pipe_packets_out: 0, drops: 0 };
 
@@ -57,6 +57,7 @@ test('a node that does not answer leaves a gap, and out of a sum', () => {
 test('what nobody received has no chart', () => {
   const ids = sections([RUN], { selection: ALL, percentile: 'p99_ms' }).flatMap(({ charts }) => charts.map(({ id }) => id));
   assert.equal(ids.includes('audio-delay'), false);
+  assert.equal(ids.includes('data-delay'), false);
   assert.equal(ids.includes('video-delay'), true);
 });
 
@@ -65,4 +66,13 @@ test('an objective is drawn if all runs have the same', () => {
   assert.equal(chart('video-delay', [limited(100), limited(100)]).limit, 100);
   assert.equal(chart('video-delay', [limited(100), limited(200)]).limit, undefined);
   assert.equal(chart('video-delay', [limited(100)], { percentile: 'p50_ms' }).limit, undefined);
+});
+
+test('data channels have charts of their own', () => {
+  const data = { channels: 2, messages: 20, expected: 40, lost: 4, violations: 3, delay: durations(10, 30) };
+  const chatting = run([sample(1, { groups: [dataGroup(0, data, { channels: 1, messages: 10 })] })]);
+  assert.deepEqual(lines(chart('data-messages', [chatting])), { received: [20], sent: [10] });
+  assert.deepEqual(lines(chart('data-loss', [chatting])), { lost: [10] });
+  assert.deepEqual(lines(chart('data-violations', [chatting])), { violations: [3] });
+  assert.deepEqual(lines(chart('data-delay', [chatting], { selection: 'region:eu' })), { p99: [30], p90: [30], p50: [10] });
 });

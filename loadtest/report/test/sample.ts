@@ -14,6 +14,12 @@ const SENT = {
   allowed_bits_per_second: 0,
 };
 
+const DATA = {
+  channels: 0, messages: 0, bytes: 0, expected: 0, lost: 0, duplicates: 0, out_of_order: 0, violations: 0, delay: NONE,
+};
+
+const SENT_DATA = { channels: 0, messages: 0, bytes: 0, refused: 0 };
+
 export function durations(p50_ms: number, p99_ms = p50_ms) {
   return { count: 1, p50_ms, p90_ms: p99_ms, p99_ms, max_ms: p99_ms };
 }
@@ -21,7 +27,12 @@ export function durations(p50_ms: number, p99_ms = p50_ms) {
 export function group(index: number, video: Partial<GroupSample['video']> = {}, sent: Partial<GroupSample['sent_video']> = {}): GroupSample {
   return {
     group: index, interval_s: 1, audio: RECEIVED, video: { ...RECEIVED, ...video }, sent_audio: SENT, sent_video: { ...SENT, ...sent },
+    data: DATA, sent_data: SENT_DATA,
   };
+}
+
+export function dataGroup(index: number, data: Partial<GroupSample['data']>, sent: Partial<GroupSample['sent_data']> = {}): GroupSample {
+  return { ...group(index), data: { ...DATA, ...data }, sent_data: { ...SENT_DATA, ...sent } };
 }
 
 export function sample(at_s: number, more: Partial<Sample> = {}): Sample {

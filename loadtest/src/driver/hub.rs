@@ -17,8 +17,9 @@ use super::path::{DelayQueue, UserPath};
 use super::socket::{Burst, ReceiveBuffer, UserSocket};
 use super::stream::UserStream;
 use super::{Direction, DriverConfig, DriverError, Filter, now};
+use crate::clock::Clock;
 use crate::session::Session;
-use crate::transport::{Input, TransportState};
+use crate::transport::{Input, RemoteParameters, TransportConfig, TransportState};
 
 /// The first address that users on loopback get, and how many follow it: up to 127.255.255.254.
 const FIRST_LOOPBACK: u32 = u32::from_be_bytes([127, 1, 0, 1]);
@@ -49,9 +50,12 @@ pub(super) enum Command {
     Stop,
 }
 
-/// A session that wants to be driven.
+/// A session that is to be made, and driven: it does not leave the thread that made it.
 pub(super) struct NewLane {
-    pub(super) session: Session,
+    pub(super) clock: Clock,
+    pub(super) transport: TransportConfig,
+    pub(super) remote: RemoteParameters,
+    pub(super) seed: u64,
     pub(super) link: NewLink,
     pub(super) group: usize,
     pub(super) path: Option<UserPath>,
@@ -342,9 +346,10 @@ impl Hub {
 
     fn add(&mut self, new: NewLane, now: Instant) {
         let id = self.lanes.len();
-        let NewLane { session, link, group, path, states, reply } = new;
-        let link = match self.link(id, link) {
-            Ok(link) => link,
+        let NewLane { clock, transport, remote, seed, link, group, path, states, reply } = new;
+        let session = Session::new(now, clock, &transport, remote, seed).map_err(DriverError::from);
+        let (session, link) = match session.and_then(|session| Ok((session, self.link(id, link)?))) {
+            Ok(made) => made,
             Err(error) => return drop(reply.send(Err(error))),
         };
         let lane = LaneState { session, link, group, path, states, filter: None, scheduled: None, unsettled: false };

@@ -160,10 +160,10 @@ impl Driver {
             (Protocol::Udp, address) => NewLink::Own(UserSocket::bind(address, self.config.receive_offload)?),
         };
         let path = path.map(|path| UserPath::new(&path, seed));
-        let session = Session::new(now(), self.clock, transport, remote, seed)?;
+        let (clock, transport) = (self.clock, transport.clone());
         let (states, state) = watch::channel(TransportState::Connecting);
         let (reply, id) = oneshot::channel();
-        hub.send(Command::Add(Box::new(NewLane { session, link, group, path, states, reply })))?;
+        hub.send(Command::Add(Box::new(NewLane { clock, transport, remote, seed, link, group, path, states, reply })))?;
         let id = id.await.map_err(|_| DriverError::Gone)??;
         Ok(Lane { hub, id, state })
     }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::unit::Unit;
-use crate::results::{Durations, GroupSample, Received, Results};
+use crate::results::{DataReceived, Durations, GroupSample, Received, Results};
 
 /// A number that says much about a run.
 pub(super) struct Figure {
@@ -84,9 +84,21 @@ pub(super) const FIGURES: &[Figure] = {
         figure("first_frame_p99", "First frame, p99, worst group", Unit::Ms, Lower, |run| {
             worst(run, |group| &group.video.first_frame, |time| time.p99_ms)
         }),
+        figure("data_delay_p50", "Data delay, p50, worst group", Unit::Ms, Lower, |run| {
+            worst(run, |group| &group.data.delay, |delay| delay.p50_ms)
+        }),
+        figure("data_delay_p99", "Data delay, p99, worst group", Unit::Ms, Lower, |run| {
+            worst(run, |group| &group.data.delay, |delay| delay.p99_ms)
+        }),
+        figure("data_loss", "Data loss", Unit::Percent, Lower, |run| {
+            percent(data(run, |data| data.lost), data(run, |data| data.expected))
+        }),
+        figure("data_violations", "Data violations", Unit::Count, Lower, |run| {
+            (data(run, |data| data.expected) > 0).then(|| data(run, |data| data.violations) as f64)
+        }),
         figure("received", "Received", Unit::BitsPerSecond, Neither, |run| {
             let groups = run.steady.iter().filter(|group| group.interval_s > 0.0);
-            groups.map(|group| bits_per_second(group.audio.bytes + group.video.bytes, group.interval_s)).reduce(plus)
+            groups.map(|group| bits_per_second(bytes(group), group.interval_s)).reduce(plus)
         }),
         figure("nodes_cpu", "Nodes' CPU, sum", Unit::Cpus, Lower, |run| {
             run.nodes.iter().map(|node| node.cpu).filter(|cpu| *cpu > 0.0).reduce(plus)
@@ -130,6 +142,14 @@ fn loss(run: &Results, kind: fn(&GroupSample) -> &Received, packets: fn(&Receive
         run.steady.iter().map(|group| packets(kind(group))).sum(),
         run.steady.iter().map(|group| kind(group).expected).sum(),
     )
+}
+
+fn data(run: &Results, messages: fn(&DataReceived) -> u64) -> u64 {
+    run.steady.iter().map(|group| messages(&group.data)).sum()
+}
+
+fn bytes(group: &GroupSample) -> u64 {
+    group.audio.bytes + group.video.bytes + group.data.bytes
 }
 
 fn freezes_per_hour(run: &Results) -> Option<f64> {

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::recorder::JoinCounts;
 use crate::driver::Driver;
 use crate::media::Source;
+use crate::scenario::Data;
 use crate::user::{JoinTimes, User, UserConfig, UserError};
 
 /// Before a user whose join failed or whose connection was lost tries again: protoo-client's pauses.
@@ -28,6 +29,8 @@ pub(super) struct Part {
     pub(super) config: UserConfig,
     /// What it sends.
     pub(super) sources: Vec<Vec<Source>>,
+    /// And on a data channel.
+    pub(super) data: Option<Data>,
 }
 
 /// All users.
@@ -161,6 +164,9 @@ async fn join(driver: &Driver, part: &Part) -> Result<(User, JoinTimes), UserErr
     let times = user.connected().await?;
     for encodings in &part.sources {
         user.produce_encodings(encodings.clone()).await?;
+    }
+    if let Some(data) = part.data {
+        user.produce_data(data).await?;
     }
     Ok((user, times))
 }

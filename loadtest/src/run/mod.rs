@@ -143,12 +143,15 @@ impl Parts {
         config.tls = target.tls(user.node);
         config.produce = user.kind.sends();
         config.consume = user.kind.watches();
+        config.produce_data = user.kind.data.is_some();
+        config.consume_data = user.kind.watch_data;
         config.watch_audio = user.kind.watch_audio;
         config.watch_video = user.kind.watch_video;
         config.tcp = user.kind.tcp;
         config.group = user.group;
         config.path = target.user_path(user.node);
-        Ok(Part { config, sources: self.sources.get(&Arc::as_ptr(&user.kind)).cloned().unwrap_or_default() })
+        let sources = self.sources.get(&Arc::as_ptr(&user.kind)).cloned().unwrap_or_default();
+        Ok(Part { config, sources, data: user.kind.data })
     }
 }
 

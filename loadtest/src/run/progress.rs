@@ -83,7 +83,8 @@ fn status(sample: &Sample, total_s: f64) -> String {
     let mut interval = 1.0_f64;
     for group in &sample.groups {
         interval = group.interval_s.max(0.001);
-        sent += group.sent_audio.bytes + group.sent_video.bytes;
+        sent += group.sent_audio.bytes + group.sent_video.bytes + group.sent_data.bytes;
+        received += group.data.bytes;
         for stream in [&group.audio, &group.video] {
             received += stream.bytes;
             expected += stream.expected;

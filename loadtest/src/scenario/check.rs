@@ -94,6 +94,13 @@ fn check_users(users: &Users, at: &str, regions: &[String]) -> Result<(), Proble
     if let Some(audio) = users.audio.as_ref().and_then(|audio| audio.file.as_deref()) {
         check_media(audio, &["ogg", "opus", "webm"], "Opus", &format!("{at}.audio.file"))?;
     }
+    if let Some(data) = &users.data
+        && data.delivery.max_retransmits.is_some()
+        && data.delivery.max_packet_lifetime.is_some()
+    {
+        let what = "a data channel has either max_retransmits or max_packet_lifetime";
+        return Err(Problem::new(format!("{at}.data.max_packet_lifetime"), what));
+    }
     match &users.video {
         Some(video) => check_video(video, &format!("{at}.video")),
         None => Ok(()),
@@ -246,20 +253,24 @@ fn check_fault<'a>(
 
 fn check_slo(scenario: &Scenario) -> Result<(), Problem> {
     let slo = &scenario.slo;
-    let receives = |sends: fn(&Users) -> bool, watch: fn(&Users) -> Watch| {
+    let receives = |sends: fn(&Users) -> bool, watches: fn(&Users) -> bool| {
         scenario.rooms.iter().any(|rooms| {
             let senders: u32 = rooms.users.iter().filter(|users| sends(users)).map(|users| users.count).sum();
-            let mut watchers = rooms.users.iter().filter(|users| watch(users) != Watch::None);
+            let mut watchers = rooms.users.iter().filter(|users| watches(users));
             // Nobody receives their own.
             watchers.any(|users| senders > u32::from(sends(users) && users.count == 1))
         })
     };
-    let video = receives(|users| users.video.is_some(), |users| users.watch_video);
-    let audio = receives(|users| users.audio.is_some(), |users| users.watch_audio);
+    let video = receives(|users| users.video.is_some(), |users| users.watch_video != Watch::None);
+    let audio = receives(|users| users.audio.is_some(), |users| users.watch_audio != Watch::None);
+    let data = receives(|users| users.data.is_some(), |users| users.watch_data);
     let unmeasured = [
         ("freezes_per_hour", slo.freezes_per_hour.is_some() && !video, "receives video"),
         ("delay_p99", slo.delay_p99.is_some() && !video && !audio, "receives anything"),
         ("residual_loss", slo.residual_loss.is_some() && !video && !audio, "receives anything"),
+        ("data_delay_p99", slo.data_delay_p99.is_some() && !data, "receives data"),
+        ("data_loss", slo.data_loss.is_some() && !data, "receives data"),
+        ("data_violations", slo.data_violations.is_some() && !data, "receives data"),
     ];
     match unmeasured.into_iter().find(|(_, is_unmeasured, _)| *is_unmeasured) {
         None => Ok(()),

@@ -21,6 +21,7 @@ use std::time::Duration;
 use sluice_mesh::wan::ImpairmentConfig;
 
 use crate::results::ScenarioInfo;
+use crate::transport::Delivery;
 
 pub use self::file::{ScenarioError, ScenarioFile};
 pub use self::overrides::Overrides;
@@ -157,10 +158,14 @@ pub struct Users {
     pub audio: Option<Audio>,
     /// What they show.
     pub video: Option<Video>,
+    /// What they send on a data channel.
+    pub data: Option<Data>,
     /// What they receive of the others' audio.
     pub watch_audio: Watch,
     /// What they receive of the others' video.
     pub watch_video: Watch,
+    /// They receive what the others send on data channels.
+    pub watch_data: bool,
     /// Their media go by TCP.
     pub tcp: bool,
     /// They come and go.
@@ -229,6 +234,23 @@ pub enum VideoCodec {
     H264,
     /// H.265.
     H265,
+}
+
+/// Messages on a data channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Data {
+    /// Their pace.
+    pub messages_per_second: u32,
+    /// Bytes of each.
+    pub message_bytes: u32,
+    /// What becomes of them.
+    pub delivery: Delivery,
+}
+
+impl Default for Data {
+    fn default() -> Self {
+        Self { messages_per_second: 10, message_bytes: 200, delivery: Delivery::default() }
+    }
 }
 
 /// Which of the streams in the room a user receives; the others are paused.
@@ -370,6 +392,12 @@ pub struct Slo {
     pub residual_loss: Option<f64>,
     /// Freezes of more than 500 ms for each hour of received video.
     pub freezes_per_hour: Option<f64>,
+    /// 99th percentile of the one-way delay of data channels' messages.
+    pub data_delay_p99: Option<Duration>,
+    /// Share (0 to 1) of data channels' messages that are lost.
+    pub data_loss: Option<f64>,
+    /// Messages that data channels lost, doubled or reordered though they had promised not to.
+    pub data_violations: Option<f64>,
     /// Share (0 to 1) of joins that fail.
     pub failed_joins: Option<f64>,
 }
@@ -432,14 +460,14 @@ impl Scenario {
 }
 
 impl Users {
-    /// Whether they send audio or video.
+    /// Whether they send audio, video or data.
     pub fn sends(&self) -> bool {
-        self.audio.is_some() || self.video.is_some()
+        self.audio.is_some() || self.video.is_some() || self.data.is_some()
     }
 
-    /// Whether they receive audio or video, if there is any.
+    /// Whether they receive audio, video or data, if there is any.
     pub fn watches(&self) -> bool {
-        self.watch_audio != Watch::None || self.watch_video != Watch::None
+        self.watch_audio != Watch::None || self.watch_video != Watch::None || self.watch_data
     }
 }
 

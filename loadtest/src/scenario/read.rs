@@ -13,9 +13,11 @@ use super::value::{
     Parsed, amount, bitrate, duration, flag, http_url, integer, name, positive_duration, share, text, web_socket_url,
 };
 use super::{
-    Audio, Churn, Fault, FaultAction, GeneratorConfig, Path, PathEnd, PathStep, Rooms, ScalabilityMode, Scenario, Slo,
-    Target, TargetNode, UnknownMode, Users, Video, VideoCodec, VideoEncoding, Watch,
+    Audio, Churn, Data, Fault, FaultAction, GeneratorConfig, Path, PathEnd, PathStep, Rooms, ScalabilityMode, Scenario,
+    Slo, Target, TargetNode, UnknownMode, Users, Video, VideoCodec, VideoEncoding, Watch,
 };
+use crate::data::MIN_MESSAGE_BYTES;
+use crate::transport::Delivery;
 
 /// Of one kind of rooms and of users in one; far beyond what one generator can carry.
 const MAX_COUNT: u32 = 1_000_000;
@@ -27,6 +29,12 @@ pub(super) const MAX_THREADS: u16 = 1024;
 pub(super) const AUDIO_BITRATES: RangeInclusive<u32> = 6_000..=510_000;
 /// From a thumbnail to 4k, in bits per second.
 pub(super) const VIDEO_BITRATES: RangeInclusive<u32> = 10_000..=100_000_000;
+/// More than a server takes of one client.
+const MAX_MESSAGES_PER_SECOND: u32 = 10_000;
+/// From what a message says of itself to the largest that servers take.
+const MESSAGE_BYTES: RangeInclusive<u32> = MIN_MESSAGE_BYTES as u32..=262_144;
+/// What signalling has room for, in milliseconds.
+const MAX_PACKET_LIFETIME: Duration = Duration::from_millis(65_535);
 /// Shorter stays would be nothing but joins.
 const MIN_STAY: Duration = Duration::from_secs(1);
 /// More frames than any screen shows.
@@ -49,18 +57,28 @@ pub(super) mod keys {
     pub(in crate::scenario) const NODE: &[&str] = &["name", "region", "url", "query", "metrics", "pid", "insecure"];
     pub(in crate::scenario) const ROOMS: &[&str] = &["name", "count", "users"];
     pub(in crate::scenario) const USERS: &[&str] =
-        &["name", "count", "regions", "audio", "video", "watch", "tcp", "churn"];
+        &["name", "count", "regions", "audio", "video", "data", "watch", "tcp", "churn"];
     pub(in crate::scenario) const AUDIO: &[&str] = &["bitrate", "talk", "dtx", "file"];
     pub(in crate::scenario) const ENCODING: &[&str] = &["bitrate", "fps", "temporal_layers", "key_frame_interval"];
     pub(in crate::scenario) const VIDEO: &[&str] =
         &["codec", "bitrate", "fps", "temporal_layers", "key_frame_interval", "scalability_mode", "encodings", "file"];
-    pub(in crate::scenario) const WATCH: &[&str] = &["audio", "video"];
+    pub(in crate::scenario) const DATA: &[&str] =
+        &["messages_per_second", "message_bytes", "ordered", "max_retransmits", "max_packet_lifetime"];
+    pub(in crate::scenario) const WATCH: &[&str] = &["audio", "video", "data"];
     pub(in crate::scenario) const CHURN: &[&str] = &["stay", "away"];
     pub(in crate::scenario) const PATH: &[&str] = &["between", "from", "to", "path", "then"];
     pub(in crate::scenario) const STEP: &[&str] = &["at", "path"];
     pub(in crate::scenario) const FAULT: &[&str] = &["at", "stop", "start", "cut", "heal"];
-    pub(in crate::scenario) const SLO: &[&str] =
-        &["join_p99", "delay_p99", "residual_loss", "freezes_per_hour", "failed_joins"];
+    pub(in crate::scenario) const SLO: &[&str] = &[
+        "join_p99",
+        "delay_p99",
+        "residual_loss",
+        "freezes_per_hour",
+        "data_delay_p99",
+        "data_loss",
+        "data_violations",
+        "failed_joins",
+    ];
     pub(in crate::scenario) const GENERATOR: &[&str] = &["open_every", "coalesce", "max_lag", "threads"];
 }
 
@@ -129,26 +147,35 @@ pub(super) fn name_nodes(nodes: &mut [TargetNode]) {
 }
 
 fn rooms(mut section: Section, folder: &FilePath) -> Result<Rooms, Problem> {
-    Ok(Rooms {
-        name: section.take("name", name)?.unwrap_or_else(|| "room".to_owned()),
-        count: section.take("count", integer(1..=MAX_COUNT))?.unwrap_or(1),
-        users: each(section.take_sections("users", keys::USERS)?, |users| self::users(users, folder))?,
-    })
+    let name = section.take("name", name)?.unwrap_or_else(|| "room".to_owned());
+    let count = section.take("count", integer(1..=MAX_COUNT))?.unwrap_or(1);
+    let users = each(section.take_sections("users", keys::USERS)?, |users| self::users(users, folder))?;
+    // Where nobody sends data nobody waits for any, unless they say so: others may send in the same rooms.
+    let has_data = users.iter().any(|(users, _)| users.data.is_some());
+    let users = users
+        .into_iter()
+        .map(|(users, watch_data)| Users { watch_data: watch_data.unwrap_or(has_data), ..users })
+        .collect();
+    Ok(Rooms { name, count, users })
 }
 
-fn users(mut section: Section, folder: &FilePath) -> Result<Users, Problem> {
-    let (watch_audio, watch_video) = take_watch(&mut section)?;
-    Ok(Users {
+/// Users, and whether they receive data if they say so.
+fn users(mut section: Section, folder: &FilePath) -> Result<(Users, Option<bool>), Problem> {
+    let (watch_audio, watch_video, watch_data) = take_watch(&mut section)?;
+    let users = Users {
         name: section.take("name", name)?.unwrap_or_else(|| "user".to_owned()),
         count: section.take("count", integer(1..=MAX_COUNT))?.unwrap_or(1),
         regions: section.take("regions", names)?.unwrap_or_default(),
         audio: take_audio(&mut section, folder)?,
         video: take_video(&mut section, folder)?,
+        data: take_data(&mut section)?,
         watch_audio,
         watch_video,
+        watch_data: false,
         tcp: section.take("tcp", flag)?.unwrap_or_default(),
         churn: section.take_section("churn", keys::CHURN)?.map(churn).transpose()?,
-    })
+    };
+    Ok((users, watch_data))
 }
 
 fn take_audio(section: &mut Section, folder: &FilePath) -> Result<Option<Audio>, Problem> {
@@ -180,6 +207,36 @@ fn take_video(section: &mut Section, folder: &FilePath) -> Result<Option<Video>,
         each(listed, encoding)?
     };
     Ok(Some(Video { codec, encodings, scalability_mode, file }))
+}
+
+/// True or false, or a table.
+fn take_data(section: &mut Section) -> Result<Option<Data>, Problem> {
+    let default = Data::default();
+    let at = section.at("data");
+    let table = match section.take_raw("data") {
+        None | Some(Value::Boolean(false)) => return Ok(None),
+        Some(Value::Boolean(true)) => return Ok(Some(default)),
+        Some(Value::Table(table)) => table,
+        Some(other) => return Err(not_allowed(at, "data", &other, "true, false or a table")),
+    };
+    let mut table = Section::new(at, table, keys::DATA)?;
+    let paces = integer(1..=MAX_MESSAGES_PER_SECOND);
+    Ok(Some(Data {
+        messages_per_second: table.take("messages_per_second", paces)?.unwrap_or(default.messages_per_second),
+        message_bytes: table.take("message_bytes", integer(MESSAGE_BYTES))?.unwrap_or(default.message_bytes),
+        delivery: Delivery {
+            ordered: table.take("ordered", flag)?.unwrap_or(default.delivery.ordered),
+            max_retransmits: table.take("max_retransmits", integer(0..=u16::MAX))?,
+            max_packet_lifetime: table.take("max_packet_lifetime", packet_lifetime)?,
+        },
+    }))
+}
+
+fn packet_lifetime(value: &Value) -> Parsed<Duration> {
+    match positive_duration(value)? {
+        lifetime if lifetime <= MAX_PACKET_LIFETIME && lifetime.subsec_nanos() % 1_000_000 == 0 => Ok(lifetime),
+        _ => Err("a duration of whole milliseconds, up to 65535ms".to_owned()),
+    }
 }
 
 /// What stands for sent media: true or false, a bitrate, or a table.
@@ -218,20 +275,32 @@ fn scalability_mode(value: &Value) -> Parsed<ScalabilityMode> {
     value.as_str().unwrap_or_default().parse().map_err(|allowed: UnknownMode| allowed.to_string())
 }
 
-/// Of audio and of video.
-fn take_watch(section: &mut Section) -> Result<(Watch, Watch), Problem> {
+/// Of audio, of video and, if it is said, of data.
+fn take_watch(section: &mut Section) -> Result<(Watch, Watch, Option<bool>), Problem> {
     let at = section.at("watch");
     match section.take_raw("watch") {
-        None => Ok((Watch::All, Watch::All)),
+        None => Ok((Watch::All, Watch::All, None)),
         Some(Value::Table(table)) => {
             let mut table = Section::new(at, table, keys::WATCH)?;
             let [audio, video] = ["audio", "video"].map(|key| table.take(key, watch));
-            Ok((audio?.unwrap_or(Watch::All), video?.unwrap_or(Watch::All)))
+            let data = table.take("data", watch_data)?;
+            Ok((audio?.unwrap_or(Watch::All), video?.unwrap_or(Watch::All), data))
         }
         Some(value) => match watch(&value) {
-            Ok(watch) => Ok((watch, watch)),
-            Err(allowed) => Err(not_allowed(at, "watch", &value, &format!("{allowed}, or a table of audio and video"))),
+            Ok(watch) => Ok((watch, watch, (watch == Watch::None).then_some(false))),
+            Err(allowed) => {
+                let allowed = format!("{allowed}, or a table of audio, video and data");
+                Err(not_allowed(at, "watch", &value, &allowed))
+            }
         },
+    }
+}
+
+fn watch_data(value: &Value) -> Parsed<bool> {
+    match value.as_str() {
+        Some("all") => Ok(true),
+        Some("none") => Ok(false),
+        _ => Err("\"all\" or \"none\"".to_owned()),
     }
 }
 
@@ -306,6 +375,9 @@ fn slo(top: &mut Section) -> Result<Slo, Problem> {
         delay_p99: section.take("delay_p99", positive_duration)?,
         residual_loss: section.take("residual_loss", share)?,
         freezes_per_hour: section.take("freezes_per_hour", amount)?,
+        data_delay_p99: section.take("data_delay_p99", positive_duration)?,
+        data_loss: section.take("data_loss", share)?,
+        data_violations: section.take("data_violations", amount)?,
         failed_joins: section.take("failed_joins", share)?,
     })
 }

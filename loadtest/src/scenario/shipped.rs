@@ -1,6 +1,6 @@
 //! The scenarios that come with the program.
 
-const SHIPPED: [(&str, &str); 9] = [
+const SHIPPED: [(&str, &str); 10] = [
     ("meeting", include_str!("../../scenarios/meeting.toml")),
     ("meeting-one-room", include_str!("../../scenarios/meeting-one-room.toml")),
     ("webinar", include_str!("../../scenarios/webinar.toml")),
@@ -10,6 +10,7 @@ const SHIPPED: [(&str, &str); 9] = [
     ("adaptive", include_str!("../../scenarios/adaptive.toml")),
     ("failover", include_str!("../../scenarios/failover.toml")),
     ("churn", include_str!("../../scenarios/churn.toml")),
+    ("data", include_str!("../../scenarios/data.toml")),
 ];
 
 /// Their names.

@@ -4,8 +4,8 @@ use toml::{Table, Value};
 
 use super::value::{write_bitrate, write_duration};
 use super::{
-    Audio, Churn, Fault, FaultAction, GeneratorConfig, Path, Rooms, Scenario, Slo, Target, TargetNode, Users, Video,
-    VideoCodec, VideoEncoding, Watch,
+    Audio, Churn, Data, Fault, FaultAction, GeneratorConfig, Path, Rooms, Scenario, Slo, Target, TargetNode, Users,
+    Video, VideoCodec, VideoEncoding, Watch,
 };
 
 /// The file's text.
@@ -89,9 +89,11 @@ fn users(users: &Users) -> Table {
     }
     put_some(&mut table, "audio", users.audio.as_ref().map(audio));
     put_some(&mut table, "video", users.video.as_ref().map(video));
+    put_some(&mut table, "data", users.data.as_ref().map(data));
     let mut watched = Table::new();
     put(&mut watched, "audio", watch(users.watch_audio));
     put(&mut watched, "video", watch(users.watch_video));
+    put(&mut watched, "data", if users.watch_data { "all" } else { "none" });
     put(&mut table, "watch", watched);
     put(&mut table, "tcp", users.tcp);
     put_some(&mut table, "churn", users.churn.map(churn));
@@ -125,6 +127,16 @@ fn encoding(encoding: &VideoEncoding) -> Table {
     put(&mut table, "fps", encoding.fps);
     put(&mut table, "temporal_layers", i64::from(encoding.temporal_layers));
     put_some(&mut table, "key_frame_interval", encoding.key_frame_interval.map(write_duration));
+    table
+}
+
+fn data(data: &Data) -> Table {
+    let mut table = Table::new();
+    put(&mut table, "messages_per_second", data.messages_per_second);
+    put(&mut table, "message_bytes", data.message_bytes);
+    put(&mut table, "ordered", data.delivery.ordered);
+    put_some(&mut table, "max_retransmits", data.delivery.max_retransmits.map(i64::from));
+    put_some(&mut table, "max_packet_lifetime", data.delivery.max_packet_lifetime.map(write_duration));
     table
 }
 
@@ -184,6 +196,9 @@ fn slo(slo: &Slo) -> Table {
     put_some(&mut table, "delay_p99", slo.delay_p99.map(write_duration));
     put_some(&mut table, "residual_loss", slo.residual_loss);
     put_some(&mut table, "freezes_per_hour", slo.freezes_per_hour);
+    put_some(&mut table, "data_delay_p99", slo.data_delay_p99.map(write_duration));
+    put_some(&mut table, "data_loss", slo.data_loss);
+    put_some(&mut table, "data_violations", slo.data_violations);
     put_some(&mut table, "failed_joins", slo.failed_joins);
     table
 }

@@ -94,7 +94,7 @@ impl ProtooError {
             Self::Upgrade { .. } => "websocket",
             Self::Refused { method, .. } => match method.as_str() {
                 "join" => "join refused",
-                "produce" => "produce refused",
+                "produce" | "produceData" => "produce refused",
                 "createWebRtcTransport" | "connectWebRtcTransport" => "transport refused",
                 _ => "refused",
             },

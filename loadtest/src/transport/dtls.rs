@@ -31,6 +31,8 @@ const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::new(192,
 #[derive(Debug)]
 pub(super) enum DtlsEvent {
     Connected(KeyingMaterial),
+    /// What the other end sent under the keys: SCTP (RFC 8261).
+    ApplicationData(BytesMut),
     /// The other end said goodbye.
     Closed,
 }
@@ -117,11 +119,20 @@ impl DtlsSession {
         for event in events {
             match event {
                 EndpointEvent::HandshakeComplete => out.push(DtlsEvent::Connected(self.keying_material()?)),
+                EndpointEvent::ApplicationData(data) => out.push(DtlsEvent::ApplicationData(data)),
                 EndpointEvent::PeerClosed => out.push(DtlsEvent::Closed),
                 _ => {}
             }
         }
         Ok(out)
+    }
+
+    /// Sends application data, one record of it.
+    ///
+    /// # Errors
+    /// When there are no keys, or none any more.
+    pub(super) fn send(&mut self, now: Instant, data: &[u8]) -> Result<(), TransportError> {
+        self.endpoint.write(now, PEER, data).map_err(|error| TransportError::Dtls(error.to_string()))
     }
 
     pub(super) fn poll_transmit(&mut self) -> Option<BytesMut> {

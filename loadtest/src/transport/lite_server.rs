@@ -22,7 +22,9 @@ use super::{Certificate, DtlsRole, IceCredentials, Protocol, RemoteParameters, S
 pub struct LiteServer {
     ice: IceCredentials,
     fingerprint: String,
-    dtls: DtlsSession,
+    pub(super) dtls: DtlsSession,
+    /// What the client sent inside DTLS.
+    pub(super) application_data: Vec<BytesMut>,
     srtp: Option<SrtpSession>,
     checks: u32,
     rng: ChaCha8Rng,
@@ -46,7 +48,7 @@ impl LiteServer {
         dtls.start(now)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         let ice = IceCredentials::random(&mut rng);
-        Ok(Self { ice, fingerprint, dtls, srtp: None, checks: 0, rng })
+        Ok(Self { ice, fingerprint, dtls, application_data: Vec::new(), srtp: None, checks: 0, rng })
     }
 
     /// What signalling would tell the client.
@@ -56,6 +58,7 @@ impl LiteServer {
             candidate,
             protocol: Protocol::Udp,
             fingerprints: vec![self.fingerprint.clone()],
+            sctp: None,
         }
     }
 
@@ -75,8 +78,10 @@ impl LiteServer {
             Some(0..=3) => answers.push(self.answer_check(datagram)?),
             Some(20..=63) => {
                 for event in self.dtls.receive(now, datagram)? {
-                    if let DtlsEvent::Connected(material) = event {
-                        self.srtp = Some(SrtpSession::new(&material)?);
+                    match event {
+                        DtlsEvent::Connected(material) => self.srtp = Some(SrtpSession::new(&material)?),
+                        DtlsEvent::ApplicationData(data) => self.application_data.push(data),
+                        DtlsEvent::Closed => {}
                     }
                 }
             }

@@ -1,12 +1,17 @@
-//! One WebRTC transport seen from the client, sans-IO: ICE controlling, then DTLS, then SRTP.
+//! One WebRTC transport seen from the client, sans-IO: ICE controlling, then DTLS, then SRTP, and SCTP where data
+//! channels are wanted.
 //!
 //! The owner feeds datagrams and time into [`ClientTransport::handle_input`], which hands back the media of a datagram,
-//! and afterwards drains [`ClientTransport::poll_output`] until it is empty; no socket and no clock is touched here.
+//! and afterwards drains [`ClientTransport::poll_message`] and [`ClientTransport::poll_output`] until they are empty;
+//! no socket and no clock is touched here.
 
 mod certificate;
+#[cfg(test)]
+mod data_server;
 mod dtls;
 mod ice;
 mod lite_server;
+mod sctp;
 mod srtp;
 
 use std::collections::VecDeque;
@@ -20,12 +25,16 @@ use rand_chacha::ChaCha8Rng;
 
 use self::dtls::{DtlsEvent, DtlsSession};
 use self::ice::{IceAgent, IceEvent};
+use self::sctp::Association;
 use self::srtp::SrtpSession;
 
 pub use self::certificate::Certificate;
+#[cfg(test)]
+pub(crate) use self::data_server::DataServer;
 pub use self::ice::IceCredentials;
 #[doc(hidden)]
 pub use self::lite_server::LiteServer;
+pub use self::sctp::{Delivery, SCTP_STREAMS, SctpMessage, SctpParameters};
 pub use self::srtp::SrtpProfile;
 
 /// Which end of DTLS this client is.
@@ -78,6 +87,8 @@ pub struct RemoteParameters {
     pub protocol: Protocol,
     /// SHA-256 fingerprints of its certificate, as SDP writes them.
     pub fingerprints: Vec<String>,
+    /// Its end of the association of data channels; `None`: there is none.
+    pub sctp: Option<SctpParameters>,
 }
 
 /// Into a transport.
@@ -168,6 +179,9 @@ pub struct ClientTransport {
     /// What the DTLS library says; asking it is not cheap enough to do for each packet of media.
     dtls_timeout: Option<Instant>,
     srtp: Option<SrtpSession>,
+    sctp: Option<SctpParameters>,
+    /// Once there are keys, if data channels are wanted.
+    association: Option<Box<Association>>,
     state: TransportState,
     output: VecDeque<Output>,
     counters: TransportCounters,
@@ -197,6 +211,8 @@ impl ClientTransport {
             dtls_started: false,
             dtls_timeout: None,
             srtp: None,
+            sctp: remote.sctp,
+            association: None,
             state: TransportState::Connecting,
             output: VecDeque::new(),
             counters: TransportCounters::default(),
@@ -207,7 +223,7 @@ impl ClientTransport {
     }
 
     /// Takes what came in, or that time passed, and returns the media that a datagram carried. Drain
-    /// [`Self::poll_output`] afterwards.
+    /// [`Self::poll_message`] and [`Self::poll_output`] afterwards.
     pub fn handle_input<'a>(&mut self, now: Instant, input: Input<'a>) -> Option<Received<'a>> {
         if self.is_over() {
             return None;
@@ -216,7 +232,7 @@ impl ClientTransport {
             Input::Datagram(datagram) => self.handle_datagram(now, datagram),
             Input::Timeout => {
                 self.handle_timeout(now);
-                self.collect_dtls();
+                self.collect(now);
                 None
             }
         }
@@ -232,8 +248,8 @@ impl ClientTransport {
         if self.is_over() {
             return None;
         }
-        let ice = self.ice.poll_timeout();
-        Some(self.dtls_timeout.map_or(ice, |dtls| dtls.min(ice)))
+        let sctp = self.association.as_ref().and_then(|association| association.poll_timeout());
+        [self.dtls_timeout, sctp].into_iter().flatten().chain([self.ice.poll_timeout()]).min()
     }
 
     /// Seals an RTP packet and queues it; dropped and counted before there are keys.
@@ -248,6 +264,26 @@ impl ClientTransport {
         self.transmit_media(sealed);
     }
 
+    /// Queues a message of a data channel, perhaps before the association is up. `false` if it is refused: there is no
+    /// association, too much waits, or it is larger than the server takes.
+    pub fn send_message(&mut self, now: Instant, delivery: &Delivery, message: SctpMessage) -> bool {
+        let is_over = self.is_over();
+        let Some(association) = self.association.as_mut().filter(|_| !is_over) else { return false };
+        let is_queued = association.send(now, delivery, message);
+        self.collect(now);
+        is_queued
+    }
+
+    /// The next message of a data channel that has come.
+    pub fn poll_message(&mut self) -> Option<SctpMessage> {
+        self.association.as_mut()?.poll_message()
+    }
+
+    /// The association of data channels is up.
+    pub fn is_associated(&self) -> bool {
+        self.association.as_ref().is_some_and(|association| association.is_connected())
+    }
+
     /// Begins ICE anew with the server's new credentials.
     pub fn restart_ice(&mut self, now: Instant, remote: IceCredentials) {
         let local = IceCredentials::random(&mut self.rng);
@@ -260,7 +296,7 @@ impl ClientTransport {
             return;
         }
         self.dtls.close(now);
-        self.collect_dtls();
+        self.collect(now);
         self.set_state(TransportState::Closed);
     }
 
@@ -310,11 +346,11 @@ impl ClientTransport {
             },
             Some(20..=63) => {
                 let result = self.dtls.receive(now, datagram);
-                self.on_dtls(result);
+                self.on_dtls(now, result);
             }
             _ => self.counters.dropped_unknown += 1,
         }
-        self.collect_dtls();
+        self.collect(now);
         None
     }
 
@@ -343,6 +379,9 @@ impl ClientTransport {
             self.set_state(TransportState::Failed(error.to_string()));
             return;
         }
+        if let Some(association) = &mut self.association {
+            association.handle_timeout(now);
+        }
         match self.ice.handle_timeout(now, &mut self.rng) {
             Ok((check, event)) => {
                 if let Some(check) = check {
@@ -367,33 +406,40 @@ impl ClientTransport {
         }
     }
 
-    fn on_dtls(&mut self, result: Result<Vec<DtlsEvent>, TransportError>) {
+    fn on_dtls(&mut self, now: Instant, result: Result<Vec<DtlsEvent>, TransportError>) {
         match result {
-            Ok(events) => {
-                for event in events {
-                    match event {
-                        DtlsEvent::Connected(material) => match SrtpSession::new(&material) {
-                            Ok(session) => {
-                                self.srtp = Some(session);
-                                self.set_state(TransportState::Connected(material.profile));
-                            }
-                            Err(error) => self.set_state(TransportState::Failed(error.to_string())),
-                        },
-                        DtlsEvent::Closed => self.set_state(TransportState::Closed),
-                    }
-                }
-            }
+            Ok(events) => events.into_iter().for_each(|event| self.on_dtls_event(now, event)),
             // With keys in place a strange DTLS record is a stranger's: media goes on.
             Err(_) if self.srtp.is_some() => self.counters.dropped_unknown += 1,
             Err(error) => {
-                self.collect_dtls();
+                self.collect(now);
                 self.set_state(TransportState::Failed(error.to_string()));
             }
         }
     }
 
-    /// Whatever DTLS was told, this follows.
-    fn collect_dtls(&mut self) {
+    fn on_dtls_event(&mut self, now: Instant, event: DtlsEvent) {
+        match (event, &mut self.association) {
+            (DtlsEvent::Connected(material), _) => match SrtpSession::new(&material) {
+                Ok(session) => {
+                    self.srtp = Some(session);
+                    self.association = self.sctp.map(|parameters| Box::new(Association::new(now, parameters)));
+                    self.set_state(TransportState::Connected(material.profile));
+                }
+                Err(error) => self.set_state(TransportState::Failed(error.to_string())),
+            },
+            (DtlsEvent::ApplicationData(packet), Some(association)) => association.receive(now, &packet),
+            (DtlsEvent::ApplicationData(_), None) => self.counters.dropped_unknown += 1,
+            (DtlsEvent::Closed, _) => self.set_state(TransportState::Closed),
+        }
+    }
+
+    /// Whatever DTLS and the association were told, this follows.
+    fn collect(&mut self, now: Instant) {
+        while let Some(packet) = self.association.as_mut().and_then(|association| association.poll_transmit()) {
+            // Of an association whose DTLS has ended nothing is sent any more.
+            let _ = self.dtls.send(now, &packet);
+        }
         self.dtls_timeout = self.dtls.poll_timeout();
         while let Some(flight) = self.dtls.poll_transmit() {
             self.transmit(flight);

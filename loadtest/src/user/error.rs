@@ -32,6 +32,9 @@ pub enum UserError {
     /// There is nothing to send.
     #[error("what is to be sent has no encoding")]
     NothingToSend,
+    /// The server has no data channels.
+    #[error("the server offers no data channels")]
+    NoDataChannels,
     /// The server has no candidate that this client can reach.
     #[error("the server offers no UDP candidate with an IP address")]
     NoCandidate,
@@ -52,6 +55,7 @@ impl UserError {
             Self::Dtls(_) => "dtls",
             Self::NoTransport => "no transport",
             Self::NothingToSend => "nothing to send",
+            Self::NoDataChannels => "no data channels",
             Self::Waited(..) => "room",
         }
     }

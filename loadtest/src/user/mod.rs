@@ -5,6 +5,7 @@ mod room;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use rand::RngExt;
@@ -18,17 +19,22 @@ use tokio::time::Instant;
 
 use crate::driver::{Driver, DriverError, Lane, LaneConfig, PathHandle};
 use crate::media::{Source, StreamStats};
-use crate::scenario::Watch;
-use crate::signalling::demo_v3::{IceParameters, Joined, TransportOptions, dtls_parameters};
+use crate::scenario::{Data, Watch};
+use crate::signalling::demo_v3::{
+    DataProduced, IceParameters, Joined, SctpStreamParameters, TransportOptions, dtls_parameters, sctp_capabilities,
+};
 use crate::signalling::ortc::{Kind, OrtcError, RtpCapabilities, RtpParameters, device_capabilities, send_parameters};
 use crate::signalling::{ProtooClient, ProtooError};
-use crate::transport::{TransportConfig, TransportState};
+use crate::transport::{SCTP_STREAMS, TransportConfig, TransportState};
 
 pub use self::error::{UserEnd, UserError};
-pub use self::room::{Consumer, RoomState};
+pub use self::room::{Consumer, DataConsumer, RoomState};
 
 /// Until a transport must be up: what is not by then will not be.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Under this name mediasoup-demo passes on what comes to all others.
+const DATA_LABEL: &str = "chat";
 
 /// Who joins where.
 #[derive(Clone)]
@@ -49,7 +55,11 @@ pub struct UserConfig {
     pub produce: bool,
     /// Wants to receive what others produce.
     pub consume: bool,
-    /// Of that, which audio; the rest is paused.
+    /// Sends on data channels, by an association on the transport that it sends by.
+    pub produce_data: bool,
+    /// Wants to receive what others send on data channels, by an association on the transport that it receives by.
+    pub consume_data: bool,
+    /// Of what others produce, which audio; the rest is paused.
     pub watch_audio: Watch,
     /// And which video.
     pub watch_video: Watch,
@@ -67,7 +77,7 @@ pub struct UserConfig {
 }
 
 impl UserConfig {
-    /// A user who can do both.
+    /// A user who can do both, without data channels.
     pub fn new(url: &str, room: &str, peer: &str, transport: TransportConfig, seed: u64) -> Self {
         Self {
             url: url.to_owned(),
@@ -78,6 +88,8 @@ impl UserConfig {
             secret: None,
             produce: true,
             consume: true,
+            produce_data: false,
+            consume_data: false,
             watch_audio: Watch::All,
             watch_video: Watch::All,
             transport,
@@ -86,6 +98,11 @@ impl UserConfig {
             path: None,
             seed,
         }
+    }
+
+    /// Whether the transport to send or to receive by carries data channels.
+    fn has_data(&self, sending: bool) -> bool {
+        if sending { self.produce_data } else { self.consume_data }
     }
 }
 
@@ -130,6 +147,8 @@ pub(crate) struct Shared {
     receive: Mutex<Option<Path>>,
     rng: std::sync::Mutex<ChaCha8Rng>,
     productions: Mutex<HashMap<String, Sent>>,
+    /// Of the association to send by; the server names those of the other.
+    next_stream: AtomicU16,
 }
 
 /// What is known of a producer of the user's own.
@@ -163,7 +182,7 @@ impl User {
         let websocket = began.elapsed();
         let router: RtpCapabilities = protoo.call("getRouterRtpCapabilities", json!({})).await?;
 
-        let create = |sending| create_transport(&protoo, sending, config.tcp);
+        let create = |sending| create_transport(&protoo, sending, &config);
         let send = if config.produce { Some(create(true).await?) } else { None };
         let receive = if config.consume { Some(create(false).await?) } else { None };
         let rng = std::sync::Mutex::new(ChaCha8Rng::seed_from_u64(config.seed));
@@ -175,6 +194,9 @@ impl User {
         if config.consume {
             join["rtpCapabilities"] = serde_json::to_value(device_capabilities(&router)).unwrap_or_default();
         }
+        if config.consume_data {
+            join["sctpCapabilities"] = sctp_capabilities();
+        }
         let shared = Arc::new(Shared {
             driver: driver.clone(),
             config,
@@ -182,6 +204,7 @@ impl User {
             receive: Mutex::new(receive),
             rng,
             productions: Mutex::default(),
+            next_stream: AtomicU16::default(),
         });
         let (state, room) = watch::channel(RoomState::default());
         // Consumers may be announced before the answer to `join` is read.
@@ -271,6 +294,26 @@ impl User {
         lane.with(move |session, now| session.publish(now, encodings, seed)).await?;
         self.shared.begin_production(&produced.id, ssrc, &lane).await?;
         Ok(Production { id: produced.id, ssrc })
+    }
+
+    /// Begins to send messages on a data channel, and returns the server's id of it.
+    ///
+    /// # Errors
+    /// [`UserError`] with the step that failed.
+    pub async fn produce_data(&self, data: Data) -> Result<String, UserError> {
+        let lane = self.shared.connected(&self.protoo, true).await?;
+        let stream = self.shared.next_stream.fetch_add(1, Ordering::Relaxed) % SCTP_STREAMS;
+        let request = json!({
+            "transportId": self.transport_id(true).await,
+            "sctpStreamParameters": SctpStreamParameters::new(stream, &data.delivery),
+            "label": DATA_LABEL,
+            "protocol": "",
+            "appData": { "channel": DATA_LABEL },
+        });
+        let produced: DataProduced = self.protoo.call("produceData", request).await?;
+        let seed = self.shared.with_rng(|rng| rng.random());
+        lane.with(move |session, now| session.send_data(now, stream, data, seed)).await?;
+        Ok(produced.id)
     }
 
     /// The data of a `produce` request with these parameters.
@@ -415,7 +458,12 @@ impl Shared {
         if let Some(lane) = &path.lane {
             return Ok(lane.clone());
         }
-        let remote = path.options.remote().ok_or(UserError::NoCandidate)?;
+        let mut remote = path.options.remote().ok_or(UserError::NoCandidate)?;
+        match (self.config.has_data(sending), remote.sctp) {
+            (true, None) => return Err(UserError::NoDataChannels),
+            (true, Some(_)) => {}
+            (false, _) => remote.sctp = None,
+        }
         let seed = self.with_rng(|rng| rng.random());
         let transport = &self.config.transport;
         let lane = LaneConfig { seed, group: self.config.group, path: self.config.path.clone() };
@@ -448,8 +496,11 @@ async fn transport_ended(lane: Option<Arc<Lane>>) -> UserEnd {
     }
 }
 
-async fn create_transport(protoo: &ProtooClient, sending: bool, tcp: bool) -> Result<Path, ProtooError> {
-    let request = json!({ "forceTcp": tcp, "producing": sending, "consuming": !sending });
+async fn create_transport(protoo: &ProtooClient, sending: bool, config: &UserConfig) -> Result<Path, ProtooError> {
+    let mut request = json!({ "forceTcp": config.tcp, "producing": sending, "consuming": !sending });
+    if config.has_data(sending) {
+        request["sctpCapabilities"] = sctp_capabilities();
+    }
     Ok(Path { options: protoo.call("createWebRtcTransport", request).await?, lane: None })
 }
 

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{Shared, UserError};
 use crate::scenario::Watch;
-use crate::signalling::demo_v3::{NewConsumer, Peer};
+use crate::signalling::demo_v3::{NewConsumer, NewDataConsumer, Peer};
 use crate::signalling::ortc::Kind;
 use crate::signalling::{Incoming, ProtooClient, Responder};
 
@@ -21,6 +21,8 @@ pub struct RoomState {
     pub peers: BTreeMap<String, Peer>,
     /// What is received, by the consumer's id.
     pub consumers: BTreeMap<String, Consumer>,
+    /// The data channels that are received, by the data consumer's id.
+    pub data_consumers: BTreeMap<String, DataConsumer>,
     /// Who speaks.
     pub active_speaker: Option<String>,
     /// The connection ended, with the WebSocket close code if there was one.
@@ -59,6 +61,21 @@ pub struct Consumer {
     pub app_data: Value,
 }
 
+/// One reception of a data channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataConsumer {
+    /// The server's id.
+    pub id: String,
+    /// What is received.
+    pub producer: String,
+    /// Whose that is; `None`: the server's own.
+    pub peer: Option<String>,
+    /// What its sender calls it.
+    pub label: String,
+    /// The stream that it comes on.
+    pub stream: u16,
+}
+
 /// Follows the server until the connection ends.
 pub(super) async fn run(
     mut incoming: mpsc::Receiver<Incoming>,
@@ -71,6 +88,7 @@ pub(super) async fn run(
             Incoming::Notification { method, data } => on_notification(&method, data, &protoo, &shared, &room).await,
             Incoming::Request { method, data, responder } => match method.as_str() {
                 "newConsumer" => on_new_consumer(data, responder, &protoo, &shared, &room).await,
+                "newDataConsumer" => on_new_data_consumer(data, responder, &protoo, &shared, &room).await,
                 _ => responder.reject(403, "this client does not do that").await,
             },
             Incoming::Closed(code) => room.send_modify(|room| room.closed = Some(code)),
@@ -141,6 +159,47 @@ async fn consume(
     Ok(new.kind)
 }
 
+async fn on_new_data_consumer(
+    data: Value,
+    responder: Responder,
+    protoo: &ProtooClient,
+    shared: &Shared,
+    room: &watch::Sender<RoomState>,
+) {
+    if !shared.config.consume_data {
+        responder.reject(403, "I do not want to consume data").await;
+        return;
+    }
+    let result = match serde_json::from_value::<NewDataConsumer>(data) {
+        Ok(consumer) => consume_data(consumer, protoo, shared, room).await.map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    match result {
+        Ok(()) => responder.accept(json!({})).await,
+        Err(error) => {
+            tracing::warn!(%error, "newDataConsumer");
+            responder.reject(500, &error).await;
+        }
+    }
+}
+
+async fn consume_data(
+    new: NewDataConsumer,
+    protoo: &ProtooClient,
+    shared: &Shared,
+    room: &watch::Sender<RoomState>,
+) -> Result<(), UserError> {
+    let (stream, delivery) = (new.sctp_stream_parameters.stream_id, new.sctp_stream_parameters.delivery());
+    let lane = shared.connect(protoo, false).await?;
+    lane.with(move |session, _| session.receive_data(stream, delivery)).await?;
+    room.send_modify(|room| {
+        let NewDataConsumer { id, data_producer_id, peer_id, label, .. } = new;
+        let consumer = DataConsumer { id: id.clone(), producer: data_producer_id, peer: peer_id, label, stream };
+        room.data_consumers.insert(id, consumer);
+    });
+    Ok(())
+}
+
 /// Pauses what the user does not want of a kind, and resumes what it does.
 async fn apply_watch(kind: Kind, protoo: &ProtooClient, shared: &Shared, room: &watch::Sender<RoomState>) {
     let policy = match kind {
@@ -190,6 +249,26 @@ async fn pause(consumer: &Consumer, protoo: &ProtooClient, shared: &Shared) {
     }
 }
 
+/// A consumer's producer is paused, or goes on.
+async fn set_paused(
+    consumer_id: &str,
+    paused: bool,
+    protoo: &ProtooClient,
+    shared: &Shared,
+    room: &watch::Sender<RoomState>,
+) {
+    let mut changed = None;
+    room.send_modify(|room| {
+        if let Some(consumer) = room.consumers.get_mut(consumer_id) {
+            consumer.paused = paused;
+            changed = Some(consumer.clone());
+        }
+    });
+    if let Some(consumer) = changed {
+        pause(&consumer, protoo, shared).await;
+    }
+}
+
 async fn on_notification(
     method: &str,
     data: Value,
@@ -206,6 +285,11 @@ async fn on_notification(
     #[serde(rename_all = "camelCase")]
     struct ConsumerIdOnly {
         consumer_id: String,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct DataConsumerIdOnly {
+        data_consumer_id: String,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
@@ -235,18 +319,14 @@ async fn on_notification(
                 end_consumer(&consumer_id, protoo, shared, room).await;
             }
         }
+        "dataConsumerClosed" => {
+            if let Some(DataConsumerIdOnly { data_consumer_id }) = read(method, data) {
+                end_data_consumer(&data_consumer_id, protoo, shared, room).await;
+            }
+        }
         "consumerPaused" | "consumerResumed" => {
             if let Some(ConsumerIdOnly { consumer_id }) = read(method, data) {
-                let mut changed = None;
-                room.send_modify(|room| {
-                    if let Some(consumer) = room.consumers.get_mut(&consumer_id) {
-                        consumer.paused = method == "consumerPaused";
-                        changed = Some(consumer.clone());
-                    }
-                });
-                if let Some(consumer) = changed {
-                    pause(&consumer, protoo, shared).await;
-                }
+                set_paused(&consumer_id, method == "consumerPaused", protoo, shared, room).await;
             }
         }
         "producerEncodingsWanted" => {
@@ -268,6 +348,16 @@ async fn end_consumer(id: &str, protoo: &ProtooClient, shared: &Shared, room: &w
         let _ = lane.with(move |session, now| session.stop_receiving(now, ssrc)).await;
     }
     apply_watch(kind, protoo, shared, room).await;
+}
+
+async fn end_data_consumer(id: &str, protoo: &ProtooClient, shared: &Shared, room: &watch::Sender<RoomState>) {
+    let mut ended = None;
+    room.send_modify(|room| ended = room.data_consumers.remove(id));
+    let Some(DataConsumer { stream, .. }) = ended else { return };
+    if let Ok(lane) = shared.connect(protoo, false).await {
+        // Without a session there is nothing to end.
+        let _ = lane.with(move |session, _| session.stop_receiving_data(stream)).await;
+    }
 }
 
 fn read<T: DeserializeOwned>(method: &str, data: Value) -> Option<T> {

@@ -121,3 +121,18 @@ fn failover() {
     let eu_while_ap_was_dead = at(6.0).flat_map(|sample| &sample.groups).filter(|group| group.group == 0);
     assert!(eu_while_ap_was_dead.into_iter().all(|group| group.video.packets > 0), "the others went on");
 }
+
+/// Its ramp is long enough for all to be there before what is measured begins.
+#[test]
+fn data() {
+    let run = run_scenario("data", &["--dev", "--users", "12", "--ramp", "2s", "--duration", "8s"]);
+    let results = &run.results;
+    assert_eq!(results.joins.failures(), 0, "{:?}", results.joins);
+    for (group, sample) in results.groups.iter().zip(&results.steady) {
+        let (received, sent) = (&sample.data, &sample.sent_data);
+        let users = sent.channels;
+        assert_eq!(received.channels, users * 5, "{group:?}: everybody has the others of the room");
+        assert!(sent.messages > 0 && received.messages > 0 && received.delay.count > 0, "{group:?}: {sample:?}");
+        assert_eq!((received.violations, sent.refused), (0, 0), "{group:?}: {sample:?}");
+    }
+}

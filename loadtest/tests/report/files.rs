@@ -63,3 +63,16 @@ fn fields_that_a_later_version_added_are_ignored() {
     fs::write(file("later.json"), json).unwrap();
     assert_eq!(load(file("later.json")).unwrap(), stillborn());
 }
+
+#[test]
+fn results_of_before_there_were_data_channels_are_read() {
+    let mut json = serde_json::to_value(run(1, TODAY)).unwrap();
+    let seconds = json["samples"].as_array_mut().unwrap().iter_mut();
+    let groups = seconds.flat_map(|second| second["groups"].as_array_mut().unwrap());
+    groups.for_each(|group| {
+        ["data", "sent_data"].iter().for_each(|field| drop(group.as_object_mut().unwrap().remove(*field)))
+    });
+    fs::write(file("earlier.json"), json.to_string()).unwrap();
+    let earlier = load(file("earlier.json")).unwrap();
+    assert!(earlier.samples.iter().flat_map(|second| &second.groups).all(|group| group.data.channels == 0));
+}

@@ -8,10 +8,10 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sluice_loadtest::media::Histogram;
 use sluice_loadtest::results::{
-    Durations, Ended, Event, GeneratorSample, GeneratorTotals, Group, Joins, NodeInfo, NodeSample, NodeTotals,
-    Objective, Results, SCHEMA_VERSION, Sample, ScenarioInfo, Sent, TargetInfo, Verdict,
+    DataReceived, DataSent, Durations, Ended, Event, GeneratorSample, GeneratorTotals, Group, Joins, NodeInfo,
+    NodeSample, NodeTotals, Objective, Results, SCHEMA_VERSION, Sample, ScenarioInfo, Sent, TargetInfo, Verdict,
 };
-use sluice_loadtest::tally::{ReceivedTally, SentTally, Tally, durations};
+use sluice_loadtest::tally::{DataReceivedTally, ReceivedTally, SentTally, Tally, durations};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RAMP_S: u32 = 15;
@@ -26,6 +26,9 @@ const NODES: [(&str, &str, f64); 3] = [("eu-1", "eu", 9.0), ("us-1", "us", 46.0)
 const KINDS: [(&str, u32, u32, bool); 2] = [("speaker", 4, 11, true), ("viewer", 46, 12, false)];
 /// Values of delay that stand for the packets of a group in a second.
 const DELAYS: u32 = 200;
+/// Messages of a data channel in a second, and their size.
+const MESSAGES: u32 = 10;
+const MESSAGE_BYTES: u32 = 200;
 
 /// How one target differs from the next.
 pub(crate) struct Nature {
@@ -145,7 +148,15 @@ impl World {
         video.frames = u64::from(video.streams) * 15 - video.lost;
         video.key_frames = u64::from(joined * watched) + u64::from(video.streams / 30);
         video.key_frame_requests = u64::from(joined * watched);
+        let delay = NODES[node].2 + if second >= WORSE_AT_S { 42.0 } else { 0.0 };
+        tally.data = data_received(users * watched, delay);
         if sends {
+            tally.sent_data = DataSent {
+                channels: users,
+                messages: u64::from(users * MESSAGES),
+                bytes: u64::from(users * MESSAGES * MESSAGE_BYTES),
+                refused: 0,
+            };
             tally.sent_audio = self.sent(users, (50, 80), 0);
             tally.sent_video = self.sent(users, (video_rate, 1_150), 15);
         }
@@ -316,6 +327,18 @@ impl World {
     fn noise(&mut self, most: f64) -> f64 {
         self.rng.random_range(-most..most)
     }
+}
+
+/// All that is sent on so many channels.
+fn data_received(channels: u32, delay_ms: f64) -> DataReceivedTally {
+    let messages = u64::from(channels * MESSAGES);
+    let bytes = messages * u64::from(MESSAGE_BYTES);
+    let sums = DataReceived { channels, messages, bytes, expected: messages, ..DataReceived::default() };
+    let mut tally = DataReceivedTally { sums, ..DataReceivedTally::default() };
+    for tenth in 0..10 {
+        tally.delay.record(ms(delay_ms + f64::from(tenth)));
+    }
+    tally
 }
 
 fn ms(ms: f64) -> Duration {

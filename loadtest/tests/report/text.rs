@@ -33,7 +33,8 @@ fn a_summary_tells_what_users_nodes_and_the_generator_did() {
     assert!(text.contains(&format!("Joins: {} of {} succeeded, p50 ", joins.succeeded, joins.attempted)));
     assert!(text.contains(&format!("{} failed: connect: connection refused\n", joins.failures())));
     let rows = |name: &str| text.lines().filter(|line| line.trim_start().starts_with(name)).count();
-    assert_eq!([rows("speaker"), rows("viewer"), rows("eu-1"), rows("ap-1")], [6, 6, 1, 1]);
+    assert_eq!([rows("speaker"), rows("viewer"), rows("eu-1"), rows("ap-1")], [9, 9, 1, 1]);
+    assert_says(&text, &["Sent on 12 data channels: 5,020 messages"]);
     assert_says(&text, &["    30.0 s  eu-us: 80 ms, 1% becomes 160 ms, 4%"]);
     let delay = text.lines().find(|line| line.starts_with("delay_p99")).unwrap();
     assert!(delay.ends_with("170 ms  NOT MET"), "{delay}");
@@ -54,6 +55,27 @@ fn figures_of_a_group_are_those_of_its_counts() {
     let cells: Vec<_> = row.split_whitespace().collect();
     let expected = ["speaker", "eu-1", "video", "4", "1,000", "12.3", "123", "2.50", "0.04", "1,234", "5", "-", "-"];
     assert_eq!(cells, expected);
+}
+
+#[test]
+fn figures_of_data_channels_are_those_of_their_counts() {
+    let mut run = run(1, TODAY);
+    run.steady.truncate(1);
+    let data = &mut run.steady[0].data;
+    (data.channels, data.messages, data.expected, data.lost) = (4, 1_990, 2_000, 10);
+    (data.duplicates, data.out_of_order, data.violations) = (1, 2, 13);
+    (data.delay.p50_ms, data.delay.p99_ms) = (12.34, 123.4);
+    run.steady[0].sent_data.refused = 7;
+    let text = summary(&run);
+    let (_, table) = text.split_once("Received on data channels").unwrap();
+    let row = table.lines().find(|line| line.contains("speaker")).unwrap();
+    let cells: Vec<_> = row.split_whitespace().collect();
+    assert_eq!(cells, ["speaker", "eu-1", "4", "1,990", "12.3", "123", "0.50", "1", "2", "13"]);
+    assert!(text.contains(" messages, 7 refused\n"), "{text}");
+
+    run.steady[0].data = Default::default();
+    run.steady[0].sent_data = Default::default();
+    assert!(!summary(&run).contains("data channel"));
 }
 
 #[test]
@@ -80,7 +102,7 @@ fn results_that_do_not_fit_together_are_shown_as_far_as_they_do() {
     run.nodes.truncate(1);
     run.steady[1].group = 1_000_000;
     let text = summary(&run);
-    assert_eq!(text.lines().filter(|line| line.contains("speaker")).count(), 2);
+    assert_eq!(text.lines().filter(|line| line.contains("speaker")).count(), 3);
 }
 
 #[test]

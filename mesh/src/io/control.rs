@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use quinn::{Connection, RecvStream, SendStream};
+use quinn::{RecvStream, SendStream};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, PipeMessage, RouteCloseReason, RouteControl, RouteFeedback};
 use tokio::sync::mpsc;
@@ -20,7 +20,7 @@ use crate::message::{MessageDecoder, MessageError, encode_message};
 /// Messages that are written at once: a burst of subscriptions leaves in few packets.
 const WRITE_BATCH: usize = 64;
 
-/// Before gossip.
+/// Before gossip and data.
 const PRIORITY: i32 = 1;
 
 pub(super) fn split(control: Control) -> (SendStream, Stream) {
@@ -31,7 +31,7 @@ pub(super) fn split(control: Control) -> (SendStream, Stream) {
 /// Writes what is said, until the connection ends. Neither kind of message waits for all of the other.
 pub(super) async fn write(
     link: Arc<Link>,
-    connection: Connection,
+    current: Arc<Current>,
     mut send: SendStream,
     mut control: mpsc::Receiver<RouteControl>,
     mut feedback: mpsc::Receiver<RouteFeedback>,
@@ -39,6 +39,7 @@ pub(super) async fn write(
     // Fails only when the stream is closed, which the first write tells.
     let _ = send.set_priority(PRIORITY);
     let (mut controls, mut feedbacks) = (Vec::with_capacity(WRITE_BATCH), Vec::with_capacity(WRITE_BATCH));
+    let mut consumed = None;
     let mut bytes = Vec::new();
     loop {
         tokio::select! {
@@ -50,9 +51,11 @@ pub(super) async fn write(
                 // The subscriptions that it is about come first.
                 controls.extend(std::iter::from_fn(|| control.try_recv().ok()));
             }
+            total = current.data.consumed.due() => consumed = Some(PipeMessage::DataConsumed(total)),
         }
         let controls = controls.drain(..).map(PipeMessage::Control);
-        for message in controls.chain(feedbacks.drain(..).map(PipeMessage::Feedback)) {
+        let feedbacks = feedbacks.drain(..).map(PipeMessage::Feedback);
+        for message in controls.chain(feedbacks).chain(consumed.take()) {
             match encode_message(&message) {
                 Ok(encoded) => {
                     bytes.extend_from_slice(&encoded);
@@ -63,11 +66,20 @@ pub(super) async fn write(
         }
         if let Err(error) = send.write_all(&bytes).await {
             debug!(peer = %link.instance, %error, "the control stream is closed");
-            CloseCode::Protocol.close(&connection);
+            CloseCode::Protocol.close(&current.connection);
             return;
         }
         bytes.clear();
     }
+}
+
+/// Why what is heard cannot be understood.
+#[derive(Debug, thiserror::Error)]
+enum Nonsense {
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    #[error("other data was consumed than was sent")]
+    Consumed,
 }
 
 /// The receiving half of the stream.
@@ -112,7 +124,7 @@ impl Reader {
         decoder: &mut MessageDecoder,
         unknown: &mut UnknownRoutes,
         mut input: &[u8],
-    ) -> Result<(), MessageError> {
+    ) -> Result<(), Nonsense> {
         while let Some(message) = decoder.decode::<PipeMessage>(&mut input)? {
             self.link.counters.messages_received.add(1);
             match message {
@@ -125,6 +137,11 @@ impl Reader {
                     }
                 }
                 PipeMessage::Feedback(feedback) => self.hear_feedback(unknown, feedback),
+                PipeMessage::DataConsumed(total) => {
+                    if !self.current.data.window.hear_consumed(total) {
+                        return Err(Nonsense::Consumed);
+                    }
+                }
             }
         }
         Ok(())

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) enum DropReason {
     /// Frames: the link's queue was full.
     QueueFull,
-    /// Frames and messages: the link is down.
+    /// Frames and messages, of data too: the link is down.
     LinkDown,
     /// Frames: too much waits for the path already.
     BufferFull,
-    /// Frames: does not even fit into two datagrams, or the peer takes none.
+    /// Frames: does not even fit into two datagrams, or the peer takes none. Messages of data: longer than allowed.
     TooLarge,
     /// Frames: the path cannot carry this layer; the receiver is told.
     Shed,
@@ -19,14 +19,18 @@ pub(crate) enum DropReason {
     RepairLimit,
     /// Datagrams that arrived and are none of ours.
     Malformed,
-    /// Frames and questions that arrived for a route that does not exist.
+    /// Frames, messages of data and questions that arrived for a route that does not exist.
     UnknownRoute,
-    /// Frames that arrived for a former use of a route.
+    /// Frames and messages of data that arrived for a former use of a route.
     StaleEpoch,
     /// Halves of packets whose other half did not arrive.
     HalfLost,
     /// Feedback of routes that did not fit into the queue of the link, or questions into QUIC's buffer.
     FeedbackFull,
+    /// Messages of data that did not fit into the queue of their route.
+    DataFull,
+    /// Messages of data that waited when their route was closed.
+    RouteClosed,
     /// Gossip that did not fit into the queue of the link, or of this node.
     GossipFull,
     /// Gossip that arrived longer than allowed.
@@ -34,7 +38,7 @@ pub(crate) enum DropReason {
 }
 
 impl DropReason {
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::QueueFull,
         Self::LinkDown,
         Self::BufferFull,
@@ -46,6 +50,8 @@ impl DropReason {
         Self::StaleEpoch,
         Self::HalfLost,
         Self::FeedbackFull,
+        Self::DataFull,
+        Self::RouteClosed,
         Self::GossipFull,
         Self::GossipTooLong,
     ];
@@ -63,6 +69,8 @@ impl DropReason {
             Self::StaleEpoch => "stale_epoch",
             Self::HalfLost => "half_lost",
             Self::FeedbackFull => "feedback_full",
+            Self::DataFull => "data_full",
+            Self::RouteClosed => "route_closed",
             Self::GossipFull => "gossip_full",
             Self::GossipTooLong => "gossip_too_long",
         }
@@ -99,6 +107,10 @@ pub(crate) struct LinkCounters {
     pub(crate) datagrams_received: Count,
     pub(crate) messages_sent: Count,
     pub(crate) messages_received: Count,
+    pub(crate) data_sent: Count,
+    pub(crate) data_received: Count,
+    pub(crate) data_bytes_sent: Count,
+    pub(crate) data_bytes_received: Count,
     pub(crate) gossip_sent: Count,
     pub(crate) gossip_received: Count,
     pub(crate) connections: Count,

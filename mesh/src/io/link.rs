@@ -18,18 +18,22 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info};
 
+use super::clock;
 use super::close::{CloseCode, down_reason, newer_known};
 use super::counters::{DropReason, LinkCounters};
+use super::data::Data;
 use super::hello::Control;
 use super::panics::{Panicked, caught};
 use super::pipe::{Pipe, PipeContext};
 use super::queue::FrameQueue;
+use super::routes::NoRoute;
 use super::sink::FrameSink;
 use super::types::{LinkDownReason, MeshEvent};
-use crate::Frame;
+use super::unknown::UnknownRoutes;
 use crate::LinkKey;
 use crate::frame::encode_nacks;
 use crate::shed::Shedder;
+use crate::{DataMessage, Frame};
 
 /// Control messages that may wait for a peer's control stream: a few round trips' worth. Whoever says more keeps it
 /// until there is room.
@@ -60,6 +64,7 @@ pub(super) struct Current {
     pub(super) key: LinkKey,
     pub(super) connection: Connection,
     pub(super) dialled_here: bool,
+    pub(super) data: Data,
     control: mpsc::Sender<RouteControl>,
     feedback: mpsc::Sender<RouteFeedback>,
     gossip: mpsc::Sender<Bytes>,
@@ -102,7 +107,7 @@ impl Current {
         self.routes_out().insert(route, (epoch, sink));
     }
 
-    pub(super) fn close_route_out(&self, route: RouteId, epoch: RouteEpoch) {
+    fn close_route_out(&self, route: RouteId, epoch: RouteEpoch) {
         let mut routes = self.routes_out();
         if routes.get(&route).is_some_and(|(of, _)| *of == epoch) {
             routes.remove(&route);
@@ -153,7 +158,8 @@ impl Link {
         let (feedback, feedback_out) = mpsc::channel(FEEDBACK_QUEUE);
         let (gossip, gossip_out) = mpsc::channel(GOSSIP_QUEUE);
         let routes_out = Mutex::default();
-        let current = Arc::new(Current { key, connection, dialled_here, control, feedback, gossip, routes_out });
+        let data = Data::default();
+        let current = Arc::new(Current { key, connection, dialled_here, data, control, feedback, gossip, routes_out });
         if let Some(former) = self.current.swap(Some(current.clone())) {
             CloseCode::Duplicate.close(&former.connection);
         }
@@ -198,6 +204,21 @@ impl Link {
         }
     }
 
+    pub(super) fn send_data(&self, key: LinkKey, message: DataMessage) {
+        let current = self.current.load();
+        let current = current.as_ref().filter(|current| current.key == key).ok_or(DropReason::LinkDown);
+        if let Err(reason) = current.and_then(|current| current.data.queues.push(message)) {
+            self.counters.drop(reason, 1);
+        }
+    }
+
+    /// Closes a route that begins at this end. What waits of it is dropped.
+    pub(super) fn close_route_out(&self, key: LinkKey, route: RouteId, epoch: RouteEpoch) {
+        let Some(current) = self.connection(key) else { return };
+        current.close_route_out(route, epoch);
+        self.counters.drop(DropReason::RouteClosed, current.data.queues.clear(route, epoch) as u64);
+    }
+
     /// As datagrams, which wait for nothing that was lost before.
     fn send_nack(&self, connection: &Connection, feedback: &RouteFeedback, missing: &[u16]) {
         let Some(max_size) = connection.max_datagram_size() else {
@@ -227,6 +248,24 @@ impl Link {
     pub(super) fn answer_unknown(&self, current: &Current, route: RouteId, epoch: RouteEpoch, body: ControlBody) {
         if current.send_control(RouteControl { route: route.0, epoch: epoch.0, body }) {
             self.counters.unknown_routes_answered.add(1);
+        }
+    }
+
+    /// Counts what arrived for a route that is none. Whoever sends on one is told to stop.
+    pub(super) fn refuse(
+        &self,
+        current: &Current,
+        unknown: &mut UnknownRoutes,
+        (route, epoch): (RouteId, RouteEpoch),
+        error: NoRoute,
+    ) {
+        let reason = match error {
+            NoRoute::Unknown => DropReason::UnknownRoute,
+            NoRoute::Epoch => DropReason::StaleEpoch,
+        };
+        self.counters.drop(reason, 1);
+        if unknown.is_to_be_answered(clock(), route, epoch) {
+            self.answer_unknown(current, route, epoch, ControlBody::Unsubscribe);
         }
     }
 
@@ -308,6 +347,7 @@ impl LinkTask {
             }
         };
         self.forget(current.key);
+        self.link.counters.drop(DropReason::LinkDown, current.data.queues.close() as u64);
         if let Some(newer) = ended.as_ref().and_then(newer_known) {
             self.context.newer.send_replace(Some(newer));
         }

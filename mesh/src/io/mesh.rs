@@ -32,8 +32,7 @@ use super::tls::Tls;
 use super::types::{
     BindError, Inbox, LinkState, LinkStatus, MeshConfig, MeshLimits, MeshTls, Newer, PeerAddress, Standing,
 };
-use crate::LinkKey;
-use crate::{Frame, ca};
+use crate::{DataMessage, Frame, LinkKey, ca};
 
 /// Link events that may wait for the control plane: a burst of messages of a few peers. While it is full their control
 /// streams wait, which QUIC tells them.
@@ -271,10 +270,11 @@ impl Mesh {
         }
     }
 
-    /// Closes a route that begins at this end: from now on feedback about it is answered with its end.
+    /// Closes a route that begins at this end: from now on feedback about it is answered with its end. Messages of data
+    /// that wait for it are dropped and counted.
     pub fn close_route_out(&self, link: LinkKey, route: RouteId, epoch: RouteEpoch) {
-        if let Some(current) = self.connection(link) {
-            current.close_route_out(route, epoch);
+        if let Some(peer) = self.shared.registry.by_key().get(&link) {
+            peer.close_route_out(link, route, epoch);
         }
     }
 
@@ -294,6 +294,16 @@ impl Mesh {
     pub fn send_feedback(&self, link: LinkKey, feedback: RouteFeedback) {
         match self.shared.registry.by_key().get(&link) {
             Some(peer) => peer.send_feedback(link, feedback),
+            None => self.shared.counters.unknown_link.add(1),
+        }
+    }
+
+    /// Sends a message of data on a route that the peer allocated. Never blocks; what the route's queue cannot take is
+    /// dropped and counted. What was sent comes in order while the link lives; what was under way when it goes down is
+    /// lost.
+    pub fn send_data(&self, link: LinkKey, message: DataMessage) {
+        match self.shared.registry.by_key().get(&link) {
+            Some(peer) => peer.send_data(link, message),
             None => self.shared.counters.unknown_link.add(1),
         }
     }

@@ -62,14 +62,25 @@ const LINK_COUNTERS: &[LinkCounter] = &[
     (("mesh_link_messages_received", "Control messages received from the peer", None), |link| {
         link.counters.messages_received.get()
     }),
+    (("mesh_link_data_sent", "Messages of data sent to the peer", None), |link| link.counters.data_sent.get()),
+    (("mesh_link_data_received", "Messages of data received from the peer", None), |link| {
+        link.counters.data_received.get()
+    }),
+    (("mesh_link_data_sent", "Bytes of messages of data sent to the peer", Some(Unit::Bytes)), |link| {
+        link.counters.data_bytes_sent.get()
+    }),
+    (("mesh_link_data_received", "Bytes of messages of data received from the peer", Some(Unit::Bytes)), |link| {
+        link.counters.data_bytes_received.get()
+    }),
     (("mesh_link_gossip_sent", "Gossip messages sent to the peer", None), |link| link.counters.gossip_sent.get()),
     (("mesh_link_gossip_received", "Gossip messages received from the peer", None), |link| {
         link.counters.gossip_received.get()
     }),
     (("mesh_link_connections", "Connections that the link had", None), |link| link.counters.connections.get()),
-    (("mesh_link_unknown_routes_answered", "Answers to frames and feedback of routes that are none", None), |link| {
-        link.counters.unknown_routes_answered.get()
-    }),
+    (
+        ("mesh_link_unknown_routes_answered", "Answers to frames, data and feedback of routes that are none", None),
+        |link| link.counters.unknown_routes_answered.get(),
+    ),
     (("mesh_link_packets_sent", "QUIC packets sent on the present connection", None), |link| {
         link.live().map_or(0, |current| current.connection.stats().path.sent_packets)
     }),
@@ -98,6 +109,9 @@ const LINK_GAUGES: &[LinkGauge] = &[
     (("mesh_link_queue_frames", "Media packets that wait for the link's task", None), |link| link.queue.len() as f64),
     (("mesh_link_queue_messages", "Control messages that wait for the peer", None), |link| {
         link.live().map_or(0.0, |current| current.waiting_messages() as f64)
+    }),
+    (("mesh_link_queue_data", "Messages of data that wait for their streams", None), |link| {
+        link.live().map_or(0.0, |current| current.data.queues.len() as f64)
     }),
     (("mesh_link_queue_gossip", "Gossip messages that wait for the peer", None), |link| {
         link.live().map_or(0.0, |current| current.waiting_gossip() as f64)
@@ -150,7 +164,7 @@ impl Collector for MeshCollector {
                 ConstGauge::new(read(link)).encode(family.encode_family(&labels)?)?;
             }
         }
-        let help = "Frames, datagrams, messages and gossip that were dropped on a link, by reason";
+        let help = "Frames, datagrams, messages, data and gossip that were dropped on a link, by reason";
         let mut family = encoder.encode_descriptor("mesh_link_dropped", help, None, MetricType::Counter)?;
         for link in &links {
             for reason in DropReason::ALL {

@@ -4,7 +4,7 @@
 //! - `congestion`: how much a connection may have under way; `tls`, `hello`, `accept`, `dial`: how a connection comes
 //!   to be; `registry`: which one is kept; `close`: why one ends.
 //! - `link`: the links to one incarnation of a peer, one after the other; `pipe`: the present one, whose jobs are
-//!   `control`, `sender`, `receiver`, `gossip`.
+//!   `control`, `sender`, `receiver`, `data`, `gossip`; `streams`: which stream is for whom.
 //! - `routes`, `sink`: where arriving frames go, `unknown`: what is said of those that go nowhere; `queue`: where
 //!   leaving ones wait.
 //! - `panics`: what they end.
@@ -15,6 +15,7 @@ mod close;
 mod congestion;
 mod control;
 mod counters;
+mod data;
 mod dial;
 mod gossip;
 mod hello;
@@ -29,6 +30,7 @@ mod registry;
 mod routes;
 mod sender;
 mod sink;
+mod streams;
 mod tls;
 mod types;
 mod unknown;

@@ -14,7 +14,7 @@ use super::link::{Established, Link};
 use super::routes::RouteTable;
 use super::sender::Sender;
 use super::types::{Gossip, MeshEvent, Newer};
-use super::{control, gossip, receiver};
+use super::{control, data, gossip, receiver, streams};
 use crate::shed::Shedder;
 
 /// What pipes work with, besides their link.
@@ -54,11 +54,16 @@ impl Pipe {
             routes: context.routes.clone(),
             events: context.events,
         };
-        jobs.spawn(control::write(link.clone(), connection.clone(), send, control, feedback));
+        jobs.spawn(control::write(link.clone(), current.clone(), send, control, feedback));
         jobs.spawn(reader.run(stream));
+        let readers = (
+            gossip::Reader::new(link.clone(), context.gossip),
+            data::Reader::new(link.clone(), current.clone(), context.routes.clone()),
+        );
+        jobs.spawn(streams::read(connection.clone(), readers.0, readers.1));
         jobs.spawn(receiver::run(link.clone(), current.clone(), context.routes));
         jobs.spawn(gossip::write(link.clone(), connection.clone(), gossip));
-        jobs.spawn(gossip::read(link.clone(), connection.clone(), context.gossip));
+        jobs.spawn(data::write(link.clone(), current.clone()));
         let sender = Sender::new(&link, &current, shedder);
         let ended = tokio::select! {
             ended = connection.closed() => ended,

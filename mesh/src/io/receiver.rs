@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use sluice_proto::ids::{RouteEpoch, RouteId};
-use sluice_proto::pipe::{ControlBody, RouteFeedback};
+use sluice_proto::pipe::RouteFeedback;
 
 use super::clock;
 use super::counters::DropReason;
@@ -109,16 +109,8 @@ impl Receiver<'_> {
         }
     }
 
-    /// Whoever sends on a route that is none is told to stop.
     fn refuse(&mut self, route: RouteId, epoch: RouteEpoch, error: NoRoute) {
-        let reason = match error {
-            NoRoute::Unknown => DropReason::UnknownRoute,
-            NoRoute::Epoch => DropReason::StaleEpoch,
-        };
-        self.link.counters.drop(reason, 1);
-        if self.unknown.is_to_be_answered(clock(), route, epoch) {
-            self.link.answer_unknown(self.current, route, epoch, ControlBody::Unsubscribe);
-        }
+        self.link.refuse(self.current, &mut self.unknown, (route, epoch), error);
     }
 
     fn deliver(&mut self) {

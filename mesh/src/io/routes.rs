@@ -72,7 +72,7 @@ impl RouteTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Frame, LinkKey};
+    use crate::{DataMessage, Frame, LinkKey};
 
     struct Ignore;
 
@@ -82,6 +82,8 @@ mod tests {
         }
 
         fn feedback(&self, _link: LinkKey, _feedback: sluice_proto::pipe::RouteFeedback) {}
+
+        fn data(&self, _link: LinkKey, _message: DataMessage) {}
     }
 
     #[test]

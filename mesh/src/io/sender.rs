@@ -15,6 +15,7 @@ use super::counters::{DropReason, LinkCounters};
 use super::link::{Current, Link};
 use super::tls::DATAGRAM_BUFFER;
 use crate::frame::FrameEncoder;
+use crate::pace::DataPace;
 use crate::redundancy::AudioRedundancy;
 use crate::shed::{CapacityEstimator, PathSample, RepairLimit, ShedEvent, Shedder, Verdict};
 use crate::{Frame, FrameClass};
@@ -51,6 +52,7 @@ pub(super) struct Sender<'a> {
     path_rate: u64,
     dropped_bytes: u64,
     repairs: RepairLimit,
+    data_pace: DataPace,
     idle: bool,
     bitrates: Bitrates,
 }
@@ -72,6 +74,7 @@ impl<'a> Sender<'a> {
             path_rate: 0,
             dropped_bytes: 0,
             repairs: RepairLimit::new(),
+            data_pace: DataPace::new(),
             idle: false,
             bitrates,
         }
@@ -199,6 +202,8 @@ impl<'a> Sender<'a> {
         let window_rate = stats.path.cwnd as f64 * 8.0 / stats.path.rtt.as_secs_f64().max(0.001);
         self.path_rate = capacity.unwrap_or(window_rate as u64);
         self.repairs.set_capacity(now, capacity);
+        let data = &self.current.data.window;
+        data.set_rate(self.data_pace.sample(now, sample, capacity, data.has_waited()));
         self.link.counters.capacity.set(capacity.unwrap_or(0));
         self.shedder.rebalance(now, capacity);
         self.tell_shed();
@@ -256,11 +261,18 @@ struct Bitrates {
     began: Instant,
     sent: u64,
     received: u64,
+    /// Of messages of data.
+    data_sent: u64,
 }
 
 impl Bitrates {
     fn new(now: Instant, counters: &LinkCounters) -> Self {
-        Self { began: now, sent: counters.frame_bytes_sent.get(), received: counters.frame_bytes_received.get() }
+        Self {
+            began: now,
+            sent: counters.frame_bytes_sent.get(),
+            received: counters.frame_bytes_received.get(),
+            data_sent: counters.data_sent.get(),
+        }
     }
 
     /// Whether a window ended in which nothing was sent.
@@ -273,7 +285,7 @@ impl Bitrates {
         let rate = |bytes: u64| (bytes as f64 * 8.0 / elapsed.as_secs_f64()) as u64;
         counters.send_bitrate.set(rate(next.sent - self.sent));
         counters.recv_bitrate.set(rate(next.received - self.received));
-        let silent = next.sent == self.sent;
+        let silent = next.sent == self.sent && next.data_sent == self.data_sent;
         *self = next;
         silent
     }

@@ -2,8 +2,7 @@
 
 use sluice_proto::pipe::RouteFeedback;
 
-use crate::Frame;
-use crate::LinkKey;
+use crate::{DataMessage, Frame, LinkKey};
 
 /// One end of routes: of those that were allocated for it, and of those that were opened for it.
 pub trait FrameSink: Send + Sync {
@@ -14,4 +13,8 @@ pub trait FrameSink: Send + Sync {
     /// What the other end of one of the sink's routes says. Must not block either: what cannot be queued is dropped and
     /// counted.
     fn feedback(&self, link: LinkKey, feedback: RouteFeedback);
+
+    /// A message of one of the sink's routes of data, in order of each route while the link lives. Must not block
+    /// either: what cannot be queued is dropped and counted, and the other end is asked for it by its number.
+    fn data(&self, link: LinkKey, message: DataMessage);
 }

@@ -14,8 +14,9 @@ use sluice_proto::ids::NodeId;
 use sluice_proto::pipe::VERSION;
 
 use super::congestion::PipeControllerFactory;
-use super::gossip::MAX_STREAMS;
+use super::streams::MAX_STREAMS;
 use super::types::{BindError, MeshLimits, MeshTls};
+use super::{data, gossip};
 use crate::ca;
 
 /// 150 ms at 200 Mbit/s. Links with a slower path use less of it, see `sender`.
@@ -33,8 +34,13 @@ const MIN_MTU: u16 = 1200;
 /// NACKs of as many routes over 100 ms.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 
-/// Unread bytes of all streams of a peer: of them the control stream's, and of gossip as much as may wait to be read.
-const WINDOW: u32 = STREAM_WINDOW + 64 * 1024 * MAX_STREAMS;
+/// Unread bytes of all streams of a peer: of them the control stream's, and of gossip and data as much as may be under
+/// way, with what each stream begins with. So none of them takes what the others need.
+const WINDOW: u32 = STREAM_WINDOW + 64 * 1024 * gossip::MAX_STREAMS + data::WINDOW + 16 * MAX_STREAMS;
+
+/// Bytes that were sent and not acknowledged yet. What is acknowledged may be known later than that there is room for
+/// more.
+const SEND_WINDOW: u64 = 2 * WINDOW as u64;
 
 pub(super) struct Tls {
     pub(super) server: ServerConfig,
@@ -136,6 +142,7 @@ fn transport_config(limits: &MeshLimits) -> Result<TransportConfig, BindError> {
         .max_concurrent_bidi_streams(VarInt::from_u32(1))
         .max_concurrent_uni_streams(VarInt::from_u32(MAX_STREAMS))
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
-        .receive_window(VarInt::from_u32(WINDOW));
+        .receive_window(VarInt::from_u32(WINDOW))
+        .send_window(SEND_WINDOW);
     Ok(config)
 }

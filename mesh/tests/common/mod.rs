@@ -16,8 +16,8 @@ use bytes::Bytes;
 use sluice_mesh::ca::{ClusterCa, NodeCertificate};
 use sluice_mesh::wan::{ImpairmentConfig, PathPair, RelayConfig, UdpRelay};
 use sluice_mesh::{
-    Frame, FrameClass, FrameFlags, FrameSink, Inbox, LinkDownReason, LinkKey, LinkStatus, Mesh, MeshConfig, MeshEvent,
-    MeshLimits, MeshTls, PeerAddress,
+    DataMessage, Frame, FrameClass, FrameFlags, FrameSink, Inbox, LinkDownReason, LinkKey, LinkStatus, Mesh,
+    MeshConfig, MeshEvent, MeshLimits, MeshTls, PeerAddress,
 };
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteControl, RouteFeedback};
@@ -167,12 +167,13 @@ pub(crate) struct Collect {
     frames: mpsc::UnboundedSender<(LinkKey, Frame)>,
     pub(crate) count: AtomicU64,
     pub(crate) heard: Mutex<Vec<(LinkKey, RouteFeedback)>>,
+    pub(crate) data: Mutex<Vec<(LinkKey, DataMessage)>>,
 }
 
 impl Collect {
     pub(crate) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<(LinkKey, Frame)>) {
         let (frames, out) = mpsc::unbounded_channel();
-        (Arc::new(Self { frames, count: AtomicU64::new(0), heard: Mutex::default() }), out)
+        (Arc::new(Self { frames, count: AtomicU64::new(0), heard: Mutex::default(), data: Mutex::default() }), out)
     }
 }
 
@@ -187,6 +188,10 @@ impl FrameSink for Collect {
 
     fn feedback(&self, link: LinkKey, feedback: RouteFeedback) {
         self.heard.lock().unwrap().push((link, feedback));
+    }
+
+    fn data(&self, link: LinkKey, message: DataMessage) {
+        self.data.lock().unwrap().push((link, message));
     }
 }
 
@@ -207,6 +212,10 @@ pub(crate) fn audio(route: (RouteId, RouteEpoch), seq: u16, packet: impl Into<By
         class: FrameClass::Audio,
         packet: packet.into(),
     }
+}
+
+pub(crate) fn data(route: (RouteId, RouteEpoch), number: u64, payload: impl Into<Bytes>) -> DataMessage {
+    DataMessage { route: route.0, epoch: route.1, number, ppid: 53, payload: payload.into() }
 }
 
 /// Two nodes, linked through a relay that stands for the address of the second one.

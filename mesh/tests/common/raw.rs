@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use quinn::crypto::rustls::QuicClientConfig;
-use quinn::{ClientConfig, Connection, Endpoint, TransportConfig};
+use quinn::{ClientConfig, Connection, Endpoint, RecvStream, SendStream, TransportConfig};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use sluice_mesh::ca::{NodeCertificate, server_name};
-use sluice_mesh::encode_message;
+use sluice_mesh::{LinkKey, encode_message};
 use sluice_proto::pipe::Hello;
 
 use super::{CLUSTER, Cluster, Node, any_addr, within};
@@ -53,6 +53,16 @@ impl RawPeer {
         let connecting =
             self.endpoint.connect_with(self.config.clone(), to.mesh.local_addr(), &server_name(CLUSTER)).unwrap();
         within("the QUIC handshake", connecting).await
+    }
+
+    /// Connects and says hello; gives the connection, the control stream and the node's key of the link.
+    pub(crate) async fn link(&self, to: &mut Node, name: &str) -> (Connection, (SendStream, RecvStream), LinkKey) {
+        let connection = self.connect(to).await.unwrap();
+        let (mut send, mut recv) = connection.open_bi().await.unwrap();
+        send.write_all(&hello(name, "127.0.0.1:1")).await.unwrap();
+        within("the answer", recv.read_chunk(1000, true)).await.unwrap().unwrap();
+        let (key, _) = to.link_up().await;
+        (connection, (send, recv), key)
     }
 
     /// Connects and writes these bytes on the control stream; waits until the node closes the connection and gives its

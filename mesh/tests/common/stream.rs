@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use sluice_mesh::{Accept, Frame, FrameClass, FrameFlags, FrameSink, LinkKey, Mesh, RouteReceiver, RouteSender};
+use sluice_mesh::{
+    Accept, DataMessage, Frame, FrameClass, FrameFlags, FrameSink, LinkKey, Mesh, RouteReceiver, RouteSender,
+};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats};
 use tokio::sync::mpsc;
@@ -100,6 +102,8 @@ impl FrameSink for Heard {
         // The test may have sent enough.
         let _ = self.0.send(feedback);
     }
+
+    fn data(&self, _link: LinkKey, _message: DataMessage) {}
 }
 
 impl SendingWorker {
@@ -237,11 +241,14 @@ impl FrameSink for ReceivingWorker {
             }
         }
     }
+
     fn feedback(&self, _link: LinkKey, feedback: RouteFeedback) {
         if let FeedbackBody::LayersCarried(carried) = feedback.body {
             self.layers_told.lock().unwrap().push((feedback.route, carried));
         }
     }
+
+    fn data(&self, _link: LinkKey, _message: DataMessage) {}
 }
 
 pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sluice_mesh::{Accept, Frame, FrameClass, FrameFlags, FrameSink, LinkKey, Mesh, RouteReceiver, RouteSender};
+use sluice_mesh::{
+    Accept, DataMessage, Frame, FrameClass, FrameFlags, FrameSink, LinkKey, Mesh, RouteReceiver, RouteSender,
+};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 use tokio::sync::mpsc;
@@ -51,6 +53,8 @@ impl FrameSink for Sink {
     fn feedback(&self, _link: LinkKey, feedback: RouteFeedback) {
         let _ = self.0.send(Event::Feedback(feedback));
     }
+
+    fn data(&self, _link: LinkKey, _message: DataMessage) {}
 }
 
 struct Sending {

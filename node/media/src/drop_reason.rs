@@ -51,6 +51,27 @@ drop_reasons! {
     DtlsUnwanted => "dtls_unwanted",
     /// Media before keys are in place, or after they are gone.
     DtlsNotConnected => "dtls_not_connected",
+    /// An SCTP packet that is cut short, or has what no client needs to send.
+    SctpMalformed => "sctp_malformed",
+    /// An SCTP packet without an association.
+    SctpNotConnected => "sctp_not_connected",
+    /// SCTP chunks beyond what is kept of a client: it sends them again when there is room. Or an association that
+    /// takes too much was ended.
+    SctpFlood => "sctp_flood",
+    /// An SCTP packet over which the implementation failed. The association was ended.
+    SctpFault => "sctp_fault",
+    /// A message on a stream that no data producer has.
+    UnknownStream => "unknown_stream",
+    /// A message of the data channel establishment protocol: channels are announced by signalling.
+    DcepUnwanted => "dcep_unwanted",
+    /// A message that is empty, or larger than was announced.
+    DataTooLarge => "data_too_large",
+    /// A message for a client that takes less than comes.
+    DataConsumerFull => "data_consumer_full",
+    /// A message for a route whose other end acknowledges less than comes.
+    DataRouteFull => "data_route_full",
+    /// A message of a route before which others are missing. It is sent again.
+    DataGap => "data_gap",
     /// Nowhere to send to: ICE found no path yet, or consent ran out.
     IceNotConnected => "ice_not_connected",
     /// Too short for the headers that it claims to have.

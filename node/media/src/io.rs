@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sluice_mesh::Frame;
+use sluice_mesh::{DataMessage, Frame};
 use sluice_proto::pipe::RouteFeedback;
 
 use crate::address::TransportAddress;
@@ -40,6 +40,13 @@ pub enum Input<'a> {
         from: PipeEnd,
         /// What was said.
         feedback: RouteFeedback,
+    },
+    /// A message of a route of data.
+    Data {
+        /// Whose it is.
+        from: PipeEnd,
+        /// The message.
+        message: DataMessage,
     },
     /// Another worker has authenticated an address of UDP, which it says again while it is in use, or has no use for it
     /// any more.
@@ -83,6 +90,14 @@ pub enum Output {
         to: PipeEnd,
         /// What to say.
         feedback: RouteFeedback,
+    },
+    /// A message of a route of data, to its other end. It may get lost only with the connection, or where a queue is
+    /// full.
+    Data {
+        /// The route's other end.
+        to: PipeEnd,
+        /// The message.
+        message: DataMessage,
     },
     /// To the control plane.
     Event(WorkerEvent),

@@ -11,4 +11,8 @@ new_key_type! {
     pub struct ConsumerKey;
     /// The beginning of a route within its worker.
     pub struct PipeConsumerKey;
+    /// A data producer within its worker, one of a user, one at the end of a route, or one without a client.
+    pub struct DataProducerKey;
+    /// A data consumer within its worker.
+    pub struct DataConsumerKey;
 }

@@ -3,18 +3,18 @@
 //!
 //! # Layout
 //! A wing knows those above it in this list and none below.
-//! - [`wire`]: formats. RTP, RTCP, STUN, codecs' payloads.
+//! - [`wire`]: formats. RTP, RTCP, STUN, SCTP, codecs' payloads.
 //! - [`secure`]: ICE, DTLS, SRTP.
 //! - `stream`: one RTP stream. What is kept of it, how it arrives, what is asked for again, how it is numbered on.
 //! - `bandwidth`: how much passes to a user. What is sent and what is heard of that, and what becomes of it.
 //! - `transport`: what a user's datagrams pass. Whose they are, whose streams are in them, what is said back.
-//! - `core`: producers, consumers and routes, and [`Media`], which owns them all.
+//! - `core`: producers, consumers and routes, of media and of data, and [`Media`], which owns them all.
 //!
 //! # Doors
 //! - [`messages`]: what the control plane asks and is told. Reliable; nothing about packets, but what [`trace`] tells
 //!   to an operator who looks.
-//! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, and feedback between a route's
-//!   ends.
+//! - [`Input`] and [`Output`]: these, datagrams, and what goes over routes: frames, messages of data channels, and
+//!   feedback between a route's ends.
 
 mod address;
 mod bandwidth;
@@ -34,4 +34,5 @@ pub mod wire;
 pub use self::address::TransportAddress;
 pub use self::core::media::{AudioLimits, Media, MediaConfig};
 pub use io::{Datagram, Input, Output, Transmit};
+pub use transport::data_limits::DataLimits;
 pub use transport::demux::{make_ufrag, worker_of_check};

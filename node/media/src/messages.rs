@@ -8,9 +8,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use bytes::Bytes;
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
-use sluice_proto::ortc::{DtlsParameters, MediaKind, RtpParameters};
+use sluice_proto::ortc::{DtlsParameters, MediaKind, RtpParameters, SctpStreamParameters};
 use sluice_proto::pipe::{Layers, MAX_STREAMS, Wanted};
 
 use crate::address::TransportAddress;
@@ -89,6 +90,26 @@ pub enum WorkerEvent {
         /// The new state.
         state: DtlsState,
     },
+    /// The association that carries a transport's data channels came up, failed or was ended by the client.
+    SctpStateChanged {
+        /// The transport.
+        transport: TransportId,
+        /// The new state.
+        state: SctpState,
+    },
+    /// The client closed the data channel of a data producer.
+    DataProducerClosed {
+        /// The data producer, which is no more.
+        producer: ProducerId,
+    },
+    /// A data consumer that loses nothing would have lost something: its client takes less than comes for too long, or
+    /// the way from the publisher was gone for too long. Or its client closed the channel.
+    DataConsumerClosed {
+        /// The data consumer, which is no more.
+        consumer: ConsumerId,
+        /// Whether the client did it.
+        by_client: bool,
+    },
     /// Volumes of a router's audible producers, loudest first, every 800 ms while somebody is audible and once when
     /// everybody fell silent.
     AudioLevels {
@@ -142,6 +163,22 @@ pub enum WorkerEvent {
         /// Whether it sheds.
         shedding: bool,
     },
+}
+
+/// State of the SCTP association of a transport.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SctpState {
+    /// DTLS is not there yet, or nobody needs the association.
+    #[default]
+    New,
+    /// Its handshake is under way.
+    Connecting,
+    /// Data can be sent.
+    Connected,
+    /// The client does not answer.
+    Failed,
+    /// The client ended it.
+    Closed,
 }
 
 /// How well an encoding of a producer comes in from its client.
@@ -226,7 +263,7 @@ pub enum RequestError {
     #[error("transport {0} is connected already")]
     AlreadyConnected(TransportId),
     /// Another producer of the transport has this SSRC, or this MID and RID. A consumer's SSRC: another one has it, or
-    /// had it and was sent to.
+    /// had it and was sent to. Another data producer or data consumer of the transport has this stream.
     #[error("{0} is used by another stream of this transport")]
     StreamInUse(String),
     /// Parameters that the data plane cannot work with.
@@ -286,6 +323,8 @@ pub enum Request {
         router: RouterId,
         transport: TransportId,
         ice: IceCredentials,
+        /// Whether it may carry data channels.
+        data_channels: bool,
     },
     /// The client's DTLS role and fingerprints.
     ConnectWebRtcTransport {
@@ -334,6 +373,42 @@ pub enum Request {
         route: Option<RouteIn>,
         paused: bool,
     },
+    /// A data producer: what the client sends on a stream of its association.
+    ProduceData {
+        transport: TransportId,
+        producer: ProducerId,
+        stream: SctpStreamParameters,
+    },
+    /// A data consumer: what its producer sends from now on, on a stream that no other of the transport is on. It lives
+    /// on the producer's router. While it is paused messages wait.
+    ConsumeData {
+        transport: TransportId,
+        consumer: ConsumerId,
+        producer: ProducerId,
+        stream: SctpStreamParameters,
+        paused: bool,
+    },
+    /// A data producer that lives elsewhere enters this router, by a route or by none yet. Of `stream` the id says
+    /// nothing.
+    CreatePipeDataProducer {
+        router: RouterId,
+        producer: ProducerId,
+        stream: SctpStreamParameters,
+        route: Option<RouteIn>,
+    },
+    /// A data producer with no client: what it sends is said by `SendData`. Of `stream` the id says nothing.
+    CreateDirectDataProducer {
+        router: RouterId,
+        producer: ProducerId,
+        stream: SctpStreamParameters,
+    },
+    /// A message of a direct data producer, to all of its consumers or to one.
+    SendData {
+        producer: ProducerId,
+        to: Option<ConsumerId>,
+        ppid: u32,
+        payload: Bytes,
+    },
     /// A producer that lives elsewhere comes by another route from now on, or by none for the time being. Its consumers
     /// stay.
     MovePipeProducer {
@@ -354,7 +429,7 @@ pub enum Request {
         route: RouteId,
         epoch: RouteEpoch,
     },
-    /// Pipe producers too. Its consumers end with it, and those that feed its routes.
+    /// Pipe producers and data producers too. Its consumers end with it, and those that feed its routes.
     CloseProducer {
         producer: ProducerId,
     },
@@ -370,7 +445,7 @@ pub enum Request {
     PauseConsumer {
         consumer: ConsumerId,
     },
-    /// Video asks for a key frame.
+    /// Video asks for a key frame. A data consumer begins, and is not paused again.
     ResumeConsumer {
         consumer: ConsumerId,
     },
@@ -396,6 +471,12 @@ pub enum Request {
     ConsumerStats {
         consumer: ConsumerId,
     },
+    DataProducerStats {
+        producer: ProducerId,
+    },
+    DataConsumerStats {
+        consumer: ConsumerId,
+    },
     /// What happened to a transport, its producers and consumers since this was asked last, of the types that were
     /// named then. Those of now are traced for so long, or until it is asked again.
     Trace {
@@ -418,6 +499,8 @@ pub enum Response {
     ProducerStats(Vec<StreamStats>),
     /// Of `ConsumerStats`.
     ConsumerStats(Box<ConsumerStats>),
+    /// Of `DataProducerStats` and `DataConsumerStats`.
+    DataStats(DataStats),
     /// Of `Trace`.
     Traced(Traced),
     /// Of `Snapshot`.
@@ -461,6 +544,21 @@ pub struct TransportStats {
     pub ice_state: Option<IceState>,
     /// DTLS.
     pub dtls_state: Option<DtlsState>,
+    /// SCTP, if it may carry data channels.
+    pub sctp_state: Option<SctpState>,
+}
+
+/// Statistics of a data producer or a data consumer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DataStats {
+    /// Messages that came in, or were taken to be sent.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that wait to be sent.
+    pub buffered: u64,
+    /// Messages that were dropped: of channels that may lose some.
+    pub dropped: u64,
 }
 
 /// RTP of one kind on a transport, headers included, without encryption.
@@ -570,6 +668,14 @@ pub struct WorkerSnapshot {
     pub pipe_producers: u64,
     /// Open pipe consumers.
     pub pipe_consumers: u64,
+    /// Open data producers, those at the end of a route excluded.
+    pub data_producers: u64,
+    /// Open data consumers, the beginnings of routes excluded.
+    pub data_consumers: u64,
+    /// Open data producers at the end of a route, or of none for the time being.
+    pub pipe_data_producers: u64,
+    /// Open beginnings of routes of data.
+    pub pipe_data_consumers: u64,
     /// Datagrams that came in from users.
     pub datagrams_received: u64,
     /// Datagrams that went out to users.
@@ -586,6 +692,14 @@ pub struct WorkerSnapshot {
     pub pipe_packets_received: u64,
     /// RTP packets that went out by pipes.
     pub pipe_packets_sent: u64,
+    /// Messages of data channels that users sent.
+    pub data_messages_received: u64,
+    /// Their bytes.
+    pub data_bytes_received: u64,
+    /// Messages of data channels that were sent to users.
+    pub data_messages_sent: u64,
+    /// Their bytes.
+    pub data_bytes_sent: u64,
     /// Retransmissions sent to users.
     pub retransmissions_sent: u64,
     /// Key-frame requests sent to publishers.
@@ -619,7 +733,7 @@ mod tests {
             remote_address: TransportAddress::Udp(([192, 0, 2, 1], 1).into()),
         };
         let requests = [
-            Request::CreateWebRtcTransport { router, transport, ice: ice.clone() },
+            Request::CreateWebRtcTransport { router, transport, ice: ice.clone(), data_channels: true },
             Request::RestartIce { transport, ice },
             Request::ConnectWithSrtpKeys { transport, keys },
         ];

@@ -7,6 +7,8 @@ use serde_json::Value;
 use sluice_proto::ortc::MediaKind;
 use utoipa::ToSchema;
 
+use crate::pipes::Content;
+
 /// What a peer may do. A token that says nothing of something grants what people in a meeting need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
@@ -59,6 +61,19 @@ pub(crate) struct Medium {
 }
 
 impl Grants {
+    /// Whether a peer may have a producer of this, with this `appData`.
+    pub(crate) fn may_produce(&self, content: &Content, app_data: &Value) -> bool {
+        match content {
+            Content::Media { kind, .. } => self.may_publish(*kind, app_data),
+            Content::Data(_) => self.may_publish_data(),
+        }
+    }
+
+    /// Whether a peer may send data.
+    pub(crate) fn may_publish_data(&self) -> bool {
+        self.publish_data && !self.hidden
+    }
+
     /// Whether a peer may send media of this kind, with this `appData`.
     pub(crate) fn may_publish(&self, kind: MediaKind, app_data: &Value) -> bool {
         let source = source(kind, app_data);

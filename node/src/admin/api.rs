@@ -5,10 +5,12 @@
 //! It speaks of this node's part of each room: a peer of another node is refused with 421, which names that node.
 
 use axum::extract::{Path, Query, RawPathParams, Request, State};
-use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::{Extension, Json, Router};
+use bytes::Bytes;
 use serde::Deserialize;
 use sluice_proto::ids::{NamespaceId, PeerId, RoomId, RoomKey};
 use sluice_proto::ortc::MediaKind;
@@ -27,6 +29,7 @@ use crate::http::{Connection, Door, HttpError, bearer};
 use crate::rooms::api::PeersPage;
 use crate::rooms::operations::Operation;
 use crate::rooms::overview::RoomsOverview;
+use crate::rooms::server_data::{ServerContent, ServerMessage};
 
 #[derive(utoipa::OpenApi)]
 #[openapi(info(
@@ -65,6 +68,8 @@ fn of_rooms() -> OpenApiRouter<Entrance> {
         .routes(routes!(set_grants, take_back_grants))
         .routes(routes!(mute, unmute))
         .routes(routes!(onto_stage, off_stage))
+        .routes(routes!(message_room))
+        .routes(routes!(message_peer))
 }
 
 fn describe(description: OpenApi) -> Router {
@@ -282,6 +287,66 @@ async fn onto_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>
 async fn off_stage(State(entrance): State<Entrance>, Path(path): Path<PeerPath>) -> Result<StatusCode, HttpError> {
     let (room, peer) = path.split();
     operate(&entrance, &room, Operation::SetStage { peer, on: false }).await
+}
+
+/// Which channel a message comes by.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Channel {
+    /// Of the data channel.
+    label: String,
+    /// Likewise.
+    #[serde(default)]
+    protocol: String,
+}
+
+/// A body of a text type is a string for clients, and any other is bytes.
+fn message(Channel { label, protocol }: Channel, headers: &HeaderMap, body: Bytes) -> Result<ServerMessage, HttpError> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let is_text = kind.starts_with("text/") || kind.starts_with("application/json");
+    let content = match is_text {
+        true => ServerContent::Text(
+            String::from_utf8(body.into())
+                .map_err(|_| HttpError(StatusCode::BAD_REQUEST, "a text has to be UTF-8".to_owned()))?,
+        ),
+        false => ServerContent::Binary(body),
+    };
+    Ok(ServerMessage { label, protocol, content })
+}
+
+/// Sends a message by a reliable data channel to everybody in the room on this node who receives data. A body whose
+/// type is `text/...` or `application/json` is a string for clients, and any other is bytes.
+#[utoipa::path(
+    post, path = "/v1/rooms/{namespace}/{room}/messages",
+    params(("namespace" = String, Path), ("room" = String, Path), Channel), request_body = Vec<u8>,
+    responses((status = 204), (status = 404), (status = 413, description = "It is longer than messages may be."))
+)]
+async fn message_room(
+    State(entrance): State<Entrance>,
+    Path(room): Path<RoomKey>,
+    Query(channel): Query<Channel>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, HttpError> {
+    operate(&entrance, &room, Operation::SendData { to: None, message: message(channel, &headers, body)? }).await
+}
+
+/// The same to one peer.
+#[utoipa::path(
+    post, path = "/v1/rooms/{namespace}/{room}/peers/{peer}/messages",
+    params(PeerPath, Channel), request_body = Vec<u8>,
+    responses((status = 204), (status = 404), (status = 409, description = "The peer receives no data."), (status = 413), (status = 421))
+)]
+async fn message_peer(
+    State(entrance): State<Entrance>,
+    Path(path): Path<PeerPath>,
+    Query(channel): Query<Channel>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, HttpError> {
+    let (room, peer) = path.split();
+    let message = message(channel, &headers, body)?;
+    operate(&entrance, &room, Operation::SendData { to: Some(peer), message }).await
 }
 
 /// The tenants that the node's file names, with their limits and what they have.

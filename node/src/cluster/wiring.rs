@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use sluice_media::messages::{Request, WorkerIndex};
-use sluice_mesh::{Frame, FrameSink, LinkKey, Mesh, MeshEvent};
+use sluice_mesh::{DataMessage, Frame, FrameSink, LinkKey, Mesh, MeshEvent};
 use sluice_placement::{Members, PartDelta, Placement, RoomHandle};
 use sluice_proto::ids::{NodeInstance, Region, RoomKey, RouteEpoch, RouteId};
 use sluice_proto::pipe::{RouteControl, RouteFeedback};
@@ -45,6 +45,10 @@ impl FrameOut for MeshOut {
 
     fn send_feedback(&self, to: LinkKey, feedback: RouteFeedback) {
         self.0.send_feedback(to, feedback);
+    }
+
+    fn send_data(&self, to: LinkKey, message: DataMessage) {
+        self.0.send_data(to, message);
     }
 }
 

@@ -22,7 +22,7 @@ mod value;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use sluice_media::AudioLimits;
+use sluice_media::{AudioLimits, DataLimits};
 use sluice_proto::ids::{NodeId, Region};
 
 use settings::{Settings, section};
@@ -73,6 +73,8 @@ section! {
         users: UsersConfig,
         /// Users' media.
         media: MediaConfig,
+        /// Users' data channels.
+        data: DataConfig,
         /// Users whose network lets no UDP out.
         turn: TurnConfig,
         /// Pipes and gossip.
@@ -157,6 +159,37 @@ section! {
         /// MIME types of the codecs that may be sent, in the order in which clients that do not choose prefer them. The
         /// same on all nodes: what one allows another may not announce.
         codecs: Vec<CodecName> = CodecName::all(),
+    }
+}
+
+section! {
+    /// Data channels: messages of applications beside media, to everybody in the room.
+    pub struct DataConfig in "data." {
+        /// Let clients make them.
+        enabled: bool = true,
+        /// Bits per second of messages that a user may send, all channels together, after a second's worth at once.
+        /// Whoever sends more is read no faster (SCTP flow control); nothing is lost by that.
+        bitrate: u32 [8000 ..= 1000000000] = DataLimits::default().bitrate,
+        /// Messages a second that a user may send, likewise.
+        messages_per_second: u32 [1 ..= 1000000] = DataLimits::default().messages_per_second,
+        /// Bytes of the longest message; clients are told.
+        message_bytes: u32 [1024 ..= 262144] = DataLimits::default().max_message_size as u32,
+        /// Bytes that may wait for a client that takes less than comes, of one channel. If it is full, a channel that
+        /// may lose messages loses some, and another is closed and begins anew.
+        buffer_bytes: u32 [65536 ..= 67108864] = DataLimits::default().consumer_buffer as u32,
+    }
+}
+
+impl DataConfig {
+    /// What a worker keeps to.
+    pub(crate) fn limits(&self) -> DataLimits {
+        DataLimits {
+            bitrate: self.bitrate,
+            messages_per_second: self.messages_per_second,
+            max_message_size: self.message_bytes as usize,
+            consumer_buffer: self.buffer_bytes as usize,
+            ..DataLimits::default()
+        }
     }
 }
 
@@ -286,8 +319,8 @@ section! {
         transport_lost_ms: u64 [1000 ..= 86400000] = 300_000,
         /// How old a transport that never connected is, in milliseconds, when it may give way to a new one.
         transport_unused_ms: u64 [0 ..= 86400000] = 30_000,
-        /// Producers of one peer: camera, microphone, screen with sound, and as much again.
-        producers_per_peer: u32 [1 ..= 256] = 8,
+        /// Producers of one peer: camera, microphone, screen with sound, as much again, and four of data.
+        producers_per_peer: u32 [1 ..= 256] = 12,
         /// Consumers of one peer. Beyond it further producers are not shown to the peer: no browser decodes this many.
         consumers_per_peer: u32 [1 ..= 10000] = 512,
         /// Routes that other nodes may have out of this one, all together: one for each producer that one of them

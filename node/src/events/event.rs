@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 use sluice_proto::ids::{NamespaceId, NodeId, PeerId, ProducerId, RoomId, RoomKey};
-use sluice_proto::ortc::MediaKind;
 
+use crate::ortc::ProducerKind;
 use crate::rooms::api::CloseReason;
 
 /// Something that happened in this node's part of a room.
@@ -46,9 +46,9 @@ pub(super) enum Happening {
     #[serde(rename = "peer.left")]
     PeerLeft { peer: PeerId, reason: LeaveReason, duration_ms: u64 },
     #[serde(rename = "producer.published")]
-    ProducerPublished { peer: PeerId, producer: ProducerId, kind: MediaKind },
+    ProducerPublished { peer: PeerId, producer: ProducerId, kind: ProducerKind },
     #[serde(rename = "producer.unpublished")]
-    ProducerUnpublished { peer: PeerId, producer: ProducerId, kind: MediaKind, duration_ms: u64 },
+    ProducerUnpublished { peer: PeerId, producer: ProducerId, kind: ProducerKind, duration_ms: u64 },
     /// The last peer that the node had in the room has left.
     #[serde(rename = "room.ended")]
     RoomEnded { duration_ms: u64 },

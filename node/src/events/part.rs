@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use sluice_proto::ids::{PeerId, ProducerId, RoomKey};
-use sluice_proto::ortc::MediaKind;
 use tokio::time::Instant;
 
 use super::Events;
 use super::audit::Entry;
 use super::event::{Event, Happening, LeaveReason};
 use super::usage::{Account, Presence};
+use crate::ortc::ProducerKind;
 use crate::support::{millis, random_text, unix_ms};
 
 /// Characters of an event's or a part's name: 100 bits.
@@ -128,7 +128,7 @@ impl Attendance {
     }
 
     /// The peer has a producer, until the answer is dropped.
-    pub(crate) fn publish(&self, producer: ProducerId, kind: MediaKind) -> Publication {
+    pub(crate) fn publish(&self, producer: ProducerId, kind: ProducerKind) -> Publication {
         self.part.tell(Happening::ProducerPublished { peer: self.peer.clone(), producer, kind });
         Publication { part: Arc::clone(&self.part), peer: self.peer.clone(), producer, kind, since: Instant::now() }
     }
@@ -152,7 +152,7 @@ pub(crate) struct Publication {
     part: Arc<Part>,
     peer: PeerId,
     producer: ProducerId,
-    kind: MediaKind,
+    kind: ProducerKind,
     since: Instant,
 }
 

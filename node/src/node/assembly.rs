@@ -261,6 +261,7 @@ impl WorkerThreads {
                 last_n: u8::try_from(config.media.last_n).ok().and_then(NonZeroU8::new),
                 bitrate: config.media.audio_bitrate,
             },
+            data: config.data.limits(),
         })
         .map_err(|error| match error {
             SpawnError::Bind { addr, source } => StartError::Listen { setting: "media.listen", addr, source },
@@ -455,6 +456,7 @@ fn rooms_config(
         address_limits: address_limits.clone(),
         clock: clock.clone(),
         turn: turn.clone(),
+        data: config.data.enabled.then(|| config.data.limits()),
     }
 }
 

@@ -9,14 +9,19 @@
 //! - `parse`: JSON of clients into the types, leniently where clients differ.
 //! - `codec`: when two codecs are the same.
 //! - `producer`, `consumer`: the two directions.
+//! - `sctp`: data channels.
 
 mod capabilities;
 mod codec;
 mod consumer;
 mod parse;
 mod producer;
+mod sctp;
 #[cfg(test)]
 mod tests;
+
+use serde::Serialize;
+use sluice_proto::ortc::MediaKind;
 
 pub use capabilities::{MIME_TYPES, allowed_capabilities, check_codecs, router_rtp_capabilities};
 pub use consumer::{Layering, can_consume, consumer_rtp_parameters, layering, spatial_layers};
@@ -24,6 +29,28 @@ pub use parse::{
     parse_consumable_rtp_parameters, parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters,
 };
 pub use producer::{Negotiated, consumable_rtp_parameters, negotiate_producer};
+pub use sctp::{DataChannel, parse_sctp_capabilities, sctp_parameters};
+
+/// What a producer sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProducerKind {
+    /// Audio.
+    Audio,
+    /// Video.
+    Video,
+    /// The messages of a data channel.
+    Data,
+}
+
+impl From<MediaKind> for ProducerKind {
+    fn from(kind: MediaKind) -> Self {
+        match kind {
+            MediaKind::Audio => Self::Audio,
+            MediaKind::Video => Self::Video,
+        }
+    }
+}
 
 /// Why parameters were refused; the text is for the client's developer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

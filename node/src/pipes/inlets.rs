@@ -8,7 +8,9 @@ use std::time::Duration;
 use sluice_media::messages::{PipeEnd, Request, RouteIn, WorkerIndex};
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{NodeInstance, ProducerId, RoomKey, RouteEpoch, RouteId, RouterId};
-use sluice_proto::ortc::{MediaKind, RtpParameters};
+use sluice_proto::ortc::{MediaKind, RtpParameters, SctpStreamParameters};
+
+use crate::ortc::{DataChannel, ProducerKind};
 use sluice_proto::pipe::{ControlBody, RouteCloseReason, Wanted};
 use tokio::time::Instant;
 
@@ -33,11 +35,45 @@ const ROUTE_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Source {
     pub(crate) producer: ProducerId,
     pub(crate) room: RoomKey,
-    pub(crate) kind: MediaKind,
-    /// Consumable RTP parameters.
-    pub(crate) rtp: Arc<RtpParameters>,
+    pub(crate) content: Content,
     pub(crate) paused: bool,
     pub(crate) home: Home,
+}
+
+/// What a producer sends, and in which form.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    Media {
+        kind: MediaKind,
+        /// Consumable RTP parameters.
+        rtp: Arc<RtpParameters>,
+    },
+    Data(Arc<DataChannel>),
+}
+
+impl Content {
+    pub(crate) fn kind(&self) -> ProducerKind {
+        match self {
+            Self::Media { kind, .. } => (*kind).into(),
+            Self::Data(_) => ProducerKind::Data,
+        }
+    }
+
+    /// How messages of data arrive, and on which stream of their sender.
+    pub(crate) fn stream(&self) -> Option<SctpStreamParameters> {
+        match self {
+            Self::Media { .. } => None,
+            Self::Data(channel) => Some(channel.sctp_stream_parameters),
+        }
+    }
+
+    /// Consumable RTP parameters, of media.
+    pub(crate) fn rtp(&self) -> Option<&RtpParameters> {
+        match self {
+            Self::Media { rtp, .. } => Some(rtp),
+            Self::Data(_) => None,
+        }
+    }
 }
 
 /// Where a producer lives.
@@ -366,8 +402,16 @@ impl Inlet {
 
 impl Source {
     fn pipe_producer(&self, router: RouterId, route: Option<RouteIn>) -> Request {
-        let Self { producer, kind, paused, ref rtp, .. } = *self;
-        Request::CreatePipeProducer { router, producer, kind, rtp: (**rtp).clone(), route, paused }
+        let Self { producer, paused, ref content, .. } = *self;
+        match content {
+            Content::Media { kind, rtp } => {
+                Request::CreatePipeProducer { router, producer, kind: *kind, rtp: (**rtp).clone(), route, paused }
+            }
+            Content::Data(channel) => {
+                let stream = channel.sctp_stream_parameters;
+                Request::CreatePipeDataProducer { router, producer, stream, route }
+            }
+        }
     }
 }
 

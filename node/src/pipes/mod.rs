@@ -42,7 +42,7 @@ use crate::ports::{Answer, MediaWorker, MeshPort, MeshSignal};
 use crate::support::{count, lock};
 use crate::vitals::Vitals;
 
-pub(crate) use self::inlets::{Home, Source};
+pub(crate) use self::inlets::{Content, Home, Source};
 pub(crate) use self::outlets::OutletLimits;
 
 /// How soon room is looked for again where there was none, on a link or in a worker's queue: often enough to fill the

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use sluice_proto::ids::{ConsumerId, NodeId, PeerId, ProducerId, Region, TransportId};
 use sluice_proto::ortc::{
     DtlsFingerprint, DtlsParameters, IceParameters, MediaKind, MimeType, RtpCapabilities, RtpCapabilitiesFinalized,
-    RtpParameters,
+    RtpParameters, SctpStreamParameters,
 };
 use sluice_proto::pipe::Layers;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -16,10 +16,12 @@ use utoipa::ToSchema;
 
 use super::join::PeerSecret;
 use crate::access::Rights;
-use crate::ortc::Layering;
+use crate::ortc::{DataChannel, Layering, ProducerKind};
 use crate::turn::IceServer;
 use sluice_media::TransportAddress;
-use sluice_media::messages::{ConsumerScores, ConsumerStats, EncodingScore, RequestError, StreamStats, TransportStats};
+use sluice_media::messages::{
+    ConsumerScores, ConsumerStats, DataStats, EncodingScore, RequestError, StreamStats, TransportStats,
+};
 
 /// A request of a peer, parsed.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub(crate) enum PeerRequest {
         consuming: bool,
         /// Whether the client wants to be told of TCP only.
         force_tcp: bool,
+        /// How many streams of data the client takes, if it wants any.
+        data_streams: Option<u16>,
     },
     ConnectTransport {
         transport: TransportId,
@@ -44,6 +48,12 @@ pub(crate) enum PeerRequest {
         rtp: Box<RtpParameters>,
         app_data: Value,
     },
+    ProduceData {
+        transport: TransportId,
+        channel: Box<DataChannel>,
+        app_data: Value,
+    },
+    /// Of media or data.
     CloseProducer {
         producer: ProducerId,
     },
@@ -86,6 +96,12 @@ pub(crate) enum PeerRequest {
         producer: ProducerId,
     },
     ConsumerStats {
+        consumer: ConsumerId,
+    },
+    DataProducerStats {
+        producer: ProducerId,
+    },
+    DataConsumerStats {
         consumer: ConsumerId,
     },
     /// A newer token allows this.
@@ -137,6 +153,7 @@ pub(crate) enum PeerReply {
     },
     Ice(IceParameters),
     Produced(ProducerId),
+    ProducedData(ProducerId),
     TransportStats {
         id: TransportId,
         /// Of this end, as clients know it.
@@ -150,6 +167,8 @@ pub(crate) enum PeerReply {
         received: Coding,
         stats: Box<ConsumerStats>,
     },
+    DataProducerStats(ProducerId, Arc<DataChannel>, DataStats),
+    DataConsumerStats(ConsumerId, Arc<DataChannel>, DataStats),
     Peers(Box<PeersPage>),
 }
 
@@ -178,6 +197,8 @@ pub(crate) struct NewTransport {
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
     /// For a client that does not reach the addresses.
     pub(crate) ice_server: Option<IceServer>,
+    /// If the client wants data channels, and there are any.
+    pub(crate) sctp: Option<Value>,
 }
 
 /// Another peer of the room.
@@ -197,7 +218,7 @@ pub(crate) struct PeerInfo {
 pub(crate) struct ProducerInfo {
     pub(crate) id: ProducerId,
     pub(crate) peer: PeerId,
-    pub(crate) kind: MediaKind,
+    pub(crate) kind: ProducerKind,
     /// See [`NewConsumer::app_data`].
     pub(crate) app_data: Value,
     pub(crate) paused: bool,
@@ -343,6 +364,9 @@ pub(crate) enum Notice {
     ConsumerClosed {
         consumer: ConsumerId,
     },
+    DataConsumerClosed {
+        consumer: ConsumerId,
+    },
     ConsumerPaused {
         consumer: ConsumerId,
     },
@@ -381,15 +405,33 @@ pub(crate) struct NewConsumer {
     pub(crate) id: ConsumerId,
     /// That it is put on.
     pub(crate) transport: TransportId,
-    pub(crate) peer: PeerId,
+    /// Whose producer it is of; `None`: the tenant's server sends it.
+    pub(crate) peer: Option<PeerId>,
     pub(crate) producer: ProducerId,
+    pub(crate) content: Received,
+    /// The producer's, with `hops`: how many pipes between nodes the media crosses.
+    pub(crate) app_data: Value,
+    pub(crate) producer_paused: bool,
+}
+
+/// What a client gets of a producer, and in which form.
+#[derive(Debug, Clone)]
+pub(crate) enum Received {
+    Media(Box<ReceivedMedia>),
+    Data {
+        channel: Arc<DataChannel>,
+        /// On the client's own transport.
+        stream: SctpStreamParameters,
+    },
+}
+
+/// What a client gets of a producer of media.
+#[derive(Debug, Clone)]
+pub(crate) struct ReceivedMedia {
     pub(crate) kind: MediaKind,
     pub(crate) rtp: Arc<RtpParameters>,
     /// What spatial layers its producer has.
     pub(crate) layering: Layering,
-    /// The producer's, with `hops`: how many pipes between nodes the media crosses.
-    pub(crate) app_data: Value,
-    pub(crate) producer_paused: bool,
     pub(crate) scores: ConsumerScores,
 }
 

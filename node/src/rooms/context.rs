@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use sluice_media::TransportAddress;
 use sluice_media::messages::WorkerIndex;
+use sluice_media::{DataLimits, TransportAddress};
 use sluice_proto::ids::{ConsumerId, NodeId, NodeInstance, ProducerId, Region, RouterId, TransportId};
 use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::mpsc;
@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) media_addresses: Arc<[TransportAddress]>,
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
     pub(crate) limits: Limits,
+    /// What data channels keep to, if there are any.
+    pub(crate) data: Option<DataLimits>,
     /// MIME types of the codecs that its routers have.
     pub(crate) codecs: Vec<String>,
     pub(crate) clock: ClusterClock,

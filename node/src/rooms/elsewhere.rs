@@ -14,10 +14,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use sluice_placement::PartDelta;
 use sluice_proto::ids::{NodeInstance, PeerId, ProducerId};
-use sluice_proto::ortc::{MediaKind, RtpParameters};
+use sluice_proto::ortc::MediaKind;
 use sluice_proto::placement::{MediaKind as RosterKind, PeerEntry, ProducerEntry};
 
-use crate::ortc::parse_consumable_rtp_parameters;
+use crate::ortc::{DataChannel, OrtcError, parse_consumable_rtp_parameters};
+use crate::pipes::Content;
 
 /// A peer of another node.
 #[derive(Debug, Clone)]
@@ -45,8 +46,7 @@ pub(super) struct RemotePeer {
 /// A producer of another node.
 #[derive(Debug, Clone)]
 pub(super) struct RemoteProducer {
-    pub(super) kind: MediaKind,
-    pub(super) rtp: Arc<RtpParameters>,
+    pub(super) content: Content,
     pub(super) app_data: Value,
     pub(super) paused: bool,
 }
@@ -354,12 +354,20 @@ fn read_producer(
     if let Some(known) = known.and_then(|known| known.get(&id)) {
         return Ok((id, RemoteProducer { paused: entry.paused, ..known.clone() }));
     }
-    let kind = match entry.kind() {
-        RosterKind::Audio => MediaKind::Audio,
-        RosterKind::Video => MediaKind::Video,
+    let content = read_content(entry).map_err(|error| error.to_string())?;
+    Ok((id, RemoteProducer { content, app_data: object(&entry.app_data), paused: entry.paused }))
+}
+
+fn read_content(entry: &ProducerEntry) -> Result<Content, OrtcError> {
+    let media = |kind| {
+        let rtp = Arc::new(parse_consumable_rtp_parameters(&entry.consumable_rtp_parameters)?);
+        Ok(Content::Media { kind, rtp })
     };
-    let rtp = parse_consumable_rtp_parameters(&entry.consumable_rtp_parameters).map_err(|error| error.to_string())?;
-    Ok((id, RemoteProducer { kind, rtp: Arc::new(rtp), app_data: object(&entry.app_data), paused: entry.paused }))
+    match entry.kind() {
+        RosterKind::Audio => media(MediaKind::Audio),
+        RosterKind::Video => media(MediaKind::Video),
+        RosterKind::Data => Ok(Content::Data(Arc::new(DataChannel::parse_json(&entry.data_channel)?))),
+    }
 }
 
 /// A JSON object, an empty one if it is something else.

@@ -36,14 +36,15 @@ fn dispatch_one(context: &Context, waiting: &mut Waiting, event: WorkerEvent) {
         WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => return,
         WorkerEvent::IceStateChanged { transport, .. }
         | WorkerEvent::DtlsStateChanged { transport, .. }
+        | WorkerEvent::SctpStateChanged { transport, .. }
         | WorkerEvent::DownlinkChanged { transport, .. } => Subject::Transport(*transport),
         WorkerEvent::AudioLevels { router, .. } => Subject::Router(*router),
-        WorkerEvent::ProducerScore { producer, .. } | WorkerEvent::StreamsWanted { producer, .. } => {
-            Subject::Producer(*producer)
-        }
-        WorkerEvent::ConsumerScore { consumer, .. } | WorkerEvent::ConsumerLayersChanged { consumer, .. } => {
-            Subject::Consumer(*consumer)
-        }
+        WorkerEvent::ProducerScore { producer, .. }
+        | WorkerEvent::StreamsWanted { producer, .. }
+        | WorkerEvent::DataProducerClosed { producer } => Subject::Producer(*producer),
+        WorkerEvent::ConsumerScore { consumer, .. }
+        | WorkerEvent::ConsumerLayersChanged { consumer, .. }
+        | WorkerEvent::DataConsumerClosed { consumer, .. } => Subject::Consumer(*consumer),
     };
     if let Some(room) = context.listeners.get(subject) {
         waiting.deliver(&room, subject, event);
@@ -66,6 +67,11 @@ impl Room {
                 available_bitrate: available,
             } => self.on_downlink(transport, Downlink { desired, effective_desired, available }),
             WorkerEvent::StreamsWanted { producer, streams } => self.on_streams_wanted(producer, streams),
+            WorkerEvent::SctpStateChanged { transport, state } => self.on_sctp_state(transport, state),
+            WorkerEvent::DataProducerClosed { producer } => self.on_data_producer_closed(producer),
+            WorkerEvent::DataConsumerClosed { consumer, by_client } => {
+                self.on_data_consumer_closed(consumer, by_client);
+            }
             WorkerEvent::Response { .. } | WorkerEvent::Overload { .. } => {}
         }
     }
@@ -101,7 +107,7 @@ impl Room {
         let Some(producer) = self.producers.get(&id) else { return };
         let Some(local) = &producer.local else { return };
         let (session, streams) = (local.session, local.encodings_wanted.told());
-        let layers = spatial_layers(&producer.source.rtp);
+        let layers = producer.source.content.rtp().map_or(0, spatial_layers);
         let joined = self.peers.get(session).and_then(|peer| peer.joined.as_ref());
         if joined.is_some_and(|joined| joined.adapts_encodings)
             && let Some(desk) = self.peers.desk(session)

@@ -4,9 +4,9 @@
 use std::collections::HashMap;
 
 use sluice_proto::ids::PeerId;
-use sluice_proto::ortc::MediaKind;
 
 use crate::access::Grants;
+use crate::ortc::ProducerKind;
 
 /// Peers whose decisions are kept, in 200 KB. Of more the oldest go, but for those of peers who are here: these are
 /// bounded as the room is.
@@ -25,7 +25,7 @@ pub(super) struct Imposed {
     /// What it may do whatever its token says.
     pub(super) grants: Option<Grants>,
     /// Of what it sends is muted, now and later.
-    pub(super) muted: Vec<MediaKind>,
+    pub(super) muted: Vec<ProducerKind>,
     /// Of the latest decision; they are numbered in their order.
     number: u64,
 }
@@ -39,7 +39,7 @@ impl Impositions {
         self.by_peer.get(peer)?.grants.as_ref()
     }
 
-    pub(super) fn mute(&self, peer: &PeerId, kind: MediaKind) -> bool {
+    pub(super) fn mute(&self, peer: &PeerId, kind: ProducerKind) -> bool {
         self.by_peer.get(peer).is_some_and(|imposed| imposed.muted.contains(&kind))
     }
 
@@ -74,10 +74,10 @@ mod tests {
         let peer = |number: usize| PeerId::new(format!("p{number}")).unwrap();
         let mut impositions = Impositions::default();
         for number in 0..MAX + 3 {
-            impositions.change(&peer(number), |imposed| imposed.muted.push(MediaKind::Audio));
+            impositions.change(&peer(number), |imposed| imposed.muted.push(ProducerKind::Audio));
         }
         // Something was decided of it again.
-        impositions.change(&peer(2), |imposed| imposed.muted.push(MediaKind::Video));
+        impositions.change(&peer(2), |imposed| imposed.muted.push(ProducerKind::Video));
         impositions.trim(|id| *id == peer(0));
         let gone: Vec<usize> = (0..MAX + 3).filter(|number| !impositions.contain(&peer(*number))).collect();
         assert_eq!(gone, [1, 3, 4]);

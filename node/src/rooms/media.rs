@@ -3,36 +3,42 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::Value;
 use sluice_media::messages::{ConsumerScores, EncodingScore, Request, RequestError, StreamScores, WorkerIndex};
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
-use sluice_proto::ortc::{MediaKind, RtpCodecParameters, RtpParameters};
+use sluice_proto::ortc::{MediaKind, RtpCodecParameters, RtpParameters, SctpStreamParameters};
 use sluice_proto::placement::ProducerEntry;
 use tracing::{Instrument, info_span};
 
-use super::api::{Coding, NewConsumer, ProducerInfo, Refusal, Subscription};
+use super::api::{Coding, NewConsumer, ProducerInfo, Received, ReceivedMedia, Refusal, Subscription};
 use super::context::{Listener, Subject};
 use super::encodings_wanted::EncodingsWanted;
-use super::peer::Peer;
+use super::peer::{Joined, Peer};
 use super::requests::gone;
 use super::room::{Room, SessionId};
 use super::roster::producer_entry;
 use crate::access::Place;
 use crate::events::Publication;
-use crate::ortc::{can_consume, consumer_rtp_parameters, layering};
-use crate::pipes::{Home, Source};
+use crate::ortc::{DataChannel, Layering, can_consume, consumer_rtp_parameters, layering};
+use crate::pipes::{Content, Home, Source};
 
 /// The score of a stream that nothing is known of yet.
 pub(super) const PERFECT: u8 = 10;
 
-/// Longest `appData` of all producers of a peer together, in bytes of JSON: every node and every viewer in the room
-/// gets them.
+/// After which time a data consumer begins anew that did not get all that there was: a client that is too slow gets a
+/// second's worth at a time, and is told of each gap.
+const DATA_ANEW: Duration = Duration::from_secs(1);
+
+/// Longest `appData`, labels and protocols of all producers of a peer together, in bytes: every node and every viewer
+/// in the room gets them.
 const MAX_APP_DATA_LEN: usize = 4_096;
 
 pub(super) struct Producer {
     pub(super) source: Source,
-    pub(super) owner: PeerId,
+    /// Whose it is; `None`: it has what the tenant's server sends.
+    pub(super) owner: Option<PeerId>,
     /// JSON object as the client gave it.
     pub(super) app_data: Value,
     /// Only of this node's producers.
@@ -60,34 +66,51 @@ pub(super) struct LocalProducer {
 pub(super) struct Consumer {
     pub(super) session: SessionId,
     pub(super) producer: ProducerId,
-    pub(super) kind: MediaKind,
     worker: WorkerIndex,
     pub(super) transport: TransportId,
-    rtp: Arc<RtpParameters>,
+    pub(super) form: Form,
     pub(super) score: u8,
     _listener: Listener,
+}
+
+/// In which form a consumer's client gets what the producer sends.
+#[derive(Clone)]
+pub(super) enum Form {
+    Media { kind: MediaKind, rtp: Arc<RtpParameters> },
+    Data { channel: Arc<DataChannel>, stream: SctpStreamParameters },
 }
 
 /// A producer that a worker has made for a peer of this node.
 pub(super) struct NewProducer {
     pub(super) producer: ProducerId,
     pub(super) transport: TransportId,
-    pub(super) kind: MediaKind,
-    pub(super) rtp: RtpParameters,
+    pub(super) content: Content,
     pub(super) app_data: Value,
     /// Among the producers of its namespace.
     pub(super) place: Place,
 }
 
 impl Producer {
-    pub(super) fn new(source: Source, owner: PeerId, app_data: Value) -> Self {
-        let scores = source.rtp.encodings.iter().map(|_| PERFECT).collect();
+    pub(super) fn new(source: Source, owner: Option<PeerId>, app_data: Value) -> Self {
+        let encodings = source.content.rtp().map_or(0, |rtp| rtp.encodings.len());
+        let scores = std::iter::repeat_n(PERFECT, encodings).collect();
         Self { source, owner, app_data, local: None, scores, consumers: HashMap::new(), consumers_on: HashMap::new() }
     }
 
-    /// What its streams carry.
-    pub(super) fn coding(&self) -> Coding {
-        coding(self.source.kind, &self.source.rtp)
+    /// What its streams carry, if it is of media.
+    pub(super) fn coding(&self) -> Option<Coding> {
+        match &self.source.content {
+            Content::Media { kind, rtp } => Some(coding(*kind, rtp)),
+            Content::Data(_) => None,
+        }
+    }
+
+    /// What it sends, if that is data.
+    pub(super) fn channel(&self) -> Option<&Arc<DataChannel>> {
+        match &self.source.content {
+            Content::Media { .. } => None,
+            Content::Data(channel) => Some(channel),
+        }
     }
 
     /// These of its encodings come in, and the others do not.
@@ -137,14 +160,43 @@ impl Producer {
 }
 
 impl Consumer {
-    /// What its stream carries.
-    pub(super) fn coding(&self) -> Coding {
-        coding(self.kind, &self.rtp)
+    /// What its stream carries, if it is of media.
+    pub(super) fn coding(&self) -> Option<Coding> {
+        match &self.form {
+            Form::Media { kind, rtp } => Some(coding(*kind, rtp)),
+            Form::Data { .. } => None,
+        }
     }
 
     /// As far as the room knows; of several streams the best may be the one that it gets.
     fn scores(&self, producer: &Producer) -> ConsumerScores {
         ConsumerScores { consumer: self.score, producer: producer.scores.best(), streams: producer.scores }
+    }
+}
+
+/// Whether a peer can receive this, of data if its transport carries any.
+pub(super) fn receives(joined: &Joined, content: &Content) -> bool {
+    match content {
+        Content::Media { rtp, .. } => {
+            joined.rtp_capabilities.as_deref().is_some_and(|capabilities| can_consume(rtp, capabilities))
+        }
+        Content::Data(_) => true,
+    }
+}
+
+/// How a peer is to get what a producer sends, over one of its transports.
+fn form(peer: &mut Peer, transport: TransportId, source: &Source) -> Option<Form> {
+    match &source.content {
+        Content::Media { kind, rtp } => {
+            let capabilities = peer.joined.as_ref()?.rtp_capabilities.clone()?;
+            let (mid, ssrc) = peer.next_stream(source.producer);
+            let rtp = consumer_rtp_parameters(rtp, &capabilities, mid, ssrc).ok()?;
+            Some(Form::Media { kind: *kind, rtp: Arc::new(rtp) })
+        }
+        Content::Data(channel) => {
+            let stream = channel.on_stream(peer.take_stream(transport)?);
+            Some(Form::Data { channel: Arc::clone(channel), stream })
+        }
     }
 }
 
@@ -155,25 +207,24 @@ fn coding(kind: MediaKind, rtp: &RtpParameters) -> Coding {
 impl Room {
     /// Makes a producer of this node known to the room.
     pub(super) fn add_local_producer(&mut self, session: SessionId, new: NewProducer) -> Result<(), Refusal> {
-        let NewProducer { producer, transport, kind, rtp, app_data, place } = new;
+        let NewProducer { producer, transport, content, app_data, place } = new;
         let peer = self.peers.get(session).ok_or_else(gone)?;
         if !peer.transports().contains_key(&transport) {
             return Err(Refusal::not_found("transport", transport));
         }
         // Others may have been made since this one was asked for.
-        self.check_room_for_producer(peer, &app_data)?;
+        self.check_room_for_producer(peer, &content, &app_data)?;
         let peer = self.peers.get_mut(session).ok_or_else(gone)?;
         let joined = peer.joined.as_ref().ok_or_else(gone)?;
         // Its rights may be others by now.
-        if !peer.rights.grants().may_publish(kind, &app_data) {
+        if !peer.rights.grants().may_produce(&content, &app_data) {
             return Err(Refusal::new(403, "this is not granted"));
         }
-        let muted = self.imposed.mute(&peer.id, kind);
-        let _publication = joined.attendance.publish(producer, kind);
+        let muted = self.imposed.mute(&peer.id, content.kind());
+        let _publication = joined.attendance.publish(producer, content.kind());
         peer.producers.insert(producer);
         let (owner, worker) = (peer.id.clone(), peer.worker());
-        let (room, rtp) = (self.key.clone(), Arc::new(rtp));
-        let source = Source { producer, room, kind, rtp, paused: muted, home: Home::Worker(worker) };
+        let source = Source { producer, room: self.key.clone(), content, paused: muted, home: Home::Worker(worker) };
         let local = LocalProducer {
             session,
             transport,
@@ -184,7 +235,7 @@ impl Room {
             _publication,
             _listener: self.context.listen(Subject::Producer(producer), &self.me),
         };
-        let new = Producer { local: Some(local), ..Producer::new(source, owner.clone(), app_data) };
+        let new = Producer { local: Some(local), ..Producer::new(source, Some(owner.clone()), app_data) };
         self.producers.insert(producer, new);
         self.context.pipes.publish(producer, self.key.clone(), worker);
         self.show_producer(&owner, producer);
@@ -196,15 +247,28 @@ impl Room {
     }
 
     /// Whether a peer may have one more producer, with such data for everybody.
-    pub(super) fn check_room_for_producer(&self, peer: &Peer, app_data: &Value) -> Result<(), Refusal> {
+    pub(super) fn check_room_for_producer(
+        &self,
+        peer: &Peer,
+        content: &Content,
+        app_data: &Value,
+    ) -> Result<(), Refusal> {
         let limit = self.context.limits.producers_per_peer;
         if peer.producers.len() >= limit {
             return Err(Refusal::new(403, format!("a peer may have {limit} producers")));
         }
         let local = peer.producers.iter().filter_map(|id| self.producers.get(id)?.local.as_ref());
+        let names = |content: &Content| match content {
+            Content::Media { .. } => 0,
+            Content::Data(channel) => channel.label.len() + channel.protocol.len(),
+        };
+        let own = peer.producers.iter().filter_map(|id| Some(&self.producers.get(id)?.source.content));
         let len = app_data.to_string().len() + local.map(|local| local.entry.app_data.len()).sum::<usize>();
+        let len = len + names(content) + own.map(names).sum::<usize>();
         if len > MAX_APP_DATA_LEN {
-            let reason = format!("appData of a peer's producers may have {MAX_APP_DATA_LEN} bytes together, not {len}");
+            let reason = format!(
+                "appData, labels and protocols of a peer's producers may have {MAX_APP_DATA_LEN} bytes together, not {len}"
+            );
             return Err(Refusal::bad_request(reason));
         }
         Ok(())
@@ -228,52 +292,65 @@ impl Room {
         }
     }
 
-    /// Tells everybody of a producer and its peer.
+    /// Tells everybody of a producer and, if it is of media, of its peer.
     pub(super) fn show_producer(&mut self, owner: &PeerId, id: ProducerId) {
-        self.show(owner);
-        self.view.set_on_stage(owner);
-        if let Some(producer) = self.producers.get(&id) {
-            let (kind, app_data, paused) = (producer.source.kind, producer.app_data(), producer.source.paused);
-            self.view.show_producer(ProducerInfo { id, peer: owner.clone(), kind, app_data, paused });
+        let Some(producer) = self.producers.get(&id) else { return };
+        if producer.channel().is_none() {
+            self.show(owner);
+            self.view.set_on_stage(owner);
         }
+        let (kind, app_data, paused) = (producer.source.content.kind(), producer.app_data(), producer.source.paused);
+        self.view.show_producer(ProducerInfo { id, peer: owner.clone(), kind, app_data, paused });
+    }
+
+    /// Whether everybody may get what a peer sends as data: in a large room that is of the stage alone, or a message of
+    /// each would be a message to each.
+    pub(super) fn spreads_data(&self, peer: &PeerId) -> bool {
+        let is_staged = || self.stage.contains(peer) || self.elsewhere.peer(peer).is_some_and(|peer| peer.on_stage);
+        self.is_small() || is_staged()
     }
 
     /// Shows a peer a producer, if it shall receive it and can.
     pub(super) fn offer(&mut self, session: SessionId, producer_id: ProducerId) {
+        let Some(producer) = self.producers.get(&producer_id) else { return };
+        let spreads = |owner: &PeerId| producer.channel().is_none() || self.spreads_data(owner);
+        if !producer.owner.as_ref().is_none_or(spreads) {
+            return;
+        }
         let (Some(producer), Some(peer)) = (self.producers.get_mut(&producer_id), self.peers.get_mut(session)) else {
             return;
         };
-        if producer.owner == peer.id || producer.consumers.contains_key(&session) {
+        if producer.owner.as_ref() == Some(&peer.id) || producer.consumers.contains_key(&session) {
+            return;
+        }
+        // What the tenant's server sends is sent to each worker by itself.
+        if producer.owner.is_none() && producer.source.home != Home::Worker(peer.worker()) {
             return;
         }
         let Some(joined) = peer.joined.as_ref().filter(|_| peer.rights.grants().subscribe) else { return };
         if joined.subscription == Subscription::OnRequest && !peer.wanted.contains(producer_id) {
             return;
         }
-        let capabilities = joined.rtp_capabilities.clone();
-        let (Some(capabilities), Some(transport)) = (capabilities, peer.consuming_transport()) else { return };
-        if !can_consume(&producer.source.rtp, &capabilities) {
+        if !receives(joined, &producer.source.content) {
             return;
         }
+        let Some(transport) = peer.consuming_transport() else { return };
         if peer.has_all_consumers(self.context.limits.consumers_per_peer) {
             tracing::debug!(peer = %peer.id, producer = %producer_id, "the peer has as many consumers as it may have");
             return;
         }
-        let (mid, ssrc) = peer.next_stream(producer_id);
-        let Ok(rtp) = consumer_rtp_parameters(&producer.source.rtp, &capabilities, mid, ssrc) else { return };
+        let Some(form) = form(peer, transport, &producer.source) else { return };
         let id = ConsumerId::from_random_bytes(rand::random());
-        let (worker, kind) = (peer.worker(), producer.source.kind);
+        let worker = peer.worker();
         peer.consumers.insert(id);
         producer.consumers.insert(session, id);
         let is_first = producer.count_consumer_on(worker);
-        let rtp = Arc::new(rtp);
         let consumer = Consumer {
             session,
             producer: producer_id,
-            kind,
             worker,
             transport,
-            rtp,
+            form,
             score: PERFECT,
             _listener: self.context.listen(Subject::Consumer(id), &self.me),
         };
@@ -288,34 +365,41 @@ impl Room {
     pub(super) fn question(&self, id: ConsumerId) -> Option<NewConsumer> {
         let consumer = self.consumers.get(&id)?;
         let producer = self.producers.get(&consumer.producer)?;
+        let content = match &consumer.form {
+            Form::Media { kind, rtp } => Received::Media(Box::new(ReceivedMedia {
+                kind: *kind,
+                rtp: Arc::clone(rtp),
+                layering: producer.source.content.rtp().map_or(Layering::None, layering),
+                scores: consumer.scores(producer),
+            })),
+            Form::Data { channel, stream } => Received::Data { channel: Arc::clone(channel), stream: *stream },
+        };
         Some(NewConsumer {
             id,
             transport: consumer.transport,
             peer: producer.owner.clone(),
             producer: consumer.producer,
-            kind: consumer.kind,
-            rtp: Arc::clone(&consumer.rtp),
-            layering: layering(&producer.source.rtp),
+            content,
             app_data: producer.app_data(),
             producer_paused: producer.source.paused,
-            scores: consumer.scores(producer),
         })
     }
 
-    /// Makes a consumer, paused, and asks its client to do the same; neither waits for the other.
+    /// Makes a consumer, paused, and asks its client to do the same; neither waits for the other. Messages of data wait
+    /// until the client has.
     fn set_up(&mut self, id: ConsumerId) {
         let (Some(consumer), Some(question)) = (self.consumers.get(&id), self.question(id)) else { return };
         let Some(peer) = self.peers.get(consumer.session) else { return };
         let session = consumer.session;
-        let (kind, rtp, transport) = (consumer.kind, Arc::clone(&consumer.rtp), consumer.transport);
-        let span = info_span!("consume", room = %self.key, peer = %peer.id, producer = %consumer.producer, ?kind);
-        let request = Request::Consume {
-            transport,
-            consumer: id,
-            producer: consumer.producer,
-            kind,
-            rtp: (*rtp).clone(),
-            paused: true,
+        let (producer, transport) = (consumer.producer, consumer.transport);
+        let span = info_span!("consume", room = %self.key, peer = %peer.id, %producer);
+        let request = match &consumer.form {
+            Form::Media { kind, rtp } => {
+                Request::Consume { transport, consumer: id, producer, kind: *kind, rtp: (**rtp).clone(), paused: true }
+            }
+            Form::Data { stream, .. } => {
+                Request::ConsumeData { transport, consumer: id, producer, stream: *stream, paused: true }
+            }
         };
         let answer = self.context.pipes.consume(consumer.worker, request);
         if let Some(desk) = self.peers.desk(session) {
@@ -336,6 +420,7 @@ impl Room {
         self.peers.get_mut(session).into_iter().for_each(Peer::hear);
         if let Some(desk) = self.peers.desk(session) {
             if let Some(consumer) = self.consumers.get(&id)
+                && matches!(consumer.form, Form::Media { .. })
                 && let Some(producer) = self.producers.get(&consumer.producer)
             {
                 desk.set_scores(id, consumer.scores(producer));
@@ -366,6 +451,9 @@ impl Room {
         let Some(consumer) = self.consumers.remove(&id) else { return };
         if let Some(peer) = self.peers.get_mut(consumer.session) {
             peer.consumers.remove(&id);
+            if let Form::Data { stream, .. } = consumer.form {
+                peer.give_back_stream(consumer.transport, stream.stream_id);
+            }
         }
         if let Some(producer) = self.producers.get_mut(&consumer.producer) {
             producer.consumers.remove(&consumer.session);
@@ -376,10 +464,33 @@ impl Room {
         }
     }
 
+    /// A data consumer was ended by its worker.
+    pub(super) fn on_data_consumer_closed(&mut self, id: ConsumerId, by_client: bool) {
+        let Some(consumer) = self.consumers.get(&id) else { return };
+        let (session, producer) = (consumer.session, consumer.producer);
+        self.close_consumer(id);
+        if !by_client {
+            tracing::debug!(room = %self.key, %producer, "a data consumer did not get all that there was: it begins anew");
+            self.after(DATA_ANEW, move |room| room.offer(session, producer));
+        }
+    }
+
+    /// A client closed the channel of one of its data producers.
+    pub(super) fn on_data_producer_closed(&mut self, id: ProducerId) {
+        let local = self.producers.get(&id).and_then(|producer| producer.local.as_ref());
+        let Some(session) = local.map(|local| local.session) else { return };
+        self.forget_own_producer(session, id);
+    }
+
     /// Ends a producer for the whole room. Its own worker has been told, or it lives elsewhere.
     pub(super) fn remove_producer(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.remove(&id) else { return };
-        self.view.remove_producer(&producer.owner, id);
+        if let (Some(channel), Some(local)) = (producer.channel(), &producer.local)
+            && let Some(peer) = self.peers.get_mut(local.session)
+        {
+            peer.give_back_stream(local.transport, channel.sctp_stream_parameters.stream_id);
+        }
+        producer.owner.iter().for_each(|owner| self.view.remove_producer(owner, id));
         // At once, and the rest by and by: nobody shall be asked to receive a peer who is gone meanwhile.
         for (session, consumer) in &producer.consumers {
             self.peers.get(*session).into_iter().for_each(|peer| peer.desk().withdraw(*consumer));
@@ -406,7 +517,7 @@ impl Room {
         if let Some(local) = &mut producer.local {
             local.entry.paused = paused;
         }
-        self.view.pause_producer(&producer.owner, id, paused);
+        producer.owner.iter().for_each(|owner| self.view.pause_producer(owner, id, paused));
         self.context.pipes.set_paused(id, paused);
         for (session, consumer) in &producer.consumers {
             self.peers.desk(*session).into_iter().for_each(|desk| desk.set_paused(*consumer, paused));

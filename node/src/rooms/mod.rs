@@ -32,8 +32,10 @@ mod rights;
 pub(crate) mod room;
 mod roster;
 pub(crate) mod seat;
+pub(crate) mod server_data;
 mod speakers;
 mod stage;
+mod streams;
 mod subscriptions;
 mod timing;
 pub(crate) mod traces;
@@ -50,8 +52,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
-use sluice_media::TransportAddress;
 use sluice_media::messages::WorkerIndex;
+use sluice_media::{DataLimits, TransportAddress};
 use sluice_proto::ids::{NodeInstance, PeerId, Region, RoomKey};
 use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::mpsc;
@@ -106,6 +108,8 @@ pub(crate) struct RoomsConfig {
     pub(crate) address_limits: Arc<AddressLimits>,
     /// For users whose network lets no UDP out.
     pub(crate) turn: Option<Turn>,
+    /// What their data channels keep to, if there are any.
+    pub(crate) data: Option<DataLimits>,
 }
 
 /// The rooms of a node. Cheap to clone.
@@ -164,6 +168,7 @@ impl Rooms {
             media_addresses: config.media_addresses.into(),
             fingerprints: config.fingerprints.into(),
             limits: config.limits,
+            data: config.data,
             codecs: config.codecs,
             clock: config.clock,
             address_limits: config.address_limits,

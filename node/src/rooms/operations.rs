@@ -10,7 +10,9 @@ use super::api::{CloseReason, Refusal};
 use super::imposed::Imposed;
 use super::overview::ask;
 use super::room::{Room, RoomMessage, SessionId};
+use super::server_data::ServerMessage;
 use crate::access::Grants;
+use crate::ortc::ProducerKind;
 
 /// Something to be done to this node's part of a room.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub(crate) enum Operation {
     SetMuted { peer: PeerId, kind: Option<MediaKind>, muted: bool },
     /// The peer is on the stage even if it sends nothing, or no longer.
     SetStage { peer: PeerId, on: bool },
+    /// Everybody who receives data gets this, or one peer.
+    SendData { to: Option<PeerId>, message: ServerMessage },
     /// The peer may do this from now on, whatever its token says, for as long; or what its token says again.
     SetGrants { peer: PeerId, grants: Option<Grants> },
 }
@@ -65,6 +69,7 @@ impl Room {
                 self.set_stage(&peer, on);
                 Ok(())
             }
+            Operation::SendData { to, message } => self.send_data(to.as_ref(), message),
             Operation::SetGrants { peer, grants } => {
                 let session = self.impose(&peer, grants.is_none(), |imposed| imposed.grants = grants)?;
                 session.map_or(Ok(()), |session| self.reconsider_rights(session))
@@ -97,6 +102,7 @@ impl Room {
 
     fn set_muted(&mut self, peer: &PeerId, kind: Option<MediaKind>, muted: bool) -> Result<(), Refusal> {
         let kinds = kind.map_or(vec![MediaKind::Audio, MediaKind::Video], |kind| vec![kind]);
+        let kinds: Vec<ProducerKind> = kinds.into_iter().map(ProducerKind::from).collect();
         let session = self.impose(peer, !muted, |imposed| {
             imposed.muted.retain(|kind| !kinds.contains(kind));
             if muted {
@@ -104,8 +110,9 @@ impl Room {
             }
         })?;
         let Some(session) = session else { return Ok(()) };
-        let of_kind =
-            |id: &&ProducerId| self.producers.get(id).is_some_and(|producer| kinds.contains(&producer.source.kind));
+        let of_kind = |id: &&ProducerId| {
+            self.producers.get(id).is_some_and(|producer| kinds.contains(&producer.source.content.kind()))
+        };
         let own = self.peers.get(session).into_iter().flat_map(|peer| &peer.producers);
         for producer in own.filter(of_kind).copied().collect::<Vec<_>>() {
             if let Some(local) = self.producers.get_mut(&producer).and_then(|found| found.local.as_mut()) {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use sluice_proto::ids::{NamespaceId, NodeId, PeerId, ProducerId, Region, RoomId, RoomKey};
-use sluice_proto::ortc::MediaKind;
 
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -19,6 +18,7 @@ use super::elsewhere::RemotePeer;
 use super::media::Producer;
 use super::peer::Peer;
 use super::room::{Room, RoomMessage};
+use crate::ortc::ProducerKind;
 use crate::pipes::Home;
 use crate::support::lock;
 
@@ -98,9 +98,9 @@ pub(crate) struct ProducerOverview {
     /// Its id, the same on every node.
     #[schema(value_type = String)]
     pub id: ProducerId,
-    /// Audio or video.
+    /// Audio, video or data.
     #[schema(value_type = String)]
-    pub kind: MediaKind,
+    pub kind: ProducerKind,
     /// Paused by its peer.
     pub paused: bool,
     /// The worker that it lives on; only of producers of this node.
@@ -190,7 +190,8 @@ impl Room {
     pub(super) fn overview(&self) -> RoomOverview {
         let mut by_owner: HashMap<&PeerId, Vec<ProducerOverview>> = HashMap::new();
         for producer in self.producers.values() {
-            by_owner.entry(&producer.owner).or_default().push(producer_overview(producer));
+            let of_owner = producer.owner.as_ref().map(|owner| by_owner.entry(owner).or_default());
+            of_owner.into_iter().for_each(|producers| producers.push(producer_overview(producer)));
         }
         let limit = self.context.limits.peers_per_page;
         let mut producers_of = |id| by_owner.remove(id).unwrap_or_default();
@@ -238,7 +239,7 @@ impl Room {
 fn producer_overview(producer: &Producer) -> ProducerOverview {
     ProducerOverview {
         id: producer.source.producer,
-        kind: producer.source.kind,
+        kind: producer.source.content.kind(),
         paused: producer.source.paused,
         worker: match producer.source.home {
             Home::Worker(worker) => Some(worker.0),

@@ -462,6 +462,7 @@ impl Room {
             if self.context.pipes.enter_at(&self.key, worker) {
                 self.spare_routers = true;
             } else if let Some(router) = self.routers.remove(&worker) {
+                self.close_server_channels(worker);
                 self.context.worker(worker).send(Request::CloseRouter { router: router.id });
                 self.speakers.forget(router.id);
             }

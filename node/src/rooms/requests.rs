@@ -7,13 +7,14 @@ use sluice_media::TransportAddress;
 use sluice_media::messages::{Request, Response};
 use sluice_proto::ids::{ConsumerId, PeerId, ProducerId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
-use tracing::{Instrument, info_span};
+use tracing::{Instrument, Span, info_span};
 
 use super::api::{PeerReply, PeerRequest, Refusal};
-use super::media::{Consumer, NewProducer, Producer};
+use super::media::{Consumer, Form, NewProducer, Producer};
 use super::room::{Reply, Room, SessionId};
 use crate::access::{Namespace, Quota};
-use crate::ortc::{allowed_capabilities, check_codecs, negotiate_producer};
+use crate::ortc::{DataChannel, allowed_capabilities, check_codecs, negotiate_producer};
+use crate::pipes::Content;
 
 /// Answered at once, or by a continuation.
 pub(super) type Outcome = Option<Result<PeerReply, Refusal>>;
@@ -60,14 +61,17 @@ impl Room {
                 let capabilities = allowed_capabilities(&self.context.codecs, &of_tenant);
                 PeerReply::RouterRtpCapabilities(Box::new(capabilities))
             }
-            PeerRequest::CreateTransport { consuming, force_tcp } => {
-                self.create_transport(asker, consuming, force_tcp)?
+            PeerRequest::CreateTransport { consuming, force_tcp, data_streams } => {
+                self.create_transport(asker, consuming, force_tcp, data_streams)?
             }
             PeerRequest::ConnectTransport { transport, dtls } => return self.connect_transport(asker, transport, dtls),
             PeerRequest::Join(join) => return self.join(asker, *join),
             PeerRequest::RestartIce { transport } => self.restart_ice(asker, transport)?,
             PeerRequest::Produce { transport, kind, rtp, app_data } => {
                 return self.produce(asker, transport, kind, *rtp, app_data);
+            }
+            PeerRequest::ProduceData { transport, channel, app_data } => {
+                return self.produce_data(asker, transport, *channel, app_data);
             }
             PeerRequest::CloseProducer { producer } => self.close_producer(asker, producer)?,
             PeerRequest::SetProducerPaused { producer, paused } => self.pause_producer(asker, producer, paused)?,
@@ -91,6 +95,8 @@ impl Room {
             PeerRequest::TransportStats { transport } => return self.transport_stats(asker, transport),
             PeerRequest::ProducerStats { producer } => return self.producer_stats(asker, producer),
             PeerRequest::ConsumerStats { consumer } => return self.consumer_stats(asker, consumer),
+            PeerRequest::DataProducerStats { producer } => return self.data_producer_stats(asker, producer),
+            PeerRequest::DataConsumerStats { consumer } => return self.data_consumer_stats(asker, consumer),
             PeerRequest::Renew(rights) => self.renew_rights(asker, *rights)?,
             PeerRequest::Peers { after, limit } => self.list_peers(asker, after.as_ref(), limit)?,
         };
@@ -115,28 +121,76 @@ impl Room {
         if !peer.rights.grants().may_publish(kind, &app_data) {
             return Err(Refusal::new(403, "the token does not allow to publish this"));
         }
-        self.check_room_for_producer(peer, &app_data)?;
         let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
         check_codecs(&negotiated.consumable, &self.context.codecs, &peer.rights.namespace().codecs())?;
         let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let mapping = negotiated.mapping;
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
-        let worker = peer.worker();
+        let content = Content::Media { kind, rtp: Arc::new(negotiated.consumable) };
+        self.check_room_for_producer(peer, &content, &app_data)?;
+        let new = NewProducer { producer, transport, content, app_data, place };
+        self.make_producer(asker, request, new, PeerReply::Produced(producer), span.clone())
+    }
+
+    fn produce_data(
+        &mut self,
+        asker: &mut Asker,
+        transport: TransportId,
+        channel: DataChannel,
+        app_data: Value,
+    ) -> Result<Outcome, Refusal> {
+        let span = info_span!("produce data", room = %self.key, peer = %asker.peer, label = channel.label);
+        let peer = self.peers.get(asker.session).ok_or_else(gone)?;
+        if peer.joined.is_none() {
+            return Err(Refusal::new(409, "join comes before produceData"));
+        }
+        if !peer.rights.grants().may_publish_data() {
+            return Err(Refusal::new(403, "the token does not allow to publish data"));
+        }
+        if !self.spreads_data(&asker.peer) {
+            return Err(Refusal::new(403, "in a large room only those on the stage send data"));
+        }
+        let channel = Arc::new(channel);
+        let content = Content::Data(Arc::clone(&channel));
+        self.check_room_for_producer(peer, &content, &app_data)?;
+        let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
+        let stream = channel.sctp_stream_parameters;
+        self.peers.get_mut(asker.session).ok_or_else(gone)?.reserve_stream(transport, stream.stream_id)?;
+        let producer = ProducerId::from_random_bytes(rand::random());
+        let request = Request::ProduceData { transport, producer, stream };
+        let new = NewProducer { producer, transport, content, app_data, place };
+        self.make_producer(asker, request, new, PeerReply::ProducedData(producer), span)
+    }
+
+    /// Has the peer's worker make a producer, and makes it known when it has.
+    fn make_producer(
+        &mut self,
+        asker: &mut Asker,
+        request: Request,
+        new: NewProducer,
+        done: PeerReply,
+        span: Span,
+    ) -> Result<Outcome, Refusal> {
+        let worker = self.peers.get(asker.session).ok_or_else(gone)?.worker();
         let answer = self.context.worker(worker).request(request);
         let (session, id, reply) = (asker.session, asker.peer.clone(), asker.answer_later());
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
+            let (producer, transport, stream) = (new.producer, new.transport, new.content.stream());
             let result = result.map_err(Refusal::from).and_then(|_| {
-                let new = NewProducer { producer, transport, kind, rtp: negotiated.consumable, app_data, place };
                 let added = room.add_local_producer(session, new);
                 added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
             });
             let added = result.is_ok();
-            room.reply(reply, result.map(|()| PeerReply::Produced(producer)));
+            room.reply(reply, result.map(|()| done));
             if added {
                 room.offer_to_everybody(producer);
                 room.publish(&id);
+            } else if let Some(stream) = stream
+                && let Some(peer) = room.peers.get_mut(session)
+            {
+                peer.give_back_stream(transport, stream.stream_id);
             }
         });
         Ok(None)
@@ -150,10 +204,15 @@ impl Room {
 
     /// Ends a producer of a peer that goes on.
     pub(super) fn close_own_producer(&mut self, session: SessionId, producer: ProducerId) {
+        self.command(session, Request::CloseProducer { producer });
+        self.forget_own_producer(session, producer);
+    }
+
+    /// The same of one that its worker has not any more.
+    pub(super) fn forget_own_producer(&mut self, session: SessionId, producer: ProducerId) {
         if let Some(peer) = self.peers.get_mut(session) {
             peer.producers.remove(&producer);
         }
-        self.command(session, Request::CloseProducer { producer });
         self.remove_producer(producer);
         if let Some(owner) = self.peers.get(session).map(|peer| peer.id.clone()) {
             self.publish(&owner);
@@ -161,7 +220,7 @@ impl Room {
     }
 
     fn pause_producer(&mut self, asker: &Asker, producer: ProducerId, paused: bool) -> Result<PeerReply, Refusal> {
-        self.own_producer(asker, producer)?;
+        self.own_producer(asker, producer)?.coding().ok_or_else(|| Refusal::not_found("producer", producer))?;
         let local = self.producers.get(&producer).and_then(|found| found.local.as_ref());
         if !paused && local.is_some_and(|local| local.muted) {
             return Err(Refusal::new(403, "the producer was muted"));
@@ -215,6 +274,7 @@ impl Room {
 
     fn producer_stats(&mut self, asker: &mut Asker, producer: ProducerId) -> Result<Outcome, Refusal> {
         let coding = self.own_producer(asker, producer)?.coding();
+        let coding = coding.ok_or_else(|| Refusal::not_found("producer", producer))?;
         self.ask(asker, Request::ProducerStats { producer }, move |response| match response {
             Response::ProducerStats(stats) => Some(PeerReply::ProducerStats(coding, stats)),
             _ => None,
@@ -223,10 +283,29 @@ impl Room {
 
     fn consumer_stats(&mut self, asker: &mut Asker, consumer: ConsumerId) -> Result<Outcome, Refusal> {
         let own = self.own_consumer(asker, consumer)?;
-        let sent = own.coding();
-        let received = self.producers.get(&own.producer).map_or(sent, Producer::coding);
+        let sent = own.coding().ok_or_else(|| Refusal::not_found("consumer", consumer))?;
+        let received = self.producers.get(&own.producer).and_then(Producer::coding).unwrap_or(sent);
         self.ask(asker, Request::ConsumerStats { consumer }, move |response| match response {
             Response::ConsumerStats(stats) => Some(PeerReply::ConsumerStats { sent, received, stats }),
+            _ => None,
+        })
+    }
+
+    fn data_producer_stats(&mut self, asker: &mut Asker, producer: ProducerId) -> Result<Outcome, Refusal> {
+        let channel = self.own_producer(asker, producer)?.channel().cloned();
+        let channel = channel.ok_or_else(|| Refusal::not_found("data producer", producer))?;
+        self.ask(asker, Request::DataProducerStats { producer }, move |response| match response {
+            Response::DataStats(stats) => Some(PeerReply::DataProducerStats(producer, channel, stats)),
+            _ => None,
+        })
+    }
+
+    fn data_consumer_stats(&mut self, asker: &mut Asker, consumer: ConsumerId) -> Result<Outcome, Refusal> {
+        let Form::Data { channel, .. } = self.own_consumer(asker, consumer)?.form.clone() else {
+            return Err(Refusal::not_found("data consumer", consumer));
+        };
+        self.ask(asker, Request::DataConsumerStats { consumer }, move |response| match response {
+            Response::DataStats(stats) => Some(PeerReply::DataConsumerStats(consumer, channel, stats)),
             _ => None,
         })
     }
@@ -274,7 +353,7 @@ fn local_address(addresses: &[TransportAddress], remote: TransportAddress) -> Op
 fn changes(request: &PeerRequest) -> u32 {
     match request {
         // A consumer for everybody; or it comes or goes, with all of them.
-        PeerRequest::Produce { .. } | PeerRequest::Renew(_) => 6,
+        PeerRequest::Produce { .. } | PeerRequest::ProduceData { .. } | PeerRequest::Renew(_) => 6,
         PeerRequest::CloseProducer { .. }
         | PeerRequest::SetProducerPaused { .. }
         | PeerRequest::ChangeDisplayName { .. } => 1,

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use sluice_proto::ids::ProducerId;
 use tokio::time::Instant;
 
 use super::Guest;
@@ -54,10 +55,18 @@ impl Room {
         let Some(peer) = self.peers.get_mut(session) else { return };
         let Some(joined) = &mut peer.joined else { return };
         let (secret, subscription) = (joined.secrets.renew(guest.secret.clone()), joined.subscription);
-        let (former, producers) = (Arc::clone(peer.desk()), self.own_producers(session));
+        let former = Arc::clone(peer.desk());
+        let (producers, data_producers) = self.own_producers(session);
         let rights = guest.rights.clone();
         let (told, others) = self.others(&guest.peer, subscription);
-        let resumed = |consumers| Resumed { others, producers, consumers, secret };
+        let resumed = |consumers, data_consumers| Resumed {
+            others,
+            producers,
+            consumers,
+            data_producers,
+            data_consumers,
+            secret,
+        };
         former.hand_over(&desk, told, |consumer| self.question(consumer), resumed);
         self.watch_tokens();
         // Other nodes know the secret's digest.
@@ -70,13 +79,15 @@ impl Room {
         self.peers.desk(session);
     }
 
-    fn own_producers(&self, session: SessionId) -> Vec<OwnProducer> {
+    /// Those of media, and those of data.
+    fn own_producers(&self, session: SessionId) -> (Vec<OwnProducer>, Vec<ProducerId>) {
         let own = self.peers.get(session).into_iter().flat_map(|peer| &peer.producers);
-        own.filter_map(|id| {
-            let producer = self.producers.get(id)?;
+        let own = own.filter_map(|id| Some((*id, self.producers.get(id)?)));
+        let (data, media): (Vec<_>, Vec<_>) = own.partition(|(_, producer)| producer.channel().is_some());
+        let media = media.into_iter().map(|(id, producer)| {
             let muted = producer.local.as_ref().is_some_and(|local| local.muted);
-            Some(OwnProducer { id: *id, paused: producer.source.paused, muted })
-        })
-        .collect()
+            OwnProducer { id, paused: producer.source.paused, muted }
+        });
+        (media.collect(), data.into_iter().map(|(id, _)| id).collect())
     }
 }

@@ -102,7 +102,7 @@ impl Room {
         let Some(peer) = self.peers.get(session) else { return };
         let is_refused = |id: &&ProducerId| {
             let producer = self.producers.get(id);
-            producer.is_some_and(|found| !grants.may_publish(found.source.kind, &found.app_data))
+            producer.is_some_and(|found| !grants.may_produce(&found.source.content, &found.app_data))
         };
         let producers: Vec<ProducerId> = peer.producers.iter().filter(is_refused).copied().collect();
         let consumers: Vec<ConsumerId> = match grants.subscribe {

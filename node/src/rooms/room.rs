@@ -158,6 +158,8 @@ pub(crate) struct Room {
     /// What is elsewhere is known, or has been waited for long enough. Until then nobody knows whether a name is free.
     pub(super) others_known: bool,
     pub(super) speakers: Speakers,
+    /// Data producers by which the tenant's server sends, by label and worker.
+    pub(super) server_channels: HashMap<(String, WorkerIndex), ProducerId>,
     /// The trace of the latest join, and until when what happens may be its doing.
     pub(super) latest_join: Option<(String, Instant)>,
     /// What happens here is told there.
@@ -215,6 +217,7 @@ impl Room {
             announcements: Pace::default(),
             others_known: false,
             speakers: Speakers::default(),
+            server_channels: HashMap::new(),
             latest_join: None,
             events,
             pending: FuturesUnordered::new(),

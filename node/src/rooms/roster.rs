@@ -13,7 +13,7 @@ use super::api::{CloseReason, PeerInfo};
 use super::elsewhere::{Change, RemotePeer};
 use super::media::Producer;
 use super::room::{Room, SLICE};
-use crate::pipes::{Home, Source};
+use crate::pipes::{Content, Home, Source};
 use crate::telemetry::set_parent;
 
 impl Room {
@@ -169,12 +169,11 @@ impl Room {
         let source = Source {
             producer,
             room: self.key.clone(),
-            kind: found.kind,
-            rtp: Arc::clone(&found.rtp),
+            content: found.content.clone(),
             paused: found.paused,
             home: Home::Node(remote.instance.clone()),
         };
-        self.producers.insert(producer, Producer::new(source, peer.clone(), found.app_data.clone()));
+        self.producers.insert(producer, Producer::new(source, Some(peer.clone()), found.app_data.clone()));
         self.show_producer(peer, producer);
         self.offer_to_everybody(producer);
     }
@@ -203,17 +202,28 @@ fn claim_entry(id: &PeerId, signs_of_life: u32) -> PeerEntry {
 
 /// What other nodes are told of a producer of this one.
 pub(super) fn producer_entry(source: &Source, app_data: &Value) -> ProducerEntry {
-    let kind = match source.kind {
-        MediaKind::Audio => RosterKind::Audio,
-        MediaKind::Video => RosterKind::Video,
-    };
-    ProducerEntry {
+    let entry = ProducerEntry {
         id: source.producer.to_bytes().to_vec(),
-        kind: kind.into(),
-        // Serialising our own parameters cannot fail: their keys are strings.
-        consumable_rtp_parameters: serde_json::to_string(&*source.rtp).unwrap_or_default(),
-        r#type: if source.rtp.encodings.len() > 1 { ProducerType::Simulcast } else { ProducerType::Simple }.into(),
         paused: source.paused,
         app_data: app_data.to_string(),
+        ..ProducerEntry::default()
+    };
+    // Serialising our own parameters cannot fail: their keys are strings.
+    match &source.content {
+        Content::Media { kind, rtp } => ProducerEntry {
+            kind: match kind {
+                MediaKind::Audio => RosterKind::Audio,
+                MediaKind::Video => RosterKind::Video,
+            }
+            .into(),
+            consumable_rtp_parameters: serde_json::to_string(&**rtp).unwrap_or_default(),
+            r#type: if rtp.encodings.len() > 1 { ProducerType::Simulcast } else { ProducerType::Simple }.into(),
+            ..entry
+        },
+        Content::Data(channel) => ProducerEntry {
+            kind: RosterKind::Data.into(),
+            data_channel: serde_json::to_string(&**channel).unwrap_or_default(),
+            ..entry
+        },
     }
 }

@@ -15,7 +15,9 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Notify, oneshot, watch};
 
-use super::api::{Announcement, CloseReason, Downlink, NewConsumer, Notice, Others, PeerReply, PeerRequest, Refusal};
+use super::api::{
+    Announcement, CloseReason, Downlink, NewConsumer, Notice, Others, PeerReply, PeerRequest, Received, Refusal,
+};
 use super::context::{Gauge, RoomSender};
 use super::join::PeerSecret;
 use super::room::{RoomMessage, SessionId};
@@ -77,6 +79,8 @@ pub(crate) struct Resumed {
     pub(crate) producers: Vec<OwnProducer>,
     /// Those that it has set up, and whether their producers are paused.
     pub(crate) consumers: Vec<(ConsumerId, bool)>,
+    pub(crate) data_producers: Vec<ProducerId>,
+    pub(crate) data_consumers: Vec<ConsumerId>,
     /// What the client shows the next time.
     pub(crate) secret: PeerSecret,
 }
@@ -203,8 +207,8 @@ struct DeskState {
     questions: VecDeque<ConsumerId>,
     /// Consumers that are not what the client was told.
     changed: Vec<ConsumerId>,
-    /// Consumers that the client has, and that are no more.
-    closed: Vec<ConsumerId>,
+    /// Of consumers that the client has, and that are no more.
+    closed: Vec<Notice>,
     /// Scores that the client was not told.
     producer_scores: BTreeMap<ProducerId, Vec<EncodingScore>>,
     /// Which encodings of producers of the client are received by anybody, and whether it was told.
@@ -229,6 +233,7 @@ struct DeskState {
 #[derive(Debug)]
 struct ConsumerView {
     producer: ProducerId,
+    is_data: bool,
     progress: Progress,
     now: Telling,
     told: Telling,
@@ -278,7 +283,7 @@ impl Desk {
         to: &Self,
         told: Told,
         question: impl Fn(ConsumerId) -> Option<NewConsumer>,
-        resumed: impl FnOnce(Vec<(ConsumerId, bool)>) -> Resumed,
+        resumed: impl FnOnce(Vec<(ConsumerId, bool)>, Vec<ConsumerId>) -> Resumed,
     ) {
         let before = std::mem::take(&mut *lock(&self.state));
         to.write(|state| {
@@ -300,8 +305,10 @@ impl Desk {
                 state.consumers.insert(id, view);
             }
             let ready = state.consumers.iter().filter(|(_, view)| matches!(view.progress, Progress::Ready));
-            let ready = ready.map(|(id, view)| (*id, view.now.paused)).collect();
-            state.resumption = Some(Resumption::Resumed(Box::new(resumed(ready))));
+            let (data, media): (Vec<_>, Vec<_>) = ready.partition(|(_, view)| view.is_data);
+            let media = media.into_iter().map(|(id, view)| (*id, view.now.paused)).collect();
+            let data = data.into_iter().map(|(id, _)| *id).collect();
+            state.resumption = Some(Resumption::Resumed(Box::new(resumed(media, data))));
         });
         self.session.store(to.session.swap(self.session().0, Ordering::Relaxed), Ordering::Relaxed);
         self.close(CloseReason::Replaced, "the client goes on over another connection".to_owned());
@@ -351,10 +358,14 @@ impl Desk {
     pub(super) fn ask(&self, question: NewConsumer) {
         self.write(|state| {
             let id = question.id;
-            let now = Telling { paused: question.producer_paused, scores: Some(question.scores), layers: None };
+            let (is_data, scores) = match &question.content {
+                Received::Media(media) => (false, Some(media.scores)),
+                Received::Data { .. } => (true, None),
+            };
+            let now = Telling { paused: question.producer_paused, scores, layers: None };
             let (producer, told) = (question.producer, Telling { scores: None, ..now });
             let progress = Progress::ToAsk(Box::new(question));
-            state.consumers.insert(id, ConsumerView { producer, progress, now, told, is_listed: false });
+            state.consumers.insert(id, ConsumerView { producer, is_data, progress, now, told, is_listed: false });
             state.questions.push_back(id);
         });
     }
@@ -403,7 +414,7 @@ impl Desk {
                     view.progress = Progress::ClosedUnanswered;
                     state.consumers.insert(consumer, view);
                 }
-                Progress::Ready => state.closed.push(consumer),
+                Progress::Ready => state.closed.push(view.closed(consumer)),
                 Progress::ClosedUnanswered => {}
             }
         });
@@ -420,10 +431,9 @@ impl Desk {
                 }
                 Progress::ToAsk(_) | Progress::Ready => {}
                 Progress::Asked | Progress::ClosedUnanswered => {
+                    let closed = view.closed(consumer);
                     state.consumers.remove(&consumer);
-                    if accepted {
-                        state.closed.push(consumer);
-                    }
+                    state.closed.extend(accepted.then_some(closed));
                 }
             }
         });
@@ -559,9 +569,8 @@ impl DeskState {
         let ended = std::mem::take(&mut self.ended).into_iter();
         notices.extend(ended.map(|producer| Notice::ProducerClosed { producer }));
         let questions = self.take_questions();
-        let closed = self.closed.drain(..).map(|consumer| Notice::ConsumerClosed { consumer });
         News {
-            closed: closed.collect(),
+            closed: std::mem::take(&mut self.closed),
             announcements: Vec::new(),
             notices,
             questions,
@@ -574,6 +583,14 @@ impl DeskState {
 }
 
 impl ConsumerView {
+    /// What its client is told of its end.
+    fn closed(&self, consumer: ConsumerId) -> Notice {
+        match self.is_data {
+            true => Notice::DataConsumerClosed { consumer },
+            false => Notice::ConsumerClosed { consumer },
+        }
+    }
+
     fn ask(&mut self) -> Option<NewConsumer> {
         match std::mem::replace(&mut self.progress, Progress::Asked) {
             Progress::ToAsk(question) => {

@@ -43,8 +43,7 @@ impl Room {
     pub(super) fn on_audio_levels(&mut self, router: RouterId, mut volumes: Vec<(ProducerId, i8)>) {
         volumes.retain(|(producer, _)| self.producers.contains_key(producer));
         let Some(loudest) = self.speakers.update(router, volumes) else { return };
-        let owner =
-            |producer| -> Option<PeerId> { self.producers.get(&producer).map(|producer| producer.owner.clone()) };
+        let owner = |producer| -> Option<PeerId> { self.producers.get(&producer)?.owner.clone() };
         let loudest = loudest.and_then(|(producer, volume)| Some(Speaker { peer: owner(producer)?, volume }));
         self.view.set_speaker(loudest);
     }

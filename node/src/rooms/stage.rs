@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use sluice_proto::ids::PeerId;
+use sluice_proto::ids::{PeerId, ProducerId};
 
 use super::api::{Census, PeerInfo, PeerSummary, PeersPage, Subscription};
 use super::elsewhere::RemotePeer;
@@ -93,7 +93,9 @@ impl Room {
         let peer = self.peers.session_of(id).and_then(|session| self.peers.get(session));
         let asked = |peer: &Peer| peer.joined.as_ref().is_some_and(|joined| joined.asked_onto_stage);
         let hidden = peer.is_some_and(|peer| peer.rights.grants().hidden);
-        let on_stage = !hidden && peer.is_some_and(|peer| asked(peer) || !peer.producers.is_empty());
+        let is_media = |id: &ProducerId| self.producers.get(id).is_some_and(|producer| producer.channel().is_none());
+        let publishes = |peer: &Peer| peer.producers.iter().any(is_media);
+        let on_stage = !hidden && peer.is_some_and(|peer| asked(peer) || publishes(peer));
         for (set, is_in) in [(&mut self.stage, on_stage), (&mut self.hidden, hidden)] {
             match is_in {
                 true => drop(set.insert(id.clone())),

@@ -6,9 +6,9 @@ use sluice_media::messages::Request;
 use sluice_proto::ids::ProducerId;
 
 use super::api::{PeerReply, Refusal, Subscription};
+use super::media::receives;
 use super::requests::{Asker, gone};
 use super::room::Room;
-use crate::ortc::can_consume;
 
 /// The producers that a peer asked to receive, each with the MID that it wants for it.
 #[derive(Debug, Default)]
@@ -58,11 +58,10 @@ impl Room {
         if !peer.rights.grants().subscribe {
             return Err(Refusal::new(403, "the token does not allow to receive"));
         }
-        let found = producers.get(&producer).filter(|found| found.owner != peer.id);
+        let found = producers.get(&producer).filter(|found| found.owner.as_ref() != Some(&peer.id));
         let found = found.ok_or_else(|| Refusal::not_found("producer", producer))?;
-        let receives = |capabilities| can_consume(&found.source.rtp, capabilities);
-        if !joined.rtp_capabilities.as_deref().is_some_and(receives) {
-            return Err(Refusal::bad_request("the rtpCapabilities of join have no codec for this producer"));
+        if !receives(joined, &found.source.content) {
+            return Err(Refusal::bad_request("the capabilities of join have nothing for this producer"));
         }
         // Those that ended meanwhile are wanted no longer.
         peer.wanted.mids.retain(|wanted, _| producers.contains_key(wanted));

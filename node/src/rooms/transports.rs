@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use sluice_media::TransportAddress;
 use sluice_media::make_ufrag;
-use sluice_media::messages::{Request, WorkerIndex};
+use sluice_media::messages::{Request, SctpState, WorkerIndex};
 use sluice_media::secure::dtls::DtlsState;
 use sluice_media::secure::ice::{IceCredentials, IceState};
 use sluice_proto::ids::{ConsumerId, ProducerId, TransportId};
@@ -20,6 +20,8 @@ use super::context::{Listener, Subject};
 use super::peer::Peer;
 use super::requests::{Asker, Outcome, gone};
 use super::room::{Room, SessionId};
+use super::streams::Streams;
+use crate::ortc::sctp_parameters;
 use crate::support::random_text;
 
 /// Random characters of a ufrag beside the worker's; RFC 8445 wants 24 bits at least, these are 80.
@@ -37,6 +39,8 @@ pub(super) struct Transport {
     /// `connect` was said.
     pub(super) connected: bool,
     path: Path,
+    /// Those of its data channels, if it has any.
+    streams: Option<Streams>,
     _listener: Listener,
 }
 
@@ -56,6 +60,28 @@ impl Transport {
 }
 
 impl Peer {
+    /// A stream of a transport for a data consumer; `None` if the transport carries no data, or all are used.
+    pub(super) fn take_stream(&mut self, transport: TransportId) -> Option<u16> {
+        self.transport_mut(transport).ok()?.streams.as_mut()?.take()
+    }
+
+    /// Whether the client can have a data producer on this stream of a transport, which is taken then.
+    ///
+    /// # Errors
+    /// When the transport carries no data, or the stream is used.
+    pub(super) fn reserve_stream(&mut self, transport: TransportId, stream: u16) -> Result<(), Refusal> {
+        let streams = self.transport_mut(transport)?.streams.as_mut();
+        let streams = streams.ok_or_else(|| Refusal::new(409, "the transport was made without sctpCapabilities"))?;
+        let taken = || Refusal::new(409, format!("stream {stream} is used by another data channel of the transport"));
+        streams.reserve(stream).then_some(()).ok_or_else(taken)
+    }
+
+    /// A data channel of a transport has ended.
+    pub(super) fn give_back_stream(&mut self, transport: TransportId, stream: u16) {
+        let streams = self.transport_mut(transport).ok().and_then(|transport| transport.streams.as_mut());
+        streams.into_iter().for_each(|streams| streams.give_back(stream));
+    }
+
     /// The transport that consumers are put on: the one that the client made last, of those whose network is not gone.
     pub(super) fn consuming_transport(&self) -> Option<TransportId> {
         let consuming = self.transports().iter().filter(|(_, transport)| transport.consuming);
@@ -91,6 +117,7 @@ impl Room {
         asker: &Asker,
         consuming: bool,
         force_tcp: bool,
+        data_streams: Option<u16>,
     ) -> Result<PeerReply, Refusal> {
         let addresses = candidates(&self.context.media_addresses, force_tcp)?;
         let limits = &self.context.limits;
@@ -106,16 +133,20 @@ impl Room {
         let ice_server = peer.ice_server(self.context.turn.as_ref());
         let ice = ice_credentials(peer.worker());
         let router = self.routers.get(&peer.worker()).ok_or_else(gone)?.id;
+        let data = self.context.data.as_ref().filter(|_| data_streams.is_some());
+        let (data_channels, sctp) = (data.is_some(), data.map(sctp_parameters));
         let transport = Transport {
             consuming,
             number: peer.number_transport(),
             made: Instant::now(),
             connected: false,
             path: Path::None,
+            streams: data_streams.filter(|_| data_channels).map(Streams::new),
             _listener: self.context.listen(Subject::Transport(id), &self.me),
         };
         self.peers.add_transport(asker.session, id, transport);
-        self.command(asker.session, Request::CreateWebRtcTransport { router, transport: id, ice: ice.clone() });
+        let request = Request::CreateWebRtcTransport { router, transport: id, ice: ice.clone(), data_channels };
+        self.command(asker.session, request);
         if consuming {
             self.end_replaced_transports(asker.session);
             self.offer_everything(asker.session);
@@ -126,6 +157,7 @@ impl Room {
             addresses,
             fingerprints: Arc::clone(&self.context.fingerprints),
             ice_server,
+            sctp,
         })))
     }
 
@@ -197,6 +229,31 @@ impl Room {
         {
             tracing::info!(room = %self.key, peer = %peer.id, transport = %id, ?state, "a transport has ended");
             self.end_transport(session, id);
+        }
+    }
+
+    /// Without its association a transport goes on with its media. The data channels end with it: clients close theirs
+    /// by themselves, and make no second association on a transport.
+    pub(super) fn on_sctp_state(&mut self, id: TransportId, state: SctpState) {
+        let (SctpState::Failed | SctpState::Closed) = state else { return };
+        let Some(session) = self.peers.owner_of(id) else { return };
+        let Some(peer) = self.peers.get_mut(session) else { return };
+        tracing::info!(room = %self.key, peer = %peer.id, transport = %id, ?state, "the data channels of a transport have ended");
+        if let Ok(transport) = peer.transport_mut(id) {
+            transport.streams = None;
+        }
+        let is_data = |producer: &&ProducerId| {
+            self.producers.get(*producer).is_some_and(|found| found.channel().is_some() && found.is_on(id))
+        };
+        let producers: Vec<ProducerId> = peer.producers.iter().filter(is_data).copied().collect();
+        let is_data = |consumer: &&ConsumerId| {
+            self.consumers.get(*consumer).is_some_and(|found| found.coding().is_none() && found.transport == id)
+        };
+        let consumers: Vec<ConsumerId> = peer.consumers.iter().filter(is_data).copied().collect();
+        producers.into_iter().for_each(|producer| self.close_own_producer(session, producer));
+        for consumer in consumers {
+            self.command(session, Request::CloseConsumer { consumer });
+            self.close_consumer(consumer);
         }
     }
 

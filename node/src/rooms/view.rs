@@ -386,7 +386,13 @@ mod tests {
     fn producer(peer: u8, number: u32) -> ProducerInfo {
         let id_bytes = u128::from(number).to_be_bytes();
         let (app_data, kind) = (json!({}), MediaKind::Audio);
-        ProducerInfo { id: ProducerId::from_bytes(id_bytes), peer: id(peer), kind, app_data, paused: false }
+        ProducerInfo {
+            id: ProducerId::from_bytes(id_bytes),
+            peer: id(peer),
+            kind: kind.into(),
+            app_data,
+            paused: false,
+        }
     }
 
     fn census(total: usize) -> Census {

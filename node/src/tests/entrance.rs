@@ -112,6 +112,17 @@ async fn a_token_lets_in_and_says_who_it_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn whose_token_allows_no_data_sends_none() {
+    let gate = gate(&acme(""));
+    let mut alice = Client::admit(&gate.entrance, with(&token(json!({"grants": {"publishData": false}})))).unwrap();
+    alice.join().await;
+    let request =
+        json!({"transportId": alice.send_transport, "sctpStreamParameters": {"streamId": 0}, "label": "chat"});
+    let (code, words) = alice.request("produceData", request).await.unwrap_err();
+    assert_eq!((code, words.contains("data")), (403, true), "{words}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn tokens_of_every_bad_kind_are_refused() {
     let gate = gate(&acme("revoked = [\"stolen\"]"));
     let other_secret = EncodingKey::from_secret(&[b'x'; 32]);

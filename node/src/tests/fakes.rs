@@ -145,6 +145,7 @@ impl FakeWorker {
 }
 
 impl WorkerState {
+    #[allow(clippy::too_many_lines, reason = "a flat dispatch")]
     fn handle(&mut self, request: &Request) -> Result<Response, RequestError> {
         match *request {
             Request::CreateRouter { router, .. } => drop(self.routers.insert(router)),
@@ -173,24 +174,28 @@ impl WorkerState {
                 self.consumers.retain(|_, (on, _)| *on != transport);
                 self.close_producers_of(transport);
             }
-            Request::Produce { transport, producer, .. } => {
+            Request::Produce { transport, producer, .. } | Request::ProduceData { transport, producer, .. } => {
                 let router = self.transport(transport)?;
                 self.refuse_produce.take().map_or(Ok(()), Err)?;
                 self.producers.insert(producer, (router, Some(transport)));
             }
-            Request::CreatePipeProducer { router, producer, .. } => {
+            Request::CreatePipeProducer { router, producer, .. }
+            | Request::CreatePipeDataProducer { router, producer, .. }
+            | Request::CreateDirectDataProducer { router, producer, .. } => {
                 self.routers.contains(&router).then_some(()).ok_or(RequestError::RouterNotFound(router))?;
                 if self.producers.insert(producer, (router, None)).is_some() {
                     return Err(RequestError::AlreadyExists(producer.to_string()));
                 }
             }
-            Request::Consume { transport, consumer, producer, .. } => {
+            Request::Consume { transport, consumer, producer, .. }
+            | Request::ConsumeData { transport, consumer, producer, .. } => {
                 self.transport(transport)?;
                 self.producer(producer)?;
                 self.consumers.insert(consumer, (transport, producer));
             }
             Request::CreatePipeConsumer { producer, .. }
             | Request::MovePipeProducer { producer, .. }
+            | Request::SendData { producer, .. }
             | Request::PauseProducer { producer }
             | Request::ResumeProducer { producer } => self.producer(producer)?,
             Request::CloseProducer { producer } => {
@@ -211,6 +216,9 @@ impl WorkerState {
             Request::TransportStats { .. } => return Ok(Response::TransportStats(statistics::of_transport())),
             Request::ProducerStats { .. } => return Ok(Response::ProducerStats(statistics::of_producer())),
             Request::ConsumerStats { .. } => return Ok(Response::ConsumerStats(statistics::of_consumer())),
+            Request::DataProducerStats { .. } | Request::DataConsumerStats { .. } => {
+                return Ok(Response::DataStats(statistics::of_data()));
+            }
             Request::Trace { transport, types, .. } => return self.trace(transport, types),
             Request::ClosePipeConsumer { .. } | Request::ConnectWithSrtpKeys { .. } | Request::Snapshot => {}
         }

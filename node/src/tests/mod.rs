@@ -4,6 +4,7 @@
 mod changes;
 mod client;
 mod crowd;
+mod data;
 mod dialects;
 mod entrance;
 mod events;
@@ -34,8 +35,8 @@ mod transports;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_media::TransportAddress;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
+use sluice_media::{DataLimits, TransportAddress};
 use sluice_proto::ids::{NodeId, NodeInstance, Region};
 use sluice_proto::ortc::DtlsFingerprint;
 use tokio::sync::mpsc;
@@ -104,6 +105,7 @@ impl TestNode {
             clock: clock.clone(),
             address_limits: AddressLimits::new(&NodeConfig::default()),
             turn: None,
+            data: Some(DataLimits::default()),
         };
         let ports = Ports {
             workers: workers.iter().map(|worker| Arc::clone(worker) as Arc<dyn MediaWorker>).collect(),

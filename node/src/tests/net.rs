@@ -13,7 +13,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sluice_media::messages::WorkerIndex;
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig, Loss};
-use sluice_mesh::{Frame, FrameEncoder, LinkKey, Reassembler, decode_datagram};
+use sluice_mesh::{DataMessage, Frame, FrameEncoder, LinkKey, Reassembler, decode_datagram};
 use sluice_proto::ids::{NodeId, NodeInstance, RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, PipeMessage, RouteCloseReason, RouteControl, RouteFeedback};
 use tokio::sync::mpsc;
@@ -44,6 +44,7 @@ const PERFECT: Duration = Duration::from_millis(20);
 pub(crate) enum Arrival {
     Frame(Frame),
     Feedback(RouteFeedback),
+    Data(DataMessage),
 }
 
 /// Clones are the same net.
@@ -83,6 +84,8 @@ struct End {
     unheard: usize,
     /// On the way to this end, with the time of arrival.
     stream: VecDeque<(Instant, PipeMessage)>,
+    /// Likewise, of data channels, whose routes keep their own order only.
+    data: VecDeque<(Instant, DataMessage)>,
     datagrams: BTreeMap<(Instant, u64), Bytes>,
     halves: Reassembler,
     routes_out: HashMap<RouteId, (RouteEpoch, WorkerIndex)>,
@@ -168,6 +171,7 @@ impl Net {
             let end = state.nodes[node].ends.values_mut().find(|end| end.peer == peer && end.down_at.is_none());
             let Some(end) = end else { return };
             end.stream.clear();
+            end.data.clear();
             end.datagrams.clear();
             let notice = Duration::from_millis(state.rng.random_range(0..NOTICE_MS));
             end.down_at = Some(Instant::now() + notice);
@@ -246,6 +250,18 @@ impl NetState {
         true
     }
 
+    /// Sends a message of a data channel: it comes, after those before it, unless the link ends.
+    fn send_data(&mut self, from: usize, link: LinkKey, message: DataMessage) {
+        let Some(to) = self.nodes[from].ends.get(&link).filter(|end| end.down_at.is_none()).map(|end| end.peer) else {
+            return;
+        };
+        let path = self.paths.get_mut(&(from, to)).expect("there is a path");
+        let len = message.payload.len();
+        let passage = path.submit_reliable(Instant::now().into_std(), len).expect("nothing is dark");
+        let end = self.nodes[to].ends.get_mut(&link).expect("the link is up");
+        end.data.push_back((passage.arrives.into(), message));
+    }
+
     fn send_datagram(&mut self, from: usize, link: LinkKey, data: &Bytes) {
         let Some(to) = self.nodes[from].ends.get(&link).filter(|end| end.down_at.is_none()).map(|end| end.peer) else {
             return;
@@ -295,7 +311,11 @@ impl NetNode {
                     self.waiting.push_back(MeshSignal::Control { link, message });
                 }
                 PipeMessage::Feedback(feedback) => arrivals.push(Arrival::Feedback(feedback)),
+                PipeMessage::DataConsumed(_) => {}
             }
+        }
+        while let Some((_, message)) = end.data.pop_front_if(|(at, _)| *at <= now) {
+            arrivals.push(Arrival::Data(message));
         }
         while let Some(entry) = end.datagrams.first_entry().filter(|entry| entry.key().0 <= now) {
             let mut frames = Vec::new();
@@ -310,6 +330,7 @@ impl NetNode {
     fn worker_of(&mut self, link: LinkKey, arrival: &Arrival) -> Result<WorkerIndex, RouteControl> {
         let (route, epoch, of_receiver) = match arrival {
             Arrival::Frame(frame) => (frame.route, frame.epoch, false),
+            Arrival::Data(message) => (message.route, message.epoch, false),
             Arrival::Feedback(feedback) => {
                 (RouteId(feedback.route), RouteEpoch(feedback.epoch), feedback.body.is_of_receiver())
             }
@@ -348,6 +369,7 @@ impl End {
             down_at: None,
             unheard: 0,
             stream: VecDeque::new(),
+            data: VecDeque::new(),
             datagrams: BTreeMap::new(),
             halves: Reassembler::new(),
             routes_out: HashMap::new(),

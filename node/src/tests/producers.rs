@@ -55,10 +55,10 @@ async fn limits_hold_for_requests_that_are_sent_all_at_once() {
     let answers = alice.settle().await;
     let made = answers.iter().filter(|answer| answer["ok"] == true).count();
     let refused = answers.iter().filter(|answer| answer["errorCode"] == 403).count();
-    assert_eq!((made, refused), (8, 22));
+    assert_eq!((made, refused), (12, 18));
     let worker = &node.workers[0];
     while worker.take(|request| matches!(request, Request::CloseProducer { .. }).then_some(())).is_some() {}
-    assert_eq!(worker.counts().2, 8, "what was made in vain is closed");
+    assert_eq!(worker.counts().2, 12, "what was made in vain is closed");
     assert_eq!(worker.refused(), Vec::<String>::new());
 }
 

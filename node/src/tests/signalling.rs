@@ -53,7 +53,7 @@ async fn two_peers_meet() {
     assert!(transport["iceParameters"]["usernameFragment"].as_str().unwrap().starts_with("0000"), "the worker's index");
     assert_eq!(transport["dtlsParameters"]["role"], "auto");
     assert_eq!(transport["dtlsParameters"]["fingerprints"][0]["algorithm"], "sha-256");
-    assert!(transport.get("sctpParameters").is_none());
+    assert!(transport.get("sctpParameters").is_none(), "nothing was said of data");
     alice.send_transport = transport["id"].as_str().unwrap().to_owned();
     alice.recv_transport = alice.create_transport(true).await;
     let join = json!({"displayName": "Alice", "device": {"flag": "safari"}, "rtpCapabilities": rtp::capabilities()});
@@ -164,7 +164,7 @@ async fn bad_requests_are_answered_in_words_and_harm_nothing() {
     let produce = json!({"transportId": send, "kind": "video", "rtpParameters": rtp::vp8(1)});
     let cases = [
         ("explode", json!({}), 404, "unknown method \"explode\""),
-        ("produceData", json!({}), 501, "produceData is not supported"),
+        ("applyNetworkThrottle", json!({}), 501, "applyNetworkThrottle is not supported"),
         ("setConsumerPreferredLayers", json!({}), 400, "spatialLayer"),
         ("setConsumerPriority", json!({"consumerId": nobody, "priority": 0}), 400, "from 1 to 255"),
         ("setConsumerPriority", json!({"consumerId": nobody, "priority": 255}), 404, "not found"),

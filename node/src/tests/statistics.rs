@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sluice_media::TransportAddress;
 use sluice_media::messages::{
-    ConsumerScores, ConsumerStats, EncodingScore, Flow, LayerBitrate, Request, StreamScores, StreamStats,
+    ConsumerScores, ConsumerStats, DataStats, EncodingScore, Flow, LayerBitrate, Request, StreamScores, StreamStats,
     TransportStats, WorkerEvent,
 };
 use sluice_media::secure::dtls::DtlsState;
@@ -50,10 +50,16 @@ pub(super) fn of_consumer() -> Box<ConsumerStats> {
     Box::new(ConsumerStats { sent, received: of_producer().pop() })
 }
 
+/// What scripted workers answer of a data producer or consumer.
+pub(super) fn of_data() -> DataStats {
+    DataStats { messages: 3, bytes: 33, buffered: 11, dropped: 1 }
+}
+
 /// What scripted workers answer of a transport.
 pub(super) fn of_transport() -> Box<TransportStats> {
     let flow = |bytes, bitrate| Flow { bytes, bitrate };
     Box::new(TransportStats {
+        sctp_state: None,
         bytes_received: 1_000,
         bytes_sent: 2_000,
         rtp_packets_received: 10,

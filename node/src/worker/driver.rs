@@ -15,6 +15,7 @@ use sluice_media::messages::{
 };
 use sluice_media::wire::stun;
 use sluice_media::{Datagram, Input, Media, MediaConfig, Output, TransportAddress};
+use sluice_mesh::DataMessage;
 use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, oneshot};
 
@@ -223,6 +224,7 @@ impl<S: DatagramSocket> Driver<S> {
         full |= self.read_datagrams(now, Forwarded::Stranger, MAX_STRANGERS_PER_TURN);
         full |= self.read_frames(now);
         full |= self.read_feedback(now);
+        full |= self.read_data(now);
         full |= self.read_connections(now);
         if full && !last {
             // Something was left: look again without waiting for somebody to post more.
@@ -313,6 +315,15 @@ impl<S: DatagramSocket> Driver<S> {
         true
     }
 
+    fn read_data(&mut self, now: Instant) -> bool {
+        let mailbox = self.mailbox.clone();
+        for _ in 0..MAX_PER_TURN {
+            let Some((from, message)) = mailbox.next_data() else { return false };
+            self.handle(now, Input::Data { from, message });
+        }
+        true
+    }
+
     fn receive(&mut self, now: Instant) {
         let measured = self.lag.is_due(now);
         let (batch, more) = self.socket.receive(self.max_messages, measured);
@@ -389,6 +400,7 @@ impl<S: DatagramSocket> Driver<S> {
                     self.media.recycle_frames(frames);
                 }
                 Output::Feedback { to, feedback } => self.out.send_feedback(to, feedback),
+                Output::Data { to, message } => self.out.send_data(to, message),
                 Output::Forward { to, source, known, data } => {
                     self.out.forward(cause, to, (source, known), &data);
                     self.media.recycle(data);
@@ -511,6 +523,17 @@ impl Outbound {
         }
     }
 
+    fn send_data(&self, to: PipeEnd, message: DataMessage) {
+        match to {
+            PipeEnd::Node(link) => self.frame_out.send_data(link, message),
+            PipeEnd::Worker(worker) => {
+                if let Some(mailbox) = self.mailboxes.get(usize::from(worker.0)) {
+                    mailbox.post_data(PipeEnd::Worker(self.worker), message);
+                }
+            }
+        }
+    }
+
     /// Tells whoever needs to know: all datagrams of an address come to one socket, so the worker that passed this one
     /// on.
     fn announce(&mut self, cause: Cause, address: SocketAddr, owned: bool) {
@@ -565,7 +588,7 @@ fn thread_cpu_ns() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use sluice_media::AudioLimits;
+    use sluice_media::{AudioLimits, DataLimits};
     use sluice_mesh::Frame;
     use sluice_proto::ids::ProducerId;
 
@@ -578,6 +601,8 @@ mod tests {
         fn send_frames(&self, _to: LinkKey, _frames: &mut Vec<Frame>) {}
 
         fn send_feedback(&self, _to: LinkKey, _feedback: RouteFeedback) {}
+
+        fn send_data(&self, _to: LinkKey, _message: DataMessage) {}
     }
 
     #[test]
@@ -595,9 +620,9 @@ mod tests {
             events,
             frame_out: Arc::new(NoFrames),
         };
-        let mut driver =
-            Driver::new(config, media_config(worker, DtlsCertificate::generate().unwrap(), AudioLimits::default()))
-                .unwrap();
+        let limits = (AudioLimits::default(), DataLimits::default());
+        let certificate = DtlsCertificate::generate().unwrap();
+        let mut driver = Driver::new(config, media_config(worker, certificate, limits)).unwrap();
         let producer = ProducerId::from_random_bytes([1; 16]);
         let event = |streams| WorkerEvent::StreamsWanted { producer, streams };
         driver.out.backlog.extend((0..10 + MAX_EVENT_BACKLOG + 1).map(|number| event(number as u8)));

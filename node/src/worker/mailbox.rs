@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use crossbeam_queue::{ArrayQueue, SegQueue};
 use mio::{Registry, Token, Waker};
-use sluice_mesh::{Frame, FrameSink, LinkKey};
+use sluice_mesh::{DataMessage, Frame, FrameSink, LinkKey};
 use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::oneshot;
 
@@ -33,6 +33,11 @@ const MAX_FRAMES: usize = 8192;
 /// What the other ends of routes said: a second's account of 4,000 of them. What does not fit will be said again if it
 /// still matters.
 const MAX_FEEDBACK: usize = 8192;
+
+/// Messages of data channels, and how much is in them together: eight routes with all that may be on the way. What does
+/// not fit is asked for again.
+const MAX_DATA: usize = 8192;
+const MAX_DATA_BYTES: usize = 8 << 20;
 
 /// Batches of datagrams that another worker passed on, and how much is in them together: 80 ms of 100,000 packets/s, as
 /// with frames.
@@ -200,6 +205,8 @@ pub(super) struct Mailbox {
     /// Emptied vectors: who posts a batch takes one of these in exchange.
     spare_frames: ArrayQueue<Vec<Frame>>,
     feedback: ArrayQueue<(PipeEnd, RouteFeedback)>,
+    data: ArrayQueue<(PipeEnd, DataMessage)>,
+    queued_data_bytes: AtomicUsize,
     clients: BatchQueue,
     strangers: BatchQueue,
     spare_datagrams: ArrayQueue<DatagramBatch>,
@@ -221,6 +228,8 @@ impl Mailbox {
             queued_frames: AtomicUsize::new(0),
             spare_frames: ArrayQueue::new(MAX_FRAME_BATCHES),
             feedback: ArrayQueue::new(MAX_FEEDBACK),
+            data: ArrayQueue::new(MAX_DATA),
+            queued_data_bytes: AtomicUsize::new(0),
             clients: BatchQueue::new(MAX_FORWARDS),
             strangers: BatchQueue::new(MAX_CHECKS),
             spare_datagrams: ArrayQueue::new(MAX_SPARE_BATCHES),
@@ -266,6 +275,17 @@ impl Mailbox {
     /// Hands over what the other end of a route said.
     pub(super) fn post_feedback(&self, from: PipeEnd, feedback: RouteFeedback) {
         if self.feedback.push((from, feedback)).is_err() {
+            self.count_dropped(1);
+        }
+        self.wake();
+    }
+
+    /// Hands over a message of a data channel.
+    pub(super) fn post_data(&self, from: PipeEnd, message: DataMessage) {
+        let len = message.payload.len();
+        let fits = self.queued_data_bytes.fetch_add(len, Ordering::AcqRel) + len <= MAX_DATA_BYTES;
+        if !fits || self.data.push((from, message)).is_err() {
+            self.queued_data_bytes.fetch_sub(len, Ordering::AcqRel);
             self.count_dropped(1);
         }
         self.wake();
@@ -370,6 +390,12 @@ impl Mailbox {
         self.feedback.pop()
     }
 
+    pub(super) fn next_data(&self) -> Option<(PipeEnd, DataMessage)> {
+        let (from, message) = self.data.pop()?;
+        self.queued_data_bytes.fetch_sub(message.payload.len(), Ordering::AcqRel);
+        Some((from, message))
+    }
+
     pub(super) fn give_back_frames(&self, mut frames: Vec<Frame>) {
         frames.clear();
         // One too many is simply freed.
@@ -394,7 +420,7 @@ impl Mailbox {
         self.connections.pop()
     }
 
-    /// Packets, and feedback about them, that found no room in this mailbox.
+    /// Packets, feedback about them and messages of data that found no room in this mailbox.
     pub(super) fn dropped(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
     }
@@ -411,6 +437,10 @@ impl FrameSink for Mailbox {
 
     fn feedback(&self, link: LinkKey, feedback: RouteFeedback) {
         self.post_feedback(PipeEnd::Node(link), feedback);
+    }
+
+    fn data(&self, link: LinkKey, message: DataMessage) {
+        self.post_data(PipeEnd::Node(link), message);
     }
 }
 
@@ -463,6 +493,29 @@ mod tests {
         assert_eq!(std::iter::from_fn(|| mailbox.next_frames()).count(), 3);
         mailbox.post_frames(PipeEnd::Node(LinkKey(1)), &mut frames(1));
         assert!(woken(&mut poll));
+    }
+
+    #[test]
+    fn messages_of_data_are_bounded_in_number_and_bytes_and_counted() {
+        let (_poll, mailbox) = mailbox();
+        let message = |len: usize| DataMessage {
+            route: RouteId(1),
+            epoch: RouteEpoch(0),
+            number: 0,
+            ppid: 51,
+            payload: Bytes::from(vec![0; len]),
+        };
+        for len in [0, MAX_DATA_BYTES / 8] {
+            let fit = if len == 0 { MAX_DATA } else { 8 };
+            let before = mailbox.dropped();
+            for _ in 0..fit + 3 {
+                mailbox.data(LinkKey(7), message(len));
+            }
+            assert_eq!(mailbox.dropped() - before, 3);
+            assert_eq!(std::iter::from_fn(|| mailbox.next_data()).count(), fit);
+        }
+        mailbox.data(LinkKey(7), message(MAX_DATA_BYTES));
+        assert_eq!(mailbox.next_data().map(|(from, _)| from), Some(PipeEnd::Node(LinkKey(7))), "there is room again");
     }
 
     #[test]

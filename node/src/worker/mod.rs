@@ -30,7 +30,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use rand::RngExt as _;
-use sluice_mesh::{Frame, LinkKey};
+use sluice_mesh::{DataMessage, Frame, LinkKey};
 use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, watch};
 
@@ -39,7 +39,7 @@ pub(crate) use self::handle::WorkerHandle;
 
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
-use sluice_media::{AudioLimits, MediaConfig};
+use sluice_media::{AudioLimits, DataLimits, MediaConfig};
 
 use self::driver::{Driver, DriverConfig};
 use self::mailbox::Mailbox;
@@ -59,6 +59,8 @@ pub(crate) trait FrameOut: Send + Sync {
     fn send_frames(&self, to: LinkKey, frames: &mut Vec<Frame>);
     /// To the other end of a route.
     fn send_feedback(&self, to: LinkKey, feedback: RouteFeedback);
+    /// A message of a data channel.
+    fn send_data(&self, to: LinkKey, message: DataMessage);
 }
 
 /// How the workers of a node are set up.
@@ -78,6 +80,8 @@ pub(crate) struct WorkersConfig {
     pub frame_out: Arc<dyn FrameOut>,
     /// Which audio gets through.
     pub audio: AudioLimits,
+    /// What data channels keep to.
+    pub data: DataLimits,
 }
 
 /// Why workers did not start.
@@ -130,10 +134,12 @@ pub(crate) fn spawn_workers(config: WorkersConfig) -> Result<Workers, SpawnError
         };
         let (certificate, end) = (config.certificate.clone(), End { worker, ended: ended_sender.clone() });
         // The core is made on its thread, which it never leaves.
-        let audio = config.audio;
+        let (audio, data) = (config.audio, config.data);
         let work = move || {
             let _end = end;
-            if let Err(error) = Driver::new(driver, media_config(worker, certificate, audio)).and_then(Driver::run) {
+            if let Err(error) =
+                Driver::new(driver, media_config(worker, certificate, (audio, data))).and_then(Driver::run)
+            {
                 tracing::error!(worker = worker.0, %error, "a media worker failed");
             }
         };
@@ -166,9 +172,13 @@ fn bind(config: &WorkersConfig) -> io::Result<(Vec<MediaSocket>, Option<TcpListe
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver gives the core its clocks")]
-fn media_config(worker: WorkerIndex, certificate: Arc<DtlsCertificate>, audio: AudioLimits) -> MediaConfig {
+fn media_config(
+    worker: WorkerIndex,
+    certificate: Arc<DtlsCertificate>,
+    (audio, data): (AudioLimits, DataLimits),
+) -> MediaConfig {
     let since_unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    MediaConfig { worker, certificate, epoch: (now(), since_unix), seed: rand::rng().random(), audio }
+    MediaConfig { worker, certificate, epoch: (now(), since_unix), seed: rand::rng().random(), audio, data }
 }
 
 /// The time on a worker's thread: tokio's, so that paused time simulates this part too.

@@ -12,7 +12,7 @@ use quinn_udp::RecvMeta;
 use sluice_media::drop_reason::DropCounters;
 use sluice_media::messages::{WorkerEvent, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
-use sluice_media::{AudioLimits, MediaConfig, Transmit};
+use sluice_media::{AudioLimits, DataLimits, MediaConfig, Transmit};
 use tokio::sync::mpsc;
 
 use super::driver::{Driver, DriverConfig};
@@ -53,6 +53,7 @@ pub(crate) fn workers(
             epoch,
             seed: seed(),
             audio: AudioLimits::default(),
+            data: DataLimits::default(),
         };
         SimulatedWorker { driver: Driver::new(config, media).unwrap(), handle, turned_at: now() }
     });

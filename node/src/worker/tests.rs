@@ -17,7 +17,7 @@ use sluice_media::messages::{
 };
 use sluice_media::secure::ice::{IceCredentials, IceState};
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender, profile_lengths};
-use sluice_media::{TransportAddress, make_ufrag};
+use sluice_media::{DataLimits, TransportAddress, make_ufrag};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 use sluice_proto::pipe::Wanted;
@@ -41,6 +41,8 @@ impl FrameOut for Frames {
     }
 
     fn send_feedback(&self, _to: LinkKey, _feedback: RouteFeedback) {}
+
+    fn send_data(&self, _to: LinkKey, _message: DataMessage) {}
 }
 
 fn config(count: u16) -> WorkersConfig {
@@ -52,6 +54,7 @@ fn config(count: u16) -> WorkersConfig {
         socket_buffer_bytes: 1 << 20,
         frame_out: Arc::new(Frames::default()),
         audio: AudioLimits::default(),
+        data: DataLimits::default(),
     }
 }
 
@@ -95,7 +98,8 @@ async fn with_transport(handle: &WorkerHandle, number: u8) -> String {
 async fn add_transport(handle: &WorkerHandle, number: u8, router: RouterId) -> String {
     let ufrag = make_ufrag(handle.index(), &format!("test{number}"));
     let ice = IceCredentials { ufrag: ufrag.clone(), pwd: PASSWORD.to_owned() };
-    done(handle, Request::CreateWebRtcTransport { router, transport: transport(number), ice }).await;
+    done(handle, Request::CreateWebRtcTransport { router, transport: transport(number), ice, data_channels: true })
+        .await;
     ufrag
 }
 

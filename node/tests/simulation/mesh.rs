@@ -17,9 +17,9 @@ use sluice_media::messages::{
     PipeEnd, Request, RequestError, RequestId, Response, WorkerCommand, WorkerEvent, WorkerIndex, WorkerSnapshot,
 };
 use sluice_media::secure::dtls::DtlsCertificate;
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, Transmit, TransportAddress};
+use sluice_media::{AudioLimits, DataLimits, Datagram, Input, Media, MediaConfig, Output, Transmit, TransportAddress};
 use sluice_mesh::wan::{Decision, Impairment, ImpairmentConfig};
-use sluice_mesh::{Frame, FrameClass, FrameEncoder, LinkKey, Reassembler, decode_datagram};
+use sluice_mesh::{DataMessage, Frame, FrameClass, FrameEncoder, LinkKey, Reassembler, decode_datagram};
 use sluice_proto::ids::{ProducerId, RouteId};
 use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
 
@@ -33,6 +33,7 @@ enum Event<E> {
     ToNode { node: usize, source: SocketAddr, data: Vec<u8> },
     PipeDatagram { from: usize, to: usize, data: Bytes },
     Feedback { from: usize, to: usize, feedback: RouteFeedback },
+    Data { from: usize, to: usize, message: DataMessage },
     Request { node: usize, request: Box<Request> },
     NodeTimeout { node: usize },
     Users(UserEvent<E>),
@@ -142,6 +143,7 @@ impl<E> Mesh<E> {
             epoch: (origin(), Duration::from_secs(1_700_000_000)),
             seed: self.rng.random(),
             audio: AudioLimits::default(),
+            data: DataLimits::default(),
         });
         self.nodes[node] = Some(Node {
             media,
@@ -228,6 +230,11 @@ impl<E> Mesh<E> {
                 let from = PipeEnd::Node(LinkKey(from as u32));
                 self.input(to, Input::Feedback { from, feedback });
             }
+            Event::Data { from, to, message } => {
+                self.trace.write(&message.payload);
+                let from = PipeEnd::Node(LinkKey(from as u32));
+                self.input(to, Input::Data { from, message });
+            }
             Event::Request { node, request } => {
                 // Its subject may be gone by now.
                 let _ = self.request(node, *request);
@@ -283,7 +290,11 @@ impl<E> Mesh<E> {
                         self.say(node, to, Event::Feedback { from: node, to, feedback });
                     }
                 }
-                Output::Feedback { .. } => panic!("there is one worker only"),
+                Output::Data { to: PipeEnd::Node(LinkKey(to)), message } => {
+                    let to = to as usize;
+                    self.say(node, to, Event::Data { from: node, to, message });
+                }
+                Output::Feedback { .. } | Output::Data { .. } => panic!("there is one worker only"),
                 Output::Event(event) => running.events.push(event),
                 Output::Forward { .. } => panic!("there is one worker only"),
                 Output::AddressOwned { .. } => {}

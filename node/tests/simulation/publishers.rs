@@ -236,7 +236,8 @@ fn connect(mesh: &mut Mesh<()>, routers: &[RouterId], node: usize, port: &mut u1
     let (connection, keys) = Connection::new(&mut mesh.rng, node, address);
     let (router, transport) = (routers[node], connection.transport);
     let ice = IceCredentials { ufrag: make_ufrag(WorkerIndex(0), &format!("{port:016x}")), pwd: "p".repeat(24) };
-    mesh.request(node, Request::CreateWebRtcTransport { router, transport, ice }).expect("a new transport");
+    mesh.request(node, Request::CreateWebRtcTransport { router, transport, ice, data_channels: true })
+        .expect("a new transport");
     mesh.request(node, Request::ConnectWithSrtpKeys { transport, keys }).expect("it is not connected yet");
     connection
 }

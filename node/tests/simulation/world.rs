@@ -99,7 +99,9 @@ impl World {
         let (router, transport) = (self.routers[node], connection.transport);
         let random: u64 = self.mesh.rng.random();
         let ice = IceCredentials { ufrag: make_ufrag(WorkerIndex(0), &format!("{random:016x}")), pwd: "p".repeat(24) };
-        self.mesh.request(node, Request::CreateWebRtcTransport { router, transport, ice }).expect("a new transport");
+        self.mesh
+            .request(node, Request::CreateWebRtcTransport { router, transport, ice, data_channels: true })
+            .expect("a new transport");
         self.mesh.request(node, Request::ConnectWithSrtpKeys { transport, keys }).expect("it is not connected yet");
         connection
     }

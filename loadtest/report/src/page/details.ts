@@ -3,7 +3,7 @@ import { h } from '@sluice/web-kit/ui/dom';
 import { letter } from '../charts';
 import { type Mark, marks } from '../events';
 import { NOTHING, digits, format } from '../format';
-import { type Kind, bitsPerStream, framesPerStream, percent, quantile, sum } from '../measures';
+import { type Kind, bitsPerStream, dataLoss, framesPerStream, percent, quantile, sum } from '../measures';
 import type { Durations, GroupSample, Results } from '../results';
 import { type Cell, figures, rest, table, words } from './table';
 
@@ -18,7 +18,7 @@ export function eventTable(runs: Results[]): HTMLElement | undefined {
 
 /** Tables about one run. */
 export function runDetails(run: Results): HTMLElement[] {
-  const tables = [receivedTable(run), sentTable(run), nodeTable(run), joinTable(run), generatorTable(run)];
+  const tables = [receivedTable(run), sentTable(run), dataTable(run), nodeTable(run), joinTable(run), generatorTable(run)];
   const toml = h('details', { class: 'toml' }, h('summary', {}, 'The scenario as it ran'), h('pre', {}, run.scenario.toml));
   return [...tables.filter((table) => table !== undefined), toml];
 }
@@ -77,6 +77,28 @@ function sentTable(run: Results): HTMLElement | undefined {
     ...['Streams', 'Bitrate', 'Frames/s', 'Allowed', 'Key frames', 'Asked for', 'Packets asked again', 'Sent again'].map(figures),
   ];
   return rows.length > 0 ? table('Sent after the ramp, by stream', columns, rows) : undefined;
+}
+
+function dataTable(run: Results): HTMLElement | undefined {
+  const rows = run.steady.flatMap((sample) => {
+    const group = run.groups[sample.group];
+    const { data, sent_data: sent } = sample;
+    if (!group || (data.channels === 0 && data.expected === 0 && sent.channels === 0)) return [];
+    return [[
+      group.users,
+      `${group.node} (${group.region})`,
+      ...[data.channels, data.messages].map(count),
+      ...[data.delay.p50_ms, data.delay.p99_ms, data.delay.max_ms].map((ms) => time(data.delay, ms)),
+      figure(dataLoss([sample])),
+      ...[data.duplicates, data.out_of_order, data.violations, sent.channels, sent.messages, sent.refused].map(count),
+    ]];
+  });
+  const columns = [
+    ...['Users', 'Node'].map(words),
+    ...['Channels', 'Messages', 'Delay p50', 'Delay p99', 'Delay max', 'Lost', 'Twice', 'Out of order', 'Violations'].map(figures),
+    ...['Channels sent', 'Messages sent', 'Refused'].map(figures),
+  ];
+  return rows.length > 0 ? table('Data channels after the ramp; times in ms, loss in %', columns, rows) : undefined;
 }
 
 function nodeTable(run: Results): HTMLElement | undefined {

@@ -10,6 +10,9 @@ const OBJECTIVES: Record<string, string> = {
   delay_p99: 'One-way delay, p99',
   residual_loss: 'Loss after repair',
   freezes_per_hour: 'Freezes > 500 ms per hour of video',
+  data_delay_p99: 'Data delay, p99',
+  data_loss: 'Data loss',
+  data_violations: 'Data violations',
   failed_joins: 'Failed joins',
 };
 
@@ -55,6 +58,8 @@ export function tiles({ runs: [run], figures }: Data): HTMLElement {
     tile('Audio loss', 'audio_residual_loss', `after repair; ${value('audio_loss')} before`),
     tile('Video loss', 'video_residual_loss', `after repair; ${value('video_loss')} before`),
     tile('Freezes', 'freezes_per_hour', '> 500 ms, per hour of video'),
+    tile('Data delay, p99', 'data_delay_p99', `worst group; p50 ${value('data_delay_p50')}`),
+    tile('Data loss', 'data_loss', `of messages; ${value('data_violations')} violations`),
     tile('Received', 'received', 'by all users together'),
     tile('Packets per CPU-second', 'packets_per_cpu_second', `nodes’ CPU ${value('nodes_cpu')}`),
   );

@@ -6,7 +6,7 @@ use super::{NOTHING, count, cut_short, objective_value, plural, seconds, value, 
 use crate::report::figures::{bits_per_second, percent, quantile};
 use crate::report::table::{Table, clip};
 use crate::report::unit::{Unit, digits};
-use crate::results::{Durations, Group, GroupSample, NodeInfo, NodeTotals, Received, Results, Sent};
+use crate::results::{DataSent, Durations, Group, GroupSample, NodeInfo, NodeTotals, Received, Results, Sent};
 
 /// Longest name in a table; more is cut off, so that a line fits.
 const NAME: usize = 14;
@@ -16,8 +16,10 @@ const INDENT: &str = "  ";
 
 /// The summary of a run, with its verdict in the last line.
 pub fn summary(run: &Results) -> String {
-    let parts = [heading(run), joins(run), received(run), sent(run), nodes(run), generator(run), events(run), slo(run)];
-    let mut out: String = parts.into_iter().filter(|part| !part.is_empty()).map(|part| part + "\n").collect();
+    let media = [received(run), sent(run), data_received(run), data_sent(run)];
+    let parts = [heading(run), joins(run)].into_iter().chain(media);
+    let parts = parts.chain([nodes(run), generator(run), events(run), slo(run)]);
+    let mut out: String = parts.filter(|part| !part.is_empty()).map(|part| part + "\n").collect();
     let _ = writeln!(out, "{}", verdict(run));
     out
 }
@@ -132,6 +134,47 @@ fn audio(group: &GroupSample) -> &Sent {
 
 fn video(group: &GroupSample) -> &Sent {
     &group.sent_video
+}
+
+fn data_received(run: &Results) -> String {
+    let titles =
+        ["users", "node", "channels", "messages", "delay p50", "p99", "lost %", "twice", "out of order", "violations"];
+    let mut table = Table::new("llrrrrrrrr", titles);
+    for sample in &run.steady {
+        let Some(group) = run.groups.get(sample.group) else { continue };
+        let data = &sample.data;
+        if data.channels > 0 || data.expected > 0 {
+            let ms = |ms| quantile(&data.delay, ms).map_or(NOTHING.into(), digits);
+            table.row([
+                clip(&group.users, NAME),
+                clip(&group.node, NAME),
+                count(data.channels),
+                count(data.messages),
+                ms(data.delay.p50_ms),
+                ms(data.delay.p99_ms),
+                percent(data.lost, data.expected).map_or(NOTHING.into(), digits),
+                count(data.duplicates),
+                count(data.out_of_order),
+                count(data.violations),
+            ]);
+        }
+    }
+    let what = "Received on data channels after the ramp: delay in ms";
+    if table.is_empty() { String::new() } else { format!("{what}\n{}", table.print(INDENT)) }
+}
+
+fn data_sent(run: &Results) -> String {
+    let sum = |what: fn(&DataSent) -> u64| run.steady.iter().map(|group| what(&group.sent_data)).sum::<u64>();
+    let (channels, messages, refused) =
+        (sum(|sent| sent.channels.into()), sum(|sent| sent.messages), sum(|sent| sent.refused));
+    if channels == 0 && messages == 0 {
+        return String::new();
+    }
+    let mut out = format!("Sent on {}: {}", plural(channels, "data channel"), plural(messages, "message"));
+    if refused > 0 {
+        let _ = write!(out, ", {} refused", count(refused));
+    }
+    out + "\n"
 }
 
 fn nodes(run: &Results) -> String {

@@ -13,7 +13,10 @@ fn error(text: &str) -> String {
 fn what_is_wrong_by_itself_is_told_with_its_line() {
     let cases = [
         ("conut = 6", "unknown key conut; did you mean count?"),
-        ("colour = \"red\"", "unknown key colour; allowed are name, count, regions, audio, video, watch, tcp, churn"),
+        (
+            "colour = \"red\"",
+            "unknown key colour; allowed are name, count, regions, audio, video, data, watch, tcp, churn",
+        ),
         ("count = \"six\"", "count = \"six\": allowed is an integer from 1 to 1000000"),
         ("count = 0", "count = 0: allowed is an integer from 1 to 1000000"),
         ("audio = 1.5", "audio = 1.5: allowed is true, false, a bitrate or a table"),
@@ -33,8 +36,23 @@ fn what_is_wrong_by_itself_is_told_with_its_line() {
         ("video = { encodings = [1] }", "encodings = 1: allowed is a list of tables"),
         (
             "watch = \"most\"",
-            "watch = \"most\": allowed is \"all\", \"none\" or a number from 1, or a table of audio and video",
+            "watch = \"most\": allowed is \"all\", \"none\" or a number from 1, or a table of audio, video and data",
         ),
+        ("watch = { data = 2 }", "data = 2: allowed is \"all\" or \"none\""),
+        ("data = 10", "data = 10: allowed is true, false or a table"),
+        (
+            "data = { rate = 10 }",
+            "unknown key rate; allowed are messages_per_second, message_bytes, ordered, max_retransmits, max_packet_lifetime",
+        ),
+        ("data = { messages_per_second = 0 }", "messages_per_second = 0: allowed is an integer from 1 to 10000"),
+        ("data = { message_bytes = 31 }", "message_bytes = 31: allowed is an integer from 32 to 262144"),
+        ("data = { ordered = 1 }", "ordered = 1: allowed is true or false"),
+        ("data = { max_retransmits = 65536 }", "max_retransmits = 65536: allowed is an integer from 0 to 65535"),
+        (
+            "data = { max_packet_lifetime = \"66s\" }",
+            "max_packet_lifetime = \"66s\": allowed is a duration of whole milliseconds, up to 65535ms",
+        ),
+        ("data = { max_packet_lifetime = \"0s\" }", "max_packet_lifetime = \"0s\": allowed is a duration above 0"),
         ("watch = { audio = 0 }", "audio = 0: allowed is \"all\", \"none\" or a number from 1"),
         ("churn = { stay = \"1ms\" }", "stay = \"1ms\": allowed is a duration of at least 1s"),
         ("churn = { away = \"1s\" }", "stay is missing"),
@@ -107,7 +125,7 @@ fn check(cases: &[(String, &str)]) {
 
 #[test]
 fn rooms_and_users_that_do_not_fit_are_told_with_their_lines() {
-    let cases: [(String, &str); 18] = [
+    let cases: [(String, &str); 20] = [
         ("regions = [\"eu\", \"us\"]".into(), "my.toml:5: the target has no region us, only eu"),
         (
             "[[rooms.users]]\naudio = true".into(),
@@ -152,6 +170,11 @@ fn rooms_and_users_that_do_not_fit_are_told_with_their_lines() {
             "my.toml:5: file = \"a.webm\": allowed is H.264 in a file that ends in .ivf",
         ),
         ("[slo]\nfreezes_per_hour = 1".into(), "my.toml:6: freezes_per_hour cannot be measured: nobody receives video"),
+        (
+            "data = { max_retransmits = 1, max_packet_lifetime = \"1s\" }".into(),
+            "my.toml:5: a data channel has either max_retransmits or max_packet_lifetime",
+        ),
+        ("[slo]\ndata_violations = 0".into(), "my.toml:6: data_violations cannot be measured: nobody receives data"),
         (
             "[[target.nodes]]\nname = \"a\"\nurl = \"ws://a:1\"\n[[target.nodes]]\nname = \"a\"\nurl = \"ws://b:1\""
                 .into(),
@@ -245,7 +268,7 @@ fn an_unknown_scenario_is_told_with_those_that_there_are() {
     assert_eq!(
         open("meting"),
         "meting: no such scenario; did you mean meeting?; there are meeting, meeting-one-room, webinar, audio-room, global, \
-         rough, adaptive, failover, churn, or the path of a TOML file"
+         rough, adaptive, failover, churn, data, or the path of a TOML file"
     );
     assert!(open("no/such.toml").starts_with("no/such.toml: No such file"), "{}", open("no/such.toml"));
 }

@@ -46,6 +46,7 @@ fn the_least_scenario_has_the_documented_defaults() {
     let users = &scenario.rooms[0].users[0];
     assert_eq!(users.audio, Some(Audio { bitrate: 32_000, talk: 1.0, dtx: true, file: None }));
     assert_eq!((users.watch_audio, users.watch_video, users.churn), (Watch::All, Watch::All, None));
+    assert_eq!((users.data, users.watch_data), (None, false));
 }
 
 #[test]
@@ -58,6 +59,24 @@ fn the_short_forms_say_what_the_long_ones_say() {
     assert_eq!(users("video = true"), users("video = { encodings = [{ bitrate = \"1Mbps\" }] }"));
     assert_eq!(users("audio = true\nwatch = 3"), users("audio = true\nwatch = { audio = 3, video = 3 }"));
     assert_eq!(users("audio = true\nvideo = false"), users("audio = true"));
+    assert_eq!(users("data = true"), users("data = { messages_per_second = 10, message_bytes = 200, ordered = true }"));
+    assert_eq!(users("audio = true\ndata = false"), users("audio = true"));
+}
+
+#[test]
+fn data_are_received_where_there_are_any_or_where_it_is_said() {
+    let watching = |first: &str, second: &str| {
+        let users = |name: &str, lines: &str| format!("[[rooms.users]]\nname = \"{name}\"\n{lines}\n");
+        let scenario = parse(&format!("[[rooms]]\n{}{}", users("a", first), users("b", second))).unwrap();
+        [0, 1].map(|index| scenario.rooms[0].users[index].watch_data)
+    };
+    assert_eq!(watching("audio = true", "audio = true"), [false, false]);
+    assert_eq!(watching("data = true", "watch = 3"), [true, true]);
+    assert_eq!(watching("data = true\nwatch = \"none\"", "watch = { data = \"none\" }"), [false, false]);
+    assert_eq!(
+        watching("audio = true", "watch = { audio = \"none\", video = \"none\", data = \"all\" }"),
+        [false, true]
+    );
 }
 
 #[test]
@@ -102,7 +121,7 @@ fn the_examples_of_the_reference_are_fit() {
 fn the_reference_has_every_key() {
     use read::keys::*;
     let tables = [
-        SCENARIO, TARGET, DEV, NODE, ROOMS, USERS, AUDIO, ENCODING, VIDEO, WATCH, CHURN, PATH, STEP, FAULT, SLO,
+        SCENARIO, TARGET, DEV, NODE, ROOMS, USERS, AUDIO, ENCODING, VIDEO, DATA, WATCH, CHURN, PATH, STEP, FAULT, SLO,
         GENERATOR,
     ];
     for key in tables.into_iter().flatten() {

@@ -37,6 +37,21 @@ fn configs() -> impl Strategy<Value = ImpairmentConfig> {
     )
 }
 
+fn data() -> impl Strategy<Value = Data> {
+    let limit = prop_oneof![
+        Just((None, None)),
+        (0..=u16::MAX).prop_map(|times| (Some(times), None)),
+        durations(65_535).prop_map(|lifetime| (None, Some(lifetime))),
+    ];
+    (1..=10_000u32, 32..=262_144u32, any::<bool>(), limit).prop_map(
+        |(messages_per_second, message_bytes, ordered, (max_retransmits, max_packet_lifetime))| Data {
+            messages_per_second,
+            message_bytes,
+            delivery: Delivery { ordered, max_retransmits, max_packet_lifetime },
+        },
+    )
+}
+
 fn users(name: &'static str) -> impl Strategy<Value = Users> {
     let audio = (6_000..=510_000u32, shares(), any::<bool>()).prop_map(|(bitrate, talk, dtx)| Audio {
         bitrate,
@@ -74,16 +89,19 @@ fn users(name: &'static str) -> impl Strategy<Value = Users> {
         proptest::option::of(video),
         watch(),
         watch(),
+        (proptest::option::of(data()), any::<bool>()),
         (any::<bool>(), proptest::option::of(churn)),
     )
-        .prop_map(move |(count, regions, audio, video, watch_audio, watch_video, (tcp, churn))| Users {
+        .prop_map(move |(count, regions, audio, video, watch_audio, watch_video, data, (tcp, churn))| Users {
             name: name.to_owned(),
             count,
             regions,
             audio: Some(audio),
             video,
+            data: data.0,
             watch_audio,
             watch_video,
+            watch_data: data.1,
             tcp,
             churn,
         })

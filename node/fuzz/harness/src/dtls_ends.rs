@@ -31,6 +31,11 @@ pub(crate) fn certificate() -> Arc<DtlsCertificate> {
     certificates()[0].clone()
 }
 
+/// The certificate of a client.
+pub(crate) fn client_certificate() -> Arc<DtlsCertificate> {
+    certificates()[1].clone()
+}
+
 /// One end.
 pub(crate) struct End {
     association: Association,

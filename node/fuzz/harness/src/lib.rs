@@ -10,6 +10,7 @@
 //!   [`h265`]: parsers of one packet.
 //! - [`framing`]: datagrams on a connection.
 //! - [`client_hello`], [`dtls`]: the node's end of a handshake; `dtls_ends` are both.
+//! - [`sctp`]: what a client with keys may send by DTLS, and the data channels in it.
 //! - [`pipe_frames`], [`pipe_messages`]: what nodes tell each other.
 //! - [`media_core`]: sequences of inputs into the media core of a worker; [`demux`]: datagrams only.
 //! - `protoo`, with the feature `node`: what clients say in signalling, and what negotiation makes of it.
@@ -31,6 +32,7 @@ pub mod protoo;
 mod reader;
 pub mod rtcp;
 pub mod rtp;
+pub mod sctp;
 pub mod stun;
 pub mod vp8;
 pub mod vp9;
@@ -60,6 +62,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "dependency_descriptor", run: dependency_descriptor::run, seeds: dependency_descriptor::seeds },
     Target { name: "client_hello", run: client_hello::run, seeds: client_hello::seeds },
     Target { name: "dtls", run: dtls::run, seeds: dtls::seeds },
+    Target { name: "sctp", run: sctp::run, seeds: sctp::seeds },
     Target { name: "pipe_frames", run: pipe_frames::run, seeds: pipe_frames::seeds },
     Target { name: "pipe_messages", run: pipe_messages::run, seeds: pipe_messages::seeds },
     Target { name: "demux", run: demux::run, seeds: demux::seeds },

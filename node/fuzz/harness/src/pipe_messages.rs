@@ -87,9 +87,18 @@ fn wanted(reader: &mut Reader<'_>) -> Wanted {
     Wanted(std::array::from_fn(|_| reader.flag().then(|| layers(reader))))
 }
 
+/// Of a message of data: one of the first, or any.
+fn number(reader: &mut Reader<'_>) -> u64 {
+    match reader.u8() {
+        255 => reader.u64(),
+        254 => u64::MAX,
+        number => number.into(),
+    }
+}
+
 /// What one end of a route may say to the other.
 pub(crate) fn feedback(reader: &mut Reader<'_>) -> FeedbackBody {
-    match reader.below(7) {
+    match reader.below(9) {
         0 => FeedbackBody::LayersWanted(wanted(reader)),
         1 => FeedbackBody::LayersCarried(reader.flag().then(|| layers(reader))),
         2 => FeedbackBody::KeyFrameRequest(reader.u8()),
@@ -99,6 +108,8 @@ pub(crate) fn feedback(reader: &mut Reader<'_>) -> FeedbackBody {
         }
         4 => FeedbackBody::SenderReport { ssrc: reader.u32(), ntp: reader.u64(), rtp_timestamp: reader.u32() },
         5 => FeedbackBody::StreamsOffered(reader.u8()),
+        7 => FeedbackBody::DataReceived { next: number(reader) },
+        8 => FeedbackBody::DataOffered { oldest: number(reader) },
         _ => FeedbackBody::Stats(RouteStats { received: reader.u64(), lost: reader.u64(), repaired: reader.u64() }),
     }
 }

@@ -52,6 +52,6 @@ macro_rules! replays {
 }
 
 replays! {
-    stun framing rtp header_extensions rtcp vp8 vp9 h264 h265 dependency_descriptor client_hello dtls pipe_frames pipe_messages demux
-    media_core protoo
+    stun framing rtp header_extensions rtcp vp8 vp9 h264 h265 dependency_descriptor client_hello dtls sctp pipe_frames pipe_messages
+    demux media_core protoo
 }

@@ -25,6 +25,14 @@ pub(crate) struct Counters {
     pub retransmissions_sent: u64,
     /// Key-frame requests sent to publishers and up pipes.
     pub key_frame_requests: u64,
+    /// Messages of data channels that users sent.
+    pub data_messages_received: u64,
+    /// Their bytes.
+    pub data_bytes_received: u64,
+    /// Messages of data channels that were sent to users.
+    pub data_messages_sent: u64,
+    /// Their bytes.
+    pub data_bytes_sent: u64,
     /// Packets that went no further.
     pub drops: DropCounters,
 }

@@ -8,6 +8,7 @@
 mod address_tests;
 mod allocation;
 mod close;
+mod data;
 mod feedback;
 mod last_n;
 mod layers;
@@ -37,6 +38,7 @@ use crate::clock::Clock;
 use crate::core::consumer::Consumer;
 use crate::core::counters::Counters;
 use crate::core::frames::FrameBatches;
+use crate::core::media::data::DataPlane;
 use crate::core::overload::Overload;
 use crate::core::pipe_consumer::PipeConsumer;
 use crate::core::producer::Producer;
@@ -49,6 +51,7 @@ use crate::messages::{Account, PipeEnd, Traffic, WorkerCommand, WorkerEvent, Wor
 use crate::secure::dtls::DtlsCertificate;
 use crate::stream::packet::StreamSet;
 use crate::transport::buffer_pool::BufferPool;
+use crate::transport::data_limits::DataLimits;
 use crate::transport::demux::{Demux, TransportKey};
 use crate::wire::rtcp::ReportBlock;
 
@@ -65,6 +68,8 @@ pub struct MediaConfig {
     pub seed: u64,
     /// Which audio gets through.
     pub audio: AudioLimits,
+    /// How much data channels may carry.
+    pub data: DataLimits,
 }
 
 /// Which audio gets through. None of it is ever held back for want of room.
@@ -107,6 +112,7 @@ pub struct Media {
     /// By where they come from too: the mesh and the in-process routes of this node count apart.
     routes_in: FxHashMap<(PipeEnd, RouteId), ProducerKey>,
     routes_out: FxHashMap<(PipeEnd, RouteId), PipeConsumerKey>,
+    data: DataPlane,
 
     // What the batch touched, and what came of it.
     touched_producers: Vec<ProducerKey>,
@@ -153,6 +159,7 @@ impl Media {
             consumers_by_id: FxHashMap::default(),
             routes_in: FxHashMap::default(),
             routes_out: FxHashMap::default(),
+            data: DataPlane::default(),
             touched_producers: Vec::new(),
             dirty_transports: Vec::new(),
             switched: Vec::new(),
@@ -185,6 +192,7 @@ impl Media {
             Input::Datagrams(datagrams) => self.receive_datagrams(&clock, datagrams),
             Input::Frames { from, frames } => self.receive_frames(&clock, from, frames),
             Input::Feedback { from, feedback } => self.receive_feedback(&clock, from, feedback),
+            Input::Data { from, message } => self.receive_data(&clock, from, message),
             Input::AddressOwned { address, worker, owned } => self.receive_address(&clock, address, worker, owned),
             Input::ConnectionEnded(remote) => self.end_connection(&clock, remote),
             Input::Lag { waited, idle } => self.hear_lag(&clock, waited, idle),
@@ -229,6 +237,7 @@ impl Media {
         }
         self.touched_producers = touched;
         self.handle_timeouts(clock);
+        self.send_data(clock);
         self.end_shedding(clock);
         self.allocate(clock);
         self.tell_layers();

@@ -17,7 +17,7 @@ use crate::core::producer::Producer;
 use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::core::user_transport::UserTransport;
 use crate::drop_reason::DropReason;
-use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
+use crate::keys::{ConsumerKey, DataProducerKey, PipeConsumerKey, ProducerKey, RouterKey};
 use crate::messages::Account;
 use crate::stream::audio_levels;
 use crate::stream::packet::{StreamIndex, StreamSet};
@@ -35,6 +35,8 @@ pub(crate) struct Router {
     transports: Vec<TransportKey>,
     /// Their producers, and those that live elsewhere.
     producers: Vec<ProducerKey>,
+    /// Likewise, and those that have no client.
+    data_producers: Vec<DataProducerKey>,
     /// Where not all are heard.
     loudest: Option<Box<Loudest>>,
     timer: Timer,
@@ -47,9 +49,9 @@ pub(crate) struct Router {
 impl Router {
     /// An empty one.
     pub(crate) fn new(id: RouterId, account: Account, loudest: Option<Loudest>) -> Self {
-        let (transports, producers) = Default::default();
-        let loudest = loudest.map(Box::new);
-        Self { id, account, transports, producers, loudest, timer: Timer::default(), observing: false, audible: false }
+        let (transports, producers, data_producers) = Default::default();
+        let (loudest, timer) = (loudest.map(Box::new), Timer::default());
+        Self { id, account, transports, producers, data_producers, loudest, timer, observing: false, audible: false }
     }
 
     /// Its id.
@@ -91,6 +93,21 @@ impl Router {
     pub(crate) fn remove_producer(&mut self, key: ProducerKey) {
         self.producers.retain(|other| *other != key);
         self.loudest.iter_mut().for_each(|loudest| loudest.forget(key));
+    }
+
+    /// The users' data producers, those that live elsewhere, and those that have no client.
+    pub(crate) fn data_producers(&self) -> &[DataProducerKey] {
+        &self.data_producers
+    }
+
+    /// A data producer comes.
+    pub(crate) fn add_data_producer(&mut self, key: DataProducerKey) {
+        self.data_producers.push(key);
+    }
+
+    /// A data producer goes.
+    pub(crate) fn remove_data_producer(&mut self, key: DataProducerKey) {
+        self.data_producers.retain(|other| *other != key);
     }
 
     /// Who is heard, where that are not all.

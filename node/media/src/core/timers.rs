@@ -5,16 +5,18 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use crate::keys::{ProducerKey, RouterKey};
+use crate::keys::{DataProducerKey, ProducerKey, RouterKey};
 use crate::transport::demux::TransportKey;
 
 /// Who is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum TimerKey {
-    /// ICE, DTLS, reports and feedback of a transport.
+    /// ICE, DTLS, SCTP, reports and feedback of a transport.
     Transport(TransportKey),
     /// NACKs and key-frame requests of a producer.
     Producer(ProducerKey),
+    /// What a data producer and its routes say to their other ends.
+    DataProducer(DataProducerKey),
     /// Audio levels of a router.
     Router(RouterKey),
 }

@@ -11,6 +11,7 @@ use sluice_proto::ortc::MediaKind;
 use crate::address::TransportAddress;
 use crate::bandwidth::Bandwidth;
 use crate::clock::Clock;
+use crate::core::data_channels::DataChannels;
 use crate::core::rtp_stream_send::SendParameters;
 use crate::core::timers::{Timer, TimerKey, Timers};
 use crate::drop_reason::DropReason;
@@ -24,10 +25,12 @@ use crate::stream::sent_packets::Sealed;
 use crate::trace::{Trace, TraceTypes, Traced};
 use crate::transport::audio_allowance::AudioAllowance;
 use crate::transport::buffer_pool::BufferPool;
+use crate::transport::data_limits::DataLimits;
 use crate::transport::demux::TransportKey;
 use crate::transport::meters::{FlowMeter, LossShare};
 use crate::transport::retransmission_budget::RetransmissionBudget;
 use crate::transport::rtp_listener::{EncodingIdentity, Found, RtpListener, StreamKind};
+use crate::transport::sctp_association::SctpAssociation;
 use crate::transport::transport_feedback_generator::TransportFeedbackGenerator;
 use crate::transport::webrtc_transport::WebRtcTransport;
 use crate::wire::rtcp::TransportFeedback;
@@ -52,6 +55,8 @@ pub(crate) struct UserTransport {
     consumers: Vec<ConsumerKey>,
     /// By SSRC, retransmissions' too.
     consumers_by_ssrc: FxHashMap<u32, ConsumerKey>,
+    /// If it may carry data channels.
+    channels: Option<Box<DataChannels>>,
     /// Finds the producer of a packet.
     listener: RtpListener,
     /// The client's ids.
@@ -105,6 +110,7 @@ impl UserTransport {
             producers: Vec::new(),
             consumers: Vec::new(),
             consumers_by_ssrc: FxHashMap::default(),
+            channels: None,
             listener: RtpListener::default(),
             extension_ids: ExtensionIds::default(),
             feedback: None,
@@ -125,6 +131,12 @@ impl UserTransport {
         }
     }
 
+    /// It may carry data channels within these limits. `seed` is where the random numbers of SCTP come from.
+    pub(crate) fn allow_data(&mut self, limits: DataLimits, seed: u64) {
+        self.webrtc.allow_data(limits, seed);
+        self.channels = Some(Box::default());
+    }
+
     /// Its id.
     pub(crate) fn id(&self) -> TransportId {
         self.id
@@ -143,6 +155,16 @@ impl UserTransport {
     /// ICE, DTLS and SRTP.
     pub(crate) fn webrtc(&mut self) -> &mut WebRtcTransport {
         &mut self.webrtc
+    }
+
+    /// Its data channels, if it may carry any.
+    pub(crate) fn channels(&mut self) -> Option<&mut DataChannels> {
+        self.channels.as_deref_mut()
+    }
+
+    /// Its data channels and what carries them, once there is an association.
+    pub(crate) fn data(&mut self) -> Option<(&mut SctpAssociation, &mut DataChannels)> {
+        self.webrtc.sctp().zip(self.channels.as_deref_mut())
     }
 
     /// Whether the client was heard from at that address lately, so that nobody else may have it.
@@ -522,7 +544,8 @@ impl UserTransport {
     /// Wakes the transport when it wants to be woken.
     pub(crate) fn arm(&mut self, key: TransportKey, timers: &mut Timers) {
         let feedback = self.feedback.as_ref().and_then(|feedback| feedback.poll_timeout());
-        let at = [self.webrtc.poll_timeout(), self.reports_at, feedback].into_iter().flatten().min();
+        let read_at = self.channels.as_ref().and_then(|channels| channels.read_at);
+        let at = [self.webrtc.poll_timeout(), self.reports_at, feedback, read_at].into_iter().flatten().min();
         timers.arm(&mut self.timer, TimerKey::Transport(key), at);
     }
 
@@ -540,10 +563,12 @@ impl UserTransport {
         self.timer.fire(at)
     }
 
-    /// Does what is due of ICE and DTLS.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
-        if self.webrtc.poll_timeout().is_some_and(|at| at <= now) {
-            self.webrtc.handle_timeout(now);
-        }
+    /// Does what is due of ICE, DTLS and SCTP.
+    ///
+    /// # Errors
+    /// [`DropReason::SctpFault`].
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), DropReason> {
+        let is_due = self.webrtc.poll_timeout().is_some_and(|at| at <= now);
+        if is_due { self.webrtc.handle_timeout(now) } else { Ok(()) }
     }
 }

@@ -2,9 +2,12 @@
 
 pub(crate) mod audio_allowance;
 pub(crate) mod buffer_pool;
+pub(crate) mod data_allowance;
+pub(crate) mod data_limits;
 pub(crate) mod demux;
 pub(crate) mod meters;
 pub(crate) mod retransmission_budget;
 pub(crate) mod rtp_listener;
+pub(crate) mod sctp_association;
 pub(crate) mod transport_feedback_generator;
 pub(crate) mod webrtc_transport;

@@ -5,5 +5,6 @@ pub mod codec;
 pub mod framing;
 pub mod rtcp;
 pub mod rtp;
+pub mod sctp;
 pub mod seq;
 pub mod stun;

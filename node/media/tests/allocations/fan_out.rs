@@ -11,7 +11,9 @@ use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpSender};
 use sluice_media::wire::rtcp::TransportFeedbackBuilder;
 use sluice_media::wire::rtp::RtpHeader;
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag};
+use sluice_media::{
+    AudioLimits, DataLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag,
+};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
@@ -112,6 +114,7 @@ impl Core {
             epoch,
             seed: 1,
             audio: AudioLimits::default(),
+            data: DataLimits::default(),
         });
         let mut core = Self { media, video, now, datagrams: 0 };
         core.request(Request::CreateRouter { router: ROUTER, account: Account(0) });
@@ -133,7 +136,7 @@ impl Core {
         let address = TransportAddress::Udp(([10, 0, 0, 1], 1_000 + number as u16).into());
         let ufrag = make_ufrag(WorkerIndex(0), &format!("{number:08}"));
         let ice = IceCredentials { ufrag, pwd: "p".repeat(24) };
-        self.request(Request::CreateWebRtcTransport { router: ROUTER, transport, ice });
+        self.request(Request::CreateWebRtcTransport { router: ROUTER, transport, ice, data_channels: false });
         let key = vec![number as u8; 28];
         let keys = SrtpKeys { profile: PROFILE, remote: key.clone(), local: key, remote_address: address };
         self.request(Request::ConnectWithSrtpKeys { transport, keys });

@@ -4,7 +4,13 @@
 #![allow(missing_docs, reason = "a test")]
 
 mod associations;
+#[path = "../data/client.rs"]
+#[allow(dead_code, reason = "what others need of it")]
+mod client;
 mod fan_out;
+#[path = "../data/world.rs"]
+#[allow(dead_code, reason = "what others need of it")]
+mod world;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,6 +19,7 @@ use associations::Ends;
 use fan_out::{BURST, Core, PRODUCER, Publisher, Video, receiver};
 use sluice_media::messages::Request;
 use sluice_mesh::Frame;
+use world::World;
 
 struct Counting;
 
@@ -92,6 +99,25 @@ fn an_association_under_attack_keeps_a_flight_and_no_more() {
     let kept = LIVE.with(Cell::get) - before;
     drop(attacked);
     assert!(kept < 65_536, "{kept} bytes");
+}
+
+/// What a core keeps of so many clients that are connected, by SCTP too if they call.
+fn kept_of(clients: usize, calls: bool) -> i64 {
+    let before = LIVE.with(Cell::get);
+    let mut world = World::new(1, 1);
+    for _ in 0..clients {
+        world.add_client(0, calls);
+    }
+    world.forget_clients();
+    LIVE.with(Cell::get) - before
+}
+
+#[test]
+fn an_idle_association_of_sctp_keeps_less_than_four_kilobytes() {
+    kept_of(1, true);
+    let each = (kept_of(64, true) - kept_of(64, false)) / 64;
+    println!("{each} bytes");
+    assert!(each < 4_096, "{each} bytes");
 }
 
 #[test]

@@ -15,7 +15,9 @@ use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
 use sluice_media::trace::{TraceTypes, Traced};
 use sluice_media::wire::rtcp::{Compound, Packet};
 use sluice_media::wire::rtp::RtpHeader;
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag};
+use sluice_media::{
+    AudioLimits, DataLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag,
+};
 use sluice_mesh::{Frame, LinkKey};
 use sluice_proto::ids::{ConsumerId, ProducerId, RouteEpoch, RouteId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
@@ -193,8 +195,8 @@ impl Core {
     /// One that lets only the loudest be heard.
     pub(crate) fn with_last_n(number: u32, last_n: Option<NonZeroU8>) -> Self {
         let (worker, epoch) = (WorkerIndex(0), (origin(), Duration::from_secs(1_700_000_000)));
-        let audio = AudioLimits { last_n, ..AudioLimits::default() };
-        let media = Media::new(MediaConfig { worker, certificate: certificate(), epoch, seed: 1, audio });
+        let (audio, data) = (AudioLimits { last_n, ..AudioLimits::default() }, DataLimits::default());
+        let media = Media::new(MediaConfig { worker, certificate: certificate(), epoch, seed: 1, audio, data });
         let mut core = Self {
             now: origin(),
             events: Vec::new(),
@@ -237,7 +239,7 @@ impl Core {
                 Output::Frames { frames, .. } => self.frames.extend(frames),
                 Output::Feedback { feedback, .. } => self.feedback.push(feedback),
                 Output::Event(event) => self.events.push(event),
-                Output::Forward { .. } | Output::AddressOwned { .. } => {}
+                Output::Data { .. } | Output::Forward { .. } | Output::AddressOwned { .. } => {}
             }
         }
     }
@@ -304,7 +306,7 @@ impl Core {
         let address = TransportAddress::Udp(([10, 0, 0, number], 1_000).into());
         let transport = TransportId::from_bytes([number; 16]);
         let ice = IceCredentials { ufrag: make_ufrag(WorkerIndex(0), &format!("{number:08}")), pwd: "p".repeat(24) };
-        self.request(Request::CreateWebRtcTransport { router: ROUTER, transport, ice });
+        self.request(Request::CreateWebRtcTransport { router: ROUTER, transport, ice, data_channels: false });
         let len = if profile == SrtpProfile::AeadAes128Gcm { 28 } else { 30 };
         let (remote, local) = (vec![number; len], vec![number | 0x80; len]);
         let sealer = SrtpSender::new(profile, &remote).expect("the length is the profile's");

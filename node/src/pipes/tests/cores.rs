@@ -14,7 +14,7 @@ use sluice_media::secure::dtls::DtlsCertificate;
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpSender};
 use sluice_media::wire::rtp::RtpHeader;
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
+use sluice_media::{AudioLimits, DataLimits, Datagram, Input, Media, MediaConfig, Output, make_ufrag};
 use sluice_proto::ids::{ProducerId, RouterId, TransportId};
 use sluice_proto::ortc::{MediaKind, RtpParameters};
 
@@ -83,6 +83,7 @@ impl CoreWorker {
             epoch: (now(), Duration::from_secs(1_700_000_000)),
             seed: 1,
             audio: AudioLimits { bitrate: u32::MAX, ..AudioLimits::default() },
+            data: DataLimits::default(),
         });
         let sealer = SrtpSender::new(PROFILE, &[0; 28]).unwrap();
         let core = CORES.with_borrow_mut(|cores| {
@@ -94,7 +95,7 @@ impl CoreWorker {
         let keys = SrtpKeys { profile: PROFILE, remote: vec![0; 28], local: vec![1; 28], remote_address: address() };
         for request in [
             Request::CreateRouter { router: ROUTER, account: Account(0) },
-            Request::CreateWebRtcTransport { router: ROUTER, transport: TRANSPORT, ice },
+            Request::CreateWebRtcTransport { router: ROUTER, transport: TRANSPORT, ice, data_channels: true },
             Request::ConnectWithSrtpKeys { transport: TRANSPORT, keys },
         ] {
             worker.ask(request).unwrap();

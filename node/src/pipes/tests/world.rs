@@ -14,7 +14,7 @@ use sluice_proto::ortc::MediaKind;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::super::{OutletLimits, Pipes, Source};
+use super::super::{Content, OutletLimits, Pipes, Source};
 use super::cores::{CoreWorker, ROUTER, routed};
 use crate::pipes::Home;
 use crate::ports::MediaWorker;
@@ -272,7 +272,13 @@ impl World {
             return;
         }
         let rtp = Arc::new(routed(1_000 + number));
-        let source = Source { producer: id, room: room(), kind: MediaKind::Audio, rtp, paused: false, home };
+        let source = Source {
+            producer: id,
+            room: room(),
+            content: Content::Media { kind: MediaKind::Audio, rtp },
+            paused: false,
+            home,
+        };
         self.nodes[node].pipes.want(&source, WorkerIndex(worker), ROUTER);
     }
 
@@ -291,6 +297,7 @@ impl World {
                 match arrival {
                     Arrival::Frame(frame) => worker.input(Input::Frames { from, frames: &mut vec![frame] }),
                     Arrival::Feedback(feedback) => worker.input(Input::Feedback { from, feedback }),
+                    Arrival::Data(message) => worker.input(Input::Data { from, message }),
                 }
             }
             // What goes from worker to worker may go on to a node, and the other way round.

@@ -16,10 +16,11 @@ mod v3;
 
 use serde_json::Value;
 use sluice_proto::ids::{ConsumerId, ProducerId};
-use sluice_proto::ortc::IceParameters;
+use sluice_proto::ortc::{IceParameters, SctpStreamParameters};
 use sluice_proto::pipe::Layers;
 
-use crate::rooms::api::{NewConsumer, NewTransport, Notice, PeerInfo, PeerReply, Speaker};
+use crate::ortc::DataChannel;
+use crate::rooms::api::{NewConsumer, NewTransport, Notice, PeerInfo, PeerReply, Received, ReceivedMedia, Speaker};
 use crate::rooms::seat::Resumption;
 
 pub(super) use notice::greeting;
@@ -47,7 +48,10 @@ trait Shapes {
     fn speaker(&self, loudest: Option<&Speaker>) -> Vec<Words>;
 
     /// `newConsumer`.
-    fn new_consumer(&self, consumer: &NewConsumer) -> Value;
+    fn new_consumer(&self, consumer: &NewConsumer, media: &ReceivedMedia) -> Value;
+
+    /// `newDataConsumer`, on a stream of the client's.
+    fn new_data_consumer(&self, consumer: &NewConsumer, channel: &DataChannel, stream: &SctpStreamParameters) -> Value;
 
     /// `consumerLayersChanged`.
     fn consumer_layers(&self, consumer: ConsumerId, layers: Option<Layers>) -> Words;
@@ -60,6 +64,9 @@ trait Shapes {
 
     /// The answer to `produce`.
     fn produced(&self, producer: ProducerId) -> Value;
+
+    /// The answer to `produceData`.
+    fn produced_data(&self, producer: ProducerId) -> Value;
 
     /// The answer to a request for statistics.
     fn stats(&self, stats: Value) -> Value;
@@ -107,7 +114,12 @@ impl Dialect {
 
     /// Writes the request by which a client sets a consumer up.
     pub(super) fn new_consumer(self, consumer: &NewConsumer) -> Words {
-        ("newConsumer", self.shapes().new_consumer(consumer))
+        match &consumer.content {
+            Received::Media(media) => ("newConsumer", self.shapes().new_consumer(consumer, media)),
+            Received::Data { channel, stream } => {
+                ("newDataConsumer", self.shapes().new_data_consumer(consumer, channel, stream))
+            }
+        }
     }
 
     fn shapes(self) -> &'static dyn Shapes {

@@ -7,7 +7,7 @@ use sluice_proto::pipe::Layers;
 use super::stats::known;
 use super::{Shapes, Words};
 use crate::ortc::Layering;
-use crate::rooms::api::{Downlink, NewConsumer, Notice, ProducerInfo};
+use crate::rooms::api::{Downlink, Notice, ProducerInfo, ReceivedMedia};
 
 /// What the server says first, in both dialects: clients log what they do not know.
 pub(in crate::signalling) fn greeting() -> [Words; 2] {
@@ -36,6 +36,7 @@ pub(super) fn notices(shapes: &dyn Shapes, notice: &Notice) -> Vec<Words> {
         Notice::ProducerResumable { producer } => ("producerResumable", json!({"producerId": producer})),
         Notice::ProducerResumed { producer } => ("producerResumed", json!({"producerId": producer})),
         Notice::ConsumerClosed { consumer } => ("consumerClosed", json!({"consumerId": consumer})),
+        Notice::DataConsumerClosed { consumer } => ("dataConsumerClosed", json!({"dataConsumerId": consumer})),
         Notice::ConsumerPaused { consumer } => ("consumerPaused", json!({"consumerId": consumer})),
         Notice::ConsumerResumed { consumer } => ("consumerResumed", json!({"consumerId": consumer})),
         Notice::ConsumerScore { consumer, scores } => {
@@ -69,8 +70,8 @@ pub(super) fn layers(layers: Option<Layers>) -> Map<String, Value> {
 }
 
 /// The type of a consumer, as mediasoup names it.
-pub(super) fn consumer_type(consumer: &NewConsumer) -> &'static str {
-    match consumer.layering {
+pub(super) fn consumer_type(media: &ReceivedMedia) -> &'static str {
+    match media.layering {
         Layering::None => "simple",
         Layering::Simulcast => "simulcast",
         Layering::Svc => "svc",

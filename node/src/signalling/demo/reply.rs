@@ -1,5 +1,6 @@
 //! What requests are answered with.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use sluice_proto::ortc::RtpCapabilitiesFinalized;
 
@@ -24,9 +25,12 @@ pub(super) fn reply(shapes: &dyn Shapes, reply: PeerReply) -> Value {
         }
         PeerReply::Ice(ice) => shapes.ice(&ice),
         PeerReply::Produced(id) => shapes.produced(id),
+        PeerReply::ProducedData(id) => shapes.produced_data(id),
         PeerReply::Peers(page) => json!(page),
         PeerReply::TransportStats { id, local, stats } => shapes.stats(stats::transport(id, local, &stats)),
         PeerReply::ProducerStats(coding, stats) => shapes.stats(stats::producer(coding, &stats)),
+        PeerReply::DataProducerStats(id, channel, stats) => shapes.stats(stats::data_producer(id, &channel, stats)),
+        PeerReply::DataConsumerStats(id, channel, stats) => shapes.stats(stats::data_consumer(id, &channel, stats)),
         PeerReply::ConsumerStats { sent, received, stats } => shapes.stats(stats::consumer(sent, received, &stats)),
     }
 }
@@ -76,12 +80,18 @@ pub(super) fn resumption(shapes: &dyn Shapes, resumption: &Resumption) -> Words 
         "peerSecret": resumed.secret.text(),
         "producers": resumed.producers,
         "consumers": consumers.map(|(id, paused)| json!({"id": id, "producerPaused": paused})).collect::<Vec<_>>(),
+        "dataProducers": ids(&resumed.data_producers),
+        "dataConsumers": ids(&resumed.data_consumers),
     });
     ("resumed", data)
 }
 
+fn ids<T: Serialize>(ids: &[T]) -> Vec<Value> {
+    ids.iter().map(|id| json!({"id": id})).collect()
+}
+
 /// A transport, with what names it under this name. `ip` is what clients before 2024 read, `address` the later ones.
-/// Without data channels there are no `sctpParameters`; `iceServers` are an extension of the dialects.
+/// Without data channels there are no `sctpParameters`. `iceServers` are an extension of the dialects.
 pub(super) fn new_transport(id_name: &str, transport: &NewTransport) -> Value {
     let candidates = transport.addresses.iter().enumerate().map(|(index, address)| {
         let (protocol, ip) = (address.protocol(), address.socket_addr().ip());
@@ -103,6 +113,9 @@ pub(super) fn new_transport(id_name: &str, transport: &NewTransport) -> Value {
         "iceCandidates": candidates.collect::<Vec<_>>(),
         "dtlsParameters": {"role": "auto", "fingerprints": &*transport.fingerprints},
     });
+    if let Some(sctp) = &transport.sctp {
+        data["sctpParameters"] = sctp.clone();
+    }
     if let Some(server) = &transport.ice_server {
         data["iceServers"] = json!([server]);
     }

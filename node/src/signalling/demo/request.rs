@@ -8,7 +8,10 @@ use sluice_proto::ids::{ConsumerId, PeerId, ProducerId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::Layers;
 
-use crate::ortc::{parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters};
+use crate::ortc::{
+    DataChannel, parse_dtls_parameters, parse_mid, parse_rtp_capabilities, parse_rtp_parameters,
+    parse_sctp_capabilities,
+};
 use crate::rooms::api::{Join, PeerRequest, Refusal, Subscription};
 use crate::support::plain;
 
@@ -19,14 +22,7 @@ const MAX_DISPLAY_NAME_LEN: usize = 256;
 const MAX_OBJECT_LEN: usize = 4096;
 
 /// Methods that the dialects have and this node has not.
-const NOT_YET: [&str; 6] = [
-    "produceData",
-    "getDataProducerStats",
-    "getDataConsumerStats",
-    "applyNetworkThrottle",
-    "resetNetworkThrottle",
-    "stopNetworkThrottle",
-];
+const NOT_YET: [&str; 3] = ["applyNetworkThrottle", "resetNetworkThrottle", "stopNetworkThrottle"];
 
 /// A request, read.
 #[derive(Debug)]
@@ -47,7 +43,7 @@ pub(in crate::signalling) fn request(method: &str, data: Value) -> Result<Reques
         // There is no server for statistics of clients. An error would end the join.
         "getRtcStatsUrl" => return Ok(Request::Answered(json!({}))),
         "getRouterRtpCapabilities" => PeerRequest::RouterRtpCapabilities,
-        "createWebRtcTransport" => create_transport(&data)?,
+        "createWebRtcTransport" => create_transport(&mut data)?,
         "connectWebRtcTransport" => {
             let dtls = parse_dtls_parameters(&data.take("dtlsParameters"))?;
             PeerRequest::ConnectTransport { transport: data.id("transportId")?, dtls }
@@ -55,12 +51,15 @@ pub(in crate::signalling) fn request(method: &str, data: Value) -> Result<Reques
         "join" => PeerRequest::Join(Box::new(join(&mut data)?)),
         "restartIce" => PeerRequest::RestartIce { transport: data.id("transportId")? },
         "produce" => produce(&mut data)?,
+        "produceData" => produce_data(&mut data)?,
         "subscribe" => PeerRequest::Subscribe { producer: data.id("producerId")?, mid: data.mid()? },
         "unsubscribe" => PeerRequest::Unsubscribe { producer: data.id("producerId")? },
         "getPeers" => get_peers(&data)?,
         "getTransportStats" => PeerRequest::TransportStats { transport: data.id("transportId")? },
         "getProducerStats" => PeerRequest::ProducerStats { producer: data.id("producerId")? },
         "getConsumerStats" => PeerRequest::ConsumerStats { consumer: data.id("consumerId")? },
+        "getDataProducerStats" => PeerRequest::DataProducerStats { producer: data.id("dataProducerId")? },
+        "getDataConsumerStats" => PeerRequest::DataConsumerStats { consumer: data.id("dataConsumerId")? },
         known if NOT_YET.contains(&known) => return Err(not_yet(known)),
         unknown => return Err(Refusal::new(404, format!("unknown method {unknown:?}"))),
     }))
@@ -77,6 +76,8 @@ fn command(method: &str, data: &Data) -> Option<Result<PeerRequest, Refusal>> {
     let consumer = |command: fn(ConsumerId) -> PeerRequest| data.id("consumerId").map(command);
     Some(match method {
         "closeProducer" => producer(|producer| PeerRequest::CloseProducer { producer }),
+        // An extension: clients of the dialects close the channel, and tell nobody.
+        "closeDataProducer" => data.id("dataProducerId").map(|producer| PeerRequest::CloseProducer { producer }),
         "pauseProducer" => producer(|producer| PeerRequest::SetProducerPaused { producer, paused: true }),
         "resumeProducer" => producer(|producer| PeerRequest::SetProducerPaused { producer, paused: false }),
         "pauseConsumer" => consumer(|consumer| PeerRequest::SetConsumerPaused { consumer, paused: true }),
@@ -111,12 +112,13 @@ fn not_yet(method: &str) -> Refusal {
     Refusal::new(501, format!("{method} is not supported"))
 }
 
-fn create_transport(data: &Data) -> Result<PeerRequest, Refusal> {
+fn create_transport(data: &mut Data) -> Result<PeerRequest, Refusal> {
     let force_tcp = data.flag("forceTcp")?;
     data.flag("producing")?;
     let direction = data.0.pointer("/appData/direction").and_then(Value::as_str);
     let consuming = data.flag("consuming")? || direction == Some("consumer");
-    Ok(PeerRequest::CreateTransport { consuming, force_tcp })
+    let data_streams = parse_sctp_capabilities(&data.take("sctpCapabilities"))?;
+    Ok(PeerRequest::CreateTransport { consuming, force_tcp, data_streams })
 }
 
 /// An extension: a large room is read a page at a time.
@@ -164,6 +166,14 @@ fn produce(data: &mut Data) -> Result<PeerRequest, Refusal> {
     let app_data = data.object("appData")?;
     let rtp = Box::new(parse_rtp_parameters(data.take("rtpParameters"))?);
     Ok(PeerRequest::Produce { transport, kind, rtp, app_data })
+}
+
+fn produce_data(data: &mut Data) -> Result<PeerRequest, Refusal> {
+    let transport = data.id("transportId")?;
+    let app_data = data.object("appData")?;
+    let (label, protocol) = (data.take("label"), data.take("protocol"));
+    let channel = Box::new(DataChannel::parse(&label, &protocol, &data.take("sctpStreamParameters"))?);
+    Ok(PeerRequest::ProduceData { transport, channel, app_data })
 }
 
 /// A request's data, read field by field.

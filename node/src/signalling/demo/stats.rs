@@ -2,12 +2,13 @@
 
 use serde_json::{Map, Value, json};
 use sluice_media::TransportAddress;
-use sluice_media::messages::{ConsumerStats, Flow, StreamStats, TransportStats};
+use sluice_media::messages::{ConsumerStats, DataStats, Flow, SctpState, StreamStats, TransportStats};
 use sluice_media::secure::dtls::DtlsState;
 use sluice_media::secure::ice::IceState;
-use sluice_proto::ids::TransportId;
+use sluice_proto::ids::{ConsumerId, ProducerId, TransportId};
 use sluice_proto::ortc::MimeType;
 
+use crate::ortc::DataChannel;
 use crate::rooms::api::Coding;
 use crate::support::unix_ms;
 
@@ -31,6 +32,7 @@ pub(super) fn transport(id: TransportId, local: Option<TransportAddress>, stats:
         "iceRole": "controlled",
         "iceState": ice_state,
         "dtlsState": dtls_state,
+        "sctpState": stats.sctp_state.map(sctp_state),
         "iceSelectedTuple": stats.remote_address.map(|remote| tuple(local, remote)),
         "bytesReceived": stats.bytes_received,
         "recvBitrate": stats.recv_bitrate,
@@ -52,6 +54,16 @@ pub(super) fn transport(id: TransportId, local: Option<TransportAddress>, stats:
         (told[bytes_name], told[bitrate_name]) = (json!(bytes), json!(bitrate));
     }
     json!([known(told)])
+}
+
+fn sctp_state(state: SctpState) -> &'static str {
+    match state {
+        SctpState::New => "new",
+        SctpState::Connecting => "connecting",
+        SctpState::Connected => "connected",
+        SctpState::Failed => "failed",
+        SctpState::Closed => "closed",
+    }
 }
 
 /// `localIp` is what clients before 2024 read, `localAddress` the later ones.
@@ -113,6 +125,34 @@ fn stream(direction: &str, Coding { kind, mime_type }: Coding, stats: &StreamSta
         "roundTripTime": stats.round_trip_time_ms,
         "score": stats.score,
     }))
+}
+
+/// What `getDataProducerStats` is answered with.
+pub(super) fn data_producer(id: ProducerId, channel: &DataChannel, stats: DataStats) -> Value {
+    json!([{
+        "type": "data-producer",
+        "timestamp": unix_ms(),
+        "dataProducerId": id,
+        "label": channel.label,
+        "protocol": channel.protocol,
+        "messagesReceived": stats.messages,
+        "bytesReceived": stats.bytes,
+    }])
+}
+
+/// What `getDataConsumerStats` is answered with; of a channel that may lose some, with what was dropped here.
+pub(super) fn data_consumer(id: ConsumerId, channel: &DataChannel, stats: DataStats) -> Value {
+    json!([{
+        "type": "data-consumer",
+        "timestamp": unix_ms(),
+        "dataConsumerId": id,
+        "label": channel.label,
+        "protocol": channel.protocol,
+        "messagesSent": stats.messages,
+        "bytesSent": stats.bytes,
+        "bufferedAmount": stats.buffered,
+        "messagesDropped": stats.dropped,
+    }])
 }
 
 /// Without the fields that have no value.

@@ -2,11 +2,12 @@
 
 use serde_json::{Value, json};
 use sluice_proto::ids::{ConsumerId, ProducerId};
-use sluice_proto::ortc::IceParameters;
+use sluice_proto::ortc::{IceParameters, SctpStreamParameters};
 use sluice_proto::pipe::Layers;
 
 use super::{Shapes, Words, notice, reply};
-use crate::rooms::api::{NewConsumer, NewTransport, PeerInfo, Speaker};
+use crate::ortc::DataChannel;
+use crate::rooms::api::{NewConsumer, NewTransport, PeerInfo, ReceivedMedia, Speaker};
 
 pub(super) struct V3;
 
@@ -27,16 +28,28 @@ impl Shapes for V3 {
         vec![("activeSpeaker", data)]
     }
 
-    fn new_consumer(&self, consumer: &NewConsumer) -> Value {
+    fn new_consumer(&self, consumer: &NewConsumer, media: &ReceivedMedia) -> Value {
         json!({
             "peerId": consumer.peer,
             "producerId": consumer.producer,
             "id": consumer.id,
-            "kind": consumer.kind,
-            "rtpParameters": &*consumer.rtp,
-            "type": notice::consumer_type(consumer),
+            "kind": media.kind,
+            "rtpParameters": &*media.rtp,
+            "type": notice::consumer_type(media),
             "appData": consumer.app_data,
             "producerPaused": consumer.producer_paused,
+        })
+    }
+
+    fn new_data_consumer(&self, consumer: &NewConsumer, channel: &DataChannel, stream: &SctpStreamParameters) -> Value {
+        json!({
+            "peerId": consumer.peer,
+            "dataProducerId": consumer.producer,
+            "id": consumer.id,
+            "sctpStreamParameters": stream,
+            "label": channel.label,
+            "protocol": channel.protocol,
+            "appData": consumer.app_data,
         })
     }
 
@@ -55,6 +68,10 @@ impl Shapes for V3 {
     }
 
     fn produced(&self, producer: ProducerId) -> Value {
+        json!({"id": producer})
+    }
+
+    fn produced_data(&self, producer: ProducerId) -> Value {
         json!({"id": producer})
     }
 

@@ -124,7 +124,9 @@ impl Presence {
         };
         if receives {
             // Of a room that takes nobody this comes to nothing.
-            let _ = presence.ask(PeerRequest::CreateTransport { consuming: true, force_tcp: false }).await;
+            let _ = presence
+                .ask(PeerRequest::CreateTransport { consuming: true, force_tcp: false, data_streams: None })
+                .await;
         }
         let join = Join {
             display_name: presence.name.clone(),
@@ -152,7 +154,7 @@ impl Presence {
         }
         if self.transport.is_none()
             && let Ok(PeerReply::Transport(new)) =
-                self.ask(PeerRequest::CreateTransport { consuming: false, force_tcp: false }).await
+                self.ask(PeerRequest::CreateTransport { consuming: false, force_tcp: false, data_streams: None }).await
         {
             self.transport = Some(new.id);
         }
@@ -218,8 +220,9 @@ impl Presence {
             self.hear_notice(announcement.notice(), id);
         }
         for question in news.questions {
-            assert!(self.peers.contains_key(&question.peer), "{id} hears of {} before what it sends", question.peer);
-            assert!(self.consumers.insert(question.id, question.peer).is_none(), "a consumer comes once");
+            let peer = question.peer.clone().expect("a peer sends it");
+            assert!(self.peers.contains_key(&peer), "{id} hears of {peer} before what it sends");
+            assert!(self.consumers.insert(question.id, peer).is_none(), "a consumer comes once");
             self.seat.answer(question.id, true).await.map_err(|_| Over)?;
         }
         Ok(())

@@ -7,9 +7,9 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use sluice_media::Transmit;
-use sluice_media::TransportAddress;
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_media::secure::dtls::DtlsCertificate;
+use sluice_media::{DataLimits, TransportAddress};
 use sluice_mesh::FrameSink;
 use sluice_proto::ids::Region;
 use tokio::sync::mpsc;
@@ -82,6 +82,7 @@ impl Node {
             clock: clock.clone(),
             address_limits: AddressLimits::new(&NodeConfig::default()),
             turn: None,
+            data: Some(DataLimits::default()),
         };
         let ports = Ports {
             workers: workers.iter().map(|worker| Arc::new(worker.handle.clone()) as Arc<dyn MediaWorker>).collect(),
@@ -166,6 +167,7 @@ impl Node {
             match arrival {
                 Arrival::Frame(frame) => sink.deliver(link, &mut vec![frame]),
                 Arrival::Feedback(feedback) => sink.feedback(link, feedback),
+                Arrival::Data(message) => sink.data(link, message),
             }
         }
         let now = Instant::now();

@@ -1,7 +1,7 @@
 //! What a node has of the net: the port of its pipes, and the way out of its workers.
 
 use sluice_media::messages::WorkerIndex;
-use sluice_mesh::{Frame, LinkKey};
+use sluice_mesh::{DataMessage, Frame, LinkKey};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{PipeMessage, RouteControl, RouteFeedback};
 
@@ -63,5 +63,9 @@ impl FrameOut for NetPort {
 
     fn send_feedback(&self, to: LinkKey, feedback: RouteFeedback) {
         self.net.state().say(self.node, to, PipeMessage::Feedback(feedback));
+    }
+
+    fn send_data(&self, to: LinkKey, message: DataMessage) {
+        self.net.state().send_data(self.node, to, message);
     }
 }

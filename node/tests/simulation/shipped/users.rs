@@ -135,7 +135,7 @@ impl Run {
         let ufrag = make_ufrag(WorkerIndex(0), &format!("{:016x}", self.draw::<u64>()));
         let pwd = format!("{:032x}", self.draw::<u128>());
         let ice = IceCredentials { ufrag: ufrag.clone(), pwd: pwd.clone() };
-        let request = Request::CreateWebRtcTransport { router, transport, ice };
+        let request = Request::CreateWebRtcTransport { router, transport, ice, data_channels: true };
         self.mesh.request(node, request).expect("a new transport");
         let dtls = dtls_parameters(&self.transport);
         self.mesh.request(node, Request::ConnectWebRtcTransport { transport, dtls }).expect("it is not connected yet");
@@ -146,6 +146,7 @@ impl Run {
             candidate,
             protocol: Protocol::Udp,
             fingerprints: fingerprints(),
+            sctp: None,
         };
         let session = Session::new(self.mesh.instant(), self.clock, &self.transport, remote, seed);
         let session = session.expect("the certificate is good");

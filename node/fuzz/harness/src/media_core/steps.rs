@@ -6,13 +6,14 @@ use bytes::Bytes;
 use sluice_media::messages::{Request, WorkerIndex};
 use sluice_media::wire::rtp::{AudioLevel, CarriedExtensions, RtpHeader, write_canonical_header};
 use sluice_media::{Input, TransportAddress};
-use sluice_mesh::{Frame, FrameClass, FrameFlags};
+use sluice_mesh::{DataMessage, Frame, FrameClass, FrameFlags};
 use sluice_proto::ids::{RouteEpoch, RouteId};
+use sluice_proto::ortc::SctpStreamParameters;
 use sluice_proto::pipe::RouteFeedback;
 
 use super::cast::{self, ADDRESSES, CONSUMERS, ENDS, EPOCHS, PRODUCERS, ROUTERS, ROUTES, SSRCS, Stream, USERS};
 use super::packets;
-use super::world::{PASSWORD, World, credentials};
+use super::world::{PASSWORD, World, credentials, route_in};
 use crate::dtls_ends::fragment;
 use crate::pipe_messages;
 use crate::reader::Reader;
@@ -23,7 +24,7 @@ const MAX_SAVED: usize = 64;
 
 /// One step, of what is chosen.
 pub(super) fn step(reader: &mut Reader<'_>, world: &mut World) {
-    match reader.u8() % 18 {
+    match reader.u8() % 19 {
         0..=4 => send_rtp(reader, world),
         5 => send_burst(reader, world),
         6 => send_rtcp(reader, world),
@@ -50,6 +51,7 @@ pub(super) fn step(reader: &mut Reader<'_>, world: &mut World) {
                 }
             }
         }
+        18 => data(reader, world),
         _ => {
             let waited = Duration::from_millis(reader.u8().into());
             let idle = Duration::from_millis(u64::from(reader.u8() / 16));
@@ -251,6 +253,45 @@ fn request(reader: &mut Reader<'_>, world: &mut World) {
         }
         _ => ask(reader, world),
     }
+}
+
+/// Data channels: who there is, what is said, and what comes by routes.
+fn data(reader: &mut Reader<'_>, world: &mut World) {
+    let (choice, number) = (reader.below(8), reader.u8());
+    let (producer, consumer) =
+        (cast::producer(usize::from(number) % PRODUCERS), cast::consumer(usize::from(number >> 4) % CONSUMERS));
+    let (router, transport) =
+        (cast::router(usize::from(number) % ROUTERS), cast::transport(usize::from(number) % USERS));
+    let is_reliable = number & 8 == 0;
+    let max_retransmits = (!is_reliable).then_some(0);
+    let stream_id = u16::from(number >> 6);
+    let stream = SctpStreamParameters { stream_id, ordered: is_reliable, max_packet_life_time: None, max_retransmits };
+    let _ = match choice {
+        0 => world.request(Request::CreateDirectDataProducer { router, producer, stream }),
+        1 => {
+            let route = reader.flag().then(|| route_in(route(reader)));
+            world.request(Request::CreatePipeDataProducer { router, producer, stream, route })
+        }
+        2 => {
+            let payload = vec![number; 1 << (reader.u8() % 19)].into();
+            world.request(Request::SendData { producer, to: None, ppid: 53, payload })
+        }
+        3 => world.request(Request::ProduceData { transport, producer, stream }),
+        4 => world.request(Request::ConsumeData { transport, consumer, producer, stream, paused: false }),
+        5 => world.request(Request::DataProducerStats { producer }),
+        _ => {
+            let (end, route, epoch) = route(reader);
+            let number = match reader.u8() {
+                255 => u64::MAX,
+                number => number.into(),
+            };
+            let (route, epoch, ppid) = (RouteId(route), RouteEpoch(epoch), 51);
+            // The same number is the same message, as senders have it.
+            let payload = vec![number as u8; number as usize % 7].into();
+            let message = DataMessage { route, epoch, number, ppid, payload };
+            return world.give(Input::Data { from: ENDS[end], message });
+        }
+    };
 }
 
 /// Requests that say nothing new of whom there is.

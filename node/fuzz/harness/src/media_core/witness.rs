@@ -3,7 +3,8 @@
 //! - What goes to a user goes to an address of theirs that was authenticated; others get answers to their checks and
 //!   nothing else.
 //! - A user opens all of it. RTP under a number that came before is the very packet that came then.
-//! - A route's frames are numbered without a gap, and what comes again is what came before.
+//! - A route's frames are numbered without a gap, and what comes again is what came before. So are messages of data,
+//!   but for what is given up.
 //! - What one input makes is bounded.
 
 use std::collections::{HashMap, HashSet};
@@ -14,7 +15,7 @@ use sluice_media::secure::srtp::SrtpReceiver;
 use sluice_media::wire::rtcp::Compound;
 use sluice_media::wire::rtp::RtpPacket;
 use sluice_media::{Output, Transmit, TransportAddress};
-use sluice_mesh::Frame;
+use sluice_mesh::{DataMessage, Frame};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{FeedbackBody, MAX_STREAMS, RouteFeedback};
 
@@ -24,6 +25,8 @@ use super::cast::{Stream, USERS};
 const MAX_DATAGRAM_LEN: usize = 1_472;
 /// A compound has 1,024 packets sent again at most; ten consumers and pipes that begin are sent 256 each.
 const MAX_PACKETS: usize = 4_096;
+/// The largest message of a data channel.
+const MAX_MESSAGE_LEN: usize = 262_144;
 /// Packets that a NACK names.
 const MAX_NACKED: usize = 1_024;
 
@@ -54,6 +57,7 @@ pub(super) struct Route {
     epoch: RouteEpoch,
     next: Option<u16>,
     frames: HashMap<u16, Bytes>,
+    messages: HashMap<u64, (u32, Bytes)>,
 }
 
 impl Witness {
@@ -86,7 +90,7 @@ impl Witness {
 
     /// A route begins, in place of the one that is handed back.
     pub(super) fn expect_route(&mut self, to: PipeEnd, route: RouteId, epoch: RouteEpoch) -> Option<Route> {
-        self.routes.insert((to, route), Route { epoch, next: None, frames: HashMap::new() })
+        self.routes.insert((to, route), Route { epoch, next: None, frames: HashMap::new(), messages: HashMap::new() })
     }
 
     /// It did not: what there was goes on.
@@ -121,6 +125,7 @@ impl Witness {
                 frames.iter().for_each(|frame| self.see_frame(*to, frame));
             }
             Output::Feedback { to, feedback } => self.see_feedback(*to, feedback),
+            Output::Data { to, message } => self.see_data(*to, message),
             Output::Event(event) => self.see_event(event),
             Output::Forward { to, source, data, .. } => {
                 assert_ne!(*to, WorkerIndex(0), "to itself");
@@ -214,6 +219,16 @@ impl Witness {
         }
     }
 
+    fn see_data(&mut self, to: PipeEnd, message: &DataMessage) {
+        self.count(1);
+        let route = self.routes.get_mut(&(to, message.route)).expect("a route");
+        assert_eq!(message.epoch, route.epoch);
+        assert!(message.payload.len() <= MAX_MESSAGE_LEN);
+        let content = (message.ppid, message.payload.clone());
+        let former = route.messages.insert(message.number, content.clone());
+        assert!(former.is_none_or(|former| former == content), "it is not what went out before");
+    }
+
     fn see_feedback(&mut self, to: PipeEnd, feedback: &RouteFeedback) {
         self.count(1);
         if let FeedbackBody::Nack(missing) = &feedback.body {
@@ -245,7 +260,12 @@ impl Witness {
             }
             WorkerEvent::DownlinkChanged { available_bitrate, .. } => assert!(*available_bitrate > 0),
             WorkerEvent::StreamsWanted { streams, .. } => assert!(*streams < 1 << MAX_STREAMS),
-            WorkerEvent::Response { .. } | WorkerEvent::DtlsStateChanged { .. } | WorkerEvent::Overload { .. } => {}
+            WorkerEvent::Response { .. }
+            | WorkerEvent::DtlsStateChanged { .. }
+            | WorkerEvent::SctpStateChanged { .. }
+            | WorkerEvent::DataProducerClosed { .. }
+            | WorkerEvent::DataConsumerClosed { .. }
+            | WorkerEvent::Overload { .. } => {}
         }
     }
 }

@@ -9,7 +9,9 @@ use sluice_media::messages::{
 };
 use sluice_media::secure::ice::IceCredentials;
 use sluice_media::secure::srtp::{SrtpProfile, SrtpReceiver, SrtpSender};
-use sluice_media::{AudioLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag};
+use sluice_media::{
+    AudioLimits, DataLimits, Datagram, Input, Media, MediaConfig, Output, TransportAddress, make_ufrag,
+};
 use sluice_mesh::Frame;
 use sluice_proto::ids::{ProducerId, RouteEpoch, RouteId};
 use sluice_proto::ortc::{DtlsFingerprint, DtlsParameters, DtlsRole};
@@ -75,6 +77,7 @@ impl World {
             epoch,
             seed: 1,
             audio: AudioLimits::default(),
+            data: DataLimits::default(),
         });
         Self {
             now: origin(),
@@ -186,6 +189,8 @@ impl World {
         assert!(reused.is_none_or(|(_, count)| *count == 0), "the core would have used a number twice");
         let left = [snapshot.routers, snapshot.transports, snapshot.producers, snapshot.consumers];
         assert_eq!((left, snapshot.pipe_producers, snapshot.pipe_consumers), ([0; 4], 0, 0));
+        let left = [snapshot.data_producers, snapshot.data_consumers, snapshot.pipe_data_producers];
+        assert_eq!((left, snapshot.pipe_data_consumers), ([0; 3], 0));
         self.pass(Duration::from_secs(120));
         assert_eq!(self.media.poll_timeout(), None, "somebody who is gone is waited for");
         self.create_router(0);
@@ -223,7 +228,7 @@ impl World {
     pub(crate) fn create_transport(&mut self, router: usize, user: usize) {
         let ice = credentials(user, self.users[user].generation + 1);
         let (router_id, transport) = (cast::router(router), cast::transport(user));
-        let request = Request::CreateWebRtcTransport { router: router_id, transport, ice };
+        let request = Request::CreateWebRtcTransport { router: router_id, transport, ice, data_channels: true };
         if self.request(request).is_ok() {
             let generation = self.users[user].generation + 1;
             self.users[user] = User { router: Some(router), generation, ..User::default() };
@@ -345,6 +350,6 @@ pub(super) fn credentials(user: usize, generation: u32) -> IceCredentials {
     IceCredentials { ufrag, pwd: PASSWORD.to_owned() }
 }
 
-fn route_in((end, route, epoch): (usize, u32, u8)) -> RouteIn {
+pub(super) fn route_in((end, route, epoch): (usize, u32, u8)) -> RouteIn {
     RouteIn { from: ENDS[end], route: RouteId(route), epoch: RouteEpoch(epoch) }
 }

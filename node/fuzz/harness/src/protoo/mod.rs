@@ -73,7 +73,7 @@ fn send(kind: MediaKind, rtp: &RtpParameters, capabilities: &[RtpCapabilities]) 
     let (router, transport) = (RouterId::from_bytes([1; 16]), TransportId::from_bytes([1; 16]));
     let ice = IceCredentials { ufrag: "0000user".to_owned(), pwd: "p".repeat(24) };
     accept(world.request(Request::CreateRouter { router, account: Account(0) }));
-    accept(world.request(Request::CreateWebRtcTransport { router, transport, ice }));
+    accept(world.request(Request::CreateWebRtcTransport { router, transport, ice, data_channels: false }));
     let [producer, elsewhere] = [1, 2].map(|number| ProducerId::from_bytes([number; 16]));
     let produce = Request::Produce { transport, producer, kind, rtp: rtp.clone(), mapping, paused: false };
     accept(world.request(produce));

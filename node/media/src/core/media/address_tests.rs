@@ -40,6 +40,7 @@ impl Workers {
                 epoch,
                 seed: 1,
                 audio: AudioLimits::default(),
+                data: DataLimits::default(),
             })
         };
         let mut workers = Self { now, workers: [worker(0), worker(1)], answers: 0 };
@@ -81,7 +82,10 @@ impl Workers {
         let check = request(&format!("{ufrag}:client"), PASSWORD, &[]);
         let router = RouterId::from_random_bytes([1; 16]);
         let ice = IceCredentials { ufrag, pwd: PASSWORD.to_owned() };
-        self.request(worker, Request::CreateWebRtcTransport { router, transport: transport(number), ice });
+        self.request(
+            worker,
+            Request::CreateWebRtcTransport { router, transport: transport(number), ice, data_channels: false },
+        );
         check
     }
 
@@ -204,7 +208,7 @@ fn nobody_takes_a_ufrag_that_is_in_use() {
         let ufrag = make_ufrag(WorkerIndex(0), &format!("test{number}"));
         IceCredentials { ufrag, pwd: PASSWORD.to_owned() }
     };
-    let create = Request::CreateWebRtcTransport { router, transport: transport(3), ice: ice(1) };
+    let create = Request::CreateWebRtcTransport { router, transport: transport(3), ice: ice(1), data_channels: false };
     assert!(matches!(workers.try_request(FIRST, create), Err(RequestError::AlreadyExists(_))));
     let close = Request::CloseTransport { transport: transport(3) };
     assert!(matches!(workers.try_request(FIRST, close), Err(RequestError::TransportNotFound(_))), "nothing changed");
@@ -224,7 +228,7 @@ fn nobody_takes_a_ufrag_that_is_in_use() {
     workers.request(FIRST, Request::RestartIce { transport: own, ice: ice(4) });
     workers.request(FIRST, Request::RestartIce { transport: own, ice: ice(5) });
     assert!(workers.datagram(address(1), &check), "the former ones are good until the new ones are used");
-    let create = Request::CreateWebRtcTransport { router, transport: transport(3), ice: ice(4) };
+    let create = Request::CreateWebRtcTransport { router, transport: transport(3), ice: ice(4), data_channels: false };
     workers.request(FIRST, create);
 }
 

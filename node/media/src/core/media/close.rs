@@ -1,10 +1,13 @@
 //! Closing: what depends on something ends with it.
 
+use sluice_proto::ids::RouteId;
+
 use super::Media;
 use crate::clock::Clock;
 use crate::core::producer::Origin;
 use crate::core::user_transport::UserTransport;
 use crate::keys::{ConsumerKey, PipeConsumerKey, ProducerKey, RouterKey};
+use crate::messages::PipeEnd;
 use crate::transport::demux::TransportKey;
 use crate::wire::rtcp;
 
@@ -18,6 +21,10 @@ impl Media {
         // Those that remain live elsewhere.
         for producer in producers {
             self.close_producer(clock, producer);
+        }
+        let data_producers = self.routers.get(key).map(|router| router.data_producers().to_vec());
+        for producer in data_producers.into_iter().flatten() {
+            self.close_data_producer(clock, producer);
         }
         if let Some(router) = self.routers.remove(key) {
             self.routers_by_id.remove(&router.id());
@@ -33,6 +40,7 @@ impl Media {
         for producer in producers {
             self.close_producer(clock, producer);
         }
+        self.close_channels(clock, key);
         if let Some(transport) = self.transports.get_mut(key) {
             transport.webrtc().close(clock.now);
         }
@@ -100,6 +108,14 @@ impl Media {
         if self.transports.get(transport).is_some_and(UserTransport::is_writable) {
             self.send_rtcp(transport);
         }
+    }
+
+    /// Closes what begins a route there, of whichever kind.
+    pub(super) fn close_route_out(&mut self, clock: &Clock, to: PipeEnd, route: RouteId) {
+        if let Some(key) = self.routes_out.get(&(to, route)).copied() {
+            self.close_pipe_consumer(key);
+        }
+        self.close_data_route(clock, to, route);
     }
 
     pub(super) fn close_pipe_consumer(&mut self, key: PipeConsumerKey) {

@@ -39,6 +39,7 @@ impl Media {
         router: RouterId,
         id: TransportId,
         ice: IceCredentials,
+        data_channels: bool,
     ) -> Result<(), RequestError> {
         let router_key = self.router_key(router)?;
         if self.transports_by_id.contains_key(&id) {
@@ -47,7 +48,11 @@ impl Media {
         let ufrag = ice.ufrag.clone();
         let webrtc = WebRtcTransport::new(id, ice, self.config.certificate.clone(), clock.now);
         let rtcp_ssrc = self.rng.random();
-        let key = self.transports.insert(UserTransport::new(id, router_key, webrtc, rtcp_ssrc));
+        let mut transport = UserTransport::new(id, router_key, webrtc, rtcp_ssrc);
+        if data_channels {
+            transport.allow_data(self.config.data, self.rng.random());
+        }
+        let key = self.transports.insert(transport);
         if !self.demux.add_ufrag(&ufrag, key) {
             self.transports.remove(key);
             return Err(RequestError::AlreadyExists(format!("ufrag {ufrag}")));
@@ -142,16 +147,27 @@ impl Media {
         Ok(())
     }
 
-    fn check_new_route(&self, route: Option<RouteIn>) -> Result<(), RequestError> {
-        match route.filter(|route| self.routes_in.contains_key(&(route.from, route.route))) {
+    pub(super) fn check_new_route(&self, route: Option<RouteIn>) -> Result<(), RequestError> {
+        let is_taken = |route: &RouteIn| {
+            let route = (route.from, route.route);
+            self.routes_in.contains_key(&route) || self.data.routes_in.contains_key(&route)
+        };
+        match route.filter(is_taken) {
             Some(taken) => Err(RequestError::AlreadyExists(format!("route {}", taken.route.0))),
             None => Ok(()),
         }
     }
 
-    fn check_new_producer(&self, id: ProducerId) -> Result<(), RequestError> {
-        if self.producers_by_id.contains_key(&id) {
+    pub(super) fn check_new_producer(&self, id: ProducerId) -> Result<(), RequestError> {
+        if self.producers_by_id.contains_key(&id) || self.data.producer_key(id).is_some() {
             return Err(RequestError::AlreadyExists(format!("producer {id}")));
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_new_consumer(&self, id: ConsumerId) -> Result<(), RequestError> {
+        if self.consumers_by_id.contains_key(&id) || self.data.consumer_key(id).is_some() {
+            return Err(RequestError::AlreadyExists(format!("consumer {id}")));
         }
         Ok(())
     }
@@ -169,9 +185,7 @@ impl Media {
     ) -> Result<(), RequestError> {
         let transport_key = self.transport_key(transport)?;
         let producer_key = self.producer_key(producer)?;
-        if self.consumers_by_id.contains_key(&id) {
-            return Err(RequestError::AlreadyExists(format!("consumer {id}")));
-        }
+        self.check_new_consumer(id)?;
         let mut parameters = parameters::consumer(rtp)?;
         let random = self.rng.random();
         let (Some(transport), Some(producer)) =
@@ -214,9 +228,7 @@ impl Media {
         wanted: Wanted,
     ) -> Result<(), RequestError> {
         let producer_key = self.producer_key(producer)?;
-        if let Some(key) = self.routes_out.get(&(to, route)).copied() {
-            self.close_pipe_consumer(key);
-        }
+        self.close_route_out(clock, to, route);
         let Some(producer) = self.producers.get_mut(producer_key) else { return Ok(()) };
         let consumer = PipeConsumer::new(producer_key, producer, to, (route, epoch), wanted);
         let key = self.pipe_consumers.insert(consumer);

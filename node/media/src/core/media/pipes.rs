@@ -1,4 +1,4 @@
-//! What the other ends of routes send: frames, and what they say of them.
+//! What the other ends of routes send: frames, and what they say of them. Of data see `data`.
 
 use sluice_mesh::Frame;
 use sluice_proto::ids::{RouteEpoch, RouteId};
@@ -66,6 +66,9 @@ impl Media {
     pub(super) fn receive_feedback(&mut self, clock: &Clock, from: PipeEnd, feedback: RouteFeedback) {
         let of_receiver = feedback.body.is_of_receiver();
         let (route, epoch) = (RouteId(feedback.route), RouteEpoch(feedback.epoch));
+        if let FeedbackBody::DataReceived { .. } | FeedbackBody::DataOffered { .. } = feedback.body {
+            return self.hear_data(clock, from, (route, epoch), &feedback.body);
+        }
         if of_receiver {
             match self.route_out(from, route, epoch) {
                 Some(key) => self.hear_receiver(clock, key, feedback.body),
@@ -100,7 +103,11 @@ impl Media {
                     consumer.receive_nack(clock.now, &missing, producer, &mut self.frames);
             }
             FeedbackBody::Stats(stats) => consumer.set_remote(stats),
-            FeedbackBody::SenderReport { .. } | FeedbackBody::LayersCarried(_) | FeedbackBody::StreamsOffered(_) => {}
+            FeedbackBody::SenderReport { .. }
+            | FeedbackBody::LayersCarried(_)
+            | FeedbackBody::StreamsOffered(_)
+            | FeedbackBody::DataReceived { .. }
+            | FeedbackBody::DataOffered { .. } => {}
         }
     }
 
@@ -135,7 +142,9 @@ impl Media {
             FeedbackBody::LayersWanted(_)
             | FeedbackBody::KeyFrameRequest(_)
             | FeedbackBody::Nack(_)
-            | FeedbackBody::Stats(_) => {}
+            | FeedbackBody::Stats(_)
+            | FeedbackBody::DataReceived { .. }
+            | FeedbackBody::DataOffered { .. } => {}
         }
     }
 

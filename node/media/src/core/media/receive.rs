@@ -307,6 +307,22 @@ impl Media {
 
     /// Passes on what a transport has to tell and to send.
     pub(super) fn after_transport(&mut self, clock: &Clock, key: TransportKey) {
+        self.tell_transport(clock, key);
+        self.read_channels(clock, key);
+        self.send_channels(clock, key);
+        self.mark_dirty(key);
+        self.arm_transport(key);
+        let Some(transport) = self.transports.get_mut(key) else { return };
+        if transport.look_if_writable() {
+            for consumer in transport.consumers().to_vec() {
+                self.refresh_consumer(clock, consumer);
+            }
+            self.note_allocation(key);
+        }
+    }
+
+    /// Passes on what a transport has to tell.
+    pub(super) fn tell_transport(&mut self, clock: &Clock, key: TransportKey) {
         while let Some(transport) = self.transports.get_mut(key)
             && let Some(event) = transport.webrtc().poll_event()
         {
@@ -317,6 +333,11 @@ impl Media {
                 }
                 TransportEvent::Dtls(state) => {
                     self.event(WorkerEvent::DtlsStateChanged { transport: id, state });
+                    self.open_sctp(clock, key);
+                }
+                TransportEvent::Sctp(state) => {
+                    self.event(WorkerEvent::SctpStateChanged { transport: id, state });
+                    self.end_channels(clock, key, state);
                 }
                 TransportEvent::Ice(IceEvent::AddressInUse(address)) => {
                     self.demux.add_address(address, key);
@@ -329,15 +350,6 @@ impl Media {
                 }
                 TransportEvent::Ice(IceEvent::UfragRetired(ufrag)) => self.demux.remove_ufrag(&ufrag, key),
             }
-        }
-        self.mark_dirty(key);
-        self.arm_transport(key);
-        let Some(transport) = self.transports.get_mut(key) else { return };
-        if transport.look_if_writable() {
-            for consumer in transport.consumers().to_vec() {
-                self.refresh_consumer(clock, consumer);
-            }
-            self.note_allocation(key);
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::Media;
 use crate::clock::Clock;
 use crate::core::consumer::Consumer;
+use crate::core::data_log::Message;
 use crate::keys::{ConsumerKey, ProducerKey, RouterKey};
 use crate::messages::{Request, RequestError, Response};
 use crate::transport::demux::TransportKey;
@@ -17,8 +18,8 @@ impl Media {
                 let key = self.router_key(router)?;
                 self.close_router(clock, key);
             }
-            Request::CreateWebRtcTransport { router, transport, ice } => {
-                self.create_transport(clock, router, transport, ice)?;
+            Request::CreateWebRtcTransport { router, transport, ice, data_channels } => {
+                self.create_transport(clock, router, transport, ice, data_channels)?;
             }
             Request::ConnectWebRtcTransport { transport, dtls } => {
                 let key = self.transport_key(transport)?;
@@ -56,21 +57,48 @@ impl Media {
             Request::CreatePipeProducer { router, producer, kind, rtp, route, paused } => {
                 self.create_pipe_producer(clock, router, producer, kind, &rtp, route, paused)?;
             }
-            Request::MovePipeProducer { producer, route } => self.move_pipe_producer(clock, producer, route)?,
+            Request::ProduceData { transport, producer, stream } => {
+                self.produce_data(clock, transport, producer, stream)?;
+            }
+            Request::ConsumeData { transport, consumer, producer, stream, paused } => {
+                self.consume_data(clock, transport, consumer, producer, (stream, paused))?;
+            }
+            Request::CreatePipeDataProducer { router, producer, stream, route } => {
+                self.create_pipe_data_producer(clock, router, producer, stream, route)?;
+            }
+            Request::CreateDirectDataProducer { router, producer, stream } => {
+                self.create_direct_data_producer(clock, router, producer, stream)?;
+            }
+            Request::SendData { producer, to, ppid, payload } => {
+                self.send_direct_data(clock, producer, to, Message { ppid, payload })?;
+            }
+            Request::MovePipeProducer { producer, route } => match self.data.producer_key(producer) {
+                Some(key) => self.move_pipe_data_producer(clock, key, route)?,
+                None => self.move_pipe_producer(clock, producer, route)?,
+            },
             Request::CreatePipeConsumer { producer, to, route, epoch, wanted } => {
-                self.create_pipe_consumer(clock, producer, to, (route, epoch), wanted)?;
+                match self.data.producer_key(producer) {
+                    Some(key) => self.open_data_route(clock, key, to, (route, epoch)),
+                    None => self.create_pipe_consumer(clock, producer, to, (route, epoch), wanted)?,
+                }
             }
             Request::ClosePipeConsumer { to, route, epoch } => {
+                if self.data_route_out(to, route, epoch).is_some() {
+                    self.close_data_route(clock, to, route);
+                }
                 if let Some(key) = self.routes_out.get(&(to, route)).copied()
                     && self.pipe_consumers.get(key).is_some_and(|consumer| consumer.epoch() == epoch)
                 {
                     self.close_pipe_consumer(key);
                 }
             }
-            Request::CloseProducer { producer } => {
-                let key = self.producer_key(producer)?;
-                self.close_producer(clock, key);
-            }
+            Request::CloseProducer { producer } => match self.data.producer_key(producer) {
+                Some(key) => self.close_data_producer(clock, key),
+                None => {
+                    let key = self.producer_key(producer)?;
+                    self.close_producer(clock, key);
+                }
+            },
             Request::PauseProducer { producer } => {
                 let key = self.producer_key(producer)?;
                 self.pause_producer(clock, key);
@@ -79,18 +107,24 @@ impl Media {
                 let key = self.producer_key(producer)?;
                 self.resume_producer(clock, key);
             }
-            Request::CloseConsumer { consumer } => {
-                let key = self.consumer_key(consumer)?;
-                self.close_consumer(key);
-            }
+            Request::CloseConsumer { consumer } => match self.data.consumer_key(consumer) {
+                Some(key) => self.close_data_consumer(clock, key),
+                None => {
+                    let key = self.consumer_key(consumer)?;
+                    self.close_consumer(key);
+                }
+            },
             Request::PauseConsumer { consumer } => {
                 let key = self.consumer_key(consumer)?;
                 self.set_consumer_paused(clock, key, true);
             }
-            Request::ResumeConsumer { consumer } => {
-                let key = self.consumer_key(consumer)?;
-                self.set_consumer_paused(clock, key, false);
-            }
+            Request::ResumeConsumer { consumer } => match self.data.consumer_key(consumer) {
+                Some(key) => self.resume_data_consumer(key),
+                None => {
+                    let key = self.consumer_key(consumer)?;
+                    self.set_consumer_paused(clock, key, false);
+                }
+            },
             Request::RequestKeyFrame { consumer } => {
                 let key = self.consumer_key(consumer)?;
                 if self.consumers.get(key).is_some_and(Consumer::is_active) {
@@ -108,6 +142,8 @@ impl Media {
             Request::TransportStats { transport } => return self.transport_stats(clock, transport),
             Request::ProducerStats { producer } => return self.producer_stats(clock, producer),
             Request::ConsumerStats { consumer } => return self.consumer_stats(clock, consumer),
+            Request::DataProducerStats { producer } => return self.data_producer_stats(producer),
+            Request::DataConsumerStats { consumer } => return self.data_consumer_stats(consumer),
             Request::Trace { transport, types, within } => {
                 return self.trace_transport(clock, transport, types, within);
             }

@@ -4,6 +4,7 @@ use sluice_proto::ids::{ConsumerId, ProducerId, TransportId};
 
 use super::Media;
 use crate::clock::Clock;
+use crate::core::data_producer::DataOrigin;
 use crate::core::producer::Origin;
 use crate::keys::ProducerKey;
 use crate::messages::{Account, ConsumerStats, RequestError, Response, StreamStats, Traffic, WorkerSnapshot};
@@ -30,6 +31,16 @@ impl Media {
         Ok(Response::ConsumerStats(Box::new(ConsumerStats { sent: consumer.stats(), received })))
     }
 
+    pub(super) fn data_producer_stats(&self, id: ProducerId) -> Result<Response, RequestError> {
+        let producer = self.data.producer_key(id).and_then(|key| self.data.producers.get(key));
+        producer.map(|producer| Response::DataStats(producer.stats())).ok_or(RequestError::ProducerNotFound(id))
+    }
+
+    pub(super) fn data_consumer_stats(&self, id: ConsumerId) -> Result<Response, RequestError> {
+        let consumer = self.data.consumer_key(id).and_then(|key| self.data.consumers.get(key));
+        consumer.map(|consumer| Response::DataStats(consumer.stats())).ok_or(RequestError::ConsumerNotFound(id))
+    }
+
     /// Of what comes in.
     fn stream_stats(&self, clock: &Clock, key: ProducerKey, index: StreamIndex) -> Option<StreamStats> {
         let producer = self.producers.get(key)?;
@@ -54,6 +65,8 @@ impl Media {
     pub(super) fn snapshot(&self, clock: &Clock) -> WorkerSnapshot {
         let counters = &self.counters;
         let pipe_producers = self.producers.values().filter(|p| matches!(p.origin(), Origin::Pipe(_))).count();
+        let pipe_data_producers = self.data.producers.values().filter(|p| matches!(p.origin(), DataOrigin::Pipe(_)));
+        let pipe_data_producers = pipe_data_producers.count();
         let shed_consumers = self.consumers.values().filter(|consumer| consumer.cut().is_shed());
         let shed_pipes = self.pipe_consumers.values().filter(|pipe| pipe.is_shed());
         WorkerSnapshot {
@@ -64,6 +77,10 @@ impl Media {
             consumers: self.consumers.len() as u64,
             pipe_producers: pipe_producers as u64,
             pipe_consumers: self.pipe_consumers.len() as u64,
+            data_producers: (self.data.producers.len() - pipe_data_producers) as u64,
+            data_consumers: self.data.consumers.len() as u64,
+            pipe_data_producers: pipe_data_producers as u64,
+            pipe_data_consumers: self.data.routes_out.len() as u64,
             datagrams_received: counters.datagrams_received,
             datagrams_sent: counters.datagrams_sent,
             bytes_received: counters.bytes_received,
@@ -72,6 +89,10 @@ impl Media {
             rtp_packets_sent: counters.rtp_packets_sent,
             pipe_packets_received: counters.pipe_packets_received,
             pipe_packets_sent: counters.pipe_packets_sent,
+            data_messages_received: counters.data_messages_received,
+            data_bytes_received: counters.data_bytes_received,
+            data_messages_sent: counters.data_messages_sent,
+            data_bytes_sent: counters.data_bytes_sent,
             retransmissions_sent: counters.retransmissions_sent,
             key_frame_requests: counters.key_frame_requests,
             lag_us: self.overload.lag(clock.now).as_micros() as u64,

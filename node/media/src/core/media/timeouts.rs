@@ -31,6 +31,11 @@ impl Media {
                         self.wake_producer(clock, key);
                     }
                 }
+                TimerKey::DataProducer(key) => {
+                    if self.data.producers.get_mut(key).is_some_and(|producer| producer.fire(at)) {
+                        self.wake_data_producer(clock, key);
+                    }
+                }
                 TimerKey::Router(key) => {
                     if self.routers.get_mut(key).is_some_and(|router| router.fire(at)) {
                         self.tell_audio_levels(clock, key);
@@ -55,7 +60,9 @@ impl Media {
 
     fn wake_transport(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key) else { return };
-        transport.handle_timeout(clock.now);
+        if let Err(reason) = transport.handle_timeout(clock.now) {
+            self.counters.drops.count(reason);
+        }
         self.send_held(clock, key);
         self.send_probe(clock, key);
         self.send_transport_feedback(clock, key);

@@ -12,6 +12,7 @@ use sluice_proto::ortc::{DtlsFingerprint, DtlsParameters, DtlsRole};
 use super::certificate::DtlsCertificate;
 use super::handshake::{End, Handshake};
 use super::inbound::Inbound;
+use super::protection::OVERHEAD;
 use super::session::Session;
 use crate::drop_reason::DropReason;
 use crate::secure::srtp::{MASTER_KEY_LEN, SrtpProfile, profile_lengths};
@@ -49,6 +50,8 @@ pub struct Association {
     certificate: Arc<DtlsCertificate>,
     phase: Phase,
     outgoing: VecDeque<BytesMut>,
+    /// If there is to be any.
+    data: Option<VecDeque<Vec<u8>>>,
 }
 
 enum Phase {
@@ -63,9 +66,41 @@ enum Phase {
 }
 
 impl Association {
+    /// What a record adds to the application data in it, in bytes.
+    pub const RECORD_OVERHEAD: usize = OVERHEAD;
+
     /// An association that waits for the client's parameters.
     pub fn new(certificate: Arc<DtlsCertificate>) -> Self {
-        Self { certificate, phase: Phase::New(Box::new(Inbound::new(false))), outgoing: VecDeque::new() }
+        Self { certificate, phase: Phase::New(Box::new(Inbound::new(false))), outgoing: VecDeque::new(), data: None }
+    }
+
+    /// Whether there are keys.
+    pub fn is_connected(&self) -> bool {
+        matches!(self.phase, Phase::Connected(_))
+    }
+
+    /// From here on application data of the client is taken, for
+    /// [`poll_application_data`](Self::poll_application_data), which is to be drained after each datagram. Until this
+    /// is called it is [`DropReason::DtlsUnwanted`].
+    pub fn accept_application_data(&mut self) {
+        self.data.get_or_insert_default();
+    }
+
+    /// The next of the client's application data, one for each record. Each came once at most.
+    pub fn poll_application_data(&mut self) -> Option<Vec<u8>> {
+        self.data.as_mut()?.pop_front()
+    }
+
+    /// Writes a record of application data into `record`, which has [`RECORD_OVERHEAD`](Self::RECORD_OVERHEAD) bytes
+    /// more than `plain`: a datagram to be sent to the client.
+    ///
+    /// # Errors
+    /// [`DropReason::DtlsNotConnected`], and [`DropReason::TooLarge`] if the lengths do not fit.
+    pub fn seal_application_data(&mut self, plain: &[u8], record: &mut [u8]) -> Result<(), DropReason> {
+        match &mut self.phase {
+            Phase::Connected(session) => session.seal(plain, record),
+            _ => Err(DropReason::DtlsNotConnected),
+        }
     }
 
     /// The client's parameters are known, whose role and fingerprints count from now on. `has_address`: the client may
@@ -120,7 +155,7 @@ impl Association {
                 Ok(end.map(|end| self.end(now, end)))
             }
             Phase::Connected(session) => {
-                let is_over = session.receive(now, datagram, &mut self.outgoing)?;
+                let is_over = session.receive(now, datagram, &mut self.outgoing, self.data.as_mut())?;
                 Ok(is_over.then(|| self.end(now, End::Closed)))
             }
             Phase::AwaitAddress(_) | Phase::Over => Err(DropReason::DtlsNotConnected),

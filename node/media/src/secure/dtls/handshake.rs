@@ -238,7 +238,7 @@ impl Handshake {
     /// What is kept of a handshake that is complete, and its keys; `None` if the client is not whom it was announced to
     /// be, or no SRTP profile was agreed on.
     pub(super) fn finish(self, now: Instant) -> Option<(Session, SrtpKeyMaterial)> {
-        let mut endpoint = self.endpoint?;
+        let endpoint = self.endpoint?;
         let state = endpoint.get_connection_state(CLIENT)?;
         if !state.peer_certificates.first().is_some_and(|der| matches(der, &self.fingerprints)) {
             tracing::debug!("the client's certificate has not the announced fingerprint");
@@ -246,13 +246,11 @@ impl Handshake {
         }
         let keys = SrtpKeyMaterial::export(state)?;
         let answer = if state.is_client() { Vec::new() } else { self.flight.into_datagrams() };
-        match Session::new(now, &self.certificate, &mut endpoint, answer) {
-            Ok(session) => Some((session, keys)),
-            Err(error) => {
-                tracing::error!(%error, "cannot keep a DTLS session");
-                None
-            }
+        let session = Session::new(now, state, answer);
+        if session.is_none() {
+            tracing::error!("cannot keep a DTLS session");
         }
+        Some((session?, keys))
     }
 }
 

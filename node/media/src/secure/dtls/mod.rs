@@ -1,7 +1,8 @@
-//! DTLS 1.2 around one client, whose only purpose is the SRTP keys that come out of it (RFC 5764).
+//! DTLS 1.2 around one client: for the SRTP keys that come out of it (RFC 5764), and for the SCTP packets of data
+//! channels, which are its application data (RFC 8261).
 //!
 //! rtc-dtls does the handshake. It never sees what the network brought, only whole messages in their turn (`inbound`),
-//! and it is gone once there are keys (`session`).
+//! and it is gone once there are keys: from there on records are protected here (`session`, `protection`).
 
 mod association;
 mod certificate;
@@ -11,6 +12,7 @@ mod flight;
 mod handshake;
 mod inbound;
 mod message;
+mod protection;
 mod record;
 mod session;
 

@@ -2,6 +2,7 @@
 
 pub(super) const CONTENT_ALERT: u8 = 21;
 pub(super) const CONTENT_HANDSHAKE: u8 = 22;
+pub(super) const CONTENT_APPLICATION_DATA: u8 = 23;
 const CONTENT_CHANGE_CIPHER_SPEC: u8 = 20;
 
 /// Two Ethernet frames and some: what a client sends in one datagram fits its path, and a flight with a large

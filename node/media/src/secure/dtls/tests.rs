@@ -43,6 +43,8 @@ struct Pair {
     to_client: VecDeque<Vec<u8>>,
     client_done: bool,
     client_closed: bool,
+    /// Application data that came to the client.
+    client_data: Vec<Vec<u8>>,
 }
 
 impl Pair {
@@ -81,6 +83,7 @@ impl Pair {
             to_client: VecDeque::new(),
             client_done: false,
             client_closed: false,
+            client_data: Vec::new(),
         };
         pair.drain();
         pair
@@ -110,6 +113,9 @@ impl Pair {
             for event in read.unwrap_or_default() {
                 self.client_done |= matches!(event, EndpointEvent::HandshakeComplete);
                 self.client_closed |= matches!(event, EndpointEvent::PeerClosed);
+                if let EndpointEvent::ApplicationData(data) = event {
+                    self.client_data.push(data.to_vec());
+                }
             }
             self.drain();
         }
@@ -528,6 +534,72 @@ fn an_alert_without_the_key_closes_nothing() {
     assert_eq!(pair.outcomes.last(), Some(&Outcome::Closed));
     pair.deliver_to_client();
     assert_eq!(pair.receive(&goodbye), Err(DropReason::DtlsNotConnected));
+}
+
+impl Pair {
+    /// A datagram with application data of the client.
+    fn data_of_client(&mut self, data: &[u8]) -> Vec<u8> {
+        self.client.write(self.now, server_address(), data).unwrap();
+        self.client.poll_transmit().unwrap().message.to_vec()
+    }
+
+    fn seal(&mut self, data: &[u8]) -> Vec<u8> {
+        let mut record = vec![0; data.len() + Association::RECORD_OVERHEAD];
+        self.server.seal_application_data(data, &mut record).unwrap();
+        record
+    }
+}
+
+#[test]
+fn application_data_goes_both_ways_whoever_called() {
+    for role in [DtlsRole::Client, DtlsRole::Server] {
+        let mut pair = Pair::connected(role);
+        pair.server.accept_application_data();
+        for number in 0..200_u8 {
+            let data = vec![number; 6 * usize::from(number) + 1];
+            let datagram = pair.data_of_client(&data);
+            assert_eq!(pair.receive(&datagram), Ok(()));
+            assert_eq!((pair.server.poll_application_data(), pair.server.poll_application_data()), (Some(data), None));
+            let datagram = pair.seal(&[number; 1_191]);
+            pair.to_client.push_back(datagram);
+            pair.deliver_to_client();
+            assert_eq!(pair.client_data.pop(), Some(vec![number; 1_191]));
+        }
+        // What was sealed last is newer than all of it.
+        pair.server.close(pair.now);
+        pair.drain();
+        pair.deliver_to_client();
+        assert!(pair.client_closed);
+        assert_eq!(pair.server.seal_application_data(b"x", &mut [0; 38]), Err(DropReason::DtlsNotConnected));
+    }
+}
+
+#[test]
+fn application_data_is_taken_once_authentic_and_where_it_is_wanted() {
+    let mut pair = Pair::connected(DtlsRole::Client);
+    let unwanted = pair.data_of_client(b"nobody asked");
+    assert_eq!(pair.receive(&unwanted), Err(DropReason::DtlsUnwanted));
+    pair.server.accept_application_data();
+    let first = pair.data_of_client(b"first");
+    for at in 0..first.len() {
+        let mut spoilt = first.clone();
+        spoilt[at] ^= 1;
+        assert!(pair.receive(&spoilt).is_err(), "byte {at}");
+        assert_eq!(pair.server.poll_application_data(), None);
+    }
+    assert!(pair.receive(&record(23, 0, 9, b"plaintext")).is_err());
+    assert_eq!(pair.receive(&first), Ok(()));
+    assert_eq!(pair.receive(&first), Err(DropReason::DtlsUnwanted), "it came before");
+    assert_eq!(pair.server.poll_application_data(), Some(b"first".to_vec()));
+    // Several in one datagram, of which one comes late and one is forged.
+    let several: Vec<_> = (0..6_u8).map(|number| pair.data_of_client(&[number])).collect();
+    let mut forged = several[1].clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let datagram = [&several[2][..], &forged, &several[0], &several[3], &several[4]].concat();
+    assert_eq!(pair.receive(&datagram), Ok(()));
+    let taken: Vec<_> = std::iter::from_fn(|| pair.server.poll_application_data()).collect();
+    assert_eq!(taken, [[2], [0], [3]], "four are tried");
+    assert_eq!(pair.server.seal_application_data(b"four", &mut [0; 40]), Err(DropReason::TooLarge));
 }
 
 #[test]

@@ -7,7 +7,7 @@ mod cipher;
 mod keys;
 mod receiver;
 mod sender;
-mod window;
+pub(super) mod window;
 
 #[cfg(test)]
 mod differential_tests;

@@ -1,11 +1,12 @@
-//! Packet indices: extended sequence numbers and which of them went by already, RFC 3711 sections 3.3.1 and 3.3.2.
+//! Packet indices: extended sequence numbers and which of them went by already, RFC 3711 sections 3.3.1 and 3.3.2. DTLS
+//! records have such a window too.
 
 /// Largest SRTP packet index, a 32-bit rollover counter and a 16-bit sequence number: after it a key is used up.
 const MAX_INDEX: u64 = (1 << 48) - 1;
 
 /// The last `64 * WORDS` indices of one stream.
 #[derive(Debug, Clone)]
-pub(super) struct Window<const WORDS: usize> {
+pub(in crate::secure) struct Window<const WORDS: usize> {
     highest: u64,
     /// Bit `index % size` says whether `index` went by.
     seen: [u64; WORDS],
@@ -15,7 +16,7 @@ impl<const WORDS: usize> Window<WORDS> {
     const SIZE: u64 = 64 * WORDS as u64;
 
     /// A window that has seen `first` only.
-    pub(super) fn starting_at(first: u64) -> Self {
+    pub(in crate::secure) fn starting_at(first: u64) -> Self {
         let mut window = Self { highest: first, seen: [0; WORDS] };
         window.set(first);
         window
@@ -47,12 +48,12 @@ impl<const WORDS: usize> Window<WORDS> {
     }
 
     /// Whether `index` went by, or is so old that nobody can tell.
-    pub(super) fn has_seen(&self, index: u64) -> bool {
+    pub(in crate::secure) fn has_seen(&self, index: u64) -> bool {
         index <= self.highest && (self.highest - index >= Self::SIZE || self.get(index))
     }
 
     /// Remembers that `index` went by.
-    pub(super) fn mark(&mut self, index: u64) {
+    pub(in crate::secure) fn mark(&mut self, index: u64) {
         if index > self.highest {
             if index - self.highest >= Self::SIZE {
                 self.seen = [0; WORDS];

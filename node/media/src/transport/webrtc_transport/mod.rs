@@ -1,4 +1,4 @@
-//! A user's transport, one direction of media: ICE-lite, DTLS and SRTP around one client.
+//! A user's transport, one direction of media and of data: ICE-lite, DTLS, SRTP and SCTP around one client.
 //!
 //! It does no I/O. Datagrams go in by [`WebRtcTransport::receive`], come out by [`WebRtcTransport::flush`], and what
 //! others must learn comes out by [`WebRtcTransport::poll_event`]: all three are to be drained after each input.
@@ -21,12 +21,16 @@ use self::send_buffer::SendBuffer;
 use crate::address::TransportAddress;
 use crate::drop_reason::DropReason;
 use crate::io::Transmit;
-use crate::messages::{RequestError, SrtpKeys, Traffic, TransportStats};
+use crate::messages::{RequestError, SctpState, SrtpKeys, Traffic, TransportStats};
+use crate::rate_limit::RateLimit;
 use crate::secure::dtls::{Association, DtlsCertificate, DtlsState, Outcome};
 use crate::secure::ice::{IceAgent, IceCredentials, IceEvent};
 use crate::secure::srtp::{InvalidKeyLength, SrtpProfile, SrtpReceiver, SrtpSender, TagPrefix};
 use crate::transport::buffer_pool::BufferPool;
+use crate::transport::data_limits::DataLimits;
 use crate::transport::demux::{Protocol, classify, is_rtcp};
+use crate::transport::sctp_association::SctpAssociation;
+use crate::wire::sctp::SctpPacket;
 
 /// How long a client may be silent before its path counts as lost. Browsers check every 2.5 s, others every 4 to 6 s
 /// (RFC 7675 section 5.1).
@@ -35,6 +39,11 @@ const CONSENT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Largest datagram that is sent: an Ethernet frame less the IPv4 and UDP headers. Narrower paths get it in fragments.
 const MAX_DATAGRAM_LEN: usize = 1472;
 
+/// Packets of SCTP that are taken of a client: twice as many as bring what is read of it in its largest packets, and
+/// acknowledge as much. They cost some ten times what packets of media do. What is more is lost, as on a path that is
+/// full.
+const SCTP_PACKETS: RateLimit = RateLimit::new(2_000, Duration::from_micros(500));
+
 /// What a datagram turned out to be.
 #[derive(Debug)]
 pub(crate) enum Received<'d> {
@@ -42,7 +51,7 @@ pub(crate) enum Received<'d> {
     Rtp(&'d mut [u8]),
     /// A compound RTCP packet, decrypted.
     Rtcp(&'d mut [u8]),
-    /// It was the transport's own: STUN or DTLS.
+    /// It was the transport's own: STUN or DTLS, SCTP in it included.
     Handled,
 }
 
@@ -53,6 +62,8 @@ pub(crate) enum TransportEvent {
     Ice(IceEvent),
     /// DTLS came up, failed or was closed by the client.
     Dtls(DtlsState),
+    /// SCTP came up, failed or was ended by the client, and with it its data channels.
+    Sctp(SctpState),
 }
 
 impl From<IceEvent> for TransportEvent {
@@ -69,15 +80,40 @@ pub(crate) struct WebRtcTransport {
     dtls_state: Option<DtlsState>,
     connect_was_said: bool,
     srtp: Option<Srtp>,
+    /// If it may carry data channels.
+    data: Option<Box<Data>>,
     out: SendBuffer,
     events: VecDeque<TransportEvent>,
     counters: Counters,
+}
+
+/// What a transport has for data channels.
+struct Data {
+    limits: DataLimits,
+    /// Where the random numbers of associations come from.
+    seed: u64,
+    /// From the first use on, until it is over.
+    association: Option<SctpAssociation>,
+    state: SctpState,
+    packets: RateLimit,
+    /// An association failed over what the client sent: there will be no other.
+    is_barred: bool,
 }
 
 /// Both directions of SRTP.
 struct Srtp {
     sender: SrtpSender,
     receiver: SrtpReceiver,
+}
+
+impl Data {
+    /// The association, a new one if there is none.
+    fn begin(&mut self, now: Instant) -> &mut SctpAssociation {
+        self.association.get_or_insert_with(|| {
+            self.seed = self.seed.wrapping_add(1);
+            SctpAssociation::new(now, &self.limits, self.seed)
+        })
+    }
 }
 
 impl Srtp {
@@ -117,6 +153,7 @@ impl WebRtcTransport {
             dtls_state: None,
             connect_was_said: false,
             srtp: None,
+            data: None,
             out: SendBuffer::default(),
             events: VecDeque::new(),
             counters: Counters {
@@ -128,6 +165,13 @@ impl WebRtcTransport {
                 send_rate: RollingRate::new(now),
             },
         }
+    }
+
+    /// It may carry data channels within these limits. `seed` is where the random numbers of SCTP come from.
+    pub(crate) fn allow_data(&mut self, limits: DataLimits, seed: u64) {
+        self.dtls.accept_application_data();
+        let (association, state, packets) = (None, SctpState::New, SCTP_PACKETS);
+        self.data = Some(Box::new(Data { limits, seed, association, state, packets, is_barred: false }));
     }
 
     /// Names the client's DTLS role and fingerprints; the handshake begins as soon as ICE has an address.
@@ -217,7 +261,64 @@ impl WebRtcTransport {
         }
         let outcome = self.dtls.handle(now, data)?;
         self.after_dtls(outcome);
-        Ok(())
+        let mut received = Ok(());
+        while let Some(packet) = self.dtls.poll_application_data() {
+            self.ice.receive_media(now, source, &mut self.events);
+            received = received.and(self.receive_sctp(now, &packet));
+        }
+        received
+    }
+
+    /// A packet of the client came, whichever record it was in.
+    fn receive_sctp(&mut self, now: Instant, packet: &[u8]) -> Result<(), DropReason> {
+        let packet = SctpPacket::parse(packet).ok_or(DropReason::SctpMalformed)?;
+        let data = self.data.as_mut().filter(|data| !data.is_barred).ok_or(DropReason::SctpNotConnected)?;
+        if !data.packets.allow(now) {
+            return Err(DropReason::SctpFlood);
+        }
+        if data.association.is_none() && !packet.can_begin() {
+            return Err(DropReason::SctpNotConnected);
+        }
+        let received = data.begin(now).receive(now, &packet);
+        self.after_sctp();
+        received
+    }
+
+    /// Begins an association if there is none and there can be one: somebody has something to send to the client.
+    ///
+    /// # Errors
+    /// [`DropReason::SctpFault`].
+    pub(crate) fn open_sctp(&mut self, now: Instant) -> Result<(), DropReason> {
+        let is_connected = self.dtls.is_connected();
+        let Some(data) = self.data.as_mut().filter(|data| is_connected && !data.is_barred) else { return Ok(()) };
+        let opened = data.begin(now).connect(now);
+        self.after_sctp();
+        opened
+    }
+
+    /// The association, while there is one. [`after_sctp`](Self::after_sctp) is to be called when it was used.
+    pub(crate) fn sctp(&mut self) -> Option<&mut SctpAssociation> {
+        self.data.as_mut()?.association.as_mut()
+    }
+
+    /// Takes what came of the association: states to tell, packets to send. If it is over it goes.
+    pub(crate) fn after_sctp(&mut self) {
+        let Some(data) = &mut self.data else { return };
+        let Some(association) = &mut data.association else { return };
+        while let Some(packet) = association.poll_transmit() {
+            let Some(remote) = self.ice.remote() else { continue };
+            let len = packet.len() + Association::RECORD_OVERHEAD;
+            // What is lost here is sent again, as what is lost on the path.
+            let _ = self.out.push(remote, (false, len), |room| self.dtls.seal_application_data(&packet, room));
+        }
+        while let Some(state) = association.poll_state() {
+            data.state = state;
+            self.events.push_back(TransportEvent::Sctp(state));
+        }
+        if association.is_over() {
+            data.is_barred |= association.is_faulty();
+            data.association = None;
+        }
     }
 
     fn receive_srtp<'d>(
@@ -346,14 +447,21 @@ impl WebRtcTransport {
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called next.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.ice.poll_timeout(), self.dtls.poll_timeout()].into_iter().flatten().min()
+        let sctp = self.data.as_ref().and_then(|data| data.association.as_ref()?.poll_timeout());
+        [self.ice.poll_timeout(), self.dtls.poll_timeout(), sctp].into_iter().flatten().min()
     }
 
-    /// Does what is due: consent, DTLS retransmission.
-    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+    /// Does what is due: consent, retransmission of DTLS and SCTP.
+    ///
+    /// # Errors
+    /// [`DropReason::SctpFault`].
+    pub(crate) fn handle_timeout(&mut self, now: Instant) -> Result<(), DropReason> {
         self.ice.handle_timeout(now, &mut self.events);
         let outcome = self.dtls.handle_timeout(now);
         self.after_dtls(outcome);
+        let handled = self.sctp().map_or(Ok(()), |association| association.handle_timeout(now));
+        self.after_sctp();
+        handled
     }
 
     /// Whether media can be sent: keys are in place and the client has consented.
@@ -380,6 +488,7 @@ impl WebRtcTransport {
         self.drain_dtls();
         self.ice.close(&mut self.events);
         self.srtp = None;
+        self.data = None;
     }
 
     /// Bytes since the start.
@@ -399,6 +508,7 @@ impl WebRtcTransport {
             remote_address: self.ice.selected(),
             ice_state: self.ice.state(),
             dtls_state: self.dtls_state,
+            sctp_state: self.data.as_ref().map(|data| data.state),
             ..TransportStats::default()
         }
     }
@@ -420,6 +530,12 @@ impl WebRtcTransport {
             Some(Outcome::Closed) => {
                 self.srtp = None;
                 self.set_dtls_state(DtlsState::Closed);
+                if let Some(data) = &mut self.data
+                    && data.association.take().is_some()
+                {
+                    data.state = SctpState::Closed;
+                    self.events.push_back(TransportEvent::Sctp(SctpState::Closed));
+                }
             }
             None => {}
         }

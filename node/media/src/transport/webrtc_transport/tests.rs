@@ -157,7 +157,7 @@ impl Pair {
         while self.now < end {
             self.now += Duration::from_millis(10);
             if self.transport.poll_timeout().is_some_and(|at| at <= self.now) {
-                self.transport.handle_timeout(self.now);
+                self.transport.handle_timeout(self.now).unwrap();
                 self.drain();
             }
             if self.client.poll_timeout(&server_address()).is_some_and(|at| at <= self.now) {
@@ -356,7 +356,7 @@ fn an_unanswered_handshake_is_given_up() {
     while pair.dtls_states().is_empty() {
         sent.extend(pair.to_client.drain(..).map(|_| (pair.now - begun).as_millis()));
         pair.now = pair.transport.poll_timeout().unwrap();
-        pair.transport.handle_timeout(pair.now);
+        pair.transport.handle_timeout(pair.now).unwrap();
         pair.drain();
     }
     assert_eq!(sent, [0, 100, 300, 700, 1500, 3100, 6100, 9100]);
@@ -503,11 +503,11 @@ fn consent_runs_out_and_comes_back() {
     let mut pair = Pair::connected(&CHROMIUM);
     pair.events.clear();
     pair.now += Duration::from_secs(19);
-    pair.transport.handle_timeout(pair.now);
+    pair.transport.handle_timeout(pair.now).unwrap();
     assert!(pair.transport.is_writable());
     assert_eq!(pair.check(address(1), "0000first", PASSWORD, false), Some(0));
     pair.now = pair.transport.poll_timeout().unwrap();
-    pair.transport.handle_timeout(pair.now);
+    pair.transport.handle_timeout(pair.now).unwrap();
     pair.drain();
     let lost = TransportEvent::Ice(IceEvent::StateChanged { state: IceState::Disconnected, remote: Some(address(1)) });
     assert_eq!(pair.events, [TransportEvent::Ice(IceEvent::AddressInUse(address(1))), lost]);
@@ -583,7 +583,7 @@ proptest::proptest! {
             }
             pair.now += Duration::from_millis(200);
             let _ = pair.client.handle_timeout(server_address(), pair.now);
-            pair.transport.handle_timeout(pair.now);
+            pair.transport.handle_timeout(pair.now).unwrap();
             pair.drain();
         }
     }
