@@ -133,9 +133,9 @@ test('everything is at hand without a mouse, and told to those who do not see it
   await key('Escape');
   await help.waitFor({ state: 'detached' });
   await page.getByRole('button', { name: 'Unmute microphone' }).waitFor();
-  // From the first thing on the stage to the last in the bar.
+  // From the header, over the stage, to the last in the bar.
   const reached: string[] = [];
-  for (let step = 0; step < 12; step++) {
+  for (let step = 0; step < 16; step++) {
     await key('Tab');
     const label = await page.evaluate(() => {
       const { activeElement } = document;
@@ -145,8 +145,8 @@ test('everything is at hand without a mouse, and told to those who do not see it
     if (label === 'Leave the room') break;
   }
   assert.deepEqual(reached, [
-    'Picture quality of Alice', 'Pin Alice', 'Unmute microphone', 'Turn camera on', 'Share your screen', 'Show the speaker large',
-    'Show statistics', 'Copy the link to this room', 'Settings', 'Leave the room',
+    '2 people', 'Picture quality of Alice', 'Pin Alice', 'Unmute microphone', 'Turn camera on', 'Share your screen', 'Raise your hand',
+    'React', 'Chat', 'Show the speaker large', 'Show statistics', 'Copy the link to this room', 'Settings', 'Leave the room',
   ]);
   const news = alice.page.locator('[aria-live="polite"].visually-hidden');
   await key('Enter');

@@ -37,11 +37,39 @@ async function seesAndHears(name: string, page: AnyPage): Promise<void> {
   );
 }
 
+/** Opens the chat of the page, which shows no messages before. */
+function openChat(page: AnyPage): Promise<void> {
+  return page.evaluate(() => {
+    const button = document.querySelector<HTMLElement>('#chat');
+    if (button?.getAttribute('aria-expanded') === 'false') button.click();
+  }, undefined);
+}
+
+/** Writes in the chat of the page. */
+function write(page: AnyPage, text: string): Promise<void> {
+  return page.evaluate((text: string) => {
+    const field = document.querySelector<HTMLTextAreaElement>('#chat-text');
+    if (!field) throw new Error('there is no chat');
+    field.value = text;
+    field.dispatchEvent(new Event('input'));
+    field.form?.requestSubmit();
+  }, text);
+}
+
+/** Whether something that a selector finds has this text. */
+function shows(page: AnyPage, selector: string, text: string): Promise<boolean> {
+  return page.evaluate(
+    ([selector, text]: [string, string]) => [...document.querySelectorAll(selector)].some(({ textContent }) => textContent === text),
+    [selector, text],
+  );
+}
+
 function tests(): void {
   describe('Firefox and Chromium', { skip: existsSync(FIREFOX) ? false : 'Firefox is not installed' }, () => {
     let mesh: Mesh;
     let chromium: Browser;
     let firefox: Firefox;
+    let people: Record<'Cleo' | 'Fay', AnyPage>;
 
     before(async () => {
       mesh = await Mesh.dev('firefox', 2);
@@ -55,11 +83,23 @@ function tests(): void {
     });
 
     test('each sees and hears the other', async () => {
-      const people = { Cleo: await chromium.newPage(), Fay: await firefox.newPage() };
+      people = { Cleo: await chromium.newPage(), Fay: await firefox.newPage() };
       for (const [index, [name, page]] of Object.entries(people).entries()) {
         await page.goto(`${mesh.nodes[index]?.users}/?${new URLSearchParams({ roomId: ROOM, displayName: name })}`);
       }
       await Promise.all(Object.entries(people).map(([name, page]) => seesAndHears(name, page)));
+    });
+
+    test('each reads what the other writes, and sees the hand', async () => {
+      await Promise.all(Object.values(people).map(openChat));
+      for (const [writer, reader] of [[people.Cleo, people.Fay], [people.Fay, people.Cleo]] as const) {
+        const text = `from ${writer === people.Fay ? 'Fay' : 'Cleo'}`;
+        await write(writer, text);
+        await eventually(`the text ${text} is read`, () => shows(reader, '.message:not(.own) .message-text', text));
+        await writer.evaluate(() => document.querySelector<HTMLElement>('#hand')?.click(), undefined);
+        const place = writer === people.Fay ? '2' : '1';
+        await eventually(`the hand ${text} is seen`, () => shows(reader, '.tile:not(.self) .hand', place));
+      }
     });
   });
 }

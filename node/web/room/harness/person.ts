@@ -142,6 +142,28 @@ export class Person {
     );
   }
 
+  /** Writes to everybody. */
+  async write(text: string): Promise<void> {
+    await this.openChat();
+    const field = this.page.getByLabel('Message to everybody');
+    await field.fill(text);
+    await field.press('Enter');
+  }
+
+  /** Waits until there is a message of another person with this text. */
+  async readsOf(other: string, text: string): Promise<void> {
+    await this.openChat();
+    const message = this.page.locator('.message', { has: this.page.locator('b', { hasText: other }) });
+    await eventually(`${this.name} reads what ${other} wrote`, async () =>
+      (await message.locator('.message-text').allTextContents()).includes(text),
+    );
+  }
+
+  private async openChat(): Promise<void> {
+    const button = this.page.locator('#chat');
+    if ((await button.getAttribute('aria-expanded')) === 'false') await button.click();
+  }
+
   /** The SRTP ciphers of the transports in use. */
   async ciphers(): Promise<unknown[]> {
     const { recv, send } = await this.stats();

@@ -46,6 +46,8 @@ export interface TransportInfo {
   iceParameters: types.IceParameters;
   iceCandidates: types.IceCandidate[];
   dtlsParameters: types.DtlsParameters;
+  /** Without it the server has no data channels. */
+  sctpParameters?: types.SctpParameters;
   /** TURN, an addition: for who does not reach the candidates. */
   iceServers?: RTCIceServer[];
 }
@@ -61,15 +63,31 @@ export interface NewConsumer {
   appData?: AppData & { hops?: number };
 }
 
+/** What clients say when they could have data channels: mediasoup-client 3.24 leaves it to its apps. */
+export const SCTP_CAPABILITIES = { numStreams: { OS: 1024, MIS: 1024 } };
+
+/** The server's request `newDataConsumer`. What the server itself sends is of no peer. */
+export interface NewDataConsumer {
+  peerId: string | null;
+  dataProducerId: string;
+  id: string;
+  sctpStreamParameters: types.SctpStreamParameters;
+  label: string;
+  protocol: string;
+}
+
 /**
  * What this server has of a peer that goes on over another connection: an addition. `producers` are the peer's own, which it cannot
- * resume while they are `muted`; `consumers` are those that the page has set up; `peerSecret` takes the place of the former one.
+ * resume while they are `muted`; `consumers` are those that the page has set up, and so it is with data; `peerSecret` takes the place of
+ * the former one.
  */
 export interface Resumed {
   peerSecret?: string;
   peers: PeerInfo[];
   producers: OwnProducer[];
   consumers: { id: string; producerPaused: boolean }[];
+  dataProducers?: { id: string }[];
+  dataConsumers?: { id: string }[];
 }
 
 export interface OwnProducer {
@@ -88,6 +106,9 @@ export interface Notifications {
   consumerResumed: { consumerId: string };
   /** Which layers are sent now; null while none is, for want of bandwidth. */
   consumerLayersChanged: { consumerId: string; spatialLayer?: number | null };
+  dataConsumerClosed: { dataConsumerId: string };
+  /** How many are in a large room, where not all are told of: an addition. */
+  audience: { total: number };
   activeSpeaker: { peerId: string | null };
   /** Of an own producer: whoever runs the room muted it. An addition, as the next one. */
   producerPaused: { producerId: string };

@@ -1,5 +1,7 @@
 /** The page: a lobby, then a room, then the lobby again. */
 import { rememberedDevice } from './capabilities';
+import { Chat } from './data/chat';
+import { Signals } from './data/signals';
 import { LocalMedia } from './devices';
 import { Encryption } from './encryption';
 import { installHooks } from './hooks';
@@ -75,8 +77,10 @@ function showRoom(choice: LobbyChoice): void {
     peerId,
   );
   meeting = current;
+  const messages = { chat: new Chat(current, encryption, choice.displayName), signals: new Signals(current, encryption) };
   const end = (next: () => void) => () => {
     current.leave();
+    messages.signals.close();
     meeting = undefined;
     view.close();
     next();
@@ -85,7 +89,7 @@ function showRoom(choice: LobbyChoice): void {
     outgoing.screen.stop();
     showLobby();
   };
-  const view = new RoomView(current, outgoing, speaker, choice.displayName, choice.room, {
+  const view = new RoomView(current, outgoing, speaker, messages, choice.displayName, choice.room, {
     leave: end(leave),
     rejoin: end(() => showRoom(choice)),
   });

@@ -8,7 +8,9 @@
  */
 import type { types } from 'mediasoup-client';
 import { deviceFor, rememberedDevice, type LoadedDevice } from './capabilities';
-import type { JoinResponse, NewConsumer, Notifications, TransportInfo } from './demo-v3';
+import { DataPublisher } from './data/data-publisher';
+import { DataReceiver, type DataMessage, type Origin } from './data/data-receiver';
+import { SCTP_CAPABILITIES, type JoinResponse, type NewConsumer, type Notifications, type TransportInfo } from './demo-v3';
 import { Emitter } from './emitter';
 import { mark } from './marks';
 import type { Peer } from './peers';
@@ -42,6 +44,12 @@ type Events = {
   peers: ReadonlyMap<string, Peer>;
   speaker: string | null;
   link: LinkState;
+  /** Somebody came, or several did; so many are here now, as far as is known. */
+  arrival: number;
+  /** A peer sent something over a data channel. */
+  data: DataMessage;
+  /** A peer has no such data channel any more. */
+  dataEnded: Origin;
   /** Something failed that the user should know of and that does not end the session. */
   notice: string;
   closed: Closed;
@@ -66,12 +74,19 @@ export interface SessionOptions {
 export class Session extends Emitter<Events> {
   /** Where this page is connected, if the server tells. */
   home: { region?: string; node?: string } = {};
+  /** Whether the server has data channels. */
+  hasData = false;
   private signalling: Signalling | undefined;
   private recvTransport: types.Transport | undefined;
   private sendTransport: types.Transport | undefined;
   private publisher: Publisher | undefined;
   private readonly recvReady = deferred<types.Transport>();
+  private readonly sendReady = deferred<types.Transport>();
   private readonly receiver: Receiver;
+  private readonly dataReceiver: DataReceiver;
+  private readonly dataPublisher: DataPublisher;
+  /** How many are in a room where not all are told of. */
+  private audience = 0;
   private readonly unsubscribe: (() => void)[];
   private readonly recvConnected = deferred<void>();
   private readonly picture = deferred<void>();
@@ -92,6 +107,12 @@ export class Session extends Emitter<Events> {
     super();
     const { encryption } = options.outgoing;
     this.receiver = new Receiver(this.recvReady.promise, encryption, () => this.emit('peers', this.peers));
+    this.dataReceiver = new DataReceiver(
+      this.recvReady.promise,
+      (message) => this.emit('data', message),
+      (origin) => this.emit('dataEnded', origin),
+    );
+    this.dataPublisher = new DataPublisher(this.sendReady.promise, (id) => this.command('closeDataProducer', { dataProducerId: id }));
     this.unsubscribe = [
       encryption.on('readable', ({ consumerId, readable }) => this.setReadable(consumerId, readable)),
       encryption.on('change', () => this.receiver.unreadable.forEach((id) => this.command('resumeConsumer', { consumerId: id }))),
@@ -148,6 +169,11 @@ export class Session extends Emitter<Events> {
     this.command('setConsumerPreferredLayers', { consumerId, spatialLayer });
   }
 
+  /** Makes a data channel to all others. Rejects if the server refuses it, or has none. */
+  produceData(label: string, protocol: string): Promise<types.DataProducer> {
+    return this.dataPublisher.produce(label, protocol);
+  }
+
   /** What the browser's WebRTC statistics say of each direction. */
   async stats(): Promise<{ recv: RTCStatsReport | undefined; send: RTCStatsReport | undefined }> {
     const [recv, send] = await Promise.all([this.recvTransport?.getStats(), this.sendTransport?.getStats()]);
@@ -157,7 +183,11 @@ export class Session extends Emitter<Events> {
   private async enter(signalling: Signalling, known: LoadedDevice | undefined): Promise<void> {
     const capabilities = signalling.request<types.RtpCapabilities>('getRouterRtpCapabilities');
     const transport = (direction: { producing: boolean; consuming: boolean }) =>
-      signalling.request<TransportInfo>('createWebRtcTransport', { forceTcp: this.options.forceTcp, ...direction });
+      signalling.request<TransportInfo>('createWebRtcTransport', {
+        forceTcp: this.options.forceTcp,
+        sctpCapabilities: SCTP_CAPABILITIES,
+        ...direction,
+      });
     const recvInfo = transport({ producing: false, consuming: true });
     const sendInfo = transport({ producing: true, consuming: false });
     const early = known && this.requestJoin(signalling, known);
@@ -177,6 +207,7 @@ export class Session extends Emitter<Events> {
       displayName: this.options.displayName,
       device: { flag: 'sluice', name: 'Sluice room page', version: '1' },
       rtpCapabilities: device.recvRtpCapabilities,
+      sctpCapabilities: SCTP_CAPABILITIES,
       adaptsEncodings: true,
     });
   }
@@ -202,6 +233,7 @@ export class Session extends Emitter<Events> {
 
   private receiveOver(signalling: Signalling, loaded: LoadedDevice, info: TransportInfo): void {
     const transport = loaded.device.createRecvTransport(this.transportOptions(loaded, info));
+    this.hasData = info.sctpParameters !== undefined;
     this.candidates = info.iceCandidates;
     this.turn = (info.iceServers ?? []).flatMap(({ urls }) => urls);
     this.recvTransport = transport;
@@ -220,6 +252,10 @@ export class Session extends Emitter<Events> {
     transport.on('produce', (producer, done, fail) => {
       signalling.requestOnce<{ id: string }>('produce', { transportId: transport.id, ...producer }).then(done, fail);
     });
+    transport.on('producedata', (producer, done, fail) => {
+      signalling.requestOnce<{ id: string }>('produceData', { transportId: transport.id, ...producer }).then(done, fail);
+    });
+    this.sendReady.resolve(transport);
     this.publisher = new Publisher(device, transport, this.options.outgoing, signalling, (text) => this.emit('notice', text));
   }
 
@@ -298,6 +334,7 @@ export class Session extends Emitter<Events> {
         throw error;
       });
     }
+    if (method === 'newDataConsumer') return this.dataReceiver.consume(data);
     throw new RequestError(method, 501, `this page does not know the request "${method}"`);
   }
 
@@ -305,18 +342,34 @@ export class Session extends Emitter<Events> {
     if (method === 'activeSpeaker') {
       this.emit('speaker', (data as Notifications['activeSpeaker']).peerId);
     } else if (method === 'resumed') {
-      const { peerSecret, producers } = data as Notifications['resumed'];
+      const { peerSecret, producers, dataProducers, dataConsumers } = data as Notifications['resumed'];
       if (peerSecret) this.options.secret.set(peerSecret);
       this.receiver.reconcile(data);
       this.publisher?.reconcile(producers);
+      if (dataConsumers) this.dataReceiver.reconcile(dataConsumers.map(({ id }) => id));
+      if (dataProducers) this.dataPublisher.reconcile(dataProducers.map(({ id }) => id));
+      this.arrived();
     } else if (method === 'producerPaused' || method === 'producerResumable') {
       this.publisher?.setMuted((data as Notifications['producerPaused']).producerId, method === 'producerPaused');
     } else if (method === 'producerEncodingsWanted') {
       const { producerId, wanted } = data as Notifications['producerEncodingsWanted'];
       this.publisher?.setWanted(producerId, wanted);
+    } else if (method === 'dataConsumerClosed') {
+      this.dataReceiver.close((data as Notifications['dataConsumerClosed']).dataConsumerId);
+    } else if (method === 'audience') {
+      const { total } = data as Notifications['audience'];
+      const more = total > this.audience;
+      this.audience = total;
+      if (more) this.arrived();
     } else {
       this.receiver.notified(method, data);
+      if (method === 'newPeer') this.arrived();
+      if (method === 'peerClosed') this.dataReceiver.closePeer((data as Notifications['peerClosed']).peerId);
     }
+  }
+
+  private arrived(): void {
+    this.emit('arrival', Math.max(this.audience, this.peers.size));
   }
 
   /** What cannot be read is not sent for, or its sender would be asked for key frames for ever. */
@@ -325,7 +378,7 @@ export class Session extends Emitter<Events> {
     if (!readable) this.command('pauseConsumer', { consumerId });
   }
 
-  /** Asks for something of a consumer, which may end by itself before that. */
+  /** Asks for something of what may end by itself before that. */
   private command(method: string, data: object): void {
     this.signalling?.request(method, data).catch(() => {});
   }
@@ -340,7 +393,7 @@ export class Session extends Emitter<Events> {
     this.ended = true;
     for (const timer of this.iceTimers.values()) clearTimeout(timer);
     for (const end of this.unsubscribe) end();
-    this.recvReady.reject(new Error('the session has ended'));
+    for (const ready of [this.recvReady, this.sendReady]) ready.reject(new Error('the session has ended'));
     this.publisher?.close();
     this.recvTransport?.close();
     this.sendTransport?.close();

@@ -1,5 +1,7 @@
 /** The room: everybody's tiles, the state of the connection, and the controls. */
 import { h, setText } from '@sluice/web-kit/ui/dom';
+import type { Chat } from '../data/chat';
+import type { Signals } from '../data/signals';
 import type { LayoutMode } from '../layout';
 import type { Meeting } from '../meeting';
 import { inviteUrl } from '../options';
@@ -8,6 +10,7 @@ import type { Outgoing } from '../publisher';
 import type { LinkState, Session } from '../session';
 import type { Speaker } from '../speaker';
 import { Controls } from './controls';
+import { Conversation } from './conversation';
 import { icon, logo } from './icons';
 import { Notices } from './notices';
 import { StatsOverlay } from './overlay';
@@ -22,10 +25,16 @@ export interface RoomActions {
   rejoin(): void;
 }
 
+/** What goes over data channels. */
+export interface Messages {
+  chat: Chat;
+  signals: Signals;
+}
+
 export class RoomView {
   readonly element: HTMLElement;
   private readonly stage: Stage;
-  private readonly count = h('span', { class: 'count' });
+  private readonly conversation: Conversation;
   private readonly encrypted = h('span', { class: 'encrypted', attrs: { title: 'What you send is encrypted end to end' } }, icon('lock'), 'Encrypted');
   private readonly invitation: HTMLElement;
   private readonly news = h('p', { class: 'visually-hidden', attrs: { 'aria-live': 'polite' } });
@@ -36,12 +45,15 @@ export class RoomView {
   private readonly overlay: StatsOverlay;
   private readonly cleanup: (() => void)[] = [];
   private link: LinkState = 'connecting';
+  private people = 1;
+  private hasData = false;
   private readonly sound = new BlockedSound(this.notices, () => this.stage.peers.values());
 
   constructor(
     private readonly meeting: Meeting,
     private readonly outgoing: Outgoing,
     private readonly speaker: Speaker,
+    private readonly messages: Messages,
     displayName: string,
     private readonly room: string,
     actions: RoomActions,
@@ -53,9 +65,22 @@ export class RoomView {
       news: (text) => setText(this.news, text),
     });
     this.overlay = new StatsOverlay(() => meeting.session, this.stage, outgoing);
+    const { signals } = messages;
+    this.conversation = new Conversation(meeting, messages.chat, signals, this.stage, displayName, {
+      changed: () => this.render(),
+      news: (text) => setText(this.news, text),
+      notice: (text) => this.notices.show({ text }),
+      copyLink: () => this.copyLink(),
+    });
+    const { side } = this.conversation;
     this.status = new Status({ retry: meeting.retryNow, rejoin: actions.rejoin, leave: actions.leave });
     this.controls = new Controls(outgoing, {
       toggleShare: () => void this.toggleShare(),
+      toggleHand: () => signals.setHand(!signals.handIsUp),
+      prepareReaction: () => signals.prepare(),
+      react: (reaction) => signals.react(reaction),
+      toggleChat: () => side.toggle('chat'),
+      togglePeople: () => side.toggle('people'),
       toggleLayout: () => this.setLayout(this.stage.layout === 'grid' ? 'speaker' : 'grid'),
       toggleStats: () => this.toggleStatistics(),
       copyLink: () => this.copyLink(),
@@ -74,8 +99,8 @@ export class RoomView {
     this.element = h(
       'div',
       { class: 'room' },
-      h('header', { class: 'bar' }, logo(), h('h1', { class: 'room-name' }, room), this.count, this.encrypted, this.status.chip),
-      this.stage.element,
+      h('header', { class: 'bar' }, logo(), h('h1', { class: 'room-name' }, room), this.conversation.people, this.encrypted, this.status.chip),
+      h('div', { class: 'middle' }, this.stage.element, side.element),
       this.controls.element,
       this.notices.element,
       this.status.panel,
@@ -87,6 +112,8 @@ export class RoomView {
   close(): void {
     for (const end of this.cleanup) end();
     document.querySelector('dialog')?.close();
+    this.conversation.close();
+    this.controls.close();
     this.stage.close();
     this.overlay.close();
     this.sound.close();
@@ -143,22 +170,33 @@ export class RoomView {
     const { state, session } = this.meeting;
     const home = session?.home ?? {};
     this.status.render(state, this.link, home);
-    this.controls.render(this.stage.layout, this.overlay.shown);
+    // While a reconnection is under way, it is not known yet.
+    if (state.name === 'joined' && session) this.hasData = session.hasData;
+    this.controls.render({
+      layout: this.stage.layout,
+      statistics: this.overlay.shown,
+      hasData: this.hasData,
+      handIsUp: this.messages.signals.handIsUp,
+      chatIsOpen: this.conversation.side.shown === 'chat',
+      unread: this.conversation.unread,
+    });
     this.encrypted.hidden = this.outgoing.encryption.passphrase === undefined;
     this.stage.updateOwn(home);
-    this.stage.element.inert = this.controls.element.inert = !this.status.panel.hidden;
+    const { side, people } = this.conversation;
+    for (const element of [this.stage.element, side.element, people, this.controls.element]) element.inert = !this.status.panel.hidden;
     // After a connection was lost the tiles tell of the past until there is a new one.
     if (state.name !== 'connecting') this.element.classList.toggle('stale', state.name !== 'joined');
     if (state.name === 'joined' && session) this.showPeers(session.peers);
+    else this.conversation.render(this.people);
   }
 
   private showPeers(peers: ReadonlyMap<string, Peer>): void {
     // While a reconnection is under way, keep the former tiles until the new list is known.
     const settled = this.meeting.state.name === 'joined';
     this.stage.showPeers(peers, !settled);
-    const people = new Set([...this.stage.peers.values()].map(({ peerId }) => peerId)).size + 1;
-    setText(this.count, people === 1 ? '1 person' : `${people} people`);
-    this.invitation.hidden = people > 1 || !settled;
+    this.people = new Set([...this.stage.peers.values()].map(({ peerId }) => peerId)).size + 1;
+    this.conversation.render(this.people);
+    this.invitation.hidden = this.people > 1 || !settled;
   }
 
   private setLayout(layout: LayoutMode): void {

@@ -5,6 +5,8 @@ import { showDialog } from './dialog';
 export interface Shortcut {
   key: string;
   does: string;
+  /** Without it always. */
+  available?(): boolean;
   run(): void;
 }
 
@@ -18,12 +20,20 @@ export class Shortcuts {
   /** Handles a key of the page; keys with modifiers and those of fields and dialogs belong to others. */
   readonly handle = (event: KeyboardEvent): void => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-    if (event.target instanceof Element && event.target.closest('input, select, dialog')) return;
-    this.all.find(({ key }) => key === event.key.toLowerCase())?.run();
+    if (event.target instanceof Element && event.target.closest('input, textarea, select, dialog')) return;
+    const shortcut = this.available.find(({ key }) => key === event.key.toLowerCase());
+    if (!shortcut) return;
+    // What it opens may take text.
+    event.preventDefault();
+    shortcut.run();
   };
 
+  private get available(): Shortcut[] {
+    return this.all.filter(({ available }) => available?.() ?? true);
+  }
+
   help(): void {
-    const rows = this.all.flatMap(({ key, does }) => [h('dt', {}, h('kbd', {}, key.toUpperCase())), h('dd', {}, does)]);
+    const rows = this.available.flatMap(({ key, does }) => [h('dt', {}, h('kbd', {}, key.toUpperCase())), h('dd', {}, does)]);
     showDialog('Keyboard', [h('dl', { class: 'shortcuts' }, ...rows)]);
   }
 }

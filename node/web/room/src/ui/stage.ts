@@ -1,5 +1,6 @@
 /** Everybody's tiles: which there are, how large each is, and in what quality its picture is asked for. */
 import { h } from '@sluice/web-kit/ui/dom';
+import type { Reaction } from '../data/signals';
 import { grid, largeTile, spotlight, type LayoutMode, type Size, type Spotlight } from '../layout';
 import { LayerRequests, layerFor } from '../layers';
 import { loadPreferences, savePreferences } from '../options';
@@ -103,6 +104,19 @@ export class Stage {
     if (speaker === null || speaker === self || speaker === this.lastSpeaker) return;
     this.lastSpeaker = speaker;
     this.arrange();
+  }
+
+  /** Shows whose hands are up, in their order. */
+  showHands(hands: string[], self: string): void {
+    const places = new Map(hands.map((peerId, index) => [peerId, index + 1]));
+    this.self.setHand(places.get(self));
+    for (const tile of this.peers.values()) if (tile.source === 'video') tile.setHand(places.get(tile.peerId));
+  }
+
+  /** Shows a reaction of a peer, or of the user. */
+  showReaction(peerId: string | undefined, reaction: Reaction): void {
+    const tile = peerId === undefined ? this.self : this.peers.get(keyOf(peerId, 'video'));
+    tile?.showReaction(reaction);
   }
 
   private tile(peer: Peer, source: PeerTile['source']): PeerTile {

@@ -1,10 +1,18 @@
 /** One picture with name, place, state and, on demand, figures. */
 import { h, setText } from '@sluice/web-kit/ui/dom';
+import type { Reaction } from '../data/signals';
 import { avatar, hueOf } from './avatar';
+import { handBadge } from './hand';
 import { icon } from './icons';
 
 /** Lines of the stats overlay: label and value. */
 export type Lines = [label: string, value: string][];
+
+/** How long a reaction is seen, as the styles move it. */
+const REACTION_MS = 4_000;
+
+/** More at a time would hide the picture. */
+const MOST_REACTIONS = 6;
 
 export class Tile {
   readonly element: HTMLLIElement;
@@ -20,10 +28,14 @@ export class Tile {
   private portrait = avatar('');
   private shownName: string | undefined;
   private speaking = false;
+  private hand: HTMLElement | undefined;
+  private readonly plate: HTMLElement;
+  private readonly reactions = h('div', { class: 'floating', attrs: { 'aria-hidden': 'true' } });
 
   constructor(id: string) {
-    const plate = h('div', { class: 'plate' }, this.lock, this.muted, h('span', { class: 'who' }, this.name, this.place));
-    this.element = h('li', { class: 'tile', attrs: { 'data-peer': id } }, this.video, this.portrait, this.note, plate, this.figures);
+    this.plate = h('div', { class: 'plate' }, this.lock, this.muted, h('span', { class: 'who' }, this.name, this.place));
+    const { video, portrait, note, plate, figures, reactions } = this;
+    this.element = h('li', { class: 'tile', attrs: { 'data-peer': id } }, video, portrait, note, plate, figures, reactions);
     this.figures.hidden = true;
     this.note.hidden = true;
     this.lock.hidden = true;
@@ -50,6 +62,25 @@ export class Tile {
     this.speaking = speaking;
     this.element.classList.toggle('speaking', speaking);
     this.describe();
+  }
+
+  /** Shows that the hand is up, and its place among others, from 1; or that it is not. */
+  setHand(place: number | undefined): void {
+    if (String(place ?? '') === (this.hand?.textContent ?? '')) return;
+    this.hand?.remove();
+    this.hand = place === undefined ? undefined : handBadge(place);
+    if (this.hand) this.plate.prepend(this.hand);
+    this.element.classList.toggle('hand-up', place !== undefined);
+    this.describe();
+  }
+
+  showReaction(reaction: Reaction): void {
+    if (this.reactions.childElementCount >= MOST_REACTIONS) return;
+    const element = h('span', { class: 'reaction' }, reaction);
+    // Several at a time are beside each other.
+    element.style.setProperty('--drift', String(Math.random() * 2 - 1));
+    this.reactions.append(element);
+    setTimeout(() => element.remove(), REACTION_MS);
   }
 
   /** Shows figures, or with `undefined` none. */
@@ -82,6 +113,7 @@ export class Tile {
   private describe(): void {
     const states = [
       this.speaking && 'speaking',
+      this.hand && 'hand raised',
       !this.muted.hidden && 'microphone muted',
       this.element.classList.contains('no-video') && 'camera off',
       !this.lock.hidden && 'encrypted end to end',
