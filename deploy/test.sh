@@ -57,7 +57,7 @@ export E2E_BIN E2E_LOADTEST E2E_CHROMIUM E2E_FIREFOX
 step "the room page in browsers (screenshots and logs: target/e2e)"
 npm --prefix node/web/room run --silent e2e
 
-step "clients of both dialects: three versions of mediasoup-client, every codec, links that narrow and lose"
+step "clients of both dialects: three versions of mediasoup-client, libdatachannel, every codec, links that narrow and lose"
 npm --prefix node/web/demo-clients run --silent check
 npm --prefix node/web/demo-clients run --silent e2e
 

@@ -1,9 +1,9 @@
-"""Three clients of pymediasoup join a room in version 3's dialect of mediasoup-demo and receive each other.
+"""Three clients of pymediasoup join a room in version 3's dialect of mediasoup-demo, receive each other and write to each other.
 
     meet.py ENGINE URL
 
 ENGINE is aiortc, or wrtc: libwebrtc in the place of aiortc. URL is a node's, ws://HOST:PORT. The exit code is 0 when
-everybody received audio and video of everybody else.
+everybody received audio, video and messages of everybody else.
 """
 
 import asyncio
@@ -29,11 +29,15 @@ from aiortc.mediastreams import AudioStreamTrack, VideoStreamTrack
 from pymediasoup import AiortcHandler, Device
 from pymediasoup.models.transport import DtlsParameters, IceCandidate, IceParameters
 from pymediasoup.rtp_parameters import RtpCapabilities, RtpParameters
+from pymediasoup.sctp_parameters import SctpParameters, SctpStreamParameters
 
 CLIENTS = 3
 
 # Audio or video frames of a peer that show that its stream flows.
 FRAMES = 50
+
+# What each writes. The last two take many packets each.
+MESSAGES = ["text, 👋", b"\x00binary\xff", "", b"", "long " * 20 * 1024, bytes(100 * 1024)]
 
 WITHIN_S = 60
 
@@ -47,6 +51,7 @@ class Client:
         self.name = name
         self.answers = {}
         self.frames = {}
+        self.messages = {}
         self.tasks = []
         # pymediasoup negotiates one consumer at a time.
         self.negotiating = asyncio.Lock()
@@ -59,10 +64,14 @@ class Client:
         send = await self.create_transport(producing=True)
         self.receive = await self.create_transport(producing=False)
         device = {"flag": "python", "name": "pymediasoup", "version": "1"}
-        capabilities = plain(self.device.rtpCapabilities)
-        await self.request("join", displayName=self.name, device=device, rtpCapabilities=capabilities)
+        capabilities = {
+            "rtpCapabilities": plain(self.device.rtpCapabilities),
+            "sctpCapabilities": plain(self.device.sctpCapabilities),
+        }
+        await self.request("join", displayName=self.name, device=device, **capabilities)
         for track in (AudioStreamTrack(), VideoStreamTrack()):
             await send.produce(track=track, appData={})
+        self.chat = await send.produceData(label="chat", ordered=True)
 
     def start(self, coroutine):
         self.tasks.append(asyncio.create_task(coroutine))
@@ -85,16 +94,19 @@ class Client:
                 self.answers.pop(message["id"]).set_exception(RuntimeError(text))
             elif message.get("method") == "newConsumer":
                 self.start(self.consume(message["id"], message["data"]))
+            elif message.get("method") == "newDataConsumer":
+                self.start(self.consume_data(message["id"], message["data"]))
 
     async def create_transport(self, producing):
-        answer = await self.request("createWebRtcTransport", forceTcp=False, producing=producing, consuming=not producing)
+        wanted = {"producing": producing, "consuming": not producing, "sctpCapabilities": plain(self.device.sctpCapabilities)}
+        answer = await self.request("createWebRtcTransport", forceTcp=False, **wanted)
         create = self.device.createSendTransport if producing else self.device.createRecvTransport
         transport = create(
             id=answer["id"],
             iceParameters=IceParameters(**answer["iceParameters"]),
             iceCandidates=[IceCandidate(**candidate) for candidate in answer["iceCandidates"]],
             dtlsParameters=DtlsParameters(**answer["dtlsParameters"]),
-            sctpParameters=None,
+            sctpParameters=SctpParameters(**answer["sctpParameters"]),
         )
 
         @transport.on("connect")
@@ -105,6 +117,11 @@ class Client:
         async def on_produce(kind, rtpParameters, appData):
             parameters = {"kind": kind, "rtpParameters": plain(rtpParameters), "appData": appData}
             return (await self.request("produce", transportId=transport.id, **parameters))["id"]
+
+        @transport.on("producedata")
+        async def on_produce_data(sctpStreamParameters, label, protocol, appData):
+            parameters = {"sctpStreamParameters": plain(sctpStreamParameters), "label": label, "appData": appData}
+            return (await self.request("produceData", transportId=transport.id, **parameters))["id"]
 
         return transport
 
@@ -119,8 +136,31 @@ class Client:
             await consumer.track.recv()
             self.frames[stream] += 1
 
+    async def consume_data(self, question, data):
+        parameters = SctpStreamParameters(**data["sctpStreamParameters"])
+        async with self.negotiating:
+            consumer = await self.receive.consumeData(data["id"], data["dataProducerId"], parameters, data["label"])
+        consumer.on("message", self.messages.setdefault(data["peerId"], []).append)
+        await self.send(response=True, id=question, ok=True, data={})
+
+    def chats(self):
+        return self.chat.readyState == "open" and len(self.messages) == CLIENTS - 1
+
+    def write(self):
+        for message in MESSAGES:
+            self.chat.send(message)
+
     def receives_all(self):
-        return len(self.frames) == 2 * (CLIENTS - 1) and all(frames >= FRAMES for frames in self.frames.values())
+        streams, writers = self.frames.values(), self.messages.values()
+        seen = len(streams) == 2 * (CLIENTS - 1) and all(frames >= FRAMES for frames in streams)
+        return seen and all(messages == MESSAGES for messages in writers)
+
+
+async def until(clients, holds):
+    while not all(holds(client) for client in clients):
+        for task in (task for client in clients for task in client.tasks if task.done()):
+            task.result()
+        await asyncio.sleep(0.1)
 
 
 async def main():
@@ -129,13 +169,13 @@ async def main():
         async with asyncio.timeout(WITHIN_S):
             for client in clients:
                 await client.join()
-            while not all(client.receives_all() for client in clients):
-                for task in (task for client in clients for task in client.tasks if task.done()):
-                    task.result()
-                await asyncio.sleep(0.1)
+            await until(clients, Client.chats)
+            for client in clients:
+                client.write()
+            await until(clients, Client.receives_all)
     finally:
         for client in clients:
-            print(client.name, client.frames)
+            print(client.name, client.frames, {writer: len(messages) for writer, messages in client.messages.items()})
     # Engines that are closed one by one complain of each other.
     sys.stdout.flush()
     os._exit(0)

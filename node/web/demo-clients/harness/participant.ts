@@ -109,6 +109,22 @@ export class Participant {
     return this.page.evaluate((id: string) => window.client.progress(id), id);
   }
 
+  /** Writes in the chat. */
+  async write(text: string): Promise<void> {
+    await eventually(`${this.name} can write`, () => this.page.evaluate(() => window.client.canWrite(), undefined));
+    await this.page.evaluate((text: string) => window.client.write(text), text);
+  }
+
+  /** Waits until what a peer writes can arrive. */
+  async listensTo(peerId: string): Promise<void> {
+    await eventually(`${this.name} listens to ${peerId}`, () => this.page.evaluate((id: string) => window.client.canRead(id), peerId));
+  }
+
+  /** What a peer has written. */
+  written(peerId: string): Promise<string[]> {
+    return this.page.evaluate((id: string) => window.client.written(id), peerId);
+  }
+
   /** Waits until more frames and more sound of another have arrived than now. */
   async seesAndHears(of: Participant, frames = 10): Promise<void> {
     const before = await this.progress(of);

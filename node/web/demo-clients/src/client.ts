@@ -1,7 +1,7 @@
 /**
  * A client of mediasoup-demo as its apps are: protoo-client, mediasoup-client, and the calls of `RoomClient.join` in
  * their order, in either dialect, with three encodings of video, as the apps do by default. Data channels are off, as with
- * `datachannel=false`.
+ * `datachannel=false`, if nothing else is said.
  */
 import type { types } from 'mediasoup-client';
 import protoo from 'protoo-client';
@@ -28,6 +28,9 @@ interface Shapes {
   producerId(answer: Answer): string;
   consumerId(asked: Answer): string;
   appData(kind: types.MediaKind): Record<string, unknown>;
+  dataProducerId(answer: Answer): string;
+  dataConsumerId(asked: Answer): string;
+  dataProducer(label: 'chat' | 'bot'): types.DataProducerOptions;
   peer(told: Answer): Answer;
   peerId(peer: Answer): string;
 }
@@ -43,6 +46,14 @@ const V3: Shapes = {
   producerId: ({ id }) => id,
   consumerId: ({ id }) => id,
   appData: () => ({}),
+  dataProducerId: ({ id }) => id,
+  dataConsumerId: ({ id }) => id,
+  dataProducer: (label) => ({
+    label,
+    ...(label === 'chat' ? { maxRetransmits: 1 } : { maxPacketLifeTime: 2_000 }),
+    ordered: false,
+    appData: { info: `my-${label}-DataProducer` },
+  }),
   peer: (told) => told,
   peerId: ({ id }) => id,
 };
@@ -55,6 +66,9 @@ const TS: Shapes = {
   producerId: ({ producerId }) => producerId,
   consumerId: ({ consumerId }) => consumerId,
   appData: (kind) => ({ source: kind }),
+  dataProducerId: ({ dataProducerId }) => dataProducerId,
+  dataConsumerId: ({ dataConsumerId }) => dataConsumerId,
+  dataProducer: (label) => ({ label, ordered: true, appData: { channel: label } }),
   peer: ({ peer }) => peer,
   peerId: ({ peerId }) => peerId,
 };
@@ -76,6 +90,8 @@ export interface Options {
   name: string;
   /** Camera and microphone, as the apps do, if nothing else is said. */
   sends?: Sending | 'nothing';
+  /** Whether there are data channels. */
+  data?: boolean;
   /** Whether video is readable for pages alone: all in the room are to say the same. */
   scrambled?: boolean;
 }
@@ -96,6 +112,10 @@ export class Client {
   private readonly layers = new Map<string, number>();
   private readonly types = new Map<string, string>();
   private readonly watches = new Map<string, Watch>();
+  private readonly dataProducers = new Map<string, types.DataProducer>();
+  private readonly dataConsumers = new Map<string, types.DataConsumer>();
+  /** Texts, by peer. */
+  private readonly texts = new Map<string, string[]>();
   private protoo!: protoo.Peer;
   private sendTransport!: types.Transport;
   private recvTransport!: types.Transport;
@@ -139,6 +159,10 @@ export class Client {
     });
     for (const peer of peers) this.peers.set(this.shapes.peerId(peer), peer.displayName);
     await this.publish();
+    if (!this.options.data) return;
+    for (const label of ['chat', 'bot'] as const) {
+      this.dataProducers.set(label, await this.sendTransport.produceData(this.shapes.dataProducer(label)));
+    }
   }
 
   /** The names of the others, as the server told of them. */
@@ -203,6 +227,27 @@ export class Client {
     await this.say(muted ? 'pauseProducer' : 'resumeProducer', { producerId: producer.id });
   }
 
+  /** Whether a text of the user reaches the node by now. */
+  canWrite(): boolean {
+    return this.dataProducers.get('chat')?.readyState === 'open';
+  }
+
+  write(text: string): void {
+    this.dataProducers.get('chat')?.send(text);
+  }
+
+  /** Whether what a peer writes can arrive. */
+  canRead(peerId: string): boolean {
+    return [...this.dataConsumers.values()].some(
+      ({ label, readyState, appData }) => label === 'chat' && readyState === 'open' && appData['peerId'] === peerId,
+    );
+  }
+
+  /** What a peer has written. */
+  written(peerId: string): string[] {
+    return this.texts.get(peerId) ?? [];
+  }
+
   async stopVideo(): Promise<void> {
     const producer = this.producers.get('video');
     if (!producer) throw new Error('there is no camera');
@@ -260,6 +305,11 @@ export class Client {
         .request('produce', { transportId: transport.id, kind, rtpParameters, appData })
         .then((answer: Answer) => callback({ id: this.shapes.producerId(answer) }), errback);
     });
+    transport.on('producedata', ({ sctpStreamParameters, label, protocol, appData }, callback, errback) => {
+      this.protoo
+        .request('produceData', { transportId: transport.id, sctpStreamParameters, label, protocol, appData })
+        .then((answer: Answer) => callback({ id: this.shapes.dataProducerId(answer) }), errback);
+    });
     return transport;
   }
 
@@ -291,6 +341,7 @@ export class Client {
   }
 
   private async consume({ method, data }: { method: string; data: Answer }): Promise<void> {
+    if (method === 'newDataConsumer' && this.options.data) return this.consumeData(data);
     if (method !== 'newConsumer') throw new Error('unknown request');
     const { peerId, producerId, kind, rtpParameters, appData } = data;
     const consumer = await this.recvTransport.consume({
@@ -313,6 +364,18 @@ export class Client {
     document.body.append(element);
     void element.play();
     if (element instanceof HTMLVideoElement) this.watches.set(consumer.id, new Watch(element));
+  }
+
+  private async consumeData(asked: Answer): Promise<void> {
+    const { peerId, dataProducerId, sctpStreamParameters, label, protocol, appData } = asked;
+    const id = this.shapes.dataConsumerId(asked);
+    const parameters = { dataProducerId, sctpStreamParameters, label, protocol };
+    const consumer = await this.recvTransport.consumeData({ id, ...parameters, appData: { ...appData, peerId } });
+    this.dataConsumers.set(id, consumer);
+    consumer.on('message', (message: unknown) => {
+      if (typeof message !== 'string') this.errors.push(`${label} of ${peerId}: a message is no text`);
+      else if (label === 'chat') this.texts.set(peerId, [...this.written(peerId), message]);
+    });
   }
 
   private hear({ method, data }: { method: string; data: Answer }): void {
@@ -341,6 +404,10 @@ export class Client {
       case 'consumerClosed':
         consumer?.close();
         this.consumers.delete(data.consumerId);
+        break;
+      case 'dataConsumerClosed':
+        this.dataConsumers.get(data.dataConsumerId)?.close();
+        this.dataConsumers.delete(data.dataConsumerId);
         break;
     }
   }
