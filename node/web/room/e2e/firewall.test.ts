@@ -18,6 +18,16 @@ function block(protocol: 'udp' | 'tcp', ports: number[]): void {
   nft('add', 'rule', ...TABLE, 'output', protocol, 'dport', `{ ${ports.join(', ')} }`, 'drop');
 }
 
+/** Lets everything out. */
+function open(): void {
+  nft('flush', 'chain', ...TABLE, 'output');
+}
+
+/** What the page does once a minute, and when the browser says that there is a network again. */
+function looksForDirect(person: Person): Promise<unknown> {
+  return person.page.evaluate(() => dispatchEvent(new Event('online')));
+}
+
 function nft(...command: string[]): void {
   execFileSync('nft', command);
 }
@@ -80,13 +90,32 @@ atHome('a firewall', ['nft'], (world) => {
     assert.deepEqual([...alice.errors, ...bob.errors], []);
   });
 
-  // Of seven runs on a busy machine three have not gone over to TCP in a minute: why is to be found before it guards anything.
-  test('that closes during a call does not end it', { skip: 'it is not certain yet' }, async () => {
+  test('that closes during a call does not end it, and when it opens they go straight again', async () => {
     const [alice, bob] = await meet('closing');
     await goesBy('UDP', alice);
     await Promise.all([alice.markTile('Bob'), bob.markTile('Alice')]);
     block('udp', media);
     await goesBy('TCP', alice);
+    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
+    open();
+    await looksForDirect(alice);
+    await goesBy('UDP', alice);
+    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
+    assert.ok((await alice.hasMarkedTile('Bob')) && (await bob.hasMarkedTile('Alice')), 'nobody has left');
+  });
+
+  test('that closes to all but the port of the page does not end it either', async () => {
+    const [alice, bob] = await meet('closing more');
+    await Promise.all([alice.markTile('Bob'), bob.markTile('Alice')]);
+    block('udp', media);
+    block('tcp', media);
+    await goesBy('TURN', alice);
+    // In vain: what is in use stays in use.
+    await looksForDirect(alice);
+    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
+    open();
+    await looksForDirect(alice);
+    await goesBy('UDP', alice);
     await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
     assert.ok((await alice.hasMarkedTile('Bob')) && (await bob.hasMarkedTile('Alice')), 'nobody has left');
   });

@@ -13,6 +13,7 @@ import { DataReceiver, type DataMessage, type Origin } from './data/data-receive
 import { SCTP_CAPABILITIES, type JoinResponse, type NewConsumer, type Notifications, type TransportInfo } from './demo-v3';
 import { Emitter } from './emitter';
 import { mark } from './marks';
+import { MediaPath } from './media-path';
 import type { Peer } from './peers';
 import { deferred, delay } from './promises';
 import { RequestError, type Closed } from './protoo';
@@ -26,12 +27,6 @@ const CONNECTED_AT_LATEST_MS = 1_500;
 
 /** Nor, once that is connected, longer than this for the first picture. */
 const PICTURE_AT_LATEST_MS = 400;
-
-/** How long a media connection may be interrupted before ICE is restarted. */
-const ICE_PATIENCE_MS = 3_000;
-
-/** How long the direct ways are tried before TURN is tried too: most people never need its connections. */
-const DETOUR_AFTER_MS = 2_000;
 
 /**
  * How the connection to the node does. `unreachable`: media never found a way, or could not be repaired, though it is tried
@@ -90,16 +85,10 @@ export class Session extends Emitter<Events> {
   private readonly unsubscribe: (() => void)[];
   private readonly recvConnected = deferred<void>();
   private readonly picture = deferred<void>();
-  /** Transports that were connected and have not failed since. */
-  private readonly healthy = new Set<string>();
-  /** Transports that failed without that, or failed to be repaired. */
-  private readonly failed = new Set<string>();
+  private readonly paths: MediaPath[] = [];
   private candidates: types.IceCandidate[] = [];
   /** URLs of TURN. */
   private turn: string[] = [];
-  private readonly iceTimers = new Map<string, ReturnType<typeof setTimeout>>();
-  /** TURN servers of transports that have not been told of them. */
-  private readonly detours = new Map<string, RTCIceServer[]>();
   private unheard = false;
   private ended = false;
 
@@ -221,23 +210,24 @@ export class Session extends Emitter<Events> {
     this.receiver.found(peers);
   }
 
-  private transportOptions({ device }: LoadedDevice, info: TransportInfo): types.TransportOptions {
+  /** The options of a transport, and the TURN servers that it is not told of yet. */
+  private transportOptions({ device }: LoadedDevice, info: TransportInfo): [types.TransportOptions, RTCIceServer[]] {
     const { iceTransportPolicy } = this.options;
-    if (iceTransportPolicy) return { ...info, iceTransportPolicy };
+    if (iceTransportPolicy) return [{ ...info, iceTransportPolicy }, []];
     // Firefox cannot be told of them later.
-    if (!info.iceServers || device.handlerName.startsWith('Firefox')) return info;
+    if (!info.iceServers || device.handlerName.startsWith('Firefox')) return [info, []];
     const { iceServers, ...direct } = info;
-    this.detours.set(info.id, iceServers);
-    return direct;
+    return [direct, iceServers];
   }
 
   private receiveOver(signalling: Signalling, loaded: LoadedDevice, info: TransportInfo): void {
-    const transport = loaded.device.createRecvTransport(this.transportOptions(loaded, info));
+    const [options, detour] = this.transportOptions(loaded, info);
+    const transport = loaded.device.createRecvTransport(options);
     this.hasData = info.sctpParameters !== undefined;
     this.candidates = info.iceCandidates;
     this.turn = (info.iceServers ?? []).flatMap(({ urls }) => urls);
     this.recvTransport = transport;
-    this.watch(signalling, transport);
+    this.watch(signalling, transport, detour);
     this.recvReady.resolve(transport);
   }
 
@@ -246,9 +236,10 @@ export class Session extends Emitter<Events> {
     if (this.peers.size > 0) await this.received();
     if (this.ended) return;
     const { device } = loaded;
-    const transport = device.createSendTransport(this.transportOptions(loaded, info));
+    const [options, detour] = this.transportOptions(loaded, info);
+    const transport = device.createSendTransport(options);
     this.sendTransport = transport;
-    this.watch(signalling, transport);
+    this.watch(signalling, transport, detour);
     transport.on('produce', (producer, done, fail) => {
       signalling.requestOnce<{ id: string }>('produce', { transportId: transport.id, ...producer }).then(done, fail);
     });
@@ -266,7 +257,13 @@ export class Session extends Emitter<Events> {
     if (expected) await Promise.race([this.picture.promise, delay(PICTURE_AT_LATEST_MS)]);
   }
 
-  private watch(signalling: Signalling, transport: types.Transport): void {
+  private watch(signalling: Signalling, transport: types.Transport, detour: RTCIceServer[]): void {
+    const newParameters = () => signalling.request<types.IceParameters>('restartIce', { transportId: transport.id });
+    const path = new MediaPath(transport, detour, newParameters, (error) => {
+      // The way to the node is gone for media and perhaps for signalling too: start over.
+      if (!this.ended) this.end({ code: 0, reason: `the media connection was lost (${error.message})` });
+    });
+    this.paths.push(path);
     transport.on('connect', ({ dtlsParameters }, done) => {
       // Not awaited: the server keeps an early ClientHello until it has the fingerprint, and this saves a round trip.
       signalling.request('connectWebRtcTransport', { transportId: transport.id, dtlsParameters }).catch((error: Error) => {
@@ -279,7 +276,7 @@ export class Session extends Emitter<Events> {
         mark('recv-connected');
         this.recvConnected.resolve();
       }
-      this.followIce(signalling, transport, state);
+      path.follow(state);
       this.emit('link', this.linkState());
     });
   }
@@ -287,44 +284,9 @@ export class Session extends Emitter<Events> {
   private linkState(): LinkState {
     if (this.unheard) return 'unheard';
     const states = [this.recvTransport?.connectionState, this.sendTransport?.connectionState];
-    if (this.failed.size > 0) return 'unreachable';
+    if (this.paths.some(({ hasFailed }) => hasFailed)) return 'unreachable';
     if (states.some((state) => state === 'disconnected' || state === 'failed')) return 'interrupted';
     return states.includes('connected') ? 'connected' : 'connecting';
-  }
-
-  /**
-   * Restarts ICE when a connection has failed, or has been interrupted for a while (a network change, a NAT's restart), and
-   * once when it does not come up by itself.
-   */
-  private followIce(signalling: Signalling, transport: types.Transport, state: types.ConnectionState): void {
-    clearTimeout(this.iceTimers.get(transport.id));
-    if (state === 'connected') {
-      this.healthy.add(transport.id);
-      this.failed.delete(transport.id);
-    }
-    if (state === 'connecting' && this.detours.has(transport.id)) {
-      this.iceTimers.set(transport.id, setTimeout(() => void this.restartIce(signalling, transport), DETOUR_AFTER_MS));
-    } else if (state === 'failed') {
-      // What was there and fails is an interruption, which may be repaired.
-      if (!this.healthy.delete(transport.id)) this.failed.add(transport.id);
-      void this.restartIce(signalling, transport);
-    } else if (state === 'disconnected') {
-      this.iceTimers.set(transport.id, setTimeout(() => void this.restartIce(signalling, transport), ICE_PATIENCE_MS));
-    }
-  }
-
-  private async restartIce(signalling: Signalling, transport: types.Transport): Promise<void> {
-    try {
-      const iceParameters = await signalling.request<types.IceParameters>('restartIce', { transportId: transport.id });
-      if (transport.closed) return;
-      const iceServers = this.detours.get(transport.id);
-      this.detours.delete(transport.id);
-      if (iceServers) await transport.updateIceServers({ iceServers });
-      await transport.restartIce({ iceParameters });
-    } catch (error) {
-      // The way to the node is gone for media and perhaps for signalling too: start over.
-      if (!this.ended) this.end({ code: 0, reason: `the media connection was lost (${(error as Error).message})` });
-    }
   }
 
   private async serve(method: string, data: never): Promise<unknown> {
@@ -391,7 +353,7 @@ export class Session extends Emitter<Events> {
   private end(closed: Closed): void {
     if (this.ended) return;
     this.ended = true;
-    for (const timer of this.iceTimers.values()) clearTimeout(timer);
+    for (const path of this.paths) path.close();
     for (const end of this.unsubscribe) end();
     for (const ready of [this.recvReady, this.sendReady]) ready.reject(new Error('the session has ended'));
     this.publisher?.close();

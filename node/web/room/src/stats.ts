@@ -40,8 +40,7 @@ export class StatsReader {
   constructor(private readonly direction: 'recv' | 'send') {}
 
   read(report: RTCStatsReport): Reading {
-    const entries = new Map<string, Entry>();
-    report.forEach((entry: Entry) => entries.set(entry.id, entry));
+    const entries = entriesOf(report);
     const reading: Reading = { sources: new Map() };
     const seen = new Map<string, Counters>();
     for (const entry of entries.values()) {
@@ -87,6 +86,19 @@ export class StatsReader {
     const others = reading.sources.get(name);
     reading.sources.set(name, others ? together(others, figures) : figures);
   }
+}
+
+/** Whether media go straight to the node, or nowhere yet. */
+export function isDirect(report: RTCStatsReport): boolean {
+  const entries = entriesOf(report);
+  const path = pathOf(entries.get(String(pairInUse(entries)?.['localCandidateId'])));
+  return path === undefined || path === 'UDP';
+}
+
+function entriesOf(report: RTCStatsReport): Map<string, Entry> {
+  const entries = new Map<string, Entry>();
+  report.forEach((entry: Entry) => entries.set(entry.id, entry));
+  return entries;
 }
 
 /** Chromium says which pair it uses; Firefox nominates no other. */
