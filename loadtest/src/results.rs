@@ -306,7 +306,7 @@ pub struct NodeTotals {
     /// Largest resident memory.
     pub max_resident_bytes: u64,
     /// RTP packets sent to users and to other nodes for each second of processor time; `None` when the node does not
-    /// count them.
+    /// count them, or sent none.
     pub packets_per_cpu_second: Option<f64>,
     /// Packets dropped, by reason.
     pub drops: BTreeMap<String, u64>,

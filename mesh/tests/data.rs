@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use bytes::{BufMut, BytesMut};
 use common::raw::RawPeer;
-use common::{Cluster, Collect, Linked, Node, control, data, linked_over, linked_pair, relay_to, until, within};
+use common::{
+    Cluster, Collect, Linked, Node, control, data, linked_impatiently, linked_over, linked_pair, until, within,
+};
 use quinn::{Connection, RecvStream, SendStream, VarInt};
 use sluice_mesh::wan::{ImpairmentConfig, Rate};
 use sluice_mesh::{
-    DataDecoder, DataMessage, LinkDownReason, LinkKey, MAX_DATA_PAYLOAD_LEN, MeshEvent, PeerAddress,
-    encode_data_message, encode_data_route, encode_message,
+    DataDecoder, DataMessage, LinkDownReason, LinkKey, MAX_DATA_PAYLOAD_LEN, MeshEvent, encode_data_message,
+    encode_data_route, encode_message,
 };
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, PipeMessage};
@@ -233,6 +235,20 @@ async fn a_silent_stream_ends_and_another_follows() {
     }
 }
 
+/// It would lose what it takes as sent.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_stops_a_stream_is_closed() {
+    let cluster = Cluster::new();
+    let mut node = cluster.node("a");
+    let peer = RawPeer::new(&cluster, Some(cluster.certificate("b")));
+    let (connection, _control, key) = peer.link(&mut node, "b").await;
+    node.mesh.send_data(key, data((RouteId(7), RouteEpoch(1)), 0, "x"));
+    let (mut stream, ..) = accept(&connection).await;
+    stream.stop(VarInt::from_u32(0)).unwrap();
+    node.link_down().await;
+    within("its close", connection.closed()).await;
+}
+
 /// A narrow path with more data waiting than QUIC has room for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_delays_neither_another_route_nor_control_messages() {
@@ -261,17 +277,8 @@ async fn a_flood_delays_neither_another_route_nor_control_messages() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_next_link_has_streams_of_its_own() {
-    let cluster = Cluster::new();
-    let config = |node| {
-        let mut config = cluster.config(node);
-        config.limits.idle_timeout = Duration::from_secs(1);
-        config
-    };
-    let (mut a, mut b) = (Node::start(config("a")), Node::start(config("b")));
-    let (relay, path) = relay_to(&b, ImpairmentConfig::default(), 1);
-    a.mesh.connect(PeerAddress { node: b.instance.node.clone(), addr: relay.local_addr() });
-    let (key, ..) = a.link_up().await;
-    let (key_at_b, ..) = b.link_up().await;
+    let Linked { mut a, key_of_b: key, mut b, key_of_a: key_at_b, path, _relay } =
+        linked_impatiently(&Cluster::new()).await;
     let (sink, _frames) = Collect::new();
     let route = b.mesh.allocate_route(sink.clone()).unwrap();
     a.mesh.send_data(key, data(route, 0, "x"));

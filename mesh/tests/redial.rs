@@ -6,9 +6,10 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Cluster, Collect, Node, audio, control, feedback, linked_pair, relay_to, until, within};
-use sluice_mesh::wan::ImpairmentConfig;
-use sluice_mesh::{DataMessage, Frame, FrameSink, LinkDownReason, LinkKey, LinkState, MeshEvent, PeerAddress};
+use common::{
+    Cluster, Collect, Linked, Node, audio, control, feedback, linked_impatiently, linked_pair, until, within,
+};
+use sluice_mesh::{DataMessage, Frame, FrameSink, LinkDownReason, LinkKey, LinkState, MeshEvent};
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{ControlBody, FeedbackBody, RouteFeedback};
 
@@ -98,18 +99,7 @@ async fn a_killed_peer_is_voided_by_its_next_life_even_before_the_time_out() {
 
 #[tokio::test]
 async fn a_path_that_heals_brings_a_new_link() {
-    let cluster = Cluster::new();
-    let config = |node| {
-        let mut config = cluster.config(node);
-        config.limits.idle_timeout = Duration::from_secs(1);
-        config
-    };
-    let (mut a, mut b) = (Node::start(config("a")), Node::start(config("b")));
-    let (relay, path) = relay_to(&b, ImpairmentConfig::default(), 1);
-    a.mesh.connect(PeerAddress { node: b.instance.node.clone(), addr: relay.local_addr() });
-    let (key, ..) = a.link_up().await;
-    b.link_up().await;
-
+    let Linked { mut a, key_of_b: key, mut b, path, _relay, .. } = linked_impatiently(&Cluster::new()).await;
     path.forward.cut();
     path.backward.cut();
     assert_eq!(a.link_down().await, (key, LinkDownReason::TimedOut));

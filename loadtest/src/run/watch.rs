@@ -118,7 +118,7 @@ impl Account {
         NodeTotals {
             cpu: if self.seconds > 0.0 { self.cpu / self.seconds } else { 0.0 },
             max_resident_bytes: self.max_resident_bytes,
-            packets_per_cpu_second: (self.cpu > 0.0).then(|| packets / self.cpu),
+            packets_per_cpu_second: (self.cpu > 0.0 && packets > 0.0).then(|| packets / self.cpu),
             drops: self.drops.iter().map(|(reason, count)| (reason.clone(), *count as u64)).collect(),
         }
     }
@@ -274,6 +274,7 @@ mod tests {
         let mut account = Account::default();
         account.add(&Counts { cpu: 2.0, ..Counts::default() }, Duration::from_secs(4));
         assert_eq!(account.totals(1000).packets_per_cpu_second, Some(500.0));
+        assert_eq!(account.totals(0).packets_per_cpu_second, None, "a node without media is not judged by packets");
         assert_eq!(Account::default().totals(1000).packets_per_cpu_second, None);
     }
 }

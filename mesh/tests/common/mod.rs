@@ -231,7 +231,20 @@ pub(crate) struct Linked {
 
 pub(crate) async fn linked_over(cluster: &Cluster, path: ImpairmentConfig, seed: u64) -> Linked {
     println!("seed {seed}");
-    let (mut a, mut b) = (cluster.node("a"), cluster.node("b"));
+    link(cluster.node("a"), cluster.node("b"), path, seed).await
+}
+
+/// Two nodes that take a link for dead which was silent for a second.
+pub(crate) async fn linked_impatiently(cluster: &Cluster) -> Linked {
+    let node = |name| {
+        let mut config = cluster.config(name);
+        config.limits.idle_timeout = Duration::from_secs(1);
+        Node::start(config)
+    };
+    link(node("a"), node("b"), ImpairmentConfig::default(), 1).await
+}
+
+async fn link(mut a: Node, mut b: Node, path: ImpairmentConfig, seed: u64) -> Linked {
     let (relay, path) = relay_to(&b, path, seed);
     a.mesh.connect(PeerAddress { node: b.instance.node.clone(), addr: relay.local_addr() });
     let (key_of_b, ..) = a.link_up().await;

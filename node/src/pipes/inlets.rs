@@ -9,13 +9,12 @@ use sluice_media::messages::{PipeEnd, Request, RouteIn, WorkerIndex};
 use sluice_mesh::LinkKey;
 use sluice_proto::ids::{NodeInstance, ProducerId, RoomKey, RouteEpoch, RouteId, RouterId};
 use sluice_proto::ortc::{MediaKind, RtpParameters, SctpStreamParameters};
-
-use crate::ortc::{DataChannel, ProducerKind};
 use sluice_proto::pipe::{ControlBody, RouteCloseReason, Wanted};
 use tokio::time::Instant;
 
 use super::Ends;
 use super::links::control;
+use crate::ortc::{DataChannel, ProducerKind};
 use crate::telemetry::current_traceparent;
 
 /// Wait before a subscription that was refused is tried again. Each further refusal doubles it, up to the second one:
@@ -64,6 +63,14 @@ impl Content {
         match self {
             Self::Media { .. } => None,
             Self::Data(channel) => Some(channel.sctp_stream_parameters),
+        }
+    }
+
+    /// Bytes of what its client named it.
+    pub(crate) fn names_len(&self) -> usize {
+        match self {
+            Self::Media { .. } => 0,
+            Self::Data(channel) => channel.label.len() + channel.protocol.len(),
         }
     }
 

@@ -213,7 +213,7 @@ impl Room {
             return Err(Refusal::not_found("transport", transport));
         }
         // Others may have been made since this one was asked for.
-        self.check_room_for_producer(peer, &content, &app_data)?;
+        self.check_room_for_producer(peer, content.names_len(), &app_data)?;
         let peer = self.peers.get_mut(session).ok_or_else(gone)?;
         let joined = peer.joined.as_ref().ok_or_else(gone)?;
         // Its rights may be others by now.
@@ -246,11 +246,11 @@ impl Room {
         Ok(())
     }
 
-    /// Whether a peer may have one more producer, with such data for everybody.
+    /// Whether a peer may have one more producer, with names of this length and such data for everybody.
     pub(super) fn check_room_for_producer(
         &self,
         peer: &Peer,
-        content: &Content,
+        names_len: usize,
         app_data: &Value,
     ) -> Result<(), Refusal> {
         let limit = self.context.limits.producers_per_peer;
@@ -258,13 +258,9 @@ impl Room {
             return Err(Refusal::new(403, format!("a peer may have {limit} producers")));
         }
         let local = peer.producers.iter().filter_map(|id| self.producers.get(id)?.local.as_ref());
-        let names = |content: &Content| match content {
-            Content::Media { .. } => 0,
-            Content::Data(channel) => channel.label.len() + channel.protocol.len(),
-        };
-        let own = peer.producers.iter().filter_map(|id| Some(&self.producers.get(id)?.source.content));
+        let own = peer.producers.iter().filter_map(|id| Some(self.producers.get(id)?.source.content.names_len()));
         let len = app_data.to_string().len() + local.map(|local| local.entry.app_data.len()).sum::<usize>();
-        let len = len + names(content) + own.map(names).sum::<usize>();
+        let len = len + names_len + own.sum::<usize>();
         if len > MAX_APP_DATA_LEN {
             let reason = format!(
                 "appData, labels and protocols of a peer's producers may have {MAX_APP_DATA_LEN} bytes together, not {len}"

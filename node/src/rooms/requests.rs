@@ -121,6 +121,7 @@ impl Room {
         if !peer.rights.grants().may_publish(kind, &app_data) {
             return Err(Refusal::new(403, "the token does not allow to publish this"));
         }
+        self.check_room_for_producer(peer, 0, &app_data)?;
         let negotiated = negotiate_producer(kind, &rtp, rand::random(), &peer.cname)?;
         check_codecs(&negotiated.consumable, &self.context.codecs, &peer.rights.namespace().codecs())?;
         let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
@@ -128,7 +129,6 @@ impl Room {
         let mapping = negotiated.mapping;
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
         let content = Content::Media { kind, rtp: Arc::new(negotiated.consumable) };
-        self.check_room_for_producer(peer, &content, &app_data)?;
         let new = NewProducer { producer, transport, content, app_data, place };
         self.make_producer(asker, request, new, PeerReply::Produced(producer), span.clone())
     }
@@ -153,7 +153,7 @@ impl Room {
         }
         let channel = Arc::new(channel);
         let content = Content::Data(Arc::clone(&channel));
-        self.check_room_for_producer(peer, &content, &app_data)?;
+        self.check_room_for_producer(peer, content.names_len(), &app_data)?;
         let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
         let stream = channel.sctp_stream_parameters;
         self.peers.get_mut(asker.session).ok_or_else(gone)?.reserve_stream(transport, stream.stream_id)?;

@@ -232,8 +232,8 @@ impl Room {
         }
     }
 
-    /// Without its association a transport goes on with its media. The data channels end with it: clients close theirs
-    /// by themselves, and make no second association on a transport.
+    /// Without its association a transport goes on with its media. The worker tells of each data channel that ended with
+    /// it; there are no more to come: clients make no second association on a transport.
     pub(super) fn on_sctp_state(&mut self, id: TransportId, state: SctpState) {
         let (SctpState::Failed | SctpState::Closed) = state else { return };
         let Some(session) = self.peers.owner_of(id) else { return };
@@ -241,19 +241,6 @@ impl Room {
         tracing::info!(room = %self.key, peer = %peer.id, transport = %id, ?state, "the data channels of a transport have ended");
         if let Ok(transport) = peer.transport_mut(id) {
             transport.streams = None;
-        }
-        let is_data = |producer: &&ProducerId| {
-            self.producers.get(*producer).is_some_and(|found| found.channel().is_some() && found.is_on(id))
-        };
-        let producers: Vec<ProducerId> = peer.producers.iter().filter(is_data).copied().collect();
-        let is_data = |consumer: &&ConsumerId| {
-            self.consumers.get(*consumer).is_some_and(|found| found.coding().is_none() && found.transport == id)
-        };
-        let consumers: Vec<ConsumerId> = peer.consumers.iter().filter(is_data).copied().collect();
-        producers.into_iter().for_each(|producer| self.close_own_producer(session, producer));
-        for consumer in consumers {
-            self.command(session, Request::CloseConsumer { consumer });
-            self.close_consumer(consumer);
         }
     }
 

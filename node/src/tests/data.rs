@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use sluice_media::messages::{Request, SctpState, WorkerEvent, WorkerIndex};
-use sluice_proto::ids::{ConsumerId, NamespaceId, PeerId, ProducerId, RoomId, RoomKey, TransportId};
+use sluice_proto::ids::{ConsumerId, NamespaceId, PeerId, RoomId, RoomKey, TransportId};
 
 use super::client::{Client, join_data, opening};
 use super::fakes::World;
@@ -172,7 +172,7 @@ async fn a_client_that_closes_its_end_ends_the_channel() {
     tell(&node, WorkerEvent::DataConsumerClosed { consumer: id(&consumer), by_client: true }).await;
     assert_eq!(bob.next_notification("dataConsumerClosed").await, json!({"dataConsumerId": consumer}));
     assert!(bob.settle().await.is_empty(), "it wanted that");
-    tell(&node, WorkerEvent::DataProducerClosed { producer: id::<ProducerId>(&json!(producer)) }).await;
+    tell(&node, WorkerEvent::DataProducerClosed { producer: id(&json!(producer)) }).await;
     alice.settle().await;
     let again = produce(&mut alice, 7).await;
     assert_eq!(accept(&mut bob).await["dataProducerId"], json!(again));
@@ -195,7 +195,7 @@ async fn who_missed_messages_is_told_and_gets_what_comes_next() {
 async fn data_channels_end_with_their_association_and_media_go_on() {
     let node = TestNode::start(&World::default(), "eu-1", 1);
     let (mut alice, mut bob) = (node.join("room", "alice").await, node.join("room", "bob").await);
-    produce(&mut alice, 7).await;
+    let producer = produce(&mut alice, 7).await;
     let consumer = accept(&mut bob).await["id"].clone();
     alice.produce("audio", rtp::opus(1)).await;
     bob.accept_consumer().await;
@@ -204,6 +204,7 @@ async fn data_channels_end_with_their_association_and_media_go_on() {
         WorkerEvent::SctpStateChanged { transport: id(&json!(alice.send_transport)), state: SctpState::Failed },
     )
     .await;
+    tell(&node, WorkerEvent::DataProducerClosed { producer: id(&json!(producer)) }).await;
     assert_eq!(bob.next_notification("dataConsumerClosed").await, json!({"dataConsumerId": consumer}));
     let request = chat(&alice, 8);
     assert_eq!(alice.request("produceData", request).await.unwrap_err().0, 409);

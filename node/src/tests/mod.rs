@@ -24,7 +24,7 @@ mod real;
 mod resume;
 mod rosters;
 mod rtp;
-mod seeds;
+pub(crate) mod seeds;
 mod signalling;
 mod stage;
 mod statistics;

@@ -6,7 +6,7 @@ pub(super) fn number(variable: &str) -> Option<u64> {
 }
 
 /// The seed `SLUICE_SEED`, or the first `SLUICE_SEEDS`.
-pub(super) fn seeds(default: u64) -> std::ops::Range<u64> {
+pub(crate) fn seeds(default: u64) -> std::ops::Range<u64> {
     match number("SLUICE_SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SLUICE_SEEDS").unwrap_or(default),

@@ -118,7 +118,11 @@ impl Stream {
         // Fails only on a stream that was finished before.
         let _ = send.finish();
         // What the next stream of the route brings is to come after what this one did.
-        send.stopped().await.map_err(|_| WriteError::ConnectionLost(quinn::ConnectionError::LocallyClosed))?;
+        let end = send.stopped().await;
+        let end = end.map_err(|_| WriteError::ConnectionLost(quinn::ConnectionError::LocallyClosed))?;
+        if let Some(code) = end {
+            return Err(WriteError::Stopped(code));
+        }
         data.queues.end(route);
         Ok(())
     }

@@ -2,38 +2,19 @@
 //! too: what is reliable arrives exactly once and in order, or its consumer says that it does not; what is not arrives
 //! at most once.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use rand::RngExt;
 use sluice_media::messages::Request;
 
 use crate::client::BINARY;
+use crate::seeds::for_each_seed;
 use crate::world::{Losses, World, producer, reliable, unreliable};
 
 /// Seeds that a plain `cargo test` tries: some seconds.
 const DEFAULT_SEEDS: u64 = 12;
 
 const CORES: usize = 3;
-
-/// What the environment says.
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|number| number.parse().expect("a number"))
-}
-
-/// Runs a case for every seed. A failing seed is printed.
-fn for_each_seed(name: &str, case: impl Fn(u64)) {
-    let seeds = match number("SLUICE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SLUICE_SEEDS").unwrap_or(DEFAULT_SEEDS),
-    };
-    for seed in seeds {
-        if let Err(failure) = catch_unwind(AssertUnwindSafe(|| case(seed))) {
-            eprintln!("{name} failed with seed {seed}; replay it with SLUICE_SEED={seed}");
-            resume_unwind(failure);
-        }
-    }
-}
 
 /// A chain of cores with a viewer each, of one reliable data producer and one that is not.
 struct Chain {
@@ -157,7 +138,7 @@ fn simulate(seed: u64) {
 
 #[test]
 fn reliable_messages_arrive_once_in_order_whatever_happens_on_the_way() {
-    for_each_seed("data", simulate);
+    for_each_seed("data", DEFAULT_SEEDS, simulate);
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod overload;
 mod parameter_sets;
 mod redundancy;
 mod retransmission;
+#[path = "../common/seeds.rs"]
+mod seeds;
 mod simulcast;
 mod traces;
 mod traffic;

@@ -11,6 +11,7 @@ mod world;
 use std::time::Duration;
 
 use self::world::World;
+use crate::tests::seeds::seeds;
 
 /// Seeds that a plain `cargo test` tries: some seconds.
 const DEFAULT_SEEDS: u64 = 24;
@@ -27,17 +28,9 @@ const SETTLE: Duration = Duration::from_millis(400);
 /// Over this time it is counted what flows.
 const WATCH: Duration = Duration::from_secs(2);
 
-fn seeds() -> std::ops::Range<u64> {
-    let number = |variable| std::env::var(variable).ok().map(|number: String| number.parse().expect("a number"));
-    match number("SLUICE_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SLUICE_SEEDS").unwrap_or(DEFAULT_SEEDS),
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn what_flows_in_the_end_is_what_is_wanted_and_nothing_else() {
-    for seed in seeds() {
+    for seed in seeds(DEFAULT_SEEDS) {
         println!("seed {seed}");
         let mut world = World::new(seed, 20);
         world.run(TURMOIL, true).await;

@@ -73,14 +73,10 @@ impl Media {
         if let Some(channels) = self.transports.get_mut(key).and_then(UserTransport::channels) {
             channels.read_at = None;
         }
-        loop {
-            let is_held_up = self.is_held_up(key);
+        while self.has_incoming(key) && !self.is_held_up(key) {
             let Some((association, channels)) = self.transports.get_mut(key).and_then(UserTransport::data) else {
                 return;
             };
-            if is_held_up || !association.has_incoming() {
-                return;
-            }
             let turn_ends = (deliveries >= MAX_DELIVERIES).then(|| clock.now + TURN);
             if let Some(at) = channels.allowance.waits_until(clock.now, &limits).or(turn_ends) {
                 channels.read_at = Some(at);
@@ -96,6 +92,11 @@ impl Media {
                 None => return,
             }
         }
+    }
+
+    fn has_incoming(&mut self, key: TransportKey) -> bool {
+        let data = self.transports.get_mut(key).and_then(UserTransport::data);
+        data.is_some_and(|(association, _)| association.has_incoming())
     }
 
     /// Whether a client is to wait, because the other end of a route takes less than it sends.

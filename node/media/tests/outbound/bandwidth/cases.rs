@@ -2,10 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::for_each_seed;
 use super::publisher::RATES;
 use super::tcp::Tcp;
 use super::world::World;
+use crate::seeds::for_each_seed;
+
+/// Seeds that a plain `cargo test` tries: some seconds.
+const SEEDS: u64 = 3;
 
 /// How long a path that has become narrower may show it: until the client has told of it, and what is under way is
 /// through.
@@ -27,7 +30,7 @@ const fn phase(seconds: f64, bits_per_second: u64, encoding: u8) -> Phase {
 
 #[test]
 fn layers_follow_a_path_that_narrows_and_widens() {
-    for_each_seed("narrowing", |seed| {
+    for_each_seed("narrowing", SEEDS, |seed| {
         let phases =
             [phase(20.0, 5_000_000, 2), phase(20.0, 1_000_000, 1), phase(20.0, 300_000, 0), phase(25.0, 5_000_000, 2)];
         let mut world = World::new(1, phases[0].bits_per_second, seed);
@@ -60,7 +63,7 @@ fn check(world: &World, phase: &Phase, (begin, within): (Instant, Duration), is_
 
 #[test]
 fn random_loss_is_no_congestion() {
-    for_each_seed("loss", |seed| {
+    for_each_seed("loss", SEEDS, |seed| {
         let mut world = World::new(1, 4_000_000, seed);
         world.run(10.0);
         let before = world.estimates.last().expect("some").1[0].expect("it is known");
@@ -76,7 +79,7 @@ fn random_loss_is_no_congestion() {
 
 #[test]
 fn much_loss_is_congestion() {
-    for_each_seed("much loss", |seed| {
+    for_each_seed("much loss", SEEDS, |seed| {
         let mut world = World::new(1, 4_000_000, seed);
         world.run(10.0);
         world.set_link(4_000_000, 0.35);
@@ -88,7 +91,7 @@ fn much_loss_is_congestion() {
 
 #[test]
 fn two_clients_share_a_path() {
-    for_each_seed("two", |seed| {
+    for_each_seed("two", SEEDS, |seed| {
         let mut world = World::new(2, 3_500_000, seed);
         world.run(80.0);
         let (from, to) = (world.start + Duration::from_secs(20), world.now());
@@ -103,7 +106,7 @@ fn two_clients_share_a_path() {
 
 #[test]
 fn neither_starves_beside_tcp() {
-    for_each_seed("tcp", |seed| {
+    for_each_seed("tcp", SEEDS, |seed| {
         let mut world = World::new(1, 4_000_000, seed);
         world.run(5.0);
         world.tcp = Some(Tcp::new());
