@@ -50,7 +50,7 @@ atHome('viewers behind links of several kinds', ['tc', 'nft'], (world) => {
 
   before(async () => {
     link(WIDE);
-    mesh = await Mesh.processes('links', 3, [], { namespace: world, address: WORLD_ADDRESS });
+    mesh = await Mesh.processes('links', 3, [], { namespace: world, addresses: [WORLD_ADDRESS] });
     const options = { autoplay: true, secure: mesh.nodes.map(({ users }) => users) };
     [nearby, browser] = await Promise.all([launch({ ...options, namespace: world }), launch(options)]);
     ann = await Participant.open(await nearby.newPage(), 'Ann', mesh.nodes[0]?.users ?? '');

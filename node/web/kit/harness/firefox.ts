@@ -6,7 +6,8 @@ import { FIREFOX } from './environment';
 export class Firefox {
   private constructor(private readonly browser: Browser) {}
 
-  static async launch(): Promise<Firefox> {
+  /** `secure`: hosts whose pages may do what others may only by HTTPS or from this machine. */
+  static async launch(secure: string[] = []): Promise<Firefox> {
     const browser = await launch({
       browser: 'firefox',
       executablePath: FIREFOX,
@@ -15,6 +16,7 @@ export class Firefox {
         'media.navigator.permission.disabled': true,
         // Sound is played of itself, also by pages that record none.
         'media.autoplay.default': 0,
+        'dom.securecontext.allowlist': secure.join(),
       },
     });
     return new Firefox(browser);

@@ -23,8 +23,10 @@ export interface NodeAddress {
 /** Where the nodes of a mesh are, if not where the test runs. */
 export interface Elsewhere {
   namespace: Namespace;
-  /** By which users, tests too, reach them there. */
-  address: string;
+  /** By which users, tests too, reach them there: a node each, or one of all. */
+  addresses: [string, ...string[]];
+  /** The one port of each node that users need, if it is that. */
+  port?: number;
 }
 
 /** One running process of the binary. */
@@ -103,13 +105,14 @@ export class Mesh {
   startNode(index: number): void {
     const id = nodeId(index);
     const at = (offset: number) => `127.0.0.1:${this.port(index, offset)}`;
-    const forUsers = (offset: number) => `${this.elsewhere?.address ?? '127.0.0.1'}:${this.port(index, offset)}`;
+    const host = hostOf(index, this.elsewhere);
+    const forUsers = (offset: number) => `${host}:${this.elsewhere?.port ?? this.port(index, offset)}`;
     const seeds = [...this.nodes.keys()].filter((other) => other !== index).map((other) => `127.0.0.1:${this.port(other, 5)}`);
     const args = [
       'node',
       ...['--id', id, '--region', `region-${index + 1}`, '--workers', '1'],
       ...['--users-listen', forUsers(3), '--media-listen', forUsers(4), '--mesh-listen', at(5), '--grpc-listen', at(6)],
-      ...['--admin-listen', forUsers(0), '--cluster-seeds', seeds.join(',')],
+      ...['--admin-listen', `${host}:${this.port(index, 0)}`, '--cluster-seeds', seeds.join(',')],
       ...(this.elsewhere ? ['--insecure-open', '--admin-insecure-open'] : []),
       ...['--mesh-ca', join(this.folder, 'ca.pem')],
       ...['--mesh-cert', join(this.folder, `${id}.pem`), '--mesh-key', join(this.folder, `${id}.key`)],
@@ -160,10 +163,9 @@ export class Mesh {
 
   private static async addressed(name: string, count: number, settings: string[] = [], elsewhere?: Elsewhere): Promise<Mesh> {
     const base = await freeBase(count);
-    const host = elsewhere?.address ?? '127.0.0.1';
     const nodes = Array.from({ length: count }, (_, index) => ({
-      users: `http://${host}:${base + index * PORT_STEP + 3}`,
-      admin: `http://${host}:${base + index * PORT_STEP}`,
+      users: `http://${hostOf(index, elsewhere)}:${elsewhere?.port ?? base + index * PORT_STEP + 3}`,
+      admin: `http://${hostOf(index, elsewhere)}:${base + index * PORT_STEP}`,
     }));
     return new Mesh(name, base, nodes, settings, elsewhere);
   }
@@ -181,6 +183,13 @@ export function sluice(...args: string[]): string {
 /** The environment without settings of the binary's: a test's node is set up by the test alone. */
 function withoutSettings(): NodeJS.ProcessEnv {
   return Object.fromEntries(Object.entries(process.env).filter(([name]) => !name.startsWith('SLUICE_')));
+}
+
+/** A node's host, as URLs have it. */
+function hostOf(index: number, elsewhere: Elsewhere | undefined): string {
+  const { addresses } = elsewhere ?? { addresses: ['127.0.0.1'] };
+  const address = addresses[index % addresses.length] ?? '';
+  return address.includes(':') ? `[${address}]` : address;
 }
 
 function nodeId(index: number): string {

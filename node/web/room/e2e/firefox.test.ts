@@ -8,34 +8,9 @@ import { eventually } from '@sluice/web-kit/harness/eventually';
 import { Firefox } from '@sluice/web-kit/harness/firefox';
 import { Mesh } from '@sluice/web-kit/harness/mesh';
 import { atHome } from '@sluice/web-kit/harness/namespace';
+import { seesAndHears } from '../harness/any-page';
 
 const ROOM = 'two browsers';
-
-/** What has arrived of the only other person in the room. */
-interface Progress {
-  frames: number;
-  energy: number;
-}
-
-function progress(page: AnyPage): Promise<Progress> {
-  return page.evaluate(async () => {
-    const { recv } = (await window.sluice.stats()) as { recv: Record<string, unknown>[] };
-    const sum = (figure: string) => recv.reduce((sum, entry) => sum + Number((entry['type'] === 'inbound-rtp' && entry[figure]) || 0), 0);
-    return { frames: sum('framesDecoded'), energy: sum('totalAudioEnergy') };
-  }, undefined);
-}
-
-async function seesAndHears(name: string, page: AnyPage): Promise<void> {
-  const before = await progress(page);
-  await eventually(
-    `${name} sees and hears the other`,
-    async () => {
-      const now = await progress(page);
-      return now.frames > before.frames + 20 && now.energy > before.energy;
-    },
-    60_000,
-  );
-}
 
 /** Opens the chat of the page, which shows no messages before. */
 function openChat(page: AnyPage): Promise<void> {

@@ -1,15 +1,21 @@
 /** Networks that let out less and less: people get in all the same, and stay when that changes while they talk. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
-import { launch, type Browser } from '@sluice/web-kit/harness/browser';
+import { launch, type AnyPage, type Browser } from '@sluice/web-kit/harness/browser';
+import { FIREFOX } from '@sluice/web-kit/harness/environment';
 import { eventually } from '@sluice/web-kit/harness/eventually';
+import { Firefox } from '@sluice/web-kit/harness/firefox';
 import { Mesh } from '@sluice/web-kit/harness/mesh';
 import { atHome, WORLD_ADDRESS } from '@sluice/web-kit/harness/namespace';
+import { pathTo, seesAndHears } from '../harness/any-page';
 import { Person } from '../harness/person';
 
 /** Browsers give a path up some seconds after the last answer on it, and the page then looks for another. */
 const MOVES_WITHIN_MS = 60_000;
+
+const noFirefox = existsSync(FIREFOX) ? false : 'Firefox is not installed';
 
 const TABLE = ['inet', 'firewall'];
 
@@ -39,7 +45,7 @@ atHome('a firewall', ['nft'], (world) => {
   let people: Person[] = [];
 
   before(async () => {
-    mesh = await Mesh.processes('firewall', 2, [], { namespace: world, address: WORLD_ADDRESS });
+    mesh = await Mesh.processes('firewall', 2, [], { namespace: world, addresses: [WORLD_ADDRESS] });
     media = mesh.nodes.map(({ users }) => Number(new URL(users).port) + 1);
     browser = await launch({ secure: mesh.nodes.map(({ users }) => users) });
   });
@@ -89,6 +95,26 @@ atHome('a firewall', ['nft'], (world) => {
     await goesBy('TURN', alice);
     assert.deepEqual([...alice.errors, ...bob.errors], []);
   });
+
+  for (const { protocols, path } of [
+    { protocols: ['udp'], path: 'tcp' },
+    { protocols: ['udp', 'tcp'], path: 'relay' },
+  ] as const) {
+    test(`that lets no ${protocols.join(' and no ')} out to the media port is passed by Firefox`, { skip: noFirefox }, async () => {
+      protocols.forEach((protocol) => block(protocol, media));
+      const firefox = await Firefox.launch([WORLD_ADDRESS]);
+      try {
+        const pages: AnyPage[] = [await firefox.newPage(), await browser.newPage()];
+        for (const [index, page] of pages.entries()) {
+          await page.goto(`${mesh.nodes[index]?.users}/?${new URLSearchParams({ roomId: `firefox ${path}`, displayName: `${index}` })}`);
+        }
+        await Promise.all(pages.map((page, index) => seesAndHears(`${index}`, page)));
+        for (const page of pages) assert.equal(await pathTo(page), path);
+      } finally {
+        await firefox.close();
+      }
+    });
+  }
 
   test('that closes during a call does not end it, and when it opens they go straight again', async () => {
     const [alice, bob] = await meet('closing');
