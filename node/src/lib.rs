@@ -44,6 +44,7 @@ mod node;
 pub mod ortc;
 mod pipes;
 pub(crate) mod ports;
+mod rewound;
 pub(crate) mod rooms;
 pub(crate) mod signalling;
 mod support;

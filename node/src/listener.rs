@@ -85,24 +85,19 @@ fn is_out_of_files(error: &std::io::Error) -> bool {
 }
 
 impl Listener {
-    /// Must be called on a tokio runtime.
+    /// Counts those that the system refuses; all others whoever has the listener counts. Must be called on a tokio
+    /// runtime.
     ///
     /// # Errors
     /// When the listener is unusable.
-    pub(crate) fn new(name: &'static str, listener: std::net::TcpListener) -> std::io::Result<Self> {
+    pub(crate) fn new(
+        name: &'static str,
+        listener: std::net::TcpListener,
+        counters: Arc<PortCounters>,
+    ) -> std::io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self {
-            name,
-            listener: TcpListener::from_std(listener)?,
-            counters: Arc::default(),
-            spare_file: SpareFile::open(),
-            warned: None,
-        })
-    }
-
-    /// What happened; but for those that the system refuses, whoever has the listener counts.
-    pub(crate) fn counters(&self) -> &Arc<PortCounters> {
-        &self.counters
+        let listener = TcpListener::from_std(listener)?;
+        Ok(Self { name, listener, counters, spare_file: SpareFile::open(), warned: None })
     }
 
     /// The next connection.

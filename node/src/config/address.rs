@@ -12,7 +12,7 @@ use axum::http::uri::Authority;
 pub enum Host {
     /// The address.
     Ip(IpAddr),
-    /// A DNS name, resolved when the node starts.
+    /// A DNS name.
     Name(String),
 }
 

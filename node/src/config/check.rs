@@ -91,16 +91,24 @@ impl NodeConfig {
     }
 
     fn check_ports(&self) -> Result<(), ConfigError> {
-        let media = ("media.listen", self.media.listen);
-        let tcp = [
-            ("users.listen", self.users.listen),
-            ("admin.listen", self.admin.listen),
-            ("grpc.listen", self.grpc.listen),
-            media,
-        ];
-        let udp = [media, ("mesh.listen", self.mesh.listen)];
-        check_clashes(&tcp)?;
-        check_clashes(&udp)
+        let [users, admin] = [("users.listen", self.users.listen), ("admin.listen", self.admin.listen)];
+        let [grpc, media] = [("grpc.listen", self.grpc.listen), ("media.listen", self.media.listen)];
+        check_clashes(&[users, admin, grpc])?;
+        if self.media.tcp {
+            check_clashes(&[admin, grpc, media])?;
+        }
+        if self.media.tcp && !self.shares_media_port() {
+            check_clashes(&[users, media])?;
+        }
+        check_clashes(&[media, ("mesh.listen", self.mesh.listen)])
+    }
+
+    /// Whether the users' port is the media port as far as that is TCP: whoever connects there says which of the two is
+    /// meant.
+    pub(crate) fn shares_media_port(&self) -> bool {
+        let (users, media) = (self.users.listen, self.media.listen);
+        let is_as_open = users.ip() == media.ip() || users.ip().is_unspecified();
+        self.media.tcp && is_as_open && clash(users, media)
     }
 }
 

@@ -142,9 +142,10 @@ section! {
         /// Address and port to listen on.
         listen: SocketAddr = ([127, 0, 0, 1], 4444).into(),
         /// Addresses that users are told, in order of preference; needed behind a NAT or when listening on 0.0.0.0. A
-        /// name is resolved when the node starts. Empty: the address listened on.
+        /// name is resolved when the node starts, and once a minute. Empty: the address listened on.
         announced: Vec<Announced> = Vec::new(),
-        /// Listen on TCP too, under the same number, and tell clients so (ICE over TCP).
+        /// Listen on TCP too, under the same number, and tell clients so (ICE over TCP). It may be the number of
+        /// users.listen: 443 for both is all that a user's network has to let out.
         tcp: bool = true,
         /// Connections over TCP at a time. A user whose media go by TCP has two; others have them for a moment, while
         /// they find out that UDP is better. Less where the system allows fewer open files.

@@ -171,6 +171,9 @@ fn two_sockets_cannot_have_one_port() {
     let clash = load_flags(&[("mesh.listen", "0.0.0.0:4444"), ("mesh.announced", "203.0.113.7")]);
     assert_refused(clash, &["mesh.listen", "0.0.0.0:4444", "media.listen has already"]);
     assert!(load_flags(&[("mesh.listen", "127.0.0.1:4443")]).is_ok(), "TCP and UDP do not clash");
+    assert!(load_flags(&[("media.listen", "127.0.0.1:4443")]).is_ok(), "media find their way from the users' port");
+    let clash = load_flags(&[("media.listen", "0.0.0.0:4443"), ("media.announced", "203.0.113.7")]);
+    assert_refused(clash, &["media.listen", "0.0.0.0:4443", "users.listen has already"]);
     assert!(load_flags(&[("admin.listen", "127.0.0.1:0"), ("users.listen", "127.0.0.1:0")]).is_ok());
 }
 

@@ -34,8 +34,10 @@ use super::spoken::{self, Spoken};
 use crate::address_limits::{AddressLimits, Held};
 use crate::config::Network;
 use crate::listener::{Listener, Place, PortCounters, count};
+use crate::rewound::Rewound;
 use crate::support::lock;
 use crate::turn::Turn;
+use crate::worker::Intake;
 
 /// Bytes of a request's line and header. Browsers send 1 to 2 KiB; a token in the URL may add as much again.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -90,6 +92,8 @@ pub(crate) struct ServerConfig {
     pub(crate) tls: Option<TlsAcceptor>,
     /// What those find who speak TURN instead of HTTP.
     pub(crate) turn: Option<Turn>,
+    /// Who takes connections that media come by, if they come to this port.
+    pub(crate) media: Option<Intake>,
 }
 
 /// What a request's handler knows of its connection. Whoever goes on using the connection after the response (a
@@ -132,8 +136,8 @@ impl Server {
         router: Router,
     ) -> std::io::Result<Self> {
         let local_addr = listener.local_addr()?;
-        let listener = Listener::new(config.name, listener)?;
-        let counters = listener.counters().clone();
+        let counters = Arc::<PortCounters>::default();
+        let listener = Listener::new(config.name, listener, counters.clone())?;
         let acceptor = Acceptor {
             listener,
             places: Arc::new(Semaphore::new(config.max_connections)),
@@ -284,19 +288,43 @@ impl Shared {
                 connection = self.of_client(connection, client)?;
             }
         }
-        let Some(tls) = &self.config.tls else { return self.serve_any(stream, connection, stop, has_place).await };
+        let Some((spoken, stream)) = self.listen(stream, &stop).await? else { return Ok(()) };
+        if let (Spoken::Media, true, Some(media)) = (spoken, has_place, &self.config.media) {
+            let remote = connection.remote;
+            drop(connection);
+            stop.run_until_cancelled(media.take(stream, remote)).await;
+            return Ok(());
+        }
+        let Some(tls) = &self.config.tls else {
+            return self.serve_spoken(spoken, stream, connection, stop, has_place).await;
+        };
         let handshake = tokio::select! {
             () = stop.cancelled() => return Ok(()),
             handshake = timeout(self.config.header_timeout, tls.accept(stream)) => handshake,
         };
         let stream =
             handshake.map_err(|_| "no TLS handshake in time".to_owned())?.map_err(|error| error.to_string())?;
-        self.serve_any(stream, connection, stop, has_place).await
+        let Some((spoken, stream)) = self.listen(stream, &stop).await? else { return Ok(()) };
+        self.serve_spoken(spoken, stream, connection, stop, has_place).await
     }
 
-    /// Serves what the client speaks.
-    async fn serve_any<S>(
+    /// Waits for what the client speaks. `None` if it goes, or the node ends.
+    async fn listen<S: AsyncRead + Unpin>(
         &self,
+        stream: S,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Spoken, Rewound<S>)>, String> {
+        tokio::select! {
+            () = stop.cancelled() => Ok(None),
+            heard = timeout(self.config.header_timeout, spoken::listen(stream)) => {
+                heard.map_err(|_| "nothing came in time".to_owned())?.map_err(|error| error.to_string())
+            }
+        }
+    }
+
+    async fn serve_spoken<S>(
+        &self,
+        spoken: Spoken,
         stream: S,
         connection: Connection,
         stop: CancellationToken,
@@ -305,18 +333,11 @@ impl Shared {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let turn = self.config.turn.as_ref().filter(|_| has_place);
-        let Some(turn) = turn else { return self.serve_http(stream, connection, stop, has_place).await };
-        let heard = tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            heard = timeout(self.config.header_timeout, spoken::listen(stream)) => heard,
-        };
-        match heard.map_err(|_| "nothing came in time".to_owned())?.map_err(|error| error.to_string())? {
-            None => Ok(()),
-            Some((Spoken::Http, stream)) => self.serve_http(stream, connection, stop, has_place).await,
-            Some((Spoken::Turn, stream)) => {
+        match &self.config.turn {
+            Some(turn) if spoken == Spoken::Turn && has_place => {
                 turn.serve(stream, connection.remote, self.config.header_timeout, stop).await
             }
+            _ => self.serve_http(stream, connection, stop, has_place).await,
         }
     }
 

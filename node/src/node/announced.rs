@@ -3,9 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
+use std::time::Duration;
+
+use tokio::time::MissedTickBehavior;
 
 use super::StartError;
 use crate::config::{Announced, Host, NodeConfig};
+
+/// How often names are looked up again. What the system asks may remember the answer for as long as that is valid.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(60);
 
 /// Where the node's sockets are reached, but for ports that are not bound yet.
 pub(super) struct Addresses {
@@ -30,10 +36,7 @@ impl Resolved {
 impl Addresses {
     /// Looks up the names among them.
     pub(super) async fn resolve(config: &NodeConfig) -> Result<Self, StartError> {
-        let mut media = Vec::new();
-        for announced in &config.media.announced {
-            media.extend(resolve("media.announced", config.media.listen, announced).await?);
-        }
+        let media = Self::resolve_media(config).await?;
         warn_if_private(config, &media);
         warn_if_refused(config.media.listen, &media);
         Ok(Self {
@@ -41,6 +44,15 @@ impl Addresses {
             mesh: first("mesh.announced", config.mesh.listen, config.mesh.announced.as_ref()).await?,
             grpc: first("grpc.announced", config.grpc.listen, config.grpc.announced.as_ref()).await?,
         })
+    }
+
+    /// Of the media socket, best first; names are looked up again.
+    async fn resolve_media(config: &NodeConfig) -> Result<Vec<Resolved>, StartError> {
+        let mut media = Vec::new();
+        for announced in &config.media.announced {
+            media.extend(resolve("media.announced", config.media.listen, announced).await?);
+        }
+        Ok(media)
     }
 
     /// Of the media socket, best first.
@@ -60,6 +72,59 @@ impl Addresses {
     pub(super) fn grpc(&self, bound: SocketAddr) -> SocketAddr {
         self.grpc.map_or(bound, |announced| announced.at(bound))
     }
+}
+
+/// Looks up the names of the media port for ever, as their addresses may change while the node runs. `apply` hears of
+/// those that are new, where the port is bound already.
+pub(super) async fn follow_names(config: NodeConfig, apply: impl Fn(&[SocketAddr])) {
+    if config.media.announced.iter().all(|announced| matches!(announced.host, Host::Ip(_))) {
+        std::future::pending().await
+    }
+    let mut known = Known::default();
+    let mut ticks = tokio::time::interval(LOOK_UP_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        if let Some(found) = known.hear(Addresses::resolve_media(&config).await) {
+            let found: Vec<_> = found.iter().map(|announced| announced.at(config.media.listen)).collect();
+            tracing::info!(addresses = ?found, "the names of media.announced have other addresses now");
+            apply(&found);
+        }
+    }
+}
+
+/// What names were found to be.
+#[derive(Default)]
+struct Known {
+    addresses: Option<Vec<Resolved>>,
+    has_failed: bool,
+}
+
+impl Known {
+    /// The addresses, if they are not what was found before.
+    fn hear(&mut self, found: Result<Vec<Resolved>, StartError>) -> Option<&[Resolved]> {
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => {
+                if !std::mem::replace(&mut self.has_failed, true) {
+                    tracing::warn!(%error, "the names of media.announced are not found any more: what they were stays");
+                }
+                return None;
+            }
+        };
+        self.has_failed = false;
+        // In another order they are the same: many servers turn them round each time.
+        if self.addresses.as_ref().is_some_and(|known| is_same(known, &found)) {
+            return None;
+        }
+        let is_first = self.addresses.is_none();
+        let known = self.addresses.insert(found);
+        (!is_first).then_some(known)
+    }
+}
+
+fn is_same(a: &[Resolved], b: &[Resolved]) -> bool {
+    a.len() == b.len() && a.iter().all(|one| b.contains(one))
 }
 
 async fn first(
@@ -168,6 +233,18 @@ mod tests {
             ["127.0.0.1:5000", "203.0.113.7:5000", "203.0.113.8:9"].map(|addr| addr.parse().unwrap());
         assert_eq!(addresses.media(bound), [first, second]);
         assert_eq!((addresses.mesh(bound), addresses.grpc(bound)), (bound, bound));
+    }
+
+    #[test]
+    fn other_addresses_of_names_are_told_and_what_is_not_found_changes_nothing() {
+        let at = |last: u8| Resolved { ip: [192, 0, 2, last].into(), port: None };
+        let failed = || Err(StartError::system("names", "no answer"));
+        let mut known = Known::default();
+        for found in [Ok(vec![at(1), at(2)]), Ok(vec![at(2), at(1)]), failed(), failed(), Ok(vec![at(1), at(2)])] {
+            assert_eq!(known.hear(found), None);
+        }
+        assert_eq!(known.hear(Ok(vec![at(3)])), Some([at(3)].as_slice()));
+        assert_eq!(known.hear(Ok(vec![at(3)])), None);
     }
 
     #[test]

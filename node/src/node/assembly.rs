@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use super::announced::Addresses;
+use super::announced::{Addresses, follow_names};
 use super::identity::{self, UsersCertificate};
 use super::renewal::Renewals;
 use super::standing::superseded;
@@ -45,7 +45,7 @@ use crate::rooms::{Rooms, RoomsConfig};
 use crate::telemetry::{current_traceparent, set_parent};
 use crate::turn::Turn;
 use crate::vitals::Vitals;
-use crate::worker::{Acceptor, SpawnError, WorkerHandle, Workers, WorkersConfig, spawn_workers};
+use crate::worker::{Acceptor, Intake, SpawnError, WorkerHandle, Workers, WorkersConfig, spawn_workers};
 
 /// How often it is looked how much traffic a tenant with a limit has.
 const MEASURE_EVERY: Duration = Duration::from_secs(2);
@@ -60,7 +60,7 @@ const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 pub(super) struct Parts {
     health: Health,
     users: Server,
-    /// Unless media go by UDP only.
+    /// Unless media go by UDP only, or come to the users' port.
     media: Option<Acceptor>,
     admin: Server,
     rooms: Rooms,
@@ -113,23 +113,32 @@ impl Parts {
         let entrance = Entrance::new(rooms.clone(), namespaces.clone());
         let connections = open_files::connections(&config);
         let port = (users, connections.users, users_tls.as_ref().map(|(_, certificate)| certificate));
-        let users = doors::serve_users(&config, port, entrance.clone(), &health, turn.clone())?;
-        let media = workers.accept(connections.media, address_limits.clone())?;
-        let sources =
-            sources(&instance, handles, &rooms, (&mesh, &members), (&users, media.as_ref(), turn), &namespaces);
+        let intake = config.media.tcp.then(|| Intake::new(connections.media, address_limits.clone(), handles.clone()));
+        let shared = intake.clone().filter(|_| config.shares_media_port());
+        let users = doors::serve_users(&config, port, entrance.clone(), &health, (turn.clone(), shared))?;
+        let (media, announcing) = (workers.accept(intake.as_ref())?, turn.clone());
+        let sources = sources(&instance, handles, &rooms, (&mesh, &members), (&users, intake, turn), &namespaces);
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh, &namespaces));
+        let following = follow_names(config.clone(), {
+            let (rooms, turn, media) = (rooms.clone(), announcing, config.media.clone());
+            move |announced| {
+                rooms.set_media_addresses(media_addresses(announced, media.tcp));
+                turn.iter().for_each(|turn| turn.announce(announced, media.listen));
+            }
+        });
         let (tenants, data_dir) = ((namespaces.clone(), rooms.clone()), config.data_dir.clone());
         let renewals = Arc::new(Renewals::new(&config, users_tls, (tls, mesh.clone(), placement.clone()), tenants));
         let publishing =
             publish_facts(membership.clone(), facts, sources.clone(), data_dir, clock.clone(), vitals.clone());
-        let tasks: [(&'static str, BoxFuture<'static, ()>); 7] = [
+        let tasks: [(&'static str, BoxFuture<'static, ()>); 8] = [
             ("the publication of facts", publishing.boxed()),
             ("the return of memory", memory::give_back(rooms.clone()).boxed()),
             ("the account of usage", keep_usage(sources.clone(), namespaces).boxed()),
             ("the cluster's clock", clock.follow(members.clone()).boxed()),
             ("the keeping of links", keep_links(mesh.clone(), members.clone()).boxed()),
+            ("the names of the media port", following.boxed()),
             ("the comparison of tenants", watch_tenants(members).boxed()),
             ("the watch over files", renewals.clone().watch().boxed()),
         ];
@@ -156,7 +165,7 @@ impl Parts {
     }
 
     /// Runs the tasks. Whatever of them or of the parts ends by itself ends the node.
-    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 7]) {
+    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 8]) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
         let media = self.media.as_ref().map(|media| ("the media port over TCP", media.ended().boxed()));
@@ -252,7 +261,7 @@ impl WorkerThreads {
             DtlsCertificate::generate().map_err(|error| StartError::system("the node's DTLS certificate", error))?;
         let workers = spawn_workers(WorkersConfig {
             media_addr: config.media.listen,
-            tcp: config.media.tcp,
+            tcp: config.media.tcp && !config.shares_media_port(),
             count: worker_count(config.workers),
             certificate: certificate.clone(),
             socket_buffer_bytes: SOCKET_BUFFER_BYTES,
@@ -277,11 +286,10 @@ impl WorkerThreads {
     }
 
     /// Takes connections to the media port, if it is listened on over TCP.
-    fn accept(&mut self, max: usize, limits: Arc<AddressLimits>) -> Result<Option<Acceptor>, StartError> {
-        let Some(workers) = &mut self.0 else { return Ok(None) };
-        let Some(listener) = workers.listener.take() else { return Ok(None) };
-        let acceptor = Acceptor::spawn(listener, max, limits, workers.handles.clone());
-        acceptor.map(Some).map_err(|error| StartError::system("the media port over TCP", error))
+    fn accept(&mut self, intake: Option<&Intake>) -> Result<Option<Acceptor>, StartError> {
+        let listener = self.0.as_mut().and_then(|workers| workers.listener.take());
+        let acceptor = listener.zip(intake.cloned()).map(|(listener, intake)| Acceptor::spawn(listener, intake));
+        acceptor.transpose().map_err(|error| StartError::system("the media port over TCP", error))
     }
 
     /// The worker whose thread has ended, once one has.
@@ -408,7 +416,7 @@ fn sources(
     workers: Vec<WorkerHandle>,
     rooms: &Rooms,
     (mesh, members): (&Mesh, &watch::Receiver<Arc<Members>>),
-    (users, media, turn): (&Server, Option<&Acceptor>, Option<Turn>),
+    (users, media, turn): (&Server, Option<Intake>, Option<Turn>),
     namespaces: &Arc<Namespaces>,
 ) -> Arc<Sources> {
     Arc::new(Sources {

@@ -13,6 +13,7 @@ use crate::http::origin::Origins;
 use crate::http::{Door, Health, Server, ServerConfig, TurnUrls, full_router, users_router};
 use crate::metrics::{Metrics, Sources};
 use crate::turn::Turn;
+use crate::worker::Intake;
 
 /// Connections of operators: a scraper, a console, a few shells.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -33,7 +34,7 @@ pub(super) fn serve_users(
     (listener, max_connections, certificate): (TcpListener, usize, Option<&UsersCertificate>),
     entrance: Entrance,
     health: &Health,
-    turn: Option<Turn>,
+    (turn, media): (Option<Turn>, Option<Intake>),
 ) -> Result<Server, StartError> {
     let server = ServerConfig {
         name: "users",
@@ -45,6 +46,7 @@ pub(super) fn serve_users(
         silence: Duration::from_millis(config.limits.silence_ms),
         tls: certificate.map(UsersCertificate::acceptor).transpose()?,
         turn,
+        media,
     };
     let door = Door {
         entrance,
@@ -74,6 +76,7 @@ pub(super) fn serve_admin(
         silence: Duration::from_millis(config.limits.silence_ms),
         tls: None,
         turn: None,
+        media: None,
     };
     let router = admin_router(sources, metrics, entrance, AdminGuard::new(config), health.clone());
     Server::spawn(listener, server, router).map_err(|error| StartError::system("the admin port", error))

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use arc_swap::ArcSwap;
 use sluice_media::messages::WorkerIndex;
 use sluice_media::{DataLimits, TransportAddress};
 use sluice_proto::ids::{ConsumerId, NodeId, NodeInstance, ProducerId, Region, RouterId, TransportId};
@@ -32,7 +33,8 @@ pub(crate) type RoomSender = mpsc::Sender<RoomMessage>;
 pub(crate) struct Context {
     pub(crate) instance: NodeInstance,
     pub(crate) region: Region,
-    pub(crate) media_addresses: Arc<[TransportAddress]>,
+    /// Change when names have other addresses.
+    pub(crate) media_addresses: ArcSwap<Arc<[TransportAddress]>>,
     pub(crate) fingerprints: Arc<[DtlsFingerprint]>,
     pub(crate) limits: Limits,
     /// What data channels keep to, if there are any.
@@ -65,6 +67,11 @@ pub(crate) struct WorkerLoad {
 }
 
 impl Context {
+    /// Where users reach media now.
+    pub(crate) fn media_addresses(&self) -> Arc<[TransportAddress]> {
+        Arc::clone(&self.media_addresses.load())
+    }
+
     pub(crate) fn worker(&self, index: WorkerIndex) -> &Arc<dyn MediaWorker> {
         &self.workers[usize::from(index.0)]
     }

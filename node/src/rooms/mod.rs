@@ -49,6 +49,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use prometheus_client::registry::Registry;
@@ -165,7 +166,7 @@ impl Rooms {
         let context = Arc::new(Context {
             instance: config.instance,
             region: config.region,
-            media_addresses: config.media_addresses.into(),
+            media_addresses: ArcSwap::from_pointee(config.media_addresses.into()),
             fingerprints: config.fingerprints.into(),
             limits: config.limits,
             data: config.data,
@@ -224,6 +225,11 @@ impl Rooms {
     /// The tasks that are waited for when the node stops.
     pub(crate) fn tasks(&self) -> &TaskTracker {
         &self.inner.tasks
+    }
+
+    /// Whoever makes a transport from now on is told these, best first; as [`RoomsConfig::media_addresses`].
+    pub(crate) fn set_media_addresses(&self, addresses: Vec<TransportAddress>) {
+        self.inner.context.media_addresses.store(Arc::new(addresses.into()));
     }
 
     /// A worker answers nothing, or again: nobody new is placed where nothing is answered.

@@ -262,7 +262,7 @@ impl Room {
 
     fn transport_stats(&mut self, asker: &mut Asker, transport: TransportId) -> Result<Outcome, Refusal> {
         self.transport_of(asker, transport)?;
-        let addresses = Arc::clone(&self.context.media_addresses);
+        let addresses = self.context.media_addresses();
         self.ask(asker, Request::TransportStats { transport }, move |response| match response {
             Response::TransportStats(stats) => {
                 let local = stats.remote_address.and_then(|remote| local_address(&addresses, remote));

@@ -119,7 +119,7 @@ impl Room {
         force_tcp: bool,
         data_streams: Option<u16>,
     ) -> Result<PeerReply, Refusal> {
-        let addresses = candidates(&self.context.media_addresses, force_tcp)?;
+        let addresses = candidates(&self.context.media_addresses(), force_tcp)?;
         let limits = &self.context.limits;
         let limit = limits.transports_per_peer;
         let peer = self.peers.get(asker.session).ok_or_else(gone)?;

@@ -23,6 +23,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use axum::http::uri::Authority;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -44,7 +45,7 @@ pub(crate) struct Turn {
 
 #[derive(Debug)]
 struct Inner {
-    peers: Vec<Peer>,
+    peers: ArcSwap<Vec<Peer>>,
     credentials: Arc<Credentials>,
     places: Arc<Semaphore>,
     counters: Arc<TurnCounters>,
@@ -55,12 +56,17 @@ impl Turn {
     /// time.
     pub(crate) fn new(announced: &[SocketAddr], media: SocketAddr, allocations: usize) -> Self {
         let inner = Inner {
-            peers: announced.iter().map(|announced| Peer::new(*announced, media)).collect(),
+            peers: ArcSwap::from_pointee(peers(announced, media)),
             credentials: Arc::default(),
             places: Arc::new(Semaphore::new(allocations)),
             counters: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// The node is known to clients by other addresses from now on; who has an allocation keeps the former ones.
+    pub(crate) fn announce(&self, announced: &[SocketAddr], media: SocketAddr) {
+        self.inner.peers.store(Arc::new(peers(announced, media)));
     }
 
     /// Credentials for a session.
@@ -93,17 +99,22 @@ impl Turn {
 
     /// The sockets of an allocation, the address to be told, and the peers.
     fn open_relay(&self, user: &User, family: Family) -> Result<(Relay, SocketAddr, Vec<SocketAddr>), ErrorCode> {
-        let Inner { peers, places, counters, .. } = &*self.inner;
+        let Inner { places, counters, .. } = &*self.inner;
+        let peers = self.inner.peers.load();
         if !peers.iter().any(|peer| Family::of(peer.announced) == family) {
             return Err(ErrorCode::AddressFamilyNotSupported);
         }
         let of_session = user.place().ok_or(ErrorCode::AllocationQuotaReached)?;
         let of_all = places.clone().try_acquire_owned().map_err(|_| ErrorCode::InsufficientCapacity)?;
-        Relay::open(peers, family, counters, [of_session, of_all]).map_err(|error| {
+        Relay::open(&peers, family, counters, [of_session, of_all]).map_err(|error| {
             tracing::debug!(%error, "a TURN allocation got no socket");
             ErrorCode::InsufficientCapacity
         })
     }
+}
+
+fn peers(announced: &[SocketAddr], media: SocketAddr) -> Vec<Peer> {
+    announced.iter().map(|announced| Peer::new(*announced, media)).collect()
 }
 
 /// What a client is told of a TURN server, in the terms of the WebRTC API (`RTCIceServer`).

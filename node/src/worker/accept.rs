@@ -9,7 +9,7 @@ use std::time::Duration;
 use sluice_media::messages::WorkerIndex;
 use sluice_media::wire::framing::{MAX_FRAME_LEN, MIN_FRAME_LEN, MalformedFrame};
 use sluice_media::worker_of_check;
-use tokio::io::AsyncReadExt;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -19,6 +19,7 @@ use super::WorkerHandle;
 use super::connections::NewConnection;
 use crate::address_limits::{AddressLimits, Held};
 use crate::listener::{Listener, Place, PortCounters, count};
+use crate::rewound::Rewound;
 
 /// Connections that no transport has authenticated yet: some ten thousand clients that connect within a second are that
 /// many at a time, a round trip each.
@@ -43,11 +44,10 @@ impl Newcomer {
     }
 }
 
-/// The media port as far as it is TCP; dropping it ends it.
-pub(crate) struct Acceptor {
-    counters: Arc<PortCounters>,
-    stop: CancellationToken,
-    ended: CancellationToken,
+/// Takes connections that media come by. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Intake {
+    shared: Arc<Shared>,
 }
 
 struct Shared {
@@ -58,51 +58,67 @@ struct Shared {
     counters: Arc<PortCounters>,
 }
 
-impl Acceptor {
-    /// Takes up to so many connections. Must be called on a tokio runtime.
-    ///
-    /// # Errors
-    /// When the listener is unusable.
-    pub(crate) fn spawn(
-        listener: std::net::TcpListener,
-        max_connections: usize,
-        limits: Arc<AddressLimits>,
-        workers: Vec<WorkerHandle>,
-    ) -> io::Result<Self> {
-        let mut listener = Listener::new("media", listener)?;
-        let counters = listener.counters().clone();
-        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
-        let shared = Arc::new(Shared {
+impl Intake {
+    /// Takes up to so many connections.
+    pub(crate) fn new(max_connections: usize, limits: Arc<AddressLimits>, workers: Vec<WorkerHandle>) -> Self {
+        let shared = Shared {
             places: Arc::new(Semaphore::new(max_connections)),
             newcomers: Arc::new(Semaphore::new(MAX_NEWCOMERS)),
             limits,
             workers,
-            counters: counters.clone(),
-        });
+            counters: Arc::default(),
+        };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// What happened.
+    pub(crate) fn counters(&self) -> &Arc<PortCounters> {
+        &self.shared.counters
+    }
+
+    /// Takes a connection, if there is a place for it now: until it is a worker's, or has failed.
+    pub(crate) fn take(
+        &self,
+        stream: Rewound<TcpStream>,
+        remote: SocketAddr,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        let shared = self.shared.clone();
+        let places = shared.admit(remote);
+        async move {
+            match places {
+                Some(places) => shared.hand_over(stream, remote, places).await,
+                None => count(&shared.counters.refused),
+            }
+        }
+    }
+}
+
+/// The media port as far as it is TCP; dropping it ends it.
+pub(crate) struct Acceptor {
+    stop: CancellationToken,
+    ended: CancellationToken,
+}
+
+impl Acceptor {
+    /// Must be called on a tokio runtime.
+    ///
+    /// # Errors
+    /// When the listener is unusable.
+    pub(crate) fn spawn(listener: std::net::TcpListener, intake: Intake) -> io::Result<Self> {
+        let mut listener = Listener::new("media", listener, intake.counters().clone())?;
+        let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
         let (end, stopped) = (ended.clone().drop_guard(), stop.clone());
         tokio::spawn(async move {
             let _end = end;
             let accepting = async {
                 loop {
                     let (stream, remote) = listener.accept().await;
-                    let Some(places) = shared.admit(remote) else {
-                        count(&shared.counters.refused);
-                        continue;
-                    };
-                    let (shared, stopped) = (shared.clone(), stopped.clone());
-                    tokio::spawn(async move {
-                        stopped.run_until_cancelled(shared.hand_over(stream, remote, places)).await;
-                    });
+                    tokio::spawn(stopped.clone().run_until_cancelled_owned(intake.take(stream.into(), remote)));
                 }
             };
             stopped.run_until_cancelled(accepting).await;
         });
-        Ok(Self { counters, stop, ended })
-    }
-
-    /// What happened.
-    pub(crate) fn counters(&self) -> &Arc<PortCounters> {
-        &self.counters
+        Ok(Self { stop, ended })
     }
 
     /// Waits until nobody is let in any more: before this is dropped, something broke.
@@ -128,13 +144,18 @@ impl Shared {
         Some((place, Newcomer::new(newcomer, newcomer_of_address)))
     }
 
-    async fn hand_over(&self, mut stream: TcpStream, remote: SocketAddr, (place, newcomer): (Place, Newcomer)) {
+    async fn hand_over(
+        &self,
+        mut stream: Rewound<TcpStream>,
+        remote: SocketAddr,
+        (place, newcomer): (Place, Newcomer),
+    ) {
         let first = timeout(FIRST_CHECK_TIME, read_first_check(&mut stream)).await;
         let first = first.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let found = first.and_then(|(first, worker)| {
             let worker = self.workers.get(usize::from(worker.0));
             let worker = worker.ok_or_else(|| io::Error::other("the check names no worker of here"))?;
-            Ok((NewConnection { stream: stream.into_std()?, remote, first, place, newcomer }, worker))
+            Ok((NewConnection { stream: stream.into_rest().into_std()?, remote, first, place, newcomer }, worker))
         });
         match found {
             Ok((connection, worker)) => {
@@ -151,7 +172,7 @@ impl Shared {
 }
 
 /// And nothing behind it.
-async fn read_first_check(stream: &mut TcpStream) -> io::Result<(Vec<u8>, WorkerIndex)> {
+async fn read_first_check(stream: &mut Rewound<TcpStream>) -> io::Result<(Vec<u8>, WorkerIndex)> {
     let mut skipped = 0;
     while skipped <= MAX_SKIPPED_BYTES {
         let len = usize::from(stream.read_u16().await?);

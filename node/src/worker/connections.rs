@@ -99,7 +99,7 @@ struct Connection {
     _place: Place,
 }
 
-/// Listens on the media port. Connections have its buffers.
+/// Listens on the media port. Connections have its buffers, from their first segments on.
 pub(super) fn listen(addr: SocketAddr) -> io::Result<std::net::TcpListener> {
     let socket = unbound(addr, Type::STREAM, KERNEL_BUFFER_BYTES)?;
     socket.set_reuse_address(true)?;
@@ -325,6 +325,9 @@ impl Connection {
         registry.register(&mut self.stream, key.token()?, interest)?;
         let socket = SockRef::from(&self.stream);
         socket.set_tcp_nodelay(true)?;
+        // Those that came to the users' port have none yet.
+        socket.set_recv_buffer_size(KERNEL_BUFFER_BYTES)?;
+        socket.set_send_buffer_size(KERNEL_BUFFER_BYTES)?;
         #[cfg(target_os = "linux")]
         {
             socket.set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;

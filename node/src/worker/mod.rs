@@ -34,7 +34,7 @@ use sluice_mesh::{DataMessage, Frame, LinkKey};
 use sluice_proto::pipe::RouteFeedback;
 use tokio::sync::{mpsc, watch};
 
-pub(crate) use self::accept::Acceptor;
+pub(crate) use self::accept::{Acceptor, Intake};
 pub(crate) use self::handle::WorkerHandle;
 
 use sluice_media::messages::{WorkerEvent, WorkerIndex};

@@ -14,6 +14,7 @@ use crate::config::NodeConfig;
 
 struct Server {
     workers: Workers,
+    intake: Intake,
     acceptor: Acceptor,
 }
 
@@ -28,8 +29,9 @@ impl Server {
         node.users.proxies.clear();
         let mut workers = spawn_workers(config).unwrap();
         let (listener, limits) = (workers.listener.take().unwrap(), AddressLimits::new(&node));
-        let acceptor = Acceptor::spawn(listener, max_connections, limits, workers.handles.clone()).unwrap();
-        Self { workers, acceptor }
+        let intake = Intake::new(max_connections, limits, workers.handles.clone());
+        let acceptor = Acceptor::spawn(listener, intake.clone()).unwrap();
+        Self { workers, intake, acceptor: acceptor }
     }
 
     fn handle(&self, worker: usize) -> &WorkerHandle {
@@ -79,7 +81,7 @@ impl Server {
     }
 
     fn failed(&self) -> u64 {
-        self.acceptor.counters().failed.load(Ordering::Relaxed)
+        self.intake.counters().failed.load(Ordering::Relaxed)
     }
 }
 
@@ -228,7 +230,7 @@ async fn of_those_that_say_nothing_an_address_has_a_few() {
     silent.remove(1).assert_closed();
     let mut late = server.checked(&ufrag);
     late.check(&ufrag);
-    assert_eq!(server.acceptor.counters().refused.load(Ordering::Relaxed), 1);
+    assert_eq!(server.intake.counters().refused.load(Ordering::Relaxed), 1);
     server.workers.shutdown();
 }
 
@@ -238,11 +240,11 @@ async fn more_than_there_may_be_are_closed_and_places_come_back() {
     let ufrag = with_transport(server.handle(0), 1).await;
     let clients = [server.checked(&ufrag), server.checked(&ufrag)];
     server.connect().assert_closed();
-    assert_eq!(server.acceptor.counters().open.load(Ordering::Relaxed), 2);
+    assert_eq!(server.intake.counters().open.load(Ordering::Relaxed), 2);
     drop(clients);
     assert_eq!(server.ice_state().await.0, IceState::Connected);
     assert_eq!(server.ice_state().await.0, IceState::Disconnected);
-    while server.acceptor.counters().open.load(Ordering::Relaxed) > 0 {
+    while server.intake.counters().open.load(Ordering::Relaxed) > 0 {
         tokio::task::yield_now().await;
     }
     server.checked(&ufrag);
