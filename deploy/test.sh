@@ -65,7 +65,7 @@ step "clients of pymediasoup, on aiortc and on libwebrtc"
 deploy/pymediasoup/run.sh
 
 step "reports of load tests in a browser, of runs that are made up"
-cargo test --locked -p sluice-loadtest --test report
+cargo test --workspace --locked --test report
 npm --prefix loadtest/report run --silent e2e
 
 step "cargo test"

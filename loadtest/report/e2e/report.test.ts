@@ -7,7 +7,7 @@ import { type Browser, type Page, launch } from '@sluice/web-kit/harness/browser
 import { ARTIFACTS, TARGET } from '@sluice/web-kit/harness/environment';
 import { eventually } from '@sluice/web-kit/harness/eventually';
 
-/** Where `cargo test -p sluice-loadtest --test report` puts the pages. */
+/** Where `cargo test --workspace --test report` puts the pages. */
 const PAGES = resolve(process.env['E2E_REPORTS'] ?? join(TARGET, 'tmp/report'));
 
 const CHARTS = [

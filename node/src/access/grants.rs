@@ -2,8 +2,9 @@
 
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 use sluice_proto::ortc::MediaKind;
 use utoipa::ToSchema;
 
@@ -11,7 +12,7 @@ use crate::pipes::Content;
 
 /// What a peer may do. A token that says nothing of something grants what people in a meeting need.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields, remote = "Self")]
 pub(crate) struct Grants {
     /// What it may send.
     pub(crate) publish: Publish,
@@ -25,6 +26,21 @@ pub(crate) struct Grants {
     pub(crate) stage: bool,
     /// It may ask the admin API for what concerns its rooms.
     pub(crate) admin: bool,
+}
+
+/// Of an object alone. Serde would take a list too, in which what is missing has its default: `[]` would grant what
+/// whoever wrote it took away.
+impl<'de> Deserialize<'de> for Grants {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = Map::deserialize(deserializer)?;
+        Self::deserialize(Value::Object(object)).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Grants {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
 }
 
 impl Default for Grants {
@@ -145,6 +161,7 @@ mod tests {
         assert_eq!(grants, Grants::default());
         assert!(grants.may_publish(MediaKind::Video, &json!({})));
         assert!(serde_json::from_value::<Grants>(json!({"pubish": false})).is_err(), "a slip would grant everything");
+        assert!(serde_json::from_value::<Grants>(json!([])).is_err(), "nor does a list");
     }
 
     #[test]
