@@ -30,7 +30,7 @@ pub struct DataMessage {
     pub number: u64,
     /// Payload protocol identifier: what kind of message it is, RFC 8831 section 8.
     pub ppid: u32,
-    /// The message.
+    /// The message. Clients send no empty ones: those are marks that the ends of the route set between messages.
     pub payload: Bytes,
 }
 

@@ -101,8 +101,8 @@ fn feedback_body() -> impl Strategy<Value = FeedbackBody> {
         }),
         (any::<u64>(), any::<u64>(), any::<u64>())
             .prop_map(|(received, lost, repaired)| FeedbackBody::Stats(RouteStats { received, lost, repaired })),
-        any::<u64>().prop_map(|next| FeedbackBody::DataReceived { next }),
-        any::<u64>().prop_map(|oldest| FeedbackBody::DataOffered { oldest }),
+        any::<(u64, Option<u32>)>().prop_map(|(next, missed)| FeedbackBody::DataReceived { next, missed }),
+        any::<(u64, u64)>().prop_map(|(oldest, next)| FeedbackBody::DataOffered { oldest, next }),
     ]
 }
 

@@ -193,17 +193,20 @@ pub enum FeedbackBody {
     },
     /// Receiver to sender, once a second.
     Stats(RouteStats),
-    /// Receiver to sender, of a route of data: every message before this number came, and may be forgotten. What comes
-    /// next is to begin with it.
+    /// Receiver to sender, of a route of data: every message before this number came, and may be forgotten.
     DataReceived {
         /// Of the first message that is not here.
         next: u64,
+        /// That message was lost on its way: others came that were sent behind it, in this round. What is sent after it
+        /// asked is another round.
+        missed: Option<u32>,
     },
-    /// Sender to receiver, of a route of data: this is the oldest message that can still be sent. It is answered with
-    /// `DataReceived`.
+    /// Sender to receiver, of a route of data: what can be sent. It is answered with `DataReceived`.
     DataOffered {
-        /// Its number.
+        /// The number of the oldest message that there is.
         oldest: u64,
+        /// Of the first that is sent to who has none yet.
+        next: u64,
     },
 }
 

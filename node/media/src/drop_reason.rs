@@ -72,6 +72,8 @@ drop_reasons! {
     DataRouteFull => "data_route_full",
     /// A message of a route before which others are missing. It is sent again.
     DataGap => "data_gap",
+    /// A message of a route under a number that no message has.
+    DataNumberTooLarge => "data_number_too_large",
     /// Nowhere to send to: ICE found no path yet, or consent ran out.
     IceNotConnected => "ice_not_connected",
     /// Too short for the headers that it claims to have.

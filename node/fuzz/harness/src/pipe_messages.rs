@@ -108,8 +108,8 @@ pub(crate) fn feedback(reader: &mut Reader<'_>) -> FeedbackBody {
         }
         4 => FeedbackBody::SenderReport { ssrc: reader.u32(), ntp: reader.u64(), rtp_timestamp: reader.u32() },
         5 => FeedbackBody::StreamsOffered(reader.u8()),
-        7 => FeedbackBody::DataReceived { next: number(reader) },
-        8 => FeedbackBody::DataOffered { oldest: number(reader) },
+        7 => FeedbackBody::DataReceived { next: number(reader), missed: reader.flag().then(|| reader.u32()) },
+        8 => FeedbackBody::DataOffered { oldest: number(reader), next: number(reader) },
         _ => FeedbackBody::Stats(RouteStats { received: reader.u64(), lost: reader.u64(), repaired: reader.u64() }),
     }
 }

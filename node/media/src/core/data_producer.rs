@@ -150,11 +150,16 @@ impl DataProducer {
     }
 
     /// The other end of a route says what came, see [`PipeDataConsumer::hear_received`].
-    pub(crate) fn hear_received(&mut self, now: Instant, to: PipeEnd, route: RouteId, next: u64) {
+    pub(crate) fn hear_received(
+        &mut self,
+        now: Instant,
+        (to, route): (PipeEnd, RouteId),
+        received: (u64, Option<u32>),
+    ) {
         let is_reliable = self.is_reliable();
         let Self { routes, log, .. } = self;
         if let Some(found) = routes.iter_mut().find(|other| other.route() == (to, route)) {
-            found.hear_received(now, next, log, is_reliable);
+            found.hear_received(now, received, log, is_reliable);
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use sluice_mesh::DataMessage;
 use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::pipe::{FeedbackBody, RouteFeedback};
@@ -26,8 +27,11 @@ const CLOGGED: usize = MAX_WINDOW / 2;
 /// other end gathers what it acknowledges.
 pub(crate) const REPEAT_INTERVAL: Duration = Duration::from_millis(300);
 
-/// Without progress for so long the route is stuck. What waited is given up.
+/// Without progress for so long the route is stuck, and for as long besides as what is under way may take.
 const STUCK: Duration = Duration::from_secs(10);
+
+/// What a route gets of a pipe at least, in bytes a second: a quarter of what a pipe lets pass of data in any case.
+const SLOWEST: usize = 3_000;
 
 /// The beginning of a route of data.
 #[derive(Debug)]
@@ -47,10 +51,15 @@ pub(crate) struct PipeDataConsumer {
     window: usize,
     /// Whether the other end has said anything.
     is_heard: bool,
-    /// When the oldest message is offered (again).
+    /// When it is offered (again) what there is.
     offer_at: Option<Instant>,
+    /// How often it began again. What is missed of a former round is on its way already.
+    round: u32,
+    /// When it is said (again), behind the messages, how many were sent.
+    mark_at: Option<Instant>,
     progress_at: Instant,
-    rewound_at: Option<Instant>,
+    /// It has begun again since there was progress.
+    has_rewound: bool,
 }
 
 impl PipeDataConsumer {
@@ -69,8 +78,10 @@ impl PipeDataConsumer {
             window: MAX_WINDOW,
             is_heard: false,
             offer_at: Some(now),
+            round: 0,
+            mark_at: None,
             progress_at: now,
-            rewound_at: None,
+            has_rewound: false,
         }
     }
 
@@ -94,28 +105,35 @@ impl PipeDataConsumer {
         matches!(self.to, PipeEnd::Node(_)) && self.unacknowledged(log) > CLOGGED
     }
 
-    /// The other end says that every message before `next` came, or nothing at all: `u64::MAX`.
+    /// The other end says that every message before `next` came, or nothing at all: `u64::MAX`; and in which round that
+    /// one was lost, if it was.
     ///
     /// It may have heard of the producer by a route that was before this one. So the first that it says of this one
-    /// counts: what it misses is sent again. Later on it says the same number again when a message got lost.
-    pub(crate) fn hear_received(&mut self, now: Instant, next: u64, log: &DataLog, is_reliable: bool) {
+    /// counts: what it misses is sent again.
+    pub(crate) fn hear_received(
+        &mut self,
+        now: Instant,
+        (next, missed): (u64, Option<u32>),
+        log: &DataLog,
+        is_reliable: bool,
+    ) {
+        if next > self.next {
+            // It does not know where to begin: it is told until it does.
+            return;
+        }
         let is_first = !std::mem::replace(&mut self.is_heard, true);
-        // Who has nothing yet takes what was sent already, too.
-        let next = if next > self.next { self.acknowledged } else { next };
-        let is_lost = !is_first && next == self.acknowledged && !self.in_flight.is_empty();
+        self.offer_at = None;
         if next > self.acknowledged {
             self.acknowledge(next);
             self.window = (self.window * 2).min(MAX_WINDOW);
-            (self.progress_at, self.rewound_at) = (now, None);
-        } else if is_lost && !is_reliable {
-            self.forget_in_flight();
-        } else if is_reliable && (is_lost || (is_first && next < self.acknowledged)) {
-            self.rewind(now, next, log);
+            (self.progress_at, self.has_rewound) = (now, false);
         }
-        self.offer_at = match self.is_heard {
-            true => (!self.in_flight.is_empty()).then_some(now + REPEAT_INTERVAL),
-            false => Some(now),
-        };
+        let is_lost = missed == Some(self.round) && next == self.acknowledged;
+        if is_reliable && (is_lost || (is_first && next < self.acknowledged)) {
+            self.rewind(now, next, log);
+        } else {
+            self.mark_at = self.is_waited_for().then_some(now + REPEAT_INTERVAL);
+        }
     }
 
     fn acknowledge(&mut self, next: u64) {
@@ -125,18 +143,16 @@ impl PipeDataConsumer {
         }
     }
 
-    /// Begins again at a number. What was asked for twice in short order was asked for before the answer came.
+    /// Begins again at a number.
     fn rewind(&mut self, now: Instant, next: u64, log: &DataLog) {
-        if self.rewound_at.is_some_and(|at| now < at + REPEAT_INTERVAL) {
-            return;
-        }
-        self.rewound_at = Some(now);
+        self.round = self.round.wrapping_add(1);
+        (self.mark_at, self.has_rewound) = (Some(now), true);
         self.window = MIN_WINDOW;
         self.forget_in_flight();
         (self.next, self.acknowledged) = (next, next);
         if next < self.oldest(log) {
             // It has to know that what it misses is gone.
-            self.give_up_until(self.oldest(log));
+            self.give_up_until(now, self.oldest(log));
         }
     }
 
@@ -145,10 +161,10 @@ impl PipeDataConsumer {
     }
 
     /// What is before this number is not sent any more, and the other end is told.
-    fn give_up_until(&mut self, number: u64) {
+    fn give_up_until(&mut self, now: Instant, number: u64) {
         self.forget_in_flight();
         (self.next, self.acknowledged, self.floor) = (number, number, number);
-        self.is_heard = false;
+        (self.is_heard, self.offer_at, self.has_rewound) = (false, Some(now), false);
     }
 
     /// The oldest message that can still be sent.
@@ -159,18 +175,23 @@ impl PipeDataConsumer {
     /// What is to be sent or said next, if there is something.
     pub(crate) fn poll(&mut self, now: Instant, log: &DataLog) -> Option<Output> {
         if self.is_stuck(now) {
-            self.give_up_until(log.next());
-            (self.progress_at, self.rewound_at, self.offer_at) = (now, None, Some(now));
+            self.give_up_until(now, log.next());
+            self.progress_at = now;
         }
         if self.next < self.oldest(log) {
-            self.give_up_until(self.oldest(log));
-            self.offer_at = Some(now);
+            self.give_up_until(now, self.oldest(log));
         }
         if self.offer_at.is_some_and(|at| at <= now) {
-            let is_waited_for = !self.in_flight.is_empty() || now < self.progress_at + STUCK;
+            let is_waited_for = self.is_waited_for() || now < self.progress_at + STUCK;
             self.offer_at = is_waited_for.then_some(now + REPEAT_INTERVAL);
             if is_waited_for {
-                return Some(self.feedback(FeedbackBody::DataOffered { oldest: self.oldest(log) }));
+                return Some(self.offer(log));
+            }
+        }
+        if self.mark_at.is_some_and(|at| at <= now) {
+            self.mark_at = self.is_waited_for().then_some(now + REPEAT_INTERVAL);
+            if self.mark_at.is_some() {
+                return Some(self.message(self.next, self.round, Bytes::new()));
             }
         }
         let message = log.get(self.next)?;
@@ -178,20 +199,25 @@ impl PipeDataConsumer {
         if self.in_flight_bytes + cost > self.window && !self.in_flight.is_empty() {
             return None;
         }
-        if self.in_flight.is_empty() && self.rewound_at.is_none() {
+        if !self.is_waited_for() {
             self.progress_at = now;
         }
-        self.offer_at.get_or_insert(now + REPEAT_INTERVAL);
-        let (number, ppid, payload) = (self.next, message.ppid, message.payload.clone());
+        self.mark_at.get_or_insert(now + REPEAT_INTERVAL);
+        let output = self.message(self.next, message.ppid, message.payload.clone());
+        self.in_flight.push_back((self.next, cost));
         self.next += 1;
-        self.in_flight.push_back((number, cost));
         self.in_flight_bytes += cost;
-        let message = DataMessage { route: self.route, epoch: self.epoch, number, ppid, payload };
-        Some(Output::Data { to: self.to, message })
+        Some(output)
+    }
+
+    /// Whether the other end owes an answer.
+    fn is_waited_for(&self) -> bool {
+        !self.in_flight.is_empty() || self.has_rewound
     }
 
     fn is_stuck(&self, now: Instant) -> bool {
-        (!self.in_flight.is_empty() || self.rewound_at.is_some()) && now >= self.progress_at + STUCK
+        let under_way = Duration::from_secs((self.in_flight_bytes / SLOWEST) as u64);
+        self.is_waited_for() && now >= self.progress_at + STUCK + under_way
     }
 
     /// Goes on with this number, without what there was no room for. Returns how many messages that were.
@@ -201,14 +227,20 @@ impl PipeDataConsumer {
         skipped
     }
 
-    fn feedback(&self, body: FeedbackBody) -> Output {
+    fn message(&self, number: u64, ppid: u32, payload: Bytes) -> Output {
+        let message = DataMessage { route: self.route, epoch: self.epoch, number, ppid, payload };
+        Output::Data { to: self.to, message }
+    }
+
+    fn offer(&self, log: &DataLog) -> Output {
+        let body = FeedbackBody::DataOffered { oldest: self.oldest(log), next: self.acknowledged };
         let feedback = RouteFeedback { route: self.route.0, epoch: self.epoch.0, body };
         Output::Feedback { to: self.to, feedback }
     }
 
     /// When [`poll`](Self::poll) has something to say though nothing came.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        self.offer_at
+        [self.offer_at, self.mark_at].into_iter().flatten().min()
     }
 }
 
@@ -244,80 +276,112 @@ mod tests {
             (0..messages).for_each(|_| self.log.push(self.now, message()));
         }
 
-        /// What is offered, and the numbers that are sent.
-        fn poll(&mut self) -> (Vec<u64>, Vec<u64>) {
-            let (mut offered, mut sent) = (Vec::new(), Vec::new());
+        /// What is offered, the marks, and the numbers that are sent.
+        fn poll(&mut self) -> (Vec<u64>, Vec<(u64, u32)>, Vec<u64>) {
+            let (mut offered, mut marks, mut sent) = (Vec::new(), Vec::new(), Vec::new());
             while let Some(output) = self.route.poll(self.now, &self.log) {
                 match output {
                     Output::Feedback { feedback, .. } => match feedback.body {
-                        FeedbackBody::DataOffered { oldest } => offered.push(oldest),
+                        FeedbackBody::DataOffered { oldest, .. } => offered.push(oldest),
                         other => panic!("{other:?}"),
                     },
+                    Output::Data { message, .. } if message.payload.is_empty() => {
+                        marks.push((message.number, message.ppid));
+                    }
                     Output::Data { message, .. } => sent.push(message.number),
                     other => panic!("{other:?}"),
                 }
             }
-            (offered, sent)
+            (offered, marks, sent)
+        }
+
+        /// What is sent, where nothing is said.
+        fn sends(&mut self) -> Vec<u64> {
+            let (offered, marks, sent) = self.poll();
+            assert_eq!((offered, marks), (vec![], vec![]));
+            sent
         }
 
         fn hear(&mut self, next: u64) {
-            self.route.hear_received(self.now, next, &self.log, true);
+            self.route.hear_received(self.now, (next, None), &self.log, true);
+        }
+
+        fn hear_missed(&mut self, next: u64, round: u32) {
+            self.route.hear_received(self.now, (next, Some(round)), &self.log, true);
         }
     }
 
     #[test]
     fn a_window_is_sent_and_more_with_each_acknowledgement() {
         let mut sender = Sender::new(0, 100);
-        assert_eq!(sender.poll(), (vec![0], (0..100).collect()));
-        sender.hear(u64::MAX);
+        assert_eq!(sender.poll(), (vec![0], vec![], (0..100).collect()));
+        sender.hear(0);
         // 1,064 bytes each.
         sender.push(885);
-        assert_eq!(sender.poll(), (vec![], (100..985).collect()));
+        assert_eq!(sender.sends(), (100..985).collect::<Vec<_>>());
         assert!(sender.route.is_clogged(&sender.log));
         sender.push(1);
-        assert_eq!(sender.poll(), (vec![], vec![]));
+        assert_eq!(sender.sends(), []);
         sender.hear(10);
-        assert_eq!(sender.poll(), (vec![], vec![985]));
+        assert_eq!(sender.sends(), [985]);
         // What the log forgets is given up, and that is said.
         sender.push(2_000);
-        let (offered, sent) = sender.poll();
+        let (offered, _, sent) = sender.poll();
         assert_eq!((offered.len(), sent.first(), sent.last()), (1, offered.first(), Some(&2_985)));
     }
 
     #[test]
     fn who_knows_nothing_gets_what_comes_and_who_knows_more_what_it_misses() {
         let mut fresh = Sender::new(5, 8);
-        assert_eq!(fresh.poll(), (vec![0], vec![5, 6, 7]));
+        assert_eq!(fresh.poll(), (vec![0], vec![], vec![5, 6, 7]));
+        // It does not know where to begin.
         fresh.hear(u64::MAX);
+        fresh.now += MS(300);
+        assert_eq!(fresh.poll(), (vec![0], vec![(8, 0)], vec![]));
+        fresh.hear(5);
         fresh.push(1);
-        assert_eq!(fresh.poll(), (vec![], vec![8]));
+        assert_eq!(fresh.sends(), [8]);
 
         let mut moved = Sender::new(5, 8);
-        assert_eq!(moved.poll(), (vec![0], vec![5, 6, 7]));
+        assert_eq!(moved.poll(), (vec![0], vec![], vec![5, 6, 7]));
         moved.hear(3);
-        assert_eq!(moved.poll(), (vec![], vec![3, 4, 5, 6, 7]));
-        // It said that twice, before the answer could come.
-        moved.hear(3);
-        assert_eq!(moved.poll(), (vec![], vec![]));
+        assert_eq!(moved.poll(), (vec![], vec![(3, 1)], vec![3, 4, 5, 6, 7]));
+        // It asked for that before the answer could come.
+        moved.hear_missed(3, 0);
+        assert_eq!(moved.sends(), []);
         moved.hear(8);
         assert_eq!((moved.route.unacknowledged(&moved.log), moved.route.poll_timeout()), (0, None));
     }
 
     #[test]
-    fn what_is_said_twice_is_missed_and_sent_again() {
+    fn what_is_missed_is_sent_again() {
         let mut sender = Sender::new(0, 300);
         sender.poll();
         sender.hear(100);
-        assert_eq!(sender.poll(), (vec![], vec![]));
-        sender.hear(100);
-        let (_, again) = sender.poll();
+        assert_eq!(sender.sends(), []);
+        sender.hear_missed(100, 0);
         // The smallest window, since a queue was full.
-        assert_eq!(again, (100..161).collect::<Vec<_>>());
+        assert_eq!(sender.poll(), (vec![], vec![(100, 1)], (100..161).collect()));
         // What comes late says nothing.
-        sender.hear(50);
-        assert_eq!(sender.poll(), (vec![], vec![]));
+        sender.hear_missed(50, 1);
+        assert_eq!(sender.sends(), []);
         sender.hear(161);
-        assert_eq!(sender.poll().1, (161..284).collect::<Vec<_>>());
+        assert_eq!(sender.sends(), (161..284).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn what_takes_long_is_not_missed() {
+        let mut sender = Sender::new(0, 300);
+        sender.poll();
+        sender.hear(0);
+        for _ in 0..300 {
+            sender.now += MS(300);
+            assert_eq!(sender.poll(), (vec![], vec![(300, 0)], vec![]));
+            // Nothing has come, and it is asked what did.
+            sender.hear(0);
+        }
+        sender.hear(299);
+        assert_eq!(sender.route.unacknowledged(&sender.log), 1_064);
     }
 
     #[test]
@@ -325,16 +389,17 @@ mod tests {
         let mut sender = Sender::new(0, 3);
         sender.poll();
         let mut offered = 0;
-        for _ in 0..33 {
+        // And a second for what is under way.
+        for _ in 0..36 {
             sender.now += MS(300);
-            let (offers, sent) = sender.poll();
-            assert!(sent.is_empty() && offers == [0]);
+            let (offers, marks, sent) = sender.poll();
+            assert!(sent.is_empty() && offers == [0] && marks == [(3, 0)]);
             offered += offers.len();
         }
         sender.now += MS(300);
-        assert_eq!((sender.poll(), offered), ((vec![3], vec![]), 33));
+        assert_eq!((sender.poll(), offered), ((vec![3], vec![], vec![]), 36));
         sender.push(1);
-        assert_eq!(sender.poll(), (vec![], vec![3]));
+        assert_eq!(sender.sends(), [3]);
         sender.hear(4);
         assert_eq!(sender.route.unacknowledged(&sender.log), 0);
     }
@@ -343,13 +408,17 @@ mod tests {
     fn losing_again_and_again_is_no_progress() {
         let mut sender = Sender::new(0, 3);
         sender.poll();
+        sender.hear(0);
         let began = sender.now;
-        while sender.now < began + STUCK {
-            sender.hear(0);
-            assert!(!sender.poll().0.contains(&3));
+        for round in 0.. {
+            sender.hear_missed(0, round);
+            let (offered, _, sent) = sender.poll();
+            if sent.is_empty() {
+                assert_eq!(offered, [3]);
+                break;
+            }
             sender.now += MS(100);
         }
-        sender.hear(0);
-        assert_eq!(sender.poll().0, [3]);
+        assert!((STUCK..STUCK + MS(1_200)).contains(&(sender.now - began)), "{:?}", sender.now - began);
     }
 }

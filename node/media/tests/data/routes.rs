@@ -153,6 +153,46 @@ fn a_route_that_is_moved_goes_on_where_the_former_one_ended() {
 }
 
 #[test]
+fn a_route_that_is_moved_before_anything_came_loses_nothing() {
+    let mut world = chain(2, 1, reliable);
+    // It is not as new as that everybody who was there is to get all.
+    world.pass(6 * SECOND);
+    world.losses.messages = 1.0;
+    send(&mut world, 0..3, reliable);
+    world.losses.messages = 0.0;
+    world.close_route((0, 1), 1);
+    world.request(1, Request::MovePipeProducer { producer: producer(1), route: None });
+    world.route(1, (0, 1), 2, reliable(0));
+    world.pass(SECOND);
+    assert_eq!(numbers(&world, 1), [0, 1, 2]);
+    // Of the first that there are one finds a queue full.
+    let mut world = chain(2, 1, reliable);
+    world.losses.messages = 1.0;
+    send(&mut world, 0..1, reliable);
+    world.losses.messages = 0.0;
+    send(&mut world, 1..3, reliable);
+    world.pass(SECOND);
+    assert_eq!((numbers(&world, 1), world.is_closed(1, 1)), (vec![0, 1, 2], false));
+}
+
+/// What ends tell each other overtakes the messages.
+#[test]
+fn a_narrow_pipe_carries_each_message_once_however_long_that_takes() {
+    let mut world = chain(2, 1, reliable);
+    world.pipe_rate = Some(12_500);
+    for size in [200_000, 1_000, 40_000] {
+        world.act(0, |client, now| client.send(now, &reliable(0), BINARY, &vec![7; size]));
+    }
+    world.pass(16 * SECOND);
+    assert!(world.clients[1].received.is_empty());
+    world.pass(6 * SECOND);
+    let sizes: Vec<_> = world.clients[1].received.iter().map(|message| message.payload.len()).collect();
+    assert_eq!(sizes, [200_000, 1_000, 40_000]);
+    let again = [DropReason::DataGap, DropReason::PipeDuplicate].map(|reason| world.drops(1, reason));
+    assert_eq!((again, world.is_closed(1, 1)), ([0, 0], false));
+}
+
+#[test]
 fn what_was_lost_for_ever_closes_those_who_were_to_lose_nothing() {
     let mut world = chain(3, 1, reliable);
     send(&mut world, 0..10, reliable);
@@ -247,16 +287,16 @@ fn what_is_no_ones_is_counted_and_changes_nothing() {
         (DropReason::StaleRoute, message(1, 2, 3)),
         (DropReason::PipeDuplicate, message(1, 1, 2)),
         (DropReason::DataGap, message(1, 1, 4)),
-        (DropReason::PipeTooOld, message(1, 1, u64::MAX)),
+        (DropReason::DataNumberTooLarge, message(1, 1, u64::MAX)),
     ] {
         world.deliver(1, end(0), message);
         assert_eq!(world.drops(1, reason), 1, "{reason:?}");
     }
     for (core, from, epoch, body) in [
-        (1, 0, 2, FeedbackBody::DataOffered { oldest: 9 }),
-        (0, 1, 2, FeedbackBody::DataReceived { next: 9 }),
-        (0, 1, 1, FeedbackBody::DataReceived { next: u64::MAX }),
-        (1, 0, 1, FeedbackBody::DataOffered { oldest: u64::MAX }),
+        (1, 0, 2, FeedbackBody::DataOffered { oldest: 9, next: 9 }),
+        (0, 1, 2, FeedbackBody::DataReceived { next: 9, missed: Some(0) }),
+        (0, 1, 1, FeedbackBody::DataReceived { next: u64::MAX, missed: None }),
+        (1, 0, 1, FeedbackBody::DataOffered { oldest: u64::MAX, next: 0 }),
     ] {
         world.tell(core, end(from), RouteFeedback { route: 1, epoch, body });
     }

@@ -103,6 +103,8 @@ fn simulate(seed: u64) {
         messages: rng.random_range(0.0..0.05),
         feedback: rng.random_range(0.0..0.4),
     };
+    // What the ends of a route tell each other overtakes the messages then.
+    chain.world.pipe_rate = rng.random_bool(0.5).then(|| rng.random_range(100_000..2_000_000));
     for _ in 0..600 {
         chain.send();
         let (pause, what) = (chain.world.rng.random_range(0..20_u64), chain.world.rng.random_range(0..60_u32));

@@ -57,6 +57,10 @@ pub(crate) struct World {
     pub(crate) cores: Vec<Core>,
     pub(crate) clients: Vec<Client>,
     pub(crate) losses: Losses,
+    /// Bytes a second of messages that pass from a core to another, if that is limited.
+    pub(crate) pipe_rate: Option<u64>,
+    /// Until when messages from a core to another are on their way, where that is limited.
+    busy_until: BTreeMap<(PipeEnd, usize), Instant>,
     /// Of clients and their core.
     homes: Vec<usize>,
     queue: BTreeMap<(Instant, u64), Arrival>,
@@ -127,6 +131,8 @@ impl World {
             cores: (0..cores).map(core).collect(),
             clients: Vec::new(),
             losses: Losses::default(),
+            pipe_rate: None,
+            busy_until: BTreeMap::new(),
             homes: Vec::new(),
             queue: BTreeMap::new(),
             sequence: 0,
@@ -172,8 +178,17 @@ impl World {
     fn send(&mut self, loss: f64, arrival: Arrival) {
         if !self.rng.random_bool(loss) {
             self.sequence += 1;
-            self.queue.insert((self.now + Duration::from_millis(10), self.sequence), arrival);
+            let sent = self.sent_at(&arrival);
+            self.queue.insert((sent + Duration::from_millis(10), self.sequence), arrival);
         }
+    }
+
+    /// When all of it has left.
+    fn sent_at(&mut self, arrival: &Arrival) -> Instant {
+        let (Some(rate), Arrival::Data(to, from, message)) = (self.pipe_rate, arrival) else { return self.now };
+        let until = self.busy_until.entry((*from, *to)).or_insert(self.now);
+        *until = self.now.max(*until) + Duration::from_secs_f64(message.encoded_len() as f64 / rate as f64);
+        *until
     }
 
     /// Has a client do something, and sends what comes of it.

@@ -58,7 +58,7 @@ impl Media {
         self.go_on(clock, key);
     }
 
-    /// A message of a route.
+    /// A message of a route, or a mark between them, which is empty: no client sends such a message.
     pub(in crate::core::media) fn receive_data(&mut self, clock: &Clock, from: PipeEnd, message: DataMessage) {
         let Some(key) = self.data.routes_in.get(&(from, message.route)).copied() else {
             return self.counters.drops.count(DropReason::UnknownRoute);
@@ -66,6 +66,12 @@ impl Media {
         let Some(producer) = self.data.producers.get_mut(key) else { return };
         let is_reliable = producer.is_reliable();
         let Some(origin) = producer.pipe_origin() else { return };
+        if message.payload.is_empty() {
+            if let Err(reason) = origin.hear_mark(clock.now, &message, is_reliable) {
+                self.counters.drops.count(reason);
+            }
+            return self.serve_data_producer(clock, key);
+        }
         match origin.receive(clock.now, &message, is_reliable) {
             Ok(()) => {
                 let DataMessage { number, ppid, payload, .. } = message;
@@ -94,13 +100,13 @@ impl Media {
             return self.counters.drops.count(DropReason::StaleFeedback);
         };
         match *body {
-            FeedbackBody::DataReceived { next } => {
-                producer.hear_received(clock.now, from, route, next);
+            FeedbackBody::DataReceived { next, missed } => {
+                producer.hear_received(clock.now, (from, route), (next, missed));
                 self.serve_data_producer(clock, key);
                 self.go_on(clock, key);
             }
-            FeedbackBody::DataOffered { oldest } => {
-                let lost = producer.pipe_origin().and_then(|origin| origin.hear_offered(clock.now, oldest));
+            FeedbackBody::DataOffered { oldest, next } => {
+                let lost = producer.pipe_origin().and_then(|origin| origin.hear_offered(clock.now, oldest, next));
                 if let Some(next) = lost.filter(|_| producer.is_reliable()) {
                     producer.lose_until(next);
                     for consumer in producer.consumers().to_vec() {
