@@ -107,8 +107,9 @@ impl NodeConfig {
     /// meant.
     pub(crate) fn shares_media_port(&self) -> bool {
         let (users, media) = (self.users.listen, self.media.listen);
-        let is_as_open = users.ip() == media.ip() || users.ip().is_unspecified();
-        self.media.tcp && is_as_open && clash(users, media)
+        // All addresses of IPv6 are those of IPv4 too.
+        let is_as_open = users.ip().is_unspecified() && (users.is_ipv6() || media.is_ipv4());
+        self.media.tcp && (is_as_open || users.ip() == media.ip()) && clash(users, media)
     }
 }
 

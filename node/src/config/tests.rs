@@ -174,6 +174,12 @@ fn two_sockets_cannot_have_one_port() {
     assert!(load_flags(&[("media.listen", "127.0.0.1:4443")]).is_ok(), "media find their way from the users' port");
     let clash = load_flags(&[("media.listen", "0.0.0.0:4443"), ("media.announced", "203.0.113.7")]);
     assert_refused(clash, &["media.listen", "0.0.0.0:4443", "users.listen has already"]);
+    let all = |users, media| {
+        let announced = ("media.announced", "203.0.113.7");
+        load_flags(&[("users.listen", users), ("media.listen", media), announced, ("insecure_open", "true")])
+    };
+    assert!(all("0.0.0.0:443", "192.0.2.1:443").is_ok() && all("[::]:443", "0.0.0.0:443").is_ok());
+    assert_refused(all("0.0.0.0:443", "[::]:443"), &["media.listen", "[::]:443", "users.listen has already"]);
     assert!(load_flags(&[("admin.listen", "127.0.0.1:0"), ("users.listen", "127.0.0.1:0")]).is_ok());
 }
 

@@ -22,7 +22,7 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -83,7 +83,7 @@ pub(crate) struct ServerConfig {
     pub(crate) announcing_proxies: Vec<Network>,
     /// What those find who come beyond [`Self::max_connections`].
     pub(crate) when_full: Router,
-    /// Time for TLS, for each request's header, and for its body.
+    /// Time to say what is spoken, TLS included; for each request's header, and for its body.
     pub(crate) header_timeout: Duration,
     /// How long a client may take nothing of what waits for it: as long as the network of one with a WebSocket may be
     /// gone.
@@ -280,15 +280,16 @@ impl Shared {
         has_place: bool,
     ) -> Result<(), String> {
         self.prepare(&stream).map_err(|error| error.to_string())?;
+        let deadline = Instant::now() + self.config.header_timeout;
         if self.config.announcing_proxies.iter().any(|proxy| proxy.contains(connection.remote.ip())) {
-            let header = timeout(self.config.header_timeout, read_proxy_header(&mut stream)).await;
+            let header = timeout_at(deadline, read_proxy_header(&mut stream)).await;
             let header = header.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into()));
             let header = header.inspect_err(|error| self.tell_no_proxy_header(connection.remote, error));
             if let Some(client) = header.map_err(|error| error.to_string())? {
                 connection = self.of_client(connection, client)?;
             }
         }
-        let Some((spoken, stream)) = self.listen(stream, &stop).await? else { return Ok(()) };
+        let Some((spoken, stream)) = self.listen(stream, deadline, &stop).await? else { return Ok(()) };
         if let (Spoken::Media, true, Some(media)) = (spoken, has_place, &self.config.media) {
             let remote = connection.remote;
             drop(connection);
@@ -300,11 +301,11 @@ impl Shared {
         };
         let handshake = tokio::select! {
             () = stop.cancelled() => return Ok(()),
-            handshake = timeout(self.config.header_timeout, tls.accept(stream)) => handshake,
+            handshake = timeout_at(deadline, tls.accept(stream)) => handshake,
         };
         let stream =
             handshake.map_err(|_| "no TLS handshake in time".to_owned())?.map_err(|error| error.to_string())?;
-        let Some((spoken, stream)) = self.listen(stream, &stop).await? else { return Ok(()) };
+        let Some((spoken, stream)) = self.listen(stream, deadline, &stop).await? else { return Ok(()) };
         self.serve_spoken(spoken, stream, connection, stop, has_place).await
     }
 
@@ -312,11 +313,12 @@ impl Shared {
     async fn listen<S: AsyncRead + Unpin>(
         &self,
         stream: S,
+        deadline: Instant,
         stop: &CancellationToken,
     ) -> Result<Option<(Spoken, Rewound<S>)>, String> {
         tokio::select! {
             () = stop.cancelled() => Ok(None),
-            heard = timeout(self.config.header_timeout, spoken::listen(stream)) => {
+            heard = timeout_at(deadline, spoken::listen(stream)) => {
                 heard.map_err(|_| "nothing came in time".to_owned())?.map_err(|error| error.to_string())
             }
         }

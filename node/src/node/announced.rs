@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZero;
 use std::time::Duration;
 
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use super::StartError;
 use crate::config::{Announced, Host, NodeConfig};
@@ -76,12 +76,12 @@ impl Addresses {
 
 /// Looks up the names of the media port for ever, as their addresses may change while the node runs. `apply` hears of
 /// those that are new, where the port is bound already.
-pub(super) async fn follow_names(config: NodeConfig, apply: impl Fn(&[SocketAddr])) {
+pub(super) async fn follow_names(config: NodeConfig, known: Addresses, apply: impl Fn(&[SocketAddr])) {
     if config.media.announced.iter().all(|announced| matches!(announced.host, Host::Ip(_))) {
         std::future::pending().await
     }
-    let mut known = Known::default();
-    let mut ticks = tokio::time::interval(LOOK_UP_EVERY);
+    let mut known = Known { addresses: known.media, has_failed: false };
+    let mut ticks = tokio::time::interval_at(Instant::now() + LOOK_UP_EVERY, LOOK_UP_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -94,9 +94,8 @@ pub(super) async fn follow_names(config: NodeConfig, apply: impl Fn(&[SocketAddr
 }
 
 /// What names were found to be.
-#[derive(Default)]
 struct Known {
-    addresses: Option<Vec<Resolved>>,
+    addresses: Vec<Resolved>,
     has_failed: bool,
 }
 
@@ -114,12 +113,11 @@ impl Known {
         };
         self.has_failed = false;
         // In another order they are the same: many servers turn them round each time.
-        if self.addresses.as_ref().is_some_and(|known| is_same(known, &found)) {
+        if is_same(&self.addresses, &found) {
             return None;
         }
-        let is_first = self.addresses.is_none();
-        let known = self.addresses.insert(found);
-        (!is_first).then_some(known)
+        self.addresses = found;
+        Some(&self.addresses)
     }
 }
 
@@ -239,7 +237,7 @@ mod tests {
     fn other_addresses_of_names_are_told_and_what_is_not_found_changes_nothing() {
         let at = |last: u8| Resolved { ip: [192, 0, 2, last].into(), port: None };
         let failed = || Err(StartError::system("names", "no answer"));
-        let mut known = Known::default();
+        let mut known = Known { addresses: vec![at(1), at(2)], has_failed: false };
         for found in [Ok(vec![at(1), at(2)]), Ok(vec![at(2), at(1)]), failed(), failed(), Ok(vec![at(1), at(2)])] {
             assert_eq!(known.hear(found), None);
         }

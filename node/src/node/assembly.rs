@@ -121,7 +121,7 @@ impl Parts {
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh, &namespaces));
-        let following = follow_names(config.clone(), {
+        let following = follow_names(config.clone(), addresses, {
             let (rooms, turn, media) = (rooms.clone(), announcing, config.media.clone());
             move |announced| {
                 rooms.set_media_addresses(media_addresses(announced, media.tcp));

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sluice_media::DataLimits;
+use sluice_media::wire::sctp::PORT;
 use sluice_proto::ortc::SctpStreamParameters;
 
 use super::OrtcError;
@@ -11,9 +12,6 @@ use super::OrtcError;
 /// Most streams of an association in either direction, as mediasoup's clients announce: RFC 8831 section 6.2 has
 /// 65,535, but nobody has so many channels, and each is state at both ends.
 const MAX_STREAMS: u16 = 1_024;
-
-/// Port of both ends of an association: within DTLS nothing tells apart by it.
-const PORT: u16 = 5_000;
 
 /// Longest label or protocol, in bytes: every node and every peer in the room gets them.
 const MAX_TEXT_LEN: usize = 256;

@@ -88,6 +88,7 @@ pub(super) struct NewProducer {
     pub(super) app_data: Value,
     /// Among the producers of its namespace.
     pub(super) place: Place,
+    pub(super) listener: Listener,
 }
 
 impl Producer {
@@ -207,7 +208,7 @@ fn coding(kind: MediaKind, rtp: &RtpParameters) -> Coding {
 impl Room {
     /// Makes a producer of this node known to the room.
     pub(super) fn add_local_producer(&mut self, session: SessionId, new: NewProducer) -> Result<(), Refusal> {
-        let NewProducer { producer, transport, content, app_data, place } = new;
+        let NewProducer { producer, transport, content, app_data, place, listener } = new;
         let peer = self.peers.get(session).ok_or_else(gone)?;
         if !peer.transports().contains_key(&transport) {
             return Err(Refusal::not_found("transport", transport));
@@ -233,7 +234,7 @@ impl Room {
             encodings_wanted: EncodingsWanted::default(),
             _place: place,
             _publication,
-            _listener: self.context.listen(Subject::Producer(producer), &self.me),
+            _listener: listener,
         };
         let new = Producer { local: Some(local), ..Producer::new(source, Some(owner.clone()), app_data) };
         self.producers.insert(producer, new);
@@ -304,6 +305,21 @@ impl Room {
     pub(super) fn spreads_data(&self, peer: &PeerId) -> bool {
         let is_staged = || self.stage.contains(peer) || self.elsewhere.peer(peer).is_some_and(|peer| peer.on_stage);
         self.is_small() || is_staged()
+    }
+
+    /// Who may get a data producer may be others now. Whoever got it before the room was large gets it on, until its peer
+    /// leaves the stage.
+    pub(super) fn spread_data(&mut self, id: ProducerId) {
+        let Some(producer) = self.producers.get(&id) else { return };
+        if producer.owner.as_ref().is_none_or(|owner| self.spreads_data(owner)) {
+            return self.offer_to_everybody(id);
+        }
+        let consumers: Vec<(SessionId, ConsumerId)> =
+            producer.consumers.iter().map(|(session, consumer)| (*session, *consumer)).collect();
+        for (session, consumer) in consumers {
+            self.command(session, Request::CloseConsumer { consumer });
+            self.close_consumer(consumer);
+        }
     }
 
     /// Shows a peer a producer, if it shall receive it and can.
@@ -471,8 +487,9 @@ impl Room {
         }
     }
 
-    /// A client closed the channel of one of its data producers.
+    /// A client closed the channel of one of its data producers, perhaps of one that is not known here yet.
     pub(super) fn on_data_producer_closed(&mut self, id: ProducerId) {
+        self.making.remove(&id);
         let local = self.producers.get(&id).and_then(|producer| producer.local.as_ref());
         let Some(session) = local.map(|local| local.session) else { return };
         self.forget_own_producer(session, id);

@@ -10,6 +10,7 @@ use sluice_proto::ortc::{MediaKind, RtpParameters};
 use tracing::{Instrument, Span, info_span};
 
 use super::api::{PeerReply, PeerRequest, Refusal};
+use super::context::Subject;
 use super::media::{Consumer, Form, NewProducer, Producer};
 use super::room::{Reply, Room, SessionId};
 use crate::access::{Namespace, Quota};
@@ -127,9 +128,10 @@ impl Room {
         let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let mapping = negotiated.mapping;
+        let listener = self.context.listen(Subject::Producer(producer), &self.me);
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
         let content = Content::Media { kind, rtp: Arc::new(negotiated.consumable) };
-        let new = NewProducer { producer, transport, content, app_data, place };
+        let new = NewProducer { producer, transport, content, app_data, place, listener };
         self.make_producer(asker, request, new, PeerReply::Produced(producer), span.clone())
     }
 
@@ -158,8 +160,9 @@ impl Room {
         let stream = channel.sctp_stream_parameters;
         self.peers.get_mut(asker.session).ok_or_else(gone)?.reserve_stream(transport, stream.stream_id)?;
         let producer = ProducerId::from_random_bytes(rand::random());
+        let listener = self.context.listen(Subject::Producer(producer), &self.me);
         let request = Request::ProduceData { transport, producer, stream };
-        let new = NewProducer { producer, transport, content, app_data, place };
+        let new = NewProducer { producer, transport, content, app_data, place, listener };
         self.make_producer(asker, request, new, PeerReply::ProducedData(producer), span)
     }
 
@@ -175,10 +178,15 @@ impl Room {
         let worker = self.peers.get(asker.session).ok_or_else(gone)?.worker();
         let answer = self.context.worker(worker).request(request);
         let (session, id, reply) = (asker.session, asker.peer.clone(), asker.answer_later());
+        self.making.insert(new.producer);
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
             let (producer, transport, stream) = (new.producer, new.transport, new.content.stream());
+            let is_there = room.making.remove(&producer);
             let result = result.map_err(Refusal::from).and_then(|_| {
+                if !is_there {
+                    return Err(Refusal::new(409, "its channel is closed already"));
+                }
                 let added = room.add_local_producer(session, new);
                 added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
             });

@@ -32,6 +32,7 @@ use super::overview::RoomOverview;
 use super::pace::Pace;
 use super::peer::Peers;
 use super::seat::Desk;
+use super::server_data::ServerChannel;
 use super::speakers::Speakers;
 use super::traces::Paths;
 use super::view::View;
@@ -148,6 +149,8 @@ pub(crate) struct Room {
     pub(super) entry_ended: bool,
     /// Every producer of the room, wherever it lives.
     pub(super) producers: HashMap<ProducerId, Producer>,
+    /// Producers that workers are asked for, and that have not ended since.
+    pub(super) making: HashSet<ProducerId>,
     pub(super) consumers: HashMap<ConsumerId, Consumer>,
     pub(super) elsewhere: Elsewhere,
     /// What it says is about to be looked at further.
@@ -158,8 +161,8 @@ pub(crate) struct Room {
     /// What is elsewhere is known, or has been waited for long enough. Until then nobody knows whether a name is free.
     pub(super) others_known: bool,
     pub(super) speakers: Speakers,
-    /// Data producers by which the tenant's server sends, by label and worker.
-    pub(super) server_channels: HashMap<(String, WorkerIndex), ProducerId>,
+    /// Data producers by which the tenant's server sends.
+    pub(super) server_channels: HashMap<ServerChannel, ProducerId>,
     /// The trace of the latest join, and until when what happens may be its doing.
     pub(super) latest_join: Option<(String, Instant)>,
     /// What happens here is told there.
@@ -210,6 +213,7 @@ impl Room {
             spare_routers: false,
             entry_ended: false,
             producers: HashMap::new(),
+            making: HashSet::new(),
             consumers: HashMap::new(),
             elsewhere,
             refreshing: false,

@@ -15,8 +15,16 @@ use super::room::Room;
 use crate::ortc::DataChannel;
 use crate::pipes::{Content, Home, Source};
 
-/// Labels of a room: each is a data consumer of everybody.
+/// Labels of a room, with a protocol each: each is a data consumer of everybody.
 const MAX_LABELS: usize = 8;
+
+/// Who hears a message, but for who is meant alone.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(super) struct ServerChannel {
+    label: String,
+    protocol: String,
+    worker: WorkerIndex,
+}
 
 /// One message.
 #[derive(Debug)]
@@ -62,19 +70,21 @@ impl Room {
         let channel = Arc::new(DataChannel::parse(&label.into(), &protocol.into(), &stream)?);
         let session = to.map(|peer| self.session_here(peer)).transpose()?;
         let workers: Vec<WorkerIndex> = match session.and_then(|session| self.peers.get(session)) {
+            Some(peer) if !peer.receives_data() => return Err(receives_none()),
             Some(peer) => vec![peer.worker()],
             None => self.routers.keys().copied().collect(),
         };
-        for worker in workers {
-            let producer = self.server_channel(&channel, worker)?;
+        // All of them before the first message: what is refused reaches nobody.
+        let channels = workers.into_iter().map(|worker| Ok((worker, self.server_channel(&channel, worker)?)));
+        for (worker, producer) in channels.collect::<Result<Vec<_>, Refusal>>()? {
             let consumers = self.producers.get(&producer).map(|found| &found.consumers);
             let to = session.map(|session| consumers.and_then(|consumers| consumers.get(&session)).copied());
             if to == Some(None) {
-                return Err(Refusal::new(409, "the peer receives no data"));
+                return Err(receives_none());
             }
             let request = Request::SendData { producer, to: to.flatten(), ppid, payload: payload.clone() };
             if self.context.worker(worker).try_send(request).is_err() {
-                return Err(Refusal::new(503, "the media worker is too busy"));
+                return Err(Refusal::new(503, "a media worker is too busy: some may have got it"));
             }
         }
         Ok(())
@@ -83,11 +93,11 @@ impl Room {
     /// The data producer of a label at a worker. Of one that is new everybody there is told at once, before the first
     /// message.
     fn server_channel(&mut self, channel: &Arc<DataChannel>, worker: WorkerIndex) -> Result<ProducerId, Refusal> {
-        let key = (channel.label.clone(), worker);
+        let key = ServerChannel { label: channel.label.clone(), protocol: channel.protocol.clone(), worker };
         if let Some(producer) = self.server_channels.get(&key) {
             return Ok(*producer);
         }
-        if self.server_channels.keys().filter(|(_, of)| *of == worker).count() >= MAX_LABELS {
+        if self.server_channels.keys().filter(|channel| channel.worker == worker).count() >= MAX_LABELS {
             return Err(Refusal::new(409, format!("a room may have {MAX_LABELS} labels of servers' messages")));
         }
         let router = self.routers.get(&worker).ok_or_else(|| Refusal::new(404, "nobody is here"))?.id;
@@ -109,8 +119,15 @@ impl Room {
 
     /// Those of a worker have ended with the router there.
     pub(super) fn close_server_channels(&mut self, worker: WorkerIndex) {
-        let of_it: Vec<ProducerId> =
-            self.server_channels.extract_if(|(_, of), _| *of == worker).map(|(_, producer)| producer).collect();
+        let of_it: Vec<ProducerId> = self
+            .server_channels
+            .extract_if(|channel, _| channel.worker == worker)
+            .map(|(_, producer)| producer)
+            .collect();
         of_it.into_iter().for_each(|producer| self.remove_producer(producer));
     }
+}
+
+fn receives_none() -> Refusal {
+    Refusal::new(409, "the peer receives no data")
 }

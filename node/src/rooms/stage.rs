@@ -9,6 +9,7 @@ use sluice_proto::ids::{PeerId, ProducerId};
 
 use super::api::{Census, PeerInfo, PeerSummary, PeersPage, Subscription};
 use super::elsewhere::RemotePeer;
+use super::media::Producer;
 use super::peer::Peer;
 use super::room::Room;
 
@@ -55,11 +56,14 @@ impl Room {
     }
 
     /// Tells those who know of a peer that it left. A room that becomes small by it has not many to tell of.
-    pub(super) fn hide(&self, peer: &PeerId) {
+    pub(super) fn hide(&mut self, peer: &PeerId) {
         self.view.remove(peer);
         if self.is_small() && self.view.len() < self.size() {
             self.peers.joined_ids().for_each(|peer| self.present(peer));
             self.elsewhere.peers().for_each(|(peer, _)| self.present(peer));
+            let is_data = |(_, producer): &(_, &Producer)| producer.channel().is_some();
+            let data: Vec<ProducerId> = self.producers.iter().filter(is_data).map(|(id, _)| *id).collect();
+            data.into_iter().for_each(|producer| self.spread_data(producer));
         }
     }
 
@@ -96,12 +100,17 @@ impl Room {
         let is_media = |id: &ProducerId| self.producers.get(id).is_some_and(|producer| producer.channel().is_none());
         let publishes = |peer: &Peer| peer.producers.iter().any(is_media);
         let on_stage = !hidden && peer.is_some_and(|peer| asked(peer) || publishes(peer));
+        let data: Vec<ProducerId> = match on_stage == self.stage.contains(id) {
+            true => Vec::new(),
+            false => peer.iter().flat_map(|peer| &peer.producers).copied().filter(|id| !is_media(id)).collect(),
+        };
         for (set, is_in) in [(&mut self.stage, on_stage), (&mut self.hidden, hidden)] {
             match is_in {
                 true => drop(set.insert(id.clone())),
                 false => drop(set.remove(id)),
             }
         }
+        data.into_iter().for_each(|producer| self.spread_data(producer));
     }
 
     /// How many are in the room, of whom clients are told.

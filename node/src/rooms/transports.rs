@@ -60,6 +60,12 @@ impl Transport {
 }
 
 impl Peer {
+    /// Whether data reach it.
+    pub(super) fn receives_data(&self) -> bool {
+        let transport = self.consuming_transport().and_then(|id| self.transports().get(&id));
+        transport.is_some_and(|transport| transport.streams.is_some())
+    }
+
     /// A stream of a transport for a data consumer; `None` if the transport carries no data, or all are used.
     pub(super) fn take_stream(&mut self, transport: TransportId) -> Option<u16> {
         self.transport_mut(transport).ok()?.streams.as_mut()?.take()
@@ -233,14 +239,12 @@ impl Room {
     }
 
     /// Without its association a transport goes on with its media. The worker tells of each data channel that ended with
-    /// it; there are no more to come: clients make no second association on a transport.
-    pub(super) fn on_sctp_state(&mut self, id: TransportId, state: SctpState) {
+    /// it, and the client may make another association.
+    pub(super) fn on_sctp_state(&self, id: TransportId, state: SctpState) {
         let (SctpState::Failed | SctpState::Closed) = state else { return };
-        let Some(session) = self.peers.owner_of(id) else { return };
-        let Some(peer) = self.peers.get_mut(session) else { return };
-        tracing::info!(room = %self.key, peer = %peer.id, transport = %id, ?state, "the data channels of a transport have ended");
-        if let Ok(transport) = peer.transport_mut(id) {
-            transport.streams = None;
+        let peer = self.peers.owner_of(id).and_then(|session| self.peers.get(session));
+        if let Some(peer) = peer {
+            tracing::info!(room = %self.key, peer = %peer.id, transport = %id, ?state, "the data channels of a transport have ended");
         }
     }
 

@@ -107,7 +107,11 @@ fn step(reader: &mut Reader<'_>, world: &mut World) {
         14 => {
             let next = u64::from(reader.u8());
             let (route, epoch) = (ROUTE.0.0, ROUTE.1.0);
-            let feedback = RouteFeedback { route, epoch, body: FeedbackBody::DataReceived { next, missed: (next % 2 == 0).then_some(0) } };
+            let feedback = RouteFeedback {
+                route,
+                epoch,
+                body: FeedbackBody::DataReceived { next, missed: (next % 2 == 0).then_some(0) },
+            };
             world.give(Input::Feedback { from: PipeEnd::Node(LinkKey(1)), feedback });
         }
         _ => ask(reader, world),

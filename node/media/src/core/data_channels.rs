@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::keys::{DataConsumerKey, DataProducerKey};
 use crate::transport::data_allowance::DataAllowance;
@@ -21,6 +21,10 @@ pub(crate) enum Channel {
 #[derive(Debug, Default)]
 pub(crate) struct DataChannels {
     by_stream: FxHashMap<u16, Channel>,
+    /// Streams that were reset from this end and not yet from the client's. Others may be on them already.
+    closing: FxHashSet<u16>,
+    /// What waits at all consumers, in bytes as [`Message::cost`](crate::core::data_log::Message::cost) counts them.
+    waiting_cost: usize,
     /// Consumers with something to send, in turn: each sends a message and goes to the end.
     waiting: VecDeque<DataConsumerKey>,
     /// What of the client's messages may be read.
@@ -46,6 +50,21 @@ impl DataChannels {
         }
     }
 
+    /// This end has reset a stream.
+    pub(crate) fn close(&mut self, stream: u16) {
+        self.closing.insert(stream);
+    }
+
+    /// The client has reset a stream. Gives who is on it, if that is not its answer to a reset of this end.
+    pub(crate) fn closed_by_client(&mut self, stream: u16) -> Option<Channel> {
+        if self.closing.remove(&stream) { None } else { self.on(stream) }
+    }
+
+    /// The client has reset these streams, or all if none is named: it owes no answer for them.
+    pub(crate) fn both_closed(&mut self, streams: &[u16]) {
+        self.closing.retain(|stream| !streams.is_empty() && !streams.contains(stream));
+    }
+
     /// Who is on a stream.
     pub(crate) fn on(&self, stream: u16) -> Option<Channel> {
         self.by_stream.get(&stream).copied()
@@ -66,9 +85,30 @@ impl DataChannels {
         })
     }
 
-    /// Whether the client receives anything.
-    pub(crate) fn has_consumers(&self) -> bool {
-        self.by_stream.values().any(|channel| matches!(channel, Channel::Consumer(_)))
+    /// Those who receive.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = DataConsumerKey> {
+        self.by_stream.values().filter_map(|channel| match channel {
+            Channel::Consumer(key) => Some(*key),
+            Channel::Producer(_) => None,
+        })
+    }
+
+    /// Whether what the client sent may be read already.
+    pub(crate) fn is_time_to_read(&mut self, now: Instant) -> bool {
+        self.read_at.take_if(|at| *at <= now);
+        self.read_at.is_none()
+    }
+
+    /// A message waits for the client, if with it no more waits than may. Returns whether it does.
+    pub(crate) fn hold(&mut self, cost: usize, limit: usize) -> bool {
+        let fits = self.waiting_cost == 0 || self.waiting_cost + cost <= limit;
+        self.waiting_cost += if fits { cost } else { 0 };
+        fits
+    }
+
+    /// So much does not wait any more.
+    pub(crate) fn release(&mut self, cost: usize) {
+        self.waiting_cost = self.waiting_cost.saturating_sub(cost);
     }
 
     /// A consumer that had nothing to send has something.

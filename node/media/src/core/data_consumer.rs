@@ -63,6 +63,11 @@ impl DataConsumer {
         &self.stream
     }
 
+    /// Whether its client has no channel yet.
+    pub(crate) fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// Whether it loses nothing, or is closed.
     pub(crate) fn is_reliable(&self) -> bool {
         is_reliable(&self.stream)
@@ -93,6 +98,11 @@ impl DataConsumer {
             self.waiting = VecDeque::new();
         }
         Some(message)
+    }
+
+    /// What waits, in bytes as [`Message::cost`] counts them.
+    pub(crate) fn waiting_cost(&self) -> usize {
+        self.cost
     }
 
     /// Whether there is something to send, and somebody to take it.

@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(sender.sends(), (100..985).collect::<Vec<_>>());
         assert!(sender.route.is_clogged(&sender.log));
         sender.push(1);
-        assert_eq!(sender.sends(), []);
+        assert!(sender.sends().is_empty());
         sender.hear(10);
         assert_eq!(sender.sends(), [985]);
         // What the log forgets is given up, and that is said.
@@ -348,7 +348,7 @@ mod tests {
         assert_eq!(moved.poll(), (vec![], vec![(3, 1)], vec![3, 4, 5, 6, 7]));
         // It asked for that before the answer could come.
         moved.hear_missed(3, 0);
-        assert_eq!(moved.sends(), []);
+        assert!(moved.sends().is_empty());
         moved.hear(8);
         assert_eq!((moved.route.unacknowledged(&moved.log), moved.route.poll_timeout()), (0, None));
     }
@@ -358,13 +358,13 @@ mod tests {
         let mut sender = Sender::new(0, 300);
         sender.poll();
         sender.hear(100);
-        assert_eq!(sender.sends(), []);
+        assert!(sender.sends().is_empty());
         sender.hear_missed(100, 0);
         // The smallest window, since a queue was full.
         assert_eq!(sender.poll(), (vec![], vec![(100, 1)], (100..161).collect()));
         // What comes late says nothing.
         sender.hear_missed(50, 1);
-        assert_eq!(sender.sends(), []);
+        assert!(sender.sends().is_empty());
         sender.hear(161);
         assert_eq!(sender.sends(), (161..284).collect::<Vec<_>>());
     }

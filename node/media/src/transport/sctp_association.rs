@@ -46,6 +46,14 @@ const MAX_STREAMS: usize = 4_096;
 /// Resets that wait for messages before them to be read.
 const MAX_RESETS: usize = 64;
 
+/// Streams that a RE-CONFIG names, times those that the client has used: dcsctp looks for each of these among those. It is
+/// 250 channels closed at once.
+const MAX_RESET_WORK: usize = 65_536;
+
+/// A client whose network was away for a while shall not wait as long again: what gets lost is sent again after so long
+/// at most, as in libwebrtc.
+const MAX_BACKOFF: Duration = Duration::from_secs(3);
+
 /// FORWARD TSNs while a reset waits for messages before it to come: dcsctp keeps each of them until then.
 const MAX_DEFERRED: u32 = 64;
 
@@ -118,6 +126,9 @@ impl SctpAssociation {
             max_receiver_window_buffer_size: limits.receive_window,
             max_send_buffer_size: send_buffer,
             per_stream_send_queue_limit: send_buffer,
+            max_timer_backoff_duration: Some(MAX_BACKOFF),
+            // Consent to send ends what nobody answers.
+            max_retransmissions: None,
             // What is around it is DTLS: clients that know RFC 9653 and this end save themselves the checksum.
             zero_checksum_alternate_error_detection_method:
                 ZERO_CHECKSUM_ALTERNATE_ERROR_DETECTION_METHOD_LOWER_LAYER_DTLS,
@@ -183,7 +194,7 @@ impl SctpAssociation {
         }
         let left_out = LeftOut {
             data: !self.takes_data(now, packet.data_chunks()),
-            re_config: packet.has_re_config() && self.resets.len() >= MAX_RESETS,
+            re_config: packet.has_re_config() && !self.takes_re_config(packet.named_streams()),
             forward_tsn: packet.has_forward_tsn() && !self.takes_forward_tsn(),
         };
         if self.is_over() {
@@ -224,6 +235,11 @@ impl SctpAssociation {
         let left = self.chunks_left.checked_sub(chunks);
         self.chunks_left = left.unwrap_or(self.chunks_left);
         left.is_some()
+    }
+
+    /// Whether a RE-CONFIG may come that names so many streams.
+    fn takes_re_config(&self, named: usize) -> bool {
+        self.resets.len() < MAX_RESETS && named * self.streams.len() <= MAX_RESET_WORK
     }
 
     /// Whether a FORWARD TSN may come.
@@ -310,13 +326,15 @@ impl SctpAssociation {
         self.handed_bytes -= len;
     }
 
-    /// Nothing more is sent on a stream: the client is told that its channel is closed (RFC 8831 section 6.7). What was
-    /// not begun to be sent is not sent.
-    pub(crate) fn reset(&mut self, now: Instant, stream: u16) {
-        if self.state == SctpState::Connected && !self.to_reset.contains(&stream) {
+    /// Nothing more is sent on a stream: the client is told that its channel is closed (RFC 8831 section 6.7), and does
+    /// the same. What was not begun to be sent is not sent. Returns whether there is a client to tell.
+    pub(crate) fn reset(&mut self, now: Instant, stream: u16) -> bool {
+        let is_connected = self.state == SctpState::Connected;
+        if is_connected && !self.to_reset.contains(&stream) {
             self.to_reset.push_back(stream);
             self.reset_next(now);
         }
+        is_connected
     }
 
     fn reset_next(&mut self, now: Instant) {

@@ -47,7 +47,7 @@ pub struct SctpPacket<'a> {
     data_chunks: usize,
     has_init: bool,
     has_cookie_echo: bool,
-    has_re_config: bool,
+    re_config_len: usize,
     has_forward_tsn: bool,
 }
 
@@ -84,7 +84,7 @@ impl<'a> SctpPacket<'a> {
             data_chunks: 0,
             has_init: false,
             has_cookie_echo: false,
-            has_re_config: false,
+            re_config_len: 0,
             has_forward_tsn: false,
         };
         let (mut seen, mut count, mut read) = ([0_u64; 4], 0, COMMON_HEADER_LEN);
@@ -119,7 +119,7 @@ impl<'a> SctpPacket<'a> {
                 before == 0
             }
             RE_CONFIG => {
-                self.has_re_config = true;
+                self.re_config_len = chunk.value.len();
                 has_few_parameters(chunk.value)
             }
             FORWARD_TSN => {
@@ -150,7 +150,12 @@ impl<'a> SctpPacket<'a> {
 
     /// Whether it has a RE-CONFIG.
     pub fn has_re_config(&self) -> bool {
-        self.has_re_config
+        self.re_config_len > 0
+    }
+
+    /// How many streams a RE-CONFIG can name at most: two bytes each.
+    pub fn named_streams(&self) -> usize {
+        self.re_config_len / 2
     }
 
     /// Whether it has a FORWARD TSN.

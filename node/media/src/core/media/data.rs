@@ -29,6 +29,14 @@ const MAX_DELIVERIES: usize = 256;
 /// When it goes on then.
 const TURN: Duration = Duration::from_millis(1);
 
+/// What may wait for one client in all, in data consumers that are full: who does not read fills this many, and not as
+/// many as there are producers in the room.
+const FULL_CONSUMERS: usize = 2;
+
+/// Of what a data consumer may hold, the share while its client has not said that it has the channel: that takes a round
+/// trip, or for ever.
+const UNANSWERED_SHARE: usize = 4;
+
 /// Payload protocol identifier of the data channel establishment protocol, RFC 8832 section 8.1.
 const PPID_DCEP: u32 = 50;
 
@@ -60,7 +68,8 @@ impl Media {
     /// A client that there is something to send to, or will be, gets an association as soon as it can.
     pub(super) fn open_sctp(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key) else { return };
-        if transport.channels().is_some_and(|channels| channels.has_consumers())
+        let listens = |key| self.data.consumers.get(key).is_some_and(|consumer| !consumer.is_paused());
+        if transport.channels().is_some_and(|channels| channels.consumers().any(listens))
             && let Err(reason) = transport.webrtc().open_sctp(clock.now)
         {
             self.counters.drops.count(reason);
@@ -70,8 +79,10 @@ impl Media {
     /// Reads what a client has sent by data channels, as far as it may be read now.
     pub(super) fn read_channels(&mut self, clock: &Clock, key: TransportKey) {
         let (limits, mut deliveries) = (self.config.data, 0);
-        if let Some(channels) = self.transports.get_mut(key).and_then(UserTransport::channels) {
-            channels.read_at = None;
+        if let Some(channels) = self.transports.get_mut(key).and_then(UserTransport::channels)
+            && !channels.is_time_to_read(clock.now)
+        {
+            return;
         }
         while self.has_incoming(key) && !self.is_held_up(key) {
             let Some((association, channels)) = self.transports.get_mut(key).and_then(UserTransport::data) else {
@@ -148,10 +159,15 @@ impl Media {
     /// Gives a consumer a message.
     fn deliver_message(&mut self, key: DataConsumerKey, message: &Message) -> Result<(), Full> {
         let Some(consumer) = self.data.consumers.get_mut(key) else { return Ok(()) };
-        let had_waiting = consumer.has_waiting();
-        if let Err(full) = consumer.push(message.clone(), self.config.data.consumer_buffer) {
+        let (had_waiting, cost, room) = (consumer.has_waiting(), message.cost(), self.config.data.consumer_buffer);
+        let channels = self.transports.get_mut(consumer.transport()).and_then(UserTransport::channels);
+        let Some(channels) = channels else { return Ok(()) };
+        let fits = channels.hold(cost, FULL_CONSUMERS * room);
+        let room = if consumer.is_paused() { room / UNANSWERED_SHARE } else { room };
+        if !fits || consumer.push(message.clone(), room).is_err() {
+            channels.release(if fits { cost } else { 0 });
             self.counters.drops.count(DropReason::DataConsumerFull);
-            return Err(full);
+            return Err(Full);
         }
         if !had_waiting && consumer.has_waiting() {
             self.await_turn(key);
@@ -199,6 +215,7 @@ impl Media {
             {
                 let Some(consumer) = self.data.consumers.get_mut(key) else { continue };
                 let Some(message) = consumer.pop() else { continue };
+                channels.release(message.cost());
                 if consumer.has_waiting() {
                     channels.wait(key);
                 }
@@ -237,9 +254,12 @@ impl Media {
         let Some(channels) = self.transports.get_mut(key).and_then(UserTransport::channels) else { return };
         let closed = match streams {
             [] => channels.all(),
-            streams => streams.iter().filter_map(|stream| channels.on(*stream)).collect(),
+            streams => streams.iter().filter_map(|stream| channels.closed_by_client(*stream)).collect(),
         };
         self.close_by_client(clock, closed);
+        // Those are reset from here now, too.
+        let channels = self.transports.get_mut(key).and_then(UserTransport::channels);
+        channels.into_iter().for_each(|channels| channels.both_closed(streams));
     }
 
     /// The association came to a state. With it its channels end.
@@ -248,6 +268,8 @@ impl Media {
             let channels = self.transports.get_mut(key).and_then(UserTransport::channels);
             let all = channels.map(|channels| channels.all()).unwrap_or_default();
             self.close_by_client(clock, all);
+            let channels = self.transports.get_mut(key).and_then(UserTransport::channels);
+            channels.into_iter().for_each(|channels| channels.both_closed(&[]));
         }
     }
 
@@ -272,8 +294,10 @@ impl Media {
 
     /// Tells the client that a channel is closed.
     fn reset_stream(&mut self, clock: &Clock, key: TransportKey, stream: u16) {
-        if let Some((association, _)) = self.transports.get_mut(key).and_then(UserTransport::data) {
-            association.reset(clock.now, stream);
+        if let Some((association, channels)) = self.transports.get_mut(key).and_then(UserTransport::data) {
+            if association.reset(clock.now, stream) {
+                channels.close(stream);
+            }
             self.after_channels(clock, key);
         }
     }

@@ -48,11 +48,11 @@ export class Channel extends Emitter<Events> {
   private session: ChannelSession | undefined;
   /** Whose data producer is on its way. */
   private opening: ChannelSession | undefined;
-  /** Once it is open and the others may hear it. */
+  /** Once it is open. */
   private producer: types.DataProducer | undefined;
   private readonly waiting: Item[] = [];
-  /** The browser has them, and has perhaps not sent them. */
-  private readonly handed: Item[] = [];
+  /** The browser has them, and has perhaps not sent all of them. */
+  private readonly handed: { item: Item; bytes: number }[] = [];
   private sending = false;
   /** What came is opened one after the other. */
   private received = Promise.resolve();
@@ -104,7 +104,7 @@ export class Channel extends Emitter<Events> {
   }
 
   private receive(task: () => Promise<void>): void {
-    this.received = this.received.then(task);
+    this.received = this.received.then(task).catch((error: unknown) => console.error(error));
   }
 
   private async opened(peerId: string, opened: Opened | undefined): Promise<void> {
@@ -131,7 +131,7 @@ export class Channel extends Emitter<Events> {
 
   private begin(producer: types.DataProducer): void {
     this.producer = producer;
-    producer.on('bufferedamountlow', () => this.sent());
+    producer.on('bufferedamountlow', () => this.sent(producer));
     const { greeting } = this.options;
     if (greeting?.() !== undefined) this.waiting.unshift({ text: greeting });
     void this.flush();
@@ -139,8 +139,9 @@ export class Channel extends Emitter<Events> {
 
   private closed(producer: types.DataProducer): void {
     if (this.producer !== producer) return;
+    this.retire(producer);
     this.producer = undefined;
-    this.waiting.unshift(...this.handed.splice(0));
+    this.waiting.unshift(...this.handed.splice(0).map(({ item }) => item));
     this.openAgain();
   }
 
@@ -161,33 +162,48 @@ export class Channel extends Emitter<Events> {
     this.sending = true;
     for (;;) {
       const { producer } = this;
-      const item = producer && producer.bufferedAmount < BUFFERED_BYTES ? this.waiting.shift() : undefined;
-      if (!producer || !item) break;
+      const [item] = this.waiting;
+      if (!producer || !item || producer.bufferedAmount >= BUFFERED_BYTES) break;
+      let problem: string | undefined;
+      let data: string | ArrayBuffer | undefined;
       try {
-        await this.hand(producer, item);
+        const text = item.text();
+        data = text === undefined ? undefined : await this.encryption.sealText(this.options.label, text);
       } catch (error) {
-        item.done?.((error as Error).message);
+        problem = (error as Error).message;
       }
+      // If the data producer ended meanwhile, the item waits for the next one.
+      if (this.producer !== producer || this.waiting[0] !== item) continue;
+      this.waiting.shift();
+      if (problem !== undefined) item.done?.(problem);
+      else if (data !== undefined) this.hand(producer, item, data);
     }
     this.sending = false;
   }
 
-  /** Gives an item to the browser. If the data producer ends meanwhile, it waits for the next one. */
-  private async hand(producer: types.DataProducer, item: Item): Promise<void> {
-    const text = item.text();
-    if (text === undefined) return;
-    const data = await this.encryption.sealText(this.options.label, text);
-    if (producer.closed) {
-      this.waiting.unshift(item);
+  /** Gives an item to the browser. */
+  private hand(producer: types.DataProducer, item: Item, data: string | ArrayBuffer): void {
+    const before = producer.bufferedAmount;
+    try {
+      producer.send(data);
+    } catch (error) {
+      item.done?.((error as Error).message);
       return;
     }
-    producer.send(data);
-    this.handed.push(item);
-    if (producer.bufferedAmount === 0) this.sent();
+    this.handed.push({ item, bytes: producer.bufferedAmount - before });
+    this.retire(producer);
   }
 
-  private sent(): void {
-    for (const item of this.handed.splice(0)) item.done?.();
+  /** What the browser has sent is done. */
+  private retire(producer: types.DataProducer): void {
+    let unsent = producer.bufferedAmount;
+    let sent = this.handed.length;
+    while (sent > 0 && unsent > 0) unsent -= this.handed[--sent]?.bytes ?? 0;
+    for (const { item } of this.handed.splice(0, sent)) item.done?.();
+  }
+
+  private sent(producer: types.DataProducer): void {
+    this.retire(producer);
     void this.flush();
   }
 }

@@ -121,11 +121,14 @@ impl Media {
     }
 
     /// Its client has a channel for it from now on.
-    pub(in crate::core::media) fn resume_data_consumer(&mut self, key: DataConsumerKey) {
+    pub(in crate::core::media) fn resume_data_consumer(&mut self, clock: &Clock, key: DataConsumerKey) {
         let Some(consumer) = self.data.consumers.get_mut(key) else { return };
+        let transport = consumer.transport();
         if consumer.resume() && consumer.has_waiting() {
             self.await_turn(key);
         }
+        self.open_sctp(clock, transport);
+        self.after_transport(clock, transport);
     }
 
     pub(in crate::core::media) fn send_direct_data(
@@ -189,6 +192,9 @@ impl Media {
         self.data.consumers_by_id.remove(&consumer.id());
         if let Some(producer) = self.data.producers.get_mut(consumer.producer()) {
             producer.remove_consumer(key);
+        }
+        if let Some(channels) = self.transports.get_mut(consumer.transport()).and_then(UserTransport::channels) {
+            channels.release(consumer.waiting_cost());
         }
         self.leave_stream(clock, consumer.transport(), consumer.stream().stream_id);
     }
