@@ -121,3 +121,31 @@ impl DataChannels {
         self.waiting.pop_front()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_much_waits_for_one_client_in_all_and_one_message_always() {
+        let mut channels = DataChannels::default();
+        assert!(channels.hold(500, 100), "however large it is");
+        assert!(!channels.hold(1, 100));
+        channels.release(450);
+        assert!(channels.hold(50, 100) && !channels.hold(1, 100));
+        channels.release(1_000);
+        assert!(channels.hold(100, 100));
+    }
+
+    #[test]
+    fn an_answer_to_a_reset_closes_nobody() {
+        let (mut channels, channel) = (DataChannels::default(), Channel::Consumer(DataConsumerKey::default()));
+        channels.close(3);
+        channels.close(4);
+        assert!(channels.add(3, channel));
+        assert_eq!([channels.closed_by_client(3), channels.closed_by_client(3)], [None, Some(channel)]);
+        channels.both_closed(&[4]);
+        assert!(channels.add(4, channel));
+        assert_eq!(channels.closed_by_client(4), Some(channel));
+    }
+}

@@ -168,6 +168,22 @@ fn a_channel_that_one_end_closes_is_closed_at_the_other() {
     assert_eq!(world.snapshot(0).data_producers, 0);
 }
 
+/// Its client answers late that the former one is closed.
+#[test]
+fn a_channel_on_a_stream_of_a_former_one_stays() {
+    let mut world = pair(reliable);
+    world.act(0, |client, now| client.send(now, &reliable(0), BINARY, b"before"));
+    world.pass(SECOND);
+    world.request(0, Request::CloseConsumer { consumer: consumer(1) });
+    world.consume(1, 2, 1, reliable(9));
+    world.act(0, |client, now| client.send(now, &reliable(0), BINARY, b"after"));
+    world.pass(SECOND);
+    assert_eq!((world.clients[1].received.last(), world.is_closed(0, 2)), (Some(&received(b"after")), false));
+    world.act(1, |client, now| client.close(now, 9));
+    world.pass(SECOND);
+    assert!(world.is_closed(0, 2));
+}
+
 #[test]
 fn many_channels_are_closed_at_once() {
     let mut world = World::new(1, 1);

@@ -1,5 +1,6 @@
 //! The client half of a transport with data channels: ICE, DTLS and SCTP.
 
+use std::collections::HashSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -44,6 +45,8 @@ pub(crate) struct Client {
     pub(crate) closed: Vec<u16>,
     /// Whether it reads what comes.
     pub(crate) reads: bool,
+    /// Streams that it has reset, and the node has not.
+    closing: HashSet<u16>,
     dtls: Association,
     /// The node's verification tag, and the number of the client's first DATA chunk.
     outgoing: (u32, u32),
@@ -76,6 +79,7 @@ impl Client {
             received: Vec::new(),
             closed: Vec::new(),
             reads: true,
+            closing: HashSet::new(),
             dtls,
             outgoing: (0, 0),
             socket: Socket::new("", &options),
@@ -147,6 +151,7 @@ impl Client {
     /// Closes a channel.
     pub(crate) fn close(&mut self, now: Instant, stream: u16) {
         self.tell(now);
+        self.closing.insert(stream);
         self.socket.reset_streams(&[StreamId(stream)]).expect("an association");
         self.drain();
     }
@@ -210,7 +215,10 @@ impl Client {
                     self.send_raw(&packet);
                 }
                 SocketEvent::OnIncomingStreamReset(streams) => {
-                    self.closed.extend(streams.into_iter().map(|stream| stream.0));
+                    self.closed.extend(streams.iter().map(|stream| stream.0));
+                    // As browsers do, RFC 8831 section 6.7.
+                    let asked: Vec<_> = streams.into_iter().filter(|stream| !self.closing.remove(&stream.0)).collect();
+                    self.socket.reset_streams(&asked).expect("an association");
                 }
                 _ => {}
             }
