@@ -56,6 +56,9 @@ const PART_TIME: Duration = Duration::from_secs(3);
 /// Kernel buffer of a media socket, each way: 40 ms of 800 Mbit/s, more than a worker is ever away from its socket.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
+/// What runs for as long as the node, with its name.
+type Tasks = [(&'static str, BoxFuture<'static, ()>); 8];
+
 /// Everything of a node that has to be ended.
 pub(super) struct Parts {
     health: Health,
@@ -84,11 +87,9 @@ impl Parts {
         instance: NodeInstance,
         mesh_runtime: Handle,
     ) -> Result<(Self, NodeConfig), StartError> {
-        let tls = identity::mesh_tls(&config)?;
-        let users_tls = users_certificate(&config)?;
-        let namespaces = Namespaces::new(&config.namespaces, config.region.clone())
-            .map(Arc::new)
-            .map_err(|error| StartError::system("namespaces", error))?;
+        let (tls, users_tls) = (identity::mesh_tls(&config)?, users_certificate(&config)?);
+        let namespaces = Namespaces::new(&config.namespaces, config.region.clone()).map(Arc::new);
+        let namespaces = namespaces.map_err(|error| StartError::system("namespaces", error))?;
         let addresses = Addresses::resolve(&config).await?;
         let users = doors::bind("users.listen", &mut config.users.listen)?;
         let admin = doors::bind("admin.listen", &mut config.admin.listen)?;
@@ -97,11 +98,10 @@ impl Parts {
 
         let said = facts(&config, &addresses, &mesh, &namespaces);
         let membership = start_membership(&config, said, &instance, &mesh, inbox.gossip, &mesh_runtime).await?;
-        let members = membership.members();
         let placement = start_placement(&mut config, &instance, tls.clone(), &membership).await?;
-        let (vitals, stop) = (Vitals::default(), CancellationToken::new());
-        let events = Events::start(&config, &instance, &vitals)
-            .map_err(|(setting, error)| StartError::system(setting, error))?;
+        let (members, vitals, stop) = (membership.members(), Vitals::default(), CancellationToken::new());
+        let events =
+            Events::start(&config, &instance, &vitals).map_err(|(what, error)| StartError::system(what, error))?;
         let (address_limits, clock) = (AddressLimits::new(&config), ClusterClock::default());
         let turn = turn(&config, &addresses);
         let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, (&address_limits, &clock, &turn));
@@ -121,18 +121,12 @@ impl Parts {
         let metrics = Metrics::new(sources.clone(), &membership, &placement);
         let admin = doors::serve_admin(&config, admin, sources.clone(), metrics, entrance, &health)?;
         let (membership, facts) = (Arc::new(membership), facts(&config, &addresses, &mesh, &namespaces));
-        let following = follow_names(config.clone(), addresses, {
-            let (rooms, turn, media) = (rooms.clone(), announcing, config.media.clone());
-            move |announced| {
-                rooms.set_media_addresses(media_addresses(announced, media.tcp));
-                turn.iter().for_each(|turn| turn.announce(announced, media.listen));
-            }
-        });
+        let following = follow_names(config.clone(), addresses, announce(&config, rooms.clone(), announcing));
         let (tenants, data_dir) = ((namespaces.clone(), rooms.clone()), config.data_dir.clone());
         let renewals = Arc::new(Renewals::new(&config, users_tls, (tls, mesh.clone(), placement.clone()), tenants));
         let publishing =
             publish_facts(membership.clone(), facts, sources.clone(), data_dir, clock.clone(), vitals.clone());
-        let tasks: [(&'static str, BoxFuture<'static, ()>); 8] = [
+        let tasks: Tasks = [
             ("the publication of facts", publishing.boxed()),
             ("the return of memory", memory::give_back(rooms.clone()).boxed()),
             ("the account of usage", keep_usage(sources.clone(), namespaces).boxed()),
@@ -165,7 +159,7 @@ impl Parts {
     }
 
     /// Runs the tasks. Whatever of them or of the parts ends by itself ends the node.
-    fn watch_over(&self, tasks: [(&'static str, BoxFuture<'static, ()>); 8]) {
+    fn watch_over(&self, tasks: Tasks) {
         let mut worker_ended = self.workers.ended();
         let worker_ended = async move { drop(worker_ended.wait_for(Option::is_some).await) };
         let media = self.media.as_ref().map(|media| ("the media port over TCP", media.ended().boxed()));
@@ -465,6 +459,15 @@ fn rooms_config(
         clock: clock.clone(),
         turn: turn.clone(),
         data: config.data.enabled.then(|| config.data.limits()),
+    }
+}
+
+/// Tells everybody who is to be told that the media port has other addresses.
+fn announce(config: &NodeConfig, rooms: Rooms, turn: Option<Turn>) -> impl Fn(&[SocketAddr]) + Send + use<> {
+    let media = config.media.clone();
+    move |announced| {
+        rooms.set_media_addresses(media_addresses(announced, media.tcp));
+        turn.iter().for_each(|turn| turn.announce(announced, media.listen));
     }
 }
 

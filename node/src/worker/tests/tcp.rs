@@ -31,7 +31,7 @@ impl Server {
         let (listener, limits) = (workers.listener.take().unwrap(), AddressLimits::new(&node));
         let intake = Intake::new(max_connections, limits, workers.handles.clone());
         let acceptor = Acceptor::spawn(listener, intake.clone()).unwrap();
-        Self { workers, intake, acceptor: acceptor }
+        Self { workers, intake, acceptor }
     }
 
     fn handle(&self, worker: usize) -> &WorkerHandle {
