@@ -92,7 +92,12 @@ impl Prober {
     /// Bytes that are to be sent now beside the media; 0 if it is not the time.
     pub(super) fn take_pulse(&mut self, now_us: u64) -> u64 {
         let Some(cluster) = &mut self.cluster else { return 0 };
-        if now_us < cluster.pulse_us || now_us >= cluster.ends_us {
+        if now_us >= cluster.ends_us {
+            // Who is called late has missed the last pulses, and waits for none of them any more.
+            cluster.pulse_us = cluster.ends_us;
+            return 0;
+        }
+        if now_us < cluster.pulse_us {
             return 0;
         }
         cluster.pulse_us = now_us + PULSE_US;
@@ -186,6 +191,16 @@ mod tests {
         assert!((1_650_000..=1_950_000).contains(&wider), "{wider}");
         let narrow = probe(800_000, 2_400_000).unwrap();
         assert!((700_000..=800_000).contains(&narrow), "{narrow}");
+    }
+
+    #[test]
+    fn who_is_called_late_waits_for_the_answer_and_not_for_pulses() {
+        let mut prober = Prober::default();
+        prober.begin(0, 1_000_000, 2_000_000);
+        assert!(prober.take_pulse(0) > 0);
+        prober.count(0, 1_000);
+        let end = prober.cluster.as_ref().unwrap().ends_us;
+        assert_eq!((prober.take_pulse(end + 1), prober.poll_timeout()), (0, Some(end + ANSWER_US)));
     }
 
     #[test]

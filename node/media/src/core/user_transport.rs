@@ -552,7 +552,8 @@ impl UserTransport {
     /// Wakes the transport when video that waits may leave, or a probe is due.
     #[inline]
     pub(crate) fn arm_bandwidth(&mut self, clock: &Clock, key: TransportKey, timers: &mut Timers) {
-        if let Some(bandwidth) = &self.bandwidth {
+        // What cannot be sent is not waited for: it would be due for ever.
+        if let Some(bandwidth) = self.bandwidth.as_ref().filter(|_| self.writable) {
             let at = bandwidth.poll_timeout(clock).map(|at| clock.now + at.saturating_sub(clock.since_epoch));
             timers.arm(&mut self.timer, TimerKey::Transport(key), at);
         }
