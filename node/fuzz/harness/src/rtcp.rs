@@ -78,9 +78,11 @@ fn write_again(packet: &Packet<'_>, data: &[u8]) {
                 statuses.iter().filter_map(|status| status.arrived_us).all(|at| (0..ARRIVAL_PERIOD_US).contains(&at))
             );
         }
-        Packet::Remb { bitrate } => {
-            remb(&mut out, 1, *bitrate);
-            assert!(matches!(read(&out), Packet::Remb { bitrate: again } if again == *bitrate));
+        Packet::Remb { bitrate, streams } => {
+            let named: Vec<u32> = streams.iter().map(|ssrc| u32::from_be_bytes(*ssrc)).collect();
+            remb(&mut out, 1, *bitrate, &named);
+            let Packet::Remb { bitrate: again, streams: named } = read(&out) else { panic!("another packet") };
+            assert_eq!((again, named), (*bitrate, *streams));
         }
         Packet::Other => {}
     }

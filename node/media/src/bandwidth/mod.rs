@@ -7,6 +7,7 @@
 //! - [`Bandwidth`]: all of it, for one client. `sent_history` is what was sent.
 //! - [`estimator`]: the estimate, behind the trait [`BandwidthEstimator`], by `delay`, `loss` and `rate_control`;
 //!   `rate_window` measures for it.
+//! - `remb`: what a client says that has no transport-wide feedback.
 //! - `probe`: finds out whether more would pass. `pacer`: how fast video leaves.
 //! - [`allocation`]: who of a client's videos gets how much.
 //!
@@ -20,6 +21,7 @@ mod pacer;
 mod probe;
 mod rate_control;
 mod rate_window;
+mod remb;
 mod sent_history;
 
 use std::time::Duration;
@@ -30,6 +32,7 @@ use self::allocation::Allocation;
 use self::estimator::{BandwidthEstimator, TrendlineEstimator};
 use self::pacer::Pacer;
 use self::probe::{PULSE_US, Prober};
+use self::remb::Remb;
 use self::sent_history::SentHistory;
 use crate::clock::Clock;
 use crate::wire::rtcp::TransportFeedback;
@@ -82,7 +85,7 @@ pub(crate) struct Bandwidth<E = TrendlineEstimator> {
     heard_us: u64,
     estimator: E,
     /// By a client without transport-wide feedback.
-    remb: Option<u64>,
+    remb: Remb,
     rtt_us: u64,
     prober: Prober,
     pacer: Pacer,
@@ -108,7 +111,7 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
             sent: None,
             heard_us: 0,
             estimator: E::default(),
-            remb: None,
+            remb: Remb::default(),
             rtt_us: 100_000,
             prober: Prober::default(),
             pacer: Pacer::default(),
@@ -161,8 +164,11 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
     }
 
     /// To be asked about once a second: lowers the estimate while the client does not tell any more what becomes of
-    /// what it is sent. Returns whether that is so.
+    /// what it is sent, or tries more where what it says itself may be no limit. Returns whether that is so.
     pub(crate) fn look_for_feedback(&mut self, clock: &Clock) -> bool {
+        if self.sent.is_none() {
+            return self.allocation.next.is_some() && self.remb.try_more(clock.micros, self.allocation.granted);
+        }
         let (heard_us, sent_us) = (self.heard_us, clock.micros.saturating_sub(SILENCE_US));
         let is_silent = self.sent.as_ref().is_some_and(|sent| sent.lacks_answer(heard_us, sent_us));
         if is_silent {
@@ -171,26 +177,28 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         is_silent
     }
 
-    /// A client without transport-wide feedback says how much it thinks passes.
-    pub(crate) fn receive_remb(&mut self, bitrate: u64) {
-        const MIN: u64 = 30_000;
-        self.remb = Some(bitrate.max(MIN));
+    /// A client without transport-wide feedback says how much it thinks passes of the streams that it names.
+    pub(crate) fn receive_remb(&mut self, clock: &Clock, bitrate: u64, named: impl Iterator<Item = u32>) {
+        // Who tells of each packet is believed that instead.
+        if self.sent.is_none() {
+            self.remb.tell(clock.micros, bitrate, named);
+        }
     }
 
     /// Bits per second that pass; `None` while nothing is known.
     pub(crate) fn estimate(&self) -> Option<u64> {
-        if self.sent.is_some() { self.estimator.estimate() } else { self.remb }
+        if self.sent.is_some() { self.estimator.estimate() } else { self.remb.bits_per_second() }
     }
 
     /// Whether no more may be sent than is known to pass: the path, or the client, has said that there is a limit.
     fn is_limited(&self) -> bool {
-        if self.sent.is_some() { self.estimator.limited_us().is_some() } else { self.remb.is_some() }
+        if self.sent.is_some() { self.estimator.limited_us().is_some() } else { self.remb.is_known() }
     }
 
     /// Nothing can be sent that would tell more of the limit but what it holds back.
     pub(crate) fn forget_limit(&mut self) {
         self.estimator.forget_limit();
-        self.remb = None;
+        self.remb = Remb::default();
     }
 
     /// Whether less passes than what was sent a moment ago: nothing is to be sent that is not needed.
@@ -204,8 +212,8 @@ impl<E: BandwidthEstimator> Bandwidth<E> {
         if !self.is_limited() {
             return true;
         }
-        let (has_history, estimator, remb) = (self.sent.is_some(), &self.estimator, self.remb);
-        self.pacer.has_room(clock.micros, || if has_history { estimator.estimate() } else { remb })
+        let (has_history, estimator, remb) = (self.sent.is_some(), &self.estimator, &self.remb);
+        self.pacer.has_room(clock.micros, || if has_history { estimator.estimate() } else { remb.bits_per_second() })
     }
 
     /// Video waits for its turn, or none does any more.

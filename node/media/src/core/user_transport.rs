@@ -465,10 +465,11 @@ impl UserTransport {
         }
     }
 
-    /// The client told how much it thinks passes, in bits per second.
-    pub(crate) fn receive_remb(&mut self, bitrate: u64) {
+    /// The client told how much it thinks passes of the streams that it names, in bits per second.
+    pub(crate) fn receive_remb(&mut self, clock: &Clock, bitrate: u64, named: impl Iterator<Item = u32>) {
         if self.bandwidth.is_some() || !self.consumers.is_empty() {
-            self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new())).receive_remb(bitrate);
+            let bandwidth = self.bandwidth.get_or_insert_with(|| Box::new(Bandwidth::new()));
+            bandwidth.receive_remb(clock, bitrate, named);
         }
     }
 

@@ -152,7 +152,7 @@ fn add_packet(reader: &mut Reader<'_>, world: &World, out: &mut Vec<u8>) {
             let mut builder = TransportFeedbackBuilder::default();
             let (first, count) = (reader.u16(), reader.u8());
             if count == 0 {
-                return remb(out, 1, u64::from(first) << (first % 32));
+                return remb(out, 1, u64::from(first) << (first % 32), &[ssrc][..usize::from(first % 2)]);
             }
             builder.begin(first);
             for number in 0..i64::from(count) {

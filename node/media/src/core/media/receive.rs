@@ -213,9 +213,10 @@ impl Media {
                         self.look_at_estimate(clock, key);
                     }
                 }
-                Ok(Packet::Remb { bitrate }) => {
+                Ok(Packet::Remb { bitrate, streams }) => {
                     if let Some(transport) = self.transports.get_mut(key) {
-                        transport.receive_remb(bitrate);
+                        let named = streams.iter().map(|ssrc| u32::from_be_bytes(*ssrc));
+                        transport.receive_remb(clock, bitrate, named);
                         self.look_at_estimate(clock, key);
                     }
                 }

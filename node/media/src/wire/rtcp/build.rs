@@ -117,15 +117,17 @@ pub fn fir(out: &mut Vec<u8>, sender_ssrc: u32, media_ssrc: u32, number: u8) {
     });
 }
 
-/// Appends a receiver's estimate of the maximum bitrate, draft-alvestrand-rmcat-remb-03, in bits per second; what has
-/// no room in its 18 bits is rounded down.
-pub fn remb(out: &mut Vec<u8>, sender_ssrc: u32, bitrate: u64) {
+/// Appends a receiver's estimate of the maximum bitrate, draft-alvestrand-rmcat-remb-03, in bits per second of all
+/// these streams together, 255 at most; what has no room in its 18 bits is rounded down.
+pub fn remb(out: &mut Vec<u8>, sender_ssrc: u32, bitrate: u64, streams: &[u32]) {
     packet(out, FORMAT_APPLICATION, PAYLOAD_SPECIFIC_FEEDBACK, |out| {
         feedback_ssrcs(out, sender_ssrc, 0);
         out.extend_from_slice(&REMB);
         let exponent = (u64::BITS - bitrate.leading_zeros()).saturating_sub(18);
         let [.., m0, m1, m2] = (bitrate >> exponent).to_be_bytes();
-        out.extend_from_slice(&[0, (exponent as u8) << 2 | m0, m1, m2]);
+        let named = streams.iter().take(u8::MAX.into());
+        out.extend_from_slice(&[named.len() as u8, (exponent as u8) << 2 | m0, m1, m2]);
+        named.for_each(|ssrc| out.extend_from_slice(&ssrc.to_be_bytes()));
     });
 }
 

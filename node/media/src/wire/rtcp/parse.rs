@@ -57,8 +57,10 @@ pub enum Packet<'a> {
     TransportFeedback(TransportFeedback<'a>),
     /// A receiver's estimate of the maximum bitrate, draft-alvestrand-rmcat-remb-03.
     Remb {
-        /// Bits per second of all streams together.
+        /// Bits per second of all these streams together.
         bitrate: u64,
+        /// The SSRCs that it names.
+        streams: &'a [[u8; 4]],
     },
     /// Anything else: SDES, XR and what is yet to be invented.
     Other,
@@ -154,17 +156,15 @@ fn parse<'a>(header: Header, body: &'a [u8]) -> Option<Packet<'a>> {
 
 /// Six bits of exponent, 18 of mantissa; a rate beyond 64 bits is the highest that there is.
 fn parse_remb(body: &[u8]) -> Packet<'_> {
-    let Some((name, &[_, m0, m1, m2])) =
-        body.split_first_chunk().and_then(|(name, rest)| Some((name, rest.first_chunk()?)))
-    else {
+    let Some((&[count, m0, m1, m2], streams)) = body.strip_prefix(&REMB).and_then(<[u8]>::split_first_chunk) else {
         return Packet::Other;
     };
-    if *name != REMB {
-        return Packet::Other;
-    }
+    let (streams, _) = streams.as_chunks();
+    // Of a list that is cut off what is there.
+    let streams = streams.get(..count.into()).unwrap_or(streams);
     let mantissa = u64::from(u32::from_be_bytes([0, m0 & 3, m1, m2]));
     let bitrate = u64::try_from(u128::from(mantissa) << (m0 >> 2)).unwrap_or(u64::MAX);
-    Packet::Remb { bitrate }
+    Packet::Remb { bitrate, streams }
 }
 
 fn parse_sender_info(info: &[u8; 24]) -> Option<SenderInfo> {
@@ -317,11 +317,12 @@ mod tests {
         }
 
         #[test]
-        fn estimates_round_trip(bitrate in any::<u64>(), shift in 0..64_u32) {
+        fn estimates_round_trip(bitrate in any::<u64>(), shift in 0..64_u32, of in proptest::collection::vec(any::<u32>(), 0..9)) {
             let (mut out, bitrate) = (Vec::new(), bitrate >> shift);
-            remb(&mut out, 1, bitrate);
-            let Some(Ok(Packet::Remb { bitrate: told })) = Compound::new(&out).next() else { panic!() };
+            remb(&mut out, 1, bitrate, &of);
+            let Some(Ok(Packet::Remb { bitrate: told, streams })) = Compound::new(&out).next() else { panic!() };
             prop_assert!(told <= bitrate && bitrate - told <= bitrate >> 17);
+            prop_assert_eq!(streams, of.iter().map(|ssrc| ssrc.to_be_bytes()).collect::<Vec<_>>());
         }
 
         #[test]

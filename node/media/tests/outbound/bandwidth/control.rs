@@ -57,8 +57,13 @@ impl Two {
     }
 
     fn say(&mut self, bitrate: u64) {
-        let mut compound = Vec::new();
-        rtcp::remb(&mut compound, 1, bitrate);
+        self.say_of(bitrate, &[]);
+    }
+
+    /// Of one of them, or of both.
+    fn say_of(&mut self, bitrate: u64, of: &[usize]) {
+        let (mut compound, ssrcs) = (Vec::new(), of.iter().map(|of| self.consumers[*of].1).collect::<Vec<_>>());
+        rtcp::remb(&mut compound, 1, bitrate, &ssrcs);
         self.core.rtcp(&mut self.receiver, compound);
     }
 
@@ -111,6 +116,42 @@ fn who_had_to_wait_after_a_fall_is_raised_without_another_word() {
     two.say(900_000);
     assert_eq!(two.run(10), [Some(0), None], "nothing is raised so soon after it fell");
     assert_eq!(two.run(60), [Some(1), Some(0)]);
+}
+
+#[test]
+fn what_is_said_of_each_video_by_itself_adds_up() {
+    let mut two = Two::new();
+    two.run(60);
+    for _ in 0..4 {
+        two.say_of(300_000, &[0]);
+        two.say_of(2_700_000, &[1]);
+        two.run(30);
+    }
+    assert_eq!(two.core.transport_stats(two.receiver.transport).available_outgoing_bitrate, Some(3_000_000));
+    assert_eq!(two.run(10), [Some(2), Some(1)]);
+}
+
+#[test]
+fn who_said_once_that_nothing_passes_gets_video_again_and_keeps_it_while_it_arrives() {
+    let mut two = Two::new();
+    two.run(60);
+    two.say_of(5_000, &[0]);
+    two.say_of(7_000, &[1]);
+    assert_eq!(two.run(90), [None, None]);
+    assert_eq!(two.run(240), [Some(0), None], "after ten seconds");
+    // It finds out slowly what arrives, and that is a half more than what arrives at most.
+    (1..15).for_each(|second| {
+        two.say_of(5_000 + second * 16_000, &[0]);
+        assert!(two.run(30)[0].is_some());
+    });
+    for _ in 0..10 {
+        two.say_of(229_000, &[0]);
+        two.run(30);
+    }
+    assert_eq!(two.run(30), [Some(0), Some(0)]);
+    two.say_of(5_000, &[0]);
+    two.say_of(7_000, &[1]);
+    assert_eq!(two.run(60), [None, None]);
 }
 
 #[test]
@@ -190,7 +231,7 @@ fn a_large_key_frame_leaves_at_its_pace_and_audio_passes_it() {
     core.rtp(&mut publisher, header(Stream::Vp8, 0, 0), &vp8(true, 100));
     core.numbers(&mut receiver);
     let mut compound = Vec::new();
-    rtcp::remb(&mut compound, 1, 1_000_000);
+    rtcp::remb(&mut compound, 1, 1_000_000, &[]);
     core.rtcp(&mut receiver, compound);
     core.advance(Duration::from_millis(500));
     core.received(&mut receiver);
