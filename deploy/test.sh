@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test on a Debian machine that has Rust and a C compiler; what else is needed (Node.js, Chromium, Firefox, Python,
-# nginx, OpenSSL, nftables) it installs first. Ends with cargo's own summaries.
+# nginx, coturn's client, OpenSSL, nftables) it installs first. Ends with cargo's own summaries.
 #
 # Without Chromium and Node.js, `cargo test --workspace` alone runs all tests that are not of the web pages.
 set -euo pipefail
@@ -22,6 +22,7 @@ command -v chromium >/dev/null || missing+=(chromium)
 command -v firefox-esr >/dev/null || missing+=(firefox-esr)
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 command -v nginx >/dev/null || missing+=(nginx-light)
+command -v turnutils_uclient >/dev/null || missing+=(coturn)
 command -v openssl >/dev/null || missing+=(openssl)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v nft >/dev/null || missing+=(nftables)
@@ -29,8 +30,9 @@ if [ ${#missing[@]} -gt 0 ]; then
   step "installing ${missing[*]}"
   as_root apt-get update -qq
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
-  # The tests start their own nginx: Debian's service, which takes port 80, is not wanted.
+  # The tests start their own nginx, and use coturn's client alone: Debian's services, which take ports, are not wanted.
   case " ${missing[*]} " in *" nginx-light "*) as_root systemctl disable --quiet --now nginx 2>/dev/null || true ;; esac
+  case " ${missing[*]} " in *" coturn "*) as_root systemctl disable --quiet --now coturn 2>/dev/null || true ;; esac
 fi
 
 step "the binaries"

@@ -35,6 +35,9 @@ const IDLE_TIME: Duration = Duration::from_secs(30);
 /// RFC 8656 section 12, and RFC 5766 before it.
 const CHANNELS: Range<u16> = 0x4000..0x8000;
 
+/// In EVEN-PORT: the port behind it is to be kept for another allocation.
+const RESERVE_NEXT: u8 = 0x80;
+
 /// The protocol number of UDP, for REQUESTED-TRANSPORT.
 const UDP: u8 = 17;
 
@@ -393,7 +396,15 @@ impl Protocol {
         }
         let family = requested_family(request)?.unwrap_or(Family::V4);
         let lifetime = lifetime(request)?.unwrap_or(LIFETIME.start).clamp(LIFETIME.start, LIFETIME.end);
-        let (relayed, peers) = host.allocate(username, family)?;
+        let even_port = request.attribute(attribute::EVEN_PORT).and_then(<[u8]>::first);
+        if even_port.is_some_and(|wanted| wanted & RESERVE_NEXT != 0) {
+            return Err(ErrorCode::InsufficientCapacity);
+        }
+        let (mut relayed, peers) = host.allocate(username, family)?;
+        if even_port.is_some() {
+            // Nobody reaches the client by this port, so that it need not be that of a socket.
+            relayed.set_port(relayed.port() & !1);
+        }
         let peers = peers.into_iter().map(|address| Peer { address, permitted_until: None, channel: None });
         self.allocation = Some(Allocation {
             username: username.to_owned(),
@@ -481,10 +492,10 @@ fn requested_family(request: &Message<'_>) -> Checked<Option<Family>> {
     family.map(|value| Family::read(value).ok_or(ErrorCode::AddressFamilyNotSupported)).transpose()
 }
 
-/// Attributes that must be understood and are not. EVEN-PORT and RESERVATION-TOKEN are of no use with one UDP port for
-/// all media; DONT-FRAGMENT asks for what is so anyhow, as no datagram leaves the machine.
+/// Attributes that must be understood and are not. RESERVATION-TOKEN is of no use with one UDP port for all media;
+/// DONT-FRAGMENT asks for what is so anyhow, as no datagram leaves the machine.
 fn unknown_attributes(request: &Message<'_>) -> impl Iterator<Item = u16> {
-    const KNOWN: [u16; 12] = [
+    const KNOWN: [u16; 13] = [
         attribute::USERNAME,
         attribute::CHANNEL_NUMBER,
         attribute::LIFETIME,
@@ -495,6 +506,7 @@ fn unknown_attributes(request: &Message<'_>) -> impl Iterator<Item = u16> {
         attribute::REQUESTED_ADDRESS_FAMILY,
         attribute::REQUESTED_TRANSPORT,
         attribute::DONT_FRAGMENT,
+        attribute::EVEN_PORT,
         attribute::MESSAGE_INTEGRITY_SHA256,
         attribute::XOR_MAPPED_ADDRESS,
     ];

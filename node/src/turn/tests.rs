@@ -44,7 +44,7 @@ impl Host for Node {
             Family::V6 => return Err(ErrorCode::AddressFamilyNotSupported),
         };
         self.allocations += 1;
-        Ok((address("203.0.113.7:50000"), peers))
+        Ok((address("203.0.113.7:50001"), peers))
     }
 }
 
@@ -187,13 +187,26 @@ fn an_answer_tells_what_the_client_needs() {
     let answer = answer.unwrap();
     let message = Message::parse(&answer).unwrap();
     let told = |kind| message.xor_address(message.attribute(kind).unwrap()).unwrap();
-    assert_eq!(told(attribute::XOR_RELAYED_ADDRESS), address("203.0.113.7:50000"));
+    assert_eq!(told(attribute::XOR_RELAYED_ADDRESS), address("203.0.113.7:50001"));
     assert_eq!(told(attribute::XOR_MAPPED_ADDRESS), address("198.51.100.3:9"));
     let binding = client.step(&MessageWriter::new(1, [7; 12]).finish(None));
     let Step::Answer(answer) = binding else { panic!("{binding:?}") };
     let message = Message::parse(&answer).unwrap();
     let mapped = message.xor_address(message.attribute(attribute::XOR_MAPPED_ADDRESS).unwrap());
     assert_eq!((message.kind, mapped), (1 | SUCCESS, Some(address("198.51.100.3:9"))));
+}
+
+#[test]
+fn a_port_that_is_to_be_even_is() {
+    let mut client = Client::new();
+    let answer = client.request("alice", ALLOCATE, |request| {
+        let request = request.attribute(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+        request.attribute(attribute::EVEN_PORT, &[0])
+    });
+    let answer = answer.unwrap();
+    let message = Message::parse(&answer).unwrap();
+    let relayed = message.xor_address(message.attribute(attribute::XOR_RELAYED_ADDRESS).unwrap());
+    assert_eq!(relayed, Some(address("203.0.113.7:50000")));
 }
 
 #[test]
@@ -237,8 +250,13 @@ fn what_cannot_be_allocated_is_refused() {
         request.attribute(attribute::REQUESTED_ADDRESS_FAMILY, &[2, 0, 0, 0])
     });
     assert_eq!(ipv6, ErrorCode::AddressFamilyNotSupported);
-    let even_port = refused(|request| request.attribute(0x18, &[0]));
-    assert_eq!(even_port, ErrorCode::UnknownAttribute);
+    let two_ports = refused(|request| {
+        let request = request.attribute(attribute::REQUESTED_TRANSPORT, &[17, 0, 0, 0]);
+        request.attribute(attribute::EVEN_PORT, &[0x80])
+    });
+    assert_eq!(two_ports, ErrorCode::InsufficientCapacity);
+    let reserved = refused(|request| request.attribute(0x22, &[0; 8]));
+    assert_eq!(reserved, ErrorCode::UnknownAttribute);
     // RFC 6062: TCP to peers, which is no part of this.
     assert_eq!(Client::allocated().request("alice", 0x0a, |request| request), Err(ErrorCode::BadRequest));
 }

@@ -1,4 +1,4 @@
-//! A TURN client over TCP or TLS (RFC 8656), as far as the tests need one: a request at a time.
+//! A TURN client over TCP or TLS (RFC 8656), as far as tests and benchmarks need one: a request at a time.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,9 +11,6 @@ use serde_json::Value;
 use sluice_loadtest::user::User;
 use sluice_media::wire::stun::{IntegrityKey, Message, MessageWriter, attribute};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::timeout;
-
-use crate::common::SOON;
 
 pub(crate) const ALLOCATE: u16 = 3;
 pub(crate) const REFRESH: u16 = 4;
@@ -41,6 +38,14 @@ impl Credentials {
         let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{transport}")).to_owned();
         let [url, username, password] = [&server["urls"][0], &server["username"], &server["credential"]].map(text);
         Self { url, username, password }
+    }
+
+    pub(crate) fn username(&self) -> &str {
+        &self.username
+    }
+
+    pub(crate) fn password(&self) -> &str {
+        &self.password
     }
 
     pub(crate) fn with_password(self, password: &str) -> Self {
@@ -158,8 +163,7 @@ impl Client {
 
     /// Waits until the server has ended the connection.
     pub(crate) async fn ended(&mut self) {
-        let ended = async { while self.read().await.is_ok() {} };
-        timeout(SOON, ended).await.expect("the server ends the connection");
+        while self.read().await.is_ok() {}
     }
 
     async fn read(&mut self) -> io::Result<Vec<u8>> {

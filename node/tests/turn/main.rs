@@ -3,6 +3,7 @@
 mod client;
 #[path = "../common/mod.rs"]
 mod common;
+mod coturn;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -247,14 +248,14 @@ async fn credentials_are_a_sessions_as_long_as_it_lasts() {
 
     alice.leave().await;
     for client in clients.iter_mut().skip(1) {
-        client.ended().await;
+        timeout(SOON, client.ended()).await.expect("the server ends the connection");
     }
     let mut late = connect(&node, &credentials).await;
     assert_eq!(late.allocate().await, Err(401));
     of_bob.permit(node.config().media.listen).await.unwrap();
     becomes(&node, "allocations", |allocations| allocations == 1).await;
     node.shutdown().await;
-    of_bob.ended().await;
+    timeout(SOON, of_bob.ended()).await.expect("the node ends the connection");
 }
 
 #[tokio::test]
