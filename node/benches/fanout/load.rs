@@ -65,6 +65,12 @@ impl Load {
         }
     }
 
+    /// Out.
+    pub(crate) fn packets_per_second(&self) -> f64 {
+        let each = self.burst() as f64 / self.interval().as_secs_f64();
+        (self.all_publishers() * self.subscribers) as f64 * each
+    }
+
     pub(crate) fn payload(&self) -> usize {
         match self.media {
             Media::Video { .. } => PACKET,
@@ -87,9 +93,7 @@ impl Load {
 impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { name, rooms, publishers, subscribers, .. } = self;
-        write!(
-            f,
-            "{name}: {rooms} rooms of {publishers} publishers and {subscribers} subscribers, 50,000 packets/s out"
-        )
+        let out = self.packets_per_second();
+        write!(f, "{name}: {rooms} x {publishers} publishers and {subscribers} subscribers, {out:.0} packets/s out")
     }
 }

@@ -5,6 +5,8 @@
 //! cargo bench -p sluice-node --bench fanout -- floor        # only the bare loops
 //! cargo bench -p sluice-node --bench fanout -- fanout       # only the node
 //! cargo bench -p sluice-node --bench fanout -- floor fanout --load spaced-100
+//! cargo bench -p sluice-node --bench fanout -- ways         # only what other ways cost than UDP
+//! cargo bench -p sluice-node --bench fanout -- far          # only how long joins from far away take
 //! cargo bench -p sluice-node --bench fanout -- delay        # only what a pipe adds
 //! cargo bench -p sluice-node --bench fanout -- start        # only the start of a node
 //! cargo bench -p sluice-node --bench fanout -- joins        # only a room that fills up
@@ -24,6 +26,15 @@
 //!
 //! **floor**: a loop that only seals (AES-128-GCM of aws-lc-rs, 100 keys in turn) and sends packets of the same size to
 //! 100 addresses in the same rhythm, with `sendto` and, of bursts, with GSO: processor time of its thread alone.
+//!
+//! **ways**: one such room, whose users all come by UDP, by TCP (RFC 6544), or by TURN over TLS, in turn. Of TURN the
+//! clients live in a thread of this process, behind a socket that the node announces as its media port: what users send
+//! there goes by a TLS connection to the node, and what comes by that goes back to them. A ratio of 0.5 is twice the
+//! cost of UDP.
+//!
+//! **far**: joins, one by one, by UDP and by TCP in turn, over relays in this process that hold everything up for 25 ms
+//! each way, and what comes first by a connection for its handshake too: until the transport is connected, and until
+//! there is a picture.
 //!
 //! **delay**: two nodes joined by a pipe over loopback; one publisher, received on its own node and on the other one.
 //! The send time travels in the payload; shown are p50 and p99 of both and their difference.
@@ -57,6 +68,7 @@
 
 mod busy;
 mod death;
+mod far;
 mod floor;
 mod idle;
 mod joins;
@@ -68,6 +80,7 @@ mod server;
 mod start;
 mod storm;
 mod usage;
+mod ways;
 
 use std::time::Duration;
 
@@ -81,6 +94,9 @@ struct Options {
     gro: bool,
     load: Load,
 }
+
+const PARTS: [&str; 11] =
+    ["floor", "fanout", "ways", "far", "delay", "start", "joins", "storm", "death", "listeners", "idle"];
 
 fn main() {
     let mut options = Options { runs: 5, window: Duration::from_secs(5), gro: false, load: Load::BURSTS_50 };
@@ -98,11 +114,10 @@ fn main() {
                 let names = Load::ALL.map(|load| load.name).join(", ");
                 options.load = Load::named(&name).unwrap_or_else(|| fail(&format!("--load: not one of {names}")));
             }
-            part @ ("floor" | "fanout" | "delay" | "start" | "joins" | "storm" | "death" | "listeners" | "idle") => {
-                parts.push(part.to_owned())
-            }
+            part if PARTS.contains(&part) => parts.push(part.to_owned()),
             other => fail(&format!(
-                "{other}: not one of floor, fanout, delay, start, joins, storm, death, listeners, idle, --load NAME, --gro, --runs N, --window SECONDS"
+                "{other}: not one of {}, --load NAME, --gro, --runs N, --window SECONDS",
+                PARTS.join(", ")
             )),
         }
     }
@@ -115,6 +130,12 @@ fn main() {
         meeting::block_on(meeting::fanout(options, &mut rates));
     }
     rates.print();
+    if wanted("ways") {
+        meeting::block_on(ways::run(options));
+    }
+    if wanted("far") {
+        meeting::block_on(far::run(options));
+    }
     if wanted("delay") {
         meeting::block_on(meeting::delay(options));
     }

@@ -17,6 +17,10 @@ use crate::usage::process_time;
 const WARM_UP: Duration = Duration::from_secs(3);
 /// Of the packets of the measurement a subscriber opens every tenth; it looks at the header of each.
 const OPEN_EVERY: u32 = 10;
+/// So much of what is sent comes for so long, after this time at most.
+const SETTLED_SHARE: f64 = 0.98;
+const SETTLED: Duration = Duration::from_secs(2);
+const SETTLED_WITHIN: Duration = Duration::from_secs(40);
 const JOIN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Packets out per second of the node's processor time.
@@ -25,28 +29,15 @@ pub(crate) async fn fanout(options: Options, rates: &mut Rates) {
     let server = Server::start("bench", free_udp(), &[]).await;
     let config =
         DriverConfig { receive_offload: options.gro, coalesce: Duration::from_millis(1), ..DriverConfig::default() };
-    let meeting = Meeting::join(&Driver::new(config), &server, options.load).await;
+    let meeting = Meeting::join(&Driver::new(config), &server, options.load, |user| user).await;
     tokio::time::sleep(WARM_UP).await;
     meeting.delays().await;
     for _ in 0..options.runs {
-        let (before, cpu, start) = (meeting.received().await, process_time(server.pid()), Instant::now());
-        tokio::time::sleep(options.window).await;
-        let (after, cpu, time) = (meeting.received().await, process_time(server.pid()) - cpu, start.elapsed());
-        let packets = after.packets - before.packets;
-        let delays = meeting.delays().await;
-        println!(
-            "  {:.0} packets/s out, {:.1}% of a core, {} lost, delay p50 {:.1} ms, p99 {:.1} ms",
-            packets as f64 / time.as_secs_f64(),
-            cpu.as_secs_f64() / time.as_secs_f64() * 100.0,
-            after.lost.saturating_sub(before.lost),
-            us(&delays, 0.5) / 1e3,
-            us(&delays, 0.99) / 1e3,
-        );
-        rates.add("sluice node, 1 worker", packets as f64 / cpu.as_secs_f64());
+        rates.add("sluice node, 1 worker", meeting.rate(&server, options.window).await);
     }
 }
 
-struct Meeting {
+pub(crate) struct Meeting {
     /// They publish until they are dropped.
     _publishers: Vec<User>,
     subscribers: Vec<User>,
@@ -59,7 +50,13 @@ struct Received {
 }
 
 impl Meeting {
-    async fn join(driver: &Driver, server: &Server, load: Load) -> Self {
+    /// Everybody joins as `with` says.
+    pub(crate) async fn join(
+        driver: &Driver,
+        server: &Server,
+        load: Load,
+        with: impl Fn(UserConfig) -> UserConfig,
+    ) -> Self {
         let mut transport = TransportConfig::new(Certificate::generate().expect("a certificate"));
         transport.open_every = OPEN_EVERY;
         let (mut publishers, mut subscribers) = (Vec::new(), Vec::new());
@@ -70,11 +67,13 @@ impl Meeting {
                 let mut config =
                     UserConfig::new(&server.url(), &name, &format!("subscriber-{index}"), transport.clone(), seed);
                 config.produce = false;
-                subscribers.push(User::join(driver, config).await.expect("joining"));
+                subscribers.push(User::join(driver, with(config)).await.expect("joining"));
             }
             for index in 0..load.publishers {
                 let seed = (room * 1000 + load.subscribers + index) as u64;
-                let publisher = join(driver, server, &name, &format!("publisher-{index}"), &transport, seed).await;
+                let config =
+                    UserConfig::new(&server.url(), &name, &format!("publisher-{index}"), transport.clone(), seed);
+                let publisher = User::join(driver, with(config)).await.expect("joining");
                 // What publishers send shall not coincide.
                 tokio::time::sleep(load.interval() / load.all_publishers() as u32).await;
                 publisher.produce(load.source()).await.expect("producing");
@@ -90,8 +89,41 @@ impl Meeting {
         Self { _publishers: publishers, subscribers }
     }
 
+    /// Waits until everybody has got all that is sent for a while: a node that was busy with joins may have shed some.
+    pub(crate) async fn settled(&self, load: Load) {
+        let start = Instant::now();
+        let all = load.packets_per_second() * SETTLED.as_secs_f64();
+        loop {
+            let before = self.received().await.packets;
+            tokio::time::sleep(SETTLED).await;
+            if (self.received().await.packets - before) as f64 > all * SETTLED_SHARE {
+                break;
+            }
+            assert!(start.elapsed() < SETTLED_WITHIN, "not everything comes");
+        }
+        self.delays().await;
+    }
+
+    /// Lets a window pass: packets out per second of the node's processor time.
+    pub(crate) async fn rate(&self, server: &Server, window: Duration) -> f64 {
+        let (before, cpu, start) = (self.received().await, process_time(server.pid()), Instant::now());
+        tokio::time::sleep(window).await;
+        let (after, cpu, time) = (self.received().await, process_time(server.pid()) - cpu, start.elapsed());
+        let packets = after.packets - before.packets;
+        let delays = self.delays().await;
+        println!(
+            "  {:.0} packets/s out, {:.1}% of a core, {} lost, delay p50 {:.1} ms, p99 {:.1} ms",
+            packets as f64 / time.as_secs_f64(),
+            cpu.as_secs_f64() / time.as_secs_f64() * 100.0,
+            after.lost.saturating_sub(before.lost),
+            us(&delays, 0.5) / 1e3,
+            us(&delays, 0.99) / 1e3,
+        );
+        packets as f64 / cpu.as_secs_f64()
+    }
+
     /// The delays of what subscribers received since the last call.
-    async fn delays(&self) -> Histogram {
+    pub(crate) async fn delays(&self) -> Histogram {
         let mut all = Histogram::default();
         for subscriber in &self.subscribers {
             all.merge(&delays(subscriber).await);

@@ -15,18 +15,19 @@ pub(crate) struct Server {
     child: Child,
     users: SocketAddr,
     admin: SocketAddr,
+    media: SocketAddr,
 }
 
 impl Server {
     /// Starts a node with one worker and waits until it is ready. `arguments` are added to its command line.
     pub(crate) async fn start(id: &str, mesh: SocketAddr, arguments: &[String]) -> Self {
-        let [users, admin, grpc] = free_tcp();
+        let ([users, admin, grpc], media) = (free_tcp(), free_udp());
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice"));
         command.args(["node", "--workers", "1", "--telemetry-level", "warn", "--id", id]);
         command.args(["--users-listen", &users.to_string(), "--admin-listen", &admin.to_string()]);
-        command.args(["--grpc-listen", &grpc.to_string(), "--media-listen", &free_udp().to_string()]);
+        command.args(["--grpc-listen", &grpc.to_string(), "--media-listen", &media.to_string()]);
         command.args(["--mesh-listen", &mesh.to_string()]).args(arguments).stdin(Stdio::null());
-        let server = Self { child: command.spawn().expect("the sluice binary starts"), users, admin };
+        let server = Self { child: command.spawn().expect("the sluice binary starts"), users, admin, media };
         server.wait_until_ready().await;
         server
     }
@@ -40,6 +41,16 @@ impl Server {
         format!("ws://{}", self.users)
     }
 
+    /// The port of the same.
+    pub(crate) fn users(&self) -> SocketAddr {
+        self.users
+    }
+
+    /// Where their media come.
+    pub(crate) fn media(&self) -> SocketAddr {
+        self.media
+    }
+
     async fn wait_until_ready(&self) {
         let start = Instant::now();
         while !self.is_ready().await {
@@ -49,7 +60,7 @@ impl Server {
     }
 
     async fn is_ready(&self) -> bool {
-        get(self.users, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
+        get(self.admin, "/readyz").await.is_some_and(|answer| answer.starts_with("HTTP/1.1 200"))
     }
 
     /// What it tells of itself.
