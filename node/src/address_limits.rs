@@ -35,6 +35,7 @@ pub(crate) struct AddressLimits {
     /// The same of what others are told.
     changes: Option<RateLimit>,
     rooms: u32,
+    allocations: u32,
     proxies: Vec<Network>,
     addresses: Mutex<Addresses>,
 }
@@ -51,6 +52,7 @@ struct AddressUsage {
     media_connections: u32,
     newcomers: u32,
     rooms: u32,
+    allocations: u32,
     /// `None` as long as there was no WebSocket.
     sessions: Option<RateLimit>,
     changes: Option<RateLimit>,
@@ -63,6 +65,7 @@ enum Kind {
     MediaConnection,
     Newcomer,
     Room,
+    Allocation,
 }
 
 /// Something that an address holds, until this is dropped.
@@ -83,6 +86,7 @@ impl AddressLimits {
             sessions: RateLimit::per(limits.sessions_per_minute_per_address, MINUTE),
             changes: RateLimit::per(limits.changes_per_minute_per_address, MINUTE),
             rooms: limits.rooms_per_address,
+            allocations: limits.allocations_per_address,
             proxies: config.users.proxies.clone(),
             addresses: Mutex::new(Addresses { usage: HashMap::new(), sweep_at: SWEEP_FROM }),
         })
@@ -106,6 +110,11 @@ impl AddressLimits {
     /// A place for a room; `None` when the address has all that it may.
     pub(crate) fn room(self: &Arc<Self>, remote: IpAddr) -> Option<Held> {
         self.hold(remote, Kind::Room, self.rooms)
+    }
+
+    /// A place for an allocation of TURN; `None` when the address has all that it may.
+    pub(crate) fn allocation(self: &Arc<Self>, remote: IpAddr) -> Option<Held> {
+        self.hold(remote, Kind::Allocation, self.allocations)
     }
 
     /// Whether the address may open another WebSocket now.
@@ -167,11 +176,13 @@ impl AddressUsage {
             Kind::MediaConnection => &mut self.media_connections,
             Kind::Newcomer => &mut self.newcomers,
             Kind::Room => &mut self.rooms,
+            Kind::Allocation => &mut self.allocations,
         }
     }
 
     fn is_something(&self, now: Instant) -> bool {
-        [self.connections, self.media_connections, self.newcomers, self.rooms].into_iter().any(|held| held > 0)
+        let held = [self.connections, self.media_connections, self.newcomers, self.rooms, self.allocations];
+        held.into_iter().any(|held| held > 0)
             || [self.sessions, self.changes].into_iter().flatten().any(|limit| !limit.is_full(now.into_std()))
     }
 }

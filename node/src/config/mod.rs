@@ -302,6 +302,8 @@ section! {
         changes_per_minute_per_address: u32 [0 ..= 10000000] = 12_000,
         /// Rooms that exist at a time because somebody at one address came first; 0: any number. A tenth of all.
         rooms_per_address: u32 [0 ..= 1000000] = 1_000,
+        /// Allocations of TURN of one address at a time; 0: any number. A fifth of all: two of each user behind it.
+        allocations_per_address: u32 [0 ..= 1000000] = 400,
         /// Rooms of this node. A room is a task and a lease: ten thousand cost about 100 MB and 5,000 lease renewals a
         /// second spread over the owners.
         rooms: u32 [1 ..= 1000000] = 10_000,

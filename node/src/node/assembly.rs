@@ -103,7 +103,7 @@ impl Parts {
         let events =
             Events::start(&config, &instance, &vitals).map_err(|(what, error)| StartError::system(what, error))?;
         let (address_limits, clock) = (AddressLimits::new(&config), ClusterClock::default());
-        let turn = turn(&config, &addresses);
+        let turn = turn(&config, &addresses, &address_limits);
         let rooms_config = rooms_config(&config, &instance, &addresses, &certificate, (&address_limits, &clock, &turn));
         let (handles, worker_events) = workers.take_events();
         let placement_port = Arc::new(PlacementWiring::new(placement.clone(), members.clone()));
@@ -478,10 +478,10 @@ fn media_addresses(addresses: &[SocketAddr], tcp: bool) -> Vec<TransportAddress>
 }
 
 /// TURN, if it is served.
-fn turn(config: &NodeConfig, addresses: &Addresses) -> Option<Turn> {
+fn turn(config: &NodeConfig, addresses: &Addresses, limits: &Arc<AddressLimits>) -> Option<Turn> {
     let announced = addresses.media(config.media.listen);
     let allocations = open_files::allocations(config.turn.allocations, announced.len());
-    config.turn.enabled.then(|| Turn::new(&announced, config.media.listen, allocations))
+    config.turn.enabled.then(|| Turn::new(&announced, config.media.listen, allocations, limits.clone()))
 }
 
 /// What the node says of itself at first; its load and its time follow.

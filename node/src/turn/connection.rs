@@ -1,7 +1,7 @@
 //! A client's connection, over TCP or TLS: one task, which reads the client, the media port, and writes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -54,6 +54,7 @@ pub(super) async fn serve(
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut connection = Connection {
         turn,
+        client,
         protocol: Protocol::new(client, random_text(NONCE_LEN), patience, now()),
         allocated: None,
         unread: BytesMut::with_capacity(READ_BYTES),
@@ -135,6 +136,7 @@ impl Queue {
 
 struct Connection<'a> {
     turn: &'a Turn,
+    client: SocketAddr,
     protocol: Protocol,
     allocated: Option<Allocated>,
     unread: BytesMut,
@@ -163,9 +165,9 @@ impl Connection<'_> {
     }
 
     fn on_message(&mut self, message: &[u8]) {
-        let Self { turn, protocol, allocated, queue, .. } = self;
+        let Self { turn, client, protocol, allocated, queue, .. } = self;
         let counters = turn.counters();
-        let mut allocating = Allocating { turn, allocated };
+        let mut allocating = Allocating { turn, client: client.ip(), allocated };
         match protocol.hear_client(message, now(), &mut allocating) {
             Step::Answer(answer) => queue.push(&answer),
             Step::Refuse(code, answer) => {
@@ -217,6 +219,7 @@ fn add(counter: &AtomicU64, len: usize) {
 /// What the protocol needs of the node.
 struct Allocating<'a> {
     turn: &'a Turn,
+    client: IpAddr,
     allocated: &'a mut Option<Allocated>,
 }
 
@@ -227,7 +230,7 @@ impl Host for Allocating<'_> {
 
     fn allocate(&mut self, username: &str, family: Family) -> Result<(SocketAddr, Vec<SocketAddr>), ErrorCode> {
         let user = self.turn.user(username).ok_or(ErrorCode::Unauthenticated)?;
-        let (relay, relayed, peers) = self.turn.open_relay(&user, family)?;
+        let (relay, relayed, peers) = self.turn.open_relay((&user, self.client), family)?;
         let session = Box::pin(user.ended.clone().cancelled_owned());
         *self.allocated = Some(Allocated { relay, session });
         Ok((relayed, peers))

@@ -13,6 +13,8 @@ pub(super) enum DropReason {
     ForeignPeer,
     /// To or from a peer that the client did not permit, or by a channel that is not bound.
     NoPermission,
+    /// More from a client than may be.
+    TooMany,
     /// To a client that does not take what waits for it.
     SlowClient,
     /// To a media port that takes nothing.
@@ -20,10 +22,11 @@ pub(super) enum DropReason {
 }
 
 impl DropReason {
-    const ALL: [(Self, &'static str); 5] = [
+    const ALL: [(Self, &'static str); 6] = [
         (Self::Malformed, "malformed"),
         (Self::ForeignPeer, "foreign_peer"),
         (Self::NoPermission, "no_permission"),
+        (Self::TooMany, "too_many"),
         (Self::SlowClient, "slow_client"),
         (Self::SlowPeer, "slow_peer"),
     ];

@@ -19,7 +19,7 @@ mod relay;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use self::credentials::{Credentials, User};
 use self::protocol::{ErrorCode, Family};
 use self::relay::{Peer, Relay};
+use crate::address_limits::AddressLimits;
 
 pub(crate) use counters::TurnCounters;
 pub(crate) use credentials::Issued;
@@ -48,17 +49,24 @@ struct Inner {
     peers: ArcSwap<Vec<Peer>>,
     credentials: Arc<Credentials>,
     places: Arc<Semaphore>,
+    limits: Arc<AddressLimits>,
     counters: Arc<TurnCounters>,
 }
 
 impl Turn {
     /// Of a node whose media port is bound at `media`, and is known to clients by `announced`. `allocations`: at a
     /// time.
-    pub(crate) fn new(announced: &[SocketAddr], media: SocketAddr, allocations: usize) -> Self {
+    pub(crate) fn new(
+        announced: &[SocketAddr],
+        media: SocketAddr,
+        allocations: usize,
+        limits: Arc<AddressLimits>,
+    ) -> Self {
         let inner = Inner {
             peers: ArcSwap::from_pointee(peers(announced, media)),
             credentials: Arc::default(),
             places: Arc::new(Semaphore::new(allocations)),
+            limits,
             counters: Arc::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -98,15 +106,20 @@ impl Turn {
     }
 
     /// The sockets of an allocation, the address to be told, and the peers.
-    fn open_relay(&self, user: &User, family: Family) -> Result<(Relay, SocketAddr, Vec<SocketAddr>), ErrorCode> {
-        let Inner { places, counters, .. } = &*self.inner;
+    fn open_relay(
+        &self,
+        (user, client): (&User, IpAddr),
+        family: Family,
+    ) -> Result<(Relay, SocketAddr, Vec<SocketAddr>), ErrorCode> {
+        let Inner { places, limits, counters, .. } = &*self.inner;
         let peers = self.inner.peers.load();
         if !peers.iter().any(|peer| Family::of(peer.announced) == family) {
             return Err(ErrorCode::AddressFamilyNotSupported);
         }
         let of_session = user.place().ok_or(ErrorCode::AllocationQuotaReached)?;
+        let of_address = limits.allocation(client).ok_or(ErrorCode::AllocationQuotaReached)?;
         let of_all = places.clone().try_acquire_owned().map_err(|_| ErrorCode::InsufficientCapacity)?;
-        Relay::open(&peers, family, counters, [of_session, of_all]).map_err(|error| {
+        Relay::open(&peers, family, counters, ([of_session, of_all], of_address)).map_err(|error| {
             tracing::debug!(%error, "a TURN allocation got no socket");
             ErrorCode::InsufficientCapacity
         })

@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::counters::TurnCounters;
 use super::protocol::Family;
+use crate::address_limits::Held;
 use crate::support::count;
 
 /// Where clients of TURN send their media.
@@ -36,13 +37,16 @@ impl Peer {
     }
 }
 
+/// Among the allocations of a session, of a node and of an address.
+pub(super) type Places = ([OwnedSemaphorePermit; 2], Held);
+
 /// An allocation's sockets, one for each peer: by the socket it is known which of the media port's addresses the client
 /// sent to, and answers must come from that one (RFC 8445 section 7.2.5.2.1).
 #[derive(Debug)]
 pub(super) struct Relay {
     sockets: Vec<UdpSocket>,
     counters: Arc<TurnCounters>,
-    _places: [OwnedSemaphorePermit; 2],
+    _places: Places,
 }
 
 impl Relay {
@@ -56,7 +60,7 @@ impl Relay {
         peers: &[Peer],
         family: Family,
         counters: &Arc<TurnCounters>,
-        places: [OwnedSemaphorePermit; 2],
+        places: Places,
     ) -> std::io::Result<(Self, SocketAddr, Vec<SocketAddr>)> {
         let peers: Vec<_> = peers.iter().filter(|peer| Family::of(peer.announced) == family).collect();
         let open = |peer: &&Peer| {

@@ -11,6 +11,8 @@ use super::connection::ANSWER_BYTES;
 use super::counters::DropReason;
 use super::protocol::{ErrorCode, Family, Framing, Host, Protocol, REALM, Step};
 use super::{Turn, url};
+use crate::address_limits::AddressLimits;
+use crate::config::NodeConfig;
 
 const ALLOCATE: u16 = 3;
 const REFRESH: u16 = 4;
@@ -125,17 +127,17 @@ impl Client {
     /// What becomes of data that the client sends there: the peer that gets it.
     fn send(&mut self, peer: &str) -> Result<usize, DropReason> {
         let message = MessageWriter::new(SEND, [7; 12]).xor_address(attribute::XOR_PEER_ADDRESS, address(peer));
-        self.relayed(&message.attribute(attribute::DATA, b"data").finish(None))
+        self.relayed(&message.attribute(attribute::DATA, b"twelve bytes").finish(None))
     }
 
     fn send_by(&mut self, channel: u16) -> Result<usize, DropReason> {
-        self.relayed(&[&channel.to_be_bytes()[..], &[0, 4], b"data"].concat())
+        self.relayed(&[&channel.to_be_bytes()[..], &[0, 12], b"twelve bytes"].concat())
     }
 
     fn relayed(&mut self, message: &[u8]) -> Result<usize, DropReason> {
         match self.step(message) {
             Step::Relay(peer, part) => {
-                assert_eq!(&message[part], b"data");
+                assert_eq!(&message[part], b"twelve bytes");
                 Ok(peer)
             }
             Step::Drop(reason) => Err(reason),
@@ -285,6 +287,18 @@ fn data_goes_to_permitted_peers_and_comes_back_as_from_where_it_went() {
     assert_eq!(client.bind(0x4001, "10.0.0.7:4444"), Err(ErrorCode::BadRequest));
     assert_eq!(client.bind(0x8000, "203.0.113.7:4444"), Err(ErrorCode::BadRequest));
     client.bind(0x4000, "10.0.0.7:4444").unwrap();
+}
+
+#[test]
+fn what_is_no_datagram_or_one_too_many_is_not_relayed() {
+    let mut client = Client::allocated();
+    client.bind(0x4000, "203.0.113.7:4444").unwrap();
+    let short = [&0x4000_u16.to_be_bytes()[..], &[0, 11], b"eleven byte\0"].concat();
+    assert_eq!(client.step(&short), Step::Drop(DropReason::Malformed));
+    let relayed = (0..2_000).filter(|_| client.send_by(0x4000).is_ok()).count();
+    assert_eq!((relayed, client.send_by(0x4000)), (1_000, Err(DropReason::TooMany)));
+    client.now += SECOND;
+    assert_eq!(client.send_by(0x4000), Ok(0));
 }
 
 #[test]
@@ -486,17 +500,23 @@ fn urls_are_made_of_the_host_that_was_asked_for() {
 #[tokio::test]
 async fn sessions_and_nodes_have_so_many_allocations() {
     let media = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let turn = Turn::new(&[address("203.0.113.7:4444")], media, 10);
+    let mut node = NodeConfig::default();
+    (node.limits.allocations_per_address, node.users.proxies) = (9, Vec::new());
+    let turn = Turn::new(&[address("203.0.113.7:4444")], media, 10, AddressLimits::new(&node));
     let (alice, bob) = (turn.issue(), turn.issue());
     let [of_alice, of_bob] = [&alice, &bob].map(|issued| turn.user(&issued.username).unwrap());
-    let open = |user| turn.open_relay(user, Family::V4).map(|(relay, ..)| relay);
+    let [here, there] = ["198.51.100.3", "198.51.100.4"].map(|ip| ip.parse().unwrap());
+    let open_from = |user, client| turn.open_relay((user, client), Family::V4).map(|(relay, ..)| relay);
+    let open = |user| open_from(user, here);
     let mut relays: Vec<_> = (0..8).map(|_| open(&of_alice).unwrap()).collect();
     assert_eq!(open(&of_alice).unwrap_err(), ErrorCode::AllocationQuotaReached);
-    relays.extend((0..2).map(|_| open(&of_bob).unwrap()));
-    assert_eq!(open(&of_bob).unwrap_err(), ErrorCode::InsufficientCapacity);
+    relays.push(open(&of_bob).unwrap());
+    assert_eq!(open(&of_bob).unwrap_err(), ErrorCode::AllocationQuotaReached, "of the address");
+    relays.push(open_from(&of_bob, there).unwrap());
+    assert_eq!(open_from(&of_bob, there).unwrap_err(), ErrorCode::InsufficientCapacity);
     relays.clear();
     relays.push(open(&of_alice).unwrap());
-    assert_eq!(turn.open_relay(&of_bob, Family::V6).map(drop), Err(ErrorCode::AddressFamilyNotSupported));
+    assert_eq!(turn.open_relay((&of_bob, here), Family::V6).map(drop), Err(ErrorCode::AddressFamilyNotSupported));
     drop(alice);
     assert!(of_alice.ended.is_cancelled() && !of_bob.ended.is_cancelled());
     assert_eq!(turn.inner.credentials.user(&bob.username).map(|_| ()), Some(()));
