@@ -32,9 +32,11 @@ const MAX_FOLLOWED: f64 = 15.0;
 /// How long the trend must be above before that is told, in milliseconds.
 const OVERUSE_MS: f64 = 10.0;
 
-/// A queue of so many milliseconds that has grown with each of the last groups, by this share of the time at least,
-/// needs no trend to be seen: far more is sent than passes. A key frame makes it grow with one or two.
+/// A queue of so many milliseconds that has grown with each of the last groups, by the one share of the time at least,
+/// and by the other over all of them, needs no trend to be seen: far more is sent than passes. Pictures vary, and what a
+/// small one adds is less. A key frame makes it grow with one or two.
 const RAPID_MS: f64 = 40.0;
+const RAPID_STEP: f64 = 0.1;
 const RAPID_GROWTH: f64 = 0.3;
 const RAPID_GROUPS: usize = 4;
 
@@ -157,11 +159,15 @@ impl DelayDetector {
     }
 
     fn grows_rapidly(&self) -> bool {
-        let steps = self.recent.iter().zip(self.recent.iter().skip(1));
-        let grows = |((sent_ms, delay_ms), (next_ms, next_delay_ms)): (&(f64, f64), &(f64, f64))| {
-            next_delay_ms - delay_ms >= RAPID_GROWTH * (next_ms - sent_ms)
+        let grows = |(sent_ms, delay_ms): &(f64, f64), (next_ms, next_delay_ms): &(f64, f64), share: f64| {
+            next_delay_ms - delay_ms >= share * (next_ms - sent_ms)
         };
-        self.recent.len() == RAPID_GROUPS && self.queue_ms() > RAPID_MS && steps.into_iter().all(grows)
+        let (Some(first), Some(last)) = (self.recent.front(), self.recent.back()) else { return false };
+        let mut steps = self.recent.iter().zip(self.recent.iter().skip(1));
+        self.recent.len() == RAPID_GROUPS
+            && self.queue_ms() > RAPID_MS
+            && grows(first, last, RAPID_GROWTH)
+            && steps.all(|(from, to)| grows(from, to, RAPID_STEP))
     }
 
     /// The trend lags behind: what a burst left may empty already.
