@@ -139,6 +139,7 @@ impl BandwidthEstimator for TrendlineEstimator {
         self.waits_us = waits.then(|| self.waits_us.unwrap_or(now_us));
         let (usage, recent) = (self.delay.usage(), self.arrived.bits_per_second(SHORT));
         let sent = self.sent.bits_per_second(LONG).unwrap_or(acknowledged);
+        let sent_recently = self.sent.bits_per_second(SHORT).unwrap_or(sent);
         if usage.is_over() {
             self.limited_us = Some(now_us);
         }
@@ -147,7 +148,7 @@ impl BandwidthEstimator for TrendlineEstimator {
             if !is_limit {
                 control.prove(now_us, acknowledged);
             }
-            control.update(now_us, Measured { usage, acknowledged, recent, sent, rtt_us });
+            control.update(now_us, Measured { usage, acknowledged, recent, sent, sent_recently, rtt_us });
         }
     }
 

@@ -27,8 +27,13 @@ const UNPROVEN_BITS: f64 = 10_000.0;
 /// Whoever sends less than this share of the estimate is limited by what there is to send.
 const APPLICATION_LIMITED: f64 = 0.65;
 
-/// Whoever's packets arrive at this share of the rate that they were sent with is not what fills the queue.
+/// Where packets arrive at this share of the rate that they were sent with, a queue grows slowly, if at all.
 const PASSES: f64 = 0.9;
+
+/// Whoever sends so many times what it did before was raised, or sends a key frame: a queue that grows is likely its
+/// own.
+/// Pictures that vary do not come near in 200 ms.
+const RISES: f64 = 1.5;
 
 /// What was measured.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +46,8 @@ pub(super) struct Measured {
     pub recent: Option<f64>,
     /// With which what arrives was sent.
     pub sent: f64,
+    /// The same of what was sent in the last moments of that.
+    pub sent_recently: f64,
     /// From sending to feedback.
     pub rtt_us: u64,
 }
@@ -100,8 +107,15 @@ impl RateControl {
     fn lower_by_delay(&mut self, now_us: u64, measured: &Measured) {
         let acknowledged = measured.acknowledged;
         if measured.sent < APPLICATION_LIMITED * self.bits_per_second {
-            let is_guilty = measured.usage == Usage::FarOver || acknowledged < PASSES * measured.sent;
-            return self.lower(now_us, KEEP * if is_guilty { acknowledged } else { self.bits_per_second });
+            let is_far_over = measured.usage == Usage::FarOver || acknowledged < PASSES * measured.sent;
+            let rises = measured.sent_recently > RISES * measured.sent;
+            // If it is somebody else who sends more now, nobody gives up for that what passes.
+            let to = match (is_far_over, rises) {
+                (true, true) => KEEP * acknowledged,
+                (true, false) => acknowledged,
+                (false, _) => KEEP * self.bits_per_second,
+            };
+            return self.lower(now_us, to);
         }
         // Behind a queue packets come close together, so a short while tells: less of a path that has become narrower,
         // more of who was just raised.
@@ -190,7 +204,14 @@ mod tests {
     const RTT: u64 = 50_000;
 
     fn measured(usage: Usage, acknowledged: f64) -> Measured {
-        Measured { usage, acknowledged, recent: Some(acknowledged), sent: acknowledged, rtt_us: RTT }
+        Measured {
+            usage,
+            acknowledged,
+            recent: Some(acknowledged),
+            sent: acknowledged,
+            sent_recently: acknowledged,
+            rtt_us: RTT,
+        }
     }
 
     fn run(control: &mut RateControl, from_ms: u64, ms: u64, usage: Usage, acknowledged: impl Fn(f64) -> f64) {
@@ -236,13 +257,16 @@ mod tests {
         control.update(1_000_000, measured(Usage::Over, 2e5));
         assert_eq!(control.bits_per_second(), 1.7e6);
         control.update(2_000_000, Measured { sent: 5e5, ..measured(Usage::Over, 3e5) });
-        assert_eq!(control.bits_per_second(), 0.85 * 3e5);
+        assert_eq!(control.bits_per_second(), 3e5);
     }
 
     #[test]
     fn whoever_sends_little_that_is_still_far_too_much_loses_all_above_what_arrives() {
         let mut control = RateControl::new(0, 4e6);
         control.update(1_000_000, measured(Usage::FarOver, 2e6));
-        assert_eq!(control.bits_per_second(), 0.85 * 2e6);
+        assert_eq!(control.bits_per_second(), 2e6);
+        let mut control = RateControl::new(0, 4e6);
+        control.update(1_000_000, Measured { sent_recently: 3.1e6, ..measured(Usage::FarOver, 2e6) });
+        assert_eq!(control.bits_per_second(), 0.85 * 2e6, "by itself");
     }
 }
