@@ -33,8 +33,8 @@ const MAX_FOLLOWED: f64 = 15.0;
 const OVERUSE_MS: f64 = 10.0;
 
 /// A queue of so many milliseconds that has grown with each of the last groups, by the one share of the time at least,
-/// and by the other over all of them, needs no trend to be seen: far more is sent than passes. Pictures vary, and what a
-/// small one adds is less. A key frame makes it grow with one or two.
+/// and by the other over all of them, needs no trend to be seen: far more is sent than passes. Pictures vary, and what
+/// a small one adds is less. A key frame makes it grow with one or two.
 const RAPID_MS: f64 = 40.0;
 const RAPID_STEP: f64 = 0.1;
 const RAPID_GROWTH: f64 = 0.3;

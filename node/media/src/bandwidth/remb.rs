@@ -18,8 +18,8 @@ const FRESH_US: u64 = 5_000_000;
 /// The least: of less no video can be made. mediasoup's.
 const MIN: u64 = 30_000;
 
-/// Where the client says more than this part of what its videos get, in percent, more is tried: libwebrtc and aiortc say
-/// at most 150% of what they receive, and near that they know no more.
+/// Where the client says more than this part of what its videos get, in percent, more is tried: libwebrtc and aiortc
+/// say at most 150% of what they receive, and near that they know no more.
 const KNOWN_PERCENT: u64 = 125;
 
 /// That begins so long after the client found that less passes: whoever has no video should have a picture again within
