@@ -307,8 +307,8 @@ impl Room {
         self.is_small() || is_staged()
     }
 
-    /// Who may get a data producer may be others now. Whoever got it before the room was large gets it on, until its peer
-    /// leaves the stage.
+    /// Who may get a data producer may be others now. Whoever got it before the room was large gets it on, until its
+    /// peer leaves the stage.
     pub(super) fn spread_data(&mut self, id: ProducerId) {
         let Some(producer) = self.producers.get(&id) else { return };
         if producer.owner.as_ref().is_none_or(|owner| self.spreads_data(owner)) {

@@ -238,8 +238,8 @@ impl Room {
         }
     }
 
-    /// Without its association a transport goes on with its media. The worker tells of each data channel that ended with
-    /// it, and the client may make another association.
+    /// Without its association a transport goes on with its media. The worker tells of each data channel that ended
+    /// with it, and the client may make another association.
     pub(super) fn on_sctp_state(&self, id: TransportId, state: SctpState) {
         let (SctpState::Failed | SctpState::Closed) = state else { return };
         let peer = self.peers.owner_of(id).and_then(|session| self.peers.get(session));
