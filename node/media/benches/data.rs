@@ -4,6 +4,8 @@
 //! - *through the core*: what the core takes from the datagrams of a publisher to those for its viewers,
 //!   acknowledgements included: for one viewer as much SCTP as a bare pair has, one half of it at each side; and DTLS,
 //!   and the way between.
+//! - *across a pipe*: what each of two cores takes, the publisher's and the viewer's, for one half of a bare pair's SCTP
+//!   and one end of a route. What the pipe itself takes, `data_hop` of mesh's benchmark `pipe` tells.
 //!
 //! `cargo bench -p sluice-media --bench data`
 #![allow(missing_docs, reason = "criterion's macros make public items")]
@@ -41,7 +43,13 @@ fn benchmark(criterion: &mut Criterion) {
     for viewers in [1, 10] {
         group.bench_function(format!("through the core, to {viewers}"), |bencher| {
             let mut world = through_the_core(viewers);
-            bencher.iter_custom(|rounds| (0..rounds).map(|_| send(&mut world, viewers)).sum());
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| send(&mut world, viewers, 0)).sum());
+        });
+    }
+    for (core, whose) in [(0, "publisher's"), (1, "viewer's")] {
+        group.bench_function(format!("across a pipe, the {whose} core"), |bencher| {
+            let mut world = across_a_pipe();
+            bencher.iter_custom(|rounds| (0..rounds).map(|_| send(&mut world, 1, core)).sum());
         });
     }
     group.finish();
@@ -95,10 +103,26 @@ impl Pair {
     }
 }
 
-/// A publisher and viewers of what it sends on stream 0, as much as it likes.
-fn through_the_core(viewers: usize) -> World {
+/// Clients send as much as they like.
+fn world(cores: usize) -> World {
     let limits = DataLimits { bitrate: u32::MAX, messages_per_second: 10_000_000, ..DataLimits::default() };
-    let mut world = World::with_limits(1, 1, limits);
+    World::with_limits(cores, 1, limits)
+}
+
+/// A publisher at one core, and a viewer of its stream 0 at another.
+fn across_a_pipe() -> World {
+    let mut world = world(2);
+    let (publisher, viewer) = (world.add_client(0, true), world.add_client(1, true));
+    world.produce(publisher, 1, reliable(0));
+    world.route(1, (0, 1), 1, reliable(0));
+    world.consume(viewer, 1, 1, reliable(0));
+    world.stopwatch = Some(now);
+    world
+}
+
+/// A publisher and viewers of what it sends on stream 0.
+fn through_the_core(viewers: usize) -> World {
+    let mut world = world(1);
     let publisher = world.add_client(0, true);
     world.produce(publisher, 1, reliable(0));
     for number in 0..viewers {
@@ -109,9 +133,9 @@ fn through_the_core(viewers: usize) -> World {
     world
 }
 
-/// How long the core takes for a batch.
-fn send(world: &mut World, viewers: usize) -> Duration {
-    let before = world.spent;
+/// How long one of the cores takes for a batch.
+fn send(world: &mut World, viewers: usize, core: usize) -> Duration {
+    let before = world.cores[core].spent;
     world.act(0, |client, now| (0..BATCH).for_each(|_| client.send(now, &reliable(0), BINARY, &[7; LEN])));
     let came = |world: &World| world.clients[1..].iter().all(|client| client.received.len() == BATCH);
     while !came(world) {
@@ -121,7 +145,7 @@ fn send(world: &mut World, viewers: usize) -> Duration {
     for viewer in 1..=viewers {
         world.clients[viewer].received.clear();
     }
-    world.spent - before
+    world.cores[core].spent - before
 }
 
 criterion_group!(benches, benchmark);

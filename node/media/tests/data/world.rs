@@ -30,6 +30,8 @@ pub(crate) struct Core {
     pub(crate) events: Vec<WorkerEvent>,
     media: Media,
     response: Option<Result<Response, RequestError>>,
+    /// How long it took in real time, if there is a stopwatch.
+    pub(crate) spent: Duration,
 }
 
 /// What is under way.
@@ -66,9 +68,8 @@ pub(crate) struct World {
     queue: BTreeMap<(Instant, u64), Arrival>,
     sequence: u64,
     pub(crate) rng: ChaCha8Rng,
-    /// For whoever wants to know how long cores take in real time, and how long that was.
+    /// For whoever wants to know how long cores take in real time.
     pub(crate) stopwatch: Option<fn() -> Instant>,
-    pub(crate) spent: Duration,
 }
 
 fn origin() -> Instant {
@@ -125,6 +126,7 @@ impl World {
                 data,
             }),
             response: None,
+            spent: Duration::ZERO,
         };
         let mut world = Self {
             now: origin(),
@@ -138,7 +140,6 @@ impl World {
             sequence: 0,
             rng: ChaCha8Rng::seed_from_u64(seed),
             stopwatch: None,
-            spent: Duration::ZERO,
         };
         for core in 0..cores {
             world.request(core, Request::CreateRouter { router: ROUTER, account: Account(0) });
@@ -150,7 +151,7 @@ impl World {
         let began = self.stopwatch.map(|now| now());
         self.cores[core].media.handle_input(self.now, input);
         let outputs: Vec<_> = std::iter::from_fn(|| self.cores[core].media.poll_output()).collect();
-        self.spent += self.stopwatch.zip(began).map_or(Duration::ZERO, |(now, began)| now() - began);
+        self.cores[core].spent += self.stopwatch.zip(began).map_or(Duration::ZERO, |(now, began)| now() - began);
         for output in outputs {
             match output {
                 Output::Transmit(transmit) => {
