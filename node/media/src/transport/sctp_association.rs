@@ -46,8 +46,8 @@ const MAX_STREAMS: usize = 4_096;
 /// Resets that wait for messages before them to be read.
 const MAX_RESETS: usize = 64;
 
-/// Streams that a RE-CONFIG names, times those that the client has used: dcsctp looks for each of these among those. It is
-/// 250 channels closed at once.
+/// Streams that a RE-CONFIG names, times those that the client has used: dcsctp looks for each of these among those. It
+/// is 250 channels closed at once.
 const MAX_RESET_WORK: usize = 65_536;
 
 /// A client whose network was away for a while shall not wait as long again: what gets lost is sent again after so long

@@ -1,5 +1,5 @@
-//! Seeds of simulations. `SLUICE_SEED=<number>` runs one, which is how a failing one is replayed; `SLUICE_SEEDS=<number>`
-//! sets how many are tried.
+//! Seeds of simulations. `SLUICE_SEED=<number>` runs one, which is how a failing one is replayed;
+//! `SLUICE_SEEDS=<number>` sets how many are tried.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 

@@ -33,8 +33,8 @@ const TURN: Duration = Duration::from_millis(1);
 /// many as there are producers in the room.
 const FULL_CONSUMERS: usize = 2;
 
-/// Of what a data consumer may hold, the share while its client has not said that it has the channel: that takes a round
-/// trip, or for ever.
+/// Of what a data consumer may hold, the share while its client has not said that it has the channel: that takes a
+/// round trip, or for ever.
 const UNANSWERED_SHARE: usize = 4;
 
 /// Payload protocol identifier of the data channel establishment protocol, RFC 8832 section 8.1.
