@@ -4,8 +4,8 @@
 //! - *through the core*: what the core takes from the datagrams of a publisher to those for its viewers,
 //!   acknowledgements included: for one viewer as much SCTP as a bare pair has, one half of it at each side; and DTLS,
 //!   and the way between.
-//! - *across a pipe*: what each of two cores takes, the publisher's and the viewer's, for one half of a bare pair's SCTP
-//!   and one end of a route. What the pipe itself takes, `data_hop` of mesh's benchmark `pipe` tells.
+//! - *across a pipe*: what each of two cores takes, the publisher's and the viewer's, for one half of a bare pair's
+//!   SCTP and one end of a route. What the pipe itself takes, `data_hop` of mesh's benchmark `pipe` tells.
 //!
 //! `cargo bench -p sluice-media --bench data`
 #![allow(missing_docs, reason = "criterion's macros make public items")]
