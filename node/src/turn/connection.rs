@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::Turn;
 use super::counters::DropReason;
-use super::protocol::{ErrorCode, Family, Framing, Host, MAX_DATAGRAM_LEN, MAX_MESSAGE_LEN, Protocol, Step};
+use super::protocol::{ErrorCode, Family, Framing, Host, Protocol, Step};
 use super::relay::Relay;
 use crate::support::{count, random_text};
 
@@ -33,9 +33,6 @@ const WRITE_BYTES: usize = 16 * 1024;
 
 /// What is read at a time.
 const READ_BYTES: usize = 16 * 1024;
-
-/// Datagrams that are taken in one go, if so many wait: what they become is written together.
-const BATCH: usize = 32;
 
 /// How often it is looked whether the connection has served its time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -60,7 +57,6 @@ pub(super) async fn serve(
         unread: BytesMut::with_capacity(READ_BYTES),
         queue: Queue::default(),
     };
-    let (mut datagram, mut message) = (vec![0; MAX_DATAGRAM_LEN], Vec::with_capacity(MAX_MESSAGE_LEN));
     let (mut looks, mut stopped) = (interval(LOOK_EVERY), pin!(stop.cancelled()));
     loop {
         connection.take_messages()?;
@@ -81,9 +77,7 @@ pub(super) async fn serve(
                 }
             }
             written = queue.write(&mut writer), if queue.is_waiting() => written.map_err(|error| error.to_string())?,
-            received = or_never(relay.map(|relay| relay.recv(&mut datagram))) => {
-                connection.on_datagrams(received, &mut datagram, &mut message);
-            }
+            () = or_never(relay.map(Relay::readable)) => connection.on_datagrams(),
         }
     }
 }
@@ -118,6 +112,25 @@ impl Queue {
 
     fn push(&mut self, message: &[u8]) {
         self.bytes.extend_from_slice(message);
+    }
+
+    /// Puts a peer's datagram behind the others, if the client may have it and there is room.
+    fn relay(
+        &mut self,
+        protocol: &mut Protocol,
+        now: std::time::Instant,
+        peer: usize,
+        datagram: &[u8],
+    ) -> Result<(), DropReason> {
+        let before = self.bytes.len();
+        if !protocol.hear_peer(peer, datagram, now, &mut self.bytes) {
+            return Err(DropReason::NoPermission);
+        }
+        if self.bytes.len() > QUEUE_BYTES {
+            self.bytes.truncate(before);
+            return Err(DropReason::SlowClient);
+        }
+        Ok(())
     }
 
     /// Brings something on its way; cancelled, it has changed nothing or done that.
@@ -188,27 +201,16 @@ impl Connection<'_> {
         }
     }
 
-    /// Takes a datagram, and those that came with it.
-    fn on_datagrams(&mut self, first: Option<(usize, usize)>, datagram: &mut [u8], message: &mut Vec<u8>) {
-        let mut next = first;
-        for more in (0..BATCH).rev() {
-            let Some((peer, len)) = next else { return };
-            self.on_datagram(peer, &datagram[..len], message);
-            let relay = self.allocated.as_ref().filter(|_| more > 0).map(|allocated| &allocated.relay);
-            next = relay.and_then(|relay| relay.try_recv(datagram));
-        }
-    }
-
-    fn on_datagram(&mut self, peer: usize, datagram: &[u8], message: &mut Vec<u8>) {
-        let counters = self.turn.counters();
-        if !self.protocol.hear_peer(peer, datagram, now(), message) {
-            return count(counters.of(DropReason::NoPermission));
-        }
-        if !self.queue.has_room_for(message.len()) {
-            return count(counters.of(DropReason::SlowClient));
-        }
-        self.queue.push(message);
-        add(&counters.bytes_to_clients, datagram.len());
+    /// Takes what has come for the client: what becomes of it is written together.
+    fn on_datagrams(&mut self) {
+        let Self { turn, protocol, allocated, queue, .. } = self;
+        let (counters, now, mut relayed) = (turn.counters(), now(), 0);
+        let Some(Allocated { relay, .. }) = allocated else { return };
+        relay.receive(|peer, datagram| match queue.relay(protocol, now, peer, datagram) {
+            Ok(()) => relayed += datagram.len(),
+            Err(reason) => count(counters.of(reason)),
+        });
+        add(&counters.bytes_to_clients, relayed);
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
+use bytes::{BufMut as _, BytesMut};
 use sluice_media::rate_limit::RateLimit;
 use sluice_media::wire::framing::MIN_FRAME_LEN;
 use sluice_media::wire::stun::{HEADER_LEN, IntegrityKey, MAGIC_COOKIE, Message, MessageWriter, attribute};
@@ -15,10 +16,10 @@ use super::counters::DropReason;
 pub(super) const REALM: &str = "sluice";
 
 /// Bytes of a datagram: more than the media port reads of one.
-pub(super) const MAX_DATAGRAM_LEN: usize = 2_048;
+const MAX_DATAGRAM_LEN: usize = 2_048;
 
 /// Bytes of a message: such a datagram and what is around it.
-pub(super) const MAX_MESSAGE_LEN: usize = MAX_DATAGRAM_LEN + 64;
+const MAX_MESSAGE_LEN: usize = MAX_DATAGRAM_LEN + 64;
 
 /// RFC 8656 section 7.2: what clients get that ask for nothing or for less, and for more.
 const LIFETIME: Range<u32> = 600..3_600;
@@ -280,24 +281,23 @@ impl Protocol {
         }
     }
 
-    /// Writes a datagram of a peer as the client gets it, in place of what is in `out`. False if the client did not
-    /// permit the peer.
-    pub(super) fn hear_peer(&mut self, peer: usize, datagram: &[u8], now: Instant, out: &mut Vec<u8>) -> bool {
+    /// Writes a datagram of a peer as the client gets it behind what is in `out`. False if the client did not permit
+    /// the peer.
+    pub(super) fn hear_peer(&mut self, peer: usize, datagram: &[u8], now: Instant, out: &mut BytesMut) -> bool {
         let Some(allocation) = &mut self.allocation else { return false };
         let Some(peer) = allocation.peers.get(peer).filter(|peer| peer.is_permitted(now)) else { return false };
         allocation.relayed = now;
-        out.clear();
         match peer.channel(now) {
             Some(number) => {
-                out.extend_from_slice(&number.to_be_bytes());
-                out.extend_from_slice(&(datagram.len() as u16).to_be_bytes());
-                out.extend_from_slice(datagram);
-                out.resize(out.len().next_multiple_of(4), 0);
+                out.put_u16(number);
+                out.put_u16(datagram.len() as u16);
+                out.put_slice(datagram);
+                out.put_bytes(0, datagram.len().next_multiple_of(4) - datagram.len());
             }
             None => {
                 let indication = MessageWriter::new(kind::DATA_INDICATION, rand::random());
                 let indication = indication.xor_address(attribute::XOR_PEER_ADDRESS, peer.address);
-                out.extend_from_slice(&indication.attribute(attribute::DATA, datagram).finish(None));
+                out.put_slice(&indication.attribute(attribute::DATA, datagram).finish(None));
             }
         }
         true

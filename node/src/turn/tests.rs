@@ -146,8 +146,8 @@ impl Client {
     }
 
     fn hears(&mut self, peer: usize) -> Option<Vec<u8>> {
-        let mut message = Vec::new();
-        self.protocol.hear_peer(peer, b"datum", self.now, &mut message).then_some(message)
+        let mut message = bytes::BytesMut::new();
+        self.protocol.hear_peer(peer, b"datum", self.now, &mut message).then(|| message.to_vec())
     }
 }
 
