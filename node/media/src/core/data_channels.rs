@@ -85,12 +85,9 @@ impl DataChannels {
         })
     }
 
-    /// Those who receive.
-    pub(crate) fn consumers(&self) -> impl Iterator<Item = DataConsumerKey> {
-        self.by_stream.values().filter_map(|channel| match channel {
-            Channel::Consumer(key) => Some(*key),
-            Channel::Producer(_) => None,
-        })
+    /// Whether the client receives anything.
+    pub(crate) fn has_consumers(&self) -> bool {
+        self.by_stream.values().any(|channel| matches!(channel, Channel::Consumer(_)))
     }
 
     /// Whether what the client sent may be read already.

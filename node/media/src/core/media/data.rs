@@ -65,11 +65,11 @@ impl DataPlane {
 }
 
 impl Media {
-    /// A client that there is something to send to, or will be, gets an association as soon as it can.
+    /// A client that there is something to send to, or will be, gets an association as soon as it can: long before it
+    /// calls itself, for aiortc takes a call that crosses its own for another association.
     pub(super) fn open_sctp(&mut self, clock: &Clock, key: TransportKey) {
         let Some(transport) = self.transports.get_mut(key) else { return };
-        let listens = |key| self.data.consumers.get(key).is_some_and(|consumer| !consumer.is_paused());
-        if transport.channels().is_some_and(|channels| channels.consumers().any(listens))
+        if transport.channels().is_some_and(|channels| channels.has_consumers())
             && let Err(reason) = transport.webrtc().open_sctp(clock.now)
         {
             self.counters.drops.count(reason);

@@ -119,7 +119,7 @@ impl Media {
                 self.set_consumer_paused(clock, key, true);
             }
             Request::ResumeConsumer { consumer } => match self.data.consumer_key(consumer) {
-                Some(key) => self.resume_data_consumer(clock, key),
+                Some(key) => self.resume_data_consumer(key),
                 None => {
                     let key = self.consumer_key(consumer)?;
                     self.set_consumer_paused(clock, key, false);

@@ -121,14 +121,11 @@ impl Media {
     }
 
     /// Its client has a channel for it from now on.
-    pub(in crate::core::media) fn resume_data_consumer(&mut self, clock: &Clock, key: DataConsumerKey) {
+    pub(in crate::core::media) fn resume_data_consumer(&mut self, key: DataConsumerKey) {
         let Some(consumer) = self.data.consumers.get_mut(key) else { return };
-        let transport = consumer.transport();
         if consumer.resume() && consumer.has_waiting() {
             self.await_turn(key);
         }
-        self.open_sctp(clock, transport);
-        self.after_transport(clock, transport);
     }
 
     pub(in crate::core::media) fn send_direct_data(
