@@ -127,6 +127,11 @@ async fn many_routes_share_the_streams() {
     assert!(a.status("b").unwrap().drops.is_empty());
 }
 
+/// A node, and the endpoint of another one that does what the test wants.
+fn node_and_peer(cluster: &Cluster) -> (Node, RawPeer) {
+    (cluster.node("a"), RawPeer::new(cluster, Some(cluster.certificate("b"))))
+}
+
 /// The next stream of data of a node, read up to its route.
 async fn accept(connection: &Connection) -> (RecvStream, DataDecoder, Route) {
     let mut stream = within("a stream", connection.accept_uni()).await.unwrap();
@@ -154,9 +159,7 @@ async fn read(stream: &mut RecvStream, decoder: &mut DataDecoder, count: usize) 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_that_does_not_move_holds_up_nobody_else() {
-    let cluster = Cluster::new();
-    let mut node = cluster.node("a");
-    let peer = RawPeer::new(&cluster, Some(cluster.certificate("b")));
+    let (mut node, peer) = node_and_peer(&Cluster::new());
     let (connection, (_send, mut control_stream), key) = peer.link(&mut node, "b").await;
     let (stuck, other) = ((RouteId(7), RouteEpoch(1)), (RouteId(8), RouteEpoch(1)));
     // The peer reads nothing of it: first the stream fills, then the queue.
@@ -194,9 +197,7 @@ async fn a_stream_that_does_not_move_holds_up_nobody_else() {
 
 #[tokio::test]
 async fn what_waits_is_dropped_with_its_route_and_with_its_link() {
-    let cluster = Cluster::new();
-    let mut node = cluster.node("a");
-    let peer = RawPeer::new(&cluster, Some(cluster.certificate("b")));
+    let (mut node, peer) = node_and_peer(&Cluster::new());
     let (connection, _control, key) = peer.link(&mut node, "b").await;
     // Nothing runs in between: all of it waits.
     let (one, other) = ((RouteId(7), RouteEpoch(1)), (RouteId(8), RouteEpoch(1)));
@@ -220,9 +221,7 @@ async fn what_waits_is_dropped_with_its_route_and_with_its_link() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_silent_stream_ends_and_another_follows() {
-    let cluster = Cluster::new();
-    let mut node = cluster.node("a");
-    let peer = RawPeer::new(&cluster, Some(cluster.certificate("b")));
+    let (mut node, peer) = node_and_peer(&Cluster::new());
     let (connection, _control, key) = peer.link(&mut node, "b").await;
     let route = (RouteId(7), RouteEpoch(1));
     for number in 0..2 {
@@ -238,9 +237,7 @@ async fn a_silent_stream_ends_and_another_follows() {
 /// It would lose what it takes as sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_stops_a_stream_is_closed() {
-    let cluster = Cluster::new();
-    let mut node = cluster.node("a");
-    let peer = RawPeer::new(&cluster, Some(cluster.certificate("b")));
+    let (mut node, peer) = node_and_peer(&Cluster::new());
     let (connection, _control, key) = peer.link(&mut node, "b").await;
     node.mesh.send_data(key, data((RouteId(7), RouteEpoch(1)), 0, "x"));
     let (mut stream, ..) = accept(&connection).await;
@@ -344,8 +341,7 @@ fn head(length: usize) -> [u8; 16] {
 async fn a_peer_whose_data_is_nonsense_is_closed() {
     let cluster = Cluster::new();
     for nonsense in 0..6 {
-        let mut node = cluster.node("a");
-        let peer = RawPeer::new(&cluster, Some(cluster.certificate("b")));
+        let (mut node, peer) = node_and_peer(&cluster);
         let (connection, (mut send, _recv), _) = peer.link(&mut node, "b").await;
         println!("nonsense {nonsense}");
         // A stream with nothing wrong.
@@ -404,9 +400,7 @@ async fn a_peer_whose_data_is_nonsense_is_closed() {
 /// A peer may begin streams and say nothing on them: its link serves on.
 #[tokio::test]
 async fn streams_that_say_nothing_cost_nobody_else() {
-    let cluster = Cluster::new();
-    let mut node = cluster.node("a");
-    let peer = RawPeer::new(&cluster, Some(cluster.certificate("b")));
+    let (mut node, peer) = node_and_peer(&Cluster::new());
     let (connection, _control, _) = peer.link(&mut node, "b").await;
     let mut silent = HashMap::new();
     for number in 0..500 {

@@ -88,7 +88,6 @@ pub(super) struct NewProducer {
     pub(super) app_data: Value,
     /// Among the producers of its namespace.
     pub(super) place: Place,
-    pub(super) listener: Listener,
 }
 
 impl Producer {
@@ -207,8 +206,13 @@ fn coding(kind: MediaKind, rtp: &RtpParameters) -> Coding {
 
 impl Room {
     /// Makes a producer of this node known to the room.
-    pub(super) fn add_local_producer(&mut self, session: SessionId, new: NewProducer) -> Result<(), Refusal> {
-        let NewProducer { producer, transport, content, app_data, place, listener } = new;
+    pub(super) fn add_local_producer(
+        &mut self,
+        session: SessionId,
+        new: NewProducer,
+        listener: Listener,
+    ) -> Result<(), Refusal> {
+        let NewProducer { producer, transport, content, app_data, place } = new;
         let peer = self.peers.get(session).ok_or_else(gone)?;
         if !peer.transports().contains_key(&transport) {
             return Err(Refusal::not_found("transport", transport));

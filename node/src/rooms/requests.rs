@@ -128,10 +128,9 @@ impl Room {
         let place = peer.rights.namespace().take(Quota::Producer).map_err(|words| Refusal::new(403, words))?;
         let producer = ProducerId::from_random_bytes(rand::random());
         let mapping = negotiated.mapping;
-        let listener = self.context.listen(Subject::Producer(producer), &self.me);
         let request = Request::Produce { transport, producer, kind, rtp, mapping, paused: false };
         let content = Content::Media { kind, rtp: Arc::new(negotiated.consumable) };
-        let new = NewProducer { producer, transport, content, app_data, place, listener };
+        let new = NewProducer { producer, transport, content, app_data, place };
         self.make_producer(asker, request, new, PeerReply::Produced(producer), span.clone())
     }
 
@@ -160,9 +159,8 @@ impl Room {
         let stream = channel.sctp_stream_parameters;
         self.peers.get_mut(asker.session).ok_or_else(gone)?.reserve_stream(transport, stream.stream_id)?;
         let producer = ProducerId::from_random_bytes(rand::random());
-        let listener = self.context.listen(Subject::Producer(producer), &self.me);
         let request = Request::ProduceData { transport, producer, stream };
-        let new = NewProducer { producer, transport, content, app_data, place, listener };
+        let new = NewProducer { producer, transport, content, app_data, place };
         self.make_producer(asker, request, new, PeerReply::ProducedData(producer), span)
     }
 
@@ -176,9 +174,11 @@ impl Room {
         span: Span,
     ) -> Result<Outcome, Refusal> {
         let worker = self.peers.get(asker.session).ok_or_else(gone)?.worker();
+        // Its client may close it before the worker's answer is heard.
+        let listener = self.context.listen(Subject::Producer(new.producer), &self.me);
+        self.making.insert(new.producer);
         let answer = self.context.worker(worker).request(request);
         let (session, id, reply) = (asker.session, asker.peer.clone(), asker.answer_later());
-        self.making.insert(new.producer);
         self.later(Box::pin(answer.instrument(span.clone())), move |room, result| {
             let _entered = span.enter();
             let (producer, transport, stream) = (new.producer, new.transport, new.content.stream());
@@ -187,7 +187,7 @@ impl Room {
                 if !is_there {
                     return Err(Refusal::new(409, "its channel is closed already"));
                 }
-                let added = room.add_local_producer(session, new);
+                let added = room.add_local_producer(session, new, listener);
                 added.inspect_err(|_| room.context.worker(worker).send(Request::CloseProducer { producer }))
             });
             let added = result.is_ok();

@@ -13,7 +13,8 @@ use sluice_proto::ids::{RouteEpoch, RouteId};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::{FeedbackBody, Layers, RouteFeedback, RouteStats, Wanted};
 
-use crate::for_each_seed;
+use crate::DEFAULT_SEEDS;
+use crate::seeds::for_each_seed;
 use crate::world::World;
 
 fn bytes(world: &mut World, max: usize) -> Vec<u8> {
@@ -118,7 +119,7 @@ fn request(world: &mut World, node: usize) {
 
 #[test]
 fn nothing_that_comes_in_is_a_panic() {
-    for_each_seed("nothing_that_comes_in_is_a_panic", |seed| {
+    for_each_seed("nothing_that_comes_in_is_a_panic", DEFAULT_SEEDS, |seed| {
         let mut world = World::new(seed, 2, Default::default(), Default::default());
         for node in 0..2 {
             let client = world.add_client(node);

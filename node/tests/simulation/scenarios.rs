@@ -8,7 +8,8 @@ use sluice_mesh::wan::{ImpairmentConfig, Loss};
 use sluice_proto::ortc::MediaKind;
 use sluice_proto::pipe::Layers;
 
-use crate::for_each_seed;
+use crate::DEFAULT_SEEDS;
+use crate::seeds::for_each_seed;
 use crate::world::{Happening, World};
 
 fn ms(ms: u64) -> Duration {
@@ -108,12 +109,12 @@ impl FromSeed for rand_chacha::ChaCha8Rng {
 
 #[test]
 fn what_goes_in_comes_out_on_every_node() {
-    for_each_seed("what_goes_in_comes_out_on_every_node", |seed| stormy_meeting(seed).judge());
+    for_each_seed("what_goes_in_comes_out_on_every_node", DEFAULT_SEEDS, |seed| stormy_meeting(seed).judge());
 }
 
 #[test]
 fn a_seed_replays_exactly() {
-    for_each_seed("a_seed_replays_exactly", |seed| {
+    for_each_seed("a_seed_replays_exactly", DEFAULT_SEEDS, |seed| {
         if seed % 10 == 0 {
             assert_eq!(stormy_meeting(seed).mesh.finish(), stormy_meeting(seed).mesh.finish());
         }
@@ -122,7 +123,7 @@ fn a_seed_replays_exactly() {
 
 #[test]
 fn a_clean_network_loses_nothing() {
-    for_each_seed("a_clean_network_loses_nothing", |seed| {
+    for_each_seed("a_clean_network_loses_nothing", DEFAULT_SEEDS, |seed| {
         let mut world = World::new(seed, 3, path(30), path(10));
         meeting(&mut world, 4);
         world.run_until(ms(600), nothing);
@@ -139,7 +140,7 @@ fn a_clean_network_loses_nothing() {
 
 #[test]
 fn things_change_while_media_flow() {
-    for_each_seed("things_change_while_media_flow", |seed| {
+    for_each_seed("things_change_while_media_flow", DEFAULT_SEEDS, |seed| {
         let mut chance = rand_chacha::ChaCha8Rng::from_seed_u64(seed);
         let (pipe, access) = (bad_pipe(&mut chance), bad_access(&mut chance));
         let mut world = World::new(seed, 2, pipe, access);

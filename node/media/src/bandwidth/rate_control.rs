@@ -31,8 +31,7 @@ const APPLICATION_LIMITED: f64 = 0.65;
 const PASSES: f64 = 0.9;
 
 /// Whoever sends so many times what it did before was raised, or sends a key frame: a queue that grows is likely its
-/// own.
-/// Pictures that vary do not come near in 200 ms.
+/// own. Pictures that vary do not come near in 200 ms.
 const RISES: f64 = 1.5;
 
 /// What was measured.

@@ -73,17 +73,20 @@ impl DataConsumer {
         is_reliable(&self.stream)
     }
 
-    /// A message waits for the client, of which so many bytes may.
+    /// A message waits for the client, of which so many bytes may. `hold` says of what it costs whether it fits
+    /// elsewhere too.
     ///
     /// # Errors
     /// [`Full`].
-    pub(crate) fn push(&mut self, message: Message, room: usize) -> Result<(), Full> {
+    pub(crate) fn push(&mut self, message: Message, room: usize, hold: impl FnOnce(usize) -> bool) -> Result<(), Full> {
+        let cost = message.cost();
         // However small the room is, one message fits.
-        if self.cost + message.cost() > room && !self.waiting.is_empty() {
+        let fits = self.cost + cost <= room || self.waiting.is_empty();
+        if !fits || !hold(cost) {
             self.stats.dropped += 1;
             return Err(Full);
         }
-        self.cost += message.cost();
+        self.cost += cost;
         self.waiting.push_back(message);
         Ok(())
     }
@@ -143,11 +146,13 @@ mod tests {
             false,
         );
         let message = |byte: u8| Message { ppid: 53, payload: vec![byte; 1_000].into() };
-        let taken = (0..20).take_while(|number| consumer.push(message(*number), 10_640).is_ok()).count();
+        let taken = (0..20).take_while(|number| consumer.push(message(*number), 10_640, |_| true).is_ok()).count();
         assert_eq!((taken, consumer.stats().buffered, consumer.stats().dropped), (10, 10_000, 1));
         assert!((0..10).all(|number| consumer.pop() == Some(message(number))));
         assert_eq!((consumer.pop(), consumer.has_waiting(), consumer.cost), (None, false, 0));
-        assert_eq!(consumer.push(message(1), 10), Ok(()));
-        assert_eq!(consumer.push(message(1), 10), Err(Full));
+        assert_eq!(consumer.push(message(1), 10, |_| true), Ok(()));
+        assert_eq!(consumer.push(message(1), 10, |_| true), Err(Full));
+        assert_eq!(consumer.push(message(1), 10_000, |cost| cost != 1_064), Err(Full));
+        assert_eq!((consumer.cost, consumer.stats().dropped), (1_064, 3));
     }
 }

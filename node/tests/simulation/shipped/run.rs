@@ -74,7 +74,7 @@ pub(super) struct Run {
 impl Run {
     /// A shipped scenario at another size, at its beginning.
     pub(super) fn new(name: &str, overrides: Overrides) -> Self {
-        let seed = crate::number("SLUICE_SEED").or(overrides.seed);
+        let seed = crate::seeds::number("SLUICE_SEED").or(overrides.seed);
         let file = ScenarioFile::open(name).expect("it is shipped");
         let scenario = file.with(&Overrides { seed, ..overrides }).expect("it fits together");
         // DTLS draws randomness of its own: the same seed is the same plan and the same luck, but not the same bytes.

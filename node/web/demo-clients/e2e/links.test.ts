@@ -3,7 +3,6 @@
  * loss are the kernel's.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { after, before, test, type TestContext } from 'node:test';
 import { launch, type AnyPage, type Browser } from '@sluice/web-kit/harness/browser';
@@ -11,7 +10,7 @@ import { FIREFOX } from '@sluice/web-kit/harness/environment';
 import { eventually } from '@sluice/web-kit/harness/eventually';
 import { Firefox } from '@sluice/web-kit/harness/firefox';
 import { Mesh } from '@sluice/web-kit/harness/mesh';
-import { atHome, CABLE, WORLD_ADDRESS } from '@sluice/web-kit/harness/namespace';
+import { atHome, CABLE, nft, WORLD_ADDRESS } from '@sluice/web-kit/harness/namespace';
 import { Participant } from '../harness/participant';
 
 const ROOM = 'links';
@@ -137,7 +136,6 @@ atHome('viewers behind links of several kinds', ['tc', 'nft'], (world) => {
   test('in Chromium loss at random costs neither picture nor sound', async (context) => {
     await until(context, `${viewer.name} gets the whole picture`, () => link(WIDE), () => full(viewer));
     const before = await sound(viewer);
-    const nft = (...args: string[]) => execFileSync('nft', args, { stdio: 'inherit' });
     nft('add', 'table', 'inet', 'home');
     nft('add', 'chain', 'inet', 'home', 'input', '{ type filter hook input priority 0; }');
     nft('add', 'rule', 'inet', 'home', 'input', ...`iif ${CABLE} meta l4proto udp numgen random mod 100 < 5 drop`.split(' '));

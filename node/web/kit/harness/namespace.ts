@@ -76,6 +76,12 @@ function runAtHome(): void {
   }
 }
 
-function ip(...args: string[]): void {
+/** Changes what network devices, addresses and routes there are where the test runs. */
+export function ip(...args: string[]): void {
   execFileSync('ip', args, { stdio: 'inherit' });
+}
+
+/** Changes what the firewall lets through where the test runs. */
+export function nft(...args: string[]): void {
+  execFileSync('nft', args, { stdio: 'inherit' });
 }

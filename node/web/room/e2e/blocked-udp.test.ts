@@ -1,12 +1,11 @@
 /** A network that lets no UDP through for a while, as one does that people walk out of and back into. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { launch, type Browser } from '@sluice/web-kit/harness/browser';
 import { eventually } from '@sluice/web-kit/harness/eventually';
 import { Mesh } from '@sluice/web-kit/harness/mesh';
-import { atHome } from '@sluice/web-kit/harness/namespace';
-import { Person } from '../harness/person';
+import { atHome, nft } from '@sluice/web-kit/harness/namespace';
+import { haveMarkedTiles, markTiles, meet, seeAndHear } from '../harness/person';
 
 const ROOM = 'tunnel';
 
@@ -30,24 +29,22 @@ atHome('a call survives 25 s without UDP', ['nft'], () => {
   });
 
   test('the call goes on when UDP is back, and nobody has left', async () => {
-    const people = ['Alice', 'Bob'].map((name) => Person.join(browser, name, mesh.nodes[0]?.users ?? '', ROOM));
-    const [alice, bob] = (await Promise.all(people)) as [Person, Person];
-    await Promise.all([alice.inRoom(), bob.inRoom()]);
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
-    await Promise.all([alice.markTile('Bob'), bob.markTile('Alice')]);
+    const node = mesh.nodes[0]?.users ?? '';
+    const [alice, bob] = await meet(browser, [node, node], ROOM);
+    await markTiles(alice, bob);
     const sockets = [alice.sockets, bob.sockets];
 
     const blocked = performance.now();
-    execFileSync('nft', ['add', 'table', 'inet', 'tunnel']);
-    execFileSync('nft', ['add', 'chain', 'inet', 'tunnel', 'input', '{ type filter hook input priority 0; }']);
-    execFileSync('nft', ['add', 'rule', 'inet', 'tunnel', 'input', 'meta', 'l4proto', 'udp', 'drop']);
+    nft('add', 'table', 'inet', 'tunnel');
+    nft('add', 'chain', 'inet', 'tunnel', 'input', '{ type filter hook input priority 0; }');
+    nft('add', 'rule', 'inet', 'tunnel', 'input', 'meta', 'l4proto', 'udp', 'drop');
     await alice.page.getByText('Media interrupted, repairing…').waitFor();
     await alice.screenshot('media-interrupted');
     await eventually('it was blocked for long', () => performance.now() > blocked + BLOCKED_MS, 2 * BLOCKED_MS);
-    execFileSync('nft', ['delete', 'table', 'inet', 'tunnel']);
+    nft('delete', 'table', 'inet', 'tunnel');
 
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
-    assert.ok((await alice.hasMarkedTile('Bob')) && (await bob.hasMarkedTile('Alice')), 'nobody has left');
+    await seeAndHear(alice, bob);
+    assert.ok(await haveMarkedTiles(alice, bob), 'nobody has left');
     assert.deepEqual([alice.sockets, bob.sockets], sockets, 'nobody had to come back');
     assert.deepEqual([...alice.errors, ...bob.errors], []);
   });

@@ -1,6 +1,5 @@
 /** Networks that let out less and less: people get in all the same, and stay when that changes while they talk. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { after, afterEach, before, beforeEach, test } from 'node:test';
 import { launch, type AnyPage, type Browser } from '@sluice/web-kit/harness/browser';
@@ -8,9 +7,9 @@ import { FIREFOX } from '@sluice/web-kit/harness/environment';
 import { eventually } from '@sluice/web-kit/harness/eventually';
 import { Firefox } from '@sluice/web-kit/harness/firefox';
 import { Mesh } from '@sluice/web-kit/harness/mesh';
-import { atHome, WORLD_ADDRESS } from '@sluice/web-kit/harness/namespace';
+import { atHome, nft, WORLD_ADDRESS } from '@sluice/web-kit/harness/namespace';
 import { pathTo, seesAndHears } from '../harness/any-page';
-import { Person } from '../harness/person';
+import { haveMarkedTiles, markTiles, meet, seeAndHear, type Person } from '../harness/person';
 
 /** Browsers give a path up some seconds after the last answer on it, and the page then looks for another. */
 const MOVES_WITHIN_MS = 60_000;
@@ -32,10 +31,6 @@ function open(): void {
 /** What the page does once a minute, and when the browser says that there is a network again. */
 function looksForDirect(person: Person): Promise<unknown> {
   return person.page.evaluate(() => dispatchEvent(new Event('online')));
-}
-
-function nft(...command: string[]): void {
-  execFileSync('nft', command);
 }
 
 atHome('a firewall', ['nft'], (world) => {
@@ -65,12 +60,10 @@ atHome('a firewall', ['nft'], (world) => {
     await Promise.all(people.map((person) => person.close()));
   });
 
-  async function meet(room: string): Promise<[Person, Person]> {
+  async function meetIn(room: string): Promise<[Person, Person]> {
     const nodes = mesh.nodes.map(({ users }) => users);
-    people = await Promise.all(['Alice', 'Bob'].map((name, index) => Person.join(browser, name, nodes[index] ?? '', room)));
-    const [alice, bob] = people as [Person, Person];
-    await Promise.all([alice.inRoom(), bob.inRoom()]);
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
+    const [alice, bob] = await meet(browser, nodes, room);
+    people = [alice, bob];
     return [alice, bob];
   }
 
@@ -83,7 +76,7 @@ atHome('a firewall', ['nft'], (world) => {
 
   test('that lets no UDP out is passed by TCP', async () => {
     block('udp', media);
-    const [alice, bob] = await meet('tcp');
+    const [alice, bob] = await meetIn('tcp');
     await goesBy('TCP', alice);
     assert.deepEqual([...alice.errors, ...bob.errors], []);
   });
@@ -91,7 +84,7 @@ atHome('a firewall', ['nft'], (world) => {
   test('that lets out only what goes to the port of the page is passed by TURN', async () => {
     block('udp', media);
     block('tcp', media);
-    const [alice, bob] = await meet('turn');
+    const [alice, bob] = await meetIn('turn');
     await goesBy('TURN', alice);
     assert.deepEqual([...alice.errors, ...bob.errors], []);
   });
@@ -117,32 +110,32 @@ atHome('a firewall', ['nft'], (world) => {
   }
 
   test('that closes during a call does not end it, and when it opens they go straight again', async () => {
-    const [alice, bob] = await meet('closing');
+    const [alice, bob] = await meetIn('closing');
     await goesBy('UDP', alice);
-    await Promise.all([alice.markTile('Bob'), bob.markTile('Alice')]);
+    await markTiles(alice, bob);
     block('udp', media);
     await goesBy('TCP', alice);
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
+    await seeAndHear(alice, bob);
     open();
     await looksForDirect(alice);
     await goesBy('UDP', alice);
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
-    assert.ok((await alice.hasMarkedTile('Bob')) && (await bob.hasMarkedTile('Alice')), 'nobody has left');
+    await seeAndHear(alice, bob);
+    assert.ok(await haveMarkedTiles(alice, bob), 'nobody has left');
   });
 
   test('that closes to all but the port of the page does not end it either', async () => {
-    const [alice, bob] = await meet('closing more');
-    await Promise.all([alice.markTile('Bob'), bob.markTile('Alice')]);
+    const [alice, bob] = await meetIn('closing more');
+    await markTiles(alice, bob);
     block('udp', media);
     block('tcp', media);
     await goesBy('TURN', alice);
     // In vain: what is in use stays in use.
     await looksForDirect(alice);
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
+    await seeAndHear(alice, bob);
     open();
     await looksForDirect(alice);
     await goesBy('UDP', alice);
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
-    assert.ok((await alice.hasMarkedTile('Bob')) && (await bob.hasMarkedTile('Alice')), 'nobody has left');
+    await seeAndHear(alice, bob);
+    assert.ok(await haveMarkedTiles(alice, bob), 'nobody has left');
   });
 });

@@ -1,13 +1,12 @@
 /** A network that has IPv6 and nothing else, and nodes that are told of by a name. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { after, before, test } from 'node:test';
 import { launch, type Browser } from '@sluice/web-kit/harness/browser';
 import { Mesh } from '@sluice/web-kit/harness/mesh';
-import { atHome, CABLE } from '@sluice/web-kit/harness/namespace';
+import { atHome, CABLE, ip } from '@sluice/web-kit/harness/namespace';
 import { pathTo } from '../harness/any-page';
-import { Person } from '../harness/person';
+import { meet } from '../harness/person';
 
 /** For documentation (RFC 3849). */
 const [HOME, WORLD] = ['2001:db8::2', '2001:db8::1'];
@@ -22,7 +21,6 @@ atHome('IPv6 and nothing else', [], (world) => {
   let browser: Browser;
 
   before(async () => {
-    const ip = (...args: string[]) => execFileSync('ip', args, { stdio: 'inherit' });
     ip('-4', 'address', 'flush', 'dev', CABLE);
     ip('-6', 'address', 'add', `${HOME}/64`, 'dev', CABLE, 'nodad');
     ip('-6', 'route', 'add', 'default', 'dev', CABLE);
@@ -43,12 +41,9 @@ atHome('IPv6 and nothing else', [], (world) => {
     test(`people see and hear each other by ${protocol}`, async () => {
       const more: Record<string, string> = protocol === 'tcp' ? { forceTcp: 'true' } : {};
       const nodes = mesh.nodes.map(({ users }) => users);
-      const people = await Promise.all(['Alice', 'Bob'].map((name, index) => Person.join(browser, name, nodes[index] ?? '', protocol, more)));
-      const [alice, bob] = people as [Person, Person];
-      await Promise.all([alice.inRoom(), bob.inRoom()]);
-      await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
+      const people = await meet(browser, nodes, protocol, more);
       for (const { page } of people) assert.equal(await pathTo(page), protocol);
-      assert.deepEqual([...alice.errors, ...bob.errors], []);
+      assert.deepEqual(people.flatMap(({ errors }) => errors), []);
       await Promise.all(people.map((person) => person.close()));
     });
   }

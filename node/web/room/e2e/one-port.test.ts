@@ -1,21 +1,16 @@
 /** A network that lets nothing out but TCP to port 443, and nodes that need nothing else. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { test } from 'node:test';
 import { launch } from '@sluice/web-kit/harness/browser';
 import { Mesh } from '@sluice/web-kit/harness/mesh';
-import { atHome, CABLE, WORLD_ADDRESS } from '@sluice/web-kit/harness/namespace';
+import { atHome, CABLE, nft, WORLD_ADDRESS } from '@sluice/web-kit/harness/namespace';
 import { pathTo } from '../harness/any-page';
-import { Person } from '../harness/person';
+import { meet } from '../harness/person';
 
 /** Where nodes are that listen on the same port: that of the cable's end, and another one (RFC 5737). */
 const ADDRESSES: [string, string] = [WORLD_ADDRESS, '192.0.2.3'];
 
 const PORT = 443;
-
-function nft(...command: string[]): void {
-  execFileSync('nft', command);
-}
 
 atHome('port 443 is enough', ['nft'], (world) => {
   for (const { how, settings } of [
@@ -32,11 +27,8 @@ atHome('port 443 is enough', ['nft'], (world) => {
         nft('add', 'chain', 'inet', 'firewall', 'output', '{ type filter hook output priority 0; }');
         nft('add', 'rule', 'inet', 'firewall', 'output', 'oifname', CABLE, 'meta', 'l4proto', 'udp', 'drop');
         nft('add', 'rule', 'inet', 'firewall', 'output', 'oifname', CABLE, 'tcp', 'dport', '!=', `${PORT}`, 'drop');
-        const people = await Promise.all(['Alice', 'Bob'].map((name, index) => Person.join(browser, name, nodes[index] ?? '', 'one port')));
-        const [alice, bob] = people as [Person, Person];
-        await Promise.all([alice.inRoom(), bob.inRoom()]);
-        await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
-        for (const { page } of people) assert.equal(await pathTo(page), how);
+        const [alice, bob] = await meet(browser, nodes, 'one port');
+        for (const { page } of [alice, bob]) assert.equal(await pathTo(page), how);
         assert.deepEqual([...alice.errors, ...bob.errors], []);
       } finally {
         nft('delete', 'table', 'inet', 'firewall');

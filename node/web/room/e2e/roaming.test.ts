@@ -1,19 +1,14 @@
 /** Somebody who walks out of one network into another while they talk: from Wi-Fi to mobile. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import { after, before, test } from 'node:test';
 import { launch, type Browser } from '@sluice/web-kit/harness/browser';
 import { Mesh } from '@sluice/web-kit/harness/mesh';
-import { atHome, CABLE, HOME_ADDRESS } from '@sluice/web-kit/harness/namespace';
-import { Person } from '../harness/person';
+import { atHome, CABLE, HOME_ADDRESS, ip } from '@sluice/web-kit/harness/namespace';
+import { haveMarkedTiles, markTiles, meet, seeAndHear } from '../harness/person';
 
 /** The other network, between the same two machines; and where the nodes are, whichever way one comes (RFC 5737). */
 const OTHER_CABLE = 'cable2';
 const [OTHER_HOME, NODES] = ['198.51.100.2', '203.0.113.1'];
-
-function ip(...args: string[]): void {
-  execFileSync('ip', args, { stdio: 'inherit' });
-}
 
 atHome('two networks', [], (world) => {
   let mesh: Mesh;
@@ -38,19 +33,16 @@ atHome('two networks', [], (world) => {
 
   test('a call goes on in the other one', async () => {
     const nodes = mesh.nodes.map(({ users }) => users);
-    const people = await Promise.all(['Alice', 'Bob'].map((name, index) => Person.join(browser, name, nodes[index] ?? '', 'roaming')));
-    const [alice, bob] = people as [Person, Person];
-    await Promise.all([alice.inRoom(), bob.inRoom()]);
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
-    await Promise.all([alice.markTile('Bob'), bob.markTile('Alice')]);
+    const [alice, bob] = await meet(browser, nodes, 'roaming');
+    await markTiles(alice, bob);
     ip('link', 'set', CABLE, 'down');
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
-    assert.ok((await alice.hasMarkedTile('Bob')) && (await bob.hasMarkedTile('Alice')), 'nobody has left');
+    await seeAndHear(alice, bob);
+    assert.ok(await haveMarkedTiles(alice, bob), 'nobody has left');
     ip('link', 'set', CABLE, 'up');
     ip('address', 'replace', `${HOME_ADDRESS}/24`, 'dev', CABLE);
     ip('route', 'replace', 'default', 'dev', CABLE);
     ip('link', 'set', OTHER_CABLE, 'down');
-    await Promise.all([alice.seesAndHears('Bob'), bob.seesAndHears('Alice')]);
-    assert.ok((await alice.hasMarkedTile('Bob')) && (await bob.hasMarkedTile('Alice')), 'and back');
+    await seeAndHear(alice, bob);
+    assert.ok(await haveMarkedTiles(alice, bob), 'and back');
   });
 });

@@ -179,3 +179,27 @@ async function serveFrom(folder: string, context: BrowserContext): Promise<void>
     await context.route(isPage, (route) => route.fulfill({ path: join(folder, name) }));
   }
 }
+
+/** Two people come into a room, Alice at the first of two nodes and Bob at the second, until they see and hear each other. */
+export async function meet(browser: Browser, nodes: string[], room: string, more: Record<string, string> = {}): Promise<[Person, Person]> {
+  const joining = ['Alice', 'Bob'].map((name, index) => Person.join(browser, name, nodes[index] ?? '', room, more));
+  const [alice, bob] = (await Promise.all(joining)) as [Person, Person];
+  await Promise.all([alice.inRoom(), bob.inRoom()]);
+  await seeAndHear(alice, bob);
+  return [alice, bob];
+}
+
+/** Waits until both see and hear each other. */
+export async function seeAndHear(alice: Person, bob: Person): Promise<void> {
+  await Promise.all([alice.seesAndHears(bob.name), bob.seesAndHears(alice.name)]);
+}
+
+/** Marks the tile of each in the other's page. Whether both are there still, {@link haveMarkedTiles} tells. */
+export async function markTiles(alice: Person, bob: Person): Promise<void> {
+  await Promise.all([alice.markTile(bob.name), bob.markTile(alice.name)]);
+}
+
+/** Whether nobody has left since {@link markTiles}. */
+export async function haveMarkedTiles(alice: Person, bob: Person): Promise<boolean> {
+  return (await alice.hasMarkedTile(bob.name)) && bob.hasMarkedTile(alice.name);
+}

@@ -159,15 +159,13 @@ impl Media {
     /// Gives a consumer a message.
     fn deliver_message(&mut self, key: DataConsumerKey, message: &Message) -> Result<(), Full> {
         let Some(consumer) = self.data.consumers.get_mut(key) else { return Ok(()) };
-        let (had_waiting, cost, room) = (consumer.has_waiting(), message.cost(), self.config.data.consumer_buffer);
+        let (had_waiting, buffer) = (consumer.has_waiting(), self.config.data.consumer_buffer);
         let channels = self.transports.get_mut(consumer.transport()).and_then(UserTransport::channels);
         let Some(channels) = channels else { return Ok(()) };
-        let fits = channels.hold(cost, FULL_CONSUMERS * room);
-        let room = if consumer.is_paused() { room / UNANSWERED_SHARE } else { room };
-        if !fits || consumer.push(message.clone(), room).is_err() {
-            channels.release(if fits { cost } else { 0 });
+        let room = if consumer.is_paused() { buffer / UNANSWERED_SHARE } else { buffer };
+        if let Err(full) = consumer.push(message.clone(), room, |cost| channels.hold(cost, FULL_CONSUMERS * buffer)) {
             self.counters.drops.count(DropReason::DataConsumerFull);
-            return Err(Full);
+            return Err(full);
         }
         if !had_waiting && consumer.has_waiting() {
             self.await_turn(key);
